@@ -1,0 +1,22 @@
+# polyveil_module(NAME DEPS ...): one static library pv_NAME from all *.cc of the current folder, and one
+# test program NAME_test from its *_test.cc. Dependencies are the libraries' own; scripts/check_includes.py
+# checks that they point one way.
+function(polyveil_module name)
+  cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS;EXCLUDE" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  if(sources)
+    add_library(pv_${name} STATIC ${sources})
+    target_link_libraries(pv_${name} PUBLIC ${ARG_DEPS})
+  else()
+    add_library(pv_${name} INTERFACE)
+    target_link_libraries(pv_${name} INTERFACE ${ARG_DEPS})
+  endif()
+  if(POLYVEIL_TESTS AND tests)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE pv_${name} ${ARG_TEST_DEPS} GTest::gtest GTest::gtest_main)
+    add_test(NAME ${name} COMMAND ${name}_test)
+  endif()
+endfunction()

@@ -1,0 +1,112 @@
+// Parameters of RNS-CKKS: ring, chain of levels, key switching, and the security bound that they meet.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "ring/modulus.h"
+#include "ring/ntt_tables.h"
+
+namespace polyveil::ckks {
+
+// What a level of the chain is for; the planner and the bootstrapper read it, arithmetic does not.
+enum class LevelRole { kBase, kSlotsToCoeffs, kWorking, kEvalMod, kCoeffsToSlots };
+
+// One line of the chain's description: `count` levels whose primes lie near 2^log_prime.
+struct LevelGroup {
+  LevelRole role;
+  int count;
+  int log_prime;
+};
+
+struct ParametersSpec {
+  std::string name;
+  int log_n = 16;
+  std::vector<LevelGroup> chain;     // from level 0 upwards; the first group is kBase with count 1
+  int special_primes = 9;            // alpha: primes of P, and primes per digit
+  int log_special_prime = 50;
+  int sparse_hamming_weight = 32;    // of the ephemeral secret of ModRaise (ePrint 2022/024)
+  int log_encapsulation_prime = 50;  // the special prime of the encapsulation key: q0 * P' <= 120 bits
+  bool insecure_for_tests = false;   // needed for log_n < 13 or a modulus above the bound; printed in every report
+};
+
+// The largest log2(QP) for 128-bit classical security with a ternary secret (Security Guidelines for
+// Implementing Homomorphic Encryption, ePrint 2024/463); 0 when the table has no entry.
+int MaxLogQp(int log_n);
+inline constexpr int kMaxLogEncapsulationModulus = 120;
+// Fraction of the bound that production parameters leave unused.
+inline constexpr double kSecurityMargin = 0.01;
+
+// One level of the chain: the primes it adds (one today; a table so that paired primes fit later) and the
+// exact nominal scale of a ciphertext at this level. scale(l-1) = scale(l)^2 / q_l within working levels.
+struct LevelEntry {
+  LevelRole role;
+  std::vector<int> primes;  // indices into q_primes()
+  double scale;
+};
+
+class Parameters {
+ public:
+  // Refuses (kSecurity) a modulus QP above MaxLogQp * (1 - kSecurityMargin), or an encapsulation modulus above
+  // kMaxLogEncapsulationModulus, unless spec.insecure_for_tests. Errors: kInvalidArgument with the field named.
+  static Result<std::shared_ptr<const Parameters>> Create(const ParametersSpec& spec);
+
+  const ParametersSpec& spec() const { return spec_; }
+  int log_n() const { return spec_.log_n; }
+  int n() const { return 1 << spec_.log_n; }
+  int log_slots() const { return spec_.log_n - 1; }
+  int slots() const { return n() / 2; }
+
+  int max_level() const { return static_cast<int>(levels_.size()) - 1; }
+  const LevelEntry& level(int level) const { return levels_[level]; }
+  double scale(int level) const { return levels_[level].scale; }
+  int limbs(int level) const { return limbs_[level]; }  // Q limbs of a ciphertext at this level
+  int LevelsWithRole(LevelRole role) const;
+  // Highest level whose role is kWorking: where a bootstrap returns and fresh ciphertexts start.
+  int working_level() const { return working_level_; }
+  // Lowest level at which a value may be bootstrapped: its kSlotsToCoeffs levels are still there.
+  int bootstrap_level() const { return LevelsWithRole(LevelRole::kSlotsToCoeffs); }
+
+  // Primes of Q in chain order, then those of P; an NTT table for each.
+  int q_count() const { return q_count_; }
+  int p_count() const { return spec_.special_primes; }
+  const ring::NttTables& q_table(int index) const { return *tables_[index]; }
+  const ring::NttTables& p_table(int index) const { return *tables_[q_count_ + index]; }
+  const ring::Modulus& q(int index) const { return q_table(index).modulus(); }
+  const ring::Modulus& p(int index) const { return p_table(index).modulus(); }
+  const ring::NttTables& encapsulation_table() const { return *tables_.back(); }  // P' of the encapsulation key
+  int digits(int level) const;  // number of key-switching digits of a ciphertext at this level
+
+  double log_q() const { return log_q_; }
+  double log_qp() const { return log_qp_; }
+  bool insecure() const { return spec_.insecure_for_tests; }
+  // BLAKE2b-256 of the canonical description (all primes and scales): every file and message carries it.
+  const std::array<uint8_t, 32>& digest() const { return digest_; }
+  // "N = 2^16, logQP = 1690.0 <= 1747 (2024/463, 128-bit), ..." or "INSECURE, for tests only: ...".
+  std::string Describe() const;
+
+ private:
+  Parameters() = default;
+
+  ParametersSpec spec_;
+  std::vector<LevelEntry> levels_;
+  std::vector<int> limbs_;
+  std::vector<std::shared_ptr<const ring::NttTables>> tables_;
+  int q_count_ = 0;
+  int working_level_ = 0;
+  double log_q_ = 0, log_qp_ = 0;
+  std::array<uint8_t, 32> digest_{};
+};
+
+using ParametersPtr = std::shared_ptr<const Parameters>;
+
+// Named production and test sets: "decode16" (the demo's program), "full16" (full-slot bootstrapping),
+// "test10".."test13" (insecure small rings with the same structure). kNotFound with the known names.
+Result<ParametersSpec> FindParameters(const std::string& name);
+std::vector<std::string> ParameterNames();
+
+}  // namespace polyveil::ckks
