@@ -1,0 +1,25 @@
+// Observed ranges of the inputs of non-polynomials, and the margins put around them.
+#pragma once
+
+#include <cstdint>
+
+namespace polyveil::approx {
+
+struct Range {
+  double lo = 0;
+  double hi = 0;
+  std::uint64_t count = 0;
+
+  void Add(double x);
+  void Merge(const Range& other);
+  double ratio() const { return hi / lo; }
+};
+
+// [lo / margin, hi * margin]: the interval for a positive input whose scale matters by ratio.
+// Requires 0 < lo <= hi, margin >= 1.
+Range WithRatioMargin(const Range& range, double margin);
+
+// How far x lies outside [a, b] as a ratio >= 1 (1 inside); for positive inputs.
+double EscapeRatio(double x, double a, double b);
+
+}  // namespace polyveil::approx

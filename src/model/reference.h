@@ -1,0 +1,75 @@
+// The polynomial model in float64, one token at a time: what the encrypted program must compute.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/bundle.h"
+
+namespace polyveil::model {
+
+// Exact non-polynomials instead of the stored polynomials: the parent model, for comparisons.
+enum class Evaluation { kPolynomial, kExact };
+
+// Called with every intermediate value, in the order of evaluation. Names are
+// "layer L / attention / X" and "layer L / feed-forward / X" with, in order,
+//   attention:    input, variance (1), inverse root (1), query, key, value (d_model each),
+//                 scores (heads x keys, shift added), powers (heads x keys, (s + c)^p / (kappa n)),
+//                 divisor (heads), divisor inverse (heads), weights (heads x keys), head output,
+//                 projection, residual
+//   feed-forward: variance (1), scale (1), hidden 1, hidden 2 (raw W1 x, W2 x; GELU: hidden 1 only, scaled),
+//                 product, down (W_down product), output, residual
+// head-major, keys 0 .. position. Values live until the call returns.
+using Observer = std::function<void(const std::string& name, std::span<const double> values)>;
+
+// Inputs outside a polynomial's [a, b], by site "layer 2 / divisor".
+struct EscapeCount {
+  std::uint64_t evaluations = 0;
+  std::uint64_t escapes = 0;
+  double worst_ratio = 1;  // how far beyond, as a ratio
+  double lo = 0, hi = 0;   // range of the inputs seen
+};
+
+class ReferenceModel {
+ public:
+  // bundle is kept by reference and must outlive the model.
+  explicit ReferenceModel(const BodyBundle& bundle, Evaluation evaluation = Evaluation::kPolynomial);
+
+  // Forgets the KV cache. Escape counts stay.
+  void Reset();
+
+  // One token: x0 is embed[token] + pos[position] (d_model values). Appends to the KV cache and
+  // returns the residual after the last block. Requires position = number of tokens so far < context
+  // (kOutOfRange otherwise), x0 of d_model values (kMismatch). Cost: O(d_model^2 + position d_model).
+  Result<std::vector<double>> StepFromEmbedding(std::span<const double> x0, int position);
+
+  void set_observer(Observer observer) { observer_ = std::move(observer); }
+  const std::map<std::string, EscapeCount>& escapes() const { return escapes_; }
+  int position() const { return position_; }
+  const ModelConfig& config() const { return bundle_.config; }
+
+ private:
+  struct LayerCache {
+    std::vector<double> keys, values;  // position x d_model
+  };
+
+  void Attention(int layer, std::vector<double>& x);
+  void AttendHead(int layer, int head, std::span<const double> query, struct HeadTrace& trace);
+  void FeedForward(int layer, std::vector<double>& x);
+  double Apply(const char* site, int layer, const Chebyshev& p, double x, double exact);
+  void Observe(int layer, const char* part, const char* what, std::span<const double> values) const;
+
+  const BodyBundle& bundle_;
+  Evaluation evaluation_;
+  std::vector<LayerCache> cache_;
+  int position_ = 0;
+  Observer observer_;
+  std::map<std::string, EscapeCount> escapes_;
+};
+
+}  // namespace polyveil::model
