@@ -7,12 +7,13 @@
 
 namespace polyveil {
 
-[[noreturn]] void CheckFailed(const char* file, int line, const char* condition, const std::string& message);
+[[noreturn]] void CheckFailed(const char* file, int line, const char* condition,
+                              const std::string& message);
 
 }  // namespace polyveil
 
-#define PV_CHECK(condition, ...)                                                                \
-  do {                                                                                          \
-    if (!(condition)) [[unlikely]]                                                              \
-      ::polyveil::CheckFailed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));       \
+#define PV_CHECK(condition, ...)                                                           \
+  do {                                                                                     \
+    if (!(condition)) [[unlikely]]                                                         \
+      ::polyveil::CheckFailed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (0)

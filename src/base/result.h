@@ -92,8 +92,8 @@ using Status = Result<void>;
 #define PV_CONCAT(a, b) PV_CONCAT_(a, b)
 
 // Returns the error of a Status or Result expression to the caller.
-#define PV_RETURN_IF_ERROR(expression)                              \
-  do {                                                              \
+#define PV_RETURN_IF_ERROR(expression)                                            \
+  do {                                                                            \
     if (auto pv_status = (expression); !pv_status.ok()) return pv_status.error(); \
   } while (0)
 

@@ -1,0 +1,29 @@
+// Facts about the process and the machine.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "base/int_types.h"
+
+namespace polyveil {
+
+size_t PeakRssBytes();     // largest resident set so far; 0 where unknown
+size_t CurrentRssBytes();  // resident set now; 0 where unknown
+std::string CpuName();     // "AMD EPYC ..."; "unknown" where unknown
+size_t CpuCount();         // CPUs that this process may use (affinity respected)
+
+// Wall clock since construction.
+class Timer {
+ public:
+  Timer() : start_(std::chrono::steady_clock::now()) {}
+  double Seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  void Reset() { start_ = std::chrono::steady_clock::now(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace polyveil
