@@ -1,0 +1,73 @@
+// A program of homomorphic operations on slot vectors: a typed DAG in topological order.
+#pragma once
+
+#include <complex>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace polyveil::compile {
+
+using Complex = std::complex<double>;
+
+enum class OpKind {
+  kInput,        // fresh ciphertext from the client
+  kState,        // value kept from the previous step (encrypted key-value cache); zero at the first step
+  kAdd,          // a + b
+  kSub,          // a - b
+  kMul,          // a * b, slot by slot
+  kSquare,       // a * a
+  kMulPlain,     // a * constant
+  kAddPlain,     // a + constant
+  kMulByI,       // i * a
+  kRotate,       // slot j <- slot j + rotation
+  kRotateSum,    // for each r of rotations in turn: a <- a + rotate(a, r)
+  kConjugate,
+  kRescaleUnit,  // a * factor by declaring another scale: no level, no noise, exact
+  kChebyshev,    // sum_k coeffs[k] T_k(a), |a| <= 1
+  kBootstrap,    // back to the highest working level
+};
+const char* OpKindName(OpKind kind);
+
+// Where the time goes, as a user of transformers thinks of it.
+enum class Component {
+  kInput, kNorm, kQkv, kScores, kPower, kDivision, kValues, kProjection, kFeedForward, kBootstrap, kOutput,
+};
+const char* ComponentName(Component component);
+inline constexpr int kComponentCount = 11;
+
+using NodeId = int;
+
+struct Node {
+  OpKind kind;
+  Component component;
+  std::vector<NodeId> inputs;
+  std::string name;             // "layer 2 / attention / scores"
+  int layer = -1;               // -1: outside the layers
+  int log_period = 0;           // slots repeat with period 2^log_period
+  bool real = true;             // imaginary parts are zero up to noise
+  double magnitude = 0;         // bound on |slot| that calibration gives; 0: not stated
+  std::vector<int> rotations;   // kRotate: one; kRotateSum: in order
+  std::vector<Complex> constant;  // kMulPlain, kAddPlain: 2^k values, repeated over the slots
+  std::vector<double> coeffs;   // kChebyshev
+  double factor = 1;            // kRescaleUnit
+  int state = -1;               // kState: slot of the state table
+  bool cut = false;             // the planner may bootstrap this value: magnitude <= 1
+  // Filled by the level pass.
+  int level = -1;
+};
+
+struct StateUpdate {
+  int state;    // slot of the state table
+  NodeId node;  // its value after the step
+};
+
+struct Graph {
+  std::vector<Node> nodes;  // inputs precede their users
+  std::vector<StateUpdate> updates;
+  NodeId output = -1;
+
+  const Node& operator[](NodeId id) const { return nodes[id]; }
+};
+
+}  // namespace polyveil::compile
