@@ -1,12 +1,14 @@
-// Canonical embedding: complex slots <-> integer polynomials. Slot j is the evaluation at zeta^(5^j), so that a
-// rotation by r is X -> X^(5^r). A vector of n' < slots values (a power of two) encodes its periodic repetition,
-// a polynomial in X^(slots/n').
+// Canonical embedding: complex slots <-> integer polynomials. Slot j is the evaluation at
+// zeta^(5^j), so that a rotation by r is X -> X^(5^r). A vector of n' < slots values (a power of
+// two) encodes its periodic repetition, a polynomial in X^(slots/n').
 #pragma once
 
 #include <complex>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "base/result.h"
 #include "ckks/ciphertext.h"
 #include "ckks/parameters.h"
 
@@ -14,24 +16,31 @@ namespace polyveil::ckks {
 
 using Complex = std::complex<double>;
 
+// Thread-safe; copies share the tables.
 class Encoder {
  public:
   explicit Encoder(ParametersPtr params);
 
-  // Errors: kInvalidArgument (size not a power of two or above slots), kOutOfRange (scale * |value| exceeds Q or 2^62).
-  Result<Plaintext> Encode(std::span<const Complex> values, int level, double scale, bool with_p = false) const;
-  Result<Plaintext> Encode(std::span<const double> values, int level, double scale, bool with_p = false) const;
-  // Coefficients as signed integers, for tests and debugging: `count` slots (a power of two).
+  // Shape: out limbs(level) x N, with the P limbs behind when with_p. Rounding: each coefficient to
+  // the nearest integer. Cost: one FFT of n' slots, one NTT of 2n' words per limb.
+  // Errors: kInvalidArgument (size not a power of two or above slots, level, scale), kOutOfRange (a
+  // coefficient of scale * value exceeds Q/2 or 2^62; both values named).
+  Result<Plaintext> Encode(std::span<const Complex> values, int level, double scale,
+                           bool with_p = false) const;
+  Result<Plaintext> Encode(std::span<const double> values, int level, double scale,
+                           bool with_p = false) const;
+  // The first `count` slots (a power of two, at most slots), in double precision. Coefficients are
+  // read mod at most the first four primes: |coefficient| must be below half their product.
   std::vector<Complex> Decode(const Plaintext& plaintext, int count) const;
 
-  // The transforms alone, on n' = values.size() slots, in place, double precision.
+  // The transforms alone, on n' = values.size() slots (a power of two), in place, double precision.
   void SlotsToCoefficients(std::span<Complex> values) const;  // inverse special FFT
   void CoefficientsToSlots(std::span<Complex> values) const;  // special FFT
 
  private:
+  struct Tables;
   ParametersPtr params_;
-  std::vector<Complex> roots_;      // zeta^k, k < 2N... (implementation's choice)
-  std::vector<int> rotation_group_;  // 5^j mod 2N
+  std::shared_ptr<const Tables> tables_;
 };
 
 }  // namespace polyveil::ckks

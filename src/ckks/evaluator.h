@@ -1,11 +1,13 @@
-// Homomorphic operations with public keys only. Threads: each operation spreads over limbs and digits on the global
-// pool; an Evaluator is immutable and may be shared.
+// Homomorphic operations with public keys only. Threads: each operation spreads over limbs and
+// digits on the global pool; an Evaluator is immutable and may be shared.
 //
-// Levels and scales: level l has limbs(l) limbs. Scales are exact doubles that multiply on products and divide by the
-// dropped prime on Rescale. Additions require equal levels and scales that agree to 2^-20 relative (kMismatch names
-// both values); AdjustTo brings a value to any lower level and any scale at no depth beyond the drop.
+// Levels and scales: level l has limbs(l) limbs. Scales are exact doubles that multiply on products
+// and divide by the dropped prime on Rescale. Additions require equal levels and scales that agree
+// to 2^-20 relative (kMismatch names both values); AdjustTo brings a value to any lower level and
+// any scale at no depth beyond the drop.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -17,77 +19,135 @@
 
 namespace polyveil::ckks {
 
-// ModUp of c1 once for many rotations: digits(level) x (limbs(level) + p_count) x N, NTT form.
+class KeySwitcher;
+
+// ModUp of c1 once for many rotations. digits[i]: NTT form, the extended limbs (Q then P) without
+// those of digit i itself, which are c1's own and are read from the ciphertext.
 struct HoistedDigits {
   std::vector<ring::RnsPoly> digits;
   int level = 0;
 };
 
 // A ciphertext over QP before ModDown (values scaled by P): sums of hoisted products live here.
+// Shape: extended_limbs(level) x N each, NTT form.
 struct ExtendedCiphertext {
   ring::RnsPoly c0, c1;
   int level = 0;
   double scale = 1;
 };
 
+inline constexpr double kScaleTolerance = 0x1p-20;
+// Whether two scales agree to kScaleTolerance relative.
+bool SameScale(double a, double b);
+
 class Evaluator {
  public:
-  // `keys` may be null for operations that need none. Both outlive the evaluator.
+  // `keys` may be null for operations that need none. Both outlive the evaluator. Copies share the
+  // precomputed tables.
   Evaluator(ParametersPtr params, const EvaluationKeys* keys);
 
   const Parameters& params() const { return *params_; }
   const EvaluationKeys* keys() const { return keys_; }
 
-  // Level/scale: unchanged; operands must agree.
+  // Level/scale: unchanged; operands must agree (degrees may differ). Errors: kMismatch.
   Result<Ciphertext> Add(const Ciphertext& a, const Ciphertext& b) const;
   Result<Ciphertext> Sub(const Ciphertext& a, const Ciphertext& b) const;
   Status AddInplace(Ciphertext& a, const Ciphertext& b) const;
   Status SubInplace(Ciphertext& a, const Ciphertext& b) const;
   Ciphertext Negate(const Ciphertext& a) const;
-  Result<Ciphertext> AddPlain(const Ciphertext& a, const Plaintext& b) const;  // equal level and scale
-  Ciphertext AddConstant(const Ciphertext& a, Complex value) const;            // same value in every slot; exact, no encoding
+  // Equal level (a longer plaintext is read up to a's level) and scale.
+  Result<Ciphertext> AddPlain(const Ciphertext& a, const Plaintext& b) const;
+  Result<Ciphertext> SubPlain(const Ciphertext& a, const Plaintext& b) const;
+  // Same value in every slot; exact up to the rounding of value * scale to an integer, no encoding.
+  Ciphertext AddConstant(const Ciphertext& a, Complex value) const;
+  void AddConstantInplace(Ciphertext& a, Complex value) const;
   // Value times an integer, exactly: level and scale unchanged, magnitude grows.
-  Ciphertext MulInteger(const Ciphertext& a, int64_t value) const;
+  Ciphertext MulInteger(const Ciphertext& a, i64 value) const;
   // Times i (imaginary unit) in every slot: multiplication by X^(N/2), free of level and noise.
   Ciphertext MulByI(const Ciphertext& a) const;
 
-  // Products before rescaling: scale = a.scale * b.scale, level unchanged.
+  // Products before rescaling: scale = a.scale * b.scale, level unchanged (the lower of the two,
+  // limbs above it are ignored). Errors: kMismatch (plaintext below the ciphertext's level).
   Result<Ciphertext> MulPlain(const Ciphertext& a, const Plaintext& b) const;
-  Ciphertext MulConstant(const Ciphertext& a, double value, double constant_scale) const;  // round(value * constant_scale)
-  Result<Ciphertext> Mul(const Ciphertext& a, const Ciphertext& b) const;      // relinearised; levels are matched by dropping limbs
-  Result<Ciphertext> Square(const Ciphertext& a) const;                         // relinearised
-  Result<Ciphertext> MulNoRelin(const Ciphertext& a, const Ciphertext& b) const;  // degree 2, for lazy sums of products
-  Result<Ciphertext> Relinearize(const Ciphertext& a) const;
-  Status RescaleInplace(Ciphertext& a) const;  // level - 1, scale / q_level; kOutOfRange at level 0
+  // sum_i a[i] * b[i], accumulated unreduced: one pass over the data. Terms of degree 1, equal
+  // levels and product scales (kMismatch).
+  Result<Ciphertext> MulPlainSum(std::span<const Ciphertext* const> a,
+                                 std::span<const Plaintext* const> b) const;
+  // Times round(value * constant_scale); scale = a.scale * constant_scale.
+  Ciphertext MulConstant(const Ciphertext& a, double value, double constant_scale) const;
+  // sum += a * round(value * k), k = sum.scale / a.scale: level of a >= level of sum. Errors:
+  // kMismatch.
+  Status MulConstantAccumulate(Ciphertext& sum, const Ciphertext& a, double value) const;
+  Result<Ciphertext> Mul(const Ciphertext& a, const Ciphertext& b) const;  // relinearised
+  Result<Ciphertext> Square(const Ciphertext& a) const;                    // relinearised
+  // Degree 2, for lazy sums of products.
+  Result<Ciphertext> MulNoRelin(const Ciphertext& a, const Ciphertext& b) const;
+  Result<Ciphertext> SquareNoRelin(const Ciphertext& a) const;
+  // sum += a b without relinearisation; sum.scale must agree with a.scale * b.scale, its level be
+  // the lower one or less. Errors: kMismatch.
+  Status MulAccumulateNoRelin(Ciphertext& sum, const Ciphertext& a, const Ciphertext& b) const;
+  Result<Ciphertext> Relinearize(const Ciphertext& a) const;  // degree 1: a copy
+  // Level - 1, scale / q_level, rounded to nearest. Noise: + (1/2 + |s|_1 / 2) at most per
+  // coefficient. Errors: kOutOfRange at level 0.
+  Status RescaleInplace(Ciphertext& a) const;
+  // Mul, Square, Relinearize followed by Rescale in one ModDown by P q_level: fewer transforms and
+  // one rounding. Errors: as theirs, kOutOfRange at level 0.
+  Result<Ciphertext> MulRescale(const Ciphertext& a, const Ciphertext& b) const;
+  Result<Ciphertext> SquareRescale(const Ciphertext& a) const;
+  Result<Ciphertext> RelinearizeRescale(const Ciphertext& a) const;
 
-  // Drops limbs without touching the value: scale unchanged. Requires level <= a.level.
+  // Drops limbs without touching the value: scale unchanged. Errors: kMismatch above a.level.
   Status DropLevelInplace(Ciphertext& a, int level) const;
-  // To exactly (level, scale) with level < a.level: multiplies by round(...) at level + 1 and rescales.
-  // At level == a.level requires equal scales.
+  // To exactly (level, scale) with level < a.level: multiplies by round(...) at level + 1 and
+  // rescales. At level == a.level requires equal scales. Errors: kMismatch, kOutOfRange (the factor
+  // is below 2^20, so that rounding it would cost precision).
   Result<Ciphertext> AdjustTo(const Ciphertext& a, int level, double scale) const;
 
+  // Slots to the left by `rotation`, taken mod slots. Errors: kMissingKey.
   Result<Ciphertext> Rotate(const Ciphertext& a, int rotation) const;
   Result<Ciphertext> Conjugate(const Ciphertext& a) const;
 
   // Hoisting (Halevi-Shoup 2018; double hoisting: Bossuat et al., ePrint 2020/1203).
   Result<HoistedDigits> Decompose(const Ciphertext& a) const;
-  // Rotation from digits, before ModDown: P * rotate(a, r) over QP. `a` supplies c0.
-  Result<ExtendedCiphertext> RotateHoistedLazy(const Ciphertext& a, const HoistedDigits& digits, int rotation) const;
-  Result<Ciphertext> RotateHoisted(const Ciphertext& a, const HoistedDigits& digits, int rotation) const;
+  // Rotation from digits, before ModDown: P * rotate(a, r) over QP. `a` is the ciphertext that was
+  // decomposed. Rotation 0 is Extend.
+  Result<ExtendedCiphertext> RotateHoistedLazy(const Ciphertext& a, const HoistedDigits& digits,
+                                               int rotation) const;
+  Result<Ciphertext> RotateHoisted(const Ciphertext& a, const HoistedDigits& digits,
+                                   int rotation) const;
   ExtendedCiphertext Extend(const Ciphertext& a) const;  // P * a over QP
-  Status MulPlainAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a, const Plaintext& b) const;  // b.with_p
+  // sum += a * b, b.with_p, at the same level. Errors: kMismatch.
+  Status MulPlainAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                            const Plaintext& b) const;
+  // sum_i a[i] * b[i] in one pass (1 to 64 terms): what a giant step needs. Errors: kMismatch.
+  Result<ExtendedCiphertext> MulPlainSum(std::span<const ExtendedCiphertext* const> a,
+                                         std::span<const Plaintext* const> b) const;
+  Status AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b) const;
+  // sum += rotate(a, rotation), all over QP: ModDown of a.c1 alone, no ModDown of the result (the
+  // giant step of double hoisting). Errors: kMissingKey, kMismatch.
+  Status RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a, int rotation) const;
   Ciphertext ModDown(const ExtendedCiphertext& a) const;
+  // ModDown and Rescale in one. Errors: kOutOfRange at level 0.
+  Result<Ciphertext> ModDownRescale(const ExtendedCiphertext& a) const;
 
   // Key switching of one polynomial c (NTT form, level limbs): (k0, k1) with k0 + k1 s ~ c s'.
+  // Requires key.kind == kGadget and key.level >= level. scale of the result: 1.
   Ciphertext KeySwitch(const ring::RnsPoly& c, int level, const KeySwitchKey& key) const;
 
-  // ModRaise with sparse-secret encapsulation: ct at level 0 -> level max_level(), same scale, plaintext m + q0 I with
-  // |I| <= (h + 1) / 2. Needs to_sparse and to_dense.
+  // ModRaise with sparse-secret encapsulation (ePrint 2022/024): ct at level 0 -> level
+  // max_level(), same scale, plaintext m + q0 I with |I| <= (h + 1) / 2. Errors: kMissingKey,
+  // kMismatch (level not 0).
   Result<Ciphertext> ModRaise(const Ciphertext& a) const;
 
  private:
+  Status RequireKeys(const char* operation) const;
+  Ciphertext RotateWithKey(const Ciphertext& a, u64 galois_element, const KeySwitchKey& key) const;
+  Ciphertext Product(const Ciphertext& a, const Ciphertext& b, int level) const;
+  Result<Ciphertext> RelinearizeWith(const Ciphertext& a, bool rescale) const;
+
   ParametersPtr params_;
   const EvaluationKeys* keys_;
+  std::shared_ptr<const KeySwitcher> switcher_;
 };
 
 }  // namespace polyveil::ckks

@@ -1,6 +1,7 @@
 // Parameters of RNS-CKKS: ring, chain of levels, key switching, and the security bound that they meet.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -79,7 +80,18 @@ class Parameters {
   const ring::Modulus& q(int index) const { return q_table(index).modulus(); }
   const ring::Modulus& p(int index) const { return p_table(index).modulus(); }
   const ring::NttTables& encapsulation_table() const { return *tables_.back(); }  // P' of the encapsulation key
-  int digits(int level) const;  // number of key-switching digits of a ciphertext at this level
+  // Key switching: digit i of a ciphertext at this level covers the q indices
+  // [digit_begin(i), digit_end(level, i)).
+  int digits(int level) const { return (limbs(level) + p_count() - 1) / p_count(); }
+  int digit_begin(int digit) const { return digit * p_count(); }
+  int digit_end(int level, int digit) const {
+    return std::min((digit + 1) * p_count(), limbs(level));
+  }
+  // Limb j of a polynomial over QP at this level: the Q limbs first, then those of P.
+  int extended_limbs(int level) const { return limbs(level) + p_count(); }
+  const ring::NttTables& extended_table(int level, int j) const {
+    return j < limbs(level) ? q_table(j) : p_table(j - limbs(level));
+  }
 
   double log_q() const { return log_q_; }
   double log_qp() const { return log_qp_; }
@@ -91,6 +103,7 @@ class Parameters {
 
  private:
   Parameters() = default;
+  void ComputeDigest();
 
   ParametersSpec spec_;
   std::vector<LevelEntry> levels_;
