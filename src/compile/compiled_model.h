@@ -1,6 +1,7 @@
 // A model compiled for a parameter set: the plan that every position shares, and the program of each position.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "ckks/parameters.h"
 #include "compile/cost_model.h"
 #include "compile/graph.h"
+#include "compile/layout.h"
 #include "model/bundle.h"
 
 namespace polyveil::compile {
@@ -18,50 +20,65 @@ namespace polyveil::compile {
 struct Estimate {
   double seconds_per_token = 0;
   double key_generation_seconds = 0;
-  size_t key_bytes_wire = 0;    // seeded
+  size_t key_bytes_wire = 0;    // seeded and packed
   size_t key_bytes_memory = 0;  // expanded, on the server
   size_t server_bytes = 0;      // peak: keys, state, working set
   size_t token_bytes_up = 0, token_bytes_down = 0;
-  int levels_per_token = 0;     // multiplicative depth of one step
+  int depth_per_token = 0;  // levels on the longest path of one step
   int bootstraps_per_token = 0;
-  int rotations_per_token = 0;
-  int products_per_token = 0;   // ciphertext x ciphertext
+  int rotations_per_token = 0;  // outside bootstraps
+  int products_per_token = 0;   // ciphertext x ciphertext, outside bootstraps
   std::vector<double> component_seconds;  // by Component
 };
 
+// The keys of a bootstrap of this period: asked of the circuits, which this layer does not see.
+using BootstrapKeys = std::function<Result<ckks::KeyRequest>(int log_period, bool real)>;
+
 class CompiledModel {
  public:
-  // Lowers, places bootstraps, assigns levels. Errors: kOutOfRange when no placement fits the levels, when the ring has too few slots
-  // for the model's shape, or when a calibrated range has no margin.
-  static Result<std::shared_ptr<const CompiledModel>> Create(std::shared_ptr<const model::Bundle> bundle,
-                                                             ckks::ParametersPtr params, const MachineSpeed& speed);
+  // Lowers, places bootstraps, assigns levels; callers above the circuits use runtime::CompileModel. Errors: kOutOfRange when no
+  // placement fits the levels or when the ring has too few slots for the model's shape, kInvalidArgument for a model form that has no program.
+  static Result<std::shared_ptr<const CompiledModel>> Create(std::shared_ptr<const model::BodyBundle> bundle,
+                                                             ckks::ParametersPtr params, const MachineSpeed& speed,
+                                                             const BootstrapKeys& bootstrap_keys);
 
-  const model::Bundle& bundle() const { return *bundle_; }
+  const model::BodyBundle& bundle() const { return *bundle_; }
   const ckks::ParametersPtr& params() const { return params_; }
-  // The program for the token at `position` (public). Same shape and levels at every position; constants differ.
-  Graph Program(int position) const;
+  const Layout& layout() const { return layout_; }
+  // The program for the token at `position` (public), levels assigned. Same shape and levels at every position; constants
+  // differ. Errors: kOutOfRange beyond the context.
+  Result<Graph> Program(int position) const;
+  // Estimated seconds of one operation of a program: the weight of a progress bar.
+  double EstimateSeconds(const Node& node) const;
   const ckks::KeyRequest& keys() const { return keys_; }
   const Estimate& estimate() const { return estimate_; }
-  int input_level() const;   // level at which the client encrypts a token
-  int output_level() const;
-  int state_count() const;   // ciphertexts kept between steps
-  int context() const;
+  int input_level() const { return input_level_; }    // level at which the client encrypts a token
+  int output_level() const { return output_level_; }
+  int state_count() const { return bundle_->config.n_layers; }  // ciphertexts kept between steps
+  int context() const { return bundle_->config.context; }
   // Residuals travel divided by this bound, so that every slot lies in [-1, 1].
-  double residual_bound() const;
-  // BLAKE2b-256 over the bundle's tensors, the parameters and the plan: client and server must agree on it.
-  std::string digest() const;
-  // One line per value: name, level, magnitude, period.
-  std::string Dump(int position) const;
+  double residual_bound() const { return bundle_->config.residual_bound; }
+  // BLAKE2b-256, hexadecimal, over the model's description, its tensors' digest, the parameters and every level of the plan:
+  // client and server must agree on it.
+  const std::string& digest() const { return digest_; }
+  // One line per value: level, period, bootstraps, name.
+  Result<std::string> Dump(int position) const;
 
  private:
-  CompiledModel() = default;
+  CompiledModel(std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params, const MachineSpeed& speed);
+  Status CollectKeys(const Graph& plan, const BootstrapKeys& bootstrap_keys);
+  void MakeEstimate(const Graph& plan);
+  void MakeDigest(const Graph& plan);
 
-  std::shared_ptr<const model::Bundle> bundle_;
+  std::shared_ptr<const model::BodyBundle> bundle_;
   ckks::ParametersPtr params_;
-  Graph plan_;                      // position 0's program with bootstraps and levels
+  CostModel cost_;
+  Layout layout_;
   std::vector<bool> bootstrapped_;  // by node of the lowered graph
+  int input_level_ = 0, output_level_ = 0;
   ckks::KeyRequest keys_;
   Estimate estimate_;
+  std::string digest_;
 };
 
 }  // namespace polyveil::compile

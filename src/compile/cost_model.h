@@ -1,17 +1,18 @@
 // Seconds of each operation from its level, from a few speeds measured on the machine at hand.
 #pragma once
 
+#include "ckks/key_request.h"
 #include "ckks/parameters.h"
 #include "compile/graph.h"
 
 namespace polyveil::compile {
 
 struct MachineSpeed {
-  double ntt_seconds = 1.1e-4;      // one limb at N = 2^16, one core
-  double product_seconds = 2.5e-5;  // one limb of multiply-accumulate at N = 2^16, one core
-  double key_seconds = 4e-5;        // one limb of key product, the key read from memory
+  double ntt_seconds = 1.1e-4;      // one limb, one core
+  double product_seconds = 1.5e-5;  // one limb of a multiply-accumulate in cache, one core
+  double stream_seconds = 4e-5;     // one limb of a key product, the key read from memory
   int threads = 2;
-  double efficiency = 0.85;         // of the second and later threads
+  double efficiency = 0.85;  // of the second and later threads
 };
 
 // Measures the speeds in about 50 ms with the active backend.
@@ -20,14 +21,28 @@ MachineSpeed MeasureMachineSpeed(int log_n, int threads);
 class CostModel {
  public:
   CostModel(ckks::ParametersPtr params, MachineSpeed speed);
-  double Seconds(const Node& node) const;  // node.level set
+
+  // The operation at this level (Depth(node) above it for its operands); bootstraps: BootstrapSeconds.
+  double Seconds(const Node& node, int level) const;
+  double BootstrapSeconds(int log_period, bool real) const;
+  double KeyGenerationSeconds(const ckks::KeyRequest& request) const;
 
  private:
+  double Parallel(double seconds) const;
   double KeySwitch(int level) const;
-  double Product(int level) const;
-  double Bootstrap(int log_period, bool real) const;
+  double HoistedRotation(int level) const;
+  double Product(int level) const;    // ciphertext x ciphertext, relinearised and rescaled
+  double Rescale(int level) const;
+  double Chebyshev(int degree, int level) const;
+
   ckks::ParametersPtr params_;
   MachineSpeed speed_;
 };
+
+// Bytes of the keys: expanded in memory, and seeded and packed on the wire.
+struct KeyBytes {
+  size_t memory = 0, wire = 0;
+};
+KeyBytes MeasureKeys(const ckks::Parameters& params, const ckks::KeyRequest& request);
 
 }  // namespace polyveil::compile

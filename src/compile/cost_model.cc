@@ -1,0 +1,128 @@
+#include "compile/cost_model.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <utility>
+
+namespace polyveil::compile {
+
+namespace {
+
+constexpr int kDoubleAngles = 3;
+
+// Ciphertext products of a Paterson-Stockmeyer evaluation of this degree.
+int ChebyshevProducts(int degree) {
+  const int depth = std::bit_width(static_cast<unsigned>(degree));
+  const int baby = std::max(1, depth / 2);
+  return ((1 << baby) - 1) + (depth - baby) + ((degree >> baby) - 1);
+}
+
+// Hoisted and giant rotations of one radix-2^k factor of the homomorphic DFT (2^(k+1) - 1 diagonals).
+double DftRotations(int log_radix) { return 2 * std::sqrt(std::pow(2.0, log_radix + 1)); }
+
+}  // namespace
+
+CostModel::CostModel(ckks::ParametersPtr params, MachineSpeed speed) : params_(std::move(params)), speed_(speed) {}
+
+double CostModel::Parallel(double seconds) const {
+  return seconds / (1 + speed_.efficiency * (speed_.threads - 1));
+}
+
+double CostModel::KeySwitch(int level) const {
+  const double n = params_->limbs(level), alpha = params_->p_count(), digits = params_->digits(level);
+  const double ntts = digits * (n + alpha) + 2 * (n + alpha);
+  const double products = n * (n + alpha) + 2 * alpha * n + 4 * n;
+  return Parallel(ntts * speed_.ntt_seconds + products * speed_.product_seconds +
+                  2 * digits * (n + alpha) * speed_.stream_seconds);
+}
+
+double CostModel::HoistedRotation(int level) const {
+  const double n = params_->limbs(level), alpha = params_->p_count(), digits = params_->digits(level);
+  return Parallel(2 * digits * (n + alpha) * speed_.stream_seconds + 4 * (n + alpha) * speed_.product_seconds);
+}
+
+double CostModel::Rescale(int level) const {
+  return Parallel(2.0 * params_->limbs(level) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+}
+
+double CostModel::Product(int level) const {
+  return KeySwitch(level) + Rescale(level) + Parallel(5.0 * params_->limbs(level) * speed_.product_seconds);
+}
+
+double CostModel::Chebyshev(int degree, int level) const {
+  const int depth = std::bit_width(static_cast<unsigned>(degree));
+  return ChebyshevProducts(degree) * Product(level + (depth + 1) / 2);
+}
+
+double CostModel::Seconds(const Node& node, int level) const {
+  const double limbs = params_->limbs(level);
+  switch (node.kind) {
+    case OpKind::kAdd:
+    case OpKind::kSub:
+    case OpKind::kMulByI: return Parallel(2 * limbs * speed_.product_seconds);
+    case OpKind::kMul:
+    case OpKind::kSquare: return Product(level + 1);
+    case OpKind::kMulPlain:
+      return Rescale(level + 1) + Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+    case OpKind::kAddPlain:
+      return node.constant.size() == 1 ? Parallel(limbs * speed_.product_seconds) : Parallel(limbs * speed_.ntt_seconds);
+    case OpKind::kRotate:
+    case OpKind::kRotateSum: return KeySwitch(level) * static_cast<double>(node.rotations.size());
+    case OpKind::kConjugate: return KeySwitch(level);
+    case OpKind::kChebyshev: return Chebyshev(static_cast<int>(node.coeffs.size()) - 1, level);
+    case OpKind::kBootstrap: return BootstrapSeconds(node.log_period, node.real);
+    case OpKind::kInput:
+    case OpKind::kState:
+    case OpKind::kRescaleUnit: return 0;
+  }
+  return 0;
+}
+
+double CostModel::BootstrapSeconds(int log_period, bool real) const {
+  const int top = params_->max_level();
+  const int cts = params_->LevelsWithRole(ckks::LevelRole::kCoeffsToSlots);
+  const int stc = params_->LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
+  const int eval_mod = params_->LevelsWithRole(ckks::LevelRole::kEvalMod);
+  const bool full = log_period == params_->log_slots();
+  double seconds = 2 * KeySwitch(top);  // ModRaise and its encapsulation, conjugation
+  seconds += (params_->log_slots() - log_period) * KeySwitch(top);
+  const double log_radix_cts = static_cast<double>(log_period + (full || real ? 0 : 1)) / std::max(1, cts);
+  for (int i = 0; i < cts; ++i) {
+    seconds += 2 * KeySwitch(top - i) + DftRotations(static_cast<int>(std::ceil(log_radix_cts))) * HoistedRotation(top - i);
+  }
+  const int evaluations = full && !real ? 2 : 1;
+  const int products = ChebyshevProducts((1 << (eval_mod - kDoubleAngles)) - 1) + kDoubleAngles;
+  seconds += evaluations * products * Product(top - cts - eval_mod / 2);
+  for (int i = 0; i < stc; ++i) {
+    seconds += 2 * KeySwitch(stc - i) +
+               DftRotations((log_period + stc - 1) / std::max(1, stc)) * HoistedRotation(stc - i);
+  }
+  return seconds;
+}
+
+double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
+  // Each residue of b: a uniform sample, an error sample and its NTT, two products.
+  const double limb_bytes = 8.0 * params_->n();
+  const double limbs = static_cast<double>(MeasureKeys(*params_, request).memory) / 2 / limb_bytes;
+  return Parallel(limbs * (2.5 * speed_.ntt_seconds + 4 * speed_.product_seconds));
+}
+
+KeyBytes MeasureKeys(const ckks::Parameters& params, const ckks::KeyRequest& request) {
+  KeyBytes bytes;
+  auto add = [&](int level) {
+    const double limbs = params.limbs(level) + params.p_count();
+    const double rows = params.digits(level);
+    bytes.memory += static_cast<size_t>(2 * rows * limbs * params.n() * 8);
+    double bits = params.p_count() * params.spec().log_special_prime;
+    for (int i = 0; i < params.limbs(level); ++i) bits += std::bit_width(params.q(i).q);
+    bytes.wire += static_cast<size_t>(rows * bits * params.n() / 8);
+  };
+  for (const auto& [rotation, level] : request.rotations) add(level);
+  if (request.relinearization_level >= 0) add(request.relinearization_level);
+  if (request.conjugation_level >= 0) add(request.conjugation_level);
+  if (request.encapsulation) add(params.max_level());
+  return bytes;
+}
+
+}  // namespace polyveil::compile

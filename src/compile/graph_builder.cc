@@ -1,0 +1,117 @@
+#include "compile/graph_builder.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/check.h"
+
+namespace polyveil::compile {
+
+namespace {
+
+int LogSize(const std::vector<Complex>& values) {
+  PV_CHECK(std::has_single_bit(values.size()), "constant of {} values", values.size());
+  return std::countr_zero(values.size());
+}
+
+bool IsReal(const std::vector<Complex>& values) {
+  return std::all_of(values.begin(), values.end(), [](Complex v) { return v.imag() == 0; });
+}
+
+}  // namespace
+
+void GraphBuilder::Enter(int layer, Component component, std::string prefix) {
+  layer_ = layer;
+  component_ = component;
+  prefix_ = std::move(prefix);
+}
+
+NodeId GraphBuilder::Append(OpKind kind, std::string name, std::vector<NodeId> inputs) {
+  Node node{.kind = kind, .component = component_, .inputs = std::move(inputs)};
+  node.name = prefix_ + name;
+  node.layer = layer_;
+  for (NodeId input : node.inputs) {
+    node.log_period = std::max(node.log_period, graph_[input].log_period);
+    node.real = node.real && graph_[input].real;
+  }
+  graph_.nodes.push_back(std::move(node));
+  return static_cast<NodeId>(graph_.nodes.size()) - 1;
+}
+
+NodeId GraphBuilder::Input(std::string name, int log_period) {
+  NodeId id = Append(OpKind::kInput, std::move(name), {});
+  SetPeriod(id, log_period);
+  return id;
+}
+
+NodeId GraphBuilder::State(std::string name, int state, int log_period) {
+  NodeId id = Input(std::move(name), log_period);
+  graph_.nodes[id].kind = OpKind::kState;
+  graph_.nodes[id].state = state;
+  return id;
+}
+
+NodeId GraphBuilder::Add(std::string name, NodeId a, NodeId b) {
+  return Append(OpKind::kAdd, std::move(name), {a, b});
+}
+
+NodeId GraphBuilder::Sub(std::string name, NodeId a, NodeId b) {
+  return Append(OpKind::kSub, std::move(name), {a, b});
+}
+
+NodeId GraphBuilder::Mul(std::string name, NodeId a, NodeId b) {
+  return Append(OpKind::kMul, std::move(name), {a, b});
+}
+
+NodeId GraphBuilder::Square(std::string name, NodeId a) {
+  return Append(OpKind::kSquare, std::move(name), {a});
+}
+
+NodeId GraphBuilder::MulPlain(std::string name, NodeId a, std::vector<Complex> constant) {
+  NodeId id = Append(OpKind::kMulPlain, std::move(name), {a});
+  Node& node = graph_.nodes[id];
+  node.log_period = std::max(node.log_period, LogSize(constant));
+  node.real = node.real && IsReal(constant);
+  node.constant = std::move(constant);
+  return id;
+}
+
+NodeId GraphBuilder::AddPlain(std::string name, NodeId a, std::vector<Complex> constant) {
+  NodeId id = MulPlain(std::move(name), a, std::move(constant));
+  graph_.nodes[id].kind = OpKind::kAddPlain;
+  return id;
+}
+
+NodeId GraphBuilder::MulByI(std::string name, NodeId a) {
+  return Append(OpKind::kMulByI, std::move(name), {a});
+}
+
+NodeId GraphBuilder::Rotate(std::string name, NodeId a, int rotation) {
+  NodeId id = RotateSum(std::move(name), a, {rotation});
+  graph_.nodes[id].kind = OpKind::kRotate;
+  return id;
+}
+
+NodeId GraphBuilder::RotateSum(std::string name, NodeId a, std::vector<int> rotations) {
+  NodeId id = Append(OpKind::kRotateSum, std::move(name), {a});
+  for (int& r : rotations) r = ((r % (1 << log_slots_)) + (1 << log_slots_)) % (1 << log_slots_);
+  graph_.nodes[id].rotations = std::move(rotations);
+  return id;
+}
+
+NodeId GraphBuilder::Conjugate(std::string name, NodeId a) {
+  return Append(OpKind::kConjugate, std::move(name), {a});
+}
+
+NodeId GraphBuilder::Polynomial(std::string name, NodeId a, double factor, double offset,
+                                const std::vector<double>& coeffs) {
+  NodeId unit = Append(OpKind::kRescaleUnit, name + " / unit", {a});
+  graph_.nodes[unit].factor = factor;
+  NodeId argument = AddPlain(name + " / argument", unit, {Complex(offset)});
+  NodeId id = Append(OpKind::kChebyshev, std::move(name), {argument});
+  graph_.nodes[id].coeffs = coeffs;
+  return id;
+}
+
+}  // namespace polyveil::compile

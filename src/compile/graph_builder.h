@@ -1,0 +1,52 @@
+// Appends nodes to a graph: fills in periods and realness, which follow from the operands.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compile/graph.h"
+
+namespace polyveil::compile {
+
+class GraphBuilder {
+ public:
+  explicit GraphBuilder(int log_slots) : log_slots_(log_slots) {}
+
+  // Every later node belongs to this layer and component; its name is prefix + its own.
+  void Enter(int layer, Component component, std::string prefix);
+
+  NodeId Input(std::string name, int log_period);
+  NodeId State(std::string name, int state, int log_period);
+  NodeId Add(std::string name, NodeId a, NodeId b);
+  NodeId Sub(std::string name, NodeId a, NodeId b);
+  NodeId Mul(std::string name, NodeId a, NodeId b);
+  NodeId Square(std::string name, NodeId a);
+  NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
+  NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);
+  NodeId MulByI(std::string name, NodeId a);
+  NodeId Rotate(std::string name, NodeId a, int rotation);
+  NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
+  NodeId Conjugate(std::string name, NodeId a);
+  // coeffs on [lo, hi] applied to factor * a + offset: the affine map to [-1, 1] costs no level.
+  NodeId Polynomial(std::string name, NodeId a, double factor, double offset,
+                    const std::vector<double>& coeffs);
+
+  // What the operands do not tell.
+  void SetPeriod(NodeId id, int log_period) { graph_.nodes[id].log_period = log_period; }
+  void SetReal(NodeId id, bool real) { graph_.nodes[id].real = real; }
+  void SetMagnitude(NodeId id, double magnitude) { graph_.nodes[id].magnitude = magnitude; }
+  void MarkCut(NodeId id) { graph_.nodes[id].cut = true; }
+
+  Graph& graph() { return graph_; }
+
+ private:
+  NodeId Append(OpKind kind, std::string name, std::vector<NodeId> inputs);
+
+  int log_slots_;
+  Graph graph_;
+  int layer_ = -1;
+  Component component_ = Component::kInput;
+  std::string prefix_;
+};
+
+}  // namespace polyveil::compile

@@ -1,0 +1,211 @@
+#include "compile/levels.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+
+namespace polyveil::compile {
+
+namespace {
+
+constexpr int kUnused = -1;
+
+// The nodes of one layer stand together; `input` is the one value that enters from before them.
+struct Segment {
+  NodeId begin = 0, end = 0;
+  NodeId input = -1;
+  std::vector<NodeId> cuts;
+};
+
+std::vector<Segment> SplitLayers(const Graph& graph) {
+  std::vector<Segment> segments;
+  const NodeId count = static_cast<NodeId>(graph.nodes.size());
+  for (NodeId id = 0; id < count; ++id) {
+    const Node& node = graph[id];
+    if (node.layer < 0) continue;
+    if (segments.empty() || graph[segments.back().begin].layer != node.layer) segments.push_back({id, id, -1, {}});
+    Segment& segment = segments.back();
+    segment.end = id + 1;
+    if (node.cut) segment.cuts.push_back(id);
+    for (NodeId input : node.inputs) {
+      if (input >= segment.begin) continue;
+      PV_CHECK(segment.input < 0 || segment.input == input, "layer {} reads {} and {}", node.layer,
+               graph[segment.input].name, graph[input].name);
+      segment.input = input;
+    }
+  }
+  return segments;
+}
+
+struct SweepResult {
+  bool feasible = false;
+  int needed = 0;  // level needed of the segment's input, or the offending level when infeasible
+  double seconds = 0;
+};
+
+// One backward pass over a segment, its last node needed at `output_level`.
+class Sweep {
+ public:
+  Sweep(const Graph& graph, const Segment& segment, const ckks::Parameters& params, const CostModel& cost)
+      : graph_(graph), segment_(segment), params_(params), cost_(cost) {}
+
+  SweepResult Run(unsigned chosen, int output_level) {
+    need_.assign(segment_.end - segment_.begin, kUnused);
+    need_.back() = output_level;
+    result_ = {true, 0, 0};
+    for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id) Visit(id, chosen);
+    return result_;
+  }
+
+ private:
+  bool Chosen(NodeId id, unsigned chosen) const {
+    auto it = std::find(segment_.cuts.begin(), segment_.cuts.end(), id);
+    return it != segment_.cuts.end() && (chosen >> (it - segment_.cuts.begin()) & 1);
+  }
+
+  void Visit(NodeId id, unsigned chosen) {
+    const Node& node = graph_[id];
+    int level = need_[id - segment_.begin];
+    if (level == kUnused) return;
+    if (Chosen(id, chosen)) {
+      if (level > params_.working_level()) {
+        result_ = {false, level, 0};
+        return;
+      }
+      result_.seconds += cost_.BootstrapSeconds(node.log_period, node.real);
+      level = params_.bootstrap_level();
+    }
+    if (level > params_.working_level()) {
+      result_ = {false, level, 0};
+      return;
+    }
+    result_.seconds += cost_.Seconds(node, level);
+    for (NodeId input : node.inputs) {
+      int& need = input < segment_.begin ? result_.needed : need_[input - segment_.begin];
+      need = std::max(need, level + Depth(node));
+    }
+  }
+
+  const Graph& graph_;
+  const Segment& segment_;
+  const ckks::Parameters& params_;
+  const CostModel& cost_;
+  std::vector<int> need_;
+  SweepResult result_;
+};
+
+// Best way from a layer's input, needed at some level, to the output.
+struct Path {
+  double seconds = 0;
+  std::vector<unsigned> choices;  // last layer first
+};
+
+using Frontier = std::map<int, Path>;  // by level needed
+
+Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment, const ckks::Parameters& params,
+                                const CostModel& cost, const Frontier& after) {
+  Frontier before;
+  int least = std::numeric_limits<int>::max();
+  Sweep sweep(graph, segment, params, cost);
+  PV_CHECK(segment.cuts.size() < 16, "{} cut values in a layer", segment.cuts.size());
+  for (const auto& [level, path] : after) {
+    for (unsigned chosen = 0; chosen < (1u << segment.cuts.size()); ++chosen) {
+      SweepResult result = sweep.Run(chosen, level);
+      if (!result.feasible || result.needed > params.working_level()) {
+        least = std::min(least, result.needed);
+        continue;
+      }
+      const double seconds = path.seconds + result.seconds;
+      auto it = before.find(result.needed);
+      if (it != before.end() && it->second.seconds <= seconds) continue;
+      Path extended{seconds, path.choices};
+      extended.choices.push_back(chosen);
+      before[result.needed] = std::move(extended);
+    }
+  }
+  if (before.empty()) {
+    return MakeError(ErrorCode::kOutOfRange, "layer {}: needs {} levels between bootstraps, parameters {} have {}",
+                     graph[segment.begin].layer, least, params.spec().name, params.working_level());
+  }
+  return before;
+}
+
+}  // namespace
+
+int Depth(const Node& node) {
+  switch (node.kind) {
+    case OpKind::kMul:
+    case OpKind::kSquare:
+    case OpKind::kMulPlain: return 1;
+    case OpKind::kChebyshev: return std::bit_width(node.coeffs.size() - 1);
+    default: return 0;
+  }
+}
+
+Result<Placement> PlaceBootstraps(const Graph& graph, const ckks::Parameters& params, const CostModel& cost) {
+  const std::vector<Segment> segments = SplitLayers(graph);
+  Frontier frontier{{0, Path{}}};
+  for (auto segment = segments.rbegin(); segment != segments.rend(); ++segment) {
+    PV_ASSIGN_OR_RETURN(frontier, ExtendFrontier(graph, *segment, params, cost, frontier));
+  }
+  const auto best = std::min_element(frontier.begin(), frontier.end(), [](const auto& a, const auto& b) {
+    return a.second.seconds < b.second.seconds;
+  });
+  Placement placement{std::vector<bool>(graph.nodes.size(), false), best->second.seconds};
+  const std::vector<unsigned>& choices = best->second.choices;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const Segment& segment = segments[segments.size() - 1 - i];
+    for (size_t cut = 0; cut < segment.cuts.size(); ++cut) {
+      placement.bootstrapped[segment.cuts[cut]] = choices[i] >> cut & 1;
+    }
+  }
+  return placement;
+}
+
+Graph InsertBootstraps(Graph graph, const std::vector<bool>& bootstrapped) {
+  PV_CHECK(bootstrapped.size() == graph.nodes.size(), "placement of {} nodes, graph of {}", bootstrapped.size(),
+           graph.nodes.size());
+  Graph result;
+  std::vector<NodeId> renamed(graph.nodes.size());
+  for (size_t id = 0; id < graph.nodes.size(); ++id) {
+    Node& node = graph.nodes[id];
+    for (NodeId& input : node.inputs) input = renamed[input];
+    Node bootstrap{.kind = OpKind::kBootstrap, .component = Component::kBootstrap, .inputs = {}};
+    bootstrap.name = node.name + " / bootstrap";
+    bootstrap.layer = node.layer;
+    bootstrap.log_period = node.log_period;
+    bootstrap.real = node.real;
+    bootstrap.magnitude = node.magnitude;
+    result.nodes.push_back(std::move(node));
+    renamed[id] = static_cast<NodeId>(result.nodes.size()) - 1;
+    if (!bootstrapped[id]) continue;
+    bootstrap.inputs = {renamed[id]};
+    result.nodes.push_back(std::move(bootstrap));
+    renamed[id] = static_cast<NodeId>(result.nodes.size()) - 1;
+  }
+  for (const StateUpdate& update : graph.updates) result.updates.push_back({update.state, renamed[update.node]});
+  result.output = renamed[graph.output];
+  return result;
+}
+
+Status AssignLevels(Graph& graph, const ckks::Parameters& params) {
+  for (Node& node : graph.nodes) node.level = 0;
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const Node& node = graph.nodes[i];
+    if (node.level > params.working_level()) {
+      return MakeError(ErrorCode::kOutOfRange, "{}: level {} needed > {} working levels of parameters {}", node.name,
+                       node.level, params.working_level(), params.spec().name);
+    }
+    const int operand = node.kind == OpKind::kBootstrap ? params.bootstrap_level() : node.level + Depth(node);
+    for (NodeId input : node.inputs) {
+      graph.nodes[input].level = std::max(graph.nodes[input].level, operand);
+    }
+  }
+  return {};
+}
+
+}  // namespace polyveil::compile
