@@ -6,18 +6,20 @@
 #include <vector>
 
 #include "base/result.h"
+#include "circuits/chebyshev_plan.h"
 #include "ckks/evaluator.h"
 
 namespace polyveil::circuits {
 
-// Multiplicative depth of a degree-d evaluation: ceil(log2(d + 1)).
-int ChebyshevDepth(int degree);
+inline constexpr int kMaxChebyshevDegree = 63;
 
 // sum_k coeffs[k] T_k(u) for a ciphertext u whose slots lie in [-1, 1] (any exact scale).
-// Level/scale: out.level = u.level - ChebyshevDepth(degree), out.scale = output_scale exactly (the caller names it, so that no
-// level is spent on a constant).
-// Cost: about 2 sqrt(d) + log2(d) relinearised products; constants never cost an encoding. Zero coefficients (odd or even polynomials) skip work.
-// Errors: kOutOfRange when u.level < depth.
+// Level/scale: out.level = u.level - ChebyshevDepth(degree), degree = coeffs.size() - 1; out.scale = output_scale
+// exactly (the caller names it, so that no level is spent on a constant).
+// Cost: about 2 sqrt(d) + log2(d) relinearised products, `PlanChebyshev(coeffs).relinearizations` exactly; constants
+// never cost an encoding. Zero coefficients (odd or even polynomials) skip work.
+// Keys: relinearisation at u.level. Errors: kOutOfRange when u.level < depth or a coefficient times its scale leaves
+// 62 bits; kInvalidArgument for no coefficients or a degree above kMaxChebyshevDegree.
 Result<ckks::Ciphertext> EvaluateChebyshev(const ckks::Evaluator& evaluator, const ckks::Ciphertext& u,
                                            std::span<const double> coeffs, double output_scale);
 
