@@ -8,33 +8,23 @@
 #include <vector>
 
 #include "base/result.h"
-#include "ckks/evaluator.h"
+#include "ckks/ciphertext.h"
+#include "ckks/keys.h"
 #include "compile/compiled_model.h"
+#include "runtime/latency_table.h"
 
 namespace polyveil::runtime {
 
-// Time by component and by primitive; both add up to `total_seconds` (the remainder is listed as "other").
-struct LatencyTable {
-  struct Row {
-    std::string name;
-    int count = 0;
-    double seconds = 0;
-  };
-  std::vector<Row> components, primitives;
-  double total_seconds = 0;
-  int steps = 0;
-
-  void Add(const LatencyTable& other);
-};
+struct EngineParts;
 
 struct StepProgress {
-  double done_seconds = 0, total_seconds = 0;  // of the planner's estimate: a weight, not a clock
-  const std::string* operation = nullptr;      // "layer 2 / attention / scores"
+  double done = 0;                         // of the step's estimated work, in [0, 1]
+  const std::string* operation = nullptr;  // "layer 2 / attention / scores"
 };
 
 struct StepOptions {
-  std::function<void(const StepProgress&)> on_progress;  // called from the running thread, often
-  const std::atomic<bool>* cancel = nullptr;             // kCancelled between operations; the session's state is as before the step
+  std::function<void(const StepProgress&)> on_progress;  // before each operation, from the running thread
+  const std::atomic<bool>* cancel = nullptr;  // kCancelled between operations; the session's state is as before the step
   LatencyTable* latency = nullptr;
 };
 
@@ -44,21 +34,22 @@ class Engine {
   // Errors: kMissingKey when keys do not cover model->keys().
   static Result<std::shared_ptr<const Engine>> Create(std::shared_ptr<const compile::CompiledModel> model,
                                                       std::shared_ptr<const ckks::EvaluationKeys> keys);
-  struct Impl;
-  const Impl& impl() const { return *impl_; }
+  ~Engine();
+  const EngineParts& parts() const { return *parts_; }
 
  private:
-  std::shared_ptr<const Impl> impl_;
+  Engine() = default;
+  std::unique_ptr<const EngineParts> parts_;
 };
 
 // One text: its position and encrypted key-value cache.
 class DecoderSession {
  public:
-  explicit DecoderSession(std::shared_ptr<const Engine> engine);
+  explicit DecoderSession(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)) {}
 
-  // One token in (level model.input_level(), scale params.scale(level), slots = embedding / residual_bound with period d_model), the
-  // residual after the last block out, same layout and unit. Errors: kOutOfRange beyond the context, kMismatch of level or scale; the state
-  // changes only on success.
+  // One token in: level model.input_level(), scale params.scale(level), slots = embedding / residual_bound with period d_model. The
+  // residual after the last block out, same layout and unit, at model.output_level(). Errors: kOutOfRange beyond the context,
+  // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
   int position() const { return position_; }
   size_t state_bytes() const;

@@ -1,0 +1,102 @@
+#include "runtime/decoder_session.h"
+
+#include <cmath>
+#include <utility>
+
+#include "base/system.h"
+#include "runtime/engine_machine.h"
+#include "runtime/interpreter.h"
+
+namespace polyveil::runtime {
+
+namespace {
+
+constexpr double kScaleTolerance = 1e-6;  // relative; the wire carries exact doubles
+
+// Reports progress and component times, stops on cancellation.
+class StepListener {
+ public:
+  StepListener(const compile::CompiledModel& model, const compile::Graph& graph, const StepOptions& options)
+      : model_(model), options_(options) {
+    for (const compile::Node& node : graph.nodes) total_ += model.EstimateSeconds(node);
+  }
+
+  Status Before(const compile::Node& node) {
+    if (options_.cancel != nullptr && options_.cancel->load()) {
+      return MakeError(ErrorCode::kCancelled, "cancelled before {}", node.name);
+    }
+    if (options_.on_progress) options_.on_progress({total_ > 0 ? done_ / total_ : 0, &node.name});
+    return {};
+  }
+
+  void After(const compile::Node& node, double seconds) {
+    done_ += model_.EstimateSeconds(node);
+    if (options_.latency != nullptr) options_.latency->AddComponent(compile::ComponentName(node.component), seconds);
+  }
+
+ private:
+  const compile::CompiledModel& model_;
+  const StepOptions& options_;
+  double done_ = 0, total_ = 0;
+};
+
+Status CheckToken(const compile::CompiledModel& model, const ckks::Ciphertext& token) {
+  if (token.degree() != 1) {
+    return MakeError(ErrorCode::kMismatch, "token.degree = {} != 1", token.degree());
+  }
+  if (token.level != model.input_level()) {
+    return MakeError(ErrorCode::kMismatch, "token.level = {} != {}, the program's", token.level, model.input_level());
+  }
+  const double scale = model.params()->scale(token.level);
+  if (!(std::abs(token.scale / scale - 1) < kScaleTolerance)) {
+    return MakeError(ErrorCode::kMismatch, "token.scale = {} != {}, the level's", token.scale, scale);
+  }
+  return {};
+}
+
+}  // namespace
+
+Engine::~Engine() = default;
+
+Result<std::shared_ptr<const Engine>> Engine::Create(std::shared_ptr<const compile::CompiledModel> model,
+                                                     std::shared_ptr<const ckks::EvaluationKeys> keys) {
+  PV_RETURN_IF_ERROR(keys->Covers(model->keys()));
+  const ckks::ParametersPtr& params = model->params();
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));
+  auto parts = std::make_unique<EngineParts>(
+      EngineParts{model, keys, ckks::Encoder(params), ckks::Evaluator(params, keys.get()), {}});
+  for (const compile::Node& node : graph.nodes) {
+    const circuits::BootstrapSpec spec{node.log_period, !node.real};
+    if (node.kind != compile::OpKind::kBootstrap || parts->bootstrappers.contains(spec)) continue;
+    PV_ASSIGN_OR_RETURN(auto bootstrapper, circuits::Bootstrapper::Create(params, parts->encoder, spec));
+    parts->bootstrappers.emplace(spec, std::move(bootstrapper));
+  }
+  std::shared_ptr<Engine> engine(new Engine);
+  engine->parts_ = std::move(parts);
+  return std::shared_ptr<const Engine>(std::move(engine));
+}
+
+Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token, const StepOptions& options) {
+  Timer timer;
+  const EngineParts& parts = engine_->parts();
+  PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_));
+  EngineMachine machine(parts, options.latency);
+  StepListener listener(*parts.model, graph, options);
+  Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, token, state_));
+  state_ = std::move(result.state);
+  ++position_;
+  if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
+  return std::move(result.output);
+}
+
+size_t DecoderSession::state_bytes() const {
+  size_t bytes = 0;
+  for (const ckks::Ciphertext& value : state_) {
+    for (const ring::RnsPoly& part : value.parts) bytes += part.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace polyveil::runtime

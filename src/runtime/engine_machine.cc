@@ -1,0 +1,146 @@
+#include "runtime/engine_machine.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/system.h"
+#include "circuits/chebyshev.h"
+#include "compile/levels.h"
+
+namespace polyveil::runtime {
+
+using compile::Node;
+using compile::OpKind;
+using Value = ckks::Ciphertext;
+
+class EngineMachine::Stopwatch {
+ public:
+  Stopwatch(EngineMachine& machine, const char* primitive) : latency_(machine.latency_), primitive_(primitive) {}
+  ~Stopwatch() {
+    if (latency_ != nullptr) latency_->AddPrimitive(primitive_, timer_.Seconds());
+  }
+
+ private:
+  LatencyTable* latency_;
+  const char* primitive_;
+  Timer timer_;
+};
+
+Result<Value> EngineMachine::Load(const Node& node, const Value* value) {
+  if (value != nullptr) return At(*value, node.level);
+  Value zero;
+  const size_t limbs = params().limbs(node.level), n = params().n();
+  zero.parts.push_back(ring::RnsPoly::Zero(limbs, n));
+  zero.parts.push_back(ring::RnsPoly::Zero(limbs, n));
+  zero.level = node.level;
+  zero.scale = params().scale(node.level);
+  return zero;
+}
+
+Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* const> inputs) {
+  const int level = node.level + compile::Depth(node);
+  if (node.kind == OpKind::kBootstrap) return Bootstrap(node, *inputs[0]);
+  // Operands already at the level are used in place; AdjustTo copies.
+  Value adjusted[2];
+  const Value* operands[2] = {nullptr, nullptr};
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    operands[i] = inputs[i];
+    if (inputs[i]->level == level) continue;
+    PV_ASSIGN_OR_RETURN(adjusted[i], At(*inputs[i], level));
+    operands[i] = &adjusted[i];
+  }
+  PV_ASSIGN_OR_RETURN(Value result, Dispatch(node, *operands[0], operands[1]));
+  PV_CHECK(result.level == node.level, "{}: level {}, planned {}", node.name, result.level, node.level);
+  return result;
+}
+
+Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Value* b) {
+  const ckks::Evaluator& evaluator = parts_.evaluator;
+  switch (node.kind) {
+    case OpKind::kMulPlain: return MulPlain(node, a);
+    case OpKind::kAddPlain: return AddPlain(node, a);
+    case OpKind::kRotateSum: return RotateSum(node, a);
+    default: break;
+  }
+  Stopwatch watch(*this, compile::OpKindName(node.kind));
+  switch (node.kind) {
+    case OpKind::kAdd: return evaluator.Add(a, *b);
+    case OpKind::kSub: return evaluator.Sub(a, *b);
+    case OpKind::kMul: return Rescaled(evaluator.Mul(a, *b));
+    case OpKind::kSquare: return Rescaled(evaluator.Square(a));
+    case OpKind::kMulByI: return evaluator.MulByI(a);
+    case OpKind::kRotate: return evaluator.Rotate(a, node.rotations[0]);
+    case OpKind::kConjugate: return evaluator.Conjugate(a);
+    case OpKind::kChebyshev:
+      return circuits::EvaluateChebyshev(evaluator, a, node.coeffs, params().scale(node.level));
+    case OpKind::kRescaleUnit: {
+      Value result = a;
+      result.scale /= node.factor;
+      return result;
+    }
+    default: PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
+  }
+}
+
+Result<Value> EngineMachine::At(const Value& value, int level) {
+  Stopwatch watch(*this, "adjust level");
+  return parts_.evaluator.AdjustTo(value, level, params().scale(level));
+}
+
+Result<ckks::Plaintext> EngineMachine::Encode(const Node& node, int level, double scale) {
+  Stopwatch watch(*this, "encode");
+  return parts_.encoder.Encode(std::span<const compile::Complex>(node.constant), level, scale);
+}
+
+Result<Value> EngineMachine::Rescaled(Result<Value> product) {
+  if (!product.ok()) return product;
+  PV_RETURN_IF_ERROR(parts_.evaluator.RescaleInplace(*product));
+  return product;
+}
+
+Result<Value> EngineMachine::MulPlain(const Node& node, const Value& a) {
+  // The plaintext's scale makes the product's nominal after the rescale.
+  const double dropped = static_cast<double>(params().q(params().limbs(a.level) - 1).q);
+  const double scale = params().scale(node.level) / a.scale * dropped;
+  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node, a.level, scale));
+  Stopwatch watch(*this, compile::OpKindName(node.kind));
+  return Rescaled(parts_.evaluator.MulPlain(a, plain));
+}
+
+Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {
+  if (node.constant.size() == 1) {
+    Stopwatch watch(*this, compile::OpKindName(node.kind));
+    return parts_.evaluator.AddConstant(a, node.constant[0]);
+  }
+  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node, a.level, a.scale));
+  Stopwatch watch(*this, compile::OpKindName(node.kind));
+  return parts_.evaluator.AddPlain(a, plain);
+}
+
+Result<Value> EngineMachine::RotateSum(const Node& node, const Value& a) {
+  Value sum = a;
+  for (int rotation : node.rotations) {
+    Stopwatch watch(*this, compile::OpKindName(OpKind::kRotate));
+    PV_ASSIGN_OR_RETURN(Value rotated, parts_.evaluator.Rotate(sum, rotation));
+    PV_RETURN_IF_ERROR(parts_.evaluator.AddInplace(sum, rotated));
+  }
+  return sum;
+}
+
+Result<Value> EngineMachine::Bootstrap(const Node& node, const Value& a) {
+  const auto bootstrapper = parts_.bootstrappers.find({node.log_period, !node.real});
+  PV_CHECK(bootstrapper != parts_.bootstrappers.end(), "{}: no bootstrapper", node.name);
+  circuits::BootstrapTimes times;
+  PV_ASSIGN_OR_RETURN(Value fresh, bootstrapper->second.Bootstrap(parts_.evaluator, a, &times));
+  if (latency_ != nullptr) {
+    latency_->AddPrimitive("bootstrap: slots to coefficients", times.stc);
+    latency_->AddPrimitive("bootstrap: raise modulus", times.mod_raise);
+    latency_->AddPrimitive("bootstrap: trace", times.trace);
+    latency_->AddPrimitive("bootstrap: coefficients to slots", times.cts);
+    latency_->AddPrimitive("bootstrap: reduce modulo q0", times.eval_mod);
+  }
+  if (fresh.level == node.level) return fresh;
+  return At(fresh, node.level);
+}
+
+}  // namespace polyveil::runtime

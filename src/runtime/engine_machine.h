@@ -1,0 +1,55 @@
+// Graph operations on ciphertexts.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+
+#include "base/result.h"
+#include "circuits/bootstrapper.h"
+#include "ckks/encoder.h"
+#include "ckks/evaluator.h"
+#include "compile/compiled_model.h"
+#include "runtime/latency_table.h"
+
+namespace polyveil::runtime {
+
+// What every step of one client shares: made once for its keys. Immutable.
+struct EngineParts {
+  std::shared_ptr<const compile::CompiledModel> model;
+  std::shared_ptr<const ckks::EvaluationKeys> keys;
+  ckks::Encoder encoder;
+  ckks::Evaluator evaluator;
+  std::map<circuits::BootstrapSpec, circuits::Bootstrapper> bootstrappers;
+};
+
+// Keeps the invariant that a value at level l has the nominal scale params.scale(l), except between kRescaleUnit and the
+// polynomial that follows; an operand above its user's level is adjusted on use.
+class EngineMachine {
+ public:
+  using Value = ckks::Ciphertext;
+
+  EngineMachine(const EngineParts& parts, LatencyTable* latency) : parts_(parts), latency_(latency) {}
+
+  // The step's input, or a kept value; null: zero (a trivial encryption, the server may know it).
+  Result<Value> Load(const compile::Node& node, const Value* value);
+  Result<Value> Execute(const compile::Node& node, std::span<const Value* const> inputs);
+
+ private:
+  Result<Value> Dispatch(const compile::Node& node, const Value& a, const Value* b);
+  Result<Value> At(const Value& value, int level);
+  Result<ckks::Plaintext> Encode(const compile::Node& node, int level, double scale);
+  Result<Value> MulPlain(const compile::Node& node, const Value& a);
+  Result<Value> AddPlain(const compile::Node& node, const Value& a);
+  Result<Value> RotateSum(const compile::Node& node, const Value& a);
+  Result<Value> Bootstrap(const compile::Node& node, const Value& a);
+  Result<Value> Rescaled(Result<Value> product);
+  const ckks::Parameters& params() const { return *parts_.model->params(); }
+
+  // Adds a primitive's time to the latency table.
+  class Stopwatch;
+  const EngineParts& parts_;
+  LatencyTable* latency_;
+};
+
+}  // namespace polyveil::runtime

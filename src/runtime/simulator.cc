@@ -1,0 +1,197 @@
+#include "runtime/simulator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/check.h"
+#include "runtime/interpreter.h"
+
+namespace polyveil::runtime {
+
+using compile::Complex;
+using compile::Node;
+using compile::OpKind;
+using Slots = std::vector<Complex>;
+
+namespace {
+
+
+template <typename F>
+Slots Zip(const Slots& a, const Slots& b, F f) {
+  Slots result(std::max(a.size(), b.size()));
+  for (size_t i = 0; i < result.size(); ++i) result[i] = f(a[i & (a.size() - 1)], b[i & (b.size() - 1)]);
+  return result;
+}
+
+template <typename F>
+Slots Map(const Slots& a, F f) {
+  Slots result(a.size());
+  std::transform(a.begin(), a.end(), result.begin(), f);
+  return result;
+}
+
+Slots Rotated(const Slots& a, int rotation) {
+  Slots result(a.size());
+  const size_t mask = a.size() - 1;
+  for (size_t i = 0; i < a.size(); ++i) result[i] = a[(i + rotation) & mask];
+  return result;
+}
+
+Complex Clenshaw(const std::vector<double>& coeffs, Complex u) {
+  Complex next = 0, after = 0;
+  for (size_t k = coeffs.size(); k-- > 1;) after = std::exchange(next, coeffs[k] + 2.0 * u * next - after);
+  return coeffs[0] + u * next - after;
+}
+
+Complex Product(Complex a, Complex b) {
+  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
+}
+
+double Largest(const Slots& a) {
+  double largest = 0;
+  for (Complex v : a) largest = std::max({largest, std::abs(v.real()), std::abs(v.imag())});
+  return largest;
+}
+
+// A cheap normal sample: sum of four uniform 16-bit parts of one word, variance 1.
+double Normal(std::mt19937_64& random) {
+  const std::uint64_t word = random();
+  const double sum = static_cast<double>((word & 0xffff) + (word >> 16 & 0xffff) + (word >> 32 & 0xffff) + (word >> 48));
+  return (sum - 2 * 65535.0) * (1.7320508075688772 / 65536);
+}
+
+struct NoListener {
+  Status Before(const Node&) { return {}; }
+  void After(const Node&, double) {}
+};
+
+}  // namespace
+
+class SimulatorMachine {
+ public:
+  using Value = Slots;
+
+  explicit SimulatorMachine(Simulator& simulator) : sim_(simulator), noise_(simulator.noise_) {}
+
+  Result<Value> Load(const Node& node, const Value* value) {
+    Value result = value == nullptr ? Value(1) : *value;
+    if (node.kind == OpKind::kInput) Disturb(result, noise_.fresh);
+    return Observed(node, std::move(result));
+  }
+
+  Result<Value> Execute(const Node& node, std::span<const Value* const> inputs) {
+    const Value none;
+    Value result = Dispatch(node, *inputs[0], inputs.size() > 1 ? *inputs[1] : none);
+    // One period only: the others differ by noise.
+    const size_t period = size_t{1} << node.log_period;
+    if (result.size() > period) result.resize(period);
+    return Observed(node, std::move(result));
+  }
+
+ private:
+  Value Dispatch(const Node& node, const Value& a, const Value& b) {
+    switch (node.kind) {
+      case OpKind::kAdd: return Zip(a, b, [](Complex x, Complex y) { return x + y; });
+      case OpKind::kSub: return Zip(a, b, [](Complex x, Complex y) { return x - y; });
+      case OpKind::kMul: return Noisy(Zip(a, b, Product), Products(Largest(a) + Largest(b)));
+      case OpKind::kSquare: return Noisy(Zip(a, a, Product), Products(2 * Largest(a)));
+      case OpKind::kMulPlain:
+        return Noisy(Zip(a, node.constant, Product), std::hypot(noise_.rescale, noise_.encode * Largest(a)));
+      case OpKind::kAddPlain: return Zip(a, node.constant, [](Complex x, Complex y) { return x + y; });
+      case OpKind::kMulByI: return Map(a, [](Complex x) { return Complex(-x.imag(), x.real()); });
+      case OpKind::kRotate: return Noisy(Rotated(a, node.rotations[0]), noise_.key_switch);
+      case OpKind::kRotateSum: return RotateSum(node, a);
+      case OpKind::kConjugate: return Noisy(Map(a, [](Complex x) { return std::conj(x); }), noise_.key_switch);
+      case OpKind::kRescaleUnit: return Map(a, [&](Complex x) { return x * node.factor; });
+      case OpKind::kChebyshev: return Polynomial(node, a);
+      case OpKind::kBootstrap: return Bootstrap(node, a);
+      case OpKind::kInput:
+      case OpKind::kState: break;
+    }
+    PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
+  }
+
+  // A product's key switch and rescale happen at about the square of the scale, so they count once; the operands' adjustment
+  // to a common level rounds each of them.
+  double Products(double magnitude) const { return noise_.rescale * std::hypot(1.0, magnitude); }
+
+  Value RotateSum(const Node& node, const Value& a) {
+    Value sum = a;
+    for (int rotation : node.rotations) {
+      sum = Noisy(Zip(sum, Rotated(sum, rotation), [](Complex x, Complex y) { return x + y; }), noise_.key_switch);
+    }
+    return sum;
+  }
+
+  Value Polynomial(const Node& node, const Value& a) {
+    CountEscapes(node, a);
+    double weight = 0;  // each coefficient's product rounds once
+    for (double c : node.coeffs) weight = std::hypot(weight, 2 * c);
+    return Noisy(Map(a, [&](Complex x) { return Clenshaw(node.coeffs, x); }), noise_.rescale * (2 + weight));
+  }
+
+  Value Bootstrap(const Node& node, const Value& a) {
+    CountEscapes(node, a);
+    Value result = node.real ? Map(a, [](Complex x) { return Complex(x.real()); }) : a;
+    return Noisy(std::move(result), noise_.bootstrap);
+  }
+
+  void CountEscapes(const Node& node, const Value& a) {
+    EscapeReport& report = sim_.escapes_[node.name];
+    for (Complex x : a) {
+      const double size = std::abs(x.real());
+      ++report.slots;
+      report.escapes += size > 1;
+      report.worst = std::max(report.worst, size);
+    }
+  }
+
+  void Disturb(Value& value, double sigma) {
+    if (sigma == 0) return;
+    for (Complex& x : value) x += Complex(Normal(sim_.random_) * sigma, Normal(sim_.random_) * sigma) * M_SQRT1_2;
+  }
+
+  Value Noisy(Value value, double sigma) {
+    Disturb(value, sigma);
+    return value;
+  }
+
+  Value Observed(const Node& node, Value value) {
+    if (sim_.observer_) sim_.observer_(node, value);
+    return value;
+  }
+
+  Simulator& sim_;
+  const NoiseModel& noise_;
+};
+
+Simulator::Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise, std::uint64_t seed)
+    : model_(std::move(model)), noise_(noise), random_(seed) {}
+
+void Simulator::Reset() {
+  state_.clear();
+  position_ = 0;
+}
+
+Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
+  const size_t d = model_->bundle().config.d_model;
+  if (embedding.size() != d) {
+    return MakeError(ErrorCode::kMismatch, "embedding has {} values, d_model = {}", embedding.size(), d);
+  }
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_));
+  const double bound = model_->residual_bound();
+  Slots input(d);
+  for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / bound;
+  SimulatorMachine machine(*this);
+  NoListener listener;
+  Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
+  state_ = std::move(result.state);
+  ++position_;
+  std::vector<double> residual(d);
+  for (size_t i = 0; i < d; ++i) residual[i] = result.output[i % result.output.size()].real() * bound;
+  return residual;
+}
+
+}  // namespace polyveil::runtime
