@@ -1,0 +1,92 @@
+#include "wire/key_stream.h"
+
+#include <algorithm>
+
+#include "ckks/seeded.h"
+
+namespace polyveil::wire {
+
+Result<KeyStreamReader> KeyStreamReader::Create(ckks::ParametersPtr params,
+                                                const ckks::KeyRequest& request,
+                                                std::optional<Digest> key_id) {
+  KeyStreamReader reader;
+  PV_ASSIGN_OR_RETURN(reader.manifest_, ManifestOf(*params, request));
+  reader.params_ = std::move(params);
+  reader.required_key_id_ = key_id;
+  reader.total_ = StreamBytes(reader.manifest_);
+  return reader;
+}
+
+Status KeyStreamReader::Push(ByteView bytes) {
+  if (failed_) return *failed_;
+  const Status status = PushUnchecked(bytes);
+  if (!status.ok()) {
+    failed_ = status.error();
+    Bytes().swap(part_);
+    keys_ = {};
+  }
+  return status;
+}
+
+Status KeyStreamReader::PushUnchecked(ByteView bytes) {
+  if (bytes.size() > total_ - received_) {
+    return MakeError(ErrorCode::kOutOfRange, "evaluation keys: {} bytes beyond the stream's {}",
+                     bytes.size() - (total_ - received_), total_);
+  }
+  while (!bytes.empty()) {
+    const size_t count = std::min(bytes.size(), PartBytes() - part_.size());
+    if (part_.empty()) part_.reserve(PartBytes());
+    part_.insert(part_.end(), bytes.begin(), bytes.begin() + count);
+    bytes = bytes.subspan(count);
+    received_ += count;
+    if (part_.size() == PartBytes()) PV_RETURN_IF_ERROR(FinishPart());
+  }
+  return {};
+}
+
+size_t KeyStreamReader::PartBytes() const {
+  return manifest_read_ ? manifest_[next_].record_bytes : ManifestBytes(manifest_.size());
+}
+
+Status KeyStreamReader::FinishPart() {
+  if (manifest_read_) {
+    PV_RETURN_IF_ERROR(FinishRecord(manifest_[next_]));
+    ++next_;
+  } else {
+    const Digest any_model{};
+    Expected digests;
+    digests.params = &params_->digest();
+    digests.model = &any_model;
+    if (required_key_id_) digests.key_id = &*required_key_id_;
+    PV_RETURN_IF_ERROR(ParseManifest(part_, digests, manifest_, &binding_));
+    manifest_read_ = true;
+  }
+  part_.clear();
+  return {};
+}
+
+Status KeyStreamReader::FinishRecord(const ManifestEntry& entry) {
+  PV_ASSIGN_OR_RETURN(ckks::KeySwitchKey key,
+                      ParseKey(*params_, binding_, static_cast<u32>(next_), entry, part_));
+  PV_RETURN_IF_ERROR(ckks::ExpandKey(*params_, key));
+  switch (entry.use) {
+    case KeyUse::kRelinearization:
+      keys_.relinearization = std::move(key);
+      break;
+    case KeyUse::kConjugation:
+      keys_.conjugation = std::move(key);
+      break;
+    case KeyUse::kToSparse:
+      keys_.to_sparse = std::move(key);
+      break;
+    case KeyUse::kToDense:
+      keys_.to_dense = std::move(key);
+      break;
+    case KeyUse::kRotation:
+      keys_.rotations.emplace(entry.rotation, std::move(key));
+      break;
+  }
+  return {};
+}
+
+}  // namespace polyveil::wire
