@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything (the trainer included) and runs every test.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+scripts/install_packages.sh build test train
+cmake -G Ninja -S . -B build-test -DPOLYVEIL_TESTS=ON -DPOLYVEIL_TRAIN=ON >/dev/null
+ninja -C build-test
+python3 scripts/check_includes.py
+ctest --test-dir build-test --output-on-failure "$@"
