@@ -76,7 +76,8 @@ TEST(Levels, RefusesALayerDeeperThanTheChain) {
 }
 
 TEST(Levels, DepthOfAPolynomial) {
-  Node node{.kind = OpKind::kChebyshev, .component = Component::kNorm, .inputs = {}};
+  Node node;
+  node.kind = OpKind::kChebyshev;
   for (auto [degree, depth] : {std::pair{1, 1}, {2, 2}, {3, 2}, {7, 3}, {8, 4}, {15, 4}, {31, 5}}) {
     node.coeffs.assign(degree + 1, 1.0);
     EXPECT_EQ(Depth(node), depth) << degree;

@@ -66,8 +66,8 @@ Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Va
   switch (node.kind) {
     case OpKind::kAdd: return evaluator.Add(a, *b);
     case OpKind::kSub: return evaluator.Sub(a, *b);
-    case OpKind::kMul: return Rescaled(evaluator.Mul(a, *b));
-    case OpKind::kSquare: return Rescaled(evaluator.Square(a));
+    case OpKind::kMul: return evaluator.MulRescale(a, *b);
+    case OpKind::kSquare: return evaluator.SquareRescale(a);
     case OpKind::kMulByI: return evaluator.MulByI(a);
     case OpKind::kRotate: return evaluator.Rotate(a, node.rotations[0]);
     case OpKind::kConjugate: return evaluator.Conjugate(a);
@@ -92,19 +92,15 @@ Result<ckks::Plaintext> EngineMachine::Encode(const Node& node, int level, doubl
   return parts_.encoder.Encode(std::span<const compile::Complex>(node.constant), level, scale);
 }
 
-Result<Value> EngineMachine::Rescaled(Result<Value> product) {
-  if (!product.ok()) return product;
-  PV_RETURN_IF_ERROR(parts_.evaluator.RescaleInplace(*product));
-  return product;
-}
-
 Result<Value> EngineMachine::MulPlain(const Node& node, const Value& a) {
   // The plaintext's scale makes the product's nominal after the rescale.
   const double dropped = static_cast<double>(params().q(params().limbs(a.level) - 1).q);
   const double scale = params().scale(node.level) / a.scale * dropped;
   PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node, a.level, scale));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
-  return Rescaled(parts_.evaluator.MulPlain(a, plain));
+  PV_ASSIGN_OR_RETURN(Value product, parts_.evaluator.MulPlain(a, plain));
+  PV_RETURN_IF_ERROR(parts_.evaluator.RescaleInplace(product));
+  return product;
 }
 
 Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {

@@ -43,7 +43,6 @@ class EngineMachine {
   Result<Value> AddPlain(const compile::Node& node, const Value& a);
   Result<Value> RotateSum(const compile::Node& node, const Value& a);
   Result<Value> Bootstrap(const compile::Node& node, const Value& a);
-  Result<Value> Rescaled(Result<Value> product);
   const ckks::Parameters& params() const { return *parts_.model->params(); }
 
   // Adds a primitive's time to the latency table.
