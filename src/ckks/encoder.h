@@ -21,6 +21,8 @@ class Encoder {
  public:
   explicit Encoder(ParametersPtr params);
 
+  const ParametersPtr& params() const { return params_; }
+
   // Shape: out limbs(level) x N, with the P limbs behind when with_p. Rounding: each coefficient to
   // the nearest integer. Cost: one FFT of n' slots, one NTT of 2n' words per limb.
   // Errors: kInvalidArgument (size not a power of two or above slots, level, scale), kOutOfRange (a

@@ -6,6 +6,8 @@
 // encapsulation prime 255. The residues are those of the NTT form. Part of the wire format.
 #pragma once
 
+#include <string_view>
+
 #include "base/csprng.h"
 #include "base/result.h"
 #include "ckks/ciphertext.h"
@@ -13,6 +15,10 @@
 #include "ckks/parameters.h"
 
 namespace polyveil::ckks {
+
+inline constexpr std::string_view kCiphertextDomain = "polyveil/ckks/ciphertext";
+inline constexpr std::string_view kKeyDomain = "polyveil/ckks/key";
+inline u64 KeyStreamIndex(size_t row, int chain_index) { return row * 256 + chain_index; }
 
 // A fresh symmetric ciphertext whose c1 is expanded from a seed: half the bytes on the wire.
 // Shape: c0 limbs(level) x N, NTT form.

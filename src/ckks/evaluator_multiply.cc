@@ -1,0 +1,144 @@
+// Ciphertext products and relinearisation.
+#include "base/thread_pool.h"
+#include "ckks/evaluator.h"
+#include "ckks/key_switch.h"
+#include "ring/kernels.h"
+
+namespace polyveil::ckks {
+namespace {
+
+using ring::ActiveKernels;
+using ring::Modulus;
+using ring::RnsPoly;
+
+Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
+  if (a.degree() == 1) return {};
+  return MakeError(ErrorCode::kMismatch, "{}: degree {}, expected 1 (relinearise first)", operation,
+                   a.degree());
+}
+
+}  // namespace
+
+// The three parts of a b at `level`, at most the lower of the two; limbs above are not read.
+Ciphertext Evaluator::Product(const Ciphertext& a, const Ciphertext& b, int level) const {
+  const size_t n = params_->n(), limbs = params_->limbs(level);
+  Ciphertext result;
+  result.level = level;
+  result.scale = a.scale * b.scale;
+  for (int k = 0; k < 3; ++k) result.parts.emplace_back(limbs, n);
+  ParallelFor(limbs, [&](size_t j) {
+    const Modulus& q = params_->q(static_cast<int>(j));
+    const ring::Kernels& kernels = ActiveKernels();
+    const u64 *a0 = a.parts[0].ptr(j), *a1 = a.parts[1].ptr(j);
+    const u64 *b0 = b.parts[0].ptr(j), *b1 = b.parts[1].ptr(j);
+    const u64 *left[2] = {a0, a1}, *right[2] = {b1, b0};
+    kernels.mul(result.parts[0].ptr(j), a0, b0, n, q);
+    kernels.inner_product(result.parts[1].ptr(j), left, right, 2, n, q);
+    kernels.mul(result.parts[2].ptr(j), a1, b1, n, q);
+  });
+  return result;
+}
+
+Result<Ciphertext> Evaluator::MulNoRelin(const Ciphertext& a, const Ciphertext& b) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("multiply", a));
+  PV_RETURN_IF_ERROR(CheckDegreeOne("multiply", b));
+  return Product(a, b, std::min(a.level, b.level));
+}
+
+Result<Ciphertext> Evaluator::SquareNoRelin(const Ciphertext& a) const { return MulNoRelin(a, a); }
+
+Status Evaluator::MulAccumulateNoRelin(Ciphertext& sum, const Ciphertext& a,
+                                       const Ciphertext& b) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("multiply", a));
+  PV_RETURN_IF_ERROR(CheckDegreeOne("multiply", b));
+  if (sum.degree() != 2 || sum.level > std::min(a.level, b.level))
+    return MakeError(ErrorCode::kMismatch,
+                     "accumulate product: sum of degree {} at level {}, factors at levels {} and {}",
+                     sum.degree(), sum.level, a.level, b.level);
+  if (!SameScale(sum.scale, a.scale * b.scale))
+    return MakeError(ErrorCode::kMismatch, "accumulate product: scales {} and {}", sum.scale,
+                     a.scale * b.scale);
+  const size_t n = params_->n();
+  ParallelFor(params_->limbs(sum.level), [&](size_t j) {
+    const Modulus& q = params_->q(static_cast<int>(j));
+    const ring::Kernels& kernels = ActiveKernels();
+    const u64 *a0 = a.parts[0].ptr(j), *a1 = a.parts[1].ptr(j);
+    const u64 *b0 = b.parts[0].ptr(j), *b1 = b.parts[1].ptr(j);
+    u64 *s0 = sum.parts[0].ptr(j), *s1 = sum.parts[1].ptr(j), *s2 = sum.parts[2].ptr(j);
+    kernels.mul_add(s0, a0, b0, s0, n, q);
+    kernels.mul_add(s1, a0, b1, s1, n, q);
+    kernels.mul_add(s1, a1, b0, s1, n, q);
+    kernels.mul_add(s2, a1, b1, s2, n, q);
+  });
+  return {};
+}
+
+Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale) const {
+  if (a.degree() != 2)
+    return MakeError(ErrorCode::kMismatch, "relinearize: degree {}, expected 2", a.degree());
+  if (rescale && a.level == 0)
+    return MakeError(ErrorCode::kOutOfRange, "rescale: level = 0, no prime to drop");
+  PV_RETURN_IF_ERROR(RequireKeys("relinearize"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(a.level));
+  const size_t n = params_->n(), limbs = params_->limbs(a.level);
+  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[2], a.level);
+
+  if (!rescale) {
+    const ExtendedCiphertext sum =
+        switcher_->InnerProduct(a.parts[2], digits, a.level, *key, /*permutation=*/nullptr);
+    digits.clear();
+    const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
+    Ciphertext result;
+    result.scale = a.scale;
+    result.level = a.level;
+    result.parts =
+        switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64* out1) {
+          const Modulus& q = params_->q(static_cast<int>(j));
+          ActiveKernels().add(out0, out0, a.parts[0].ptr(j), n, q);
+          ActiveKernels().add(out1, out1, a.parts[1].ptr(j), n, q);
+        });
+    return result;
+  }
+  // P a joins the sum before the one division by P q_level.
+  ExtendedCiphertext sum = switcher_->InnerProduct(
+      a.parts[2], digits, a.level, *key, nullptr, [&](size_t j, u64* acc0, u64* acc1) {
+        if (j >= limbs) return;
+        const Modulus& q = params_->q(static_cast<int>(j));
+        const u64 p = switcher_->p_mod_q(j);
+        ActiveKernels().mul_scalar_add(acc0, a.parts[0].ptr(j), p, acc0, n, q);
+        ActiveKernels().mul_scalar_add(acc1, a.parts[1].ptr(j), p, acc1, n, q);
+      });
+  digits.clear();
+  sum.scale = a.scale;
+  return ModDownRescale(sum);
+}
+
+Result<Ciphertext> Evaluator::Relinearize(const Ciphertext& a) const {
+  if (a.degree() == 1) return a;
+  return RelinearizeWith(a, false);
+}
+
+Result<Ciphertext> Evaluator::RelinearizeRescale(const Ciphertext& a) const {
+  if (a.degree() == 1) {
+    Ciphertext result = a;
+    PV_RETURN_IF_ERROR(RescaleInplace(result));
+    return result;
+  }
+  return RelinearizeWith(a, true);
+}
+
+Result<Ciphertext> Evaluator::Mul(const Ciphertext& a, const Ciphertext& b) const {
+  PV_ASSIGN_OR_RETURN(const Ciphertext product, MulNoRelin(a, b));
+  return RelinearizeWith(product, false);
+}
+
+Result<Ciphertext> Evaluator::Square(const Ciphertext& a) const { return Mul(a, a); }
+
+Result<Ciphertext> Evaluator::MulRescale(const Ciphertext& a, const Ciphertext& b) const {
+  PV_ASSIGN_OR_RETURN(const Ciphertext product, MulNoRelin(a, b));
+  return RelinearizeWith(product, true);
+}
+
+Result<Ciphertext> Evaluator::SquareRescale(const Ciphertext& a) const { return MulRescale(a, a); }
+
+}  // namespace polyveil::ckks

@@ -1,0 +1,246 @@
+// Rotations, hoisting and sums over QP, ModRaise.
+#include "base/thread_pool.h"
+#include "ckks/evaluator.h"
+#include "ckks/key_switch.h"
+#include "ckks/mod_raise.h"
+#include "ring/automorphism.h"
+#include "ring/kernels.h"
+
+namespace polyveil::ckks {
+namespace {
+
+using ring::ActiveKernels;
+using ring::Modulus;
+using ring::RnsPoly;
+
+int Reduce(int rotation, int slots) { return ((rotation % slots) + slots) % slots; }
+
+Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
+  if (a.degree() == 1) return {};
+  return MakeError(ErrorCode::kMismatch, "{}: degree {}, expected 1 (relinearise first)", operation,
+                   a.degree());
+}
+
+Status CheckSum(const char* operation, const ExtendedCiphertext& sum, int level, double scale) {
+  if (sum.level == level && SameScale(sum.scale, scale)) return {};
+  return MakeError(ErrorCode::kMismatch, "{}: sum at level {}, scale {}; term at level {}, scale {}",
+                   operation, sum.level, sum.scale, level, scale);
+}
+
+}  // namespace
+
+Ciphertext Evaluator::RotateWithKey(const Ciphertext& a, u64 galois_element,
+                                    const KeySwitchKey& key) const {
+  const size_t n = params_->n();
+  const auto permutation = switcher_->Permutation(galois_element);
+  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[1], a.level);
+  ExtendedCiphertext sum =
+      switcher_->InnerProduct(a.parts[1], digits, a.level, key, permutation->data());
+  digits.clear();
+  Ciphertext result;
+  result.level = a.level;
+  result.scale = a.scale;
+  const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
+  result.parts = switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64*) {
+    Buffer rotated(n);
+    ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data(), n);
+    ActiveKernels().add(out0, out0, rotated.data(), n, params_->q(static_cast<int>(j)));
+  });
+  return result;
+}
+
+Result<Ciphertext> Evaluator::Rotate(const Ciphertext& a, int rotation) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("rotate", a));
+  const int reduced = Reduce(rotation, params_->slots());
+  if (reduced == 0) return a;
+  PV_RETURN_IF_ERROR(RequireKeys("rotate"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(reduced, a.level));
+  return RotateWithKey(a, ring::GaloisElement(reduced, params_->n()), *key);
+}
+
+Result<Ciphertext> Evaluator::Conjugate(const Ciphertext& a) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("conjugate", a));
+  PV_RETURN_IF_ERROR(RequireKeys("conjugate"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindConjugation(a.level));
+  return RotateWithKey(a, ring::ConjugationElement(params_->n()), *key);
+}
+
+Result<HoistedDigits> Evaluator::Decompose(const Ciphertext& a) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("decompose", a));
+  HoistedDigits result;
+  result.level = a.level;
+  result.digits = switcher_->ModUp(a.parts[1], a.level);
+  switcher_->TransformDigits(result.digits, a.level);
+  return result;
+}
+
+Result<ExtendedCiphertext> Evaluator::RotateHoistedLazy(const Ciphertext& a,
+                                                        const HoistedDigits& digits,
+                                                        int rotation) const {
+  if (digits.level != a.level)
+    return MakeError(ErrorCode::kMismatch, "hoisted rotation: digits at level {}, ciphertext at {}",
+                     digits.level, a.level);
+  PV_RETURN_IF_ERROR(CheckDegreeOne("hoisted rotation", a));
+  const int reduced = Reduce(rotation, params_->slots());
+  if (reduced == 0) return Extend(a);
+  PV_RETURN_IF_ERROR(RequireKeys("hoisted rotation"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(reduced, a.level));
+  const size_t n = params_->n(), limbs = params_->limbs(a.level);
+  const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
+  ExtendedCiphertext result = switcher_->InnerProductHoisted(
+      a.parts[1], digits.digits, a.level, *key, permutation->data(),
+      [&](size_t j, u64* acc0, u64*) {
+        if (j >= limbs) return;
+        Buffer rotated(n);
+        ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data(), n);
+        ActiveKernels().mul_scalar_add(acc0, rotated.data(), switcher_->p_mod_q(j), acc0, n,
+                                       params_->q(static_cast<int>(j)));
+      });
+  result.scale = a.scale;
+  return result;
+}
+
+Result<Ciphertext> Evaluator::RotateHoisted(const Ciphertext& a, const HoistedDigits& digits,
+                                            int rotation) const {
+  if (Reduce(rotation, params_->slots()) == 0) return a;
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, RotateHoistedLazy(a, digits, rotation));
+  return ModDown(sum);
+}
+
+ExtendedCiphertext Evaluator::Extend(const Ciphertext& a) const {
+  PV_CHECK(a.degree() == 1, "degree {}", a.degree());
+  const size_t n = params_->n(), limbs = params_->limbs(a.level);
+  const size_t extended = params_->extended_limbs(a.level);
+  ExtendedCiphertext result{RnsPoly(extended, n), RnsPoly(extended, n), a.level, a.scale};
+  ParallelFor(2 * extended, [&](size_t item) {
+    const size_t j = item / 2;
+    u64* out = (item % 2 ? result.c1 : result.c0).ptr(j);
+    if (j < limbs)
+      ActiveKernels().mul_scalar(out, a.parts[item % 2].ptr(j), switcher_->p_mod_q(j), n,
+                                 params_->q(static_cast<int>(j)));
+    else
+      std::fill_n(out, n, u64{0});
+  });
+  return result;
+}
+
+Status Evaluator::MulPlainAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                                     const Plaintext& b) const {
+  PV_RETURN_IF_ERROR(CheckSum("accumulate product", sum, a.level, a.scale * b.scale));
+  if (!b.with_p || b.level != a.level)
+    return MakeError(ErrorCode::kMismatch,
+                     "accumulate product: plaintext at level {} {} P, ciphertext over QP at {}",
+                     b.level, b.with_p ? "with" : "without", a.level);
+  const size_t n = params_->n();
+  ParallelFor(params_->extended_limbs(a.level), [&](size_t j) {
+    const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
+    u64 *s0 = sum.c0.ptr(j), *s1 = sum.c1.ptr(j);
+    ActiveKernels().mul_add(s0, a.c0.ptr(j), b.poly.ptr(j), s0, n, q);
+    ActiveKernels().mul_add(s1, a.c1.ptr(j), b.poly.ptr(j), s1, n, q);
+  });
+  return {};
+}
+
+Result<ExtendedCiphertext> Evaluator::MulPlainSum(std::span<const ExtendedCiphertext* const> a,
+                                                  std::span<const Plaintext* const> b) const {
+  PV_CHECK(!a.empty() && a.size() == b.size() && a.size() <= ring::kMaxProducts,
+           "{} ciphertexts, {} plaintexts", a.size(), b.size());
+  const int level = a[0]->level;
+  const size_t n = params_->n(), extended = params_->extended_limbs(level);
+  ExtendedCiphertext result{RnsPoly(extended, n), RnsPoly(extended, n), level,
+                            a[0]->scale * b[0]->scale};
+  for (size_t i = 0; i < a.size(); ++i) {
+    PV_RETURN_IF_ERROR(CheckSum("sum of products", result, a[i]->level, a[i]->scale * b[i]->scale));
+    if (!b[i]->with_p || b[i]->level != level)
+      return MakeError(ErrorCode::kMismatch,
+                       "sum of products: plaintext at level {} {} P, ciphertext over QP at {}",
+                       b[i]->level, b[i]->with_p ? "with" : "without", level);
+  }
+  ParallelFor(extended, [&](size_t j) {
+    const u64 *plain[ring::kMaxProducts], *c0[ring::kMaxProducts], *c1[ring::kMaxProducts];
+    for (size_t i = 0; i < a.size(); ++i) {
+      plain[i] = b[i]->poly.ptr(j);
+      c0[i] = a[i]->c0.ptr(j);
+      c1[i] = a[i]->c1.ptr(j);
+    }
+    ActiveKernels().inner_product2(result.c0.ptr(j), result.c1.ptr(j), plain, c0, c1, a.size(), n,
+                                   params_->extended_table(level, static_cast<int>(j)).modulus());
+  });
+  return result;
+}
+
+Status Evaluator::AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b) const {
+  PV_RETURN_IF_ERROR(CheckSum("add over QP", a, b.level, b.scale));
+  ParallelFor(params_->extended_limbs(a.level), [&](size_t j) {
+    const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
+    ActiveKernels().add(a.c0.ptr(j), a.c0.ptr(j), b.c0.ptr(j), params_->n(), q);
+    ActiveKernels().add(a.c1.ptr(j), a.c1.ptr(j), b.c1.ptr(j), params_->n(), q);
+  });
+  return {};
+}
+
+Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                                   int rotation) const {
+  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.level, a.scale));
+  const int reduced = Reduce(rotation, params_->slots());
+  if (reduced == 0) return AddInplace(sum, a);
+  PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(reduced, a.level));
+  const size_t n = params_->n();
+  const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
+  const RnsPoly* const part = &a.c1;
+  const std::vector<RnsPoly> c1 = switcher_->ModDown({&part, 1}, a.level, false);
+  std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level);
+  // The product goes straight into the sum's limbs: nothing over QP is kept but the sum.
+  switcher_->InnerProduct(
+      c1[0], digits, a.level, *key, permutation->data(), [&](size_t j, u64* acc0, u64* acc1) {
+        const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
+        const ring::Kernels& kernels = ActiveKernels();
+        u64 *s0 = sum.c0.ptr(j), *s1 = sum.c1.ptr(j);
+        kernels.add(s0, s0, acc0, n, q);
+        kernels.add(s1, s1, acc1, n, q);
+        kernels.permute(acc0, a.c0.ptr(j), permutation->data(), n);
+        kernels.add(s0, s0, acc0, n, q);
+      });
+  return {};
+}
+
+Ciphertext Evaluator::ModDown(const ExtendedCiphertext& a) const {
+  const RnsPoly* const parts[] = {&a.c0, &a.c1};
+  Ciphertext result;
+  result.level = a.level;
+  result.scale = a.scale;
+  result.parts = switcher_->ModDown(parts, a.level, false);
+  return result;
+}
+
+Result<Ciphertext> Evaluator::ModDownRescale(const ExtendedCiphertext& a) const {
+  if (a.level == 0)
+    return MakeError(ErrorCode::kOutOfRange, "rescale: level = 0, no prime to drop");
+  const RnsPoly* const parts[] = {&a.c0, &a.c1};
+  Ciphertext result;
+  result.level = a.level - 1;
+  result.scale = a.scale / static_cast<double>(params_->q(params_->limbs(a.level) - 1).q);
+  result.parts = switcher_->ModDown(parts, a.level, true);
+  return result;
+}
+
+Ciphertext Evaluator::KeySwitch(const RnsPoly& c, int level, const KeySwitchKey& key) const {
+  std::vector<RnsPoly> digits = switcher_->ModUp(c, level);
+  const ExtendedCiphertext sum = switcher_->InnerProduct(c, digits, level, key, nullptr);
+  digits.clear();
+  return ModDown(sum);
+}
+
+Result<Ciphertext> Evaluator::ModRaise(const Ciphertext& a) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("ModRaise", a));
+  if (a.level != 0)
+    return MakeError(ErrorCode::kMismatch, "ModRaise: level = {}, expected 0", a.level);
+  PV_RETURN_IF_ERROR(RequireKeys("ModRaise"));
+  KeyRequest request;
+  request.encapsulation = true;
+  PV_RETURN_IF_ERROR(keys_->Covers(request));
+  return RaiseModulus(*params_, a, *keys_->to_sparse, *keys_->to_dense);
+}
+
+}  // namespace polyveil::ckks

@@ -1,0 +1,242 @@
+#include "ckks/key_switch.h"
+
+#include <array>
+
+#include "base/thread_pool.h"
+#include "ring/automorphism.h"
+#include "ring/kernels.h"
+
+namespace polyveil::ckks {
+namespace {
+
+using ring::ActiveKernels;
+using ring::Modulus;
+using ring::RnsPoly;
+
+// Position of extended limb j in the limbs of a digit that leaves out its own [begin, end).
+size_t WithoutOwn(size_t j, size_t begin, size_t end) { return j < begin ? j : j - (end - begin); }
+
+}  // namespace
+
+KeySwitcher::KeySwitcher(ParametersPtr params)
+    : params_(std::move(params)),
+      levels_(params_->max_level() + 1),
+      level_once_(std::make_unique<std::once_flag[]>(params_->max_level() + 1)) {
+  const Parameters& p = *params_;
+  for (int j = 0; j < p.q_count(); ++j) {
+    const Modulus& q = p.q(j);
+    u64 product = 1;
+    for (int k = 0; k < p.p_count(); ++k) product = q.Mul(product, q.Reduce(p.p(k).q));
+    p_mod_q_.push_back(product);
+    p_inverse_.push_back(q.Inverse(product));
+    std::vector<u64>& row = q_inverse_.emplace_back();  // of q_j modulo those below
+    for (int k = 0; k < j; ++k) row.push_back(p.q(k).Inverse(p.q(k).Reduce(q.q)));
+  }
+}
+
+const KeySwitcher::LevelTables& KeySwitcher::Level(int level) const {
+  std::call_once(level_once_[level], [&] { levels_[level] = MakeLevel(level); });
+  return levels_[level];
+}
+
+KeySwitcher::LevelTables KeySwitcher::MakeLevel(int level) const {
+  const Parameters& p = *params_;
+  const int limbs = p.limbs(level), extended = p.extended_limbs(level);
+  const auto moduli = [&](int begin, int end) {
+    std::vector<Modulus> list;
+    for (int j = begin; j < end; ++j) list.push_back(p.extended_table(level, j).modulus());
+    return list;
+  };
+  LevelTables tables;
+  for (int i = 0; i < p.digits(level); ++i) {
+    std::vector<Modulus> others = moduli(0, p.digit_begin(i));
+    const std::vector<Modulus> rest = moduli(p.digit_end(level, i), extended);
+    others.insert(others.end(), rest.begin(), rest.end());
+    tables.mod_up.emplace_back(moduli(p.digit_begin(i), p.digit_end(level, i)), others);
+  }
+  tables.mod_down =
+      std::make_unique<ring::BaseConverter>(moduli(limbs, extended), moduli(0, limbs));
+  if (level > 0)
+    tables.mod_down_rescale =
+        std::make_unique<ring::BaseConverter>(moduli(limbs - 1, extended), moduli(0, limbs - 1));
+  return tables;
+}
+
+std::vector<RnsPoly> KeySwitcher::ModUp(const RnsPoly& c, int level) const {
+  const Parameters& p = *params_;
+  const LevelTables& tables = Level(level);
+  const size_t n = p.n(), limbs = p.limbs(level), extended = p.extended_limbs(level);
+  const size_t alpha = p.p_count();
+  RnsPoly coefficients(limbs, n);
+  ParallelFor(limbs, [&](size_t j) {
+    ActiveKernels().inverse_ntt(coefficients.ptr(j), c.ptr(j), p.q_table(static_cast<int>(j)),
+                                tables.mod_up[j / alpha].premultiplier(j % alpha));
+  });
+  std::vector<RnsPoly> digits;
+  for (size_t i = 0; i < tables.mod_up.size(); ++i) {
+    const ring::BaseConverter& converter = tables.mod_up[i];
+    RnsPoly& digit = digits.emplace_back(extended - converter.from_count(), n);
+    std::vector<const u64*> in;
+    std::vector<u64*> out;
+    for (size_t j = 0; j < converter.from_count(); ++j)
+      in.push_back(coefficients.ptr(i * alpha + j));
+    for (size_t j = 0; j < digit.limbs(); ++j) out.push_back(digit.ptr(j));
+    converter.ConvertPremultiplied(out.data(), in.data(), n);
+  }
+  return digits;
+}
+
+void KeySwitcher::TransformDigits(std::vector<RnsPoly>& digits, int level) const {
+  const Parameters& p = *params_;
+  const size_t extended = p.extended_limbs(level);
+  ParallelFor(extended * digits.size(), [&](size_t item) {
+    const size_t j = item / digits.size(), i = item % digits.size();
+    const size_t begin = p.digit_begin(static_cast<int>(i));
+    const size_t end = p.digit_end(level, static_cast<int>(i));
+    if (j >= begin && j < end) return;
+    u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
+    ActiveKernels().forward_ntt(limb, limb, p.extended_table(level, static_cast<int>(j)));
+  });
+}
+
+void KeySwitcher::InnerProductLimb(size_t j, const RnsPoly& c, const std::vector<RnsPoly>& digits,
+                                   int level, const KeySwitchKey& key, const u32* permutation,
+                                   ExtendedCiphertext& sum, const LimbEpilogue& epilogue) const {
+  const Parameters& p = *params_;
+  const size_t limbs = p.limbs(level);
+  const size_t key_limb = j < limbs ? j : p.limbs(key.level) + (j - limbs);
+  std::array<const u64*, ring::kMaxProducts> d, b, a;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    const size_t begin = p.digit_begin(static_cast<int>(i));
+    const size_t end = p.digit_end(level, static_cast<int>(i));
+    d[i] = j >= begin && j < end ? c.ptr(j) : digits[i].ptr(WithoutOwn(j, begin, end));
+    b[i] = key.b[i].ptr(key_limb);
+    a[i] = key.a[i].ptr(key_limb);
+  }
+  const Modulus& q = p.extended_table(level, static_cast<int>(j)).modulus();
+  u64 *acc0 = sum.c0.ptr(j), *acc1 = sum.c1.ptr(j);
+  const ring::Kernels& kernels = ActiveKernels();
+  if (permutation)
+    kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation, b.data(), a.data(),
+                                    digits.size(), p.n(), q);
+  else
+    kernels.inner_product2(acc0, acc1, d.data(), b.data(), a.data(), digits.size(), p.n(), q);
+  if (epilogue) epilogue(j, acc0, acc1);
+}
+
+ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits,
+                                             int level, const KeySwitchKey& key,
+                                             const u32* permutation,
+                                             const LimbEpilogue& epilogue) const {
+  const Parameters& p = *params_;
+  const size_t extended = p.extended_limbs(level), n = p.n();
+  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level && !key.a.empty(),
+           "key of level {} at level {}, {} rows expanded", key.level, level, key.a.size());
+  ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
+  // One limb of all digits at a time: transformed, then multiplied while it is in the cache.
+  ParallelFor(extended, [&](size_t j) {
+    const ring::NttTables& tables = p.extended_table(level, static_cast<int>(j));
+    for (size_t i = 0; i < digits.size(); ++i) {
+      const size_t begin = p.digit_begin(static_cast<int>(i));
+      const size_t end = p.digit_end(level, static_cast<int>(i));
+      if (j >= begin && j < end) continue;
+      u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
+      ActiveKernels().forward_ntt(limb, limb, tables);
+    }
+    InnerProductLimb(j, c, digits, level, key, permutation, sum, epilogue);
+  });
+  return sum;
+}
+
+ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,
+                                                    const std::vector<RnsPoly>& digits, int level,
+                                                    const KeySwitchKey& key,
+                                                    const u32* permutation,
+                                                    const LimbEpilogue& epilogue) const {
+  const Parameters& p = *params_;
+  const size_t extended = p.extended_limbs(level), n = p.n();
+  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level && !key.a.empty(),
+           "key of level {} at level {}, {} rows expanded", key.level, level, key.a.size());
+  ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
+  ParallelFor(extended, [&](size_t j) {
+    InnerProductLimb(j, c, digits, level, key, permutation, sum, epilogue);
+  });
+  return sum;
+}
+
+std::vector<RnsPoly> KeySwitcher::ModDown(std::span<const RnsPoly* const> polys, int level,
+                                          bool rescale, const LimbEpilogue& epilogue) const {
+  const Parameters& p = *params_;
+  const size_t n = p.n(), out_limbs = p.limbs(level) - rescale;
+  const ring::BaseConverter& converter =
+      rescale ? *Level(level).mod_down_rescale : *Level(level).mod_down;
+  const size_t dropped = converter.from_count();
+  std::vector<RnsPoly> remainders;
+  for (const RnsPoly* poly : polys) {
+    RnsPoly coefficients(dropped, n);
+    ParallelFor(dropped, [&](size_t k) {
+      ActiveKernels().inverse_ntt(coefficients.ptr(k), poly->ptr(out_limbs + k),
+                                  p.extended_table(level, static_cast<int>(out_limbs + k)),
+                                  converter.premultiplier(k));
+    });
+    RnsPoly& remainder = remainders.emplace_back(out_limbs, n);
+    std::vector<const u64*> in;
+    std::vector<u64*> out;
+    for (size_t k = 0; k < dropped; ++k) in.push_back(coefficients.ptr(k));
+    for (size_t j = 0; j < out_limbs; ++j) out.push_back(remainder.ptr(j));
+    converter.ConvertPremultiplied(out.data(), in.data(), n);
+  }
+  ParallelFor(out_limbs, [&](size_t j) {
+    const ring::Kernels& kernels = ActiveKernels();
+    const ring::NttTables& tables = p.q_table(static_cast<int>(j));
+    const Modulus& q = tables.modulus();
+    u64 inverse = p_inverse_[j];
+    if (rescale) inverse = q.Mul(inverse, q_inverse_[out_limbs][j]);
+    u64* accumulators[2] = {nullptr, nullptr};
+    for (size_t k = 0; k < polys.size(); ++k) {
+      u64* out = remainders[k].ptr(j);
+      kernels.forward_ntt(out, out, tables);
+      kernels.sub_mul_scalar(out, polys[k]->ptr(j), out, inverse, n, q);
+      accumulators[k] = out;
+    }
+    if (epilogue) epilogue(j, accumulators[0], accumulators[1]);
+  });
+  return remainders;
+}
+
+void KeySwitcher::Rescale(std::vector<RnsPoly>& polys, size_t limbs) const {
+  const Parameters& p = *params_;
+  const size_t n = p.n(), last = limbs - 1;
+  const ring::NttTables& last_table = p.q_table(static_cast<int>(last));
+  ParallelFor(polys.size(), [&](size_t k) {
+    u64* limb = polys[k].ptr(last);
+    ActiveKernels().inverse_ntt(limb, limb, last_table, 1);
+  });
+  ParallelFor(last * polys.size(), [&](size_t item) {
+    const size_t j = item / polys.size();
+    RnsPoly& poly = polys[item % polys.size()];
+    const ring::Kernels& kernels = ActiveKernels();
+    const ring::NttTables& tables = p.q_table(static_cast<int>(j));
+    Buffer remainder(n);
+    kernels.reduce_from(remainder.data(), poly.ptr(last), n, last_table.modulus(),
+                        tables.modulus(), true);
+    kernels.forward_ntt(remainder.data(), remainder.data(), tables);
+    kernels.sub_mul_scalar(poly.ptr(j), poly.ptr(j), remainder.data(), q_inverse_[last][j], n,
+                           tables.modulus());
+  });
+  for (RnsPoly& poly : polys) poly.Truncate(last);
+}
+
+std::shared_ptr<const std::vector<u32>> KeySwitcher::Permutation(u64 galois_element) const {
+  {
+    std::shared_lock lock(permutations_mutex_);
+    const auto entry = permutations_.find(galois_element);
+    if (entry != permutations_.end()) return entry->second;
+  }
+  auto table = std::make_shared<const std::vector<u32>>(
+      ring::NttAutomorphism(galois_element, params_->n()));
+  std::unique_lock lock(permutations_mutex_);
+  return permutations_.try_emplace(galois_element, std::move(table)).first->second;
+}
+
+}  // namespace polyveil::ckks

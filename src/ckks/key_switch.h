@@ -1,0 +1,81 @@
+// Hybrid key switching (ePrint 2019/688 with the exact base conversion of ePrint 2018/117): the
+// tables that depend on the parameters alone, and the steps that the evaluator composes.
+// Internal to the evaluator.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <vector>
+
+#include "ckks/evaluator.h"
+#include "ckks/keys.h"
+#include "ckks/parameters.h"
+#include "ring/base_convert.h"
+
+namespace polyveil::ckks {
+
+// Adds to the two accumulators of extended limb j while they are in the cache.
+using LimbEpilogue = std::function<void(size_t j, u64* acc0, u64* acc1)>;
+
+class KeySwitcher {
+ public:
+  explicit KeySwitcher(ParametersPtr params);
+
+  // ModUp without the last transform: digits[i] in coefficient form, the extended limbs less the
+  // digit's own. c: NTT form, limbs(level) limbs.
+  std::vector<ring::RnsPoly> ModUp(const ring::RnsPoly& c, int level) const;
+  // The transform of every limb that ModUp left in coefficient form, in place.
+  void TransformDigits(std::vector<ring::RnsPoly>& digits, int level) const;
+
+  // (sum_i d_i b_i, sum_i d_i a_i) over QP, d_i being the digits of c; with `permutation`, of the
+  // rotated c. Transforms the digits limb by limb on the way when they are in coefficient form.
+  // Requires an expanded kGadget key of at least this level.
+  ExtendedCiphertext InnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
+                                  int level, const KeySwitchKey& key, const u32* permutation,
+                                  const LimbEpilogue& epilogue = {}) const;
+  // The same from digits in NTT form.
+  ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
+                                         const std::vector<ring::RnsPoly>& digits, int level,
+                                         const KeySwitchKey& key, const u32* permutation,
+                                         const LimbEpilogue& epilogue = {}) const;
+
+  // round(poly / P), and round(poly / (P q_level)) when `rescale`, for one or two polynomials over
+  // QP: results have limbs(level), or limbs(level - 1), limbs. The epilogue's accumulators are the
+  // results' limbs (acc1 null where there is one polynomial only).
+  std::vector<ring::RnsPoly> ModDown(std::span<const ring::RnsPoly* const> polys, int level,
+                                     bool rescale, const LimbEpilogue& epilogue = {}) const;
+  // round(poly / q_last) with `limbs` limbs, in place: one limb fewer.
+  void Rescale(std::vector<ring::RnsPoly>& polys, size_t limbs) const;
+
+  // P mod q_j.
+  u64 p_mod_q(size_t j) const { return p_mod_q_[j]; }
+  // NTT-form table of X -> X^g, built on first use.
+  std::shared_ptr<const std::vector<u32>> Permutation(u64 galois_element) const;
+
+ private:
+  struct LevelTables {
+    std::vector<ring::BaseConverter> mod_up;  // per digit: its primes -> all others of QP
+    std::unique_ptr<ring::BaseConverter> mod_down;          // P -> Q
+    std::unique_ptr<ring::BaseConverter> mod_down_rescale;  // P and the last q -> the other q
+  };
+
+  const LevelTables& Level(int level) const;
+  LevelTables MakeLevel(int level) const;
+  void InnerProductLimb(size_t j, const ring::RnsPoly& c, const std::vector<ring::RnsPoly>& digits,
+                        int level, const KeySwitchKey& key, const u32* permutation,
+                        ExtendedCiphertext& sum, const LimbEpilogue& epilogue) const;
+
+  ParametersPtr params_;
+  mutable std::vector<LevelTables> levels_;  // each filled once, on first use
+  mutable std::unique_ptr<std::once_flag[]> level_once_;
+  std::vector<u64> p_mod_q_;
+  std::vector<u64> p_inverse_;           // P^-1 mod q_j
+  std::vector<std::vector<u64>> q_inverse_;  // [last][j]: q_last^-1 mod q_j, j < last
+  mutable std::shared_mutex permutations_mutex_;
+  mutable std::map<u64, std::shared_ptr<const std::vector<u32>>> permutations_;
+};
+
+}  // namespace polyveil::ckks
