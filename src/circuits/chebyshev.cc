@@ -28,83 +28,69 @@ class PlanRunner {
   Result<Ciphertext> Run(const ChebyshevNode& node, double scale) {
     const int level = top_level_ - node.depth;
     const double sum_scale = scale * LevelModulus(evaluator_.params(), level);
-    PV_ASSIGN_OR_RETURN(std::optional<Ciphertext> sum, Products(node, level, sum_scale));
-    for (const auto& [k, coefficient] : node.terms) {
-      PV_ASSIGN_OR_RETURN(Ciphertext term, Term(k, coefficient, level, sum_scale));
-      PV_RETURN_IF_ERROR(Accumulate(sum, std::move(term)));
-    }
+    PV_ASSIGN_OR_RETURN(std::optional<Ciphertext> sum, Products(node, sum_scale));
     if (!sum) {
-      PV_ASSIGN_OR_RETURN(sum, Term(1, 0, level, sum_scale));
+      PV_ASSIGN_OR_RETURN(sum, Zero(level, sum_scale));
     }
+    for (const auto& [k, coefficient] : node.terms)
+      PV_RETURN_IF_ERROR(AddTerm(*sum, k, coefficient));
     return Finish(std::move(*sum), scale, node.constant);
   }
 
  private:
   Status AddBasis(int k, int a, int b) {
-    const int level = std::min(basis_.at(a).level, basis_.at(b).level);
-    PV_ASSIGN_OR_RETURN(Ciphertext product, Multiply(basis_.at(a), basis_.at(b), level));
-    PV_ASSIGN_OR_RETURN(product, evaluator_.Relinearize(product));
-    const double scale = product.scale;
-    if (a != b) {
-      PV_ASSIGN_OR_RETURN(Ciphertext difference, Term(a - b, 1, level, scale));
-      PV_RETURN_IF_ERROR(evaluator_.SubInplace(product, difference));
-    }
-    PV_ASSIGN_OR_RETURN(basis_[k], Finish(std::move(product),
-                                          scale / LevelModulus(evaluator_.params(), level),
-                                          a == b ? -2 : 0));
+    const Ciphertext &x = basis_.at(a), &y = basis_.at(b);
+    PV_ASSIGN_OR_RETURN(Ciphertext product,
+                        a == b ? evaluator_.SquareNoRelin(x) : evaluator_.MulNoRelin(x, y));
+    if (a != b) PV_RETURN_IF_ERROR(AddTerm(product, a - b, -1));
+    const double scale = product.scale / LevelModulus(evaluator_.params(), product.level);
+    PV_ASSIGN_OR_RETURN(basis_[k], Finish(std::move(product), scale, a == b ? -2 : 0));
     return {};
   }
 
-  Result<std::optional<Ciphertext>> Products(const ChebyshevNode& node, int level, double scale) {
+  Result<std::optional<Ciphertext>> Products(const ChebyshevNode& node, double scale) {
     std::optional<Ciphertext> sum;
     for (const auto& [quotient, giant] : node.products) {
       const Ciphertext& power = basis_.at(giant);
-      PV_ASSIGN_OR_RETURN(Ciphertext value, Run(quotient, scale / power.scale));
-      PV_ASSIGN_OR_RETURN(Ciphertext product, Multiply(value, power, level));
-      product.scale = scale;
-      PV_RETURN_IF_ERROR(Accumulate(sum, std::move(product)));
+      PV_ASSIGN_OR_RETURN(const Ciphertext value, Run(quotient, scale / power.scale));
+      if (sum) {
+        PV_RETURN_IF_ERROR(evaluator_.MulAccumulateNoRelin(*sum, value, power));
+      } else {
+        PV_ASSIGN_OR_RETURN(sum, evaluator_.MulNoRelin(value, power));
+        sum->scale = scale;
+      }
     }
-    if (!sum) return sum;
-    PV_ASSIGN_OR_RETURN(Ciphertext relinearized, evaluator_.Relinearize(*sum));
-    return std::optional<Ciphertext>(std::move(relinearized));
+    return sum;
   }
 
-  Result<Ciphertext> Multiply(const Ciphertext& a, const Ciphertext& b, int level) const {
-    PV_ASSIGN_OR_RETURN(const Ciphertext x, AtLevel(a, level));
-    PV_ASSIGN_OR_RETURN(const Ciphertext y, AtLevel(b, level));
-    return evaluator_.MulNoRelin(x, y);
+  Result<Ciphertext> Zero(int level, double scale) const {
+    Ciphertext u = basis_.at(1);
+    PV_RETURN_IF_ERROR(evaluator_.DropLevelInplace(u, level));
+    Ciphertext zero = evaluator_.MulConstant(u, 0, 1);
+    zero.scale = scale;
+    return zero;
   }
 
-  Result<Ciphertext> AtLevel(const Ciphertext& a, int level) const {
-    Ciphertext result = a;
-    if (level < a.level) PV_RETURN_IF_ERROR(evaluator_.DropLevelInplace(result, level));
-    return result;
-  }
-
-  // coefficient * C_k at exactly (level, scale).
-  Result<Ciphertext> Term(int k, double coefficient, int level, double scale) const {
-    const double constant_scale = scale / basis_.at(k).scale;
+  Status AddTerm(Ciphertext& sum, int k, double coefficient) const {
+    const Ciphertext& power = basis_.at(k);
+    const double constant_scale = sum.scale / power.scale;
     if (!(std::fabs(coefficient) * constant_scale < 0x1p62)) {
       return MakeError(ErrorCode::kOutOfRange,
                        "Chebyshev coefficient {} times scale 2^{:.1f} is not below 2^62", coefficient,
                        std::log2(constant_scale));
     }
-    PV_ASSIGN_OR_RETURN(const Ciphertext x, AtLevel(basis_.at(k), level));
-    Ciphertext term = evaluator_.MulConstant(x, coefficient, constant_scale);
-    term.scale = scale;
-    return term;
-  }
-
-  Status Accumulate(std::optional<Ciphertext>& sum, Ciphertext term) const {
-    if (sum) return evaluator_.AddInplace(*sum, term);
-    sum = std::move(term);
-    return {};
+    return evaluator_.MulConstantAccumulate(sum, power, coefficient);
   }
 
   Result<Ciphertext> Finish(Ciphertext sum, double scale, double constant) const {
-    PV_RETURN_IF_ERROR(evaluator_.RescaleInplace(sum));
+    if (sum.degree() > 1) {
+      PV_ASSIGN_OR_RETURN(sum, evaluator_.RelinearizeRescale(sum));
+    } else {
+      PV_RETURN_IF_ERROR(evaluator_.RescaleInplace(sum));
+    }
     sum.scale = scale;
-    return constant == 0 ? std::move(sum) : evaluator_.AddConstant(sum, constant);
+    if (constant != 0) evaluator_.AddConstantInplace(sum, constant);
+    return sum;
   }
 
   const ckks::Evaluator& evaluator_;

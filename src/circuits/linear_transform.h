@@ -6,34 +6,50 @@
 #include <vector>
 
 #include "base/result.h"
+#include "circuits/bsgs.h"
+#include "circuits/compact_plaintext.h"
+#include "circuits/diagonal_matrix.h"
 #include "ckks/encoder.h"
 #include "ckks/evaluator.h"
 #include "ckks/key_request.h"
 
 namespace polyveil::circuits {
 
-// Diagonals with period 2^log_period (every vector has that many entries); rotations are taken modulo the period.
-struct DiagonalMatrix {
-  int log_period = 0;
-  std::map<int, std::vector<ckks::Complex>> diagonals;
-};
-
 class LinearTransform {
  public:
   // Encodes the diagonals (pre-rotated for their giant step) at `level` so that an input of scale `input_scale`
-  // gives `output_scale` after the rescale. baby_steps = 0: the measured cost model chooses the split.
+  // gives `output_scale` after the rescale. baby_steps = 0: the cost model chooses the split.
+  // Errors: kInvalidArgument (no diagonals, a wrong size, level 0), those of Encode.
   static Result<LinearTransform> Create(const ckks::Encoder& encoder, const DiagonalMatrix& matrix, int level,
                                         double input_scale, double output_scale, int baby_steps = 0);
-  // Rotations that Apply needs, at its level. Static form: before any encoding, from the matrix' shape alone.
+  // Rotations that Apply needs, at its level.
   void AddKeys(ckks::KeyRequest& request, int slots) const;
+  // The same before any encoding, from the matrix' shape alone.
+  static void AddKeys(ckks::KeyRequest& request, const ckks::Parameters& params,
+                      const DiagonalMatrix& matrix, int level, int baby_steps = 0);
 
-  // Level/scale: level - 1, output_scale. Cost: hoisted baby rotations, one ModDown per giant step (lazy), one rescale.
+  // Shape: x at `level` or above (limbs are dropped), scale within 2^-20 of input_scale; x has the matrix' period.
+  // Level/scale: level - 1, output_scale exactly. Cost: one ModUp, a key product per baby step, ModDown and ModUp of
+  // one polynomial per giant step, one ModDown. Errors: kMismatch, kMissingKey.
   Result<ckks::Ciphertext> Apply(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
 
+  int level() const { return level_; }
+  double output_scale() const { return output_scale_; }
+  size_t plaintext_bytes() const;
+
  private:
-  int level_ = 0, log_period_ = 0, baby_steps_ = 1;
+  using Row = std::map<int, CompactPlaintext>;  // baby rotation -> diagonal
+  using Babies = std::map<int, ckks::ExtendedCiphertext>;
+
+  Result<Babies> RotateBabies(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
+  ckks::ExtendedCiphertext MultiplyRow(const ckks::Parameters& params, const Row& row,
+                                       const Babies& babies) const;
+  void MultiplyLimb(const ckks::Parameters& params, const Row& row, const Babies& babies,
+                    size_t limb, ckks::ExtendedCiphertext& sum) const;
+
+  int level_ = 0;
   double input_scale_ = 1, output_scale_ = 1;
-  std::map<int, std::map<int, ckks::Plaintext>> giants_;  // giant rotation -> baby rotation -> diagonal
+  std::map<int, Row> giants_;  // giant rotation -> row
 };
 
 }  // namespace polyveil::circuits

@@ -1,0 +1,98 @@
+#include "circuits/chebyshev.h"
+
+#include "circuits/test_context.h"
+
+namespace polyveil::circuits {
+namespace {
+
+double Clenshaw(std::span<const double> c, double u) {
+  double b1 = 0, b2 = 0;
+  for (size_t k = c.size(); k-- > 1;) b2 = std::exchange(b1, c[k] + 2 * u * b1 - b2);
+  return c[0] + u * b1 - b2;
+}
+
+class ChebyshevTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    context_ = new TestContext("test11");
+    ckks::KeyRequest request;
+    request.AddRelinearization(context_->params()->max_level());
+    context_->MakeKeys(request);
+  }
+  static void TearDownTestSuite() { delete context_; }
+
+  static double WorstErrorOf(const std::vector<double>& c, int level, double scale) {
+    const auto u = RandomSlots(context_->params()->slots(), false, c.size());
+    const auto x = context_->Encrypt(u, level, scale);
+    const double output_scale = scale * 1.125;
+    const auto y = EvaluateChebyshev(context_->evaluator(), x, c, output_scale).value();
+    EXPECT_EQ(y.level, level - ChebyshevDepth(int(c.size()) - 1));
+    EXPECT_EQ(y.scale, output_scale);
+    std::vector<Complex> expected;
+    for (const Complex& v : u) expected.push_back(Clenshaw(c, v.real()));
+    return WorstError(context_->Decrypt(y), expected);
+  }
+
+  // Errors of the basis grow at most 4 times per product of values up to 2 (both factors, relative to 1), i.e. like
+  // degree^2; each enters with its coefficient, so an operation's noise times degree^2 times sum |c|.
+  static double Bound(const std::vector<double>& c, double scale) {
+    double sum = 0;
+    for (const double v : c) sum += std::fabs(v);
+    const double degree = double(c.size());
+    return context_->OperationNoise() / scale * degree * degree * (1 + sum);
+  }
+
+  static TestContext* context_;
+};
+TestContext* ChebyshevTest::context_ = nullptr;
+
+TEST_F(ChebyshevTest, EveryDegreeOnWorkingLevels) {
+  std::mt19937_64 rng(7);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  const int level = context_->params()->working_level();
+  const double scale = context_->params()->scale(level);
+  for (int degree = 0; degree <= 63; ++degree) {
+    std::vector<double> c(degree + 1);
+    const int parity = degree % 3;  // all, odd, even
+    for (int k = 0; k <= degree; ++k)
+      c[k] = parity == 0 || k == degree || k % 2 == parity % 2 ? uniform(rng) : 0;
+    EXPECT_LT(WorstErrorOf(c, level, scale), Bound(c, scale)) << "degree " << degree;
+  }
+}
+
+TEST_F(ChebyshevTest, EvalModLevelsAreMorePrecise) {
+  const int level = context_->params()->working_level() + 8;
+  std::vector<double> c(32, 0.25);
+  EXPECT_LT(WorstErrorOf(c, level, 0x1p50), Bound(c, 0x1p50));
+  EXPECT_LT(WorstErrorOf(c, level, 0x1p50), 0x1p-24);
+}
+
+TEST_F(ChebyshevTest, ZeroAndVanishingLeadingCoefficientsKeepTheNominalDepth) {
+  const int level = context_->params()->working_level();
+  const double scale = context_->params()->scale(level);
+  for (const std::vector<double>& c :
+       {std::vector<double>(8, 0.0), {0.5, 0, 0, 0}, {0.25, 1, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 1}}) {
+    EXPECT_LT(WorstErrorOf(c, level, scale), Bound(c, scale));
+  }
+}
+
+TEST_F(ChebyshevTest, Errors) {
+  const auto u = RandomSlots(16, false, 1);
+  const auto x = context_->Encrypt(u, 3);
+  const auto& evaluator = context_->evaluator();
+  const auto too_deep = EvaluateChebyshev(evaluator, x, std::vector<double>(9, 1.0), 0x1p40);
+  ASSERT_FALSE(too_deep.ok());
+  EXPECT_EQ(too_deep.error().code, ErrorCode::kOutOfRange);
+  EXPECT_NE(too_deep.error().message.find("level 3 < depth 4"), std::string::npos);
+  EXPECT_EQ(EvaluateChebyshev(evaluator, x, {}, 0x1p40).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(EvaluateChebyshev(evaluator, x, std::vector<double>(65, 1.0), 0x1p40).error().code,
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(EvaluateChebyshev(evaluator, x, std::vector<double>(3, 1e9), 0x1p40).error().code,
+            ErrorCode::kOutOfRange);
+  const ckks::Evaluator keyless(context_->params(), nullptr);
+  EXPECT_EQ(EvaluateChebyshev(keyless, x, std::vector<double>(4, 1.0), 0x1p40).error().code,
+            ErrorCode::kMissingKey);
+}
+
+}  // namespace
+}  // namespace polyveil::circuits

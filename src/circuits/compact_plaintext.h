@@ -1,0 +1,35 @@
+// Plaintexts of linear transforms in little memory. A vector of period m is a polynomial in X^(N/2m), whose NTT has
+// 2m distinct values per limb, each repeated N/2m times in a row: those are kept. A vector without a shorter period
+// is kept as integer coefficients and transformed on use.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/result.h"
+#include "ckks/encoder.h"
+
+namespace polyveil::circuits {
+
+// Values over QP at one level, in the order of ckks::Plaintext (Q limbs, then P).
+class CompactPlaintext {
+ public:
+  // Errors: those of Encoder::Encode.
+  static Result<CompactPlaintext> Create(const ckks::Encoder& encoder,
+                                         std::span<const ckks::Complex> values, int level,
+                                         double scale);
+
+  // Coefficient form: a limb must be expanded as a whole.
+  bool in_coefficients() const { return log_repeat_ == 0; }
+  // Words [begin, begin + out.size()) of a limb; begin and size multiples of 64.
+  void ExpandBlock(const ckks::Parameters& params, int level, size_t limb, size_t begin,
+                   std::span<u64> out) const;
+  size_t bytes() const;
+
+ private:
+  int log_repeat_ = 0;
+  Buffer values_;  // [limb][N >> log_repeat]; in coefficient form N residues modulo q_0
+};
+
+}  // namespace polyveil::circuits

@@ -1,0 +1,39 @@
+// EvalMod: removes the multiples of q0 that ModRaise leaves behind, x = I + z / ratio -> z for real slots, with
+// sin(2 pi x) from a polynomial and double angles. Source: Han, Ki 2020, ePrint 2019/688; see cosine_fit.h.
+#pragma once
+
+#include "base/result.h"
+#include "circuits/cosine_fit.h"
+#include "ckks/evaluator.h"
+#include "ckks/key_request.h"
+
+namespace polyveil::circuits {
+
+// q0 / scale at level 0: the message is this much smaller than q0, which keeps the sine's cubic error below 2^-17.
+inline constexpr double kMessageRatio = 1024;
+
+class EvalMod {
+ public:
+  // Errors: kInvalidArgument unless the parameters have as many kEvalMod levels as the circuit's depth (8).
+  static Result<EvalMod> Create(const ckks::Parameters& params);
+
+  int input_level() const { return input_level_; }
+  // The input's slots are u = x / half_width() at this scale.
+  double input_scale() const { return input_scale_; }
+  double half_width() const { return fit_.half_width; }
+
+  // Shape: real slots |x - I| <= 1.5 / kMessageRatio, |I| <= 16, at (input_level, input_scale).
+  // Level/scale: out at (working_level, params.scale(working_level)) exactly.
+  // Cost: 10 relinearised products. Error: |z|^3 2^-17.3 + |z| 2^-17.7 of opposite signs (2^-19.3 for |z| <= 1), 2^-19
+  // of the fit (2^-13 at |I| = 16, which has probability < 2^-130), noise. Errors: kMismatch, kMissingKey.
+  Result<ckks::Ciphertext> Apply(const ckks::Evaluator& evaluator, const ckks::Ciphertext& u) const;
+
+  void AddKeys(ckks::KeyRequest& request) const { request.AddRelinearization(input_level_); }
+
+ private:
+  CosineFit fit_;
+  int input_level_ = 0;
+  double input_scale_ = 1, fit_scale_ = 1, output_scale_ = 1;
+};
+
+}  // namespace polyveil::circuits
