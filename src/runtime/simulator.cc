@@ -38,6 +38,14 @@ Slots Rotated(const Slots& a, int rotation) {
   return result;
 }
 
+void AddRotated(Slots& a, int rotation) {
+  const size_t mask = a.size() - 1, shift = static_cast<size_t>(rotation) & mask;
+  Slots result(a.size());
+  for (size_t i = 0; i < a.size() - shift; ++i) result[i] = a[i] + a[i + shift];
+  for (size_t i = a.size() - shift; i < a.size(); ++i) result[i] = a[i] + a[i + shift - a.size()];
+  a = std::move(result);
+}
+
 Complex Clenshaw(const std::vector<double>& coeffs, Complex u) {
   Complex next = 0, after = 0;
   for (size_t k = coeffs.size(); k-- > 1;) after = std::exchange(next, coeffs[k] + 2.0 * u * next - after);
@@ -116,12 +124,11 @@ class SimulatorMachine {
   // to a common level rounds each of them.
   double Products(double magnitude) const { return noise_.rescale * std::hypot(1.0, magnitude); }
 
+  // Each key switch's error is summed by the rotations after it: 2^i terms of it, i = 0 .. n - 1.
   Value RotateSum(const Node& node, const Value& a) {
     Value sum = a;
-    for (int rotation : node.rotations) {
-      sum = Noisy(Zip(sum, Rotated(sum, rotation), [](Complex x, Complex y) { return x + y; }), noise_.key_switch);
-    }
-    return sum;
+    for (int rotation : node.rotations) AddRotated(sum, rotation);
+    return Noisy(std::move(sum), noise_.key_switch * std::sqrt(std::exp2(node.rotations.size()) - 1));
   }
 
   Value Polynomial(const Node& node, const Value& a) {

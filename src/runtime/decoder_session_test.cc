@@ -1,0 +1,120 @@
+#include "runtime/decoder_session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "model/reference.h"
+#include "runtime/simulator.h"
+#include "support/encrypted_run.h"
+#include "support/random_model.h"
+
+namespace polyveil::runtime {
+namespace {
+
+using testing::LargestDifference;
+
+std::vector<std::vector<double>> RandomText(int d_model, int tokens) {
+  std::mt19937_64 random(11);
+  std::vector<std::vector<double>> text;
+  for (int i = 0; i < tokens; ++i) text.push_back(testing::RandomEmbedding(d_model, random));
+  return text;
+}
+
+ckks::ParametersPtr TestParams() {
+  return ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
+}
+
+// The largest error over the text that the noise model predicts: worst of some simulated runs.
+double PredictedError(const std::shared_ptr<const compile::CompiledModel>& model,
+                      const std::vector<std::vector<double>>& text) {
+  constexpr int kRuns = 8;
+  double worst = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    model::ReferenceModel reference(model->bundle());
+    Simulator simulator(model, NoiseModel::ForParameters(*model->params()), run);
+    for (size_t i = 0; i < text.size(); ++i) {
+      worst = std::max(worst, LargestDifference(*reference.StepFromEmbedding(text[i], i), *simulator.Step(text[i])));
+    }
+  }
+  return worst;
+}
+
+TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
+  const testing::RandomModelShape shape;
+  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
+  testing::EncryptedRun run(bundle, TestParams());
+  EXPECT_GT(run.model()->estimate().bootstraps_per_token, 0);
+  const auto text = RandomText(shape.d_model, 4);
+  // Twice the worst of eight simulated runs: the model is an upper estimate, its samples are as random as the run's.
+  const double tolerance = 2 * PredictedError(run.model(), text);
+  model::ReferenceModel reference(*bundle);
+  LatencyTable latency;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto out = run.session().Step(run.Encrypt(text[i]), {.on_progress = {}, .cancel = nullptr, .latency = &latency});
+    ASSERT_TRUE(out.ok()) << out.error().message;
+    EXPECT_EQ(out->level, run.model()->output_level());
+    const double error = LargestDifference(*reference.StepFromEmbedding(text[i], i), run.Decrypt(*out));
+    EXPECT_LT(error, tolerance) << "token " << i;
+    RecordProperty("error", std::to_string(error));
+  }
+  EXPECT_EQ(run.session().position(), static_cast<int>(text.size()));
+  double components = 0, primitives = 0;
+  for (const auto& row : latency.components) components += row.seconds;
+  for (const auto& row : latency.primitives) primitives += row.seconds;
+  EXPECT_NEAR(components, latency.total_seconds, 1e-9);
+  EXPECT_NEAR(primitives, latency.total_seconds, 1e-9);
+}
+
+TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
+  const testing::RandomModelShape shape{.n_layers = 1};
+  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
+  testing::EncryptedRun run(bundle, TestParams());
+  const auto text = RandomText(shape.d_model, 2);
+  ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
+  std::atomic<bool> cancel = false;
+  int operations = 0;
+  StepOptions options;
+  options.cancel = &cancel;
+  options.on_progress = [&](const StepProgress&) { cancel = ++operations > 20; };
+  const auto stopped = run.session().Step(run.Encrypt(text[1]), options);
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
+  EXPECT_EQ(run.session().position(), 1);
+  const auto again = run.session().Step(run.Encrypt(text[1]), {});
+  ASSERT_TRUE(again.ok());
+  model::ReferenceModel reference(*bundle);
+  ASSERT_TRUE(reference.StepFromEmbedding(text[0], 0).ok());
+  EXPECT_LT(LargestDifference(*reference.StepFromEmbedding(text[1], 1), run.Decrypt(*again)),
+            2 * PredictedError(run.model(), text));
+}
+
+TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {
+  const testing::RandomModelShape shape{.n_layers = 1, .context = 1};
+  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
+  testing::EncryptedRun run(bundle, TestParams());
+  const auto text = RandomText(shape.d_model, 1);
+  ckks::Ciphertext token = run.Encrypt(text[0]);
+  ckks::Ciphertext wrong = token;
+  wrong.level -= 1;
+  EXPECT_EQ(run.session().Step(wrong, {}).error().code, ErrorCode::kMismatch);
+  wrong = token;
+  wrong.scale *= 2;
+  EXPECT_EQ(run.session().Step(wrong, {}).error().code, ErrorCode::kMismatch);
+  ASSERT_TRUE(run.session().Step(token, {}).ok());
+  EXPECT_EQ(run.session().Step(token, {}).error().code, ErrorCode::kOutOfRange);
+}
+
+TEST(Engine, RefusesKeysThatDoNotCoverTheProgram) {
+  const testing::RandomModelShape shape{.n_layers = 1};
+  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
+  testing::EncryptedRun run(bundle, TestParams());
+  auto keys = std::make_shared<ckks::EvaluationKeys>(run.keys());
+  keys->rotations.erase(keys->rotations.begin());
+  const auto engine = Engine::Create(run.model(), keys);
+  ASSERT_FALSE(engine.ok());
+  EXPECT_EQ(engine.error().code, ErrorCode::kMissingKey);
+}
+
+}  // namespace
+}  // namespace polyveil::runtime

@@ -1,0 +1,65 @@
+// A client's side of the engine in one process, for tests: keys, encryption of a step's input, decryption.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "ckks/client/decryptor.h"
+#include "ckks/client/encryptor.h"
+#include "ckks/client/key_generator.h"
+#include "ckks/client/secret_key.h"
+#include "ckks/encoder.h"
+#include "ckks/seeded.h"
+#include "runtime/compile_model.h"
+#include "runtime/decoder_session.h"
+
+namespace polyveil::testing {
+
+class EncryptedRun {
+ public:
+  // Panics on errors: a test's set-up does not fail.
+  EncryptedRun(std::shared_ptr<const model::BodyBundle> bundle, const ckks::ParametersPtr& params)
+      : model_(runtime::CompileModel(std::move(bundle), params, compile::MachineSpeed{}).value()),
+        secret_(ckks::SecretKey::Generate(params)),
+        keys_(std::make_shared<ckks::EvaluationKeys>(ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
+        engine_(runtime::Engine::Create(model_, keys_).value()),
+        session_(engine_),
+        encoder_(params) {}
+
+  const std::shared_ptr<const compile::CompiledModel>& model() const { return model_; }
+  const std::shared_ptr<const runtime::Engine>& engine() const { return engine_; }
+  const ckks::EvaluationKeys& keys() const { return *keys_; }
+  runtime::DecoderSession& session() { return session_; }
+
+  ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
+    for (double& v : embedding) v /= model_->residual_bound();
+    const ckks::Parameters& params = *model_->params();
+    const int level = model_->input_level();
+    auto plain = encoder_.Encode(std::span<const double>(embedding), level, params.scale(level)).value();
+    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
+  }
+
+  std::vector<double> Decrypt(const ckks::Ciphertext& ciphertext) const {
+    const int d = model_->bundle().config.d_model;
+    const auto slots = encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext), d);
+    std::vector<double> x(d);
+    for (int i = 0; i < d; ++i) x[i] = slots[i].real() * model_->residual_bound();
+    return x;
+  }
+
+ private:
+  std::shared_ptr<const compile::CompiledModel> model_;
+  ckks::SecretKey secret_;
+  std::shared_ptr<const ckks::EvaluationKeys> keys_;
+  std::shared_ptr<const runtime::Engine> engine_;
+  runtime::DecoderSession session_;
+  ckks::Encoder encoder_;
+};
+
+inline double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+}  // namespace polyveil::testing
