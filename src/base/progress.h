@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -47,8 +48,8 @@ class Progress {
   std::atomic<u64> done_{0};
   std::atomic<u64> total_{0};
   std::atomic<bool> cancelled_{false};
-  std::atomic_flag reporting_ = ATOMIC_FLAG_INIT;
-  std::string label_;  // guarded by reporting_
+  std::mutex mutex_;
+  std::string label_;  // guarded by mutex_
 };
 
 }  // namespace polyveil

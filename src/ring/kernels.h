@@ -1,12 +1,12 @@
 // The backend contract: one table of functions, implemented by every backend with bit-equal
 // results.
 //
-// Every pointer to words is 64-byte aligned; n is a multiple of 64 (of N for transforms:
-// 2^10..2^17). Inputs are residues in [0, q) unless said; results are always fully reduced, in [0,
-// q). Aliasing: an output may be exactly one of the inputs (same start) where said; partial overlap
-// never. Nothing fails: violated ranges are the caller's bug. Kernels run on the calling thread;
-// parallelism is the caller's. Time depends on n, count and the modulus only, never on the words
-// (secrets pass through them).
+// Every pointer to u64 words is 64-byte aligned (index tables need not be); n is a multiple of 64
+// (of N for transforms: 2^10..2^17). Inputs are residues in [0, q) unless said; results are always
+// fully reduced, in [0, q). Aliasing: an output may be exactly one of the inputs (same start) where
+// said; partial overlap never. Nothing fails: violated ranges are the caller's bug. Kernels run on
+// the calling thread; parallelism is the caller's. Time depends on n, count and the modulus only,
+// never on the words (secrets pass through them).
 #pragma once
 
 #include <string_view>

@@ -16,14 +16,10 @@ inline constexpr size_t kMaxRingDegree = size_t{1} << 17;
 
 // The arrays that a backend reads; all 64-byte aligned.
 struct TwiddleTable {
-  // power[m + i], 1 <= m < N a power of two, i < m: psi^(rev of i in log2(m) bits, times N/m, odd
-  // part): the factor of block i in the stage with m blocks. quotient: floor(power * 2^52 / q).
+  // power[m + i], m a power of two below N, i < m: the factor of block i in the stage with m
+  // blocks, which is the root at bit-reversed exponent m + i (forward psi, inverse psi^-1).
   const u64* power;
-  const u64* quotient;
-  // The factors of the last three stages (distance 4, 2, 1), one vector of eight words per vector
-  // of eight butterflies in the order of cpu_simd/ntt_avx512.cc: tail[3][N/16][8].
-  const u64* tail_power;
-  const u64* tail_quotient;
+  const u64* quotient;  // floor(power * 2^52 / q)
 };
 
 class NttTables {

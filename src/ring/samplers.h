@@ -16,7 +16,7 @@ inline constexpr i64 kNoiseBound = 19;  // floor(6 sigma)
 // Uniform in {-1, 0, 1}.
 void SampleTernary(Prng& prng, std::span<i64> out);
 // Exactly `weight` coefficients are -1 or 1, at uniform positions. Constant time in the positions;
-// cost weight * n. Requires weight <= n.
+// cost weight * n. Requires weight <= n, n a power of two.
 void SampleSparseTernary(Prng& prng, size_t weight, std::span<i64> out);
 // Discrete Gaussian, sigma = 3.2, cut at 6 sigma (|x| <= 19), by a constant-time table scan with
 // 63-bit probabilities.

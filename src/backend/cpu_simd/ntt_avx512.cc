@@ -1,0 +1,350 @@
+// Negacyclic NTT in AVX-512 IFMA. Harvey's lazy butterflies; radix-8 (or -4) passes, depth first,
+// so that subtransforms run in the nearest cache; the last seven stages of a forward transform (the
+// first of an inverse) work on 128 words held in registers. Twiddle tables are read in their
+// compact order and spread by permutes: a transform of 512 KB reads 1 MB of tables, which often
+// come from memory.
+//
+// Two forms. Tight: q < 2^50, every sum is brought back below 2q. Roomy: q < 2^46, forward sums
+// just grow, by 2q a stage, to at most 35q < 2^52 after 17 stages, and carries above bit 52 are cut
+// once, at the end.
+#include "backend/cpu_simd/ntt_avx512.h"
+
+#include "backend/cpu_simd/avx512.h"
+
+namespace polyveil::backend::avx512 {
+namespace {
+
+using ring::Modulus;
+using ring::NttTables;
+using ring::ShoupFactor;
+using ring::TwiddleTable;
+
+constexpr int kRoomyBits = 46;
+constexpr size_t kLeafWords = 128;  // 16 vectors: seven stages in registers
+
+struct Twiddle {
+  Vec power, quotient;
+};
+
+PV_ALWAYS_INLINE Twiddle Broadcast(const TwiddleTable& t, size_t i) {
+  return {Set(t.power[i]), Set(t.quotient[i])};
+}
+
+// (x, y) -> (x + w y, x - w y). Tight: x, y in [0, 4q), out [0, 4q). Roomy: x below B, out below B
+// + 2q.
+template <bool kRoomy>
+PV_ALWAYS_INLINE void ForwardButterfly(Vec& x, Vec& y, const Twiddle& w, const Constants& c) {
+  const Vec product =
+      kRoomy ? MulShoupDirty(y, w.power, w.quotient, c) : MulShoupLazy(y, w.power, w.quotient, c);
+  const Vec a = kRoomy ? x : SubIfNotBelow(x, c.two_q);
+  x = Add(a, product);
+  y = Sub(Add(a, c.two_q), product);
+}
+
+// (x, y) -> (x + y, w (x - y)), in and out in [0, 2q).
+PV_ALWAYS_INLINE void InverseButterfly(Vec& x, Vec& y, const Twiddle& w, const Constants& c) {
+  const Vec difference = Sub(Add(x, c.two_q), y);
+  x = SubIfNotBelow(Add(x, y), c.two_q);
+  y = MulShoupLazy(difference, w.power, w.quotient, c);
+}
+
+// kStages (2 or 3) forward stages on one block of `words` words, block `index` of `blocks`.
+template <bool kRoomy, int kStages>
+PV_ALWAYS_INLINE void ForwardPass(u64* out, const u64* in, size_t words, size_t node,
+                                  const TwiddleTable& t, const Constants& c) {
+  constexpr size_t kRadix = size_t{1} << kStages;
+  const size_t stride = words / kRadix;
+  Twiddle w[kRadix];  // w[1], w[2..3], w[4..7]: the factors below this node
+#pragma GCC unroll 4
+  for (size_t level = 0; level < kStages; ++level)
+#pragma GCC unroll 8
+    for (size_t i = 0; i < (size_t{1} << level); ++i)
+      w[(size_t{1} << level) + i] = Broadcast(t, (node << level) + i);
+  for (size_t j = 0; j < stride; j += kLanes) {
+    Vec x[kRadix];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < kRadix; ++k) x[k] = Load(in + k * stride + j);
+#pragma GCC unroll 4
+    for (size_t level = 0; level < kStages; ++level) {
+      const size_t half = kRadix >> (level + 1);
+#pragma GCC unroll 8
+      for (size_t i = 0; i < (size_t{1} << level); ++i)
+#pragma GCC unroll 8
+        for (size_t k = 0; k < half; ++k)
+          ForwardButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k],
+                                   w[(size_t{1} << level) + i], c);
+    }
+#pragma GCC unroll 8
+    for (size_t k = 0; k < kRadix; ++k) Store(out + k * stride + j, x[k]);
+  }
+}
+
+// The mirror image: kStages inverse stages whose last one is `node`. kFinal: the whole transform's
+// last pass; its last stage takes its factors from `last` (sum and difference) and reduces fully.
+template <bool kFinal, int kStages>
+PV_ALWAYS_INLINE void InversePass(u64* out, size_t words, size_t node, const TwiddleTable& t,
+                                  const Twiddle* last, const Constants& c) {
+  constexpr size_t kRadix = size_t{1} << kStages;
+  const size_t stride = words / kRadix;
+  Twiddle w[kRadix];
+#pragma GCC unroll 4
+  for (size_t level = 0; level < kStages; ++level)
+#pragma GCC unroll 8
+    for (size_t i = 0; i < (size_t{1} << level); ++i)
+      w[(size_t{1} << level) + i] = Broadcast(t, (node << level) + i);
+  for (size_t j = 0; j < stride; j += kLanes) {
+    Vec x[kRadix];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < kRadix; ++k) x[k] = Load(out + k * stride + j);
+#pragma GCC unroll 4
+    for (size_t step = 0; step < kStages - (kFinal ? 1 : 0); ++step) {
+      const size_t level = kStages - 1 - step;
+      const size_t half = kRadix >> (level + 1);
+#pragma GCC unroll 8
+      for (size_t i = 0; i < (size_t{1} << level); ++i)
+#pragma GCC unroll 8
+        for (size_t k = 0; k < half; ++k)
+          InverseButterfly(x[2 * i * half + k], x[(2 * i + 1) * half + k],
+                           w[(size_t{1} << level) + i], c);
+    }
+    if (kFinal) {
+      for (size_t k = 0; k < kRadix / 2; ++k) {
+        const Vec a = x[k], b = x[k + kRadix / 2];
+        x[k] = MulShoup(Add(a, b), last[0].power, last[0].quotient, c);
+        x[k + kRadix / 2] = MulShoup(Sub(Add(a, c.two_q), b), last[1].power, last[1].quotient, c);
+      }
+    }
+#pragma GCC unroll 8
+    for (size_t k = 0; k < kRadix; ++k) Store(out + k * stride + j, x[k]);
+  }
+}
+
+// Factors of the in-vector stages for the 16 words of one vector pair. Stage distance 4: two
+// factors, each for four lanes; distance 2: four, for two lanes; distance 1: eight.
+PV_ALWAYS_INLINE Vec Spread4(const u64* p) {
+  const Vec index = _mm512_set_epi64(1, 1, 1, 1, 0, 0, 0, 0);
+  return _mm512_permutexvar_epi64(
+      index, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+PV_ALWAYS_INLINE Vec Spread2(const u64* p) {
+  const Vec index = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
+  return _mm512_permutexvar_epi64(
+      index, _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+
+struct TailTwiddles {
+  Twiddle distance4, distance2, distance1;
+
+  // pair: index of the 16-word group; n: ring degree.
+  PV_ALWAYS_INLINE TailTwiddles(const TwiddleTable& t, size_t n, size_t pair)
+      : distance4{Spread4(t.power + n / 8 + 2 * pair), Spread4(t.quotient + n / 8 + 2 * pair)},
+        distance2{Spread2(t.power + n / 4 + 4 * pair), Spread2(t.quotient + n / 4 + 4 * pair)},
+        distance1{Load(t.power + n / 2 + 8 * pair), Load(t.quotient + n / 2 + 8 * pair)} {}
+};
+
+// Lanes of the pair (a, b) regrouped so that each in-vector stage is one vertical butterfly.
+PV_ALWAYS_INLINE void SplitHalves(Vec& a, Vec& b) {  // a0-3 b0-3 | a4-7 b4-7
+  const Vec x = _mm512_shuffle_i64x2(a, b, 0x44);
+  b = _mm512_shuffle_i64x2(a, b, 0xEE);
+  a = x;
+}
+PV_ALWAYS_INLINE void SplitPairs(Vec& a, Vec& b) {  // a0 a1 a4 a5 b0 b1 b4 b5 | a2 a3 a6 a7 ...
+  const Vec low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+  const Vec high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+  const Vec x = a;
+  a = _mm512_permutex2var_epi64(x, low, b);
+  b = _mm512_permutex2var_epi64(x, high, b);
+}
+PV_ALWAYS_INLINE void SplitSingles(Vec& a, Vec& b) {  // evens of both | odds of both
+  const Vec x = a;
+  a = _mm512_unpacklo_epi64(x, b);
+  b = _mm512_unpackhi_epi64(x, b);
+}
+PV_ALWAYS_INLINE void JoinSingles(Vec& a, Vec& b) {  // back to memory order
+  const Vec low = _mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0);
+  const Vec high = _mm512_set_epi64(15, 7, 14, 6, 13, 5, 12, 4);
+  const Vec x = a;
+  a = _mm512_permutex2var_epi64(x, low, b);
+  b = _mm512_permutex2var_epi64(x, high, b);
+}
+
+// From memory order to evens | odds. The other three are their own inverses.
+PV_ALWAYS_INLINE void FromMemoryToSingles(Vec& a, Vec& b) {
+  const Vec low = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+  const Vec high = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
+  const Vec x = a;
+  a = _mm512_permutex2var_epi64(x, low, b);
+  b = _mm512_permutex2var_epi64(x, high, b);
+}
+template <bool kRoomy>
+PV_ALWAYS_INLINE Vec ReduceForward(Vec x, Vec inv52, const Constants& c) {
+  if (kRoomy) return Reduce52(x, inv52, c);
+  return SubIfNotBelow(SubIfNotBelow(x, c.two_q), c.q);
+}
+
+// The last seven stages on leaf `leaf` of n / 128, fully reduced.
+template <bool kRoomy>
+PV_ALWAYS_INLINE void ForwardLeaf(u64* out, const u64* in, size_t n, size_t leaf,
+                                  const TwiddleTable& t, Vec inv52, const Constants& c) {
+  constexpr size_t kVectors = kLeafWords / kLanes;
+  const size_t node = n / kLeafWords + leaf;
+  Vec x[kVectors];
+#pragma GCC unroll 16
+  for (size_t k = 0; k < kVectors; ++k) x[k] = Load(in + k * kLanes);
+#pragma GCC unroll 4
+  for (size_t level = 0; level < 4; ++level) {
+    const size_t half = kVectors >> (level + 1);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < (size_t{1} << level); ++i) {
+      const Twiddle w = Broadcast(t, (node << level) + i);
+#pragma GCC unroll 8
+      for (size_t k = 0; k < half; ++k)
+        ForwardButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k], w, c);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t k = 0; k < kVectors; k += 2) {
+    const TailTwiddles w(t, n, leaf * (kVectors / 2) + k / 2);
+    Vec a = x[k], b = x[k + 1];
+    SplitHalves(a, b);
+    ForwardButterfly<kRoomy>(a, b, w.distance4, c);
+    SplitPairs(a, b);
+    ForwardButterfly<kRoomy>(a, b, w.distance2, c);
+    SplitSingles(a, b);
+    ForwardButterfly<kRoomy>(a, b, w.distance1, c);
+    a = ReduceForward<kRoomy>(a, inv52, c);
+    b = ReduceForward<kRoomy>(b, inv52, c);
+    JoinSingles(a, b);
+    Store(out + k * kLanes, a);
+    Store(out + (k + 1) * kLanes, b);
+  }
+}
+
+PV_ALWAYS_INLINE void InverseLeaf(u64* out, const u64* in, size_t n, size_t leaf,
+                                  const TwiddleTable& t, const Constants& c) {
+  constexpr size_t kVectors = kLeafWords / kLanes;
+  const size_t node = n / kLeafWords + leaf;
+  Vec x[kVectors];
+#pragma GCC unroll 8
+  for (size_t k = 0; k < kVectors; k += 2) {
+    const TailTwiddles w(t, n, leaf * (kVectors / 2) + k / 2);
+    Vec a = Load(in + k * kLanes), b = Load(in + (k + 1) * kLanes);
+    FromMemoryToSingles(a, b);
+    InverseButterfly(a, b, w.distance1, c);
+    SplitSingles(a, b);
+    InverseButterfly(a, b, w.distance2, c);
+    SplitPairs(a, b);
+    InverseButterfly(a, b, w.distance4, c);
+    SplitHalves(a, b);
+    x[k] = a;
+    x[k + 1] = b;
+  }
+#pragma GCC unroll 4
+  for (size_t level = 4; level-- > 0;) {
+    const size_t half = kVectors >> (level + 1);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < (size_t{1} << level); ++i) {
+      const Twiddle w = Broadcast(t, (node << level) + i);
+#pragma GCC unroll 8
+      for (size_t k = 0; k < half; ++k)
+        InverseButterfly(x[2 * i * half + k], x[(2 * i + 1) * half + k], w, c);
+    }
+  }
+#pragma GCC unroll 16
+  for (size_t k = 0; k < kVectors; ++k) Store(out + k * kLanes, x[k]);
+}
+
+// log2 of the radix of the pass over a block of 2^log_words words: threes, and twos where threes do
+// not fit.
+PV_ALWAYS_INLINE int PassStages(int log_words) {
+  const int above_leaf = log_words - 7;
+  return above_leaf % 3 == 0 ? 3 : 2;
+}
+
+template <bool kRoomy>
+struct Forward {
+  const TwiddleTable& t;
+  size_t n;
+  Constants c;
+  Vec inv52;
+
+  // node: 1 for the whole transform, 2 node and 2 node + 1 for its halves, as in the table.
+  void Run(u64* out, const u64* in, int log_words, size_t node) const {
+    const size_t words = size_t{1} << log_words;
+    if (words == kLeafWords) {
+      ForwardLeaf<kRoomy>(out, in, n, node - n / kLeafWords, t, inv52, c);
+      return;
+    }
+    const int stages = PassStages(log_words);
+    if (stages == 3) {
+      ForwardPass<kRoomy, 3>(out, in, words, node, t, c);
+    } else {
+      ForwardPass<kRoomy, 2>(out, in, words, node, t, c);
+    }
+    const size_t child_words = words >> stages;
+    for (size_t i = 0; i < (size_t{1} << stages); ++i) {
+      u64* child = out + i * child_words;
+      Run(child, child, log_words - stages, (node << stages) + i);
+    }
+  }
+};
+
+struct Inverse {
+  const TwiddleTable& t;
+  size_t n;
+  Constants c;
+  Twiddle last[2];
+
+  void Run(u64* out, const u64* in, int log_words, size_t node) const {
+    const size_t words = size_t{1} << log_words;
+    if (words == kLeafWords) {
+      InverseLeaf(out, in, n, node - n / kLeafWords, t, c);
+      return;
+    }
+    const int stages = PassStages(log_words);
+    const size_t child_words = words >> stages;
+    for (size_t i = 0; i < (size_t{1} << stages); ++i)
+      Run(out + i * child_words, in + i * child_words, log_words - stages, (node << stages) + i);
+    if (node == 1) {
+      Pass<true>(out, words, node, stages);
+    } else {
+      Pass<false>(out, words, node, stages);
+    }
+  }
+
+  template <bool kFinal>
+  PV_ALWAYS_INLINE void Pass(u64* out, size_t words, size_t node, int stages) const {
+    if (stages == 3) {
+      InversePass<kFinal, 3>(out, words, node, t, last, c);
+    } else {
+      InversePass<kFinal, 2>(out, words, node, t, last, c);
+    }
+  }
+};
+
+}  // namespace
+
+void ForwardNtt(u64* out, const u64* in, const NttTables& tables) {
+  const Modulus& q = tables.modulus();
+  if (q.bits <= kRoomyBits) {
+    Forward<true>{tables.forward(), tables.n(), Constants(q), Set(q.inv52)}.Run(out, in,
+                                                                                tables.log_n(), 1);
+  } else {
+    Forward<false>{tables.forward(), tables.n(), Constants(q), Set(q.inv52)}.Run(out, in,
+                                                                                 tables.log_n(), 1);
+  }
+}
+
+void InverseNtt(u64* out, const u64* in, const NttTables& tables, u64 scale) {
+  const Modulus& q = tables.modulus();
+  const u64 factor = q.Mul(scale, tables.n_inverse());
+  const ShoupFactor sum = q.Shoup(factor);
+  const ShoupFactor difference = q.Shoup(q.Mul(factor, tables.inverse().power[1]));
+  Inverse{tables.inverse(),
+          tables.n(),
+          Constants(q),
+          {{Set(sum.value), Set(sum.quotient)}, {Set(difference.value), Set(difference.quotient)}}}
+      .Run(out, in, tables.log_n(), 1);
+}
+
+}  // namespace polyveil::backend::avx512
