@@ -55,13 +55,14 @@ class [[nodiscard]] Result {
     PV_CHECK(ok(), "value() of an error: {}", error().message);
     return std::get<T>(state_);
   }
-  T&& value() && {
+  // By value: the result of F().value() outlives the temporary, in a range-for too.
+  T value() && {
     PV_CHECK(ok(), "value() of an error: {}", error().message);
     return std::get<T>(std::move(state_));
   }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
