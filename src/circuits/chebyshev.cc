@@ -15,8 +15,8 @@ class PlanRunner {
  public:
   PlanRunner(const ckks::Evaluator& evaluator, const Ciphertext& u)
       : evaluator_(evaluator), top_level_(u.level) {
-    basis_[1] = u;
-    basis_[1].scale /= 2;  // the same words stand for C_1 = 2 u
+    // C_1 = 2 u at u's own scale; halving the scale instead would cost C_(2^k) 2^k bits.
+    basis_[1] = evaluator.MulInteger(u, 2);
   }
 
   Status BuildBasis(const ChebyshevPlan& plan) {
