@@ -251,12 +251,12 @@ Ciphertext Evaluator::MulConstant(const Ciphertext& a, double value, double cons
 }
 
 Status Evaluator::MulConstantAccumulate(Ciphertext& sum, const Ciphertext& a, double value) const {
-  if (a.level < sum.level || a.parts.size() != sum.parts.size())
+  if (a.level < sum.level || a.parts.size() > sum.parts.size())
     return MakeError(ErrorCode::kMismatch,
                      "accumulate multiple: level {} < {}, or degree {} against {}", a.level,
                      sum.level, a.degree(), sum.degree());
   const double factor = value * (sum.scale / a.scale);
-  ForEachLimb(params_->limbs(sum.level), sum.parts.size(), [&](size_t j, size_t k) {
+  ForEachLimb(params_->limbs(sum.level), a.parts.size(), [&](size_t j, size_t k) {
     const Modulus& q = params_->q(static_cast<int>(j));
     u64* out = sum.parts[k].ptr(j);
     ActiveKernels().mul_scalar_add(out, a.parts[k].ptr(j), RoundedResidue(factor, q), out,
