@@ -1,6 +1,6 @@
 #include "circuits/linear_transform.h"
 
-#include "circuits/test_context.h"
+#include "circuits/context_test.h"
 
 namespace polyveil::circuits {
 namespace {
