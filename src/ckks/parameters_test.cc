@@ -1,0 +1,134 @@
+#include "ckks/parameters.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "ring/primes.h"
+
+namespace polyveil::ckks {
+namespace {
+
+TEST(Parameters, ProductionSetsMeetTheBoundWithMargin) {
+  for (const char* name : {"decode16", "full16"}) {
+    const auto params = Parameters::Create(FindParameters(name).value());
+    ASSERT_TRUE(params.ok()) << params.error().message;
+    const Parameters& p = **params;
+    EXPECT_FALSE(p.insecure());
+    EXPECT_LE(p.log_qp(), 1747 * 0.99) << name;
+    EXPECT_NE(p.Describe().find("1747"), std::string::npos) << p.Describe();
+    EXPECT_EQ(p.digits(p.max_level()), 4);
+    EXPECT_LE(std::log2(p.q(0).q) + std::log2(p.encapsulation_table().modulus().q), 120);
+  }
+}
+
+TEST(Parameters, PrimesAreDistinctNttPrimesBelow50Bits) {
+  const auto params = Parameters::Create(FindParameters("decode16").value()).value();
+  std::set<u64> seen;
+  const auto check = [&](const ring::NttTables& table) {
+    const u64 q = table.modulus().q;
+    EXPECT_TRUE(seen.insert(q).second) << q;
+    EXPECT_LT(q, u64{1} << 50);
+    EXPECT_EQ(q % (2 * params->n()), 1u);
+    EXPECT_TRUE(ring::IsPrime(q));
+  };
+  for (int j = 0; j < params->q_count(); ++j) check(params->q_table(j));
+  for (int j = 0; j < params->p_count(); ++j) check(params->p_table(j));
+  check(params->encapsulation_table());
+}
+
+TEST(Parameters, NominalScalesFollowTheRecursionAndStayNearTheirSize) {
+  for (const std::string& name : ParameterNames()) {
+    const auto params = Parameters::Create(FindParameters(name).value()).value();
+    for (int l = params->working_level(); l > 0; --l) {
+      const double below = params->scale(l) * params->scale(l) / params->q(l).q;
+      EXPECT_DOUBLE_EQ(params->scale(l - 1), below) << name << " level " << l;
+      EXPECT_NEAR(std::log2(params->scale(l - 1)), 40, 1e-3) << name << " level " << l;
+    }
+    EXPECT_NEAR(std::log2(params->q(0).q / params->scale(0)), 10, 1e-3);
+  }
+}
+
+TEST(Parameters, RefusesAModulusAboveTheBoundWithBothValues) {
+  ParametersSpec spec = FindParameters("decode16").value();
+  spec.chain[2].count += 1;  // 1760 bits
+  const auto refused = Parameters::Create(spec);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kSecurity);
+  EXPECT_NE(refused.error().message.find("1760"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("1747"), std::string::npos) << refused.error().message;
+  spec.insecure_for_tests = true;
+  EXPECT_TRUE(Parameters::Create(spec).ok());
+}
+
+TEST(Parameters, TheSpecialPrimesCount) {
+  ParametersSpec spec = FindParameters("decode16").value();
+  spec.special_primes = 10;
+  EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
+}
+
+TEST(Parameters, RefusesSmallRingsUnlessMarkedInsecure) {
+  ParametersSpec spec;
+  spec.name = "tiny";
+  spec.log_n = 12;
+  spec.chain = {{LevelRole::kBase, 1, 30}};
+  spec.special_primes = 1;
+  spec.log_special_prime = 30;
+  spec.log_encapsulation_prime = 30;
+  EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
+  spec.insecure_for_tests = true;
+  const auto params = Parameters::Create(spec);
+  ASSERT_TRUE(params.ok()) << params.error().message;
+  EXPECT_EQ((*params)->Describe().rfind("INSECURE", 0), 0u) << (*params)->Describe();
+}
+
+TEST(Parameters, RefusesASparseSecretBelow32) {
+  ParametersSpec spec = FindParameters("decode16").value();
+  spec.sparse_hamming_weight = 31;
+  EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
+}
+
+TEST(Parameters, EncapsulationModulusStaysBelow120BitsForEverySpec) {
+  // Both primes are below 2^50 by construction: the check can only fail if that changes.
+  static_assert(2 * ring::kMaxModulusBits <= kMaxLogEncapsulationModulus);
+}
+
+TEST(Parameters, NamesTheBadField) {
+  const auto message = [](auto&& change) {
+    ParametersSpec spec = FindParameters("test10").value();
+    change(spec);
+    const auto result = Parameters::Create(spec);
+    EXPECT_FALSE(result.ok());
+    return result.ok() ? std::string() : result.error().message;
+  };
+  EXPECT_NE(message([](auto& s) { s.log_n = 9; }).find("log_n = 9"), std::string::npos);
+  EXPECT_NE(message([](auto& s) { s.chain[1].log_prime = 51; }).find("= 51"), std::string::npos);
+  EXPECT_NE(message([](auto& s) { s.chain[1].count = -1; }).find("= -1"), std::string::npos);
+  EXPECT_NE(message([](auto& s) { s.chain[2].count = 1000000; }).find("1000000"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& s) { s.special_primes = 0; }).find("special_primes"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& s) { s.chain.clear(); }).find("base"), std::string::npos);
+  // Digits larger than P would drown key switching in noise.
+  EXPECT_NE(message([](auto& s) { s.log_special_prime = 40; }).find("log2(P)"), std::string::npos);
+}
+
+TEST(Parameters, DigestNamesTheParameters) {
+  const auto a = Parameters::Create(FindParameters("test10").value()).value();
+  const auto b = Parameters::Create(FindParameters("test10").value()).value();
+  ParametersSpec spec = FindParameters("test10").value();
+  spec.chain[2].count -= 1;
+  const auto c = Parameters::Create(spec).value();
+  EXPECT_EQ(a->digest(), b->digest());
+  EXPECT_NE(a->digest(), c->digest());
+}
+
+TEST(Parameters, UnknownNameListsTheKnownOnes) {
+  const auto result = FindParameters("decode17");
+  EXPECT_EQ(result.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(result.error().message.find("decode16"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace polyveil::ckks
