@@ -19,7 +19,8 @@ struct Range {
 // Requires 0 < lo <= hi, margin >= 1.
 Range WithRatioMargin(const Range& range, double margin);
 
-// How far x lies outside [a, b] as a ratio >= 1 (1 inside); for positive inputs.
+// How far x lies outside [a, b] as a ratio > 1 to the end it passed; 1 inside, infinity where the
+// signs differ.
 double EscapeRatio(double x, double a, double b);
 
 }  // namespace polyveil::approx

@@ -35,6 +35,8 @@ struct EscapeCount {
   double lo = 0, hi = 0;   // range of the inputs seen
 };
 
+struct HeadTrace;
+
 class ReferenceModel {
  public:
   // bundle is kept by reference and must outlive the model.
@@ -59,7 +61,7 @@ class ReferenceModel {
   };
 
   void Attention(int layer, std::vector<double>& x);
-  void AttendHead(int layer, int head, std::span<const double> query, struct HeadTrace& trace);
+  void AttendHead(int layer, int head, std::span<const double> query, HeadTrace& trace);
   void FeedForward(int layer, std::vector<double>& x);
   double Apply(const char* site, int layer, const Chebyshev& p, double x, double exact);
   void Observe(int layer, const char* part, const char* what, std::span<const double> values) const;

@@ -1,0 +1,302 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace polyveil::model {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr const char* kFormat = "polyveil-model/1";
+constexpr const char* kArchitecture = "power-softmax-decoder";
+constexpr int kMaxDegree = 127;
+
+using BoundField = std::pair<const char*, double LayerBounds::*>;
+constexpr BoundField kBoundFields[] = {
+    {"query", &LayerBounds::query},
+    {"key", &LayerBounds::key},
+    {"value", &LayerBounds::value},
+    {"query_raw", &LayerBounds::query_raw},
+    {"key_raw", &LayerBounds::key_raw},
+    {"value_raw", &LayerBounds::value_raw},
+    {"score", &LayerBounds::score},
+    {"power", &LayerBounds::power},
+    {"weight", &LayerBounds::weight},
+    {"head_out", &LayerBounds::head_out},
+    {"attn_out", &LayerBounds::attn_out},
+    {"hidden", &LayerBounds::hidden},
+    {"product", &LayerBounds::product},
+    {"ffn_raw", &LayerBounds::ffn_raw},
+    {"ffn_out", &LayerBounds::ffn_out},
+    {"residual_in", &LayerBounds::residual_in},
+    {"residual_mid", &LayerBounds::residual_mid},
+    {"residual_out", &LayerBounds::residual_out},
+    {"inverse_root", &LayerBounds::inverse_root},
+    {"divisor_inverse", &LayerBounds::divisor_inverse},
+    {"ffn_scale", &LayerBounds::ffn_scale},
+};
+
+// Reads typed fields and names the first one that is missing or of another type.
+class Reader {
+ public:
+  Reader(const Json& json, std::string where, std::string& error)
+      : json_(json), where_(std::move(where)), error_(error) {}
+
+  int Int(const char* key) const {
+    const Json* field = Find(key);
+    if (!field) return 0;
+    if (field->is_number_integer()) {
+      const auto value = field->get<std::int64_t>();
+      if (value >= 0 && value <= 1 << 24) return static_cast<int>(value);
+    }
+    Fail(key, "is no count below 2^24");
+    return 0;
+  }
+  std::uint64_t Count(const char* key) const {
+    const Json* field = Find(key);
+    if (field && field->is_number_unsigned()) return field->get<std::uint64_t>();
+    if (field) Fail(key, "is no count");
+    return 0;
+  }
+  double Number(const char* key) const {
+    const Json* field = Find(key);
+    if (field && field->is_number() && std::isfinite(field->get<double>()))
+      return field->get<double>();
+    if (field) Fail(key, "is no finite number");
+    return 0;
+  }
+  std::string Text(const char* key) const {
+    const Json* field = Find(key);
+    if (field && field->is_string()) return field->get<std::string>();
+    if (field) Fail(key, "is no string");
+    return {};
+  }
+  std::vector<double> Numbers(const char* key) const {
+    const Json* field = Find(key);
+    if (!field) return {};
+    if (!field->is_array() || field->size() > 4096) {
+      Fail(key, "is no short array");
+      return {};
+    }
+    std::vector<double> out;
+    for (const Json& value : *field) {
+      if (!value.is_number() || !std::isfinite(value.get<double>())) {
+        Fail(key, "holds a value that is no finite number");
+        return {};
+      }
+      out.push_back(value.get<double>());
+    }
+    return out;
+  }
+  Reader Object(const char* key) const {
+    static const Json kEmpty = Json::object();
+    const Json* field = Find(key);
+    if (field && !field->is_object()) Fail(key, "is no object");
+    return {field && field->is_object() ? *field : kEmpty, where_ + "." + key, error_};
+  }
+  bool Has(const char* key) const { return json_.contains(key); }
+  const Json* Find(const char* key) const {
+    const auto it = json_.find(key);
+    if (it != json_.end()) return &*it;
+    Fail(key, "is missing");
+    return nullptr;
+  }
+  void Fail(const char* key, const char* what) const {
+    if (error_.empty()) error_ = where_ + "." + key + " " + what;
+  }
+
+ private:
+  const Json& json_;
+  std::string where_;
+  std::string& error_;
+};
+
+Chebyshev ReadChebyshev(const Reader& at) {
+  return {at.Number("a"), at.Number("b"), at.Numbers("coeffs")};
+}
+
+ObservedInterval ReadSeen(const Reader& at) { return {at.Number("lo"), at.Number("hi")}; }
+
+LayerConfig ReadLayer(const Reader& at) {
+  LayerConfig layer;
+  layer.norm1 = ReadChebyshev(at.Object("norm1"));
+  layer.divisor_inverse = ReadChebyshev(at.Object("divisor_inverse"));
+  layer.norm2 = ReadChebyshev(at.Object("norm2"));
+  if (at.Has("activation")) layer.activation = ReadChebyshev(at.Object("activation"));
+  layer.kappa = at.Numbers("kappa");
+  layer.shift = at.Numbers("shift");
+  const Reader bounds = at.Object("bounds"), seen = at.Object("seen");
+  for (const auto& [name, member] : kBoundFields) layer.bounds.*member = bounds.Number(name);
+  layer.norm1_seen = ReadSeen(seen.Object("norm1"));
+  layer.divisor_seen = ReadSeen(seen.Object("divisor"));
+  layer.norm2_seen = ReadSeen(seen.Object("norm2"));
+  return layer;
+}
+
+Json ToJson(const Chebyshev& p) { return {{"a", p.a}, {"b", p.b}, {"coeffs", p.coeffs}}; }
+Json ToJson(const ObservedInterval& seen) { return {{"lo", seen.lo}, {"hi", seen.hi}}; }
+
+Json ToJson(const LayerConfig& layer) {
+  Json out;
+  out["norm1"] = ToJson(layer.norm1);
+  out["divisor_inverse"] = ToJson(layer.divisor_inverse);
+  out["norm2"] = ToJson(layer.norm2);
+  if (layer.activation) out["activation"] = ToJson(*layer.activation);
+  out["kappa"] = layer.kappa;
+  out["shift"] = layer.shift;
+  for (const auto& [name, member] : kBoundFields) out["bounds"][name] = layer.bounds.*member;
+  out["seen"] = {{"norm1", ToJson(layer.norm1_seen)},
+                 {"divisor", ToJson(layer.divisor_seen)},
+                 {"norm2", ToJson(layer.norm2_seen)}};
+  return out;
+}
+
+ModelConfig ReadConfig(const Reader& at) {
+  ModelConfig c;
+  c.n_layers = at.Int("n_layers");
+  c.d_model = at.Int("d_model");
+  c.n_heads = at.Int("n_heads");
+  c.d_head = at.Int("d_head");
+  c.d_ff = at.Int("d_ff");
+  const std::string ffn = at.Text("ffn");
+  if (ffn != "bilinear" && ffn != "gelu") at.Fail("ffn", "is neither bilinear nor gelu");
+  c.ffn = ffn == "gelu" ? FeedForwardKind::kGelu : FeedForwardKind::kBilinear;
+  c.vocab_size = at.Int("vocab_size");
+  c.context = at.Int("context");
+  c.power = at.Int("power");
+  c.attention_eps = at.Number("attention_eps");
+  c.norm_eps = at.Number("norm_eps");
+  c.final_norm_eps = at.Number("final_norm_eps");
+  c.residual_bound = at.Number("residual_bound");
+  const Reader calibration = at.Object("calibration");
+  c.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
+  c.tensors_sha256 = at.Text("tensors_sha256");
+  return c;
+}
+
+void ReadLayers(const Reader& at, const Json& json, std::string& error, ModelConfig& config) {
+  const auto layers = json.find("layers");
+  if (layers == json.end() || !layers->is_array() || layers->size() > 256)
+    return at.Fail("layers", "is no array of at most 256");
+  for (std::size_t i = 0; i < layers->size(); ++i) {
+    const std::string where = fmt::format("model.layers[{}]", i);
+    if (!(*layers)[i].is_object()) {
+      if (error.empty()) error = where + " is no object";
+      return;
+    }
+    config.layers.push_back(ReadLayer(Reader((*layers)[i], where, error)));
+  }
+}
+
+Status CheckSizes(const ModelConfig& c) {
+  const auto in = [](const char* name, int value, int lo, int hi) -> Status {
+    if (value >= lo && value <= hi) return {};
+    return MakeError(ErrorCode::kOutOfRange, "model.{} = {}, not in {}..{}", name, value, lo, hi);
+  };
+  PV_RETURN_IF_ERROR(in("n_layers", c.n_layers, 1, 256));
+  PV_RETURN_IF_ERROR(in("d_model", c.d_model, 1, 16384));
+  PV_RETURN_IF_ERROR(in("n_heads", c.n_heads, 1, 256));
+  PV_RETURN_IF_ERROR(in("d_head", c.d_head, 1, 16384));
+  PV_RETURN_IF_ERROR(in("d_ff", c.d_ff, 1, 65536));
+  PV_RETURN_IF_ERROR(in("vocab_size", c.vocab_size, 2, 1 << 20));
+  PV_RETURN_IF_ERROR(in("context", c.context, 2, 1 << 16));
+  PV_RETURN_IF_ERROR(in("power", c.power, 2, 12));
+  if (c.power % 2 != 0)
+    return MakeError(ErrorCode::kOutOfRange, "model.power = {} is odd", c.power);
+  if (c.d_model != c.n_heads * c.d_head)
+    return MakeError(ErrorCode::kMismatch, "model.d_model = {} != n_heads {} x d_head {}",
+                     c.d_model, c.n_heads, c.d_head);
+  if (static_cast<int>(c.layers.size()) != c.n_layers)
+    return MakeError(ErrorCode::kMismatch, "model.layers has {} entries, n_layers = {}",
+                     c.layers.size(), c.n_layers);
+  return {};
+}
+
+Status CheckPolynomial(const Chebyshev& p, const std::string& where) {
+  PV_RETURN_IF_ERROR(approx::Validate(p, where));
+  if (p.degree() > kMaxDegree)
+    return MakeError(ErrorCode::kOutOfRange, "{}: degree {} > {}", where, p.degree(), kMaxDegree);
+  return {};
+}
+
+Status CheckLayer(const ModelConfig& c, int index) {
+  const LayerConfig& layer = c.layers[static_cast<std::size_t>(index)];
+  const std::string where = fmt::format("model.layers[{}]", index);
+  PV_RETURN_IF_ERROR(CheckPolynomial(layer.norm1, where + ".norm1"));
+  PV_RETURN_IF_ERROR(CheckPolynomial(layer.divisor_inverse, where + ".divisor_inverse"));
+  PV_RETURN_IF_ERROR(CheckPolynomial(layer.norm2, where + ".norm2"));
+  if (layer.activation.has_value() != (c.ffn == FeedForwardKind::kGelu))
+    return MakeError(ErrorCode::kMismatch, "{}.activation is {}, ffn is {}", where,
+                     layer.activation ? "present" : "missing", FeedForwardName(c.ffn));
+  if (layer.activation)
+    PV_RETURN_IF_ERROR(CheckPolynomial(*layer.activation, where + ".activation"));
+  for (const auto* values : {&layer.kappa, &layer.shift})
+    if (static_cast<int>(values->size()) != c.n_heads)
+      return MakeError(ErrorCode::kMismatch, "{}.{} has {} values, n_heads = {}", where,
+                       values == &layer.kappa ? "kappa" : "shift", values->size(), c.n_heads);
+  for (const double kappa : layer.kappa)
+    if (!(kappa > 0) || !std::isfinite(kappa))
+      return MakeError(ErrorCode::kOutOfRange, "{}.kappa holds {}", where, kappa);
+  return {};
+}
+
+}  // namespace
+
+const char* FeedForwardName(FeedForwardKind kind) {
+  return kind == FeedForwardKind::kGelu ? "gelu" : "bilinear";
+}
+
+Status ValidateModelConfig(const ModelConfig& config) {
+  PV_RETURN_IF_ERROR(CheckSizes(config));
+  for (const double eps : {config.attention_eps, config.norm_eps, config.final_norm_eps})
+    if (!(eps >= 0 && eps < 1))
+      return MakeError(ErrorCode::kOutOfRange, "model: an eps is {}, not in [0, 1)", eps);
+  if (!(config.residual_bound > 0) || !std::isfinite(config.residual_bound))
+    return MakeError(ErrorCode::kOutOfRange, "model.residual_bound = {}", config.residual_bound);
+  for (int layer = 0; layer < config.n_layers; ++layer)
+    PV_RETURN_IF_ERROR(CheckLayer(config, layer));
+  return {};
+}
+
+Result<ModelConfig> ParseModelConfig(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "model.json: no JSON object");
+  std::string error;
+  const Reader at(json, "model", error);
+  if (const std::string format = at.Text("format"); error.empty() && format != kFormat)
+    return MakeError(ErrorCode::kMismatch, "model.format = \"{}\", not \"{}\"", format, kFormat);
+  if (const std::string arch = at.Text("arch"); error.empty() && arch != kArchitecture)
+    return MakeError(ErrorCode::kMismatch, "model.arch = \"{}\", not \"{}\"", arch, kArchitecture);
+  ModelConfig config = ReadConfig(at);
+  ReadLayers(at, json, error, config);
+  if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "model.json: {}", error);
+  PV_RETURN_IF_ERROR(ValidateModelConfig(config));
+  return config;
+}
+
+std::string FormatModelConfig(const ModelConfig& c) {
+  Json out;
+  out["format"] = kFormat;
+  out["arch"] = kArchitecture;
+  out["n_layers"] = c.n_layers;
+  out["d_model"] = c.d_model;
+  out["n_heads"] = c.n_heads;
+  out["d_head"] = c.d_head;
+  out["d_ff"] = c.d_ff;
+  out["ffn"] = FeedForwardName(c.ffn);
+  out["vocab_size"] = c.vocab_size;
+  out["context"] = c.context;
+  out["power"] = c.power;
+  out["attention_eps"] = c.attention_eps;
+  out["norm_eps"] = c.norm_eps;
+  out["final_norm_eps"] = c.final_norm_eps;
+  out["residual_bound"] = c.residual_bound;
+  out["layers"] = Json::array();
+  for (const LayerConfig& layer : c.layers) out["layers"].push_back(ToJson(layer));
+  out["calibration"] = {{"tokens", c.calibration.tokens}, {"margin", c.calibration.margin}};
+  out["tensors_sha256"] = c.tensors_sha256;
+  return out.dump(1) + "\n";
+}
+
+}  // namespace polyveil::model

@@ -1,0 +1,331 @@
+// Configuration, safetensors, bundle and the reference body.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "model/bundle.h"
+#include "model/reference.h"
+
+namespace polyveil::model {
+namespace {
+
+std::vector<std::uint8_t> File(const std::string& header, std::size_t data_bytes) {
+  std::vector<std::uint8_t> out(8);
+  const std::uint64_t length = header.size();
+  std::memcpy(out.data(), &length, 8);
+  out.insert(out.end(), header.begin(), header.end());
+  out.resize(out.size() + data_bytes);
+  return out;
+}
+
+std::string Message(const std::vector<std::uint8_t>& bytes) {
+  const auto result = ParseSafetensors(bytes);
+  return result.ok() ? "" : result.error().message;
+}
+
+TEST(Safetensors, RoundTripsInEveryType) {
+  const TensorMap tensors = {{"x", {{2, 3}, {1, -2, 0.5, 0, 65504, -0.25}}}, {"y", {{1}, {3}}}};
+  for (const TensorType type : {TensorType::kF16, TensorType::kF32, TensorType::kF64}) {
+    const auto again = ParseSafetensors(FormatSafetensors(tensors, type, {{"note", "n"}})).value();
+    EXPECT_EQ(again.at("x").values, tensors.at("x").values);
+    EXPECT_EQ(again.at("x").shape, tensors.at("x").shape);
+    EXPECT_EQ(again.at("y").values, tensors.at("y").values);
+  }
+}
+
+TEST(Safetensors, HalfRoundsToNearestEven) {
+  EXPECT_EQ(RoundToHalf(1 + 0x1p-11), 1);
+  EXPECT_EQ(RoundToHalf(1 + 3 * 0x1p-11), 1 + 0x1p-9);
+  EXPECT_EQ(RoundToHalf(0x1p-24), 0x1p-24);
+  EXPECT_EQ(RoundToHalf(0x1p-26), 0);
+  EXPECT_EQ(RoundToHalf(-0.1), -0.0999755859375);
+  EXPECT_TRUE(std::isinf(RoundToHalf(70000)));
+}
+
+TEST(Safetensors, RefusesEveryMalformedFile) {
+  const std::string ok = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  EXPECT_EQ(Message(File(ok, 8)), "");
+  const std::pair<std::string, std::size_t> bad[] = {
+      {ok, 7},
+      {ok, 9},
+      {R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2},
+      {R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[2]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+       R"("b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+       R"("a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8},
+      {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8},
+      {R"({"a":[1]})", 0},
+      {"[]", 0},
+      {"{", 0}};
+  for (const auto& [header, bytes] : bad) EXPECT_NE(Message(File(header, bytes)), "") << header;
+  EXPECT_NE(Message({1, 2, 3}), "");
+  auto long_header = File(ok, 8);
+  long_header[6] = 1;
+  EXPECT_NE(Message(long_header), "");
+}
+
+TEST(Safetensors, ErrorsNameTheTensorAndBothValues) {
+  const auto message = Message(File(R"({"deep.w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8));
+  for (const char* part : {"deep.w", "8", "12"}) EXPECT_NE(message.find(part), std::string::npos);
+}
+
+TEST(Safetensors, RefusesValuesThatAreNotFinite) {
+  auto file = File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4);
+  const float nan = NAN;
+  std::memcpy(file.data() + file.size() - 4, &nan, 4);
+  EXPECT_NE(Message(file).find("\"a\""), std::string::npos);
+}
+
+TEST(Safetensors, SurvivesTruncationAndFlippedBits) {
+  const auto good = FormatSafetensors({{"x", {{4}, {1, 2, 3, 4}}}}, TensorType::kF32);
+  for (std::size_t n = 0; n < good.size(); ++n)
+    EXPECT_FALSE(ParseSafetensors(std::span(good).first(n)).ok()) << n;
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 5000; ++i) {
+    auto bad = good;
+    bad[random() % bad.size()] ^= static_cast<std::uint8_t>(1u << random() % 8);
+    (void)ParseSafetensors(bad);  // an error or a tensor, never a crash
+  }
+}
+
+constexpr int kWidth = 4, kHeads = 2, kLayers = 2, kHidden = 3, kContext = 6;
+
+Matrix RandomMatrix(int rows, int cols, std::mt19937_64& random, double size = 1.2) {
+  Matrix m{rows, cols, {}};
+  for (int i = 0; i < rows * cols; ++i)
+    m.values.push_back((static_cast<double>(random() >> 11) * 0x1p-53 - 0.5) * size);
+  return m;
+}
+
+BodyBundle SmallBundle(FeedForwardKind ffn = FeedForwardKind::kBilinear) {
+  std::mt19937_64 random(11);
+  BodyBundle bundle;
+  ModelConfig& c = bundle.config;
+  c.n_layers = kLayers;
+  c.d_model = kWidth;
+  c.n_heads = kHeads;
+  c.d_head = kWidth / kHeads;
+  c.d_ff = kHidden;
+  c.ffn = ffn;
+  c.vocab_size = 300;
+  c.context = kContext;
+  c.residual_bound = 10;
+  for (int i = 0; i < kLayers; ++i) {
+    LayerConfig layer;
+    layer.norm1 = {0.1, 12, {1.5, -0.7, 0.2}};
+    layer.divisor_inverse = {0.1, 8, {1.2, -0.8, 0.4, -0.1}};
+    layer.norm2 = {0.1, 12, {1.1, -0.5, 0.1}};
+    if (ffn == FeedForwardKind::kGelu) layer.activation = Chebyshev{-6, 6, {0.3, 0.2, 0.1}};
+    layer.kappa = {16, 10};
+    layer.shift = {2, 1.5};
+    c.layers.push_back(layer);
+    LayerWeights w;
+    for (Matrix* m : {&w.wq, &w.wk, &w.wv, &w.wo}) *m = RandomMatrix(kWidth, kWidth, random, 0.6);
+    w.w1 = RandomMatrix(kHidden, kWidth, random);
+    if (ffn == FeedForwardKind::kBilinear) w.w2 = RandomMatrix(kHidden, kWidth, random);
+    w.wdown = RandomMatrix(kWidth, kHidden, random);
+    bundle.weights.layers.push_back(w);
+  }
+  return bundle;
+}
+
+// The whole sequence at once, from the formulas, without a cache and without the model's helpers.
+using Rows = std::vector<std::vector<double>>;
+
+double T(int k, double u) {
+  return std::abs(u) <= 1 ? std::cos(k * std::acos(u))
+                          : (u > 0 || k % 2 == 0 ? 1 : -1) * std::cosh(k * std::acosh(std::abs(u)));
+}
+
+double Poly(const Chebyshev& p, double x) {
+  double sum = 0;
+  for (int k = 0; k <= p.degree(); ++k)
+    sum += p.coeffs[k] * T(k, (2 * x - p.a - p.b) / (p.b - p.a));
+  return sum;
+}
+
+double Dot(const Matrix& w, int row, const std::vector<double>& x) {
+  double sum = 0;
+  for (int i = 0; i < w.cols; ++i) sum += w.at(row, i) * x[i];
+  return sum;
+}
+
+double Variance(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double value : x) sum += value * value / kWidth;
+  return sum;
+}
+
+void NaiveAttention(const LayerConfig& c, const LayerWeights& w, Rows& xs) {
+  const Rows in = xs;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    std::vector<double> joined(kWidth);
+    for (int h = 0; h < kHeads; ++h) {
+      std::vector<double> a(i + 1);
+      double y = 0;
+      for (std::size_t k = 0; k <= i; ++k) {
+        double s = 0;
+        for (int e = 2 * h; e < 2 * h + 2; ++e)
+          s += Dot(w.wq, e, in[i]) * Poly(c.norm1, Variance(in[i])) * Dot(w.wk, e, in[k]) *
+               Poly(c.norm1, Variance(in[k]));
+        a[k] = std::pow(s + c.shift[h], 4) / c.kappa[h] / static_cast<double>(i + 1);
+        y += a[k];
+      }
+      for (int e = 2 * h; e < 2 * h + 2; ++e)
+        for (std::size_t k = 0; k <= i; ++k)
+          joined[e] += a[k] * Poly(c.divisor_inverse, y) * Dot(w.wv, e, in[k]) *
+                       Poly(c.norm1, Variance(in[k]));
+    }
+    for (int e = 0; e < kWidth; ++e) xs[i][e] += Dot(w.wo, e, joined);
+  }
+}
+
+void NaiveFeedForward(const LayerConfig& c, const LayerWeights& w, Rows& xs) {
+  for (auto& x : xs) {
+    std::vector<double> product;
+    const double scale = Poly(c.norm2, Variance(x));
+    for (int j = 0; j < kHidden; ++j)
+      product.push_back(c.activation ? Poly(*c.activation, scale * Dot(w.w1, j, x))
+                                     : Dot(w.w1, j, x) * Dot(w.w2, j, x) * scale);
+    for (int e = 0; e < kWidth; ++e) x[e] += Dot(w.wdown, e, product);
+  }
+}
+
+Rows Inputs() {
+  std::mt19937_64 random(5);
+  Rows out;
+  for (int i = 0; i < kContext; ++i) out.push_back(RandomMatrix(1, kWidth, random).values);
+  return out;
+}
+
+void ExpectEqualsNaive(const BodyBundle& bundle) {
+  Rows expected = Inputs();
+  for (int layer = 0; layer < kLayers; ++layer) {
+    NaiveAttention(bundle.config.layers[layer], bundle.weights.layers[layer], expected);
+    NaiveFeedForward(bundle.config.layers[layer], bundle.weights.layers[layer], expected);
+  }
+  ReferenceModel model(bundle);
+  for (int i = 0; i < kContext; ++i) {
+    const auto x = model.StepFromEmbedding(Inputs()[i], i).value();
+    for (int e = 0; e < kWidth; ++e) EXPECT_NEAR(x[e], expected[i][e], 1e-10) << i << " " << e;
+  }
+}
+
+TEST(Reference, EqualsTheNaiveFormulas) { ExpectEqualsNaive(SmallBundle()); }
+TEST(Reference, EqualsTheNaiveFormulasWithGelu) { ExpectEqualsNaive(SmallBundle(FeedForwardKind::kGelu)); }
+
+TEST(Reference, ResetForgetsTheCache) {
+  const BodyBundle bundle = SmallBundle();
+  ReferenceModel model(bundle);
+  const auto first = model.StepFromEmbedding(Inputs()[0], 0).value();
+  ASSERT_TRUE(model.StepFromEmbedding(Inputs()[1], 1).ok());
+  model.Reset();
+  EXPECT_EQ(model.StepFromEmbedding(Inputs()[0], 0).value(), first);
+}
+
+TEST(Reference, RefusesWrongPositionsAndWidths) {
+  const BodyBundle bundle = SmallBundle();
+  ReferenceModel model(bundle);
+  EXPECT_FALSE(model.StepFromEmbedding(Inputs()[0], 1).ok());
+  EXPECT_FALSE(model.StepFromEmbedding(std::vector<double>(3), 0).ok());
+  for (int i = 0; i < kContext; ++i) ASSERT_TRUE(model.StepFromEmbedding(Inputs()[i], i).ok());
+  EXPECT_FALSE(model.StepFromEmbedding(Inputs()[0], kContext).ok());
+}
+
+TEST(Reference, ObserverSeesShapesAndEscapesAreCounted) {
+  BodyBundle bundle = SmallBundle();
+  bundle.config.layers[1].norm1.b = 0.11;  // [0.1, 0.11]
+  ReferenceModel model(bundle);
+  std::map<std::string, std::size_t> sizes;
+  model.set_observer([&](const std::string& name, std::span<const double> v) { sizes[name] = v.size(); });
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(model.StepFromEmbedding(Inputs()[i], i).ok());
+  EXPECT_EQ(sizes.at("layer 1 / attention / scores"), 2u * 3);
+  EXPECT_EQ(sizes.at("layer 0 / attention / divisor"), 2u);
+  EXPECT_EQ(sizes.at("layer 0 / feed-forward / hidden 2"), 3u);
+  EXPECT_EQ(sizes.at("layer 1 / feed-forward / residual"), 4u);
+  const auto& escapes = model.escapes().at("layer 1 / attention / variance");
+  EXPECT_EQ(escapes.evaluations, 3u);
+  EXPECT_GT(escapes.escapes, 0u);
+  EXPECT_GT(escapes.worst_ratio, 1);
+}
+
+TensorMap Tensors(const BodyBundle& bundle) {
+  const auto tensor = [](const Matrix& m) { return Tensor{{m.rows, m.cols}, m.values}; };
+  TensorMap out;
+  for (int i = 0; i < kLayers; ++i) {
+    const LayerWeights& w = bundle.weights.layers[i];
+    const std::string at = fmt::format("layers.{}.", i);
+    for (const auto& [name, m] : {std::pair{"wq", &w.wq}, {"wk", &w.wk}, {"wv", &w.wv}, {"wo", &w.wo},
+                                  {"w1", &w.w1}, {"w2", &w.w2}, {"wdown", &w.wdown}})
+      out[at + name] = tensor(*m);
+  }
+  out["embed"] = {{300, kWidth}, std::vector<double>(300 * kWidth, 0.5)};
+  out["pos"] = {{kContext, kWidth}, std::vector<double>(kContext * kWidth, 0.25)};
+  out["final_gamma"] = {{kWidth}, std::vector<double>(kWidth, 1)};
+  return out;
+}
+
+TEST(Bundle, RoundTripsBothParts) {
+  BodyBundle bundle = SmallBundle();
+  const auto bytes = FormatSafetensors(Tensors(bundle), TensorType::kF64);
+  bundle.config.tensors_sha256 = Sha256Hex(bytes);
+  const std::string json = FormatModelConfig(bundle.config);
+  const auto body = ParseBodyBundle(json, bytes).value();
+  EXPECT_EQ(body.weights.layers[1].wdown.values, bundle.weights.layers[1].wdown.values);
+  EXPECT_EQ(body.config.layers[0].norm1.coeffs, bundle.config.layers[0].norm1.coeffs);
+  EXPECT_EQ(FormatModelConfig(body.config), json);
+  EXPECT_EQ(ParseClientBundle(json, bytes).value().weights.embed.rows, 300);
+}
+
+TEST(Bundle, RefusesWrongDigestsShapesAndMissingTensors) {
+  BodyBundle bundle = SmallBundle();
+  auto tensors = Tensors(bundle);
+  bundle.config.tensors_sha256 = std::string(64, '0');
+  const auto good = FormatSafetensors(tensors, TensorType::kF32);
+  EXPECT_FALSE(ParseBodyBundle(FormatModelConfig(bundle.config), good).ok());
+  bundle.config.tensors_sha256 = "";
+  EXPECT_TRUE(ParseBodyBundle(FormatModelConfig(bundle.config), good).ok());
+  tensors["layers.1.wo"].shape = {2, 8};
+  const auto reshaped = ParseBodyBundle(FormatModelConfig(bundle.config),
+                                        FormatSafetensors(tensors, TensorType::kF32));
+  ASSERT_FALSE(reshaped.ok());
+  EXPECT_NE(reshaped.error().message.find("layers.1.wo"), std::string::npos);
+  tensors.erase("layers.1.wo");
+  EXPECT_FALSE(ParseBodyBundle(FormatModelConfig(bundle.config),
+                               FormatSafetensors(tensors, TensorType::kF32)).ok());
+}
+
+TEST(Config, NamesTheFieldThatIsWrong) {
+  const std::string good = FormatModelConfig(SmallBundle().config);
+  EXPECT_TRUE(ParseModelConfig(good).ok());
+  const std::tuple<const char*, const char*, const char*> edits[] = {
+      {"\"d_head\": 2", "\"d_head\": 3", "d_head"},
+      {"\"n_layers\": 2", "\"n_layers\": 3", "n_layers"},
+      {"\"power\": 4", "\"power\": 3", "power"},
+      {"\"context\": 6", "\"context\": -6", "context"},
+      {"\"vocab_size\": 300", "\"vocab_size\": \"many\"", "vocab_size"},
+      {"\"ffn\": \"bilinear\"", "\"ffn\": \"relu\"", "ffn"},
+      {"\"residual_bound\": 10.0", "\"residual_bound\": 0", "residual_bound"},
+      {"\"shift\"", "\"shaft\"", "shift"},
+      {"\"format\": \"polyveil-model/1\"", "\"format\": \"polyveil-model/2\"", "format"}};
+  for (const auto& [from, to, field] : edits) {
+    std::string bad = good;
+    const auto at = bad.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    bad.replace(at, std::strlen(from), to);
+    const auto result = ParseModelConfig(bad);
+    ASSERT_FALSE(result.ok()) << to;
+    EXPECT_NE(result.error().message.find(field), std::string::npos) << result.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace polyveil::model

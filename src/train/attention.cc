@@ -1,0 +1,369 @@
+#include "train/attention.h"
+
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <vector>
+
+#include "train/gemm.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+// What one (batch, head) task works on. Row-major matrices with leading dimension ld.
+template <typename T>
+struct HeadTask {
+  int context, d_head, ld, power;
+  T scale, eps, shift, kappa;
+  const T *q, *k, *v;
+  const approx::Chebyshev* inverse;
+};
+
+// gcc clones these row loops for the vector units it may find.
+#define PV_ROW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+
+// p = (s + c)^power * factor over one row; returns the sum.
+template <typename T>
+[[gnu::always_inline]] inline T PowerRowBody(const T* s, T* p, int n, T shift, T factor, int power) {
+  T sum = 0;
+  if (power == 4) {
+#pragma omp simd reduction(+ : sum)
+    for (int k = 0; k < n; ++k) {
+      const T z = s[k] + shift, z2 = z * z;
+      p[k] = z2 * z2 * factor;
+      sum += p[k];
+    }
+    return sum;
+  }
+  for (int k = 0; k < n; ++k) {
+    const T z2 = (s[k] + shift) * (s[k] + shift);
+    T value = factor;
+    for (int e = 0; e < power; e += 2) value *= z2;
+    p[k] = value;
+    sum += value;
+  }
+  return sum;
+}
+PV_ROW_CLONES float PowerRow(const float* s, float* p, int n, float shift, float f, int power) {
+  return PowerRowBody(s, p, n, shift, f, power);
+}
+double PowerRow(const double* s, double* p, int n, double shift, double f, int power) {
+  return PowerRowBody(s, p, n, shift, f, power);
+}
+
+// In: p powers, g = dO . v. Out: p = weights (inv p), g = dS. Returns sum of dS; adds sum dP p to *scale_grad.
+template <typename T>
+[[gnu::always_inline]] inline T PowerRowBackwardBody(const T* s, T* p, T* g, int n, T shift, T inv,
+                                                     T dy, int power, T* scale_grad) {
+  T sum = 0, weighted = 0;
+  const T order = static_cast<T>(power);
+#pragma omp simd reduction(+ : sum, weighted)
+  for (int k = 0; k < n; ++k) {
+    const T dp = inv * g[k] + dy;
+    const T z = s[k] + shift;
+    const T safe = z == T(0) ? T(1) : z;  // p = 0 there: the quotient is 0 as it should be
+    weighted += dp * p[k];
+    g[k] = dp * order * p[k] / safe;
+    sum += g[k];
+    p[k] *= inv;
+  }
+  *scale_grad += weighted;
+  return sum;
+}
+PV_ROW_CLONES float PowerRowBackward(const float* s, float* p, float* g, int n, float shift,
+                                     float inv, float dy, int power, float* scale_grad) {
+  return PowerRowBackwardBody(s, p, g, n, shift, inv, dy, power, scale_grad);
+}
+double PowerRowBackward(const double* s, double* p, double* g, int n, double shift, double inv,
+                        double dy, int power, double* scale_grad) {
+  return PowerRowBackwardBody(s, p, g, n, shift, inv, dy, power, scale_grad);
+}
+
+template <typename T>
+void SoftmaxRow(const T* s, T* p, int n) {
+  T top = s[0];
+  for (int k = 1; k < n; ++k) top = std::max(top, s[k]);
+  T sum = 0;
+  for (int k = 0; k < n; ++k) sum += p[k] = std::exp(s[k] - top);
+  for (int k = 0; k < n; ++k) p[k] /= sum;
+}
+
+template <typename T>
+void SoftmaxRowBackward(const T* p, T* g, int n) {
+  T dot = 0;
+  for (int k = 0; k < n; ++k) dot += p[k] * g[k];
+  for (int k = 0; k < n; ++k) g[k] = p[k] * (g[k] - dot);
+}
+
+template <typename T>
+T Inverse(const HeadTask<T>& task, T y) {
+  return task.inverse ? static_cast<T>((*task.inverse)(y)) : 1 / (task.eps + y);
+}
+
+template <typename T>
+T InverseDerivative(const HeadTask<T>& task, T y) {
+  if (task.inverse) return static_cast<T>(task.inverse->Derivative(y));
+  const T inv = 1 / (task.eps + y);
+  return -inv * inv;
+}
+
+template <typename T>
+void Scores(const HeadTask<T>& task, T* s) {
+  Gemm(false, true, task.context, task.context, task.d_head, task.scale, task.q, task.ld, task.k,
+       task.ld, T(0), s, task.context);
+}
+
+template <typename T>
+void ZeroTail(T* row, int from, int to) {
+  for (int k = from; k < to; ++k) row[k] = 0;
+}
+
+// out [context, d_head] with leading dimension out_ld; divisor [context].
+template <typename T>
+void HeadForward(const HeadTask<T>& task, bool softmax, T* s, T* out, int out_ld, T* divisor) {
+  const int n = task.context;
+  Scores(task, s);
+  for (int i = 0; i < n; ++i) {
+    T* row = s + static_cast<std::int64_t>(i) * n;
+    if (softmax) {
+      SoftmaxRow(row, row, i + 1);
+    } else {
+      const T factor = 1 / (task.kappa * static_cast<T>(i + 1));
+      divisor[i] = PowerRow(row, row, i + 1, task.shift, factor, task.power);
+      const T inv = Inverse(task, divisor[i]);
+      for (int k = 0; k <= i; ++k) row[k] *= inv;
+    }
+    ZeroTail(row, i + 1, n);
+  }
+  Gemm(false, false, n, task.d_head, n, T(1), s, n, task.v, task.ld, T(0), out, out_ld);
+}
+
+template <typename T>
+struct HeadGradients {
+  T *dq, *dk, *dv;  // leading dimension ld
+  T shift = 0, log_kappa = 0;
+};
+
+// s, p, g: scratch of context^2. d_out [context, d_head] with leading dimension out_ld.
+template <typename T>
+void HeadBackward(const HeadTask<T>& task, bool softmax, const T* divisor, const T* d_divisor,
+                  const T* d_out, int out_ld, T* s, T* p, T* g, HeadGradients<T>& grad) {
+  const int n = task.context;
+  Scores(task, s);
+  Gemm(false, true, n, n, task.d_head, T(1), d_out, out_ld, task.v, task.ld, T(0), g, n);
+  for (int i = 0; i < n; ++i) {
+    const std::int64_t at = static_cast<std::int64_t>(i) * n;
+    T *srow = s + at, *prow = p + at, *grow = g + at;
+    if (softmax) {
+      SoftmaxRow(srow, prow, i + 1);
+      SoftmaxRowBackward(prow, grow, i + 1);
+    } else {
+      const T factor = 1 / (task.kappa * static_cast<T>(i + 1));
+      PowerRow(srow, prow, i + 1, task.shift, factor, task.power);
+      T d_inverse = 0;
+      for (int k = 0; k <= i; ++k) d_inverse += prow[k] * grow[k];
+      const T dy = d_divisor[i] + d_inverse * InverseDerivative(task, divisor[i]);
+      T weighted = 0;
+      grad.shift += PowerRowBackward(srow, prow, grow, i + 1, task.shift, Inverse(task, divisor[i]),
+                                     dy, task.power, &weighted);
+      grad.log_kappa -= weighted;
+    }
+    ZeroTail(prow, i + 1, n);
+    ZeroTail(grow, i + 1, n);
+  }
+  Gemm(true, false, n, task.d_head, n, T(1), p, n, d_out, out_ld, T(0), grad.dv, task.ld);
+  Gemm(false, false, n, task.d_head, n, task.scale, g, n, task.k, task.ld, T(0), grad.dq, task.ld);
+  Gemm(true, false, n, task.d_head, n, task.scale, g, n, task.q, task.ld, T(0), grad.dk, task.ld);
+}
+
+template <typename T>
+HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                     const AttentionOptions& options, std::int64_t index) {
+  const int d_model = static_cast<int>(qkv.size(2) / 3), d_head = d_model / options.n_heads;
+  const std::int64_t b = index / options.n_heads, h = index % options.n_heads;
+  const T* base = qkv.data_ptr<T>() + b * qkv.stride(0) + h * d_head;
+  return {static_cast<int>(qkv.size(1)), d_head, static_cast<int>(qkv.stride(1)), options.power,
+          static_cast<T>(1 / std::sqrt(static_cast<double>(d_head))), static_cast<T>(options.eps),
+          shift.data_ptr<T>()[h], std::exp(log_kappa.data_ptr<T>()[h]), base, base + d_model,
+          base + 2 * d_model, options.inverse ? &*options.inverse : nullptr};
+}
+
+template <typename T>
+void ForwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                const AttentionOptions& options, Tensor& out, Tensor& divisor) {
+  const std::int64_t n = qkv.size(1), tasks = qkv.size(0) * options.n_heads;
+  const bool softmax = options.form == AttentionForm::kSoftmax;
+  at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<T> s(static_cast<std::size_t>(n * n));
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto task = MakeTask<T>(qkv, shift, log_kappa, options, i);
+      const std::int64_t b = i / options.n_heads, h = i % options.n_heads;
+      HeadForward(task, softmax, s.data(),
+                  out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
+                  static_cast<int>(out.stride(1)), divisor.data_ptr<T>() + i * n);
+    }
+  });
+}
+
+template <typename T>
+void BackwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                 const Tensor& divisor, const AttentionOptions& options, const Tensor& d_out,
+                 const Tensor& d_divisor, Tensor& d_qkv, Tensor& d_shift, Tensor& d_kappa) {
+  const std::int64_t n = qkv.size(1), tasks = qkv.size(0) * options.n_heads;
+  const int d_model = static_cast<int>(qkv.size(2) / 3);
+  const bool softmax = options.form == AttentionForm::kSoftmax;
+  at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<T> scratch(static_cast<std::size_t>(3 * n * n));
+    T *s = scratch.data(), *p = s + n * n, *g = p + n * n;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto task = MakeTask<T>(qkv, shift, log_kappa, options, i);
+      const std::int64_t b = i / options.n_heads, h = i % options.n_heads;
+      T* dq = d_qkv.data_ptr<T>() + b * d_qkv.stride(0) + h * task.d_head;
+      HeadGradients<T> grad{dq, dq + d_model, dq + 2 * d_model};
+      HeadBackward(task, softmax, divisor.data_ptr<T>() + i * n, d_divisor.data_ptr<T>() + i * n,
+                   d_out.data_ptr<T>() + b * d_out.stride(0) + h * task.d_head,
+                   static_cast<int>(d_out.stride(1)), s, p, g, grad);
+      d_shift.data_ptr<T>()[i] = grad.shift;
+      d_kappa.data_ptr<T>()[i] = grad.log_kappa;
+    }
+  });
+}
+
+#define PV_DISPATCH(tensor, call)                            \
+  do {                                                       \
+    if ((tensor).scalar_type() == torch::kFloat64) {         \
+      using scalar_t = double;                               \
+      call;                                                  \
+    } else {                                                 \
+      using scalar_t = float;                                \
+      call;                                                  \
+    }                                                        \
+  } while (0)
+
+// Options travel to the backward pass as plain values.
+void Save(AutogradContext* ctx, const AttentionOptions& options) {
+  ctx->saved_data["form"] = static_cast<std::int64_t>(options.form);
+  ctx->saved_data["heads"] = static_cast<std::int64_t>(options.n_heads);
+  ctx->saved_data["power"] = static_cast<std::int64_t>(options.power);
+  ctx->saved_data["eps"] = options.eps;
+  std::vector<double> inverse;
+  if (options.inverse) {
+    inverse = {options.inverse->a, options.inverse->b};
+    inverse.insert(inverse.end(), options.inverse->coeffs.begin(), options.inverse->coeffs.end());
+  }
+  ctx->saved_data["inverse"] = inverse;
+}
+
+AttentionOptions Restore(AutogradContext* ctx) {
+  AttentionOptions options;
+  options.form = static_cast<AttentionForm>(ctx->saved_data["form"].toInt());
+  options.n_heads = static_cast<int>(ctx->saved_data["heads"].toInt());
+  options.power = static_cast<int>(ctx->saved_data["power"].toInt());
+  options.eps = ctx->saved_data["eps"].toDouble();
+  const std::vector<double> inverse = ctx->saved_data["inverse"].toDoubleVector();
+  if (!inverse.empty())
+    options.inverse = approx::Chebyshev{inverse[0], inverse[1], {inverse.begin() + 2, inverse.end()}};
+  return options;
+}
+
+Tensor OrZeros(const Tensor& grad, const Tensor& like) {
+  return grad.defined() ? grad.contiguous() : torch::zeros_like(like);
+}
+
+struct FusedFunction : torch::autograd::Function<FusedFunction> {
+  static tensor_list forward(AutogradContext* ctx, const Tensor& qkv, const Tensor& shift,
+                             const Tensor& log_kappa, const AttentionOptions& options) {
+    Tensor out = torch::empty({qkv.size(0), qkv.size(1), qkv.size(2) / 3}, qkv.options());
+    Tensor divisor = torch::ones({qkv.size(0), options.n_heads, qkv.size(1)}, qkv.options());
+    PV_DISPATCH(qkv, (ForwardAll<scalar_t>(qkv, shift, log_kappa, options, out, divisor)));
+    ctx->save_for_backward({qkv, shift, log_kappa, divisor});
+    Save(ctx, options);
+    return {out, divisor};
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &qkv = saved[0], &divisor = saved[3];
+    const AttentionOptions options = Restore(ctx);
+    const Tensor d_out = OrZeros(grads[0], qkv.narrow(2, 0, qkv.size(2) / 3));
+    const Tensor d_divisor = OrZeros(grads[1], divisor);
+    Tensor d_qkv = torch::empty_like(qkv);
+    Tensor d_shift = torch::empty({qkv.size(0), options.n_heads}, qkv.options());
+    Tensor d_kappa = torch::empty_like(d_shift);
+    PV_DISPATCH(qkv, (BackwardAll<scalar_t>(qkv, saved[1], saved[2], divisor, options, d_out,
+                                            d_divisor, d_qkv, d_shift, d_kappa)));
+    return {d_qkv, d_shift.sum(0), d_kappa.sum(0), Tensor()};
+  }
+};
+
+// [batch, context, d_model] -> [batch, heads, context, d_head]
+Tensor Heads(const Tensor& x, int heads) {
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+}
+
+Tensor IntegerPower(const Tensor& x, int power) {
+  const Tensor square = x * x;
+  Tensor out = square;
+  for (int e = 2; e < power; e += 2) out = out * square;
+  return out;
+}
+
+}  // namespace
+
+AttentionResult FusedAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                               const AttentionOptions& options) {
+  PV_CHECK(options.form != AttentionForm::kPowerStable, "the stable form has no fused kernel");
+  const auto out = FusedFunction::apply(qkv.contiguous(), shift.contiguous(),
+                                        log_kappa.contiguous(), options);
+  const bool softmax = options.form == AttentionForm::kSoftmax;
+  return {out[0], softmax ? Tensor() : out[1]};
+}
+
+AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                               const AttentionOptions& options, AttentionTrace* trace) {
+  const auto parts = qkv.chunk(3, 2);
+  const std::int64_t n = qkv.size(1), d_head = qkv.size(2) / 3 / options.n_heads;
+  const Tensor q = Heads(parts[0].contiguous(), options.n_heads);
+  const Tensor k = Heads(parts[1].contiguous(), options.n_heads);
+  const Tensor v = Heads(parts[2].contiguous(), options.n_heads);
+  Tensor scores = torch::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(d_head));
+  const Tensor mask = torch::ones({n, n}, qkv.options()).tril();
+  Tensor weights, divisor, inverse, powers;
+  if (options.form == AttentionForm::kSoftmax) {
+    weights = torch::softmax(scores.masked_fill(mask == 0, -INFINITY), -1);
+  } else {
+    scores = scores + shift.view({1, -1, 1, 1});
+    const Tensor keys = torch::arange(1, n + 1, qkv.options()).view({1, 1, -1, 1});
+    const Tensor kappa = log_kappa.exp().view({1, -1, 1, 1});
+    Tensor bound = torch::ones({1, 1, 1, 1}, qkv.options());
+    if (options.form == AttentionForm::kPowerStable)  // constant for the gradient: it cancels
+      bound = (scores * mask).abs().amax(-1, true).detach() + 1e-6;
+    powers = IntegerPower(scores / bound, options.power) * mask / (kappa * keys);
+    const Tensor sum = powers.sum(-1, true);
+    const Tensor raw = IntegerPower(bound, options.power);
+    inverse = options.inverse ? EvaluateChebyshev(*options.inverse, sum)
+                              : 1 / (options.eps / raw + sum);
+    weights = powers * inverse;
+    divisor = (sum * raw).squeeze(-1);
+  }
+  if (trace) *trace = {scores * mask, powers, divisor, inverse, weights};
+  const Tensor out = torch::matmul(weights, v).transpose(1, 2).contiguous();
+  return {out.view({qkv.size(0), n, qkv.size(2) / 3}), divisor};
+}
+
+Tensor EvaluateChebyshev(const approx::Chebyshev& p, const Tensor& x) {
+  const Tensor u = (2 * x - (p.a + p.b)) / (p.b - p.a);
+  Tensor b1 = torch::zeros_like(x), b2 = torch::zeros_like(x);
+  for (int k = p.degree(); k >= 1; --k) {
+    const Tensor b0 = 2 * u * b1 - b2 + p.coeffs[static_cast<std::size_t>(k)];
+    b2 = b1;
+    b1 = b0;
+  }
+  return u * b1 - b2 + p.coeffs[0];
+}
+
+}  // namespace polyveil::train

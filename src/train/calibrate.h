@@ -1,0 +1,36 @@
+// Ranges of every intermediate over given text, and the polynomials fitted to them.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "approx/range.h"
+#include "base/result.h"
+#include "train/dataset.h"
+#include "train/transformer.h"
+
+namespace polyveil::train {
+
+// Site ("layer 2 / attention / divisor") -> smallest and largest value.
+using SiteRanges = std::map<std::string, approx::Range>;
+
+// "residual in" of the first layer (the embedding) included, as "layer 0 / attention / input".
+SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& batches);
+
+// Minimax (relative error) fits on the seen ranges stretched by options.margin.
+// Errors: kOutOfRange when a range is empty or not positive (site and both ends).
+Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const SiteRanges& ranges,
+                                                     const PolynomialOptions& options);
+
+// Inputs of the polynomials outside [a, b].
+struct EscapeReport {
+  std::uint64_t positions = 0;    // tokens evaluated
+  std::uint64_t evaluations = 0;  // polynomial evaluations
+  std::uint64_t escapes = 0;
+  double worst_ratio = 1;
+  std::map<std::string, std::uint64_t> by_site;
+};
+EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches);
+
+}  // namespace polyveil::train

@@ -1,0 +1,147 @@
+#include "train/checkpoint.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+using Named = std::vector<std::pair<std::string, Tensor>>;
+
+Named AllTensors(const Transformer& model, const Optimizer* optimizer) {
+  Named out;
+  for (const auto& parameter : model.parameters())
+    out.emplace_back("model." + parameter.name, parameter.value.detach());
+  if (optimizer)
+    for (const auto& [name, tensor] : optimizer->State()) out.emplace_back("state." + name, tensor);
+  return out;
+}
+
+nlohmann::json ToJson(const approx::Chebyshev& p) {
+  return {{"a", p.a}, {"b", p.b}, {"coeffs", p.coeffs}};
+}
+
+approx::Chebyshev FromJson(const nlohmann::json& json) {
+  return {json.at("a"), json.at("b"), json.at("coeffs").get<std::vector<double>>()};
+}
+
+nlohmann::json PolynomialsToJson(const Transformer& model) {
+  nlohmann::json out = nlohmann::json::array();
+  if (!model.polynomials) return out;
+  for (const LayerPolynomials& layer : *model.polynomials) {
+    out.push_back({{"norm1", ToJson(layer.norm1)},
+                   {"divisor_inverse", ToJson(layer.divisor_inverse)},
+                   {"norm2", ToJson(layer.norm2)}});
+    if (layer.activation) out.back()["activation"] = ToJson(*layer.activation);
+  }
+  return out;
+}
+
+std::optional<std::vector<LayerPolynomials>> PolynomialsFromJson(const nlohmann::json& json) {
+  if (json.empty()) return std::nullopt;
+  std::vector<LayerPolynomials> out;
+  for (const auto& layer : json) {
+    LayerPolynomials fit{FromJson(layer.at("norm1")), FromJson(layer.at("divisor_inverse")),
+                         FromJson(layer.at("norm2")), {}};
+    if (layer.contains("activation")) fit.activation = FromJson(layer.at("activation"));
+    out.push_back(std::move(fit));
+  }
+  return out;
+}
+
+Tensor TextTensor(const std::string& text) {
+  Tensor out = torch::empty({static_cast<std::int64_t>(text.size())}, torch::kUInt8);
+  std::copy(text.begin(), text.end(), out.data_ptr<std::uint8_t>());
+  return out;
+}
+
+Result<nlohmann::json> ReadInfo(torch::serialize::InputArchive& archive, const std::string& path) {
+  Tensor bytes;
+  if (!archive.try_read("info", bytes))
+    return MakeError(ErrorCode::kCorrupt, "{}: no checkpoint information", path);
+  const auto* begin = bytes.data_ptr<std::uint8_t>();
+  auto json = nlohmann::json::parse(begin, begin + bytes.numel(), nullptr, false);
+  if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "{}: information is no JSON", path);
+  return json;
+}
+
+CheckpointInfo InfoFrom(const nlohmann::json& json) {
+  return {json.at("step"), json.at("seconds"), json.at("tokens"), json.at("config")};
+}
+
+Status Copy(torch::serialize::InputArchive& archive, const Named& targets, const std::string& path) {
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, target] : targets) {
+    Tensor stored;
+    if (!archive.try_read(name, stored))
+      return MakeError(ErrorCode::kMismatch, "{}: no tensor {}", path, name);
+    if (stored.sizes() != target.sizes())
+      return MakeError(ErrorCode::kMismatch, "{}: {} has {} values, the model {}", path, name,
+                       stored.numel(), target.numel());
+    Tensor writable = target;
+    writable.copy_(stored);
+  }
+  return {};
+}
+
+Status OpenArchive(const std::string& path, torch::serialize::InputArchive& archive) {
+  if (!std::filesystem::exists(path))
+    return MakeError(ErrorCode::kNotFound, "checkpoint {} does not exist", path);
+  try {
+    archive.load_from(path);
+  } catch (const c10::Error& error) {
+    return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what_without_backtrace());
+  }
+  return {};
+}
+
+}  // namespace
+
+Status SaveCheckpoint(const std::string& path, const Transformer& model, const Optimizer* optimizer,
+                      const CheckpointInfo& info) {
+  const nlohmann::json json = {{"step", info.step},
+                               {"seconds", info.seconds},
+                               {"tokens", info.tokens},
+                               {"config", info.config},
+                               {"optimizer_steps", optimizer ? optimizer->steps_done() : 0},
+                               {"polynomials", PolynomialsToJson(model)}};
+  try {
+    torch::serialize::OutputArchive archive;
+    archive.write("info", TextTensor(json.dump()));
+    for (const auto& [name, tensor] : AllTensors(model, optimizer)) archive.write(name, tensor);
+    archive.save_to(path + ".new");
+    std::filesystem::rename(path + ".new", path);
+  } catch (const std::exception& error) {
+    return MakeError(ErrorCode::kIo, "cannot write {}: {}", path, error.what());
+  }
+  return {};
+}
+
+Result<CheckpointInfo> LoadCheckpoint(const std::string& path, Transformer& model,
+                                      Optimizer* optimizer) {
+  torch::serialize::InputArchive archive;
+  PV_RETURN_IF_ERROR(OpenArchive(path, archive));
+  PV_ASSIGN_OR_RETURN(const nlohmann::json json, ReadInfo(archive, path));
+  PV_RETURN_IF_ERROR(Copy(archive, AllTensors(model, optimizer), path));
+  try {
+    model.polynomials = PolynomialsFromJson(json.at("polynomials"));
+    if (optimizer) optimizer->set_steps_done(json.at("optimizer_steps"));
+    return InfoFrom(json);
+  } catch (const nlohmann::json::exception& error) {
+    return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
+  }
+}
+
+Result<CheckpointInfo> ReadCheckpointInfo(const std::string& path) {
+  torch::serialize::InputArchive archive;
+  PV_RETURN_IF_ERROR(OpenArchive(path, archive));
+  PV_ASSIGN_OR_RETURN(const nlohmann::json json, ReadInfo(archive, path));
+  try {
+    return InfoFrom(json);
+  } catch (const nlohmann::json::exception& error) {
+    return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
+  }
+}
+
+}  // namespace polyveil::train

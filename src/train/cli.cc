@@ -1,0 +1,213 @@
+#include "train/cli.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "model/bundle.h"
+#include "model/client/language_model.h"
+#include "train/export.h"
+#include "train/trainer.h"
+
+namespace polyveil::train {
+namespace {
+
+class Arguments {
+ public:
+  static Result<Arguments> Parse(const std::vector<std::string>& words,
+                                 const std::set<std::string>& options,
+                                 const std::set<std::string>& flags) {
+    Arguments out;
+    for (std::size_t i = 1; i < words.size(); ++i) {
+      const std::string& word = words[i];
+      if (flags.count(word)) {
+        out.values_[word] = "1";
+      } else if (options.count(word)) {
+        if (i + 1 == words.size())
+          return MakeError(ErrorCode::kInvalidArgument, "{} needs a value", word);
+        out.values_[word] = words[++i];
+      } else if (word.rfind("--", 0) == 0) {
+        return MakeError(ErrorCode::kInvalidArgument, "{}: unknown option {}", words[0], word);
+      } else {
+        out.positional.push_back(word);
+      }
+    }
+    return out;
+  }
+
+  bool Has(const std::string& key) const { return values_.count(key) > 0; }
+  std::string Get(const std::string& key, const std::string& fallback = "") const {
+    const auto it = values_.find(key);
+    return it == values_.end() ? fallback : it->second;
+  }
+  Status Require(const std::vector<std::string>& keys) const {
+    for (const std::string& key : keys)
+      if (!Has(key)) return MakeError(ErrorCode::kInvalidArgument, "{} is missing", key);
+    return {};
+  }
+  Result<long> Number(const std::string& key, long fallback) const {
+    if (!Has(key)) return fallback;
+    char* end = nullptr;
+    const std::string text = Get(key);
+    const long value = std::strtol(text.c_str(), &end, 10);
+    if (text.empty() || *end != 0 || value < 0)
+      return MakeError(ErrorCode::kInvalidArgument, "{} {}: no count", key, text);
+    return value;
+  }
+
+  std::vector<std::string> positional;
+
+ private:
+  std::map<std::string, std::string> values_;
+};
+
+template <typename... Args>
+void Print(std::FILE* out, fmt::format_string<Args...> format, Args&&... args) {
+  const std::string text = fmt::format(format, std::forward<Args>(args)...);
+  std::fwrite(text.data(), 1, text.size(), out);
+  std::fflush(out);
+}
+
+Status Prepare(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(const Arguments arguments,
+                      Arguments::Parse(words, {"--data", "--out", "--vocab", "--heldout"}, {}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--data", "--out"}));
+  PV_ASSIGN_OR_RETURN(const long vocab, arguments.Number("--vocab", 4096));
+  CorpusOptions options;
+  PV_ASSIGN_OR_RETURN(const long percent, arguments.Number("--heldout", options.heldout_percent));
+  options.heldout_percent = static_cast<int>(percent);
+  PV_ASSIGN_OR_RETURN(auto documents, ReadStories(arguments.Get("--data")));
+  const Corpus corpus = SplitCorpus(std::move(documents), options);
+  std::vector<std::string> texts;
+  for (const Document& document : corpus.train) texts.push_back(document.text);
+  PV_ASSIGN_OR_RETURN(const auto tokenizer,
+                      model::Tokenizer::Train(texts, static_cast<int>(vocab)));
+  const Dataset data = Tokenize(corpus, tokenizer);
+  PV_RETURN_IF_ERROR(SaveDataset(data, tokenizer, corpus, arguments.Get("--out")));
+  Print(out, "{} training documents ({} duplicates dropped), {} tokens\n", corpus.train.size(),
+        corpus.train_duplicates, data.TrainTokens());
+  Print(out, "{} held-out documents ({} duplicates dropped), {} tokens\n", corpus.heldout.size(),
+        corpus.heldout_duplicates, data.HeldoutTokens());
+  for (const auto& [source, stream] : data.train)
+    Print(out, "  train {:12} {:9} tokens {:9} bytes\n", source, stream.tokens.size(),
+          stream.bytes);
+  for (const auto& [source, stream] : data.heldout)
+    Print(out, "  held  {:12} {:9} tokens {:9} bytes\n", source, stream.tokens.size(),
+          stream.bytes);
+  return {};
+}
+
+Result<TrainConfig> ReadConfig(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 1 << 20));
+  return ParseTrainConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
+void PrintEvaluation(std::FILE* out, const std::string& name, const Evaluation& e) {
+  Print(out, "{}: held-out perplexity {:.4f} ({:.4f} bits per byte, {} tokens)", name,
+        e.perplexity, e.bits_per_byte, e.tokens);
+  for (const auto& [source, value] : e.perplexity_by_source) Print(out, "  {} {:.2f}", source, value);
+  Print(out, "\n");
+}
+
+Status RunConfig(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {"--config", "--data", "--out", "--stop-after", "--threads"},
+                       {"--resume"}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--config", "--data", "--out"}));
+  PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.Get("--config")));
+  PV_ASSIGN_OR_RETURN(const long threads, arguments.Number("--threads", config.threads));
+  config.threads = std::max(1, static_cast<int>(threads));
+  PV_ASSIGN_OR_RETURN(const long stop, arguments.Number("--stop-after", 0));
+  RunOptions options{arguments.Get("--data"), arguments.Get("--out"), arguments.Has("--resume"),
+                     stop, [&](const TrainProgress& p) {
+                       Print(out,
+                             "{}: step {}/{}  loss {:.4f}  penalty {:.5f}  gradient {:.3f}  {:.0f} "
+                             "tokens/s  {:.0f} s left\n",
+                             config.name, p.step, p.steps, p.loss, p.penalty, p.gradient_norm,
+                             p.tokens_per_second, p.seconds_left);
+                     }};
+  PV_ASSIGN_OR_RETURN(const TrainSummary summary, RunTrain(config, options));
+  Print(out, "{}: {} steps, {} tokens, {:.0f} s\n", config.name, summary.steps, summary.tokens,
+        summary.seconds);
+  PrintEvaluation(out, config.name, summary.heldout);
+  return {};
+}
+
+std::vector<Batch> HeldoutBatches(const Dataset& data, int context) {
+  std::vector<Batch> batches;
+  for (const auto& [source, stream] : data.heldout)
+    for (Batch& batch : SequentialBatches(stream, 64, context)) batches.push_back(std::move(batch));
+  return batches;
+}
+
+void PrintEscapes(std::FILE* out, const EscapeReport& report) {
+  Print(out, "  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n",
+        report.escapes, report.evaluations, report.positions, report.worst_ratio);
+  for (const auto& [site, count] : report.by_site) Print(out, "    {}: {}\n", site, count);
+}
+
+Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {"--data"}, {}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--data"}));
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.Get("--data")));
+  double first = 0;
+  for (const std::string& path : arguments.positional) {
+    PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
+    const Evaluation e = Evaluate(*loaded.model, data);
+    PrintEvaluation(out, loaded.config.name, e);
+    if (first == 0) first = e.perplexity;
+    Print(out, "  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
+          100 * (e.perplexity / first - 1));
+    if (loaded.model->polynomials)
+      PrintEscapes(out, CountEscapes(*loaded.model,
+                                     HeldoutBatches(data, loaded.config.shape.context)));
+  }
+  return {};
+}
+
+Status PrintRanges(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {"--data"}, {}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--data"}));
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.Get("--data")));
+  for (const std::string& path : arguments.positional) {
+    PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
+    const SiteRanges ranges =
+        ObserveRanges(*loaded.model, HeldoutBatches(data, loaded.config.shape.context));
+    for (const auto& [site, range] : ranges)
+      Print(out, "{:42} [{:.5g}, {:.5g}]  ratio {:.4g}\n", site, range.lo, range.hi, range.ratio());
+  }
+  return {};
+}
+
+Status Export(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(const Arguments arguments,
+                      Arguments::Parse(words, {"--checkpoint", "--data", "--out"}, {}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--checkpoint", "--data", "--out"}));
+  PV_ASSIGN_OR_RETURN(const ExportSummary summary,
+                      ExportBundle(arguments.Get("--checkpoint"), arguments.Get("--data"),
+                                   arguments.Get("--out")));
+  Print(out, "{}: {} bytes, calibrated on {} tokens\n", arguments.Get("--out"), summary.bytes,
+        summary.calibration_tokens);
+  return {};
+}
+
+}  // namespace
+
+Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out) {
+  using Command = Status (*)(const std::vector<std::string>&, std::FILE*);
+  static const std::map<std::string, Command> kCommands = {{"prepare", Prepare},
+                                                           {"run", RunConfig},
+                                                           {"eval", EvaluateCheckpoints},
+                                                           {"ranges", PrintRanges},
+                                                           {"export", Export}};
+  const auto it = arguments.empty() ? kCommands.end() : kCommands.find(arguments[0]);
+  if (it == kCommands.end())
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "command \"{}\" is none of prepare, run, eval, ranges, export",
+                     arguments.empty() ? "" : arguments[0]);
+  return it->second(arguments, out);
+}
+
+}  // namespace polyveil::train

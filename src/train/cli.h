@@ -1,0 +1,20 @@
+// The commands of polyveil-train, so that `polyveil train` can offer the same ones.
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace polyveil::train {
+
+// prepare --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
+// run --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N]
+// eval --data FOLDER CHECKPOINT...             held-out perplexities, escapes of polynomial models
+// ranges --data FOLDER CHECKPOINT              ranges seen on held-out text
+// export --checkpoint FILE --data FOLDER --out models/NAME
+// Writes progress and results to `out`. Errors: kInvalidArgument for a wrong command line.
+Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out);
+
+}  // namespace polyveil::train

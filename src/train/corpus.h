@@ -1,0 +1,45 @@
+// Stories from a folder: cleaned, deduplicated, split by whole story (or book) into train and held out.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace polyveil::train {
+
+struct Document {
+  std::string source;  // folder: asp, classics, fairytaleqa, pratham
+  std::string name;    // file
+  std::string text;
+};
+
+struct CorpusOptions {
+  int heldout_percent = 5;         // of the documents, by a hash of source and name
+  double duplicate_overlap = 0.2;  // share of 8-word shingles that makes a document a duplicate
+};
+
+struct Corpus {
+  std::vector<Document> train;
+  std::vector<Document> heldout;
+  // What became of documents that occur twice: dropped from training, or from the held-out part.
+  int train_duplicates = 0;
+  int heldout_duplicates = 0;
+};
+
+// Reads every *.txt below folder/<source>/ in name order. Errors: kNotFound, kIo.
+Result<std::vector<Document>> ReadStories(const std::string& folder);
+
+// Markdown and footers off, typographic signs to ASCII, one paragraph a line.
+std::string CleanStory(const std::string& source, const std::string& raw);
+
+// Deterministic: depends on the documents only. A held-out document that shares more than
+// duplicate_overlap of its shingles with training text is dropped from the evaluation; a training
+// document that repeats earlier ones is dropped from training.
+Corpus SplitCorpus(std::vector<Document> documents, const CorpusOptions& options);
+
+// FNV-1a, 64 bits: the split must never depend on a library's hash.
+std::uint64_t StableHash(const std::string& text);
+
+}  // namespace polyveil::train

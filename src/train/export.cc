@@ -1,0 +1,181 @@
+#include "train/export.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "train/trainer.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+constexpr double kMargin = 1.25;
+constexpr int kCalibrationBatches = 100;
+
+model::Tensor ToModelTensor(const Tensor& tensor) {
+  const Tensor wide = tensor.detach().to(torch::kFloat64).contiguous();
+  const double* begin = wide.data_ptr<double>();
+  return {wide.sizes().vec(), {begin, begin + wide.numel()}};
+}
+
+Tensor Wide(const Transformer& model, const std::string& name) {
+  return model.Get(name).detach().to(torch::kFloat64);
+}
+
+std::vector<double> Values(const Tensor& tensor) { return ToModelTensor(tensor).values; }
+
+double Largest(const SiteRanges& ranges, int layer, const std::string& rest) {
+  const auto it = ranges.find(fmt::format("layer {} / {}", layer, rest));
+  if (it == ranges.end()) return 0;
+  return std::max(std::abs(it->second.lo), std::abs(it->second.hi));
+}
+
+model::ObservedInterval Seen(const SiteRanges& ranges, int layer, const std::string& rest) {
+  const auto it = ranges.find(fmt::format("layer {} / {}", layer, rest));
+  return it == ranges.end() ? model::ObservedInterval{}
+                            : model::ObservedInterval{it->second.lo, it->second.hi};
+}
+
+model::LayerBounds Bounds(const SiteRanges& ranges, int layer) {
+  const auto at = [&](const std::string& rest) { return Largest(ranges, layer, rest); };
+  model::LayerBounds b;
+  b.query = at("attention / query");
+  b.key = at("attention / key");
+  b.value = at("attention / value");
+  b.query_raw = at("attention / query raw");
+  b.key_raw = at("attention / key raw");
+  b.value_raw = at("attention / value raw");
+  b.score = at("attention / scores");
+  b.power = at("attention / powers");
+  b.weight = at("attention / weights");
+  b.head_out = at("attention / head output");
+  b.attn_out = at("attention / projection");
+  b.hidden = at("feed-forward / hidden");
+  b.product = at("feed-forward / product");
+  b.ffn_raw = at("feed-forward / down");
+  b.ffn_out = at("feed-forward / output");
+  b.residual_in = at("attention / input");
+  b.residual_mid = at("attention / residual");
+  b.residual_out = at("feed-forward / residual");
+  b.inverse_root = at("attention / inverse root");
+  b.divisor_inverse = at("attention / divisor inverse");
+  b.ffn_scale = at("feed-forward / scale");
+  return b;
+}
+
+model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges, int layer) {
+  const LayerPolynomials& fit = (*model.polynomials)[static_cast<std::size_t>(layer)];
+  const std::string at = fmt::format("layers.{}.", layer);
+  model::LayerConfig out;
+  out.norm1 = fit.norm1;
+  out.divisor_inverse = fit.divisor_inverse;
+  out.norm2 = fit.norm2;
+  out.activation = fit.activation;
+  out.kappa = Values(Wide(model, at + "log_kappa").exp());
+  out.shift = Values(Wide(model, at + "shift"));
+  out.bounds = Bounds(ranges, layer);
+  out.norm1_seen = Seen(ranges, layer, "attention / variance");
+  out.divisor_seen = Seen(ranges, layer, "attention / divisor");
+  out.norm2_seen = Seen(ranges, layer, "feed-forward / variance");
+  return out;
+}
+
+Status WriteText(const std::string& path, const void* bytes, std::size_t size) {
+  std::ofstream out(path, std::ios::binary);
+  out.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(size));
+  out.close();
+  if (!out) return MakeError(ErrorCode::kIo, "cannot write {} bytes to {}", size, path);
+  return {};
+}
+
+std::vector<Batch> CalibrationText(const TrainConfig& config, const Dataset& data) {
+  std::vector<Batch> batches;
+  for (int i = 0; i < kCalibrationBatches; ++i)
+    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
+                                config.seed + 104729, 2'000'000 + i));
+  for (const auto& [source, stream] : data.heldout)
+    for (Batch& batch : SequentialBatches(stream, config.batch, config.shape.context))
+      batches.push_back(std::move(batch));
+  return batches;
+}
+
+}  // namespace
+
+model::TensorMap FoldTensors(const Transformer& model) {
+  const Shape& shape = model.shape();
+  model::TensorMap out;
+  out["embed"] = ToModelTensor(model.Get("embed"));
+  out["pos"] = ToModelTensor(model.Get("pos"));
+  out["final_gamma"] = ToModelTensor(model.Get("final_norm"));
+  for (int layer = 0; layer < shape.n_layers; ++layer) {
+    const std::string at = fmt::format("layers.{}.", layer);
+    const auto qkv = (Wide(model, at + "wqkv") * Wide(model, at + "norm1")).chunk(3, 0);
+    const double fold = 1 / std::sqrt(static_cast<double>(shape.d_head()));
+    out[at + "wq"] = ToModelTensor(qkv[0] * fold);
+    out[at + "wk"] = ToModelTensor(qkv[1]);
+    out[at + "wv"] = ToModelTensor(qkv[2]);
+    out[at + "wo"] = ToModelTensor(model.Get(at + "wo"));
+    const Tensor hidden = Wide(model, at + "w12") * Wide(model, at + "norm2");
+    out[at + "w1"] = ToModelTensor(hidden.narrow(0, 0, shape.d_ff));
+    if (shape.ffn == model::FeedForwardKind::kBilinear)
+      out[at + "w2"] = ToModelTensor(hidden.narrow(0, shape.d_ff, shape.d_ff));
+    out[at + "wdown"] = ToModelTensor(model.Get(at + "wdown"));
+  }
+  return out;
+}
+
+model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& ranges,
+                                   double margin) {
+  PV_CHECK(model.polynomials && model.attention() != AttentionForm::kSoftmax,
+           "a bundle needs Power-Softmax and polynomials");
+  const Shape& shape = model.shape();
+  model::ModelConfig config;
+  config.n_layers = shape.n_layers;
+  config.d_model = shape.d_model;
+  config.n_heads = shape.n_heads;
+  config.d_head = shape.d_head();
+  config.d_ff = shape.d_ff;
+  config.ffn = shape.ffn;
+  config.vocab_size = shape.vocab_size;
+  config.context = shape.context;
+  config.power = shape.power;
+  config.attention_eps = shape.attention_eps;
+  config.norm_eps = shape.norm_eps;
+  config.final_norm_eps = shape.norm_eps;
+  config.calibration.margin = margin;
+  for (int layer = 0; layer < shape.n_layers; ++layer) {
+    config.layers.push_back(MakeLayer(model, ranges, layer));
+    const model::LayerBounds& b = config.layers.back().bounds;
+    config.residual_bound =
+        std::max({config.residual_bound, margin * b.residual_in, margin * b.residual_mid,
+                  margin * b.residual_out});
+  }
+  return config;
+}
+
+Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::string& data_folder,
+                                   const std::string& out) {
+  PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(checkpoint));
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(data_folder));
+  PV_ASSIGN_OR_RETURN(const auto tokenizer, model::ReadBundleFile(data_folder + "/tokenizer.json", 4 << 20));
+  if (!loaded.model->polynomials)
+    return MakeError(ErrorCode::kMismatch, "{} has no polynomials: train a polynomial stage first",
+                     checkpoint);
+  const auto batches = CalibrationText(loaded.config, data);
+  model::ModelConfig config =
+      MakeModelConfig(*loaded.model, ObserveRanges(*loaded.model, batches), kMargin);
+  for (const Batch& batch : batches)
+    config.calibration.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
+  const auto tensors = model::FormatSafetensors(FoldTensors(*loaded.model), model::TensorType::kF32);
+  config.tensors_sha256 = model::Sha256Hex(tensors);
+  const std::string json = model::FormatModelConfig(config);
+  PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
+  std::filesystem::create_directories(out);
+  PV_RETURN_IF_ERROR(WriteText(out + "/model.json", json.data(), json.size()));
+  PV_RETURN_IF_ERROR(WriteText(out + "/model.safetensors", tensors.data(), tensors.size()));
+  PV_RETURN_IF_ERROR(WriteText(out + "/tokenizer.json", tokenizer.data(), tokenizer.size()));
+  return ExportSummary{json.size() + tensors.size() + tokenizer.size(), config.calibration.tokens};
+}
+
+}  // namespace polyveil::train

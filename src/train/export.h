@@ -1,0 +1,31 @@
+// A trained polynomial model as a bundle: gains folded, bounds calibrated, files written.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "model/bundle.h"
+#include "train/calibrate.h"
+
+namespace polyveil::train {
+
+// Folds norm gains and 1/sqrt(d_head) into the matrices. Tensors as docs/formats/model-bundle.md.
+model::TensorMap FoldTensors(const Transformer& model);
+
+// Config of a model with polynomials; bounds are the largest values in ranges, the residual's bound
+// with `margin`. Requires model.polynomials and Power-Softmax.
+model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& ranges,
+                                   double margin);
+
+struct ExportSummary {
+  std::uint64_t bytes = 0;  // of all files
+  std::uint64_t calibration_tokens = 0;
+};
+
+// Writes model.json, model.safetensors (F32) and tokenizer.json to folder `out`. Bounds come from
+// training batches and the held-out text together. Errors: those of LoadModel, kMismatch for a model
+// without polynomials, kIo.
+Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::string& data,
+                                   const std::string& out);
+
+}  // namespace polyveil::train

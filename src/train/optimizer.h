@@ -1,0 +1,46 @@
+// Muon for the blocks' matrices, Adam for the rest; the whole state can be saved and restored.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+#include <vector>
+
+#include "train/transformer.h"
+
+namespace polyveil::train {
+
+// Nearest semi-orthogonal matrix, roughly: five quintic Newton-Schulz steps (singular values end in
+// about 0.7..1.2). Source: Jordan et al. 2024, Muon; coefficients 3.4445, -4.7750, 2.0315.
+torch::Tensor Orthogonalise(const torch::Tensor& gradient);
+
+// The rate's factor at `step` of `steps`: warm-up, constant, linear fall to final_fraction.
+double ScheduleFactor(const OptimizerOptions& options, std::int64_t step, std::int64_t steps);
+
+class Optimizer {
+ public:
+  Optimizer(const std::vector<Transformer::Parameter>& parameters, const OptimizerOptions& options);
+
+  // Clips the global norm of the gradients, updates every parameter, clears the gradients. Returns the
+  // norm before clipping.
+  double Step(double factor);
+
+  // Named state tensors, in a fixed order.
+  std::vector<std::pair<std::string, torch::Tensor>> State() const;
+  std::int64_t steps_done() const { return steps_done_; }
+  void set_steps_done(std::int64_t steps) { steps_done_ = steps; }
+
+ private:
+  struct Slot {
+    Transformer::Parameter parameter;
+    torch::Tensor first, second;  // Muon keeps a momentum only
+  };
+  void StepMuon(Slot& slot, const torch::Tensor& gradient, double factor);
+  void StepAdam(Slot& slot, const torch::Tensor& gradient, double factor);
+
+  OptimizerOptions options_;
+  std::vector<Slot> slots_;
+  std::int64_t steps_done_ = 0;
+};
+
+}  // namespace polyveil::train

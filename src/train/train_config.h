@@ -1,0 +1,94 @@
+// A training run, complete: the same config, seed, data, machine and threads give the same weights.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "model/config.h"
+
+namespace polyveil::train {
+
+enum class AttentionForm {
+  kSoftmax,
+  kPowerMean,    // (s + c)^p / (kappa n) over eps + its sum: what the encrypted program evaluates
+  kPowerStable,  // the same function by row-maximum scaling: no overflow however large the scores
+};
+
+struct Shape {
+  int n_layers = 4;
+  int d_model = 128;
+  int n_heads = 4;
+  int d_ff = 256;
+  model::FeedForwardKind ffn = model::FeedForwardKind::kBilinear;
+  int vocab_size = 4096;
+  int context = 128;
+  int power = 4;
+  double attention_eps = 1e-3;
+  double norm_eps = 1e-5;
+
+  int d_head() const { return d_model / n_heads; }
+};
+
+// Penalties on the inputs of non-polynomials: hinges on |log x - centre| beyond log window, squared.
+// weight multiplies the mean over all inputs, peak_weight the worst input of each site in the batch.
+struct HingeOptions {
+  double weight = 0;
+  double peak_weight = 0;
+  double window = 4;  // ratio to the centre that costs nothing; the range aimed at is window^2
+};
+
+struct RangeOptions {
+  HingeOptions divisor;
+  HingeOptions variance;
+  HingeOptions residual;    // window: limit of |x| itself
+  HingeOptions activation;  // GELU inputs; window: limit of |x|
+};
+
+// The polynomial stage: fits on ranges seen in training, then training through them.
+struct PolynomialOptions {
+  int norm1_degree = 7;
+  int divisor_degree = 7;
+  int norm2_degree = 7;
+  int activation_degree = 15;
+  double margin = 1.5;  // interval = seen range stretched by this ratio at both ends
+  int calibration_batches = 40;
+};
+
+struct OptimizerOptions {
+  double muon_lr = 0.02;
+  double adam_lr = 0.003;
+  double weight_decay = 0.1;  // decoupled, times the rate; matrices only
+  double grad_clip = 1.0;
+  int warmup = 40;
+  double decay_fraction = 0.6;  // the last part of the run falls linearly to final_fraction
+  double final_fraction = 0.02;
+};
+
+struct TrainConfig {
+  std::string name = "run";
+  std::uint64_t seed = 1;
+  int threads = 2;
+  bool float64 = false;
+  Shape shape;
+  AttentionForm attention = AttentionForm::kPowerMean;
+  int batch = 32;
+  std::int64_t steps = 1000;
+  OptimizerOptions optimizer;
+  RangeOptions range;
+  std::optional<PolynomialOptions> polynomial;
+  std::map<std::string, double> source_weights;
+  std::string init_from;  // checkpoint to start from (weights only), relative to the runs' folder
+  int log_every = 20;
+  int eval_every = 0;  // 0: at the end only
+  int checkpoint_every = 200;
+};
+
+// Unknown fields are refused, so that a misspelt one cannot pass for a default.
+Result<TrainConfig> ParseTrainConfig(std::string_view json);
+std::string FormatTrainConfig(const TrainConfig& config);
+
+}  // namespace polyveil::train

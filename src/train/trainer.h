@@ -1,0 +1,66 @@
+// A training run from a config: data in, checkpoints and curves out.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "train/calibrate.h"
+#include "train/checkpoint.h"
+#include "train/dataset.h"
+#include "train/train_config.h"
+
+namespace polyveil::train {
+
+struct TrainProgress {
+  std::int64_t step = 0, steps = 0;
+  double loss = 0;     // nats per token, mean since the last report
+  double penalty = 0;  // weighted hinges, likewise
+  double gradient_norm = 0;
+  double tokens_per_second = 0;
+  double seconds_left = 0;
+  double seconds = 0;
+};
+
+struct RunOptions {
+  std::string data;  // folder written by SaveDataset
+  std::string out;   // folder of runs; this one's files go to out/<name>/
+  bool resume = false;
+  std::int64_t stop_after = 0;  // stop (with a checkpoint) after so many steps; 0: at the end
+  std::function<void(const TrainProgress&)> progress;
+};
+
+struct Evaluation {
+  double nats = 0;  // per token
+  double perplexity = 0;
+  double bits_per_byte = 0;
+  std::uint64_t tokens = 0;
+  std::map<std::string, double> perplexity_by_source;
+};
+
+struct TrainSummary {
+  std::int64_t steps = 0;
+  std::uint64_t tokens = 0;
+  double seconds = 0;
+  Evaluation heldout;
+  std::string checkpoint;
+};
+
+// Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}. A
+// resumed run ends with the same weights as an uninterrupted one (same machine, same threads).
+Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
+
+// All held-out text, every token predicted once.
+Evaluation Evaluate(const Transformer& model, const Dataset& data);
+
+// The model of a checkpoint, with its polynomials; `type` may differ from training's.
+struct LoadedModel {
+  TrainConfig config;
+  CheckpointInfo info;
+  std::unique_ptr<Transformer> model;
+};
+Result<LoadedModel> LoadModel(const std::string& checkpoint,
+                              torch::ScalarType type = torch::kFloat32);
+
+}  // namespace polyveil::train

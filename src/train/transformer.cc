@@ -1,0 +1,211 @@
+#include "train/transformer.h"
+
+#include <cmath>
+
+#include "base/check.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+
+Tensor Normal(std::vector<std::int64_t> shape, double deviation, torch::Generator& random,
+              const torch::TensorOptions& options) {
+  // Drawn in double, so that both scalar types start from the same numbers.
+  return (torch::randn(shape, random, torch::TensorOptions().dtype(torch::kFloat64)) * deviation)
+      .to(options.dtype());
+}
+
+Tensor Squared(const Tensor& excess) { return excess * excess; }
+
+// Mean and worst excess, both squared and weighted; the worst is taken per site.
+Tensor Hinge(const Tensor& excess, const HingeOptions& hinge) {
+  Tensor out = hinge.weight * Squared(excess).mean();
+  if (hinge.peak_weight > 0) out = out + hinge.peak_weight * Squared(excess.amax());
+  return out;
+}
+
+Tensor LogExcess(const Tensor& x, const Tensor& centre, double window) {
+  return torch::relu(((x + 1e-12).log() - centre).abs() - std::log(window));
+}
+
+}  // namespace
+
+struct Transformer::Pass {
+  const RangeOptions& range;
+  const Recorder& recorder;
+  Tensor penalty;
+
+  void Record(int layer, const char* part, const char* what, const Tensor& values) const {
+    if (recorder) recorder(fmt::format("layer {} / {} / {}", layer, part, what), values);
+  }
+  static bool On(const HingeOptions& hinge) { return hinge.weight > 0 || hinge.peak_weight > 0; }
+
+  void PenaliseLog(const Tensor& x, const Tensor& centre, const HingeOptions& hinge) {
+    if (On(hinge)) penalty = penalty + Hinge(LogExcess(x, centre, hinge.window), hinge);
+  }
+  void PenaliseSize(const Tensor& x, const HingeOptions& hinge) {
+    if (On(hinge)) penalty = penalty + Hinge(torch::relu(x.abs() - hinge.window), hinge);
+  }
+};
+
+Transformer::Transformer(const Shape& shape, AttentionForm attention, torch::ScalarType type,
+                         std::uint64_t seed)
+    : shape_(shape), attention_(attention), options_(torch::TensorOptions().dtype(type)) {
+  torch::Generator random = at::make_generator<at::CPUGeneratorImpl>(seed);
+  embed_ = Add("embed", Normal({shape.vocab_size, shape.d_model}, 0.08, random, options_));
+  pos_ = Add("pos", Normal({shape.context, shape.d_model}, 0.02, random, options_));
+  final_norm_ = Add("final_norm", torch::ones({shape.d_model}, options_));
+  for (int i = 0; i < shape.n_layers; ++i) AddLayer(i, random);
+}
+
+Tensor Transformer::Add(const std::string& name, Tensor value, bool matrix, int parts) {
+  value.set_requires_grad(true);
+  parameters_.push_back({name, value, matrix, parts});
+  return value;
+}
+
+void Transformer::AddLayer(int index, torch::Generator& random) {
+  const std::string at = fmt::format("layers.{}.", index);
+  const int d = shape_.d_model, f = shape_.d_ff;
+  const bool bilinear = shape_.ffn == model::FeedForwardKind::kBilinear;
+  const double in = 1 / std::sqrt(d);
+  const double out = 0.3 / std::sqrt(2.0 * shape_.n_layers);
+  Layer layer;
+  layer.norm1 = Add(at + "norm1", torch::ones({d}, options_));
+  layer.wqkv = Add(at + "wqkv", Normal({3 * d, d}, 0.7 * in, random, options_), true, 3);
+  layer.wo = Add(at + "wo", Normal({d, d}, out * in, random, options_), true);
+  layer.shift = Add(at + "shift", torch::full({shape_.n_heads}, 2.0, options_));
+  layer.log_kappa = Add(at + "log_kappa", torch::full({shape_.n_heads},
+                                                      shape_.power * std::log(2.0), options_));
+  layer.centre1 = Add(at + "centre1", torch::full({1}, -4.5, options_));
+  layer.norm2 = Add(at + "norm2", torch::ones({d}, options_));
+  layer.w12 = Add(at + "w12", Normal({(bilinear ? 2 : 1) * f, d}, 0.7 * in, random, options_), true,
+                  bilinear ? 2 : 1);
+  layer.wdown = Add(at + "wdown", Normal({d, f}, out / std::sqrt(f), random, options_), true);
+  layer.centre2 = Add(at + "centre2", torch::full({1}, -4.5, options_));
+  layers_.push_back(layer);
+}
+
+Tensor Transformer::Get(const std::string& name) const {
+  for (const Parameter& parameter : parameters_)
+    if (parameter.name == name) return parameter.value;
+  PV_CHECK(false, "no parameter {}", name);
+}
+
+std::int64_t Transformer::ParameterCount() const {
+  std::int64_t count = 0;
+  for (const Parameter& parameter : parameters_) count += parameter.value.numel();
+  return count;
+}
+
+Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
+  const Layer& layer = layers_[static_cast<std::size_t>(index)];
+  const LayerPolynomials* fit =
+      polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
+  const Tensor variance = (x * x).mean(-1, true);
+  const Tensor root = fit ? EvaluateChebyshev(fit->norm1, variance)
+                          : (variance + shape_.norm_eps).rsqrt();
+  pass.PenaliseLog(variance, layer.centre1, pass.range.variance);
+  const Tensor scaled = x * layer.norm1;
+  const Tensor qkv = torch::linear(scaled * root, layer.wqkv);
+  AttentionOptions options{attention_, shape_.n_heads, shape_.power, shape_.attention_eps, {}};
+  if (fit && attention_ != AttentionForm::kSoftmax) options.inverse = fit->divisor_inverse;
+  const bool plain = pass.recorder || attention_ == AttentionForm::kPowerStable;
+  AttentionTrace trace;
+  const AttentionResult result =
+      plain ? PlainAttention(qkv, layer.shift, layer.log_kappa, options, &trace)
+            : FusedAttention(qkv, layer.shift, layer.log_kappa, options);
+  if (result.divisor.defined())
+    pass.PenaliseLog(result.divisor, torch::zeros({1}, options_), pass.range.divisor);
+  const Tensor projected = torch::linear(result.output, layer.wo);
+  const Tensor out = x + projected;
+  if (pass.recorder) {
+    const char* part = "attention";
+    pass.Record(index, part, "input", x);
+    pass.Record(index, part, "variance", variance);
+    pass.Record(index, part, "inverse root", root);
+    const double fold = 1 / std::sqrt(static_cast<double>(shape_.d_head()));
+    const auto raw = torch::linear(scaled, layer.wqkv).chunk(3, 2);
+    const auto parts = qkv.chunk(3, 2);
+    pass.Record(index, part, "query raw", raw[0] * fold);
+    pass.Record(index, part, "key raw", raw[1]);
+    pass.Record(index, part, "value raw", raw[2]);
+    pass.Record(index, part, "query", parts[0] * fold);
+    pass.Record(index, part, "key", parts[1]);
+    pass.Record(index, part, "value", parts[2]);
+    if (result.divisor.defined()) {
+      pass.Record(index, part, "scores", trace.scores);
+      pass.Record(index, part, "powers", trace.powers);
+      pass.Record(index, part, "divisor", trace.divisor);
+      pass.Record(index, part, "divisor inverse", trace.inverse);
+    }
+    pass.Record(index, part, "weights", trace.weights);
+    pass.Record(index, part, "head output", result.output);
+    pass.Record(index, part, "projection", projected);
+    pass.Record(index, part, "residual", out);
+  }
+  return out;
+}
+
+Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
+  const Layer& layer = layers_[static_cast<std::size_t>(index)];
+  const LayerPolynomials* fit =
+      polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
+  const bool bilinear = shape_.ffn == model::FeedForwardKind::kBilinear;
+  const Tensor variance = (x * x).mean(-1, true);
+  pass.PenaliseLog(variance, layer.centre2, pass.range.variance);
+  const Tensor shifted = variance + shape_.norm_eps;
+  const Tensor scale = fit        ? EvaluateChebyshev(fit->norm2, variance)
+                       : bilinear ? shifted.reciprocal()
+                                  : shifted.rsqrt();
+  const Tensor scaled = x * layer.norm2;
+  Tensor hidden, product, down, added;
+  if (bilinear) {
+    hidden = torch::linear(scaled, layer.w12);
+    const auto parts = hidden.chunk(2, 2);
+    product = parts[0] * parts[1];
+    down = torch::linear(product, layer.wdown);
+    added = down * scale;
+  } else {
+    hidden = torch::linear(scaled * scale, layer.w12);
+    pass.PenaliseSize(hidden, pass.range.activation);
+    product = fit && fit->activation ? EvaluateChebyshev(*fit->activation, hidden)
+                                     : torch::gelu(hidden);
+    down = torch::linear(product, layer.wdown);
+    added = down;
+  }
+  const Tensor out = x + added;
+  const char* part = "feed-forward";
+  pass.Record(index, part, "variance", variance);
+  pass.Record(index, part, "scale", scale);
+  pass.Record(index, part, "hidden", hidden);
+  pass.Record(index, part, "product", product);
+  pass.Record(index, part, "down", down);
+  pass.Record(index, part, "output", added);
+  pass.Record(index, part, "residual", out);
+  return out;
+}
+
+ForwardResult Transformer::Forward(const Tensor& inputs, const RangeOptions& range,
+                                   const Recorder& recorder) const {
+  Pass pass{range, recorder, torch::zeros({}, options_)};
+  const std::int64_t batch = inputs.size(0), context = inputs.size(1);
+  Tensor x = torch::embedding(embed_, inputs) + pos_.narrow(0, 0, context);
+  pass.PenaliseSize(x, range.residual);
+  for (int i = 0; i < shape_.n_layers; ++i) {
+    x = Attention(i, x, pass);
+    pass.PenaliseSize(x, range.residual);
+    x = FeedForward(i, x, pass);
+    pass.PenaliseSize(x, range.residual);
+  }
+  const Tensor root = ((x * x).mean(-1, true) + shape_.norm_eps).rsqrt();
+  return {(x * root * final_norm_).view({batch * context, shape_.d_model}), pass.penalty};
+}
+
+Tensor Transformer::Logits(const Tensor& inputs) const {
+  const Tensor hidden = Forward(inputs, {}).hidden;
+  return torch::linear(hidden, embed_).view({inputs.size(0), inputs.size(1), shape_.vocab_size});
+}
+
+}  // namespace polyveil::train
