@@ -21,11 +21,10 @@ struct Integers {
 void PeriodicNtt(std::span<u64> out, std::span<u64> coefficients, const ring::NttTables& tables) {
   const ring::Modulus& q = tables.modulus();
   const size_t m = coefficients.size();
-  const ring::TwiddleTable& table = tables.forward();
   for (size_t blocks = 1; blocks < m; blocks *= 2) {
     const size_t half = m / (2 * blocks);
     for (size_t i = 0; i < blocks; ++i) {
-      const ring::ShoupFactor w{table.power[blocks + i], table.quotient[blocks + i]};
+      const ring::ShoupFactor w = tables.ForwardFactor(blocks + i);
       u64* x = coefficients.data() + 2 * i * half;
       for (size_t j = 0; j < half; ++j) {
         const u64 u = x[j], v = q.MulShoup(x[j + half], w);
@@ -89,10 +88,11 @@ Result<Integers> Round(const Parameters& params, std::span<const Complex> coeffi
     result.values[j + count] = std::llrint(im);
   }
   if (!finite)
-    return MakeError(ErrorCode::kOutOfRange,
-                     "encode: a coefficient times the scale is 2^{:.1f} >= 2^{:.1f} (scale 2^{:.1f}, "
-                     "level {})",
-                     std::log2(largest), std::log2(bound), std::log2(scale), level);
+    return MakeError(
+        ErrorCode::kOutOfRange,
+        "encode: a coefficient times the scale is 2^{:.1f} >= 2^{:.1f} (scale 2^{:.1f}, "
+        "level {})",
+        std::log2(largest), std::log2(bound), std::log2(scale), level);
   result.largest = static_cast<i64>(largest) + 1;
   return result;
 }
@@ -176,7 +176,8 @@ class MixedRadix {
     for (size_t k = 0; k < count_; ++k) {
       const ring::Modulus& q = params_.q(static_cast<int>(k));
       u64 x = residues.limb(k)[index];
-      for (size_t i = 0; i < k; ++i) x = q.Mul(q.Sub(x, q.ReduceSigned(digits[i])), inverses_[k][i]);
+      for (size_t i = 0; i < k; ++i)
+        x = q.Mul(q.Sub(x, q.ReduceSigned(digits[i])), inverses_[k][i]);
       digits[k] = q.Centred(x);
     }
     long double sum = 0;

@@ -101,6 +101,14 @@ TEST_P(NttOfBits, AutomorphismCommutesWithTransform) {
   }
 }
 
+TEST_P(NttOfBits, FactorsOfEveryIndex) {
+  for (size_t x = 1; x < kN; ++x) {
+    const ShoupFactor factor = tables_->ForwardFactor(x);
+    ASSERT_EQ(factor.value, q_.Pow(tables_->psi(), ReverseBits(x, tables_->log_n()))) << "x " << x;
+    ASSERT_EQ(factor.quotient, q_.Shoup(factor.value).quotient);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, NttOfBits, ::testing::Values(20, 36, 40, 46, 47, 50));
 
 TEST(Automorphism, ElementsFormTheGroup) {

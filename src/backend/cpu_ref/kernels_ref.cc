@@ -1,6 +1,6 @@
 // The scalar reference: portable, one obvious loop per kernel. Every other backend is bit-equal to
 // it.
-#include <cmath>
+#include <algorithm>
 
 #include "backend/backends.h"
 
@@ -10,6 +10,25 @@ namespace {
 using ring::Modulus;
 using ring::NttTables;
 using ring::ShoupFactor;
+using ring::TwiddleTable;
+
+// The factor of block i of m is base * unit: unit is 1 but for the last two stages, whose tables
+// are shared.
+struct Factor {
+  ShoupFactor base;
+  ShoupFactor unit;
+};
+
+Factor BlockFactor(const TwiddleTable& t, size_t n, size_t m, size_t i) {
+  const size_t shared = m == n / 2 ? 4 : m == n / 4 ? 2 : 1;
+  const size_t at = (m == n / 2 ? 3 * n / 8 : m) + i / shared;
+  return {{t.power[at], t.quotient[at]}, t.unit[i % shared]};
+}
+
+// x * factor in [0, 2q), any x < 2^52.
+u64 MulFactor(u64 x, const Factor& w, const Modulus& q) {
+  return q.MulShoupLazy(q.MulShoupLazy(x, w.base), w.unit);
+}
 
 // Harvey's lazy butterflies (2014, "Faster arithmetic for number-theoretic transforms", Alg. 4):
 // words stay in [0, 4q), reduced in the end. Cooley-Tukey order of Longa and Naehrig 2016, ePrint
@@ -18,16 +37,16 @@ void ForwardNtt(u64* out, const u64* in, const NttTables& tables) {
   const Modulus& q = tables.modulus();
   const size_t n = tables.n();
   const u64 two_q = 2 * q.q;
-  if (out != in)
-    for (size_t j = 0; j < n; ++j) out[j] = in[j];
+  if (out != in) std::copy(in, in + n, out);
   for (size_t m = 1, distance = n / 2; m < n; m *= 2, distance /= 2) {
     for (size_t i = 0; i < m; ++i) {
-      const ShoupFactor w{tables.forward().power[m + i], tables.forward().quotient[m + i]};
+      const Factor w = BlockFactor(tables.forward(), n, m, i);
+      const bool plain = m < n / 4;
       u64* x = out + 2 * i * distance;
       u64* y = x + distance;
       for (size_t j = 0; j < distance; ++j) {
         const u64 a = x[j] >= two_q ? x[j] - two_q : x[j];
-        const u64 b = q.MulShoupLazy(y[j], w);
+        const u64 b = plain ? q.MulShoupLazy(y[j], w.base) : MulFactor(y[j], w, q);
         x[j] = a + b;
         y[j] = a - b + two_q;
       }
@@ -41,18 +60,18 @@ void InverseNtt(u64* out, const u64* in, const NttTables& tables, u64 scale) {
   const Modulus& q = tables.modulus();
   const size_t n = tables.n();
   const u64 two_q = 2 * q.q;
-  if (out != in)
-    for (size_t j = 0; j < n; ++j) out[j] = in[j];
+  if (out != in) std::copy(in, in + n, out);
   for (size_t m = n / 2, distance = 1; m > 1; m /= 2, distance *= 2) {
     for (size_t i = 0; i < m; ++i) {
-      const ShoupFactor w{tables.inverse().power[m + i], tables.inverse().quotient[m + i]};
+      const Factor w = BlockFactor(tables.inverse(), n, m, i);
+      const bool plain = m < n / 4;
       u64* x = out + 2 * i * distance;
       u64* y = x + distance;
       for (size_t j = 0; j < distance; ++j) {
         const u64 sum = x[j] + y[j];
         const u64 difference = x[j] - y[j] + two_q;
         x[j] = sum >= two_q ? sum - two_q : sum;
-        y[j] = q.MulShoupLazy(difference, w);
+        y[j] = plain ? q.MulShoupLazy(difference, w.base) : MulFactor(difference, w, q);
       }
     }
   }

@@ -32,11 +32,26 @@ PV_ALWAYS_INLINE Factor FromWords(Words power, Words quotient) {
 PV_ALWAYS_INLINE Factor Broadcast(const TwiddleTable& t, size_t i) {
   return FromWords(SetWords(t.power[i]), SetWords(t.quotient[i]));
 }
-// Two factors, each for two lanes.
-PV_ALWAYS_INLINE Words Spread(const u64* p) {
-  const __m128i pair = _mm_load_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm256_permute4x64_epi64(_mm256_castsi128_si256(pair), 0x50);
-}
+// The in-vector stages. A group of eight words has one root s (and s^2): its two blocks at distance
+// 2 have the factors s^2 unit[0..1], its four at distance 1 have s unit[0..3].
+struct Units {
+  Factor distance2, distance1;
+
+  PV_ALWAYS_INLINE explicit Units(const TwiddleTable& t)
+      : distance2(FromWords(_mm256_set_epi64x(Power(t, 1), Power(t, 1), Power(t, 0), Power(t, 0)),
+                            _mm256_set_epi64x(Ratio(t, 1), Ratio(t, 1), Ratio(t, 0), Ratio(t, 0)))),
+        distance1(
+            FromWords(_mm256_set_epi64x(Power(t, 3), Power(t, 2), Power(t, 1), Power(t, 0)),
+                      _mm256_set_epi64x(Ratio(t, 3), Ratio(t, 2), Ratio(t, 1), Ratio(t, 0)))) {}
+
+ private:
+  PV_ALWAYS_INLINE static long long Power(const TwiddleTable& t, size_t c) {
+    return static_cast<long long>(t.unit[c].value);
+  }
+  PV_ALWAYS_INLINE static long long Ratio(const TwiddleTable& t, size_t c) {
+    return static_cast<long long>(t.unit[c].quotient);
+  }
+};
 
 PV_ALWAYS_INLINE void ForwardButterfly(Real& x, Real& y, const Factor& w, const Constants& c) {
   const Real product = MulLazy(y, w, c);
@@ -49,6 +64,17 @@ PV_ALWAYS_INLINE void InverseButterfly(Real& x, Real& y, const Factor& w, const 
   const Real difference = _mm256_sub_pd(x, y);
   x = ReduceCentred(_mm256_add_pd(x, y), c);
   y = MulLazy(difference, w, c);
+}
+
+PV_ALWAYS_INLINE void ForwardTail(Real& x, Real& y, const Factor& root, const Factor& unit,
+                                  const Constants& c) {
+  y = MulLazy(y, root, c);
+  ForwardButterfly(x, y, unit, c);
+}
+PV_ALWAYS_INLINE void InverseTail(Real& x, Real& y, const Factor& root, const Factor& unit,
+                                  const Constants& c) {
+  InverseButterfly(x, y, unit, c);
+  y = MulLazy(y, root, c);
 }
 
 // The residue of a centred or lazy value as a word.
@@ -152,7 +178,7 @@ void InverseSecond(u64* data, size_t n, const TwiddleTable& t, const Constants& 
 
 // The last four stages on 16 words, to residues.
 PV_ALWAYS_INLINE void ForwardLeaf(u64* data, size_t n, size_t leaf, const TwiddleTable& t,
-                                  const Constants& c) {
+                                  const Units& units, const Constants& c) {
   const size_t node = n / kLeafWords + leaf;
   u64* p = data + leaf * kLeafWords;
   Real x[4];
@@ -164,12 +190,11 @@ PV_ALWAYS_INLINE void ForwardLeaf(u64* data, size_t n, size_t leaf, const Twiddl
   ForwardButterfly(x[0], x[1], w2, c);
   ForwardButterfly(x[2], x[3], w3, c);
   for (size_t k = 0; k < 4; k += 2) {
-    const size_t at = 4 * node + k;
+    const size_t group = 2 * leaf + k / 2;
     SwapHalves(x[k], x[k + 1]);
-    ForwardButterfly(x[k], x[k + 1], FromWords(Spread(t.power + at), Spread(t.quotient + at)), c);
+    ForwardTail(x[k], x[k + 1], Broadcast(t, n / 4 + group), units.distance2, c);
     SwapSingles(x[k], x[k + 1]);
-    ForwardButterfly(x[k], x[k + 1],
-                     FromWords(LoadWords(t.power + 2 * at), LoadWords(t.quotient + 2 * at)), c);
+    ForwardTail(x[k], x[k + 1], Broadcast(t, 3 * n / 8 + group), units.distance1, c);
     SwapSingles(x[k], x[k + 1]);
     SwapHalves(x[k], x[k + 1]);
     StoreResidue(p + k * kLanes, x[k], c);
@@ -178,20 +203,19 @@ PV_ALWAYS_INLINE void ForwardLeaf(u64* data, size_t n, size_t leaf, const Twiddl
 }
 
 PV_ALWAYS_INLINE void InverseLeaf(u64* out, const u64* in, size_t n, size_t leaf,
-                                  const TwiddleTable& t, const Constants& c) {
+                                  const TwiddleTable& t, const Units& units, const Constants& c) {
   const size_t node = n / kLeafWords + leaf;
   const size_t base = leaf * kLeafWords;
   Real x[4];
   for (size_t k = 0; k < 4; k += 2) {
-    const size_t at = 4 * node + k;
+    const size_t group = 2 * leaf + k / 2;
     x[k] = Load(in + base + k * kLanes);
     x[k + 1] = Load(in + base + (k + 1) * kLanes);
     SwapHalves(x[k], x[k + 1]);
     SwapSingles(x[k], x[k + 1]);
-    InverseButterfly(x[k], x[k + 1],
-                     FromWords(LoadWords(t.power + 2 * at), LoadWords(t.quotient + 2 * at)), c);
+    InverseTail(x[k], x[k + 1], Broadcast(t, 3 * n / 8 + group), units.distance1, c);
     SwapSingles(x[k], x[k + 1]);
-    InverseButterfly(x[k], x[k + 1], FromWords(Spread(t.power + at), Spread(t.quotient + at)), c);
+    InverseTail(x[k], x[k + 1], Broadcast(t, n / 4 + group), units.distance2, c);
     SwapHalves(x[k], x[k + 1]);
   }
   const Factor w1 = Broadcast(t, node);
@@ -211,6 +235,7 @@ constexpr int InnerStages(int log_n) { return log_n - 5; }
 void ForwardNtt(u64* out, const u64* in, const NttTables& tables) {
   const Constants c(tables.modulus());
   const TwiddleTable& t = tables.forward();
+  const Units units(t);
   const size_t n = tables.n();
   ForwardFirst(out, in, n, t, c);
   size_t m = 2;
@@ -219,15 +244,16 @@ void ForwardNtt(u64* out, const u64* in, const NttTables& tables) {
     m = 4;
   }
   for (; m < n / kLeafWords; m *= 4) ForwardPass(out, m, n / (4 * m), t, c);
-  for (size_t leaf = 0; leaf < n / kLeafWords; ++leaf) ForwardLeaf(out, n, leaf, t, c);
+  for (size_t leaf = 0; leaf < n / kLeafWords; ++leaf) ForwardLeaf(out, n, leaf, t, units, c);
 }
 
 void InverseNtt(u64* out, const u64* in, const NttTables& tables, u64 scale) {
   const Modulus& q = tables.modulus();
   const Constants c(q);
   const TwiddleTable& t = tables.inverse();
+  const Units units(t);
   const size_t n = tables.n();
-  for (size_t leaf = 0; leaf < n / kLeafWords; ++leaf) InverseLeaf(out, in, n, leaf, t, c);
+  for (size_t leaf = 0; leaf < n / kLeafWords; ++leaf) InverseLeaf(out, in, n, leaf, t, units, c);
   const bool odd = InnerStages(tables.log_n()) % 2 == 1;
   for (size_t m = n / (4 * kLeafWords); m >= (odd ? 4 : 2); m /= 4)
     InversePass(out, m, n / (4 * m), t, c);

@@ -119,28 +119,58 @@ PV_ALWAYS_INLINE void InversePass(u64* out, size_t words, size_t node, const Twi
   }
 }
 
-// Factors of the in-vector stages for the 16 words of one vector pair. Stage distance 4: two
-// factors, each for four lanes; distance 2: four, for two lanes; distance 1: eight.
-PV_ALWAYS_INLINE Vec Spread4(const u64* p) {
+// The factors of the in-vector stages. Each eight words have one root s: at distance 4 the factor
+// s^4, at distance 2 s^2 unit[0..1], at distance 1 s unit[0..3]; the units are constants of the
+// table.
+PV_ALWAYS_INLINE Twiddle Spread(const TwiddleTable& t, size_t i) {  // two factors, four lanes each
   const Vec index = _mm512_set_epi64(1, 1, 1, 1, 0, 0, 0, 0);
-  return _mm512_permutexvar_epi64(
-      index, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-PV_ALWAYS_INLINE Vec Spread2(const u64* p) {
-  const Vec index = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
-  return _mm512_permutexvar_epi64(
-      index, _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  const __m128i power = _mm_load_si128(reinterpret_cast<const __m128i*>(t.power + i));
+  const __m128i quotient = _mm_load_si128(reinterpret_cast<const __m128i*>(t.quotient + i));
+  return {_mm512_permutexvar_epi64(index, _mm512_castsi128_si512(power)),
+          _mm512_permutexvar_epi64(index, _mm512_castsi128_si512(quotient))};
 }
 
-struct TailTwiddles {
-  Twiddle distance4, distance2, distance1;
+struct Units {
+  Twiddle distance2, distance1;
 
-  // pair: index of the 16-word group; n: ring degree.
-  PV_ALWAYS_INLINE TailTwiddles(const TwiddleTable& t, size_t n, size_t pair)
-      : distance4{Spread4(t.power + n / 8 + 2 * pair), Spread4(t.quotient + n / 8 + 2 * pair)},
-        distance2{Spread2(t.power + n / 4 + 4 * pair), Spread2(t.quotient + n / 4 + 4 * pair)},
-        distance1{Load(t.power + n / 2 + 8 * pair), Load(t.quotient + n / 2 + 8 * pair)} {}
+  PV_ALWAYS_INLINE explicit Units(const TwiddleTable& t) {
+    alignas(64) u64 words[4][kLanes];
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      words[0][lane] = t.unit[lane % 4 / 2].value;
+      words[1][lane] = t.unit[lane % 4 / 2].quotient;
+      words[2][lane] = t.unit[lane % 4].value;
+      words[3][lane] = t.unit[lane % 4].quotient;
+    }
+    distance2 = {Load(words[0]), Load(words[1])};
+    distance1 = {Load(words[2]), Load(words[3])};
+  }
 };
+
+template <bool kRoomy>
+PV_ALWAYS_INLINE void ForwardTail(Vec& x, Vec& y, const Twiddle& root, const Twiddle& unit,
+                                  const Constants& c) {
+  y = MulShoupDirty(y, root.power, root.quotient, c);
+  ForwardButterfly<kRoomy>(x, y, unit, c);
+}
+
+PV_ALWAYS_INLINE void InverseTail(Vec& x, Vec& y, const Twiddle& root, const Twiddle& unit,
+                                  const Constants& c) {
+  const Vec difference = Sub(Add(x, c.two_q), y);
+  x = SubIfNotBelow(Add(x, y), c.two_q);
+  y = MulShoupLazy(MulShoupDirty(difference, root.power, root.quotient, c), unit.power,
+                   unit.quotient, c);
+}
+
+// The tables of the in-vector stages are six streams from far away; ask for them some leaves ahead.
+constexpr size_t kPrefetchWords = 64;
+PV_ALWAYS_INLINE void PrefetchTail(const TwiddleTable& t, size_t n, size_t group) {
+  for (const size_t base : {n / 8, n / 4, 3 * n / 8}) {
+    for (size_t line = 0; line < 16; line += kLanes) {
+      _mm_prefetch(t.power + base + group + line + kPrefetchWords, _MM_HINT_T0);
+      _mm_prefetch(t.quotient + base + group + line + kPrefetchWords, _MM_HINT_T0);
+    }
+  }
+}
 
 // Lanes of the pair (a, b) regrouped so that each in-vector stage is one vertical butterfly.
 PV_ALWAYS_INLINE void SplitHalves(Vec& a, Vec& b) {  // a0-3 b0-3 | a4-7 b4-7
@@ -185,9 +215,11 @@ PV_ALWAYS_INLINE Vec ReduceForward(Vec x, Vec inv52, const Constants& c) {
 // The last seven stages on leaf `leaf` of n / 128, fully reduced.
 template <bool kRoomy>
 PV_ALWAYS_INLINE void ForwardLeaf(u64* out, const u64* in, size_t n, size_t leaf,
-                                  const TwiddleTable& t, Vec inv52, const Constants& c) {
+                                  const TwiddleTable& t, const Units& units, Vec inv52,
+                                  const Constants& c) {
   constexpr size_t kVectors = kLeafWords / kLanes;
   const size_t node = n / kLeafWords + leaf;
+  PrefetchTail(t, n, leaf * kVectors);
   Vec x[kVectors];
 #pragma GCC unroll 16
   for (size_t k = 0; k < kVectors; ++k) x[k] = Load(in + k * kLanes);
@@ -204,14 +236,14 @@ PV_ALWAYS_INLINE void ForwardLeaf(u64* out, const u64* in, size_t n, size_t leaf
   }
 #pragma GCC unroll 8
   for (size_t k = 0; k < kVectors; k += 2) {
-    const TailTwiddles w(t, n, leaf * (kVectors / 2) + k / 2);
+    const size_t group = leaf * kVectors + k;
     Vec a = x[k], b = x[k + 1];
     SplitHalves(a, b);
-    ForwardButterfly<kRoomy>(a, b, w.distance4, c);
+    ForwardButterfly<kRoomy>(a, b, Spread(t, n / 8 + group), c);
     SplitPairs(a, b);
-    ForwardButterfly<kRoomy>(a, b, w.distance2, c);
+    ForwardTail<kRoomy>(a, b, Spread(t, n / 4 + group), units.distance2, c);
     SplitSingles(a, b);
-    ForwardButterfly<kRoomy>(a, b, w.distance1, c);
+    ForwardTail<kRoomy>(a, b, Spread(t, 3 * n / 8 + group), units.distance1, c);
     a = ReduceForward<kRoomy>(a, inv52, c);
     b = ReduceForward<kRoomy>(b, inv52, c);
     JoinSingles(a, b);
@@ -221,20 +253,21 @@ PV_ALWAYS_INLINE void ForwardLeaf(u64* out, const u64* in, size_t n, size_t leaf
 }
 
 PV_ALWAYS_INLINE void InverseLeaf(u64* out, const u64* in, size_t n, size_t leaf,
-                                  const TwiddleTable& t, const Constants& c) {
+                                  const TwiddleTable& t, const Units& units, const Constants& c) {
   constexpr size_t kVectors = kLeafWords / kLanes;
   const size_t node = n / kLeafWords + leaf;
+  PrefetchTail(t, n, leaf * kVectors);
   Vec x[kVectors];
 #pragma GCC unroll 8
   for (size_t k = 0; k < kVectors; k += 2) {
-    const TailTwiddles w(t, n, leaf * (kVectors / 2) + k / 2);
+    const size_t group = leaf * kVectors + k;
     Vec a = Load(in + k * kLanes), b = Load(in + (k + 1) * kLanes);
     FromMemoryToSingles(a, b);
-    InverseButterfly(a, b, w.distance1, c);
+    InverseTail(a, b, Spread(t, 3 * n / 8 + group), units.distance1, c);
     SplitSingles(a, b);
-    InverseButterfly(a, b, w.distance2, c);
+    InverseTail(a, b, Spread(t, n / 4 + group), units.distance2, c);
     SplitPairs(a, b);
-    InverseButterfly(a, b, w.distance4, c);
+    InverseButterfly(a, b, Spread(t, n / 8 + group), c);
     SplitHalves(a, b);
     x[k] = a;
     x[k + 1] = b;
@@ -266,13 +299,14 @@ struct Forward {
   const TwiddleTable& t;
   size_t n;
   Constants c;
+  Units units;
   Vec inv52;
 
   // node: 1 for the whole transform, 2 node and 2 node + 1 for its halves, as in the table.
   void Run(u64* out, const u64* in, int log_words, size_t node) const {
     const size_t words = size_t{1} << log_words;
     if (words == kLeafWords) {
-      ForwardLeaf<kRoomy>(out, in, n, node - n / kLeafWords, t, inv52, c);
+      ForwardLeaf<kRoomy>(out, in, n, node - n / kLeafWords, t, units, inv52, c);
       return;
     }
     const int stages = PassStages(log_words);
@@ -293,12 +327,13 @@ struct Inverse {
   const TwiddleTable& t;
   size_t n;
   Constants c;
+  Units units;
   Twiddle last[2];
 
   void Run(u64* out, const u64* in, int log_words, size_t node) const {
     const size_t words = size_t{1} << log_words;
     if (words == kLeafWords) {
-      InverseLeaf(out, in, n, node - n / kLeafWords, t, c);
+      InverseLeaf(out, in, n, node - n / kLeafWords, t, units, c);
       return;
     }
     const int stages = PassStages(log_words);
@@ -326,25 +361,26 @@ struct Inverse {
 
 void ForwardNtt(u64* out, const u64* in, const NttTables& tables) {
   const Modulus& q = tables.modulus();
+  const TwiddleTable& t = tables.forward();
   if (q.bits <= kRoomyBits) {
-    Forward<true>{tables.forward(), tables.n(), Constants(q), Set(q.inv52)}.Run(out, in,
-                                                                                tables.log_n(), 1);
+    Forward<true>{t, tables.n(), Constants(q), Units(t), Set(q.inv52)}.Run(out, in, tables.log_n(),
+                                                                           1);
   } else {
-    Forward<false>{tables.forward(), tables.n(), Constants(q), Set(q.inv52)}.Run(out, in,
-                                                                                 tables.log_n(), 1);
+    Forward<false>{t, tables.n(), Constants(q), Units(t), Set(q.inv52)}.Run(out, in, tables.log_n(),
+                                                                            1);
   }
 }
 
 void InverseNtt(u64* out, const u64* in, const NttTables& tables, u64 scale) {
   const Modulus& q = tables.modulus();
+  const TwiddleTable& t = tables.inverse();
   const u64 factor = q.Mul(scale, tables.n_inverse());
   const ShoupFactor sum = q.Shoup(factor);
-  const ShoupFactor difference = q.Shoup(q.Mul(factor, tables.inverse().power[1]));
-  Inverse{tables.inverse(),
-          tables.n(),
-          Constants(q),
-          {{Set(sum.value), Set(sum.quotient)}, {Set(difference.value), Set(difference.quotient)}}}
-      .Run(out, in, tables.log_n(), 1);
+  const ShoupFactor difference = q.Shoup(q.Mul(factor, t.power[1]));
+  const Twiddle last[] = {{Set(sum.value), Set(sum.quotient)},
+                          {Set(difference.value), Set(difference.quotient)}};
+  Inverse{t, tables.n(), Constants(q), Units(t), {last[0], last[1]}}.Run(out, in, tables.log_n(),
+                                                                         1);
 }
 
 }  // namespace polyveil::backend::avx512
