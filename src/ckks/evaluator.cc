@@ -79,9 +79,7 @@ u64 ImaginaryUnit(const ring::NttTables& tables) {
 bool SameScale(double a, double b) { return std::abs(a - b) <= kScaleTolerance * std::max(a, b); }
 
 Evaluator::Evaluator(ParametersPtr params, const EvaluationKeys* keys)
-    : params_(std::move(params)),
-      keys_(keys),
-      switcher_(std::make_shared<KeySwitcher>(params_)) {}
+    : params_(std::move(params)), keys_(keys), switcher_(std::make_shared<KeySwitcher>(params_)) {}
 
 Status Evaluator::RequireKeys(const char* operation) const {
   if (keys_) return {};
@@ -220,8 +218,8 @@ Result<Ciphertext> Evaluator::MulPlainSum(std::span<const Ciphertext* const> a,
   const double scale = a[0]->scale * b[0]->scale;
   for (size_t i = 0; i < a.size(); ++i) {
     PV_RETURN_IF_ERROR(CheckPlain("sum of products", *a[i], *b[i]));
-    PV_RETURN_IF_ERROR(CheckSame("sum of products", a[0]->level, a[i]->level, scale,
-                                 a[i]->scale * b[i]->scale));
+    PV_RETURN_IF_ERROR(
+        CheckSame("sum of products", a[0]->level, a[i]->level, scale, a[i]->scale * b[i]->scale));
     PV_CHECK(a[i]->degree() == 1, "degree {}", a[i]->degree());
   }
   Ciphertext result = EmptyLike(*params_, *a[0]);
@@ -267,8 +265,8 @@ Status Evaluator::MulConstantAccumulate(Ciphertext& sum, const Ciphertext& a, do
 
 Status Evaluator::RescaleInplace(Ciphertext& a) const {
   if (a.level == 0)
-    return MakeError(ErrorCode::kOutOfRange, "rescale: level = 0, no prime to drop (scale 2^{:.1f})",
-                     std::log2(a.scale));
+    return MakeError(ErrorCode::kOutOfRange,
+                     "rescale: level = 0, no prime to drop (scale 2^{:.1f})", std::log2(a.scale));
   switcher_->Rescale(a.parts, params_->limbs(a.level));
   a.scale /= static_cast<double>(params_->q(params_->limbs(a.level) - 1).q);
   a.level -= 1;

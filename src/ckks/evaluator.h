@@ -75,8 +75,8 @@ class Evaluator {
                                  std::span<const Plaintext* const> b) const;
   // Times round(value * constant_scale); scale = a.scale * constant_scale.
   Ciphertext MulConstant(const Ciphertext& a, double value, double constant_scale) const;
-  // sum += a * round(value * k), k = sum.scale / a.scale: level and degree of a >= and <= those of sum. Errors:
-  // kMismatch.
+  // sum += a * round(value * k), k = sum.scale / a.scale: level and degree of a >= and <= those of
+  // sum. Errors: kMismatch.
   Status MulConstantAccumulate(Ciphertext& sum, const Ciphertext& a, double value) const;
   Result<Ciphertext> Mul(const Ciphertext& a, const Ciphertext& b) const;  // relinearised
   Result<Ciphertext> Square(const Ciphertext& a) const;                    // relinearised

@@ -52,9 +52,10 @@ Status Evaluator::MulAccumulateNoRelin(Ciphertext& sum, const Ciphertext& a,
   PV_RETURN_IF_ERROR(CheckDegreeOne("multiply", a));
   PV_RETURN_IF_ERROR(CheckDegreeOne("multiply", b));
   if (sum.degree() != 2 || sum.level > std::min(a.level, b.level))
-    return MakeError(ErrorCode::kMismatch,
-                     "accumulate product: sum of degree {} at level {}, factors at levels {} and {}",
-                     sum.degree(), sum.level, a.level, b.level);
+    return MakeError(
+        ErrorCode::kMismatch,
+        "accumulate product: sum of degree {} at level {}, factors at levels {} and {}",
+        sum.degree(), sum.level, a.level, b.level);
   if (!SameScale(sum.scale, a.scale * b.scale))
     return MakeError(ErrorCode::kMismatch, "accumulate product: scales {} and {}", sum.scale,
                      a.scale * b.scale);
@@ -91,12 +92,11 @@ Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale)
     Ciphertext result;
     result.scale = a.scale;
     result.level = a.level;
-    result.parts =
-        switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64* out1) {
-          const Modulus& q = params_->q(static_cast<int>(j));
-          ActiveKernels().add(out0, out0, a.parts[0].ptr(j), n, q);
-          ActiveKernels().add(out1, out1, a.parts[1].ptr(j), n, q);
-        });
+    result.parts = switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64* out1) {
+      const Modulus& q = params_->q(static_cast<int>(j));
+      ActiveKernels().add(out0, out0, a.parts[0].ptr(j), n, q);
+      ActiveKernels().add(out1, out1, a.parts[1].ptr(j), n, q);
+    });
     return result;
   }
   // P a joins the sum before the one division by P q_level.

@@ -23,8 +23,9 @@ Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
 
 Status CheckSum(const char* operation, const ExtendedCiphertext& sum, int level, double scale) {
   if (sum.level == level && SameScale(sum.scale, scale)) return {};
-  return MakeError(ErrorCode::kMismatch, "{}: sum at level {}, scale {}; term at level {}, scale {}",
-                   operation, sum.level, sum.scale, level, scale);
+  return MakeError(ErrorCode::kMismatch,
+                   "{}: sum at level {}, scale {}; term at level {}, scale {}", operation,
+                   sum.level, sum.scale, level, scale);
 }
 
 }  // namespace

@@ -8,8 +8,7 @@ namespace {
 
 KeyRequest WithRelinearization(const std::string& name) {
   KeyRequest request;
-  request.AddRelinearization(
-      Parameters::Create(FindParameters(name).value()).value()->max_level());
+  request.AddRelinearization(Parameters::Create(FindParameters(name).value()).value()->max_level());
   return request;
 }
 
@@ -124,8 +123,7 @@ TEST_P(EvaluatorTest, MulPlainSumEqualsTheSeparateProducts) {
   const Ciphertext sum = s.evaluator.MulPlainSum(xs, ps).value();
   Ciphertext expected = s.evaluator.MulPlain(x[0], p[0]).value();
   for (size_t i = 1; i < x.size(); ++i)
-    ASSERT_TRUE(
-        s.evaluator.AddInplace(expected, s.evaluator.MulPlain(x[i], p[i]).value()).ok());
+    ASSERT_TRUE(s.evaluator.AddInplace(expected, s.evaluator.MulPlain(x[i], p[i]).value()).ok());
   for (int k = 0; k < 2; ++k)
     for (int j = 0; j < params.limbs(level); ++j)
       EXPECT_TRUE(std::ranges::equal(sum.parts[k].limb(j), expected.parts[k].limb(j)));
@@ -139,14 +137,14 @@ TEST_P(EvaluatorTest, ConstantProduct) {
   EXPECT_LT(MaxError(s.Decrypt(y), Each([](auto p, auto) { return -0.3 * p; })),
             WorstSlot(params, std::hypot(FreshNoise(), RoundingNoise(params)), y.scale) + 1e-11);
   Ciphertext sum = s.evaluator.MulConstant(x, 0.5, 0x1p20);
-  ASSERT_TRUE(s.evaluator.MulConstantAccumulate(sum, s.Encrypt(b, params.max_level(), x.scale), 2)
-                  .ok());
+  ASSERT_TRUE(
+      s.evaluator.MulConstantAccumulate(sum, s.Encrypt(b, params.max_level(), x.scale), 2).ok());
   EXPECT_LT(MaxError(s.Decrypt(sum), Each([](auto p, auto q) { return 0.5 * p + 2.0 * q; })),
             WorstSlot(params, 3 * FreshNoise(), x.scale) + 1e-11);
 }
 
-// Noise of a product: each factor's error times the other factor (|x| <= sqrt 2), then key switching
-// on the scale's square, then rounding.
+// Noise of a product: each factor's error times the other factor (|x| <= sqrt 2), then key
+// switching on the scale's square, then rounding.
 double ProductBound(const Parameters& params, int level, double scale_a, double scale_b) {
   return WorstSlot(params, 1.5 * FreshNoise(), scale_a) +
          WorstSlot(params, 1.5 * FreshNoise(), scale_b) +
@@ -165,17 +163,16 @@ TEST_P(EvaluatorTest, ProductNoiseWithinBound) {
     const Slots expected = Each(std::multiplies());
     EXPECT_LT(MaxError(s.Decrypt(z), expected), bound) << level;
     EXPECT_LT(MaxError(s.Decrypt(e.MulNoRelin(x, y).value()), expected), bound);
-    const double rounding =
-        WorstSlot(params, RoundingNoise(params), scale * scale / prime);
+    const double rounding = WorstSlot(params, RoundingNoise(params), scale * scale / prime);
     ASSERT_TRUE(e.RescaleInplace(z).ok());
     EXPECT_LT(MaxError(s.Decrypt(z), expected), bound + rounding) << level;
     const Ciphertext merged = e.MulRescale(x, y).value();
     EXPECT_EQ(merged.level, level - 1);
     EXPECT_DOUBLE_EQ(merged.scale, z.scale);
     EXPECT_LT(MaxError(s.Decrypt(merged), expected), bound + rounding) << level;
-    EXPECT_LT(MaxError(s.Decrypt(e.SquareRescale(x).value()),
-                       Each([](auto p, auto) { return p * p; })),
-              bound + rounding);
+    EXPECT_LT(
+        MaxError(s.Decrypt(e.SquareRescale(x).value()), Each([](auto p, auto) { return p * p; })),
+        bound + rounding);
   }
 }
 

@@ -150,8 +150,7 @@ ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPo
 
 ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,
                                                     const std::vector<RnsPoly>& digits, int level,
-                                                    const KeySwitchKey& key,
-                                                    const u32* permutation,
+                                                    const KeySwitchKey& key, const u32* permutation,
                                                     const LimbEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const size_t extended = p.extended_limbs(level), n = p.n();
@@ -218,8 +217,8 @@ void KeySwitcher::Rescale(std::vector<RnsPoly>& polys, size_t limbs) const {
     const ring::Kernels& kernels = ActiveKernels();
     const ring::NttTables& tables = p.q_table(static_cast<int>(j));
     Buffer remainder(n);
-    kernels.reduce_from(remainder.data(), poly.ptr(last), n, last_table.modulus(),
-                        tables.modulus(), true);
+    kernels.reduce_from(remainder.data(), poly.ptr(last), n, last_table.modulus(), tables.modulus(),
+                        true);
     kernels.forward_ntt(remainder.data(), remainder.data(), tables);
     kernels.sub_mul_scalar(poly.ptr(j), poly.ptr(j), remainder.data(), q_inverse_[last][j], n,
                            tables.modulus());
@@ -233,8 +232,8 @@ std::shared_ptr<const std::vector<u32>> KeySwitcher::Permutation(u64 galois_elem
     const auto entry = permutations_.find(galois_element);
     if (entry != permutations_.end()) return entry->second;
   }
-  auto table = std::make_shared<const std::vector<u32>>(
-      ring::NttAutomorphism(galois_element, params_->n()));
+  auto table =
+      std::make_shared<const std::vector<u32>>(ring::NttAutomorphism(galois_element, params_->n()));
   std::unique_lock lock(permutations_mutex_);
   return permutations_.try_emplace(galois_element, std::move(table)).first->second;
 }

@@ -57,8 +57,8 @@ class KeySwitcher {
 
  private:
   struct LevelTables {
-    std::vector<ring::BaseConverter> mod_up;  // per digit: its primes -> all others of QP
-    std::unique_ptr<ring::BaseConverter> mod_down;          // P -> Q
+    std::vector<ring::BaseConverter> mod_up;        // per digit: its primes -> all others of QP
+    std::unique_ptr<ring::BaseConverter> mod_down;  // P -> Q
     std::unique_ptr<ring::BaseConverter> mod_down_rescale;  // P and the last q -> the other q
   };
 
@@ -72,7 +72,7 @@ class KeySwitcher {
   mutable std::vector<LevelTables> levels_;  // each filled once, on first use
   mutable std::unique_ptr<std::once_flag[]> level_once_;
   std::vector<u64> p_mod_q_;
-  std::vector<u64> p_inverse_;           // P^-1 mod q_j
+  std::vector<u64> p_inverse_;               // P^-1 mod q_j
   std::vector<std::vector<u64>> q_inverse_;  // [last][j]: q_last^-1 mod q_j, j < last
   mutable std::shared_mutex permutations_mutex_;
   mutable std::map<u64, std::shared_ptr<const std::vector<u32>>> permutations_;

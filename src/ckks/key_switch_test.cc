@@ -11,7 +11,8 @@ KeyRequest RotationKeys(const std::string& name) {
   const auto params = Parameters::Create(FindParameters(name).value()).value();
   KeyRequest request;
   const int slots = params->slots();
-  for (const int r : {1, 2, 3, -1, 5, slots / 2}) request.AddRotation(r, slots, params->max_level());
+  for (const int r : {1, 2, 3, -1, 5, slots / 2})
+    request.AddRotation(r, slots, params->max_level());
   request.AddConjugation(params->max_level());
   request.encapsulation = true;
   return request;
@@ -32,8 +33,7 @@ class KeySwitchTest : public testing::TestWithParam<std::string> {
     if (!scheme) scheme = std::make_unique<Scheme>(name, RotationKeys(name));
     return *scheme;
   }
-  KeySwitchTest()
-      : s(Get(GetParam())), params(*s.params), a(RandomSlots(params.slots(), 1)) {}
+  KeySwitchTest() : s(Get(GetParam())), params(*s.params), a(RandomSlots(params.slots(), 1)) {}
 
   // One level in each digit, its boundaries, and both ends.
   std::vector<int> Levels() const { return {0, 1, 8, 9, 17, 18, params.max_level()}; }
@@ -229,7 +229,8 @@ TEST_P(KeySwitchTest, ModRaiseAddsASmallMultipleOfTheBase) {
   ASSERT_TRUE(s.evaluator.DropLevelInplace(reduced, 0).ok());
   // Two switches: c1 e / P' and c1 e / p_0 with c1 below q0 / 2, and their roundings; the first one
   // under the sparse secret.
-  const double noise = std::hypot(FreshNoise(), KeySwitchNoise(params, 0), KeySwitchNoise(params, 0));
+  const double noise =
+      std::hypot(FreshNoise(), KeySwitchNoise(params, 0), KeySwitchNoise(params, 0));
   EXPECT_LT(MaxError(s.Decrypt(reduced), a), WorstSlot(params, noise, scale) + 1e-11);
 
   const Plaintext plain = Decryptor(s.key).Decrypt(high);

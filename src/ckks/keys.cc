@@ -8,8 +8,7 @@ constexpr int kEncapsulationIndex = 255;
 
 Result<const KeySwitchKey*> Find(const std::optional<KeySwitchKey>& key, const char* name,
                                  int level) {
-  if (!key)
-    return MakeError(ErrorCode::kMissingKey, "no {} key (needed at level {})", name, level);
+  if (!key) return MakeError(ErrorCode::kMissingKey, "no {} key (needed at level {})", name, level);
   if (key->level < level)
     return MakeError(ErrorCode::kMissingKey, "{} key reaches level {} < needed {}", name,
                      key->level, level);

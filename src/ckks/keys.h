@@ -17,7 +17,8 @@ namespace polyveil::ckks {
 
 // What a key switches, and so its moduli and rows.
 enum class KeyKind : std::uint8_t {
-  kGadget = 0,    // s' -> s (rotation, conjugation, relinearisation): digits(level) rows over Q_level P
+  kGadget =
+      0,  // s' -> s (rotation, conjugation, relinearisation): digits(level) rows over Q_level P
   kToSparse = 1,  // dense s -> sparse s': one row over q0 P' (<= 120 bits); level 0
   kToDense = 2,   // sparse s' -> dense s for a polynomial below q0: one row over Q p_0; max_level()
 };

@@ -27,8 +27,8 @@ void Divide(u64* limb, const u64* remainder, const NttTables& from, const NttTab
   const Modulus& q = to.modulus();
   Buffer lifted(to.n());
   Lift(lifted.data(), remainder, from, to);
-  ActiveKernels().sub_mul_scalar(limb, limb, lifted.data(),
-                                 q.Inverse(q.Reduce(from.modulus().q)), to.n(), q);
+  ActiveKernels().sub_mul_scalar(limb, limb, lifted.data(), q.Inverse(q.Reduce(from.modulus().q)),
+                                 to.n(), q);
 }
 
 // s -> s' over q0 P': one limb each.

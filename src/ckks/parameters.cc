@@ -85,15 +85,24 @@ Status CheckSecurity(const ParametersSpec& spec, double log_qp, double log_encap
 
 int MaxLogQp(int log_n) {
   switch (log_n) {
-    case 10: return 27;
-    case 11: return 54;
-    case 12: return 107;
-    case 13: return 214;
-    case 14: return 430;
-    case 15: return 868;
-    case 16: return 1747;
-    case 17: return 3523;
-    default: return 0;
+    case 10:
+      return 27;
+    case 11:
+      return 54;
+    case 12:
+      return 107;
+    case 13:
+      return 214;
+    case 14:
+      return 430;
+    case 15:
+      return 868;
+    case 16:
+      return 1747;
+    case 17:
+      return 3523;
+    default:
+      return 0;
   }
 }
 
@@ -146,9 +155,9 @@ void Parameters::ComputeDigest() {
 }
 
 std::string Parameters::Describe() const {
-  const std::string shape = fmt::format("N = 2^{}, {} levels, {} + {} limbs, dnum {}, logQ = {:.1f}",
-                                        log_n(), max_level(), q_count(), p_count(),
-                                        digits(max_level()), log_q_);
+  const std::string shape =
+      fmt::format("N = 2^{}, {} levels, {} + {} limbs, dnum {}, logQ = {:.1f}", log_n(),
+                  max_level(), q_count(), p_count(), digits(max_level()), log_q_);
   if (insecure())
     return fmt::format("INSECURE, for tests only: {}: {}, logQP = {:.1f} (bound {})", spec_.name,
                        shape, log_qp_, MaxLogQp(log_n()));

@@ -1,4 +1,5 @@
-// Parameters of RNS-CKKS: ring, chain of levels, key switching, and the security bound that they meet.
+// Parameters of RNS-CKKS: ring, chain of levels, key switching, and the security bound that they
+// meet.
 #pragma once
 
 #include <algorithm>
@@ -27,23 +28,26 @@ struct LevelGroup {
 struct ParametersSpec {
   std::string name;
   int log_n = 16;
-  std::vector<LevelGroup> chain;     // from level 0 upwards; the first group is kBase with count 1
-  int special_primes = 9;            // alpha: primes of P, and primes per digit
+  std::vector<LevelGroup> chain;  // from level 0 upwards; the first group is kBase with count 1
+  int special_primes = 9;         // alpha: primes of P, and primes per digit
   int log_special_prime = 50;
-  int sparse_hamming_weight = 32;    // of the ephemeral secret of ModRaise (ePrint 2022/024)
-  int log_encapsulation_prime = 50;  // the special prime of the encapsulation key: q0 * P' <= 120 bits
-  bool insecure_for_tests = false;   // needed for log_n < 13 or a modulus above the bound; printed in every report
+  int sparse_hamming_weight = 32;  // of the ephemeral secret of ModRaise (ePrint 2022/024)
+  int log_encapsulation_prime =
+      50;  // the special prime of the encapsulation key: q0 * P' <= 120 bits
+  bool insecure_for_tests =
+      false;  // needed for log_n < 13 or a modulus above the bound; printed in every report
 };
 
-// The largest log2(QP) for 128-bit classical security with a ternary secret (Security Guidelines for
-// Implementing Homomorphic Encryption, ePrint 2024/463); 0 when the table has no entry.
+// The largest log2(QP) for 128-bit classical security with a ternary secret (Security Guidelines
+// for Implementing Homomorphic Encryption, ePrint 2024/463); 0 when the table has no entry.
 int MaxLogQp(int log_n);
 inline constexpr int kMaxLogEncapsulationModulus = 120;
 // Fraction of the bound that production parameters leave unused.
 inline constexpr double kSecurityMargin = 0.01;
 
-// One level of the chain: the primes it adds (one today; a table so that paired primes fit later) and the
-// exact nominal scale of a ciphertext at this level. scale(l-1) = scale(l)^2 / q_l within working levels.
+// One level of the chain: the primes it adds (one today; a table so that paired primes fit later)
+// and the exact nominal scale of a ciphertext at this level. scale(l-1) = scale(l)^2 / q_l within
+// working levels.
 struct LevelEntry {
   LevelRole role;
   std::vector<int> primes;  // indices into q_primes()
@@ -52,8 +56,9 @@ struct LevelEntry {
 
 class Parameters {
  public:
-  // Refuses (kSecurity) a modulus QP above MaxLogQp * (1 - kSecurityMargin), or an encapsulation modulus above
-  // kMaxLogEncapsulationModulus, unless spec.insecure_for_tests. Errors: kInvalidArgument with the field named.
+  // Refuses (kSecurity) a modulus QP above MaxLogQp * (1 - kSecurityMargin), or an encapsulation
+  // modulus above kMaxLogEncapsulationModulus, unless spec.insecure_for_tests. Errors:
+  // kInvalidArgument with the field named.
   static Result<std::shared_ptr<const Parameters>> Create(const ParametersSpec& spec);
 
   const ParametersSpec& spec() const { return spec_; }
@@ -79,7 +84,9 @@ class Parameters {
   const ring::NttTables& p_table(int index) const { return *tables_[q_count_ + index]; }
   const ring::Modulus& q(int index) const { return q_table(index).modulus(); }
   const ring::Modulus& p(int index) const { return p_table(index).modulus(); }
-  const ring::NttTables& encapsulation_table() const { return *tables_.back(); }  // P' of the encapsulation key
+  const ring::NttTables& encapsulation_table() const {
+    return *tables_.back();
+  }  // P' of the encapsulation key
   // Key switching: digit i of a ciphertext at this level covers the q indices
   // [digit_begin(i), digit_end(level, i)).
   int digits(int level) const { return (limbs(level) + p_count() - 1) / p_count(); }
@@ -96,7 +103,8 @@ class Parameters {
   double log_q() const { return log_q_; }
   double log_qp() const { return log_qp_; }
   bool insecure() const { return spec_.insecure_for_tests; }
-  // BLAKE2b-256 of the canonical description (all primes and scales): every file and message carries it.
+  // BLAKE2b-256 of the canonical description (all primes and scales): every file and message
+  // carries it.
   const std::array<uint8_t, 32>& digest() const { return digest_; }
   // "N = 2^16, logQP = 1690.0 <= 1747 (2024/463, 128-bit), ..." or "INSECURE, for tests only: ...".
   std::string Describe() const;
@@ -117,8 +125,9 @@ class Parameters {
 
 using ParametersPtr = std::shared_ptr<const Parameters>;
 
-// Named production and test sets: "decode16" (the demo's program), "full16" (full-slot bootstrapping),
-// "test10".."test13" (insecure small rings with the same structure). kNotFound with the known names.
+// Named production and test sets: "decode16" (the demo's program), "full16" (full-slot
+// bootstrapping), "test10".."test13" (insecure small rings with the same structure). kNotFound with
+// the known names.
 Result<ParametersSpec> FindParameters(const std::string& name);
 std::vector<std::string> ParameterNames();
 

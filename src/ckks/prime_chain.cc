@@ -27,8 +27,8 @@ bool IsScaleMatched(LevelRole role) {
 Status ChooseFixed(const ParametersSpec& spec, const std::vector<Level>& levels,
                    std::vector<u64>& taken, PrimeChain& chain) {
   const size_t n = size_t{1} << spec.log_n;
-  PV_ASSIGN_OR_RETURN(
-      chain.p, ring::FindNttPrimes(n, spec.log_special_prime, spec.special_primes, taken));
+  PV_ASSIGN_OR_RETURN(chain.p,
+                      ring::FindNttPrimes(n, spec.log_special_prime, spec.special_primes, taken));
   taken.insert(taken.end(), chain.p.begin(), chain.p.end());
   for (size_t l = 0; l < levels.size(); ++l) {
     if (IsScaleMatched(levels[l].role)) continue;
@@ -70,8 +70,7 @@ Result<PrimeChain> ChoosePrimes(const ParametersSpec& spec) {
     // leave the value's scale as it is.
     const bool keeps_scale = std::abs(std::log2(scale) - levels[l].log_prime) > 0.5;
     const double target = keeps_scale ? nominal : scale * scale / nominal;
-    PV_ASSIGN_OR_RETURN(chain.q[l],
-                        ring::NearestNttPrime(size_t{1} << spec.log_n, target, taken));
+    PV_ASSIGN_OR_RETURN(chain.q[l], ring::NearestNttPrime(size_t{1} << spec.log_n, target, taken));
     taken.push_back(chain.q[l]);
     if (!keeps_scale) scale = scale * scale / static_cast<double>(chain.q[l]);
   }

@@ -65,9 +65,9 @@ inline double MaxError(const Slots& a, const Slots& b) {
   return worst;
 }
 
-// Worst slot of an error with independent coefficients of standard deviation `coefficient`: slots are
-// sums of N terms, so sqrt(N) larger. An error that is itself a product of random polynomials (a
-// rounding times s, a digit times key noise) has slots that are products of two Gaussians, with
+// Worst slot of an error with independent coefficients of standard deviation `coefficient`: slots
+// are sums of N terms, so sqrt(N) larger. An error that is itself a product of random polynomials
+// (a rounding times s, a digit times key noise) has slots that are products of two Gaussians, with
 // tail exp(-2 t): t = 16 leaves 2^-34 over 2^12 slots. A sum alone has exp(-t^2): t = 6.5.
 inline constexpr double kProductTail = 16, kGaussianTail = 6.5;
 inline double WorstSlot(const Parameters& params, double coefficient, double scale,
@@ -75,7 +75,8 @@ inline double WorstSlot(const Parameters& params, double coefficient, double sca
   return tail * coefficient * std::sqrt(static_cast<double>(params.n())) / scale;
 }
 
-// Standard deviations per coefficient of the scheme's noises (ternary dense secret of variance 2/3).
+// Standard deviations per coefficient of the scheme's noises (ternary dense secret of variance
+// 2/3).
 inline double FreshNoise() { return 3.2; }
 inline double RoundingNoise(const Parameters& params) {
   return std::sqrt((1 + params.n() * 2.0 / 3) / 12);

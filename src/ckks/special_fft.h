@@ -7,8 +7,8 @@
 
 namespace polyveil::ckks {
 
-// Special FFT of Cheon et al. 2017 (ePrint 2016/421) in the order of HEAAN: slot j is the evaluation
-// at zeta^(5^j). One table serves every power-of-two size up to max_slots.
+// Special FFT of Cheon et al. 2017 (ePrint 2016/421) in the order of HEAAN: slot j is the
+// evaluation at zeta^(5^j). One table serves every power-of-two size up to max_slots.
 class SpecialFft {
  public:
   explicit SpecialFft(size_t max_slots);

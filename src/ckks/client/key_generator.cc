@@ -129,8 +129,7 @@ KeySwitchKey KeyGenerator::ToSparse() const {
       TransformSigned(coefficients, tables, out);
     };
   };
-  return MakeKey(*key.params,
-                 {KeyKind::kToSparse, 0, transform(key.dense), transform(key.sparse)});
+  return MakeKey(*key.params, {KeyKind::kToSparse, 0, transform(key.dense), transform(key.sparse)});
 }
 
 KeySwitchKey KeyGenerator::ToDense() const {
@@ -159,24 +158,22 @@ Status CheckLevels(const Parameters& params, const KeyRequest& request) {
 
 }  // namespace
 
-Result<EvaluationKeys> KeyGenerator::Generate(const KeyRequest& request,
-                                              Progress* progress) const {
+Result<EvaluationKeys> KeyGenerator::Generate(const KeyRequest& request, Progress* progress) const {
   const Parameters& params = *key_->params();
   PV_RETURN_IF_ERROR(CheckLevels(params, request));
   Progress silent;
   if (!progress) progress = &silent;
   progress->Start(request.count(), "keys");
   EvaluationKeys keys;
-  const auto finish = [&](KeySwitchKey key, auto& destination,
-                          const std::string& label) -> Status {
+  const auto finish = [&](KeySwitchKey key, auto& destination, const std::string& label) -> Status {
     PV_RETURN_IF_ERROR(ExpandKey(params, key));
     destination = std::move(key);
     progress->Advance(1, label);
     return progress->Check();
   };
   if (request.relinearization_level >= 0)
-    PV_RETURN_IF_ERROR(finish(Relinearization(request.relinearization_level),
-                              keys.relinearization, "relinearization"));
+    PV_RETURN_IF_ERROR(finish(Relinearization(request.relinearization_level), keys.relinearization,
+                              "relinearization"));
   if (request.conjugation_level >= 0)
     PV_RETURN_IF_ERROR(
         finish(Conjugation(request.conjugation_level), keys.conjugation, "conjugation"));
