@@ -2,13 +2,10 @@
 // hoisting (ePrint 2020/1203).
 #pragma once
 
-#include <map>
-#include <vector>
-
 #include "base/result.h"
 #include "circuits/bsgs.h"
-#include "circuits/compact_plaintext.h"
 #include "circuits/diagonal_matrix.h"
+#include "circuits/row_products.h"
 #include "ckks/encoder.h"
 #include "ckks/evaluator.h"
 #include "ckks/key_request.h"
@@ -38,18 +35,12 @@ class LinearTransform {
   size_t plaintext_bytes() const;
 
  private:
-  using Row = std::map<int, CompactPlaintext>;  // baby rotation -> diagonal
-  using Babies = std::map<int, ckks::ExtendedCiphertext>;
-
-  Result<Babies> RotateBabies(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
-  ckks::ExtendedCiphertext MultiplyRow(const ckks::Parameters& params, const Row& row,
-                                       const Babies& babies) const;
-  void MultiplyLimb(const ckks::Parameters& params, const Row& row, const Babies& babies,
-                    size_t limb, ckks::ExtendedCiphertext& sum) const;
+  ckks::ExtendedCiphertext Zero(const ckks::Parameters& params) const;
 
   int level_ = 0;
-  double input_scale_ = 1, output_scale_ = 1;
-  std::map<int, Row> giants_;  // giant rotation -> row
+  double input_scale_ = 1, output_scale_ = 1, plain_scale_ = 1;
+  PlaintextRows rows_;
+  Permutations permutations_;
 };
 
 }  // namespace polyveil::circuits
