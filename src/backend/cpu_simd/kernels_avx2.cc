@@ -128,10 +128,10 @@ struct SumReducer {
     const Words middle = _mm256_or_si256(_mm256_slli_epi64(_mm256_and_si256(high, seven), 49),
                                          _mm256_srli_epi64(low, 3));
     const Real bottom = ToReal(_mm256_and_si256(low, seven));
-    // Magnitudes: q (top < 2^51), q/2 + 1 and 7.
+    // Magnitudes: below 5/4 q (top < 2^51), 7/4 q and 7.
     const Real sum =
         _mm256_add_pd(MulLazy(ToReal(top), pow55, c), MulLazy(ToReal(middle), eight, c));
-    return ToWords(Normalise(_mm256_add_pd(sum, bottom), c));
+    return ToWords(Normalise(ReduceCentred(_mm256_add_pd(sum, bottom), c), c));
   }
 };
 

@@ -4,9 +4,10 @@
 // compact order and spread by permutes: a transform of 512 KB reads 1 MB of tables, which often
 // come from memory.
 //
-// Two forms. Tight: q < 2^50, every sum is brought back below 2q. Roomy: q < 2^46, forward sums
-// just grow, by 2q a stage, to at most 35q < 2^52 after 17 stages, and carries above bit 52 are cut
-// once, at the end.
+// Two forms. Tight: q < 2^50, every sum is brought back below 2q. Roomy: sums just grow, and
+// carries above bit 52, which IFMA multipliers ignore, are cut at the reductions only. Forward, q <
+// 2^46: by 2q a stage, to at most 35q < 2^52 after 17 stages, reduced once. Inverse, q < 2^44:
+// doubled by each stage, to 128q < 2^52 in the seven of a leaf, reduced once per pass.
 #include "backend/cpu_simd/ntt_avx512.h"
 
 #include "backend/cpu_simd/avx512.h"
@@ -20,6 +21,7 @@ using ring::ShoupFactor;
 using ring::TwiddleTable;
 
 constexpr int kRoomyBits = 46;
+constexpr int kRoomyInverseBits = 44;
 constexpr size_t kLeafWords = 128;  // 16 vectors: seven stages in registers
 
 struct Twiddle {
@@ -41,12 +43,32 @@ PV_ALWAYS_INLINE void ForwardButterfly(Vec& x, Vec& y, const Twiddle& w, const C
   y = Sub(Add(a, c.two_q), product);
 }
 
-// (x, y) -> (x + y, w (x - y)), in and out in [0, 2q).
-PV_ALWAYS_INLINE void InverseButterfly(Vec& x, Vec& y, const Twiddle& w, const Constants& c) {
-  const Vec difference = Sub(Add(x, c.two_q), y);
-  x = SubIfNotBelow(Add(x, y), c.two_q);
-  y = MulShoupLazy(difference, w.power, w.quotient, c);
+// (x, y) -> (x + y, w (x - y)). Tight: in and out in [0, 2q). Roomy: x, y in [0, bound), x + y
+// below 2 bound, the product below 2q, both in the low 52 bits.
+template <bool kRoomy>
+PV_ALWAYS_INLINE void InverseButterfly(Vec& x, Vec& y, const Twiddle& w, Vec bound,
+                                       const Constants& c) {
+  const Vec difference = Sub(Add(x, bound), y);
+  const Vec sum = Add(x, y);
+  x = kRoomy ? sum : SubIfNotBelow(sum, c.two_q);
+  y = kRoomy ? MulShoupDirty(difference, w.power, w.quotient, c)
+             : MulShoupLazy(difference, w.power, w.quotient, c);
 }
+
+// What an inverse transform carries through its passes.
+struct InverseContext {
+  Constants c;
+  Vec inv52;
+  Vec bounds[8];  // roomy: q << i, the bound of a word i stages after a full reduction; tight: 2q
+
+  PV_ALWAYS_INLINE InverseContext(const Modulus& q, bool roomy) : c(q), inv52(Set(q.inv52)) {
+    for (size_t i = 0; i < 8; ++i) bounds[i] = Set(q.q << (roomy ? i : 1));
+  }
+  // x < 2^52 in the low 52 bits -> [0, 2q)
+  PV_ALWAYS_INLINE Vec ReduceLazy(Vec x) const {
+    return And(Low(x, High(Zero(), x, inv52), c.neg_q), c.mask);
+  }
+};
 
 // kStages (2 or 3) forward stages on one block of `words` words, block `index` of `blocks`.
 template <bool kRoomy, int kStages>
@@ -81,9 +103,10 @@ PV_ALWAYS_INLINE void ForwardPass(u64* out, const u64* in, size_t words, size_t 
 
 // The mirror image: kStages inverse stages whose last one is `node`. kFinal: the whole transform's
 // last pass; its last stage takes its factors from `last` (sum and difference) and reduces fully.
-template <bool kFinal, int kStages>
+template <bool kRoomy, bool kFinal, int kStages>
 PV_ALWAYS_INLINE void InversePass(u64* out, size_t words, size_t node, const TwiddleTable& t,
-                                  const Twiddle* last, const Constants& c) {
+                                  const Twiddle* last, const InverseContext& context) {
+  const Constants& c = context.c;
   constexpr size_t kRadix = size_t{1} << kStages;
   const size_t stride = words / kRadix;
   Twiddle w[kRadix];
@@ -104,14 +127,19 @@ PV_ALWAYS_INLINE void InversePass(u64* out, size_t words, size_t node, const Twi
       for (size_t i = 0; i < (size_t{1} << level); ++i)
 #pragma GCC unroll 8
         for (size_t k = 0; k < half; ++k)
-          InverseButterfly(x[2 * i * half + k], x[(2 * i + 1) * half + k],
-                           w[(size_t{1} << level) + i], c);
+          InverseButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k],
+                                   w[(size_t{1} << level) + i], context.bounds[step + 1], c);
+    }
+    if (kRoomy && !kFinal) {
+#pragma GCC unroll 8
+      for (size_t k = 0; k < kRadix / 2; ++k) x[k] = context.ReduceLazy(x[k]);
     }
     if (kFinal) {
       for (size_t k = 0; k < kRadix / 2; ++k) {
         const Vec a = x[k], b = x[k + kRadix / 2];
         x[k] = MulShoup(Add(a, b), last[0].power, last[0].quotient, c);
-        x[k + kRadix / 2] = MulShoup(Sub(Add(a, c.two_q), b), last[1].power, last[1].quotient, c);
+        x[k + kRadix / 2] =
+            MulShoup(Sub(Add(a, context.bounds[kStages]), b), last[1].power, last[1].quotient, c);
       }
     }
 #pragma GCC unroll 8
@@ -153,12 +181,12 @@ PV_ALWAYS_INLINE void ForwardTail(Vec& x, Vec& y, const Twiddle& root, const Twi
   ForwardButterfly<kRoomy>(x, y, unit, c);
 }
 
+template <bool kRoomy>
 PV_ALWAYS_INLINE void InverseTail(Vec& x, Vec& y, const Twiddle& root, const Twiddle& unit,
-                                  const Constants& c) {
-  const Vec difference = Sub(Add(x, c.two_q), y);
-  x = SubIfNotBelow(Add(x, y), c.two_q);
-  y = MulShoupLazy(MulShoupDirty(difference, root.power, root.quotient, c), unit.power,
-                   unit.quotient, c);
+                                  Vec bound, const Constants& c) {
+  InverseButterfly<kRoomy>(x, y, root, bound, c);
+  y = kRoomy ? MulShoupDirty(y, unit.power, unit.quotient, c)
+             : MulShoupLazy(y, unit.power, unit.quotient, c);
 }
 
 // The tables of the in-vector stages are six streams from far away; ask for them some leaves ahead.
@@ -252,8 +280,11 @@ PV_ALWAYS_INLINE void ForwardLeaf(u64* out, const u64* in, size_t n, size_t leaf
   }
 }
 
+template <bool kRoomy>
 PV_ALWAYS_INLINE void InverseLeaf(u64* out, const u64* in, size_t n, size_t leaf,
-                                  const TwiddleTable& t, const Units& units, const Constants& c) {
+                                  const TwiddleTable& t, const Units& units,
+                                  const InverseContext& context) {
+  const Constants& c = context.c;
   constexpr size_t kVectors = kLeafWords / kLanes;
   const size_t node = n / kLeafWords + leaf;
   PrefetchTail(t, n, leaf * kVectors);
@@ -263,28 +294,31 @@ PV_ALWAYS_INLINE void InverseLeaf(u64* out, const u64* in, size_t n, size_t leaf
     const size_t group = leaf * kVectors + k;
     Vec a = Load(in + k * kLanes), b = Load(in + (k + 1) * kLanes);
     FromMemoryToSingles(a, b);
-    InverseTail(a, b, Spread(t, 3 * n / 8 + group), units.distance1, c);
+    InverseTail<kRoomy>(a, b, Spread(t, 3 * n / 8 + group), units.distance1, context.bounds[0], c);
     SplitSingles(a, b);
-    InverseTail(a, b, Spread(t, n / 4 + group), units.distance2, c);
+    InverseTail<kRoomy>(a, b, Spread(t, n / 4 + group), units.distance2, context.bounds[1], c);
     SplitPairs(a, b);
-    InverseButterfly(a, b, Spread(t, n / 8 + group), c);
+    InverseButterfly<kRoomy>(a, b, Spread(t, n / 8 + group), context.bounds[2], c);
     SplitHalves(a, b);
     x[k] = a;
     x[k + 1] = b;
   }
 #pragma GCC unroll 4
-  for (size_t level = 4; level-- > 0;) {
+  for (size_t step = 0; step < 4; ++step) {
+    const size_t level = 3 - step;
     const size_t half = kVectors >> (level + 1);
 #pragma GCC unroll 8
     for (size_t i = 0; i < (size_t{1} << level); ++i) {
       const Twiddle w = Broadcast(t, (node << level) + i);
 #pragma GCC unroll 8
       for (size_t k = 0; k < half; ++k)
-        InverseButterfly(x[2 * i * half + k], x[(2 * i + 1) * half + k], w, c);
+        InverseButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k], w,
+                                 context.bounds[3 + step], c);
     }
   }
 #pragma GCC unroll 16
-  for (size_t k = 0; k < kVectors; ++k) Store(out + k * kLanes, x[k]);
+  for (size_t k = 0; k < kVectors; ++k)
+    Store(out + k * kLanes, kRoomy ? context.ReduceLazy(x[k]) : x[k]);
 }
 
 // log2 of the radix of the pass over a block of 2^log_words words: threes, and twos where threes do
@@ -323,17 +357,18 @@ struct Forward {
   }
 };
 
+template <bool kRoomy>
 struct Inverse {
   const TwiddleTable& t;
   size_t n;
-  Constants c;
+  InverseContext context;
   Units units;
   Twiddle last[2];
 
   void Run(u64* out, const u64* in, int log_words, size_t node) const {
     const size_t words = size_t{1} << log_words;
     if (words == kLeafWords) {
-      InverseLeaf(out, in, n, node - n / kLeafWords, t, units, c);
+      InverseLeaf<kRoomy>(out, in, n, node - n / kLeafWords, t, units, context);
       return;
     }
     const int stages = PassStages(log_words);
@@ -350,9 +385,9 @@ struct Inverse {
   template <bool kFinal>
   PV_ALWAYS_INLINE void Pass(u64* out, size_t words, size_t node, int stages) const {
     if (stages == 3) {
-      InversePass<kFinal, 3>(out, words, node, t, last, c);
+      InversePass<kRoomy, kFinal, 3>(out, words, node, t, last, context);
     } else {
-      InversePass<kFinal, 2>(out, words, node, t, last, c);
+      InversePass<kRoomy, kFinal, 2>(out, words, node, t, last, context);
     }
   }
 };
@@ -379,8 +414,14 @@ void InverseNtt(u64* out, const u64* in, const NttTables& tables, u64 scale) {
   const ShoupFactor difference = q.Shoup(q.Mul(factor, t.power[1]));
   const Twiddle last[] = {{Set(sum.value), Set(sum.quotient)},
                           {Set(difference.value), Set(difference.quotient)}};
-  Inverse{t, tables.n(), Constants(q), Units(t), {last[0], last[1]}}.Run(out, in, tables.log_n(),
-                                                                         1);
+  const Units units(t);
+  if (q.bits <= kRoomyInverseBits) {
+    Inverse<true>{t, tables.n(), InverseContext(q, true), units, {last[0], last[1]}}.Run(
+        out, in, tables.log_n(), 1);
+  } else {
+    Inverse<false>{t, tables.n(), InverseContext(q, false), units, {last[0], last[1]}}.Run(
+        out, in, tables.log_n(), 1);
+  }
 }
 
 }  // namespace polyveil::backend::avx512
