@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/buffer.h"
+#include "base/thread_pool.h"
 #include "bench/ceilings.h"
 #include "ring/automorphism.h"
 #include "ring/base_convert.h"
@@ -124,8 +125,10 @@ void Convert(benchmark::State& state, const Kernels* k, size_t from, size_t to) 
   for (size_t i = 0; i < from; ++i) in_limbs.push_back(in.ptr(i));
   for (size_t i = 0; i < to; ++i) out_limbs.push_back(out.ptr(i));
   const BaseConverter converter(sources, targets);
+  SetThreads(1);
   for (auto _ : state) converter.Convert(out_limbs.data(), in_limbs.data(), kN);
   SetRate(state, "products", static_cast<double>((from + 1) * to * kN));
+  SetThreads(0);
   if (!SetBackend("").ok()) state.SkipWithError("backend");
 }
 
