@@ -25,6 +25,7 @@ class KeyStreamReader {
   u64 total() const { return total_; }
   size_t records() const { return next_; }
   bool complete() const { return received_ == total_ && !failed_; }
+  bool failed() const { return failed_.has_value(); }
   const Digest& key_id() const { return binding_.key_id; }
   // Requires complete().
   ckks::EvaluationKeys TakeKeys() { return std::move(keys_); }

@@ -1,0 +1,86 @@
+#include "serve/client/encrypted_session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ckks/client/decryptor.h"
+#include "ckks/client/encryptor.h"
+#include "wire/client/secret_key_file.h"
+
+namespace polyveil::serve {
+
+EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key,
+                                   double residual_bound)
+    : remote_(remote),
+      key_(key),
+      residual_bound_(residual_bound),
+      encoder_(remote.params()),
+      key_id_(wire::KeyIdOf(key)) {}
+
+Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(RemoteModel& remote,
+                                                                   const ckks::SecretKey& key,
+                                                                   const std::string& keys_handle,
+                                                                   double residual_bound) {
+  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key, residual_bound));
+  PV_ASSIGN_OR_RETURN(session->session_, remote.CreateSession(keys_handle));
+  return session;
+}
+
+EncryptedSession::~EncryptedSession() {
+  // A server that is gone has forgotten it anyway.
+  if (!session_.empty()) (void)remote_.RemoveSession(session_).ok();
+}
+
+Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double> embedding) const {
+  const auto d_model = static_cast<size_t>(remote_.info().d_model);
+  if (embedding.size() != d_model) {
+    return MakeError(ErrorCode::kMismatch, "embedding: {} values, the model's width is {}",
+                     embedding.size(), d_model);
+  }
+  std::vector<double> values(embedding.begin(), embedding.end());
+  for (double& value : values) {
+    if (!(std::abs(value) <= residual_bound_)) {
+      return MakeError(ErrorCode::kOutOfRange, "embedding: |{}| is above the residual's bound {}",
+                       value, residual_bound_);
+    }
+    value /= residual_bound_;
+  }
+  const int level = remote_.info().input_level;
+  PV_ASSIGN_OR_RETURN(const auto plain,
+                      encoder_.Encode(values, level, remote_.params()->scale(level)));
+  return ckks::Encryptor(key_).Encrypt(plain);
+}
+
+std::vector<double> EncryptedSession::Decrypt(const ckks::Ciphertext& result) const {
+  const auto plain = ckks::Decryptor(key_).Decrypt(result);
+  std::vector<double> residual;
+  for (const ckks::Complex& slot : encoder_.Decode(plain, remote_.info().d_model)) {
+    residual.push_back(slot.real() * residual_bound_);
+  }
+  return residual;
+}
+
+Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
+                                           const RemoteProgressCallback& on_progress) {
+  SessionStep step;
+  Timer timer;
+  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(embedding));
+  step.encrypt_seconds = timer.Seconds();
+  timer.Reset();
+  const u64 sent = remote_.http().bytes_sent(), received = remote_.http().bytes_received();
+  PV_ASSIGN_OR_RETURN(
+      RemoteStep remote,
+      remote_.Step(session_, key_id_, static_cast<u32>(position_), token, on_progress));
+  step.bytes_up = remote_.http().bytes_sent() - sent;
+  step.bytes_down = remote_.http().bytes_received() - received;
+  step.remote_seconds = timer.Seconds();
+  timer.Reset();
+  step.residual = Decrypt(remote.result);
+  step.decrypt_seconds = timer.Seconds();
+  step.server = std::move(remote.latency);
+  step.server_peak_rss_bytes = remote.server_peak_rss_bytes;
+  ++position_;
+  return step;
+}
+
+}  // namespace polyveil::serve

@@ -1,0 +1,55 @@
+// One text of the key's owner on a server: plain residual vectors in and out, ciphertexts between.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ckks/client/secret_key.h"
+#include "ckks/encoder.h"
+#include "serve/client/remote_model.h"
+
+namespace polyveil::serve {
+
+struct SessionStep {
+  std::vector<double> residual;  // d_model values after the last block
+  runtime::LatencyTable server;
+  u64 server_peak_rss_bytes = 0;
+  double encrypt_seconds = 0;
+  double remote_seconds = 0;  // request to result, the server's time included
+  double decrypt_seconds = 0;
+  u64 bytes_up = 0, bytes_down = 0;
+};
+
+class EncryptedSession {
+ public:
+  // Everything given outlives the session; the session ends on the server with this object.
+  // residual_bound: the model's; values travel divided by it.
+  static Result<std::unique_ptr<EncryptedSession>> Create(RemoteModel& remote,
+                                                          const ckks::SecretKey& key,
+                                                          const std::string& keys_handle,
+                                                          double residual_bound);
+  ~EncryptedSession();
+
+  // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: |values| <=
+  // residual_bound (kOutOfRange names the largest). The decrypted values carry noise that depends
+  // on the secret key: they are for the key's owner only.
+  Result<SessionStep> Step(std::span<const double> embedding,
+                           const RemoteProgressCallback& on_progress);
+  int position() const { return position_; }
+
+ private:
+  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key, double residual_bound);
+  Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
+  std::vector<double> Decrypt(const ckks::Ciphertext& result) const;
+
+  RemoteModel& remote_;
+  const ckks::SecretKey& key_;
+  const double residual_bound_;
+  const ckks::Encoder encoder_;
+  Digest key_id_;
+  std::string session_;
+  int position_ = 0;
+};
+
+}  // namespace polyveil::serve

@@ -1,0 +1,78 @@
+// A blocking HTTP/1.1 client on one connection, with deadlines and cancellation.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "base/system.h"
+#include "wire/bytes.h"
+
+namespace polyveil::serve {
+
+struct Url {
+  std::string host;
+  std::string port;
+  std::string Text() const { return "http://" + host + ":" + port; }
+};
+// "http://host[:port]" (port 80 by default) or "host:port". Errors: kInvalidArgument.
+Result<Url> ParseUrl(const std::string& text);
+
+struct ClientReply {
+  int status = 0;
+  wire::Bytes body;
+  std::string_view text() const {
+    return {reinterpret_cast<const char*>(body.data()), body.size()};
+  }
+};
+
+struct ClientRequest {
+  std::string method, path;
+  wire::ByteView body;
+  const char* content_type = "application/json";
+  std::string checksum;       // kChecksumHeader's value, when not empty
+  double reply_seconds = 60;  // to the reply's header, and between pieces of its body
+  u64 max_reply_bytes = u64{1} << 22;
+  bool ignore_cancel = false;  // for cleaning up after a cancellation
+};
+
+class HttpClient {
+ public:
+  // `cancel`, when given, ends any operation within a tenth of a second (kCancelled).
+  explicit HttpClient(Url url, const std::atomic<bool>* cancel = nullptr);
+
+  const Url& url() const { return url_; }
+  // Errors: kUnavailable (what was under way, the system's reason), kCancelled, kOutOfRange (reply
+  // above its bound). Any HTTP status is a reply.
+  Result<ClientReply> Send(const ClientRequest& request);
+  // The same; the body of a reply with status 200 goes to `sink` in pieces and is not kept.
+  using Sink = std::function<Status(wire::ByteView)>;
+  Result<ClientReply> SendStreaming(const ClientRequest& request, const Sink& sink);
+
+  u64 bytes_sent() const { return bytes_sent_; }
+  u64 bytes_received() const { return bytes_received_; }
+
+ private:
+  using Parser = boost::beast::http::response_parser<boost::beast::http::buffer_body>;
+  template <typename Start>
+  Status Run(double seconds, const char* action, Start&& start);
+  Status Connect();
+  Status Write(const ClientRequest& request);
+  Status ReadBody(const ClientRequest& request, Parser& parser, const Sink& sink);
+
+  const Url url_;
+  const std::atomic<bool>* cancel_;
+  bool ignore_cancel_ = false;  // of the request under way
+  boost::asio::io_context context_{1};
+  std::optional<boost::beast::tcp_stream> stream_;
+  boost::beast::flat_buffer buffer_;
+  Timer idle_;
+  u64 bytes_sent_ = 0, bytes_received_ = 0;
+};
+
+}  // namespace polyveil::serve

@@ -1,0 +1,209 @@
+#include "serve/protocol.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "wire/json_fields.h"
+
+namespace polyveil::serve {
+
+using nlohmann::json;
+using wire::JsonField;
+using wire::JsonInteger;
+using wire::JsonNumber;
+using wire::JsonString;
+
+namespace {
+
+constexpr int kMaxLevel = 128;
+constexpr int kMaxSlots = 1 << 16;
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;
+constexpr double kMaxSeconds = 1e9;
+constexpr size_t kMaxRows = 256;
+
+json KeysToJson(const ckks::KeyRequest& keys) {
+  json rotations = json::array();
+  for (const auto& [rotation, level] : keys.rotations) rotations.push_back({rotation, level});
+  return {{"rotations", rotations},
+          {"relinearization_level", keys.relinearization_level},
+          {"conjugation_level", keys.conjugation_level},
+          {"encapsulation", keys.encapsulation}};
+}
+
+Status Into(const json& object, const char* name, std::int64_t lo, std::int64_t hi, auto& out) {
+  PV_ASSIGN_OR_RETURN(const std::int64_t value, JsonInteger(object, name, lo, hi));
+  out = static_cast<std::remove_reference_t<decltype(out)>>(value);
+  return {};
+}
+
+Status TextInto(const json& object, const char* name, std::string& out) {
+  PV_ASSIGN_OR_RETURN(out, JsonString(object, name, 1024));
+  return {};
+}
+
+bool IsIntegerIn(const json& value, std::int64_t lo, std::int64_t hi) {
+  return value.is_number_integer() && value >= lo && value <= hi;
+}
+
+Result<ckks::KeyRequest> KeysFromJson(const json& object) {
+  ckks::KeyRequest keys;
+  PV_ASSIGN_OR_RETURN(const json* rotations, JsonField(object, "rotations"));
+  if (!rotations->is_array() || rotations->size() > kMaxSlots) {
+    return MakeError(ErrorCode::kCorrupt, "field 'rotations' is no array of at most {}", kMaxSlots);
+  }
+  for (const json& entry : *rotations) {
+    const bool pair = entry.is_array() && entry.size() == 2;
+    if (!pair || !IsIntegerIn(entry[0], 1, kMaxSlots) || !IsIntegerIn(entry[1], 0, kMaxLevel)) {
+      return MakeError(ErrorCode::kCorrupt, "field 'rotations': {} is no [rotation, level]",
+                       entry.dump().substr(0, 64));
+    }
+    keys.rotations.emplace(entry[0].get<int>(), entry[1].get<int>());
+  }
+  PV_RETURN_IF_ERROR(
+      Into(object, "relinearization_level", -1, kMaxLevel, keys.relinearization_level));
+  PV_RETURN_IF_ERROR(Into(object, "conjugation_level", -1, kMaxLevel, keys.conjugation_level));
+  PV_ASSIGN_OR_RETURN(keys.encapsulation, wire::JsonBool(object, "encapsulation"));
+  return keys;
+}
+
+Result<compile::Estimate> EstimateFromJson(const json& object) {
+  constexpr int kMaxCount = 1 << 30;
+  compile::Estimate e;
+  PV_ASSIGN_OR_RETURN(e.seconds_per_token, JsonNumber(object, "seconds_per_token", 0, kMaxSeconds));
+  PV_ASSIGN_OR_RETURN(e.key_generation_seconds,
+                      JsonNumber(object, "key_generation_seconds", 0, kMaxSeconds));
+  PV_RETURN_IF_ERROR(Into(object, "key_bytes_wire", 0, kMaxBytes, e.key_bytes_wire));
+  PV_RETURN_IF_ERROR(Into(object, "key_bytes_memory", 0, kMaxBytes, e.key_bytes_memory));
+  PV_RETURN_IF_ERROR(Into(object, "server_bytes", 0, kMaxBytes, e.server_bytes));
+  PV_RETURN_IF_ERROR(Into(object, "token_bytes_up", 0, kMaxBytes, e.token_bytes_up));
+  PV_RETURN_IF_ERROR(Into(object, "token_bytes_down", 0, kMaxBytes, e.token_bytes_down));
+  PV_RETURN_IF_ERROR(Into(object, "depth_per_token", 0, kMaxCount, e.depth_per_token));
+  PV_RETURN_IF_ERROR(Into(object, "bootstraps_per_token", 0, kMaxCount, e.bootstraps_per_token));
+  PV_RETURN_IF_ERROR(Into(object, "rotations_per_token", 0, kMaxCount, e.rotations_per_token));
+  PV_RETURN_IF_ERROR(Into(object, "products_per_token", 0, kMaxCount, e.products_per_token));
+  PV_ASSIGN_OR_RETURN(const json* components, JsonField(object, "component_seconds"));
+  for (int i = 0; i < compile::kComponentCount; ++i) {
+    const char* name = compile::ComponentName(static_cast<compile::Component>(i));
+    PV_ASSIGN_OR_RETURN(const double seconds, JsonNumber(*components, name, 0, kMaxSeconds));
+    e.component_seconds.push_back(seconds);
+  }
+  return e;
+}
+
+json RowsToJson(const std::vector<runtime::LatencyTable::Row>& rows) {
+  json out = json::array();
+  for (const auto& row : rows) {
+    out.push_back({{"name", row.name}, {"count", row.count}, {"seconds", row.seconds}});
+  }
+  return out;
+}
+
+Result<std::vector<runtime::LatencyTable::Row>> RowsFromJson(const json& object, const char* name) {
+  PV_ASSIGN_OR_RETURN(const json* rows, JsonField(object, name));
+  if (!rows->is_array() || rows->size() > kMaxRows) {
+    return MakeError(ErrorCode::kCorrupt, "field '{}' is no array of at most {}", name, kMaxRows);
+  }
+  std::vector<runtime::LatencyTable::Row> out;
+  for (const json& entry : *rows) {
+    runtime::LatencyTable::Row row;
+    PV_RETURN_IF_ERROR(TextInto(entry, "name", row.name));
+    PV_RETURN_IF_ERROR(Into(entry, "count", 0, std::numeric_limits<int>::max(), row.count));
+    PV_ASSIGN_OR_RETURN(row.seconds, JsonNumber(entry, "seconds", -kMaxSeconds, kMaxSeconds));
+    out.push_back(std::move(row));
+  }
+  return out;
+}
+
+}  // namespace
+
+json EstimateToJson(const compile::Estimate& e) {
+  json components = json::object();
+  for (int i = 0; i < compile::kComponentCount; ++i) {
+    const bool known = static_cast<size_t>(i) < e.component_seconds.size();
+    components[compile::ComponentName(static_cast<compile::Component>(i))] =
+        known ? e.component_seconds[i] : 0.0;
+  }
+  return {{"seconds_per_token", e.seconds_per_token},
+          {"key_generation_seconds", e.key_generation_seconds},
+          {"key_bytes_wire", e.key_bytes_wire},
+          {"key_bytes_memory", e.key_bytes_memory},
+          {"server_bytes", e.server_bytes},
+          {"token_bytes_up", e.token_bytes_up},
+          {"token_bytes_down", e.token_bytes_down},
+          {"depth_per_token", e.depth_per_token},
+          {"bootstraps_per_token", e.bootstraps_per_token},
+          {"rotations_per_token", e.rotations_per_token},
+          {"products_per_token", e.products_per_token},
+          {"component_seconds", components}};
+}
+
+json InfoToJson(const ModelInfo& info) {
+  return {{"name", info.name},
+          {"tensors_sha256", info.tensors_sha256},
+          {"program_digest", info.program_digest},
+          {"context", info.context},
+          {"d_model", info.d_model},
+          {"parameters", info.parameters},
+          {"parameters_digest", info.parameters_digest},
+          {"security", info.security},
+          {"insecure", info.insecure},
+          {"log_qp", info.log_qp},
+          {"max_log_qp", info.max_log_qp},
+          {"input_level", info.input_level},
+          {"output_level", info.output_level},
+          {"keys", KeysToJson(info.keys)},
+          {"key_stream_bytes", info.key_stream_bytes},
+          {"chunk_bytes", info.chunk_bytes},
+          {"estimate", EstimateToJson(info.estimate)},
+          {"threads", info.threads},
+          {"backend", info.backend},
+          {"version", info.version}};
+}
+
+Result<ModelInfo> InfoFromJson(const json& object) {
+  ModelInfo info;
+  for (const auto& [name, field] :
+       {std::pair{"name", &info.name}, std::pair{"tensors_sha256", &info.tensors_sha256},
+        std::pair{"program_digest", &info.program_digest},
+        std::pair{"parameters", &info.parameters},
+        std::pair{"parameters_digest", &info.parameters_digest},
+        std::pair{"security", &info.security}, std::pair{"backend", &info.backend},
+        std::pair{"version", &info.version}}) {
+    PV_RETURN_IF_ERROR(TextInto(object, name, *field));
+  }
+  PV_RETURN_IF_ERROR(Into(object, "context", 1, 1 << 24, info.context));
+  PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
+  PV_ASSIGN_OR_RETURN(info.insecure, wire::JsonBool(object, "insecure"));
+  PV_ASSIGN_OR_RETURN(info.log_qp, JsonNumber(object, "log_qp", 0, 1e5));
+  PV_RETURN_IF_ERROR(Into(object, "max_log_qp", 0, 100000, info.max_log_qp));
+  PV_RETURN_IF_ERROR(Into(object, "input_level", 0, kMaxLevel, info.input_level));
+  PV_RETURN_IF_ERROR(Into(object, "output_level", 0, kMaxLevel, info.output_level));
+  PV_ASSIGN_OR_RETURN(const json* keys, JsonField(object, "keys"));
+  PV_ASSIGN_OR_RETURN(info.keys, KeysFromJson(*keys));
+  PV_RETURN_IF_ERROR(Into(object, "key_stream_bytes", 1, kMaxBytes, info.key_stream_bytes));
+  PV_RETURN_IF_ERROR(Into(object, "chunk_bytes", 1024, kMaxChunkBytes, info.chunk_bytes));
+  PV_ASSIGN_OR_RETURN(const json* estimate, JsonField(object, "estimate"));
+  PV_ASSIGN_OR_RETURN(info.estimate, EstimateFromJson(*estimate));
+  PV_RETURN_IF_ERROR(Into(object, "threads", 1, 1 << 16, info.threads));
+  return info;
+}
+
+json LatencyToJson(const runtime::LatencyTable& table) {
+  return {{"steps", table.steps},
+          {"total_seconds", table.total_seconds},
+          {"components", RowsToJson(table.components)},
+          {"primitives", RowsToJson(table.primitives)}};
+}
+
+Result<runtime::LatencyTable> LatencyFromJson(const json& object) {
+  runtime::LatencyTable table;
+  PV_RETURN_IF_ERROR(Into(object, "steps", 0, 1 << 30, table.steps));
+  PV_ASSIGN_OR_RETURN(table.total_seconds, JsonNumber(object, "total_seconds", 0, kMaxSeconds));
+  PV_ASSIGN_OR_RETURN(table.components, RowsFromJson(object, "components"));
+  PV_ASSIGN_OR_RETURN(table.primitives, RowsFromJson(object, "primitives"));
+  return table;
+}
+
+Digest ChunkChecksum(wire::ByteView bytes) { return HashBytes("polyveil/chunk/1", bytes); }
+
+}  // namespace polyveil::serve

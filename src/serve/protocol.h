@@ -1,0 +1,94 @@
+// What client and server say to each other over HTTP; docs/formats/http.md.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/result.h"
+#include "ckks/key_request.h"
+#include "compile/compiled_model.h"
+#include "runtime/latency_table.h"
+#include "wire/bytes.h"
+
+namespace polyveil::serve {
+
+inline constexpr u64 kMaxChunkBytes = u64{64} << 20;
+inline constexpr size_t kMaxJsonBytes = size_t{4} << 20;
+// A header of an upload's chunk: BLAKE2b-256 of its bytes (ChunkChecksum), hexadecimal.
+inline constexpr char kChecksumHeader[] = "X-Polyveil-Checksum";
+inline constexpr char kStreamType[] = "application/x-polyveil-frames";
+inline constexpr char kBinaryType[] = "application/octet-stream";
+inline constexpr char kJsonType[] = "application/json";
+
+// The answer to GET /v1/model. A client takes names and digests from it, never parameters: it
+// builds those of its own that have the name, and compares digests.
+struct ModelInfo {
+  std::string name;
+  std::string tensors_sha256;
+  std::string program_digest;  // hexadecimal
+  int context = 0;
+  int d_model = 0;
+  std::string parameters;  // name of the set
+  std::string parameters_digest;
+  std::string security;  // Parameters::Describe()
+  bool insecure = false;
+  double log_qp = 0;
+  int max_log_qp = 0;
+  int input_level = 0, output_level = 0;
+  ckks::KeyRequest keys;
+  u64 key_stream_bytes = 0;
+  u64 chunk_bytes = 0;
+  compile::Estimate estimate;
+  int threads = 0;
+  std::string backend;
+  std::string version;
+};
+
+nlohmann::json InfoToJson(const ModelInfo& info);
+// Bounds every number. Errors: kCorrupt, kOutOfRange; the field is named.
+Result<ModelInfo> InfoFromJson(const nlohmann::json& json);
+
+nlohmann::json EstimateToJson(const compile::Estimate& estimate);
+nlohmann::json LatencyToJson(const runtime::LatencyTable& table);
+Result<runtime::LatencyTable> LatencyFromJson(const nlohmann::json& json);
+
+Digest ChunkChecksum(wire::ByteView bytes);
+
+// An error as the body of a reply, and the reply's HTTP status.
+std::string ErrorToJson(const Error& error);
+int HttpStatusOf(ErrorCode code);
+// The error that a reply's body tells; for bodies that tell none, one that names the status.
+Error ErrorFromReply(int status, std::string_view body);
+
+// A step's reply is a stream of frames: type (1 byte), length (4 bytes, little endian), payload.
+enum class FrameType : std::uint8_t {
+  kProgress = 1,  // {"done":0.31,"operation":"...","queued":0}
+  kTiming = 2,    // {"latency":{...},"peak_rss_bytes":...}; before the result
+  kResult = 3,    // a result container; the last frame
+  kError = 4,     // as an error's body; the last frame
+};
+inline constexpr size_t kFrameHeaderBytes = 5;
+wire::Bytes FormatFrame(FrameType type, wire::ByteView payload);
+wire::Bytes FormatFrame(FrameType type, std::string_view payload);
+
+struct Frame {
+  FrameType type;
+  wire::Bytes payload;
+};
+
+// Cuts frames out of a stream of pieces.
+class FrameReader {
+ public:
+  explicit FrameReader(u64 max_payload_bytes) : max_payload_bytes_(max_payload_bytes) {}
+  // Appends the finished frames. Errors: kCorrupt (type), kOutOfRange (length).
+  Status Push(wire::ByteView bytes, std::vector<Frame>& frames);
+  bool empty() const { return pending_.empty(); }
+
+ private:
+  u64 max_payload_bytes_;
+  wire::Bytes pending_;
+};
+
+}  // namespace polyveil::serve

@@ -1,0 +1,85 @@
+#include "serve/server/compute_queue.h"
+
+#include <chrono>
+#include <new>
+
+namespace polyveil::serve {
+
+bool Job::WaitFor(double seconds) {
+  std::unique_lock lock(mutex_);
+  return finished_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return done_; });
+}
+
+ComputeQueue::ComputeQueue(size_t max_waiting)
+    : max_waiting_(max_waiting), thread_([this] { Work(); }) {}
+
+ComputeQueue::~ComputeQueue() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    for (const auto& job : waiting_) job->Cancel();
+    if (running_) running_->Cancel();
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+Result<std::shared_ptr<Job>> ComputeQueue::Submit(
+    std::function<Status(const std::atomic<bool>&)> run) {
+  auto job = std::make_shared<Job>(std::move(run));
+  {
+    const std::lock_guard lock(mutex_);
+    if (waiting_.size() >= max_waiting_) {
+      return MakeError(ErrorCode::kUnavailable, "the queue holds {} waiting steps of at most {}",
+                       waiting_.size(), max_waiting_);
+    }
+    waiting_.push_back(job);
+  }
+  changed_.notify_all();
+  return job;
+}
+
+size_t ComputeQueue::Ahead(const Job& job) const {
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    if (waiting_[i].get() == &job) return i + (running_ != nullptr);
+  }
+  return 0;
+}
+
+void ComputeQueue::Execute(Job& job) {
+  Status status;
+  if (job.cancel_) {
+    status = MakeError(ErrorCode::kCancelled, "cancelled before it started");
+  } else {
+    try {
+      status = job.run_(job.cancel_);
+    } catch (const std::bad_alloc&) {
+      status = MakeError(ErrorCode::kResource, "out of memory");
+    } catch (const std::exception& exception) {
+      status = MakeError(ErrorCode::kIo, "internal: {}", exception.what());
+    }
+  }
+  const std::lock_guard lock(job.mutex_);
+  job.run_ = nullptr;  // releases what it holds before anyone learns that it is done
+  job.status_ = std::move(status);
+  job.done_ = true;
+  job.finished_.notify_all();
+}
+
+void ComputeQueue::Work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    if (waiting_.empty()) return;
+    running_ = std::move(waiting_.front());
+    waiting_.pop_front();
+    const std::shared_ptr<Job> job = running_;
+    lock.unlock();
+    Execute(*job);
+    lock.lock();
+    running_.reset();
+  }
+}
+
+}  // namespace polyveil::serve

@@ -1,0 +1,80 @@
+// A bounded HTTP/1.1 server: one thread a connection, limits before allocation, deadlines
+// everywhere.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "wire/bytes.h"
+
+namespace polyveil::serve {
+
+struct HttpLimits {
+  int connections = 32;  // more are answered 503 and closed
+  size_t header_bytes = 8192;
+  double idle_seconds = 60;    // between requests of a connection
+  double header_seconds = 15;  // from a request's first byte to the end of its header
+  double body_seconds = 120;
+  double write_seconds = 60;  // each write
+};
+
+struct HttpOptions {
+  std::string address = "127.0.0.1";
+  int port = 0;  // 0: any free one
+  HttpLimits limits;
+};
+
+struct HttpRequest {
+  std::string method;
+  std::string path;      // without the query
+  std::string checksum;  // kChecksumHeader's value
+  wire::Bytes body;
+};
+
+struct HttpReply {
+  int status = 200;
+  const char* content_type = "application/json";
+  std::string text;  // the body, unless `bytes` is given
+  wire::Bytes bytes;
+};
+
+// One request and the way to its answer: Reply once, or BeginStream, Send..., EndStream.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual const HttpRequest& request() const = 0;
+  // Errors of all: kUnavailable when the client is gone or too slow.
+  virtual Status Reply(const HttpReply& reply) = 0;
+  virtual Status BeginStream(const char* content_type) = 0;
+  virtual Status Send(wire::ByteView bytes) = 0;
+  virtual Status EndStream() = 0;
+  // The client has closed its side, or the server is stopping. Cost: one system call.
+  virtual bool Disconnected() = 0;
+};
+
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  // Largest body of a request; asked before any of it is read.
+  virtual u64 BodyLimit(std::string_view method, std::string_view path) const = 0;
+  // Called from many threads. Exceptions end the connection with status 500.
+  virtual void Handle(Exchange& exchange) = 0;
+};
+
+class HttpServer {
+ public:
+  // Binds and starts to answer. `handler` outlives the server. Errors: kInvalidArgument (address),
+  // kIo (address and port named).
+  static Result<std::unique_ptr<HttpServer>> Start(const HttpOptions& options,
+                                                   HttpHandler& handler);
+  virtual ~HttpServer() = default;  // stops
+
+  virtual int port() const = 0;
+  // Closes the listening socket, makes Disconnected() true everywhere, waits for every connection.
+  virtual void Stop() = 0;
+};
+
+}  // namespace polyveil::serve

@@ -1,0 +1,263 @@
+#include "serve/server/model_service.h"
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "base/system.h"
+#include "ckks/seeded.h"
+#include "serve/server/step_stream.h"
+#include "wire/json_fields.h"
+
+namespace polyveil::serve {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr size_t kMaxRequestJsonBytes = 4096;
+
+std::vector<std::string> Split(std::string_view path) {
+  std::vector<std::string> segments;
+  while (!path.empty() && segments.size() < 8) {
+    path.remove_prefix(path.front() == '/');
+    const size_t end = path.find('/');
+    segments.emplace_back(path.substr(0, end));
+    path = end == std::string_view::npos ? std::string_view() : path.substr(end);
+  }
+  return segments;
+}
+
+Status ReplyJson(Exchange& exchange, int status, const json& body) {
+  HttpReply reply;
+  reply.status = status;
+  reply.text = body.dump();
+  // A client that is gone has no use for an error.
+  (void)exchange.Reply(reply).ok();
+  return {};
+}
+
+void ReplyError(Exchange& exchange, const Error& error) {
+  HttpReply reply;
+  reply.status = HttpStatusOf(error.code);
+  reply.text = ErrorToJson(error);
+  (void)exchange.Reply(reply).ok();
+}
+
+Result<json> RequestJson(const Exchange& exchange) {
+  const wire::Bytes& body = exchange.request().body;
+  return wire::ParseJson({reinterpret_cast<const char*>(body.data()), body.size()},
+                         kMaxRequestJsonBytes, "request body");
+}
+
+Error NoRoute(const Exchange& exchange) {
+  return MakeError(ErrorCode::kNotFound, "{} {} is not served", exchange.request().method,
+                   exchange.request().path.substr(0, 128));
+}
+
+Result<u64> ParseIndex(const std::string& text) {
+  u64 value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size()) return value;
+  return MakeError(ErrorCode::kInvalidArgument, "chunk number '{}' is no number",
+                   text.substr(0, 32));
+}
+
+}  // namespace
+
+ModelService::ModelService(std::shared_ptr<const compile::CompiledModel> model, ModelInfo info,
+                           const ServiceLimits& limits)
+    : model_(std::move(model)),
+      token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
+      info_(std::move(info)),
+      keys_(model_, limits),
+      sessions_(limits),
+      queue_(limits.waiting_steps) {
+  program_digest_ = DigestFromHex(model_->digest()).value();
+  info_.key_stream_bytes = keys_.stream_bytes();
+  info_.chunk_bytes = keys_.chunk_bytes();
+  info_text_ = InfoToJson(info_).dump();
+}
+
+u64 ModelService::BodyLimit(std::string_view method, std::string_view path) const {
+  const Segments segments = Split(path);
+  if (segments.size() == 5 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
+  if (segments.size() == 4 && segments[3] == "step" && method == "POST") return token_bytes_;
+  return kMaxRequestJsonBytes;
+}
+
+void ModelService::Handle(Exchange& exchange) {
+  const Status status = Route(exchange);
+  if (!status.ok()) ReplyError(exchange, status.error());
+}
+
+Status ModelService::Route(Exchange& exchange) {
+  const Segments path = Split(exchange.request().path);
+  if (path.size() < 2 || path[0] != "v1") return NoRoute(exchange);
+  if (path[1] == "keys") return RouteKeys(exchange, path);
+  if (path[1] == "sessions") return RouteSessions(exchange, path);
+  if (path[1] != "model" || path.size() != 2 || exchange.request().method != "GET") {
+    return NoRoute(exchange);
+  }
+  HttpReply reply;
+  reply.text = info_text_;
+  (void)exchange.Reply(reply).ok();
+  return {};
+}
+
+Status ModelService::RouteKeys(Exchange& exchange, const Segments& path) {
+  const std::string& method = exchange.request().method;
+  if (path.size() == 2 && method == "POST") return BeginKeys(exchange);
+  if (path.size() == 3 && method == "GET") return ShowKeys(exchange, path[2]);
+  if (path.size() == 3 && method == "DELETE") return RemoveKeys(exchange, path[2]);
+  if (path.size() == 5 && path[3] == "chunks" && method == "PUT") {
+    return AddChunk(exchange, path[2], path[4]);
+  }
+  if (path.size() == 4 && path[3] == "complete" && method == "POST") {
+    return CompleteKeys(exchange, path[2]);
+  }
+  return NoRoute(exchange);
+}
+
+Status ModelService::RouteSessions(Exchange& exchange, const Segments& path) {
+  const std::string& method = exchange.request().method;
+  if (path.size() == 2 && method == "POST") return CreateSession(exchange);
+  if (path.size() == 3 && method == "DELETE") return RemoveSession(exchange, path[2]);
+  if (path.size() == 4 && path[3] == "latency" && method == "GET") {
+    return ShowLatency(exchange, path[2]);
+  }
+  if (path.size() == 4 && path[3] == "step" && method == "POST") return Step(exchange, path[2]);
+  return NoRoute(exchange);
+}
+
+Status ModelService::BeginKeys(Exchange& exchange) {
+  PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange));
+  PV_ASSIGN_OR_RETURN(const std::string key_text, wire::JsonString(body, "key_id", 64));
+  PV_ASSIGN_OR_RETURN(const Digest key_id, DigestFromHex(key_text));
+  PV_ASSIGN_OR_RETURN(const auto total, wire::JsonInteger(body, "total_bytes", 0, INT64_MAX));
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Begin(key_id, static_cast<u64>(total)));
+  return ReplyJson(exchange, 201,
+                   {{"id", set->handle}, {"chunk_bytes", keys_.chunk_bytes()}, {"next_chunk", 0}});
+}
+
+Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
+                              const std::string& index) {
+  PV_ASSIGN_OR_RETURN(const u64 number, ParseIndex(index));
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  const HttpRequest& request = exchange.request();
+  const Status added = keys_.AddChunk(*set, number, request.body, request.checksum);
+  if (!added.ok()) {
+    const std::lock_guard lock(set->mutex);
+    if (set->reader.failed()) (void)keys_.Remove(handle).ok();  // its place is free again
+    return added;
+  }
+  return ReplyJson(exchange, 200, {{"next_chunk", number + 1}});
+}
+
+Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  const std::lock_guard lock(set->mutex);
+  return ReplyJson(exchange, 200,
+                   {{"id", set->handle},
+                    {"key_id", ToHex(set->key_id)},
+                    {"next_chunk", set->next_chunk},
+                    {"received_bytes", set->reader.received()},
+                    {"total_bytes", set->reader.total()},
+                    {"ready", set->engine != nullptr}});
+}
+
+Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  PV_ASSIGN_OR_RETURN(auto keys, keys_.TakeKeys(*set));
+  // The job owns the keys: a full queue loses them, the client uploads again.
+  const auto run = [this, set, keys = std::move(keys)](const std::atomic<bool>&) -> Status {
+    PV_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(model_, keys));
+    const std::lock_guard lock(set->mutex);
+    set->engine = std::move(engine);
+    return {};
+  };
+  const auto job = queue_.Submit(run);
+  if (job.ok()) {
+    while (!(*job)->WaitFor(60)) {
+    }
+  }
+  const Status status = job.ok() ? (*job)->status() : Status(job.error());
+  if (!status.ok()) {
+    (void)keys_.Remove(handle).ok();
+    return status;
+  }
+  return ReplyJson(exchange, 200, {{"id", handle}, {"ready", true}});
+}
+
+Status ModelService::RemoveKeys(Exchange& exchange, const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  PV_RETURN_IF_ERROR(keys_.Remove(handle));
+  sessions_.RemoveOfKeys(*set);
+  return ReplyJson(exchange, 200, {{"id", handle}, {"removed", true}});
+}
+
+Status ModelService::CreateSession(Exchange& exchange) {
+  PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange));
+  PV_ASSIGN_OR_RETURN(const std::string handle, wire::JsonString(body, "keys", 64));
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Create(set));
+  return ReplyJson(exchange, 201,
+                   {{"id", session->handle}, {"position", 0}, {"context", model_->context()}});
+}
+
+Status ModelService::RemoveSession(Exchange& exchange, const std::string& handle) {
+  PV_RETURN_IF_ERROR(sessions_.Remove(handle));
+  return ReplyJson(exchange, 200, {{"id", handle}, {"removed", true}});
+}
+
+Status ModelService::ShowLatency(Exchange& exchange, const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
+  json body;
+  {
+    const std::lock_guard lock(session->mutex);
+    body = {{"position", session->position.load()}, {"latency", LatencyToJson(session->latency)}};
+  }
+  body["peak_rss_bytes"] = PeakRssBytes();
+  return ReplyJson(exchange, 200, body);
+}
+
+wire::MessageBounds ModelService::TokenBounds(const Session& session) const {
+  wire::MessageBounds bounds;
+  bounds.binding = {model_->params()->digest(), program_digest_, session.keys->key_id};
+  bounds.position = static_cast<u32>(session.decoder.position());
+  bounds.level = model_->input_level();
+  bounds.scale = model_->params()->scale(bounds.level);
+  return bounds;
+}
+
+Status ModelService::Step(Exchange& exchange, const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const SessionLease lease, SessionLease::Acquire(session));
+  wire::MessageBounds bounds = TokenBounds(*session);
+  if (session->decoder.position() >= model_->context()) {
+    return MakeError(ErrorCode::kOutOfRange, "session '{}': position {} fills the context of {}",
+                     handle, session->decoder.position(), model_->context());
+  }
+  const ckks::Parameters& params = *model_->params();
+  PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));
+  PV_ASSIGN_OR_RETURN(const ckks::Ciphertext token, ckks::Expand(params, seeded));
+  bool streaming = false;
+  auto outcome = RunStep(exchange, queue_, *session, token, &streaming);
+  if (!streaming) return outcome.ok() ? Status() : Status(outcome.error());
+  Status sent;
+  if (outcome.ok()) {
+    const json timing = {{"latency", LatencyToJson(outcome->latency)},
+                         {"peak_rss_bytes", PeakRssBytes()}};
+    sent = exchange.Send(FormatFrame(FrameType::kTiming, timing.dump()));
+    if (sent.ok()) {
+      sent = exchange.Send(FormatFrame(
+          FrameType::kResult,
+          wire::FormatResult(params, bounds.binding, bounds.position, outcome->result)));
+    }
+  } else {
+    sent = exchange.Send(FormatFrame(FrameType::kError, ErrorToJson(outcome.error())));
+  }
+  if (sent.ok()) (void)exchange.EndStream().ok();
+  return {};
+}
+
+}  // namespace polyveil::serve

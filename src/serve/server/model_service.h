@@ -1,0 +1,55 @@
+// The service behind the HTTP server: model information, keys, sessions, steps
+// (docs/formats/http.md).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/protocol.h"
+#include "serve/server/compute_queue.h"
+#include "serve/server/http_server.h"
+#include "serve/server/key_store.h"
+#include "serve/server/session_store.h"
+#include "wire/ciphertext_format.h"
+
+namespace polyveil::serve {
+
+class ModelService final : public HttpHandler {
+ public:
+  // `info` as ServedModel makes it; its sizes and limits are filled in here.
+  ModelService(std::shared_ptr<const compile::CompiledModel> model, ModelInfo info,
+               const ServiceLimits& limits);
+
+  u64 BodyLimit(std::string_view method, std::string_view path) const override;
+  void Handle(Exchange& exchange) override;
+
+ private:
+  using Segments = std::vector<std::string>;
+  // Each answers or returns the error to answer with.
+  Status Route(Exchange& exchange);
+  Status RouteKeys(Exchange& exchange, const Segments& path);
+  Status RouteSessions(Exchange& exchange, const Segments& path);
+  Status BeginKeys(Exchange& exchange);
+  Status AddChunk(Exchange& exchange, const std::string& handle, const std::string& index);
+  Status CompleteKeys(Exchange& exchange, const std::string& handle);
+  Status ShowKeys(Exchange& exchange, const std::string& handle);
+  Status RemoveKeys(Exchange& exchange, const std::string& handle);
+  Status CreateSession(Exchange& exchange);
+  Status ShowLatency(Exchange& exchange, const std::string& handle);
+  Status RemoveSession(Exchange& exchange, const std::string& handle);
+  Status Step(Exchange& exchange, const std::string& handle);
+
+  wire::MessageBounds TokenBounds(const Session& session) const;
+
+  const std::shared_ptr<const compile::CompiledModel> model_;
+  const u64 token_bytes_;
+  Digest program_digest_{};
+  ModelInfo info_;
+  std::string info_text_;
+  KeyStore keys_;
+  SessionStore sessions_;
+  ComputeQueue queue_;  // last: its thread ends before what it uses
+};
+
+}  // namespace polyveil::serve

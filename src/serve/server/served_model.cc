@@ -1,0 +1,74 @@
+#include "serve/server/served_model.h"
+
+#include <filesystem>
+
+#include "base/thread_pool.h"
+#include "ring/kernels.h"
+#include "runtime/compile_model.h"
+#include "wire/key_format.h"
+
+namespace polyveil::serve {
+namespace {
+
+// "models/tiny/" -> "tiny"
+std::string NameOf(const std::string& directory) {
+  std::filesystem::path path(directory);
+  if (!path.has_filename()) path = path.parent_path();
+  return path.filename().string();
+}
+
+void DescribeParameters(const ckks::Parameters& params, ModelInfo& info) {
+  info.parameters = params.spec().name;
+  info.parameters_digest = ToHex(params.digest());
+  info.security = params.Describe();
+  info.insecure = params.insecure();
+  info.log_qp = params.log_qp();
+  info.max_log_qp = ckks::MaxLogQp(params.log_n());
+}
+
+void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
+  info.tensors_sha256 = model.bundle().config.tensors_sha256;
+  info.program_digest = model.digest();
+  info.context = model.context();
+  info.d_model = model.bundle().config.d_model;
+  info.input_level = model.input_level();
+  info.output_level = model.output_level();
+  info.keys = model.keys();
+}
+
+}  // namespace
+
+Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
+                                const std::string& name, const std::string& parameters,
+                                const std::string& version) {
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
+  ServedModel served;
+  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(bundle, params, compile::MachineSpeed{}));
+  const int threads = static_cast<int>(Threads());
+  const auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
+  PV_ASSIGN_OR_RETURN(const auto timed, runtime::CompileModel(bundle, params, speed));
+  ModelInfo& info = served.info;
+  info.name = name;
+  DescribeParameters(*params, info);
+  DescribeModel(*served.model, info);
+  info.estimate = served.model->estimate();
+  info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
+  info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
+  info.estimate.component_seconds = timed->estimate().component_seconds;
+  PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));
+  info.key_stream_bytes = wire::StreamBytes(manifest);
+  info.threads = threads;
+  info.backend = ring::ActiveKernels().name;
+  info.version = version;
+  return served;
+}
+
+Result<ServedModel> LoadServedModel(const std::string& directory, const std::string& parameters,
+                                    const std::string& version) {
+  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(directory));
+  return ServeBundle(std::make_shared<model::BodyBundle>(std::move(body)), NameOf(directory),
+                     parameters, version);
+}
+
+}  // namespace polyveil::serve

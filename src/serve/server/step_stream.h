@@ -1,0 +1,24 @@
+// Runs one step on the queue and tells its client how far it is.
+#pragma once
+
+#include <memory>
+
+#include "ckks/ciphertext.h"
+#include "serve/server/compute_queue.h"
+#include "serve/server/http_server.h"
+#include "serve/server/session_store.h"
+
+namespace polyveil::serve {
+
+struct StepOutcome {
+  ckks::Ciphertext result;
+  runtime::LatencyTable latency;
+};
+
+// Streams progress frames while the step waits and runs; cancels it when the client leaves (the
+// session is then as before). Errors: those of DecoderSession::Step, kCancelled, kUnavailable.
+// After an error the stream is still open when *streaming is true.
+Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& session,
+                            const ckks::Ciphertext& token, bool* streaming);
+
+}  // namespace polyveil::serve
