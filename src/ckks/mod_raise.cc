@@ -57,6 +57,10 @@ std::vector<RnsPoly> ToSparse(const Parameters& params, const Ciphertext& a,
 
 Ciphertext RaiseModulus(const Parameters& params, const Ciphertext& a,
                         const KeySwitchKey& to_sparse, const KeySwitchKey& to_dense) {
+  PV_CHECK(to_sparse.kind == KeyKind::kToSparse && to_dense.kind == KeyKind::kToDense &&
+               to_sparse.a.size() == 1 && to_dense.a.size() == 1,
+           "keys of kinds {} and {}, {} and {} rows expanded", static_cast<int>(to_sparse.kind),
+           static_cast<int>(to_dense.kind), to_sparse.a.size(), to_dense.a.size());
   const size_t n = params.n(), limbs = params.q_count();
   const NttTables& base = params.q_table(0);
   const NttTables& special = params.p_table(0);
