@@ -28,7 +28,8 @@ struct HeadTask {
 
 // p = (s + c)^power * factor over one row; returns the sum.
 template <typename T>
-[[gnu::always_inline]] inline T PowerRowBody(const T* s, T* p, int n, T shift, T factor, int power) {
+[[gnu::always_inline]] inline T PowerRowBody(const T* s, T* p, int n, T shift, T factor,
+                                             int power) {
   T sum = 0;
   if (power == 4) {
 #pragma omp simd reduction(+ : sum)
@@ -55,7 +56,8 @@ double PowerRow(const double* s, double* p, int n, double shift, double f, int p
   return PowerRowBody(s, p, n, shift, f, power);
 }
 
-// In: p powers, g = dO . v. Out: p = weights (inv p), g = dS. Returns sum of dS; adds sum dP p to *scale_grad.
+// In: p powers, g = dO . v. Out: p = weights (inv p), g = dS. Returns sum of dS; adds sum dP p to
+// *scale_grad.
 template <typename T>
 [[gnu::always_inline]] inline T PowerRowBackwardBody(const T* s, T* p, T* g, int n, T shift, T inv,
                                                      T dy, int power, T* scale_grad) {
@@ -186,10 +188,18 @@ HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_k
   const int d_model = static_cast<int>(qkv.size(2) / 3), d_head = d_model / options.n_heads;
   const std::int64_t b = index / options.n_heads, h = index % options.n_heads;
   const T* base = qkv.data_ptr<T>() + b * qkv.stride(0) + h * d_head;
-  return {static_cast<int>(qkv.size(1)), d_head, static_cast<int>(qkv.stride(1)), options.power,
-          static_cast<T>(1 / std::sqrt(static_cast<double>(d_head))), static_cast<T>(options.eps),
-          shift.data_ptr<T>()[h], std::exp(log_kappa.data_ptr<T>()[h]), base, base + d_model,
-          base + 2 * d_model, options.inverse ? &*options.inverse : nullptr};
+  return {static_cast<int>(qkv.size(1)),
+          d_head,
+          static_cast<int>(qkv.stride(1)),
+          options.power,
+          static_cast<T>(1 / std::sqrt(static_cast<double>(d_head))),
+          static_cast<T>(options.eps),
+          shift.data_ptr<T>()[h],
+          std::exp(log_kappa.data_ptr<T>()[h]),
+          base,
+          base + d_model,
+          base + 2 * d_model,
+          options.inverse ? &*options.inverse : nullptr};
 }
 
 template <typename T>
@@ -202,8 +212,7 @@ void ForwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
     for (std::int64_t i = begin; i < end; ++i) {
       const auto task = MakeTask<T>(qkv, shift, log_kappa, options, i);
       const std::int64_t b = i / options.n_heads, h = i % options.n_heads;
-      HeadForward(task, softmax, s.data(),
-                  out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
+      HeadForward(task, softmax, s.data(), out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
                   static_cast<int>(out.stride(1)), divisor.data_ptr<T>() + i * n);
     }
   });
@@ -233,15 +242,15 @@ void BackwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa
   });
 }
 
-#define PV_DISPATCH(tensor, call)                            \
-  do {                                                       \
-    if ((tensor).scalar_type() == torch::kFloat64) {         \
-      using scalar_t = double;                               \
-      call;                                                  \
-    } else {                                                 \
-      using scalar_t = float;                                \
-      call;                                                  \
-    }                                                        \
+#define PV_DISPATCH(tensor, call)                    \
+  do {                                               \
+    if ((tensor).scalar_type() == torch::kFloat64) { \
+      using scalar_t = double;                       \
+      call;                                          \
+    } else {                                         \
+      using scalar_t = float;                        \
+      call;                                          \
+    }                                                \
   } while (0)
 
 // Options travel to the backward pass as plain values.
@@ -266,7 +275,8 @@ AttentionOptions Restore(AutogradContext* ctx) {
   options.eps = ctx->saved_data["eps"].toDouble();
   const std::vector<double> inverse = ctx->saved_data["inverse"].toDoubleVector();
   if (!inverse.empty())
-    options.inverse = approx::Chebyshev{inverse[0], inverse[1], {inverse.begin() + 2, inverse.end()}};
+    options.inverse =
+        approx::Chebyshev{inverse[0], inverse[1], {inverse.begin() + 2, inverse.end()}};
   return options;
 }
 
@@ -317,8 +327,8 @@ Tensor IntegerPower(const Tensor& x, int power) {
 AttentionResult FusedAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
                                const AttentionOptions& options) {
   PV_CHECK(options.form != AttentionForm::kPowerStable, "the stable form has no fused kernel");
-  const auto out = FusedFunction::apply(qkv.contiguous(), shift.contiguous(),
-                                        log_kappa.contiguous(), options);
+  const auto out =
+      FusedFunction::apply(qkv.contiguous(), shift.contiguous(), log_kappa.contiguous(), options);
   const bool softmax = options.form == AttentionForm::kSoftmax;
   return {out[0], softmax ? Tensor() : out[1]};
 }
@@ -345,8 +355,8 @@ AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Ten
     powers = IntegerPower(scores / bound, options.power) * mask / (kappa * keys);
     const Tensor sum = powers.sum(-1, true);
     const Tensor raw = IntegerPower(bound, options.power);
-    inverse = options.inverse ? EvaluateChebyshev(*options.inverse, sum)
-                              : 1 / (options.eps / raw + sum);
+    inverse =
+        options.inverse ? EvaluateChebyshev(*options.inverse, sum) : 1 / (options.eps / raw + sum);
     weights = powers * inverse;
     divisor = (sum * raw).squeeze(-1);
   }

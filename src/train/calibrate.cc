@@ -18,7 +18,8 @@ Result<Range> Stretched(const SiteRanges& ranges, const std::string& site, doubl
   const auto it = ranges.find(site);
   if (it == ranges.end() || !(it->second.lo > 0) || !std::isfinite(it->second.hi))
     return MakeError(ErrorCode::kOutOfRange, "{}: range [{}, {}] is not positive and finite", site,
-                     it == ranges.end() ? 0 : it->second.lo, it == ranges.end() ? 0 : it->second.hi);
+                     it == ranges.end() ? 0 : it->second.lo,
+                     it == ranges.end() ? 0 : it->second.hi);
   return approx::WithRatioMargin(it->second, margin);
 }
 
@@ -37,9 +38,9 @@ Result<Chebyshev> FitActivation(const SiteRanges& ranges, const std::string& sit
   if (it == ranges.end()) return MakeError(ErrorCode::kOutOfRange, "{}: never seen", site);
   const double bound = options.margin * std::max(std::abs(it->second.lo), std::abs(it->second.hi));
   const auto gelu = [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); };
-  PV_ASSIGN_OR_RETURN(
-      const approx::MinimaxFit fit,
-      approx::Minimax(gelu, [](double) { return 1.0; }, -bound, bound, options.activation_degree));
+  PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit, approx::Minimax(
+                                                        gelu, [](double) { return 1.0; }, -bound,
+                                                        bound, options.activation_degree));
   return fit.series;
 }
 
@@ -56,8 +57,8 @@ Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, 
                       FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree));
   PV_ASSIGN_OR_RETURN(const Range norm2,
                       Stretched(ranges, Site(layer, "feed-forward / variance"), options.margin));
-  PV_ASSIGN_OR_RETURN(out.norm2, FitInverse(norm2, shape.norm_eps, bilinear ? 1 : 0.5,
-                                            options.norm2_degree));
+  PV_ASSIGN_OR_RETURN(out.norm2,
+                      FitInverse(norm2, shape.norm_eps, bilinear ? 1 : 0.5, options.norm2_degree));
   if (!bilinear) {
     PV_ASSIGN_OR_RETURN(auto activation,
                         FitActivation(ranges, Site(layer, "feed-forward / hidden"), options));

@@ -42,8 +42,10 @@ std::optional<std::vector<LayerPolynomials>> PolynomialsFromJson(const nlohmann:
   if (json.empty()) return std::nullopt;
   std::vector<LayerPolynomials> out;
   for (const auto& layer : json) {
-    LayerPolynomials fit{FromJson(layer.at("norm1")), FromJson(layer.at("divisor_inverse")),
-                         FromJson(layer.at("norm2")), {}};
+    LayerPolynomials fit{FromJson(layer.at("norm1")),
+                         FromJson(layer.at("divisor_inverse")),
+                         FromJson(layer.at("norm2")),
+                         {}};
     if (layer.contains("activation")) fit.activation = FromJson(layer.at("activation"));
     out.push_back(std::move(fit));
   }
@@ -70,7 +72,8 @@ CheckpointInfo InfoFrom(const nlohmann::json& json) {
   return {json.at("step"), json.at("seconds"), json.at("tokens"), json.at("config")};
 }
 
-Status Copy(torch::serialize::InputArchive& archive, const Named& targets, const std::string& path) {
+Status Copy(torch::serialize::InputArchive& archive, const Named& targets,
+            const std::string& path) {
   torch::NoGradGuard no_grad;
   for (const auto& [name, target] : targets) {
     Tensor stored;

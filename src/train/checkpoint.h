@@ -11,10 +11,10 @@
 namespace polyveil::train {
 
 struct CheckpointInfo {
-  std::int64_t step = 0;       // steps done
-  double seconds = 0;          // training time so far, without evaluations
-  std::uint64_t tokens = 0;    // seen by this run and those it started from
-  std::string config;          // FormatTrainConfig of the run
+  std::int64_t step = 0;     // steps done
+  double seconds = 0;        // training time so far, without evaluations
+  std::uint64_t tokens = 0;  // seen by this run and those it started from
+  std::string config;        // FormatTrainConfig of the run
 };
 
 // Written to path + ".new", then renamed. optimizer may be null (weights only).

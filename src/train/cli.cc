@@ -104,9 +104,10 @@ Result<TrainConfig> ReadConfig(const std::string& path) {
 }
 
 void PrintEvaluation(std::FILE* out, const std::string& name, const Evaluation& e) {
-  Print(out, "{}: held-out perplexity {:.4f} ({:.4f} bits per byte, {} tokens)", name,
-        e.perplexity, e.bits_per_byte, e.tokens);
-  for (const auto& [source, value] : e.perplexity_by_source) Print(out, "  {} {:.2f}", source, value);
+  Print(out, "{}: held-out perplexity {:.4f} ({:.4f} bits per byte, {} tokens)", name, e.perplexity,
+        e.bits_per_byte, e.tokens);
+  for (const auto& [source, value] : e.perplexity_by_source)
+    Print(out, "  {} {:.2f}", source, value);
   Print(out, "\n");
 }
 
@@ -143,8 +144,8 @@ std::vector<Batch> HeldoutBatches(const Dataset& data, int context) {
 }
 
 void PrintEscapes(std::FILE* out, const EscapeReport& report) {
-  Print(out, "  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n",
-        report.escapes, report.evaluations, report.positions, report.worst_ratio);
+  Print(out, "  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n", report.escapes,
+        report.evaluations, report.positions, report.worst_ratio);
   for (const auto& [site, count] : report.by_site) Print(out, "    {}: {}\n", site, count);
 }
 
@@ -161,8 +162,8 @@ Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out
     Print(out, "  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
           100 * (e.perplexity / first - 1));
     if (loaded.model->polynomials)
-      PrintEscapes(out, CountEscapes(*loaded.model,
-                                     HeldoutBatches(data, loaded.config.shape.context)));
+      PrintEscapes(out,
+                   CountEscapes(*loaded.model, HeldoutBatches(data, loaded.config.shape.context)));
   }
   return {};
 }
@@ -185,11 +186,33 @@ Status Export(const std::vector<std::string>& words, std::FILE* out) {
   PV_ASSIGN_OR_RETURN(const Arguments arguments,
                       Arguments::Parse(words, {"--checkpoint", "--data", "--out"}, {}));
   PV_RETURN_IF_ERROR(arguments.Require({"--checkpoint", "--data", "--out"}));
-  PV_ASSIGN_OR_RETURN(const ExportSummary summary,
-                      ExportBundle(arguments.Get("--checkpoint"), arguments.Get("--data"),
-                                   arguments.Get("--out")));
+  PV_ASSIGN_OR_RETURN(
+      const ExportSummary summary,
+      ExportBundle(arguments.Get("--checkpoint"), arguments.Get("--data"), arguments.Get("--out")));
   Print(out, "{}: {} bytes, calibrated on {} tokens\n", arguments.Get("--out"), summary.bytes,
         summary.calibration_tokens);
+  return {};
+}
+
+Status Sample(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(words, {"--model", "--tokens", "--temperature", "--top-p", "--seed"}, {}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--model"}));
+  PV_ASSIGN_OR_RETURN(const auto bundle, model::LoadLanguageModel(arguments.Get("--model")));
+  PV_ASSIGN_OR_RETURN(const long tokens, arguments.Number("--tokens", 48));
+  PV_ASSIGN_OR_RETURN(const long seed, arguments.Number("--seed", 1));
+  model::SamplingOptions options;
+  options.seed = static_cast<std::uint64_t>(seed);
+  options.temperature = std::atof(arguments.Get("--temperature", "0").c_str());
+  options.top_p = std::atof(arguments.Get("--top-p", "1").c_str());
+  for (const std::string& prompt : arguments.positional) {
+    model::ReferenceLanguageModel reference(bundle.body, bundle.client);
+    PV_ASSIGN_OR_RETURN(const auto ids, model::Generate(reference, bundle.tokenizer.Encode(prompt),
+                                                        static_cast<int>(tokens), options));
+    PV_ASSIGN_OR_RETURN(const std::string text, bundle.tokenizer.Decode(ids));
+    Print(out, "[{}]{}\n", prompt, text);
+  }
   return {};
 }
 
@@ -197,15 +220,13 @@ Status Export(const std::vector<std::string>& words, std::FILE* out) {
 
 Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out) {
   using Command = Status (*)(const std::vector<std::string>&, std::FILE*);
-  static const std::map<std::string, Command> kCommands = {{"prepare", Prepare},
-                                                           {"run", RunConfig},
-                                                           {"eval", EvaluateCheckpoints},
-                                                           {"ranges", PrintRanges},
-                                                           {"export", Export}};
+  static const std::map<std::string, Command> kCommands = {
+      {"prepare", Prepare},    {"run", RunConfig}, {"eval", EvaluateCheckpoints},
+      {"ranges", PrintRanges}, {"export", Export}, {"sample", Sample}};
   const auto it = arguments.empty() ? kCommands.end() : kCommands.find(arguments[0]);
   if (it == kCommands.end())
     return MakeError(ErrorCode::kInvalidArgument,
-                     "command \"{}\" is none of prepare, run, eval, ranges, export",
+                     "command \"{}\" is none of prepare, run, eval, ranges, export, sample",
                      arguments.empty() ? "" : arguments[0]);
   return it->second(arguments, out);
 }

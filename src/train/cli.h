@@ -14,6 +14,8 @@ namespace polyveil::train {
 // eval --data FOLDER CHECKPOINT...             held-out perplexities, escapes of polynomial models
 // ranges --data FOLDER CHECKPOINT              ranges seen on held-out text
 // export --checkpoint FILE --data FOLDER --out models/NAME
+// sample --model models/NAME [--tokens N] [--temperature T] [--top-p P] [--seed S] PROMPT...
+//                                              continuations by the float64 polynomial model
 // Writes progress and results to `out`. Errors: kInvalidArgument for a wrong command line.
 Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out);
 

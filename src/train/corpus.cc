@@ -12,9 +12,9 @@ namespace {
 
 constexpr int kShingleWords = 8;
 const std::pair<const char*, const char*> kTypography[] = {
-    {"\u2018", "'"}, {"\u2019", "'"},  {"\u201c", "\""}, {"\u201d", "\""},  {"\u2013", "-"},
-    {"\u2014", " - "}, {"\u2026", "..."}, {"\u00a0", " "},  {"\ufeff", ""},    {"\u200b", ""},
-    {"--", " - "},   {"*", ""},        {"_", ""},       {"[Illustration]", ""}, {"\r", ""}};
+    {"\u2018", "'"},   {"\u2019", "'"},   {"\u201c", "\""}, {"\u201d", "\""},       {"\u2013", "-"},
+    {"\u2014", " - "}, {"\u2026", "..."}, {"\u00a0", " "},  {"\ufeff", ""},         {"\u200b", ""},
+    {"--", " - "},     {"*", ""},         {"_", ""},        {"[Illustration]", ""}, {"\r", ""}};
 
 void ReplaceAll(std::string& text, const std::string& from, const std::string& to) {
   std::string out;

@@ -1,4 +1,5 @@
-// Stories from a folder: cleaned, deduplicated, split by whole story (or book) into train and held out.
+// Stories from a folder: cleaned, deduplicated, split by whole story (or book) into train and held
+// out.
 #pragma once
 
 #include <map>

@@ -35,7 +35,8 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
       const Tensor mask = counted.narrow(0, at, rows);
       Tensor logits = torch::mm(h, embed.t());
       loss += RowLosses(logits, t, mask).sum();
-      logits.scatter_add_(1, t.clamp_min(0).unsqueeze(1), torch::full({rows, 1}, -1.0, h.options()));
+      logits.scatter_add_(1, t.clamp_min(0).unsqueeze(1),
+                          torch::full({rows, 1}, -1.0, h.options()));
       logits.mul_((mask * scale).unsqueeze(1));
       Tensor d_rows = d_hidden.narrow(0, at, rows);
       torch::mm_out(d_rows, logits, embed);

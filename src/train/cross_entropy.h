@@ -6,8 +6,8 @@
 namespace polyveil::train {
 
 // Mean over targets >= 0 of -log softmax(hidden embed^T)[target].
-// hidden [rows, d_model], embed [vocab, d_model], targets [rows] int64. Gradients are computed in the
-// forward pass (three products in all) and scaled in the backward pass.
+// hidden [rows, d_model], embed [vocab, d_model], targets [rows] int64. Gradients are computed in
+// the forward pass (three products in all) and scaled in the backward pass.
 torch::Tensor HeadCrossEntropy(const torch::Tensor& hidden, const torch::Tensor& embed,
                                const torch::Tensor& targets);
 

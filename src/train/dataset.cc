@@ -1,11 +1,11 @@
 #include "train/dataset.h"
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "model/client/language_model.h"
+#include "train/files.h"
 
 namespace polyveil::train {
 namespace {
@@ -85,14 +85,6 @@ void FindLineStarts(const Tokenizer& tokenizer, TokenStream& stream) {
   }
 }
 
-Status WriteFile(const std::string& path, const void* bytes, std::size_t size) {
-  std::ofstream out(path, std::ios::binary);
-  out.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(size));
-  out.close();
-  if (!out) return MakeError(ErrorCode::kIo, "cannot write {} bytes to {}", size, path);
-  return {};
-}
-
 Result<TokenStream> ReadStream(const std::string& path, std::uint64_t bytes,
                                const Tokenizer& tokenizer) {
   PV_ASSIGN_OR_RETURN(const auto raw, model::ReadBundleFile(path, 1ull << 30));
@@ -132,9 +124,9 @@ Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weight
   for (int row = 0; row < batch; ++row) {
     const TokenStream& stream = PickSource(data, weights, random);
     const bool at_line = random() >> 63;
-    const std::int64_t start =
-        at_line ? stream.line_starts[Below(random, stream.line_starts.size())]
-                : static_cast<std::int64_t>(Below(random, stream.tokens.size()));
+    const std::int64_t start = at_line
+                                   ? stream.line_starts[Below(random, stream.line_starts.size())]
+                                   : static_cast<std::int64_t>(Below(random, stream.tokens.size()));
     FillRow(stream, start, context, out.inputs.data_ptr<std::int64_t>() + row * context,
             out.targets.data_ptr<std::int64_t>() + row * context);
   }
@@ -191,10 +183,9 @@ Result<Dataset> LoadDataset(const std::string& folder) {
   data.vocab_size = tokenizer.vocab_size();
   for (const std::string part : {"train", "heldout"})
     for (const auto& [source, entry] : info[part].items()) {
-      PV_ASSIGN_OR_RETURN(
-          TokenStream stream,
-          ReadStream(folder + "/" + part + "." + source + ".bin", entry.value("bytes", 0ull),
-                     tokenizer));
+      PV_ASSIGN_OR_RETURN(TokenStream stream,
+                          ReadStream(folder + "/" + part + "." + source + ".bin",
+                                     entry.value("bytes", 0ull), tokenizer));
       (part == "train" ? data.train : data.heldout)[source] = std::move(stream);
     }
   return data;

@@ -37,8 +37,8 @@ struct Batch {
 
 Dataset Tokenize(const Corpus& corpus, const model::Tokenizer& tokenizer);
 
-// Draws `batch` windows: a source with probability ~ weight x tokens, then (one time in two) a line's
-// start or any token. The same (seed, step) gives the same batch on every machine.
+// Draws `batch` windows: a source with probability ~ weight x tokens, then (one time in two) a
+// line's start or any token. The same (seed, step) gives the same batch on every machine.
 Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weights, int batch,
                 int context, std::uint64_t seed, std::int64_t step);
 
@@ -46,7 +46,8 @@ Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weight
 // -100 (not counted).
 std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int context);
 
-// Folder form: tokenizer.json, dataset.json (sizes, bytes), <part>.<source>.bin (int32 little endian).
+// Folder form: tokenizer.json, dataset.json (sizes, bytes), <part>.<source>.bin (int32 little
+// endian).
 Status SaveDataset(const Dataset& data, const model::Tokenizer& tokenizer, const Corpus& corpus,
                    const std::string& folder);
 Result<Dataset> LoadDataset(const std::string& folder);

@@ -2,8 +2,8 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 
+#include "train/files.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -81,14 +81,6 @@ model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges,
   return out;
 }
 
-Status WriteText(const std::string& path, const void* bytes, std::size_t size) {
-  std::ofstream out(path, std::ios::binary);
-  out.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(size));
-  out.close();
-  if (!out) return MakeError(ErrorCode::kIo, "cannot write {} bytes to {}", size, path);
-  return {};
-}
-
 std::vector<Batch> CalibrationText(const TrainConfig& config, const Dataset& data) {
   std::vector<Batch> batches;
   for (int i = 0; i < kCalibrationBatches; ++i)
@@ -147,9 +139,8 @@ model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& r
   for (int layer = 0; layer < shape.n_layers; ++layer) {
     config.layers.push_back(MakeLayer(model, ranges, layer));
     const model::LayerBounds& b = config.layers.back().bounds;
-    config.residual_bound =
-        std::max({config.residual_bound, margin * b.residual_in, margin * b.residual_mid,
-                  margin * b.residual_out});
+    config.residual_bound = std::max({config.residual_bound, margin * b.residual_in,
+                                      margin * b.residual_mid, margin * b.residual_out});
   }
   return config;
 }
@@ -158,7 +149,8 @@ Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::str
                                    const std::string& out) {
   PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(checkpoint));
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(data_folder));
-  PV_ASSIGN_OR_RETURN(const auto tokenizer, model::ReadBundleFile(data_folder + "/tokenizer.json", 4 << 20));
+  PV_ASSIGN_OR_RETURN(const auto tokenizer,
+                      model::ReadBundleFile(data_folder + "/tokenizer.json", 4 << 20));
   if (!loaded.model->polynomials)
     return MakeError(ErrorCode::kMismatch, "{} has no polynomials: train a polynomial stage first",
                      checkpoint);
@@ -167,14 +159,15 @@ Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::str
       MakeModelConfig(*loaded.model, ObserveRanges(*loaded.model, batches), kMargin);
   for (const Batch& batch : batches)
     config.calibration.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
-  const auto tensors = model::FormatSafetensors(FoldTensors(*loaded.model), model::TensorType::kF32);
+  const auto tensors =
+      model::FormatSafetensors(FoldTensors(*loaded.model), model::TensorType::kF32);
   config.tensors_sha256 = model::Sha256Hex(tensors);
   const std::string json = model::FormatModelConfig(config);
   PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
   std::filesystem::create_directories(out);
-  PV_RETURN_IF_ERROR(WriteText(out + "/model.json", json.data(), json.size()));
-  PV_RETURN_IF_ERROR(WriteText(out + "/model.safetensors", tensors.data(), tensors.size()));
-  PV_RETURN_IF_ERROR(WriteText(out + "/tokenizer.json", tokenizer.data(), tokenizer.size()));
+  PV_RETURN_IF_ERROR(WriteFile(out + "/model.json", json.data(), json.size()));
+  PV_RETURN_IF_ERROR(WriteFile(out + "/model.safetensors", tensors.data(), tensors.size()));
+  PV_RETURN_IF_ERROR(WriteFile(out + "/tokenizer.json", tokenizer.data(), tokenizer.size()));
   return ExportSummary{json.size() + tensors.size() + tokenizer.size(), config.calibration.tokens};
 }
 

@@ -23,8 +23,8 @@ struct ExportSummary {
 };
 
 // Writes model.json, model.safetensors (F32) and tokenizer.json to folder `out`. Bounds come from
-// training batches and the held-out text together. Errors: those of LoadModel, kMismatch for a model
-// without polynomials, kIo.
+// training batches and the held-out text together. Errors: those of LoadModel, kMismatch for a
+// model without polynomials, kIo.
 Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::string& data,
                                    const std::string& out);
 

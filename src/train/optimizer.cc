@@ -28,8 +28,8 @@ double ScheduleFactor(const OptimizerOptions& options, std::int64_t step, std::i
   if (step < options.warmup) return static_cast<double>(step + 1) / options.warmup;
   const double start = static_cast<double>(steps) * (1 - options.decay_fraction);
   if (static_cast<double>(step) < start) return 1;
-  const double progress = (static_cast<double>(step) - start) /
-                          std::max(1.0, static_cast<double>(steps) - start);
+  const double progress =
+      (static_cast<double>(step) - start) / std::max(1.0, static_cast<double>(steps) - start);
   return 1 + (options.final_fraction - 1) * std::min(1.0, progress);
 }
 

@@ -21,8 +21,8 @@ class Optimizer {
  public:
   Optimizer(const std::vector<Transformer::Parameter>& parameters, const OptimizerOptions& options);
 
-  // Clips the global norm of the gradients, updates every parameter, clears the gradients. Returns the
-  // norm before clipping.
+  // Clips the global norm of the gradients, updates every parameter, clears the gradients. Returns
+  // the norm before clipping.
   double Step(double factor);
 
   // Named state tensors, in a fixed order.

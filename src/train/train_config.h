@@ -33,8 +33,9 @@ struct Shape {
   int d_head() const { return d_model / n_heads; }
 };
 
-// Penalties on the inputs of non-polynomials: hinges on |log x - centre| beyond log window, squared.
-// weight multiplies the mean over all inputs, peak_weight the worst input of each site in the batch.
+// Penalties on the inputs of non-polynomials: hinges on |log x - centre| beyond log window,
+// squared. weight multiplies the mean over all inputs, peak_weight the worst input of each site in
+// the batch.
 struct HingeOptions {
   double weight = 0;
   double peak_weight = 0;

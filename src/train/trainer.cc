@@ -34,8 +34,8 @@ class Run {
         options_(options),
         data_(data),
         folder_(options.out + "/" + config.name),
-        model_(config.shape, config.attention,
-               config.float64 ? torch::kFloat64 : torch::kFloat32, config.seed),
+        model_(config.shape, config.attention, config.float64 ? torch::kFloat64 : torch::kFloat32,
+               config.seed),
         optimizer_(model_.parameters(), config.optimizer) {
     info_.config = FormatTrainConfig(config);
   }
@@ -81,16 +81,16 @@ class Run {
   }
 
   Status Loop() {
-    const std::int64_t end = options_.stop_after > 0
-                                 ? std::min(config_.steps, options_.stop_after)
-                                 : config_.steps;
+    const std::int64_t end =
+        options_.stop_after > 0 ? std::min(config_.steps, options_.stop_after) : config_.steps;
     while (info_.step < end) {
       PV_RETURN_IF_ERROR(Step());
       if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
         Report();
       if (config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0)
         PV_RETURN_IF_ERROR(Save());
-      if (config_.eval_every > 0 && info_.step % config_.eval_every == 0) Curve("heldout", Evaluate(model_, data_).nats);
+      if (config_.eval_every > 0 && info_.step % config_.eval_every == 0)
+        Curve("heldout", Evaluate(model_, data_).nats);
     }
     return {};
   }
@@ -125,7 +125,10 @@ class Run {
 
   void Report() {
     const double steps = std::max(1, window_.steps);
-    TrainProgress p{info_.step, config_.steps, window_.nats / steps, window_.penalty / steps,
+    TrainProgress p{info_.step,
+                    config_.steps,
+                    window_.nats / steps,
+                    window_.penalty / steps,
                     window_.norm,
                     steps * config_.batch * config_.shape.context / window_.seconds,
                     static_cast<double>(config_.steps - info_.step) * window_.seconds / steps,
@@ -136,9 +139,12 @@ class Run {
   }
 
   void Curve(const char* what, double nats, double penalty = 0, double rate = 0) {
-    const nlohmann::ordered_json line = {{"step", info_.step},   {"tokens", info_.tokens},
-                                         {"what", what},         {"nats", nats},
-                                         {"penalty", penalty},   {"tokens_per_second", rate},
+    const nlohmann::ordered_json line = {{"step", info_.step},
+                                         {"tokens", info_.tokens},
+                                         {"what", what},
+                                         {"nats", nats},
+                                         {"penalty", penalty},
+                                         {"tokens_per_second", rate},
                                          {"seconds", info_.seconds}};
     std::ofstream(folder_ + "/curve.jsonl", std::ios::app) << line.dump() << "\n";
   }
@@ -146,17 +152,17 @@ class Run {
   Status Save() { return SaveCheckpoint(Checkpoint(), model_, &optimizer_, info_); }
 
   Result<TrainSummary> WriteSummary(const TrainSummary& summary) {
-    const nlohmann::ordered_json json = {
-        {"name", config_.name},
-        {"steps", summary.steps},
-        {"tokens", summary.tokens},
-        {"seconds", summary.seconds},
-        {"parameters", model_.ParameterCount()},
-        {"heldout", {{"perplexity", summary.heldout.perplexity},
-                     {"nats", summary.heldout.nats},
-                     {"bits_per_byte", summary.heldout.bits_per_byte},
-                     {"tokens", summary.heldout.tokens},
-                     {"by_source", summary.heldout.perplexity_by_source}}}};
+    const nlohmann::ordered_json json = {{"name", config_.name},
+                                         {"steps", summary.steps},
+                                         {"tokens", summary.tokens},
+                                         {"seconds", summary.seconds},
+                                         {"parameters", model_.ParameterCount()},
+                                         {"heldout",
+                                          {{"perplexity", summary.heldout.perplexity},
+                                           {"nats", summary.heldout.nats},
+                                           {"bits_per_byte", summary.heldout.bits_per_byte},
+                                           {"tokens", summary.heldout.tokens},
+                                           {"by_source", summary.heldout.perplexity_by_source}}}};
     std::ofstream out(folder_ + "/summary.json");
     out << json.dump(2) << "\n";
     out.close();

@@ -47,8 +47,8 @@ struct TrainSummary {
   std::string checkpoint;
 };
 
-// Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}. A
-// resumed run ends with the same weights as an uninterrupted one (same machine, same threads).
+// Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}.
+// A resumed run ends with the same weights as an uninterrupted one (same machine, same threads).
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
 // All held-out text, every token predicted once.

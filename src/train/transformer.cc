@@ -76,8 +76,8 @@ void Transformer::AddLayer(int index, torch::Generator& random) {
   layer.wqkv = Add(at + "wqkv", Normal({3 * d, d}, 0.7 * in, random, options_), true, 3);
   layer.wo = Add(at + "wo", Normal({d, d}, out * in, random, options_), true);
   layer.shift = Add(at + "shift", torch::full({shape_.n_heads}, 2.0, options_));
-  layer.log_kappa = Add(at + "log_kappa", torch::full({shape_.n_heads},
-                                                      shape_.power * std::log(2.0), options_));
+  layer.log_kappa =
+      Add(at + "log_kappa", torch::full({shape_.n_heads}, shape_.power * std::log(2.0), options_));
   layer.centre1 = Add(at + "centre1", torch::full({1}, -4.5, options_));
   layer.norm2 = Add(at + "norm2", torch::ones({d}, options_));
   layer.w12 = Add(at + "w12", Normal({(bilinear ? 2 : 1) * f, d}, 0.7 * in, random, options_), true,
@@ -104,8 +104,8 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const LayerPolynomials* fit =
       polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
   const Tensor variance = (x * x).mean(-1, true);
-  const Tensor root = fit ? EvaluateChebyshev(fit->norm1, variance)
-                          : (variance + shape_.norm_eps).rsqrt();
+  const Tensor root =
+      fit ? EvaluateChebyshev(fit->norm1, variance) : (variance + shape_.norm_eps).rsqrt();
   pass.PenaliseLog(variance, layer.centre1, pass.range.variance);
   const Tensor scaled = x * layer.norm1;
   const Tensor qkv = torch::linear(scaled * root, layer.wqkv);
@@ -170,8 +170,8 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
   } else {
     hidden = torch::linear(scaled * scale, layer.w12);
     pass.PenaliseSize(hidden, pass.range.activation);
-    product = fit && fit->activation ? EvaluateChebyshev(*fit->activation, hidden)
-                                     : torch::gelu(hidden);
+    product =
+        fit && fit->activation ? EvaluateChebyshev(*fit->activation, hidden) : torch::gelu(hidden);
     down = torch::linear(product, layer.wdown);
     added = down;
   }

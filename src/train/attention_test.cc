@@ -1,0 +1,127 @@
+// Kernels against LibTorch's own operations, in float64.
+#include "train/attention.h"
+
+#include <gtest/gtest.h>
+
+#include "approx/remez.h"
+#include "train/cross_entropy.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+
+struct Inputs {
+  Tensor qkv, shift, log_kappa, out_weight, divisor_weight;
+};
+
+Inputs RandomInputs(int batch, int context, int heads, int d_head) {
+  torch::manual_seed(3);
+  const auto f64 = torch::TensorOptions().dtype(torch::kFloat64);
+  return {torch::randn({batch, context, 3 * heads * d_head}, f64).requires_grad_(true),
+          (2 + 0.3 * torch::randn({heads}, f64)).requires_grad_(true),
+          (2.5 + 0.2 * torch::randn({heads}, f64)).requires_grad_(true),
+          torch::randn({batch, context, heads * d_head}, f64),
+          torch::randn({batch, heads, context}, f64)};
+}
+
+struct Outcome {
+  Tensor output, divisor, d_qkv, d_shift, d_kappa;
+};
+
+Outcome Differentiate(const Inputs& in, const AttentionOptions& options, bool fused) {
+  for (const Tensor& x : {in.qkv, in.shift, in.log_kappa}) x.mutable_grad() = Tensor();
+  const AttentionResult r = fused ? FusedAttention(in.qkv, in.shift, in.log_kappa, options)
+                                  : PlainAttention(in.qkv, in.shift, in.log_kappa, options);
+  Tensor loss = (r.output * in.out_weight).sum();
+  if (r.divisor.defined()) loss = loss + (r.divisor * in.divisor_weight).sum();
+  loss.backward();
+  return {r.output.detach(), r.divisor, in.qkv.grad(), in.shift.grad(), in.log_kappa.grad()};
+}
+
+void ExpectClose(const Tensor& x, const Tensor& y, const char* what) {
+  ASSERT_EQ(x.defined(), y.defined()) << what;
+  if (!x.defined()) return;
+  const double scale = std::max(1.0, y.abs().max().item<double>());
+  EXPECT_LT((x - y).abs().max().item<double>() / scale, 1e-10) << what;
+}
+
+void ExpectSame(const Outcome& x, const Outcome& y, bool softmax = false) {
+  ExpectClose(x.output, y.output, "output");
+  ExpectClose(x.d_qkv, y.d_qkv, "gradient of qkv");
+  if (softmax) return;
+  ExpectClose(x.divisor.detach(), y.divisor.detach(), "divisor");
+  ExpectClose(x.d_shift, y.d_shift, "gradient of shift");
+  ExpectClose(x.d_kappa, y.d_kappa, "gradient of kappa");
+}
+
+TEST(Attention, FusedSoftmaxEqualsPlain) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  const AttentionOptions options{AttentionForm::kSoftmax, 3, 4, 1e-3, {}};
+  ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false), true);
+}
+
+TEST(Attention, FusedPowerEqualsPlainAtEveryPower) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  for (const int power : {2, 4, 6, 8}) {
+    const AttentionOptions options{AttentionForm::kPowerMean, 3, power, 1e-3, {}};
+    ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+  }
+}
+
+TEST(Attention, FusedPowerEqualsPlainThroughThePolynomial) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  const auto inverse = approx::MinimaxInverse(0.1, 20, 7).value().series;
+  const AttentionOptions options{AttentionForm::kPowerMean, 3, 4, 1e-3, inverse};
+  ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+}
+
+TEST(Attention, StableFormIsTheSameFunction) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  const AttentionOptions mean{AttentionForm::kPowerMean, 3, 4, 1e-3, {}};
+  AttentionOptions stable = mean;
+  stable.form = AttentionForm::kPowerStable;
+  ExpectSame(Differentiate(in, stable, false), Differentiate(in, mean, false));
+}
+
+TEST(Attention, StableFormSurvivesHugeScores) {
+  Inputs in = RandomInputs(1, 5, 1, 4);
+  const auto big = (in.qkv.detach() * 1e5).to(torch::kFloat32);
+  const auto shift = in.shift.detach().narrow(0, 0, 1).to(torch::kFloat32);
+  const AttentionOptions options{AttentionForm::kPowerStable, 1, 8, 1e-3, {}};
+  const auto out = PlainAttention(big, shift, shift, options).output;
+  EXPECT_TRUE(torch::isfinite(out).all().item<bool>());
+}
+
+TEST(Attention, ChebyshevEqualsApprox) {
+  const approx::Chebyshev p{0.5, 4, {1, -0.5, 0.25, -0.1}};
+  const Tensor x = torch::linspace(0.2, 5, 9, torch::kFloat64);
+  const Tensor y = EvaluateChebyshev(p, x);
+  for (int i = 0; i < 9; ++i) EXPECT_NEAR(y[i].item<double>(), p(x[i].item<double>()), 1e-12);
+}
+
+TEST(CrossEntropy, EqualsTorchWithGradients) {
+  torch::manual_seed(4);
+  const auto f64 = torch::TensorOptions().dtype(torch::kFloat64);
+  const Tensor hidden = torch::randn({700, 6}, f64).requires_grad_(true);
+  const Tensor embed = torch::randn({11, 6}, f64).requires_grad_(true);
+  Tensor targets = torch::randint(0, 11, {700}, torch::kInt64);
+  targets[3] = -100;
+  const Tensor loss = HeadCrossEntropy(hidden, embed, targets);
+  (2 * loss).backward();
+  const Tensor d_hidden = hidden.grad().clone(), d_embed = embed.grad().clone();
+  hidden.mutable_grad() = Tensor(), embed.mutable_grad() = Tensor();
+  const Tensor expected = torch::nn::functional::cross_entropy(
+      torch::mm(hidden, embed.t()), targets,
+      torch::nn::functional::CrossEntropyFuncOptions().ignore_index(-100));
+  (2 * expected).backward();
+  ExpectClose(loss.detach(), expected.detach(), "loss");
+  ExpectClose(d_hidden, hidden.grad(), "gradient of hidden");
+  ExpectClose(d_embed, embed.grad(), "gradient of embed");
+  const LossSum sum = HeadLossSum(hidden, embed, targets);
+  EXPECT_EQ(sum.count, 699);
+  EXPECT_NEAR(sum.nats / 699, expected.item<double>(), 1e-10);
+}
+
+}  // namespace
+}  // namespace polyveil::train
