@@ -37,7 +37,10 @@ bool Multiplies(const Node& node) { return node.kind == OpKind::kMul || node.kin
 
 CompiledModel::CompiledModel(std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
                              const MachineSpeed& speed)
-    : bundle_(std::move(bundle)), params_(std::move(params)), cost_(params_, speed) {}
+    : bundle_(std::move(bundle)),
+      params_(std::move(params)),
+      cost_(params_, speed),
+      units_(MakeResidualUnits(bundle_->config)) {}
 
 Result<std::shared_ptr<const CompiledModel>> CompiledModel::Create(std::shared_ptr<const model::BodyBundle> bundle,
                                                                    ckks::ParametersPtr params,

@@ -12,6 +12,7 @@
 #include "compile/cost_model.h"
 #include "compile/graph.h"
 #include "compile/layout.h"
+#include "compile/units.h"
 #include "model/bundle.h"
 
 namespace polyveil::compile {
@@ -56,8 +57,8 @@ class CompiledModel {
   int output_level() const { return output_level_; }
   int state_count() const { return bundle_->config.n_layers; }  // ciphertexts kept between steps
   int context() const { return bundle_->config.context; }
-  // Residuals travel divided by this bound, so that every slot lies in [-1, 1].
-  double residual_bound() const { return bundle_->config.residual_bound; }
+  // A token travels divided by units().input, a result by units().result().
+  const ResidualUnits& units() const { return units_; }
   // BLAKE2b-256, hexadecimal, over the model's description, its tensors' digest, the parameters and every level of the plan:
   // client and server must agree on it.
   const std::string& digest() const { return digest_; }
@@ -74,6 +75,7 @@ class CompiledModel {
   ckks::ParametersPtr params_;
   CostModel cost_;
   Layout layout_;
+  ResidualUnits units_;
   std::vector<bool> bootstrapped_;  // by node of the lowered graph
   int input_level_ = 0, output_level_ = 0;
   ckks::KeyRequest keys_;

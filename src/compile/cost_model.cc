@@ -65,6 +65,7 @@ double CostModel::Seconds(const Node& node, int level) const {
     case OpKind::kSquare: return Product(level + 1);
     case OpKind::kMulPlain:
       return Rescale(level + 1) + Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+    case OpKind::kChangeUnit: return Rescale(level + 1);
     case OpKind::kAddPlain:
       return node.constant.size() == 1 ? Parallel(limbs * speed_.product_seconds) : Parallel(limbs * speed_.ntt_seconds);
     case OpKind::kRotate:

@@ -16,7 +16,8 @@ const char* OpKindName(OpKind kind) {
     case OpKind::kRotate: return "rotate";
     case OpKind::kRotateSum: return "rotate and sum";
     case OpKind::kConjugate: return "conjugate";
-    case OpKind::kRescaleUnit: return "change unit";
+    case OpKind::kRescaleUnit: return "declare unit";
+    case OpKind::kChangeUnit: return "change unit";
     case OpKind::kChebyshev: return "polynomial";
     case OpKind::kBootstrap: return "bootstrap";
   }

@@ -104,6 +104,12 @@ NodeId GraphBuilder::Conjugate(std::string name, NodeId a) {
   return Append(OpKind::kConjugate, std::move(name), {a});
 }
 
+NodeId GraphBuilder::ChangeUnit(std::string name, NodeId a, double factor) {
+  NodeId id = Append(OpKind::kChangeUnit, std::move(name), {a});
+  graph_.nodes[id].factor = factor;
+  return id;
+}
+
 NodeId GraphBuilder::Polynomial(std::string name, NodeId a, double factor, double offset,
                                 const std::vector<double>& coeffs) {
   NodeId unit = Append(OpKind::kRescaleUnit, name + " / unit", {a});

@@ -27,6 +27,7 @@ class GraphBuilder {
   NodeId Rotate(std::string name, NodeId a, int rotation);
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
   NodeId Conjugate(std::string name, NodeId a);
+  NodeId ChangeUnit(std::string name, NodeId a, double factor);
   // coeffs on [lo, hi] applied to factor * a + offset: the affine map to [-1, 1] costs no level.
   NodeId Polynomial(std::string name, NodeId a, double factor, double offset,
                     const std::vector<double>& coeffs);

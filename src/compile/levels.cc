@@ -140,7 +140,8 @@ int Depth(const Node& node) {
   switch (node.kind) {
     case OpKind::kMul:
     case OpKind::kSquare:
-    case OpKind::kMulPlain: return 1;
+    case OpKind::kMulPlain:
+    case OpKind::kChangeUnit: return 1;
     case OpKind::kChebyshev: return std::bit_width(node.coeffs.size() - 1);
     default: return 0;
   }

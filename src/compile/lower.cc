@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "compile/graph_builder.h"
+#include "compile/units.h"
 
 namespace polyveil::compile {
 
@@ -22,7 +23,7 @@ struct LayerContext {
   const model::LayerWeights& weights;
   int index;
   int position;
-  double bound;  // residual_bound: residual slots hold x / bound
+  ResidualUnits units;
 
   void Enter(Component component, const char* part) {
     builder.Enter(index, component, fmt::format("layer {} / {} / ", index, part));
@@ -30,13 +31,14 @@ struct LayerContext {
 };
 
 // p(mean(x^2)) in every slot. Depth: 1 + the polynomial's.
-NodeId LowerNorm(LayerContext& c, const char* part, NodeId x, const approx::Chebyshev& p) {
+NodeId LowerNorm(LayerContext& c, const char* part, NodeId x, double unit,
+                 const approx::Chebyshev& p) {
   c.Enter(Component::kNorm, part);
   GraphBuilder& b = c.builder;
   NodeId squares = b.Square("norm squares", x);
   NodeId sum = b.RotateSum("variance", squares, DoublingRotations(1, Log2(c.layout.d_model)));
   b.SetPeriod(sum, 0);
-  const double mean = c.bound * c.bound / c.layout.d_model;
+  const double mean = unit * unit / c.layout.d_model;
   return b.Polynomial("inverse root", sum, 2 * mean / (p.b - p.a), -(p.a + p.b) / (p.b - p.a),
                       p.coeffs);
 }
@@ -51,6 +53,7 @@ double ScoreUnit(const LayerContext& c, int head) {
 // cache wants K and V, because a feature vector is periodic: appending costs no rotation.
 Vector QkvMatrix(const LayerContext& c) {
   const Layout& l = c.layout;
+  const double unit = c.units.LayerInput(c.index);
   Vector m(l.slots());
   for (int e = 0; e < l.d_head; ++e) {
     for (int h = 0; h < l.n_heads; ++h) {
@@ -58,8 +61,8 @@ Vector QkvMatrix(const LayerContext& c) {
       for (int j = 0; j < l.d_model; ++j) {
         const int column = (first + j) % l.d_model;
         const int row = h * l.d_head + e;
-        m[(first + j) % l.slots()] = c.bound * Complex(c.weights.wk.at(row, column), c.weights.wq.at(row, column));
-        m[(first + j + l.half()) % l.slots()] = c.bound * c.weights.wv.at(row, column);
+        m[(first + j) % l.slots()] = unit * Complex(c.weights.wk.at(row, column), c.weights.wq.at(row, column));
+        m[(first + j + l.half()) % l.slots()] = unit * c.weights.wv.at(row, column);
       }
     }
   }
@@ -175,7 +178,8 @@ Vector RowMatrix(int slots, int rows, int block, int d, F entry) {
 }
 
 NodeId LowerAttention(LayerContext& c, NodeId x) {
-  NodeId inverse_root = LowerNorm(c, "attention", x, c.layer.norm1);
+  const double unit = c.units.LayerInput(c.index), unit_after = c.units.middle[c.index];
+  NodeId inverse_root = LowerNorm(c, "attention", x, unit, c.layer.norm1);
   Qkv qkv = LowerQkv(c, x, inverse_root);
   NodeId powers = LowerPower(c, qkv);
   NodeId heads = LowerValues(c, powers, qkv.cache);
@@ -183,26 +187,27 @@ NodeId LowerAttention(LayerContext& c, NodeId x) {
   GraphBuilder& b = c.builder;
   const Layout& l = c.layout;
   Vector wo = RowMatrix(l.slots(), l.d_model, l.block(), l.d_model, [&](int i, int row) {
-    return c.weights.wo.at(i, (row % l.n_heads) * l.d_head + row / l.n_heads) / c.bound;
+    return c.weights.wo.at(i, (row % l.n_heads) * l.d_head + row / l.n_heads) / unit_after;
   });
   NodeId products = b.MulPlain("projection products", heads, std::move(wo));
   NodeId output = b.RotateSum("projection", products, DoublingRotations(l.block(), Log2(l.d_model)));
   b.SetPeriod(output, Log2(l.d_model));
-  return b.Add("residual", x, output);
+  return b.Add("residual", b.ChangeUnit("residual in its unit", x, unit / unit_after), output);
 }
 
 NodeId LowerFeedForward(LayerContext& c, NodeId x) {
-  NodeId scale = LowerNorm(c, "feed-forward", x, c.layer.norm2);
+  const double unit_before = c.units.middle[c.index], unit_after = c.units.output[c.index];
+  NodeId scale = LowerNorm(c, "feed-forward", x, unit_before, c.layer.norm2);
   c.Enter(Component::kFeedForward, "feed-forward");
   GraphBuilder& b = c.builder;
   const Layout& l = c.layout;
   const int d = l.d_model, rows = l.slots() / d;
   // Hidden values in units of their bound keep the square near 1.
-  const double unit = std::max(1.0, c.layer.bounds.hidden);
+  const double unit = c.layer.bounds.hidden > 0 ? c.layer.bounds.hidden : 1;
   Vector up(l.slots());
   for (int r = 0; r < l.d_ff; ++r) {
     for (int j = 0; j < d; ++j) {
-      up[r * d + j] = c.bound / unit * Complex(c.weights.w1.at(r, j), c.weights.w2.at(r, j));
+      up[r * d + j] = unit_before / unit * Complex(c.weights.w1.at(r, j), c.weights.w2.at(r, j));
     }
   }
   NodeId products = b.MulPlain("hidden products", x, std::move(up));
@@ -213,7 +218,7 @@ NodeId LowerFeedForward(LayerContext& c, NodeId x) {
   NodeId hidden = b.RotateSum("hidden", masked, DoublingRotations(-1, Log2(d)));
   // (u + iv)^2 = u^2 - v^2 + 2iuv: the gated product is half of the imaginary part, taken as a real part after the matrix.
   NodeId square = b.Square("gated product", hidden);
-  const double down_unit = unit * unit / (4 * c.bound);
+  const double down_unit = unit * unit / (4 * unit_after);
   Vector down = RowMatrix(l.slots(), l.d_ff, d, d, [&](int i, int row) {
     return Complex(0, -down_unit * c.weights.wdown.at(i, row));
   });
@@ -222,7 +227,8 @@ NodeId LowerFeedForward(LayerContext& c, NodeId x) {
   b.SetPeriod(down_sums, Log2(d));
   NodeId real = b.Add("down", down_sums, b.Conjugate("down conjugate", down_sums));
   b.SetReal(real, true);
-  return b.Add("residual", x, b.Mul("output", real, scale));
+  NodeId output = b.Mul("output", real, scale);
+  return b.Add("residual", b.ChangeUnit("residual in its unit", x, unit_before / unit_after), output);
 }
 
 void MarkResidual(GraphBuilder& builder, NodeId x) {
@@ -242,7 +248,7 @@ NodeId LowerLayer(GraphBuilder& builder, const model::BodyBundle& bundle, const 
                        bundle.weights.layers[layer],
                        layer,
                        position,
-                       bundle.config.residual_bound};
+                       MakeResidualUnits(bundle.config)};
   NodeId middle = LowerAttention(context, x);
   MarkResidual(builder, middle);
   NodeId result = LowerFeedForward(context, middle);

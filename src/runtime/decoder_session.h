@@ -47,8 +47,8 @@ class DecoderSession {
  public:
   explicit DecoderSession(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)) {}
 
-  // One token in: level model.input_level(), scale params.scale(level), slots = embedding / residual_bound with period d_model. The
-  // residual after the last block out, same layout and unit, at model.output_level(). Errors: kOutOfRange beyond the context,
+  // One token in: level model.input_level(), scale params.scale(level), slots = embedding / units().input with period d_model. The
+  // residual after the last block out, divided by units().result(), same layout, at model.output_level(). Errors: kOutOfRange beyond the context,
   // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
   int position() const { return position_; }

@@ -40,6 +40,7 @@ Result<Value> EngineMachine::Load(const Node& node, const Value* value) {
 Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* const> inputs) {
   const int level = node.level + compile::Depth(node);
   if (node.kind == OpKind::kBootstrap) return Bootstrap(node, *inputs[0]);
+  if (node.kind == OpKind::kChangeUnit) return ChangeUnit(node, *inputs[0]);
   // Operands already at the level are used in place; AdjustTo copies.
   Value adjusted[2];
   const Value* operands[2] = {nullptr, nullptr};
@@ -121,6 +122,12 @@ Result<Value> EngineMachine::RotateSum(const Node& node, const Value& a) {
     PV_RETURN_IF_ERROR(parts_.evaluator.AddInplace(sum, rotated));
   }
   return sum;
+}
+
+Result<Value> EngineMachine::ChangeUnit(const Node& node, const Value& a) {
+  Value declared = a;
+  declared.scale /= node.factor;
+  return At(declared, node.level);
 }
 
 Result<Value> EngineMachine::Bootstrap(const Node& node, const Value& a) {

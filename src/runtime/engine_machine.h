@@ -42,6 +42,7 @@ class EngineMachine {
   Result<Value> MulPlain(const compile::Node& node, const Value& a);
   Result<Value> AddPlain(const compile::Node& node, const Value& a);
   Result<Value> RotateSum(const compile::Node& node, const Value& a);
+  Result<Value> ChangeUnit(const compile::Node& node, const Value& a);
   Result<Value> Bootstrap(const compile::Node& node, const Value& a);
   const ckks::Parameters& params() const { return *parts_.model->params(); }
 

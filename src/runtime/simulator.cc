@@ -112,6 +112,8 @@ class SimulatorMachine {
       case OpKind::kRotateSum: return RotateSum(node, a);
       case OpKind::kConjugate: return Noisy(Map(a, [](Complex x) { return std::conj(x); }), noise_.key_switch);
       case OpKind::kRescaleUnit: return Map(a, [&](Complex x) { return x * node.factor; });
+      case OpKind::kChangeUnit:
+        return Noisy(Map(a, [&](Complex x) { return x * node.factor; }), noise_.rescale);
       case OpKind::kChebyshev: return Polynomial(node, a);
       case OpKind::kBootstrap: return Bootstrap(node, a);
       case OpKind::kInput:
@@ -187,9 +189,9 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
     return MakeError(ErrorCode::kMismatch, "embedding has {} values, d_model = {}", embedding.size(), d);
   }
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_));
-  const double bound = model_->residual_bound();
+  const compile::ResidualUnits& units = model_->units();
   Slots input(d);
-  for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / bound;
+  for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / units.input;
   SimulatorMachine machine(*this);
   NoListener listener;
   Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
@@ -197,7 +199,7 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
   state_ = std::move(result.state);
   ++position_;
   std::vector<double> residual(d);
-  for (size_t i = 0; i < d; ++i) residual[i] = result.output[i % result.output.size()].real() * bound;
+  for (size_t i = 0; i < d; ++i) residual[i] = result.output[i % result.output.size()].real() * units.result();
   return residual;
 }
 

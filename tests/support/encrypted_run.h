@@ -32,7 +32,7 @@ class EncryptedRun {
   runtime::DecoderSession& session() { return session_; }
 
   ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
-    for (double& v : embedding) v /= model_->residual_bound();
+    for (double& v : embedding) v /= model_->units().input;
     const ckks::Parameters& params = *model_->params();
     const int level = model_->input_level();
     auto plain = encoder_.Encode(std::span<const double>(embedding), level, params.scale(level)).value();
@@ -43,7 +43,7 @@ class EncryptedRun {
     const int d = model_->bundle().config.d_model;
     const auto slots = encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext), d);
     std::vector<double> x(d);
-    for (int i = 0; i < d; ++i) x[i] = slots[i].real() * model_->residual_bound();
+    for (int i = 0; i < d; ++i) x[i] = slots[i].real() * model_->units().result();
     return x;
   }
 
