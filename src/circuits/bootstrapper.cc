@@ -87,7 +87,7 @@ Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
   level = params.max_level();
   for (const auto& matrix : CoeffsToSlotsMatrices(params, spec))
     LinearTransform::AddKeys(request, params, matrix, level--);
-  request.AddConjugation(eval_mod.input_level());
+  request.AddConjugation(eval_mod.input_level() + 1);
   eval_mod.AddKeys(request);
   return request;
 }
@@ -150,22 +150,28 @@ Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, Ciphertext& x) cons
   return {};
 }
 
-// Real and imaginary parts of the slots are multiples of 1 plus the message; one EvalMod for each that carries data.
+// Rescales 2 Re or 2 Im of the last CtS product to EvalMod's input and removes the multiples of 1.
+Result<Ciphertext> Bootstrapper::ApplyEvalMod(const ckks::Evaluator& evaluator, Ciphertext x) const {
+  PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
+  x.scale = eval_mod_.input_scale();
+  return eval_mod_.Apply(evaluator, x);
+}
+
+// The last CtS factor, then one EvalMod for each of the real and imaginary parts that carry data. The conjugation comes
+// before the rescale: its noise, several times a rounding's, would be the largest of the whole bootstrap.
 Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator,
                                                  const Ciphertext& x, BootstrapTimes& times) const {
   Timer timer;
-  PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(x));
-  PV_ASSIGN_OR_RETURN(Ciphertext real, evaluator.Add(x, conjugate));
-  real.scale = eval_mod_.input_scale();
+  PV_ASSIGN_OR_RETURN(const Ciphertext y, cts_.back().ApplyWithoutRescale(evaluator, x));
+  PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(y));
+  PV_ASSIGN_OR_RETURN(Ciphertext real, evaluator.Add(y, conjugate));
   times.cts += timer.Seconds();
   timer.Reset();
-  PV_ASSIGN_OR_RETURN(real, eval_mod_.Apply(evaluator, real));
+  PV_ASSIGN_OR_RETURN(real, ApplyEvalMod(evaluator, std::move(real)));
   if (spec_.complex_slots) {
-    // i (conj(x) - x) = 2 Im(x).
-    PV_ASSIGN_OR_RETURN(Ciphertext imaginary, evaluator.Sub(conjugate, x));
-    imaginary = evaluator.MulByI(imaginary);
-    imaginary.scale = eval_mod_.input_scale();
-    PV_ASSIGN_OR_RETURN(imaginary, eval_mod_.Apply(evaluator, imaginary));
+    PV_ASSIGN_OR_RETURN(Ciphertext imaginary, evaluator.Sub(conjugate, y));
+    imaginary = evaluator.MulByI(imaginary);  // i (conj(y) - y) = 2 Im(y)
+    PV_ASSIGN_OR_RETURN(imaginary, ApplyEvalMod(evaluator, std::move(imaginary)));
     PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
   }
   times.eval_mod += timer.Seconds();
@@ -191,8 +197,8 @@ Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, con
   PV_RETURN_IF_ERROR(Trace(evaluator, y));
   y.scale = RaisedScale(*params_, spec_.log_period);
   lap(spent.trace);
-  for (const auto& transform : cts_) {
-    PV_ASSIGN_OR_RETURN(y, transform.Apply(evaluator, y));
+  for (size_t i = 0; i + 1 < cts_.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(y, cts_[i].Apply(evaluator, y));
   }
   lap(spent.cts);
   return RemoveMultiples(evaluator, y, spent);

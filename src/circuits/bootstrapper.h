@@ -61,6 +61,7 @@ class Bootstrapper {
 
   Result<ckks::Ciphertext> AtInputLevel(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
   Status Trace(const ckks::Evaluator& evaluator, ckks::Ciphertext& x) const;
+  Result<ckks::Ciphertext> ApplyEvalMod(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
   Result<ckks::Ciphertext> RemoveMultiples(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x,
                                            BootstrapTimes& times) const;
 

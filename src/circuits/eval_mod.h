@@ -25,7 +25,8 @@ class EvalMod {
   // Shape: real slots |x - I| <= 1.5 / kMessageRatio, |I| <= 16, at (input_level, input_scale).
   // Level/scale: out at (working_level, params.scale(working_level)) exactly.
   // Cost: 10 relinearised products. Error: |z|^3 2^-17.3 + |z| 2^-17.7 of opposite signs (2^-19.3 for |z| <= 1), 2^-19
-  // of the fit (2^-13 at |I| = 16, which has probability < 2^-130), noise. Errors: kMismatch, kMissingKey.
+  // of the fit (2^-13 at |I| = 16, which has probability < 2^-130), noise (2^-17.5 in the worst slot at N = 2^16, from
+  // the rounding of C_2 at x = 0). Errors: kMismatch, kMissingKey.
   Result<ckks::Ciphertext> Apply(const ckks::Evaluator& evaluator, const ckks::Ciphertext& u) const;
 
   void AddKeys(ckks::KeyRequest& request) const { request.AddRelinearization(input_level_); }

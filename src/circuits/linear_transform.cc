@@ -103,8 +103,8 @@ ExtendedCiphertext LinearTransform::Zero(const ckks::Parameters& params) const {
           input_scale_ * plain_scale_};
 }
 
-Result<Ciphertext> LinearTransform::Apply(const ckks::Evaluator& evaluator,
-                                          const Ciphertext& x) const {
+Result<ExtendedCiphertext> LinearTransform::Sum(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x) const {
   if (x.level < level_ || !ckks::SameScale(x.scale, input_scale_)) {
     return MakeError(ErrorCode::kMismatch,
                      "linear transform: ciphertext level {}, scale {:.10g}; expected level {}, scale {:.10g}",
@@ -121,9 +121,21 @@ Result<Ciphertext> LinearTransform::Apply(const ckks::Evaluator& evaluator,
     PV_RETURN_IF_ERROR(evaluator.RotateAccumulate(sum, row, giant));
     row = {};
   }
+  return sum;
+}
+
+Result<Ciphertext> LinearTransform::Apply(const ckks::Evaluator& evaluator,
+                                          const Ciphertext& x) const {
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, Sum(evaluator, x));
   PV_ASSIGN_OR_RETURN(Ciphertext result, evaluator.ModDownRescale(sum));
   result.scale = output_scale_;
   return result;
+}
+
+Result<Ciphertext> LinearTransform::ApplyWithoutRescale(const ckks::Evaluator& evaluator,
+                                                        const Ciphertext& x) const {
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, Sum(evaluator, x));
+  return evaluator.ModDown(sum);
 }
 
 size_t LinearTransform::plaintext_bytes() const {
