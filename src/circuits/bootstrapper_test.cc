@@ -20,6 +20,21 @@ double Bound(const TestContext& context) {
   return 0x1p-18 + e * (7 * 0x1p-40 + (0x1p15 + 1.5 * 0x1p17) * 0x1p-50);
 }
 
+void Check(const TestContext& context, const Bootstrapper& bootstrapper,
+           const std::vector<Complex>& values, const std::vector<Complex>& expected, int level,
+           const char* what) {
+  const auto x = context.Encrypt(values, level);
+  const auto y = bootstrapper.Bootstrap(context.evaluator(), x);
+  ASSERT_TRUE(y.ok()) << y.error().message;
+  EXPECT_EQ(y->level, bootstrapper.output_level());
+  EXPECT_EQ(y->scale, bootstrapper.output_scale());
+  const double error =
+      WorstError(context.Decrypt(*y), Repeat(expected, context.params()->slots()));
+  EXPECT_LT(error, Bound(context)) << what;
+  fmt::print("[ {:>20} ] worst slot {:.2f} bits, bound {:.2f}\n", what, -std::log2(error),
+             -std::log2(Bound(context)));
+}
+
 std::unique_ptr<TestContext> NewContext(const std::string& name, const BootstrapSpec& spec) {
   auto context = std::make_unique<TestContext>(name);
   context->MakeKeys(Bootstrapper::Keys(*context->params(), spec).value());
