@@ -31,9 +31,26 @@ std::vector<DiagonalMatrix> SlotsToCoeffsMatrices(const ckks::Parameters& params
   return SlotsToCoeffsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kSlotsToCoeffs));
 }
 
+// Complex sparse slots: real parts in one period, imaginary parts in the next, so that one EvalMod serves both.
+bool IsPacked(const ckks::Parameters& params, const BootstrapSpec& spec) {
+  return spec.complex_slots && spec.log_period < params.log_slots();
+}
+
+// `first` over one period, then `second` over one.
+std::vector<Complex> Halves(const BootstrapSpec& spec, Complex first, Complex second) {
+  std::vector<Complex> halves(size_t{1} << spec.log_period, first);
+  halves.resize(2 * halves.size(), second);
+  return halves;
+}
+
 std::vector<DiagonalMatrix> CoeffsToSlotsMatrices(const ckks::Parameters& params,
                                                   const BootstrapSpec& spec) {
-  return CoeffsToSlotsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kCoeffsToSlots));
+  auto factors =
+      CoeffsToSlotsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kCoeffsToSlots));
+  // Re(w) in the first period, Re(-i w) = Im(w) in the second.
+  if (IsPacked(params, spec))
+    factors.back() = ScaleRows(factors.back(), Halves(spec, 1, Complex(0, -1)));
+  return factors;
 }
 
 // Product of the rescale factors of `count` levels from `top` down.
@@ -96,9 +113,7 @@ Result<Bootstrapper> Bootstrapper::Create(ckks::ParametersPtr params, const ckks
                                           const BootstrapSpec& spec) {
   PV_RETURN_IF_ERROR(CheckSpec(*params, spec));
   PV_ASSIGN_OR_RETURN(EvalMod eval_mod, EvalMod::Create(*params));
-  Bootstrapper result(std::move(eval_mod));
-  result.spec_ = spec;
-  result.params_ = params;
+  Bootstrapper result(spec, encoder, std::move(eval_mod));
   const int bottom = params->bootstrap_level();
   PV_ASSIGN_OR_RETURN(result.stc_,
                       CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec), bottom,
@@ -151,14 +166,25 @@ Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, Ciphertext& x) cons
 }
 
 // Rescales 2 Re or 2 Im of the last CtS product to EvalMod's input and removes the multiples of 1.
-Result<Ciphertext> Bootstrapper::ApplyEvalMod(const ckks::Evaluator& evaluator, Ciphertext x) const {
+Result<Ciphertext> Bootstrapper::EvalModPart(const ckks::Evaluator& evaluator, Ciphertext x) const {
   PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
   x.scale = eval_mod_.input_scale();
   return eval_mod_.Apply(evaluator, x);
 }
 
-// The last CtS factor, then one EvalMod for each of the real and imaginary parts that carry data. The conjugation comes
-// before the rescale: its noise, several times a rounding's, would be the largest of the whole bootstrap.
+// The same for packed parts [2 Re | 2 Im], put together again: [Re | i Im] and its rotation by a period.
+Result<Ciphertext> Bootstrapper::EvalModPacked(const ckks::Evaluator& evaluator, Ciphertext x) const {
+  PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
+  x.scale = eval_mod_.input_scale();
+  PV_ASSIGN_OR_RETURN(Ciphertext parts, eval_mod_.ApplyMasked(evaluator, encoder_, x,
+                                                              Halves(spec_, 1, Complex(0, 1))));
+  PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(parts, 1 << spec_.log_period));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(parts, rotated));
+  return parts;
+}
+
+// The last CtS factor, then EvalMod on the real and imaginary parts that carry data. The conjugation comes before the
+// rescale: its noise, several times a rounding's, would be the largest of the whole bootstrap.
 Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator,
                                                  const Ciphertext& x, BootstrapTimes& times) const {
   Timer timer;
@@ -167,12 +193,16 @@ Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluato
   PV_ASSIGN_OR_RETURN(Ciphertext real, evaluator.Add(y, conjugate));
   times.cts += timer.Seconds();
   timer.Reset();
-  PV_ASSIGN_OR_RETURN(real, ApplyEvalMod(evaluator, std::move(real)));
-  if (spec_.complex_slots) {
-    PV_ASSIGN_OR_RETURN(Ciphertext imaginary, evaluator.Sub(conjugate, y));
-    imaginary = evaluator.MulByI(imaginary);  // i (conj(y) - y) = 2 Im(y)
-    PV_ASSIGN_OR_RETURN(imaginary, ApplyEvalMod(evaluator, std::move(imaginary)));
-    PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
+  if (IsPacked(*params_, spec_)) {
+    PV_ASSIGN_OR_RETURN(real, EvalModPacked(evaluator, std::move(real)));
+  } else {
+    PV_ASSIGN_OR_RETURN(real, EvalModPart(evaluator, std::move(real)));
+    if (spec_.complex_slots) {
+      PV_ASSIGN_OR_RETURN(Ciphertext imaginary, evaluator.Sub(conjugate, y));
+      imaginary = evaluator.MulByI(imaginary);  // i (conj(y) - y) = 2 Im(y)
+      PV_ASSIGN_OR_RETURN(imaginary, EvalModPart(evaluator, std::move(imaginary)));
+      PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
+    }
   }
   times.eval_mod += timer.Seconds();
   return real;

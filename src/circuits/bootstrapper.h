@@ -4,7 +4,6 @@
 #pragma once
 
 #include <compare>
-#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -57,16 +56,19 @@ class Bootstrapper {
                                      BootstrapTimes* times = nullptr) const;
 
  private:
-  explicit Bootstrapper(EvalMod eval_mod) : eval_mod_(std::move(eval_mod)) {}
+  Bootstrapper(const BootstrapSpec& spec, const ckks::Encoder& encoder, EvalMod eval_mod)
+      : spec_(spec), params_(encoder.params()), encoder_(encoder), eval_mod_(std::move(eval_mod)) {}
 
   Result<ckks::Ciphertext> AtInputLevel(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
   Status Trace(const ckks::Evaluator& evaluator, ckks::Ciphertext& x) const;
-  Result<ckks::Ciphertext> ApplyEvalMod(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
   Result<ckks::Ciphertext> RemoveMultiples(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x,
                                            BootstrapTimes& times) const;
+  Result<ckks::Ciphertext> EvalModPart(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
+  Result<ckks::Ciphertext> EvalModPacked(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
 
   BootstrapSpec spec_;
   ckks::ParametersPtr params_;
+  ckks::Encoder encoder_;
   std::vector<LinearTransform> stc_, cts_;
   EvalMod eval_mod_;
 };

@@ -23,4 +23,16 @@ inline constexpr int kMaxChebyshevDegree = 63;
 Result<ckks::Ciphertext> EvaluateChebyshev(const ckks::Evaluator& evaluator, const ckks::Ciphertext& u,
                                            std::span<const double> coeffs, double output_scale);
 
+// p(u) and mask * p(u), both at EvaluateChebyshev's level and scale.
+struct MaskedPair {
+  ckks::Ciphertext plain, masked;
+};
+
+// The mask (any period) is folded into the coefficients of a second evaluation that shares the basis: it costs no level.
+// Cost: EvaluateChebyshev, once more its products outside the basis, an encoding per coefficient.
+// Requires: at least 2 coefficients. Errors: as EvaluateChebyshev and Encode.
+Result<MaskedPair> EvaluateChebyshevMasked(const ckks::Evaluator& evaluator, const ckks::Encoder& encoder,
+                                           const ckks::Ciphertext& u, std::span<const double> coeffs,
+                                           std::span<const ckks::Complex> mask, double output_scale);
+
 }  // namespace polyveil::circuits

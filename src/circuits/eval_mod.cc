@@ -45,14 +45,20 @@ Result<EvalMod> EvalMod::Create(const ckks::Parameters& params) {
   return result;
 }
 
-Result<ckks::Ciphertext> EvalMod::Apply(const ckks::Evaluator& evaluator,
-                                        const ckks::Ciphertext& u) const {
+// x - 1/4 over half_width.
+Result<ckks::Ciphertext> EvalMod::Shifted(const ckks::Evaluator& evaluator,
+                                          const ckks::Ciphertext& u) const {
   if (u.level != input_level_ || !ckks::SameScale(u.scale, input_scale_)) {
     return MakeError(ErrorCode::kMismatch,
                      "EvalMod: ciphertext level {}, scale {:.10g}; expected level {}, scale {:.10g}",
                      u.level, u.scale, input_level_, input_scale_);
   }
-  const ckks::Ciphertext shifted = evaluator.AddConstant(u, -0.25 / fit_.half_width);
+  return evaluator.AddConstant(u, -0.25 / fit_.half_width);
+}
+
+Result<ckks::Ciphertext> EvalMod::Apply(const ckks::Evaluator& evaluator,
+                                        const ckks::Ciphertext& u) const {
+  PV_ASSIGN_OR_RETURN(const ckks::Ciphertext shifted, Shifted(evaluator, u));
   PV_ASSIGN_OR_RETURN(ckks::Ciphertext y,
                       EvaluateChebyshev(evaluator, shifted, fit_.coeffs, fit_scale_));
   for (int i = 0; i < fit_.double_angles; ++i) {
@@ -61,6 +67,29 @@ Result<ckks::Ciphertext> EvalMod::Apply(const ckks::Evaluator& evaluator,
   }
   y.scale = output_scale_;
   return y;
+}
+
+Result<ckks::Ciphertext> EvalMod::ApplyMasked(const ckks::Evaluator& evaluator,
+                                              const ckks::Encoder& encoder,
+                                              const ckks::Ciphertext& u,
+                                              std::span<const ckks::Complex> mask) const {
+  PV_ASSIGN_OR_RETURN(const ckks::Ciphertext shifted, Shifted(evaluator, u));
+  PV_ASSIGN_OR_RETURN(auto y, EvaluateChebyshevMasked(evaluator, encoder, shifted, fit_.coeffs, mask,
+                                                      fit_scale_));
+  std::vector<ckks::Complex> twice(mask.begin(), mask.end());
+  for (auto& value : twice) value *= 2;
+  // mask (y^2 - 2) = (mask y) y - 2 mask; the last y itself is not needed.
+  for (int i = 0; i < fit_.double_angles; ++i) {
+    PV_ASSIGN_OR_RETURN(y.masked, evaluator.MulRescale(y.masked, y.plain));
+    PV_ASSIGN_OR_RETURN(const ckks::Plaintext offset,
+                        encoder.Encode(twice, y.masked.level, y.masked.scale));
+    PV_ASSIGN_OR_RETURN(y.masked, evaluator.SubPlain(y.masked, offset));
+    if (i + 1 == fit_.double_angles) break;
+    PV_ASSIGN_OR_RETURN(y.plain, evaluator.SquareRescale(y.plain));
+    evaluator.AddConstantInplace(y.plain, -2);
+  }
+  y.masked.scale = output_scale_;
+  return std::move(y.masked);
 }
 
 }  // namespace polyveil::circuits

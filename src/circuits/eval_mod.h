@@ -2,8 +2,11 @@
 // sin(2 pi x) from a polynomial and double angles. Source: Han, Ki 2020, ePrint 2019/688; see cosine_fit.h.
 #pragma once
 
+#include <span>
+
 #include "base/result.h"
 #include "circuits/cosine_fit.h"
+#include "ckks/encoder.h"
 #include "ckks/evaluator.h"
 #include "ckks/key_request.h"
 
@@ -29,9 +32,16 @@ class EvalMod {
   // the rounding of C_2 at x = 0). Errors: kMismatch, kMissingKey.
   Result<ckks::Ciphertext> Apply(const ckks::Evaluator& evaluator, const ckks::Ciphertext& u) const;
 
+  // mask * EvalMod(u), a mask of any period, at the same level and scale. Cost: 14 relinearised products.
+  Result<ckks::Ciphertext> ApplyMasked(const ckks::Evaluator& evaluator, const ckks::Encoder& encoder,
+                                       const ckks::Ciphertext& u,
+                                       std::span<const ckks::Complex> mask) const;
+
   void AddKeys(ckks::KeyRequest& request) const { request.AddRelinearization(input_level_); }
 
  private:
+  Result<ckks::Ciphertext> Shifted(const ckks::Evaluator& evaluator, const ckks::Ciphertext& u) const;
+
   CosineFit fit_;
   int input_level_ = 0;
   double input_scale_ = 1, fit_scale_ = 1, output_scale_ = 1;
