@@ -22,11 +22,19 @@ std::vector<Complex> MakeInput(int kind, const BootstrapSpec& spec, std::mt19937
     const double sign = j % 2 ? -1 : 1;
     double re = 0, im = 0;
     switch (kind) {
-      case 0: re = uniform(rng), im = uniform(rng); break;
-      case 1: re = 1, im = 1; break;
-      case 2: re = sign, im = -sign; break;
-      case 3: break;
-      default: re = rng() % 2 ? 1 : -1, im = rng() % 2 ? 1 : -1;
+      case 0:
+        re = uniform(rng), im = uniform(rng);
+        break;
+      case 1:
+        re = 1, im = 1;
+        break;
+      case 2:
+        re = sign, im = -sign;
+        break;
+      case 3:
+        break;
+      default:
+        re = rng() % 2 ? 1 : -1, im = rng() % 2 ? 1 : -1;
     }
     values[j] = Complex(re, spec.complex_slots ? im : 0);
   }
@@ -63,7 +71,8 @@ void AddKeySizes(const ckks::EvaluationKeys& keys, BootstrapReport& report) {
     report.seeded_key_bytes += SeededBytes(key);
     ++report.key_count;
   };
-  for (const auto* key : {&keys.relinearization, &keys.conjugation, &keys.to_sparse, &keys.to_dense})
+  for (const auto* key :
+       {&keys.relinearization, &keys.conjugation, &keys.to_sparse, &keys.to_dense})
     if (*key) add(**key);
   for (const auto& [rotation, key] : keys.rotations) add(key);
 }

@@ -10,7 +10,8 @@ namespace {
 
 using ckks::Ciphertext;
 
-// Runs one plan on one ciphertext. Scales are exact: every constant gets the scale that its sum needs.
+// Runs one plan on one ciphertext. Scales are exact: every constant gets the scale that its sum
+// needs.
 class PlanRunner {
  public:
   struct Mask {
@@ -25,7 +26,8 @@ class PlanRunner {
   }
 
   Status BuildBasis(const ChebyshevPlan& plan) {
-    for (const auto& [k, split] : plan.basis) PV_RETURN_IF_ERROR(AddBasis(k, split.first, split.second));
+    for (const auto& [k, split] : plan.basis)
+      PV_RETURN_IF_ERROR(AddBasis(k, split.first, split.second));
     return {};
   }
 
@@ -127,8 +129,8 @@ class PlanRunner {
     const double constant_scale = sum.scale / power.scale;
     if (!(std::fabs(coefficient) * constant_scale < 0x1p62)) {
       return MakeError(ErrorCode::kOutOfRange,
-                       "Chebyshev coefficient {} times scale 2^{:.1f} is not below 2^62", coefficient,
-                       std::log2(constant_scale));
+                       "Chebyshev coefficient {} times scale 2^{:.1f} is not below 2^62",
+                       coefficient, std::log2(constant_scale));
     }
     return evaluator_.MulConstantAccumulate(sum, power, coefficient);
   }
@@ -156,8 +158,9 @@ Status CheckArguments(const Ciphertext& u, size_t count) {
   }
   const int depth = ChebyshevDepth(static_cast<int>(count) - 1);
   if (u.level < depth) {
-    return MakeError(ErrorCode::kOutOfRange, "ciphertext level {} < depth {} of a degree-{} polynomial",
-                     u.level, depth, count - 1);
+    return MakeError(ErrorCode::kOutOfRange,
+                     "ciphertext level {} < depth {} of a degree-{} polynomial", u.level, depth,
+                     count - 1);
   }
   return {};
 }
