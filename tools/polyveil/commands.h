@@ -15,6 +15,7 @@ Command DescribeKeygen(CLI::App& app);
 Command DescribeInfo(CLI::App& app);
 Command DescribeGenerate(CLI::App& app);
 Command DescribePlan(CLI::App& app);
+Command DescribeSimulate(CLI::App& app);
 Command DescribeBench(CLI::App& app);
 
 // Replaces this process by another program. Returns only to say why it could not.

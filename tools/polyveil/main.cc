@@ -41,6 +41,9 @@ int RunMain(int argc, char** argv) {
         return std::pair(sub, DescribePlan(*sub));
       }(app.add_subcommand("plan", "compile a model and show what a token will cost")),
       [&](CLI::App* sub) {
+        return std::pair(sub, DescribeSimulate(*sub));
+      }(app.add_subcommand("simulate", "compare simulated noisy runs with the float64 model")),
+      [&](CLI::App* sub) {
         return std::pair(sub, DescribeBench(*sub));
       }(app.add_subcommand("bench", "measure parts of the engine")),
   };
