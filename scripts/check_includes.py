@@ -40,7 +40,7 @@ def check_file(path):
         top = target.parts[0]
         if top in ALLOWED and top != folder and top not in ALLOWED[folder]:
             yield f"src/{relative}:{number}: {folder} includes {target}, which stands above it"
-        test = path.stem.endswith("_test")
+        test = "test" in path.stem.split("_")
         if is_client(target) and not is_client(relative) and folder != "train" and not test:
             yield f"src/{relative}:{number}: includes {target}, which is the client's"
 

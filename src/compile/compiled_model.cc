@@ -31,23 +31,26 @@ int LongestPath(const Graph& graph) {
   return longest;
 }
 
-bool Multiplies(const Node& node) { return node.kind == OpKind::kMul || node.kind == OpKind::kSquare; }
+bool Multiplies(const Node& node) {
+  return node.kind == OpKind::kMul || node.kind == OpKind::kSquare;
+}
 
 }  // namespace
 
-CompiledModel::CompiledModel(std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
-                             const MachineSpeed& speed)
+CompiledModel::CompiledModel(std::shared_ptr<const model::BodyBundle> bundle,
+                             ckks::ParametersPtr params, const MachineSpeed& speed)
     : bundle_(std::move(bundle)),
       params_(std::move(params)),
       cost_(params_, speed),
       units_(MakeResidualUnits(bundle_->config)) {}
 
-Result<std::shared_ptr<const CompiledModel>> CompiledModel::Create(std::shared_ptr<const model::BodyBundle> bundle,
-                                                                   ckks::ParametersPtr params,
-                                                                   const MachineSpeed& speed,
-                                                                   const BootstrapKeys& bootstrap_keys) {
-  std::shared_ptr<CompiledModel> model(new CompiledModel(std::move(bundle), std::move(params), speed));
-  PV_ASSIGN_OR_RETURN(model->layout_, Layout::Create(model->bundle_->config, model->params_->log_slots()));
+Result<std::shared_ptr<const CompiledModel>> CompiledModel::Create(
+    std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
+    const MachineSpeed& speed, const BootstrapKeys& bootstrap_keys) {
+  std::shared_ptr<CompiledModel> model(
+      new CompiledModel(std::move(bundle), std::move(params), speed));
+  PV_ASSIGN_OR_RETURN(model->layout_,
+                      Layout::Create(model->bundle_->config, model->params_->log_slots()));
   PV_ASSIGN_OR_RETURN(Graph graph, LowerStep(*model->bundle_, model->layout_, 0));
   PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *model->params_, model->cost_));
   model->bootstrapped_ = std::move(placement.bootstrapped);
@@ -65,13 +68,16 @@ Result<Graph> CompiledModel::Program(int position) const {
   return graph;
 }
 
-double CompiledModel::EstimateSeconds(const Node& node) const { return cost_.Seconds(node, node.level); }
+double CompiledModel::EstimateSeconds(const Node& node) const {
+  return cost_.Seconds(node, node.level);
+}
 
 Status CompiledModel::CollectKeys(const Graph& plan, const BootstrapKeys& bootstrap_keys) {
   std::set<std::pair<int, bool>> bootstraps;
   for (const Node& node : plan.nodes) {
     for (int rotation : node.rotations) keys_.AddRotation(rotation, params_->slots(), node.level);
-    if (Multiplies(node) || node.kind == OpKind::kChebyshev) keys_.AddRelinearization(node.level + Depth(node));
+    if (Multiplies(node) || node.kind == OpKind::kChebyshev)
+      keys_.AddRelinearization(node.level + Depth(node));
     if (node.kind == OpKind::kConjugate) keys_.AddConjugation(node.level);
     if (node.kind == OpKind::kBootstrap) bootstraps.insert({node.log_period, node.real});
     if (node.kind == OpKind::kInput) input_level_ = node.level;
@@ -102,7 +108,8 @@ void CompiledModel::MakeEstimate(const Graph& plan) {
   e.key_generation_seconds = cost_.KeyGenerationSeconds(keys_);
   e.token_bytes_up = PackedBytes(*params_, input_level_);
   e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
-  // Working set: some forty ciphertexts at the top of the chain (powers of EvalMod, digits of a key switch), and the caches.
+  // Working set: some forty ciphertexts at the top of the chain (powers of EvalMod, digits of a key
+  // switch), and the caches.
   const size_t limb_bytes = size_t{8} * params_->n();
   const size_t top = 2 * limb_bytes * params_->limbs(params_->max_level());
   const size_t cache = 2 * limb_bytes * params_->limbs(params_->working_level());
@@ -125,8 +132,8 @@ Result<std::string> CompiledModel::Dump(int position) const {
   PV_ASSIGN_OR_RETURN(Graph graph, Program(position));
   std::string text;
   for (const Node& node : graph.nodes) {
-    text += fmt::format("level {:2}  period 2^{:<2}  {:<16} {}\n", node.level, node.log_period, OpKindName(node.kind),
-                        node.name);
+    text += fmt::format("level {:2}  period 2^{:<2}  {:<16} {}\n", node.level, node.log_period,
+                        OpKindName(node.kind), node.name);
   }
   return text;
 }

@@ -1,4 +1,5 @@
-// A model compiled for a parameter set: the plan that every position shares, and the program of each position.
+// A model compiled for a parameter set: the plan that every position shares, and the program of
+// each position.
 #pragma once
 
 #include <functional>
@@ -27,8 +28,8 @@ struct Estimate {
   size_t token_bytes_up = 0, token_bytes_down = 0;
   int depth_per_token = 0;  // levels on the longest path of one step
   int bootstraps_per_token = 0;
-  int rotations_per_token = 0;  // outside bootstraps
-  int products_per_token = 0;   // ciphertext x ciphertext, outside bootstraps
+  int rotations_per_token = 0;            // outside bootstraps
+  int products_per_token = 0;             // ciphertext x ciphertext, outside bootstraps
   std::vector<double> component_seconds;  // by Component
 };
 
@@ -37,36 +38,38 @@ using BootstrapKeys = std::function<Result<ckks::KeyRequest>(int log_period, boo
 
 class CompiledModel {
  public:
-  // Lowers, places bootstraps, assigns levels; callers above the circuits use runtime::CompileModel. Errors: kOutOfRange when no
-  // placement fits the levels or when the ring has too few slots for the model's shape, kInvalidArgument for a model form that has no program.
-  static Result<std::shared_ptr<const CompiledModel>> Create(std::shared_ptr<const model::BodyBundle> bundle,
-                                                             ckks::ParametersPtr params, const MachineSpeed& speed,
-                                                             const BootstrapKeys& bootstrap_keys);
+  // Lowers, places bootstraps, assigns levels; callers above the circuits use
+  // runtime::CompileModel. Errors: kOutOfRange when no placement fits the levels or when the ring
+  // has too few slots for the model's shape, kInvalidArgument for a model form that has no program.
+  static Result<std::shared_ptr<const CompiledModel>> Create(
+      std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
+      const MachineSpeed& speed, const BootstrapKeys& bootstrap_keys);
 
   const model::BodyBundle& bundle() const { return *bundle_; }
   const ckks::ParametersPtr& params() const { return params_; }
   const Layout& layout() const { return layout_; }
-  // The program for the token at `position` (public), levels assigned. Same shape and levels at every position; constants
-  // differ. Errors: kOutOfRange beyond the context.
+  // The program for the token at `position` (public), levels assigned. Same shape and levels at
+  // every position; constants differ. Errors: kOutOfRange beyond the context.
   Result<Graph> Program(int position) const;
   // Estimated seconds of one operation of a program: the weight of a progress bar.
   double EstimateSeconds(const Node& node) const;
   const ckks::KeyRequest& keys() const { return keys_; }
   const Estimate& estimate() const { return estimate_; }
-  int input_level() const { return input_level_; }    // level at which the client encrypts a token
+  int input_level() const { return input_level_; }  // level at which the client encrypts a token
   int output_level() const { return output_level_; }
   int state_count() const { return bundle_->config.n_layers; }  // ciphertexts kept between steps
   int context() const { return bundle_->config.context; }
   // A token travels divided by units().input, a result by units().result().
   const ResidualUnits& units() const { return units_; }
-  // BLAKE2b-256, hexadecimal, over the model's description, its tensors' digest, the parameters and every level of the plan:
-  // client and server must agree on it.
+  // BLAKE2b-256, hexadecimal, over the model's description, its tensors' digest, the parameters and
+  // every level of the plan: client and server must agree on it.
   const std::string& digest() const { return digest_; }
   // One line per value: level, period, bootstraps, name.
   Result<std::string> Dump(int position) const;
 
  private:
-  CompiledModel(std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params, const MachineSpeed& speed);
+  CompiledModel(std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
+                const MachineSpeed& speed);
   Status CollectKeys(const Graph& plan, const BootstrapKeys& bootstrap_keys);
   void MakeEstimate(const Graph& plan);
   void MakeDigest(const Graph& plan);

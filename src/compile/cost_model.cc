@@ -18,19 +18,22 @@ int ChebyshevProducts(int degree) {
   return ((1 << baby) - 1) + (depth - baby) + ((degree >> baby) - 1);
 }
 
-// Hoisted and giant rotations of one radix-2^k factor of the homomorphic DFT (2^(k+1) - 1 diagonals).
+// Hoisted and giant rotations of one radix-2^k factor of the homomorphic DFT (2^(k+1) - 1
+// diagonals).
 double DftRotations(int log_radix) { return 2 * std::sqrt(std::pow(2.0, log_radix + 1)); }
 
 }  // namespace
 
-CostModel::CostModel(ckks::ParametersPtr params, MachineSpeed speed) : params_(std::move(params)), speed_(speed) {}
+CostModel::CostModel(ckks::ParametersPtr params, MachineSpeed speed)
+    : params_(std::move(params)), speed_(speed) {}
 
 double CostModel::Parallel(double seconds) const {
   return seconds / (1 + speed_.efficiency * (speed_.threads - 1));
 }
 
 double CostModel::KeySwitch(int level) const {
-  const double n = params_->limbs(level), alpha = params_->p_count(), digits = params_->digits(level);
+  const double n = params_->limbs(level), alpha = params_->p_count(),
+               digits = params_->digits(level);
   const double ntts = digits * (n + alpha) + 2 * (n + alpha);
   const double products = n * (n + alpha) + 2 * alpha * n + 4 * n;
   return Parallel(ntts * speed_.ntt_seconds + products * speed_.product_seconds +
@@ -38,8 +41,10 @@ double CostModel::KeySwitch(int level) const {
 }
 
 double CostModel::HoistedRotation(int level) const {
-  const double n = params_->limbs(level), alpha = params_->p_count(), digits = params_->digits(level);
-  return Parallel(2 * digits * (n + alpha) * speed_.stream_seconds + 4 * (n + alpha) * speed_.product_seconds);
+  const double n = params_->limbs(level), alpha = params_->p_count(),
+               digits = params_->digits(level);
+  return Parallel(2 * digits * (n + alpha) * speed_.stream_seconds +
+                  4 * (n + alpha) * speed_.product_seconds);
 }
 
 double CostModel::Rescale(int level) const {
@@ -47,7 +52,8 @@ double CostModel::Rescale(int level) const {
 }
 
 double CostModel::Product(int level) const {
-  return KeySwitch(level) + Rescale(level) + Parallel(5.0 * params_->limbs(level) * speed_.product_seconds);
+  return KeySwitch(level) + Rescale(level) +
+         Parallel(5.0 * params_->limbs(level) * speed_.product_seconds);
 }
 
 double CostModel::Chebyshev(int degree, int level) const {
@@ -60,22 +66,32 @@ double CostModel::Seconds(const Node& node, int level) const {
   switch (node.kind) {
     case OpKind::kAdd:
     case OpKind::kSub:
-    case OpKind::kMulByI: return Parallel(2 * limbs * speed_.product_seconds);
+    case OpKind::kMulByI:
+      return Parallel(2 * limbs * speed_.product_seconds);
     case OpKind::kMul:
-    case OpKind::kSquare: return Product(level + 1);
+    case OpKind::kSquare:
+      return Product(level + 1);
     case OpKind::kMulPlain:
-      return Rescale(level + 1) + Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
-    case OpKind::kChangeUnit: return Rescale(level + 1);
+      return Rescale(level + 1) +
+             Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+    case OpKind::kChangeUnit:
+      return Rescale(level + 1);
     case OpKind::kAddPlain:
-      return node.constant.size() == 1 ? Parallel(limbs * speed_.product_seconds) : Parallel(limbs * speed_.ntt_seconds);
+      return node.constant.size() == 1 ? Parallel(limbs * speed_.product_seconds)
+                                       : Parallel(limbs * speed_.ntt_seconds);
     case OpKind::kRotate:
-    case OpKind::kRotateSum: return KeySwitch(level) * static_cast<double>(node.rotations.size());
-    case OpKind::kConjugate: return KeySwitch(level);
-    case OpKind::kChebyshev: return Chebyshev(static_cast<int>(node.coeffs.size()) - 1, level);
-    case OpKind::kBootstrap: return BootstrapSeconds(node.log_period, node.real);
+    case OpKind::kRotateSum:
+      return KeySwitch(level) * static_cast<double>(node.rotations.size());
+    case OpKind::kConjugate:
+      return KeySwitch(level);
+    case OpKind::kChebyshev:
+      return Chebyshev(static_cast<int>(node.coeffs.size()) - 1, level);
+    case OpKind::kBootstrap:
+      return BootstrapSeconds(node.log_period, node.real);
     case OpKind::kInput:
     case OpKind::kState:
-    case OpKind::kRescaleUnit: return 0;
+    case OpKind::kRescaleUnit:
+      return 0;
   }
   return 0;
 }
@@ -88,9 +104,11 @@ double CostModel::BootstrapSeconds(int log_period, bool real) const {
   const bool full = log_period == params_->log_slots();
   double seconds = 2 * KeySwitch(top);  // ModRaise and its encapsulation, conjugation
   seconds += (params_->log_slots() - log_period) * KeySwitch(top);
-  const double log_radix_cts = static_cast<double>(log_period + (full || real ? 0 : 1)) / std::max(1, cts);
+  const double log_radix_cts =
+      static_cast<double>(log_period + (full || real ? 0 : 1)) / std::max(1, cts);
   for (int i = 0; i < cts; ++i) {
-    seconds += 2 * KeySwitch(top - i) + DftRotations(static_cast<int>(std::ceil(log_radix_cts))) * HoistedRotation(top - i);
+    seconds += 2 * KeySwitch(top - i) +
+               DftRotations(static_cast<int>(std::ceil(log_radix_cts))) * HoistedRotation(top - i);
   }
   const int evaluations = full && !real ? 2 : 1;
   const int products = ChebyshevProducts((1 << (eval_mod - kDoubleAngles)) - 1) + kDoubleAngles;

@@ -22,7 +22,8 @@ class CostModel {
  public:
   CostModel(ckks::ParametersPtr params, MachineSpeed speed);
 
-  // The operation at this level (Depth(node) above it for its operands); bootstraps: BootstrapSeconds.
+  // The operation at this level (Depth(node) above it for its operands); bootstraps:
+  // BootstrapSeconds.
   double Seconds(const Node& node, int level) const;
   double BootstrapSeconds(int log_period, bool real) const;
   double KeyGenerationSeconds(const ckks::KeyRequest& request) const;
@@ -31,7 +32,7 @@ class CostModel {
   double Parallel(double seconds) const;
   double KeySwitch(int level) const;
   double HoistedRotation(int level) const;
-  double Product(int level) const;    // ciphertext x ciphertext, relinearised and rescaled
+  double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
 

@@ -4,39 +4,66 @@ namespace polyveil::compile {
 
 const char* OpKindName(OpKind kind) {
   switch (kind) {
-    case OpKind::kInput: return "input";
-    case OpKind::kState: return "state";
-    case OpKind::kAdd: return "add";
-    case OpKind::kSub: return "subtract";
-    case OpKind::kMul: return "multiply";
-    case OpKind::kSquare: return "square";
-    case OpKind::kMulPlain: return "multiply plain";
-    case OpKind::kAddPlain: return "add plain";
-    case OpKind::kMulByI: return "multiply by i";
-    case OpKind::kRotate: return "rotate";
-    case OpKind::kRotateSum: return "rotate and sum";
-    case OpKind::kConjugate: return "conjugate";
-    case OpKind::kRescaleUnit: return "declare unit";
-    case OpKind::kChangeUnit: return "change unit";
-    case OpKind::kChebyshev: return "polynomial";
-    case OpKind::kBootstrap: return "bootstrap";
+    case OpKind::kInput:
+      return "input";
+    case OpKind::kState:
+      return "state";
+    case OpKind::kAdd:
+      return "add";
+    case OpKind::kSub:
+      return "subtract";
+    case OpKind::kMul:
+      return "multiply";
+    case OpKind::kSquare:
+      return "square";
+    case OpKind::kMulPlain:
+      return "multiply plain";
+    case OpKind::kAddPlain:
+      return "add plain";
+    case OpKind::kMulByI:
+      return "multiply by i";
+    case OpKind::kRotate:
+      return "rotate";
+    case OpKind::kRotateSum:
+      return "rotate and sum";
+    case OpKind::kConjugate:
+      return "conjugate";
+    case OpKind::kRescaleUnit:
+      return "declare unit";
+    case OpKind::kChangeUnit:
+      return "change unit";
+    case OpKind::kChebyshev:
+      return "polynomial";
+    case OpKind::kBootstrap:
+      return "bootstrap";
   }
   return "unknown";
 }
 
 const char* ComponentName(Component component) {
   switch (component) {
-    case Component::kInput: return "input";
-    case Component::kNorm: return "norm";
-    case Component::kQkv: return "QKV";
-    case Component::kScores: return "scores";
-    case Component::kPower: return "power";
-    case Component::kDivision: return "division";
-    case Component::kValues: return "values";
-    case Component::kProjection: return "projection";
-    case Component::kFeedForward: return "feed-forward";
-    case Component::kBootstrap: return "bootstrap";
-    case Component::kOutput: return "output";
+    case Component::kInput:
+      return "input";
+    case Component::kNorm:
+      return "norm";
+    case Component::kQkv:
+      return "QKV";
+    case Component::kScores:
+      return "scores";
+    case Component::kPower:
+      return "power";
+    case Component::kDivision:
+      return "division";
+    case Component::kValues:
+      return "values";
+    case Component::kProjection:
+      return "projection";
+    case Component::kFeedForward:
+      return "feed-forward";
+    case Component::kBootstrap:
+      return "bootstrap";
+    case Component::kOutput:
+      return "output";
   }
   return "unknown";
 }

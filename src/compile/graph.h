@@ -11,20 +11,22 @@ namespace polyveil::compile {
 using Complex = std::complex<double>;
 
 enum class OpKind {
-  kInput,        // fresh ciphertext from the client
-  kState,        // value kept from the previous step (encrypted key-value cache); zero at the first step
-  kAdd,          // a + b
-  kSub,          // a - b
-  kMul,          // a * b, slot by slot
-  kSquare,       // a * a
-  kMulPlain,     // a * constant
-  kAddPlain,     // a + constant
-  kMulByI,       // i * a
-  kRotate,       // slot j <- slot j + rotation
-  kRotateSum,    // for each r of rotations in turn: a <- a + rotate(a, r)
+  kInput,   // fresh ciphertext from the client
+  kState,   // value kept from the previous step (encrypted key-value cache); zero at the first step
+  kAdd,     // a + b
+  kSub,     // a - b
+  kMul,     // a * b, slot by slot
+  kSquare,  // a * a
+  kMulPlain,   // a * constant
+  kAddPlain,   // a + constant
+  kMulByI,     // i * a
+  kRotate,     // slot j <- slot j + rotation
+  kRotateSum,  // for each r of rotations in turn: a <- a + rotate(a, r)
   kConjugate,
-  kRescaleUnit,  // a * factor by declaring another scale: no level, no noise, exact; for kChebyshev's argument
-  kChangeUnit,   // a * factor at the nominal scale: part of the drop to a lower level, which it needs
+  kRescaleUnit,  // a * factor by declaring another scale: no level, no noise, exact; for
+                 // kChebyshev's argument
+  kChangeUnit,   // a * factor at the nominal scale: part of the drop to a lower level, which it
+                 // needs
   kChebyshev,    // sum_k coeffs[k] T_k(a), |a| <= 1
   kBootstrap,    // back to the highest working level
 };
@@ -32,7 +34,17 @@ const char* OpKindName(OpKind kind);
 
 // Where the time goes, as a user of transformers thinks of it.
 enum class Component {
-  kInput, kNorm, kQkv, kScores, kPower, kDivision, kValues, kProjection, kFeedForward, kBootstrap, kOutput,
+  kInput,
+  kNorm,
+  kQkv,
+  kScores,
+  kPower,
+  kDivision,
+  kValues,
+  kProjection,
+  kFeedForward,
+  kBootstrap,
+  kOutput,
 };
 const char* ComponentName(Component component);
 inline constexpr int kComponentCount = 11;
@@ -43,17 +55,17 @@ struct Node {
   OpKind kind;
   Component component;
   std::vector<NodeId> inputs{};
-  std::string name{};           // "layer 2 / attention / scores"
-  int layer = -1;               // -1: outside the layers
-  int log_period = 0;           // slots repeat with period 2^log_period
-  bool real = true;             // imaginary parts are zero up to noise
-  double magnitude = 0;         // bound on |slot| that calibration gives; 0: not stated
-  std::vector<int> rotations{};   // kRotate: one; kRotateSum: in order
+  std::string name{};               // "layer 2 / attention / scores"
+  int layer = -1;                   // -1: outside the layers
+  int log_period = 0;               // slots repeat with period 2^log_period
+  bool real = true;                 // imaginary parts are zero up to noise
+  double magnitude = 0;             // bound on |slot| that calibration gives; 0: not stated
+  std::vector<int> rotations{};     // kRotate: one; kRotateSum: in order
   std::vector<Complex> constant{};  // kMulPlain, kAddPlain: 2^k values, repeated over the slots
-  std::vector<double> coeffs{};   // kChebyshev
-  double factor = 1;            // kRescaleUnit
-  int state = -1;               // kState: slot of the state table
-  bool cut = false;             // the planner may bootstrap this value: magnitude <= 1
+  std::vector<double> coeffs{};     // kChebyshev
+  double factor = 1;                // kRescaleUnit
+  int state = -1;                   // kState: slot of the state table
+  bool cut = false;                 // the planner may bootstrap this value: magnitude <= 1
   // Filled by the level pass.
   int level = -1;
 };

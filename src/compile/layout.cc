@@ -10,7 +10,8 @@ namespace {
 
 Status CheckPowerOfTwo(const char* field, int value) {
   if (value > 0 && std::has_single_bit(static_cast<unsigned>(value))) return {};
-  return MakeError(ErrorCode::kOutOfRange, "{} = {}: the decode layout needs a power of two", field, value);
+  return MakeError(ErrorCode::kOutOfRange, "{} = {}: the decode layout needs a power of two", field,
+                   value);
 }
 
 }  // namespace
@@ -27,22 +28,25 @@ Result<Layout> Layout::Create(const model::ModelConfig& config, int log_slots) {
                 .d_ff = config.d_ff,
                 .context = config.context};
   if (layout.half() < config.d_model) {
-    return MakeError(ErrorCode::kOutOfRange, "d_model = {} needs {} slots, the ring has {}", config.d_model,
-                     2 * config.d_model * config.d_model, layout.slots());
+    return MakeError(ErrorCode::kOutOfRange, "d_model = {} needs {} slots, the ring has {}",
+                     config.d_model, 2 * config.d_model * config.d_model, layout.slots());
   }
   if (config.context > layout.half()) {
-    return MakeError(ErrorCode::kOutOfRange, "context = {} > {}, the keys that one ciphertext holds ({} slots)",
+    return MakeError(ErrorCode::kOutOfRange,
+                     "context = {} > {}, the keys that one ciphertext holds ({} slots)",
                      config.context, layout.half(), layout.slots());
   }
   if (config.d_ff > layout.slots() / config.d_model) {
-    return MakeError(ErrorCode::kOutOfRange, "d_ff = {} > {}, the rows that one ciphertext holds ({} slots)",
-                     config.d_ff, layout.slots() / config.d_model, layout.slots());
+    return MakeError(ErrorCode::kOutOfRange,
+                     "d_ff = {} > {}, the rows that one ciphertext holds ({} slots)", config.d_ff,
+                     layout.slots() / config.d_model, layout.slots());
   }
   return layout;
 }
 
 int Log2(int power_of_two) {
-  PV_CHECK(power_of_two > 0 && std::has_single_bit(static_cast<unsigned>(power_of_two)), "{}", power_of_two);
+  PV_CHECK(power_of_two > 0 && std::has_single_bit(static_cast<unsigned>(power_of_two)), "{}",
+           power_of_two);
   return std::countr_zero(static_cast<unsigned>(power_of_two));
 }
 

@@ -1,11 +1,14 @@
 // How vectors of a decoder step lie in the slots.
 //
-// Feature layout: period d, slot s holds x[s mod d]. Residuals live here, so their bootstraps are sparse.
-// Row layout:     blocks of `block` slots, row r in block r. Attention's row is (e, h) with e, the index inside a head, on
-//                 top: a sum over e is a rotation sum over whole blocks and therefore cyclic, it needs no mask.
-//                 The first half of a block is indexed by the key's position k for K and the scores, the second half for V.
-// Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r and sums inside the
-// block (the result stands in one slot, a mask and rotations spread it); rows -> features sums over blocks (cyclic, no mask).
+// Feature layout: period d, slot s holds x[s mod d]. Residuals live here, so their bootstraps are
+// sparse. Row layout:     blocks of `block` slots, row r in block r. Attention's row is (e, h) with
+// e, the index inside a head, on
+//                 top: a sum over e is a rotation sum over whole blocks and therefore cyclic, it
+//                 needs no mask. The first half of a block is indexed by the key's position k for K
+//                 and the scores, the second half for V.
+// Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r
+// and sums inside the block (the result stands in one slot, a mask and rotations spread it); rows
+// -> features sums over blocks (cyclic, no mask).
 #pragma once
 
 #include <vector>

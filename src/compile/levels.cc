@@ -27,7 +27,8 @@ std::vector<Segment> SplitLayers(const Graph& graph) {
   for (NodeId id = 0; id < count; ++id) {
     const Node& node = graph[id];
     if (node.layer < 0) continue;
-    if (segments.empty() || graph[segments.back().begin].layer != node.layer) segments.push_back({id, id, -1, {}});
+    if (segments.empty() || graph[segments.back().begin].layer != node.layer)
+      segments.push_back({id, id, -1, {}});
     Segment& segment = segments.back();
     segment.end = id + 1;
     if (node.cut) segment.cuts.push_back(id);
@@ -50,14 +51,16 @@ struct SweepResult {
 // One backward pass over a segment, its last node needed at `output_level`.
 class Sweep {
  public:
-  Sweep(const Graph& graph, const Segment& segment, const ckks::Parameters& params, const CostModel& cost)
+  Sweep(const Graph& graph, const Segment& segment, const ckks::Parameters& params,
+        const CostModel& cost)
       : graph_(graph), segment_(segment), params_(params), cost_(cost) {}
 
   SweepResult Run(unsigned chosen, int output_level) {
     need_.assign(segment_.end - segment_.begin, kUnused);
     need_.back() = output_level;
     result_ = {true, 0, 0};
-    for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id) Visit(id, chosen);
+    for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id)
+      Visit(id, chosen);
     return result_;
   }
 
@@ -106,8 +109,9 @@ struct Path {
 
 using Frontier = std::map<int, Path>;  // by level needed
 
-Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment, const ckks::Parameters& params,
-                                const CostModel& cost, const Frontier& after) {
+Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
+                                const ckks::Parameters& params, const CostModel& cost,
+                                const Frontier& after) {
   Frontier before;
   int least = std::numeric_limits<int>::max();
   Sweep sweep(graph, segment, params, cost);
@@ -128,7 +132,8 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment, cons
     }
   }
   if (before.empty()) {
-    return MakeError(ErrorCode::kOutOfRange, "layer {}: needs {} levels between bootstraps, parameters {} have {}",
+    return MakeError(ErrorCode::kOutOfRange,
+                     "layer {}: needs {} levels between bootstraps, parameters {} have {}",
                      graph[segment.begin].layer, least, params.spec().name, params.working_level());
   }
   return before;
@@ -141,21 +146,25 @@ int Depth(const Node& node) {
     case OpKind::kMul:
     case OpKind::kSquare:
     case OpKind::kMulPlain:
-    case OpKind::kChangeUnit: return 1;
-    case OpKind::kChebyshev: return std::bit_width(node.coeffs.size() - 1);
-    default: return 0;
+    case OpKind::kChangeUnit:
+      return 1;
+    case OpKind::kChebyshev:
+      return std::bit_width(node.coeffs.size() - 1);
+    default:
+      return 0;
   }
 }
 
-Result<Placement> PlaceBootstraps(const Graph& graph, const ckks::Parameters& params, const CostModel& cost) {
+Result<Placement> PlaceBootstraps(const Graph& graph, const ckks::Parameters& params,
+                                  const CostModel& cost) {
   const std::vector<Segment> segments = SplitLayers(graph);
   Frontier frontier{{0, Path{}}};
   for (auto segment = segments.rbegin(); segment != segments.rend(); ++segment) {
     PV_ASSIGN_OR_RETURN(frontier, ExtendFrontier(graph, *segment, params, cost, frontier));
   }
-  const auto best = std::min_element(frontier.begin(), frontier.end(), [](const auto& a, const auto& b) {
-    return a.second.seconds < b.second.seconds;
-  });
+  const auto best = std::min_element(
+      frontier.begin(), frontier.end(),
+      [](const auto& a, const auto& b) { return a.second.seconds < b.second.seconds; });
   Placement placement{std::vector<bool>(graph.nodes.size(), false), best->second.seconds};
   const std::vector<unsigned>& choices = best->second.choices;
   for (size_t i = 0; i < choices.size(); ++i) {
@@ -168,8 +177,8 @@ Result<Placement> PlaceBootstraps(const Graph& graph, const ckks::Parameters& pa
 }
 
 Graph InsertBootstraps(Graph graph, const std::vector<bool>& bootstrapped) {
-  PV_CHECK(bootstrapped.size() == graph.nodes.size(), "placement of {} nodes, graph of {}", bootstrapped.size(),
-           graph.nodes.size());
+  PV_CHECK(bootstrapped.size() == graph.nodes.size(), "placement of {} nodes, graph of {}",
+           bootstrapped.size(), graph.nodes.size());
   Graph result;
   std::vector<NodeId> renamed(graph.nodes.size());
   for (size_t id = 0; id < graph.nodes.size(); ++id) {
@@ -188,7 +197,8 @@ Graph InsertBootstraps(Graph graph, const std::vector<bool>& bootstrapped) {
     result.nodes.push_back(std::move(bootstrap));
     renamed[id] = static_cast<NodeId>(result.nodes.size()) - 1;
   }
-  for (const StateUpdate& update : graph.updates) result.updates.push_back({update.state, renamed[update.node]});
+  for (const StateUpdate& update : graph.updates)
+    result.updates.push_back({update.state, renamed[update.node]});
   result.output = renamed[graph.output];
   return result;
 }
@@ -198,10 +208,12 @@ Status AssignLevels(Graph& graph, const ckks::Parameters& params) {
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
     if (node.level > params.working_level()) {
-      return MakeError(ErrorCode::kOutOfRange, "{}: level {} needed > {} working levels of parameters {}", node.name,
+      return MakeError(ErrorCode::kOutOfRange,
+                       "{}: level {} needed > {} working levels of parameters {}", node.name,
                        node.level, params.working_level(), params.spec().name);
     }
-    const int operand = node.kind == OpKind::kBootstrap ? params.bootstrap_level() : node.level + Depth(node);
+    const int operand =
+        node.kind == OpKind::kBootstrap ? params.bootstrap_level() : node.level + Depth(node);
     for (NodeId input : node.inputs) {
       graph.nodes[input].level = std::max(graph.nodes[input].level, operand);
     }

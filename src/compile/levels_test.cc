@@ -26,7 +26,8 @@ Graph Chain(int layers, int squares) {
 }
 
 int CountBootstraps(const Placement& placement) {
-  return static_cast<int>(std::count(placement.bootstrapped.begin(), placement.bootstrapped.end(), true));
+  return static_cast<int>(
+      std::count(placement.bootstrapped.begin(), placement.bootstrapped.end(), true));
 }
 
 TEST(Levels, NoBootstrapWhereTheLevelsSuffice) {
@@ -40,7 +41,8 @@ TEST(Levels, NoBootstrapWhereTheLevelsSuffice) {
 TEST(Levels, FewestBootstrapsOfAUniformChain) {
   const auto params = Params();
   const CostModel cost(params, {});
-  // Three layers fit between bootstraps; after the last one the levels of the next StC are free too.
+  // Three layers fit between bootstraps; after the last one the levels of the next StC are free
+  // too.
   const int squares = (params->working_level() - params->bootstrap_level()) / 3;
   const auto placement = PlaceBootstraps(Chain(9, squares), *params, cost);
   ASSERT_TRUE(placement.ok());
@@ -59,7 +61,8 @@ TEST(Levels, PlanKeepsEveryLevelInBounds) {
     EXPECT_GE(node.level, 0);
     EXPECT_LE(node.level, params->working_level());
     for (NodeId input : node.inputs) {
-      const int needed = node.kind == OpKind::kBootstrap ? params->bootstrap_level() : node.level + Depth(node);
+      const int needed =
+          node.kind == OpKind::kBootstrap ? params->bootstrap_level() : node.level + Depth(node);
       EXPECT_GE(graph[input].level, needed) << node.name;
     }
   }

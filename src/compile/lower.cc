@@ -43,14 +43,15 @@ NodeId LowerNorm(LayerContext& c, const char* part, NodeId x, double unit,
                       p.coeffs);
 }
 
-// (kappa n)^(-1/p): the divisor's centre and the mean's 1/n go into the score, so that the summand is
-// (s + c)^p / (kappa n).
+// (kappa n)^(-1/p): the divisor's centre and the mean's 1/n go into the score, so that the summand
+// is (s + c)^p / (kappa n).
 double ScoreUnit(const LayerContext& c, int head) {
   return std::pow(c.layer.kappa[head] * (c.position + 1), -1.0 / c.config.power);
 }
 
-// K + iQ in the first half of each block, V in the second; the window of each sum starts at the token's position, where the
-// cache wants K and V, because a feature vector is periodic: appending costs no rotation.
+// K + iQ in the first half of each block, V in the second; the window of each sum starts at the
+// token's position, where the cache wants K and V, because a feature vector is periodic: appending
+// costs no rotation.
 Vector QkvMatrix(const LayerContext& c) {
   const Layout& l = c.layout;
   const double unit = c.units.LayerInput(c.index);
@@ -61,7 +62,8 @@ Vector QkvMatrix(const LayerContext& c) {
       for (int j = 0; j < l.d_model; ++j) {
         const int column = (first + j) % l.d_model;
         const int row = h * l.d_head + e;
-        m[(first + j) % l.slots()] = unit * Complex(c.weights.wk.at(row, column), c.weights.wq.at(row, column));
+        m[(first + j) % l.slots()] =
+            unit * Complex(c.weights.wk.at(row, column), c.weights.wq.at(row, column));
         m[(first + j + l.half()) % l.slots()] = unit * c.weights.wv.at(row, column);
       }
     }
@@ -106,8 +108,8 @@ Qkv LowerQkv(LayerContext& c, NodeId x, NodeId inverse_root) {
   NodeId q = b.MulPlain("query masked", b.Sub("query sums", qkv, conjugate), std::move(q_mask));
   b.SetReal(q, true);
   NodeId scaled = b.Mul("query scaled", q, inverse_root);
-  // Rotations to the left bring slot t to every k <= t of its own block; what they carry into the block below meets slots
-  // of V that are still empty.
+  // Rotations to the left bring slot t to every k <= t of its own block; what they carry into the
+  // block below meets slots of V that are still empty.
   NodeId query = b.RotateSum("query", scaled, DoublingRotations(1, Log2(l.half())));
   return {query, cache};
 }
@@ -118,7 +120,8 @@ NodeId LowerPower(LayerContext& c, const Qkv& qkv) {
   GraphBuilder& b = c.builder;
   const Layout& l = c.layout;
   NodeId products = b.Mul("score products", qkv.query, qkv.cache);
-  NodeId sums = b.RotateSum("score sums", products, DoublingRotations(l.element_stride(), Log2(l.d_head)));
+  NodeId sums =
+      b.RotateSum("score sums", products, DoublingRotations(l.element_stride(), Log2(l.d_head)));
   b.SetPeriod(sums, Log2(l.element_stride()));
   NodeId score = b.AddPlain("scores", sums, BlockMask(l, 0, c.position, [&](int h) {
                               return c.layer.shift[h] * ScoreUnit(c, h);
@@ -143,7 +146,8 @@ NodeId LowerValues(LayerContext& c, NodeId powers, NodeId cache) {
   Vector ones(l.block());
   for (int k = 0; k <= c.position; ++k) ones[l.half() + k] = Complex(0, 1 / inverse.b);
   NodeId aligned = b.Rotate("powers beside values", powers, -l.half());
-  NodeId products = b.Mul("value products", aligned, b.AddPlain("values and ones", cache, std::move(ones)));
+  NodeId products =
+      b.Mul("value products", aligned, b.AddPlain("values and ones", cache, std::move(ones)));
   NodeId sums = b.RotateSum("value sums", products, DoublingRotations(1, Log2(l.half())));
   Vector mask(l.block());
   mask[l.half()] = 0.5;
@@ -167,7 +171,8 @@ NodeId LowerValues(LayerContext& c, NodeId powers, NodeId cache) {
   return b.Mul("head outputs", numerator, inv);
 }
 
-// rows -> features: matrix entry (i, row) at slot i of the row's block, for `repeat` copies of the features in a block.
+// rows -> features: matrix entry (i, row) at slot i of the row's block, for `repeat` copies of the
+// features in a block.
 template <typename F>
 Vector RowMatrix(int slots, int rows, int block, int d, F entry) {
   Vector m(slots);
@@ -190,7 +195,8 @@ NodeId LowerAttention(LayerContext& c, NodeId x) {
     return c.weights.wo.at(i, (row % l.n_heads) * l.d_head + row / l.n_heads) / unit_after;
   });
   NodeId products = b.MulPlain("projection products", heads, std::move(wo));
-  NodeId output = b.RotateSum("projection", products, DoublingRotations(l.block(), Log2(l.d_model)));
+  NodeId output =
+      b.RotateSum("projection", products, DoublingRotations(l.block(), Log2(l.d_model)));
   b.SetPeriod(output, Log2(l.d_model));
   return b.Add("residual", b.ChangeUnit("residual in its unit", x, unit / unit_after), output);
 }
@@ -216,7 +222,8 @@ NodeId LowerFeedForward(LayerContext& c, NodeId x) {
   mask[0] = 1;
   NodeId masked = b.MulPlain("hidden masked", sums, std::move(mask));
   NodeId hidden = b.RotateSum("hidden", masked, DoublingRotations(-1, Log2(d)));
-  // (u + iv)^2 = u^2 - v^2 + 2iuv: the gated product is half of the imaginary part, taken as a real part after the matrix.
+  // (u + iv)^2 = u^2 - v^2 + 2iuv: the gated product is half of the imaginary part, taken as a real
+  // part after the matrix.
   NodeId square = b.Square("gated product", hidden);
   const double down_unit = unit * unit / (4 * unit_after);
   Vector down = RowMatrix(l.slots(), l.d_ff, d, d, [&](int i, int row) {
@@ -228,7 +235,8 @@ NodeId LowerFeedForward(LayerContext& c, NodeId x) {
   NodeId real = b.Add("down", down_sums, b.Conjugate("down conjugate", down_sums));
   b.SetReal(real, true);
   NodeId output = b.Mul("output", real, scale);
-  return b.Add("residual", b.ChangeUnit("residual in its unit", x, unit_before / unit_after), output);
+  return b.Add("residual", b.ChangeUnit("residual in its unit", x, unit_before / unit_after),
+               output);
 }
 
 void MarkResidual(GraphBuilder& builder, NodeId x) {
@@ -264,8 +272,8 @@ Result<Graph> LowerStep(const model::BodyBundle& bundle, const Layout& layout, i
                      model::FeedForwardName(model::FeedForwardKind::kBilinear));
   }
   if (position < 0 || position >= config.context) {
-    return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens", position,
-                     config.context);
+    return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens",
+                     position, config.context);
   }
   GraphBuilder builder(layout.log_slots);
   builder.Enter(-1, Component::kInput, "");

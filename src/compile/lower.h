@@ -1,5 +1,5 @@
-// One decoder step as a graph, without levels: Power-Softmax attention with an encrypted key-value cache and a
-// bilinear feed-forward (layouts: layout.h).
+// One decoder step as a graph, without levels: Power-Softmax attention with an encrypted key-value
+// cache and a bilinear feed-forward (layouts: layout.h).
 #pragma once
 
 #include "base/result.h"
@@ -9,11 +9,12 @@
 
 namespace polyveil::compile {
 
-// Folded here, so that no level is spent on them: 1/sqrt(d_head), the norms' gains (in the weights already), the residual's
-// unit, kappa and the number of keys of the mean form (in the query's mask), the polynomials' affine maps (RescaleUnit), 1/2 of
-// every real or imaginary part. The norm's inverse root multiplies after the matrix, beside which it is computed.
-// The graph's shape is the same at every position; position enters constants only.
-// Errors: kOutOfRange for shapes (Layout::Create), kInvalidArgument for a GELU model.
+// Folded here, so that no level is spent on them: 1/sqrt(d_head), the norms' gains (in the weights
+// already), the residual's unit, kappa and the number of keys of the mean form (in the query's
+// mask), the polynomials' affine maps (RescaleUnit), 1/2 of every real or imaginary part. The
+// norm's inverse root multiplies after the matrix, beside which it is computed. The graph's shape
+// is the same at every position; position enters constants only. Errors: kOutOfRange for shapes
+// (Layout::Create), kInvalidArgument for a GELU model.
 Result<Graph> LowerStep(const model::BodyBundle& bundle, const Layout& layout, int position);
 
 // The part of LowerStep for one layer: input and result in the feature layout. Exposed for tests.

@@ -38,15 +38,18 @@ MachineSpeed MeasureMachineSpeed(int log_n, int threads) {
   const ring::Modulus& q = tables->modulus();
   auto words = ring::RnsPoly::Zero(kStreamLimbs, n);
   auto sums = ring::RnsPoly::Zero(2, n);
-  speed.ntt_seconds = BestSeconds(8, [&] { kernels.forward_ntt(sums.ptr(0), sums.ptr(0), *tables); });
-  speed.product_seconds = BestSeconds(8, [&] {
-    kernels.mul_add(sums.ptr(0), sums.ptr(1), sums.ptr(0), sums.ptr(1), n, q);
-  });
+  speed.ntt_seconds =
+      BestSeconds(8, [&] { kernels.forward_ntt(sums.ptr(0), sums.ptr(0), *tables); });
+  speed.product_seconds = BestSeconds(
+      8, [&] { kernels.mul_add(sums.ptr(0), sums.ptr(1), sums.ptr(0), sums.ptr(1), n, q); });
   std::array<const u64*, kStreamLimbs> rows;
   for (size_t i = 0; i < kStreamLimbs; ++i) rows[i] = words.ptr(i);
-  speed.stream_seconds = BestSeconds(3, [&] {
-    kernels.inner_product(sums.ptr(0), rows.data(), rows.data(), kStreamLimbs, n, q);
-  }) / kStreamLimbs;
+  speed.stream_seconds = BestSeconds(3,
+                                     [&] {
+                                       kernels.inner_product(sums.ptr(0), rows.data(), rows.data(),
+                                                             kStreamLimbs, n, q);
+                                     }) /
+                         kStreamLimbs;
   return speed;
 }
 

@@ -1,5 +1,5 @@
-// Units of the residual: its slots hold x / unit, one unit for each place where a bootstrap may stand, so that every
-// such value fills [-1, 1] and a bootstrap's error is small against it.
+// Units of the residual: its slots hold x / unit, one unit for each place where a bootstrap may
+// stand, so that every such value fills [-1, 1] and a bootstrap's error is small against it.
 #pragma once
 
 #include <vector>
@@ -9,14 +9,15 @@
 namespace polyveil::compile {
 
 struct ResidualUnits {
-  double input = 1;                     // the embedding, and so layer 0's input
+  double input = 1;                    // the embedding, and so layer 0's input
   std::vector<double> middle, output;  // by layer: after attention, after the feed-forward
 
   double LayerInput(int layer) const { return layer == 0 ? input : output[layer - 1]; }
   double result() const { return output.back(); }
 };
 
-// The calibrated bound of each place times the calibration's margin; the model's overall bound where none is recorded.
+// The calibrated bound of each place times the calibration's margin; the model's overall bound
+// where none is recorded.
 ResidualUnits MakeResidualUnits(const model::ModelConfig& config);
 
 }  // namespace polyveil::compile

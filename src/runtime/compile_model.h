@@ -1,4 +1,5 @@
-// Compiles a model for the engine: the compiler's plan with the keys that the circuits' bootstraps need.
+// Compiles a model for the engine: the compiler's plan with the keys that the circuits' bootstraps
+// need.
 #pragma once
 
 #include <memory>
@@ -8,8 +9,8 @@
 
 namespace polyveil::runtime {
 
-Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(std::shared_ptr<const model::BodyBundle> bundle,
-                                                                   ckks::ParametersPtr params,
-                                                                   const compile::MachineSpeed& speed);
+Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(
+    std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
+    const compile::MachineSpeed& speed);
 
 }  // namespace polyveil::runtime

@@ -16,7 +16,8 @@ constexpr double kScaleTolerance = 1e-6;  // relative; the wire carries exact do
 // Reports progress and component times, stops on cancellation.
 class StepListener {
  public:
-  StepListener(const compile::CompiledModel& model, const compile::Graph& graph, const StepOptions& options)
+  StepListener(const compile::CompiledModel& model, const compile::Graph& graph,
+               const StepOptions& options)
       : model_(model), options_(options) {
     for (const compile::Node& node : graph.nodes) total_ += model.EstimateSeconds(node);
   }
@@ -31,7 +32,8 @@ class StepListener {
 
   void After(const compile::Node& node, double seconds) {
     done_ += model_.EstimateSeconds(node);
-    if (options_.latency != nullptr) options_.latency->AddComponent(compile::ComponentName(node.component), seconds);
+    if (options_.latency != nullptr)
+      options_.latency->AddComponent(compile::ComponentName(node.component), seconds);
   }
 
  private:
@@ -45,11 +47,13 @@ Status CheckToken(const compile::CompiledModel& model, const ckks::Ciphertext& t
     return MakeError(ErrorCode::kMismatch, "token.degree = {} != 1", token.degree());
   }
   if (token.level != model.input_level()) {
-    return MakeError(ErrorCode::kMismatch, "token.level = {} != {}, the program's", token.level, model.input_level());
+    return MakeError(ErrorCode::kMismatch, "token.level = {} != {}, the program's", token.level,
+                     model.input_level());
   }
   const double scale = model.params()->scale(token.level);
   if (!(std::abs(token.scale / scale - 1) < kScaleTolerance)) {
-    return MakeError(ErrorCode::kMismatch, "token.scale = {} != {}, the level's", token.scale, scale);
+    return MakeError(ErrorCode::kMismatch, "token.scale = {} != {}, the level's", token.scale,
+                     scale);
   }
   return {};
 }
@@ -58,8 +62,9 @@ Status CheckToken(const compile::CompiledModel& model, const ckks::Ciphertext& t
 
 Engine::~Engine() = default;
 
-Result<std::shared_ptr<const Engine>> Engine::Create(std::shared_ptr<const compile::CompiledModel> model,
-                                                     std::shared_ptr<const ckks::EvaluationKeys> keys) {
+Result<std::shared_ptr<const Engine>> Engine::Create(
+    std::shared_ptr<const compile::CompiledModel> model,
+    std::shared_ptr<const ckks::EvaluationKeys> keys) {
   PV_RETURN_IF_ERROR(keys->Covers(model->keys()));
   const ckks::ParametersPtr& params = model->params();
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));
@@ -68,7 +73,8 @@ Result<std::shared_ptr<const Engine>> Engine::Create(std::shared_ptr<const compi
   for (const compile::Node& node : graph.nodes) {
     const circuits::BootstrapSpec spec{node.log_period, !node.real};
     if (node.kind != compile::OpKind::kBootstrap || parts->bootstrappers.contains(spec)) continue;
-    PV_ASSIGN_OR_RETURN(auto bootstrapper, circuits::Bootstrapper::Create(params, parts->encoder, spec));
+    PV_ASSIGN_OR_RETURN(auto bootstrapper,
+                        circuits::Bootstrapper::Create(params, parts->encoder, spec));
     parts->bootstrappers.emplace(spec, std::move(bootstrapper));
   }
   std::shared_ptr<Engine> engine(new Engine);
@@ -76,7 +82,8 @@ Result<std::shared_ptr<const Engine>> Engine::Create(std::shared_ptr<const compi
   return std::shared_ptr<const Engine>(std::move(engine));
 }
 
-Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token, const StepOptions& options) {
+Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
+                                              const StepOptions& options) {
   Timer timer;
   const EngineParts& parts = engine_->parts();
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));

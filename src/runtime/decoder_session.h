@@ -23,17 +23,21 @@ struct StepProgress {
 };
 
 struct StepOptions {
-  std::function<void(const StepProgress&)> on_progress;  // before each operation, from the running thread
-  const std::atomic<bool>* cancel = nullptr;  // kCancelled between operations; the session's state is as before the step
+  std::function<void(const StepProgress&)>
+      on_progress;  // before each operation, from the running thread
+  const std::atomic<bool>* cancel =
+      nullptr;  // kCancelled between operations; the session's state is as before the step
   LatencyTable* latency = nullptr;
 };
 
-// The evaluator, its encoder and bootstrappers for one client's keys: shared by that client's sessions.
+// The evaluator, its encoder and bootstrappers for one client's keys: shared by that client's
+// sessions.
 class Engine {
  public:
   // Errors: kMissingKey when keys do not cover model->keys().
-  static Result<std::shared_ptr<const Engine>> Create(std::shared_ptr<const compile::CompiledModel> model,
-                                                      std::shared_ptr<const ckks::EvaluationKeys> keys);
+  static Result<std::shared_ptr<const Engine>> Create(
+      std::shared_ptr<const compile::CompiledModel> model,
+      std::shared_ptr<const ckks::EvaluationKeys> keys);
   ~Engine();
   const EngineParts& parts() const { return *parts_; }
 
@@ -47,8 +51,9 @@ class DecoderSession {
  public:
   explicit DecoderSession(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)) {}
 
-  // One token in: level model.input_level(), scale params.scale(level), slots = embedding / units().input with period d_model. The
-  // residual after the last block out, divided by units().result(), same layout, at model.output_level(). Errors: kOutOfRange beyond the context,
+  // One token in: level model.input_level(), scale params.scale(level), slots = embedding /
+  // units().input with period d_model. The residual after the last block out, divided by
+  // units().result(), same layout, at model.output_level(). Errors: kOutOfRange beyond the context,
   // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
   int position() const { return position_; }

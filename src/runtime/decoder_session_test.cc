@@ -34,7 +34,8 @@ double PredictedError(const std::shared_ptr<const compile::CompiledModel>& model
     model::ReferenceModel reference(model->bundle());
     Simulator simulator(model, NoiseModel::ForParameters(*model->params()), run);
     for (size_t i = 0; i < text.size(); ++i) {
-      worst = std::max(worst, LargestDifference(*reference.StepFromEmbedding(text[i], i), *simulator.Step(text[i])));
+      worst = std::max(worst, LargestDifference(*reference.StepFromEmbedding(text[i], i),
+                                                *simulator.Step(text[i])));
     }
   }
   return worst;
@@ -46,15 +47,18 @@ TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
   testing::EncryptedRun run(bundle, TestParams());
   EXPECT_GT(run.model()->estimate().bootstraps_per_token, 0);
   const auto text = RandomText(shape.d_model, 4);
-  // Twice the worst of eight simulated runs: the model is an upper estimate, its samples are as random as the run's.
+  // Twice the worst of eight simulated runs: the model is an upper estimate, its samples are as
+  // random as the run's.
   const double tolerance = 2 * PredictedError(run.model(), text);
   model::ReferenceModel reference(*bundle);
   LatencyTable latency;
   for (size_t i = 0; i < text.size(); ++i) {
-    const auto out = run.session().Step(run.Encrypt(text[i]), {.on_progress = {}, .cancel = nullptr, .latency = &latency});
+    const auto out = run.session().Step(
+        run.Encrypt(text[i]), {.on_progress = {}, .cancel = nullptr, .latency = &latency});
     ASSERT_TRUE(out.ok()) << out.error().message;
     EXPECT_EQ(out->level, run.model()->output_level());
-    const double error = LargestDifference(*reference.StepFromEmbedding(text[i], i), run.Decrypt(*out));
+    const double error =
+        LargestDifference(*reference.StepFromEmbedding(text[i], i), run.Decrypt(*out));
     EXPECT_LT(error, tolerance) << "token " << i;
     RecordProperty("error", std::to_string(error));
   }

@@ -15,7 +15,8 @@ using Value = ckks::Ciphertext;
 
 class EngineMachine::Stopwatch {
  public:
-  Stopwatch(EngineMachine& machine, const char* primitive) : latency_(machine.latency_), primitive_(primitive) {}
+  Stopwatch(EngineMachine& machine, const char* primitive)
+      : latency_(machine.latency_), primitive_(primitive) {}
   ~Stopwatch() {
     if (latency_ != nullptr) latency_->AddPrimitive(primitive_, timer_.Seconds());
   }
@@ -51,27 +52,39 @@ Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* co
     operands[i] = &adjusted[i];
   }
   PV_ASSIGN_OR_RETURN(Value result, Dispatch(node, *operands[0], operands[1]));
-  PV_CHECK(result.level == node.level, "{}: level {}, planned {}", node.name, result.level, node.level);
+  PV_CHECK(result.level == node.level, "{}: level {}, planned {}", node.name, result.level,
+           node.level);
   return result;
 }
 
 Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Value* b) {
   const ckks::Evaluator& evaluator = parts_.evaluator;
   switch (node.kind) {
-    case OpKind::kMulPlain: return MulPlain(node, a);
-    case OpKind::kAddPlain: return AddPlain(node, a);
-    case OpKind::kRotateSum: return RotateSum(node, a);
-    default: break;
+    case OpKind::kMulPlain:
+      return MulPlain(node, a);
+    case OpKind::kAddPlain:
+      return AddPlain(node, a);
+    case OpKind::kRotateSum:
+      return RotateSum(node, a);
+    default:
+      break;
   }
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   switch (node.kind) {
-    case OpKind::kAdd: return evaluator.Add(a, *b);
-    case OpKind::kSub: return evaluator.Sub(a, *b);
-    case OpKind::kMul: return evaluator.MulRescale(a, *b);
-    case OpKind::kSquare: return evaluator.SquareRescale(a);
-    case OpKind::kMulByI: return evaluator.MulByI(a);
-    case OpKind::kRotate: return evaluator.Rotate(a, node.rotations[0]);
-    case OpKind::kConjugate: return evaluator.Conjugate(a);
+    case OpKind::kAdd:
+      return evaluator.Add(a, *b);
+    case OpKind::kSub:
+      return evaluator.Sub(a, *b);
+    case OpKind::kMul:
+      return evaluator.MulRescale(a, *b);
+    case OpKind::kSquare:
+      return evaluator.SquareRescale(a);
+    case OpKind::kMulByI:
+      return evaluator.MulByI(a);
+    case OpKind::kRotate:
+      return evaluator.Rotate(a, node.rotations[0]);
+    case OpKind::kConjugate:
+      return evaluator.Conjugate(a);
     case OpKind::kChebyshev:
       return circuits::EvaluateChebyshev(evaluator, a, node.coeffs, params().scale(node.level));
     case OpKind::kRescaleUnit: {
@@ -79,7 +92,8 @@ Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Va
       result.scale /= node.factor;
       return result;
     }
-    default: PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
+    default:
+      PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
   }
 }
 

@@ -23,13 +23,15 @@ struct EngineParts {
   std::map<circuits::BootstrapSpec, circuits::Bootstrapper> bootstrappers;
 };
 
-// Keeps the invariant that a value at level l has the nominal scale params.scale(l), except between kRescaleUnit and the
-// polynomial that follows; an operand above its user's level is adjusted on use.
+// Keeps the invariant that a value at level l has the nominal scale params.scale(l), except between
+// kRescaleUnit and the polynomial that follows; an operand above its user's level is adjusted on
+// use.
 class EngineMachine {
  public:
   using Value = ckks::Ciphertext;
 
-  EngineMachine(const EngineParts& parts, LatencyTable* latency) : parts_(parts), latency_(latency) {}
+  EngineMachine(const EngineParts& parts, LatencyTable* latency)
+      : parts_(parts), latency_(latency) {}
 
   // The step's input, or a kept value; null: zero (a trivial encryption, the server may know it).
   Result<Value> Load(const compile::Node& node, const Value* value);

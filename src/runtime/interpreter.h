@@ -1,4 +1,5 @@
-// Runs a graph on any machine: ciphertexts (engine_machine.h) or plain slot vectors with noise (simulator.h).
+// Runs a graph on any machine: ciphertexts (engine_machine.h) or plain slot vectors with noise
+// (simulator.h).
 #pragma once
 
 #include <memory>
@@ -18,7 +19,8 @@ namespace polyveil::runtime {
 //   Status Before(const compile::Node& node);             an error stops the run (cancellation)
 //   void After(const compile::Node& node, double seconds);
 //
-// inputs: the step's input; state: values by state slot, empty at the first step. Values are released after their last use.
+// inputs: the step's input; state: values by state slot, empty at the first step. Values are
+// released after their last use.
 template <typename Machine, typename Listener>
 class Interpreter {
  public:
@@ -31,7 +33,8 @@ class Interpreter {
 
   Interpreter(Machine& machine, Listener& listener) : machine_(machine), listener_(listener) {}
 
-  Result<StepResult> Run(const compile::Graph& graph, const Value& input, const std::vector<Value>& state) {
+  Result<StepResult> Run(const compile::Graph& graph, const Value& input,
+                         const std::vector<Value>& state) {
     CountUses(graph);
     values_.clear();
     values_.resize(graph.nodes.size());
@@ -45,12 +48,14 @@ class Interpreter {
       listener_.After(node, timer.Seconds());
     }
     std::vector<Value> next(graph.updates.size());
-    for (const compile::StateUpdate& update : graph.updates) next[update.state] = *values_[update.node];
+    for (const compile::StateUpdate& update : graph.updates)
+      next[update.state] = *values_[update.node];
     return StepResult{std::move(*values_[graph.output]), std::move(next)};
   }
 
  private:
-  Result<Value> Evaluate(const compile::Node& node, const Value& input, const std::vector<Value>& state) {
+  Result<Value> Evaluate(const compile::Node& node, const Value& input,
+                         const std::vector<Value>& state) {
     if (node.kind == compile::OpKind::kInput) return machine_.Load(node, &input);
     if (node.kind == compile::OpKind::kState) {
       return machine_.Load(node, state.empty() ? nullptr : &state[node.state]);

@@ -16,7 +16,8 @@ double Sum(const std::vector<LatencyTable::Row>& rows) {
 
 }  // namespace
 
-void LatencyTable::AddRow(std::vector<Row>& rows, const std::string& name, int count, double seconds) {
+void LatencyTable::AddRow(std::vector<Row>& rows, const std::string& name, int count,
+                          double seconds) {
   auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& r) { return r.name == name; });
   if (row == rows.end()) row = rows.insert(rows.end(), Row{name, 0, 0});
   row->count += count;

@@ -6,8 +6,9 @@
 
 namespace polyveil::runtime {
 
-// Seconds by component ("norm", "scores", "bootstrap", ...) and by primitive ("rotate", "multiply", "encode", ...).
-// Either list adds up to total_seconds: what no row covers stands in the row "other".
+// Seconds by component ("norm", "scores", "bootstrap", ...) and by primitive ("rotate", "multiply",
+// "encode", ...). Either list adds up to total_seconds: what no row covers stands in the row
+// "other".
 struct LatencyTable {
   struct Row {
     std::string name;
@@ -18,8 +19,12 @@ struct LatencyTable {
   double total_seconds = 0;
   int steps = 0;
 
-  void AddComponent(const std::string& name, double seconds) { AddRow(components, name, 1, seconds); }
-  void AddPrimitive(const std::string& name, double seconds) { AddRow(primitives, name, 1, seconds); }
+  void AddComponent(const std::string& name, double seconds) {
+    AddRow(components, name, 1, seconds);
+  }
+  void AddPrimitive(const std::string& name, double seconds) {
+    AddRow(primitives, name, 1, seconds);
+  }
   // Closes a step of this length: adds the remainders.
   void FinishStep(double seconds);
   void Merge(const LatencyTable& other);

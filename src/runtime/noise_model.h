@@ -5,8 +5,8 @@
 
 namespace polyveil::runtime {
 
-// In units of the slot (error / scale), at the nominal working scale. Sources: Cheon et al. 2017 (CKKS), Kim et al., ePrint
-// 2020/1118, for the rescale's rounding under a dense ternary secret.
+// In units of the slot (error / scale), at the nominal working scale. Sources: Cheon et al. 2017
+// (CKKS), Kim et al., ePrint 2020/1118, for the rescale's rounding under a dense ternary secret.
 struct NoiseModel {
   double fresh = 0;       // encryption: the error sample
   double encode = 0;      // rounding of a plaintext's coefficients

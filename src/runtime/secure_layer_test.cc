@@ -42,8 +42,9 @@ double PredictedError(const std::shared_ptr<const compile::CompiledModel>& model
     model::ReferenceModel reference(model->bundle());
     Simulator simulator(model, NoiseModel::ForParameters(*model->params()), seed);
     for (size_t i = 0; i < text.size(); ++i) {
-      worst = std::max(worst, LargestDifference(*reference.StepFromEmbedding(text[i], static_cast<int>(i)),
-                                                *simulator.Step(text[i])));
+      worst = std::max(worst,
+                       LargestDifference(*reference.StepFromEmbedding(text[i], static_cast<int>(i)),
+                                         *simulator.Step(text[i])));
     }
   }
   return worst;

@@ -16,11 +16,11 @@ using Slots = std::vector<Complex>;
 
 namespace {
 
-
 template <typename F>
 Slots Zip(const Slots& a, const Slots& b, F f) {
   Slots result(std::max(a.size(), b.size()));
-  for (size_t i = 0; i < result.size(); ++i) result[i] = f(a[i & (a.size() - 1)], b[i & (b.size() - 1)]);
+  for (size_t i = 0; i < result.size(); ++i)
+    result[i] = f(a[i & (a.size() - 1)], b[i & (b.size() - 1)]);
   return result;
 }
 
@@ -48,7 +48,8 @@ void AddRotated(Slots& a, int rotation) {
 
 Complex Clenshaw(const std::vector<double>& coeffs, Complex u) {
   Complex next = 0, after = 0;
-  for (size_t k = coeffs.size(); k-- > 1;) after = std::exchange(next, coeffs[k] + 2.0 * u * next - after);
+  for (size_t k = coeffs.size(); k-- > 1;)
+    after = std::exchange(next, coeffs[k] + 2.0 * u * next - after);
   return coeffs[0] + u * next - after;
 }
 
@@ -65,7 +66,8 @@ double Largest(const Slots& a) {
 // A cheap normal sample: sum of four uniform 16-bit parts of one word, variance 1.
 double Normal(std::mt19937_64& random) {
   const std::uint64_t word = random();
-  const double sum = static_cast<double>((word & 0xffff) + (word >> 16 & 0xffff) + (word >> 32 & 0xffff) + (word >> 48));
+  const double sum = static_cast<double>((word & 0xffff) + (word >> 16 & 0xffff) +
+                                         (word >> 32 & 0xffff) + (word >> 48));
   return (sum - 2 * 65535.0) * (1.7320508075688772 / 65536);
 }
 
@@ -100,44 +102,60 @@ class SimulatorMachine {
  private:
   Value Dispatch(const Node& node, const Value& a, const Value& b) {
     switch (node.kind) {
-      case OpKind::kAdd: return Zip(a, b, [](Complex x, Complex y) { return x + y; });
-      case OpKind::kSub: return Zip(a, b, [](Complex x, Complex y) { return x - y; });
-      case OpKind::kMul: return Noisy(Zip(a, b, Product), Products(Largest(a) + Largest(b)));
-      case OpKind::kSquare: return Noisy(Zip(a, a, Product), Products(2 * Largest(a)));
+      case OpKind::kAdd:
+        return Zip(a, b, [](Complex x, Complex y) { return x + y; });
+      case OpKind::kSub:
+        return Zip(a, b, [](Complex x, Complex y) { return x - y; });
+      case OpKind::kMul:
+        return Noisy(Zip(a, b, Product), Products(Largest(a) + Largest(b)));
+      case OpKind::kSquare:
+        return Noisy(Zip(a, a, Product), Products(2 * Largest(a)));
       case OpKind::kMulPlain:
-        return Noisy(Zip(a, node.constant, Product), std::hypot(noise_.rescale, noise_.encode * Largest(a)));
-      case OpKind::kAddPlain: return Zip(a, node.constant, [](Complex x, Complex y) { return x + y; });
-      case OpKind::kMulByI: return Map(a, [](Complex x) { return Complex(-x.imag(), x.real()); });
-      case OpKind::kRotate: return Noisy(Rotated(a, node.rotations[0]), noise_.key_switch);
-      case OpKind::kRotateSum: return RotateSum(node, a);
-      case OpKind::kConjugate: return Noisy(Map(a, [](Complex x) { return std::conj(x); }), noise_.key_switch);
-      case OpKind::kRescaleUnit: return Map(a, [&](Complex x) { return x * node.factor; });
+        return Noisy(Zip(a, node.constant, Product),
+                     std::hypot(noise_.rescale, noise_.encode * Largest(a)));
+      case OpKind::kAddPlain:
+        return Zip(a, node.constant, [](Complex x, Complex y) { return x + y; });
+      case OpKind::kMulByI:
+        return Map(a, [](Complex x) { return Complex(-x.imag(), x.real()); });
+      case OpKind::kRotate:
+        return Noisy(Rotated(a, node.rotations[0]), noise_.key_switch);
+      case OpKind::kRotateSum:
+        return RotateSum(node, a);
+      case OpKind::kConjugate:
+        return Noisy(Map(a, [](Complex x) { return std::conj(x); }), noise_.key_switch);
+      case OpKind::kRescaleUnit:
+        return Map(a, [&](Complex x) { return x * node.factor; });
       case OpKind::kChangeUnit:
         return Noisy(Map(a, [&](Complex x) { return x * node.factor; }), noise_.rescale);
-      case OpKind::kChebyshev: return Polynomial(node, a);
-      case OpKind::kBootstrap: return Bootstrap(node, a);
+      case OpKind::kChebyshev:
+        return Polynomial(node, a);
+      case OpKind::kBootstrap:
+        return Bootstrap(node, a);
       case OpKind::kInput:
-      case OpKind::kState: break;
+      case OpKind::kState:
+        break;
     }
     PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
   }
 
-  // A product's key switch and rescale happen at about the square of the scale, so they count once; the operands' adjustment
-  // to a common level rounds each of them.
+  // A product's key switch and rescale happen at about the square of the scale, so they count once;
+  // the operands' adjustment to a common level rounds each of them.
   double Products(double magnitude) const { return noise_.rescale * std::hypot(1.0, magnitude); }
 
   // Each key switch's error is summed by the rotations after it: 2^i terms of it, i = 0 .. n - 1.
   Value RotateSum(const Node& node, const Value& a) {
     Value sum = a;
     for (int rotation : node.rotations) AddRotated(sum, rotation);
-    return Noisy(std::move(sum), noise_.key_switch * std::sqrt(std::exp2(node.rotations.size()) - 1));
+    return Noisy(std::move(sum),
+                 noise_.key_switch * std::sqrt(std::exp2(node.rotations.size()) - 1));
   }
 
   Value Polynomial(const Node& node, const Value& a) {
     CountEscapes(node, a);
     double weight = 0;  // each coefficient's product rounds once
     for (double c : node.coeffs) weight = std::hypot(weight, 2 * c);
-    return Noisy(Map(a, [&](Complex x) { return Clenshaw(node.coeffs, x); }), noise_.rescale * (2 + weight));
+    return Noisy(Map(a, [&](Complex x) { return Clenshaw(node.coeffs, x); }),
+                 noise_.rescale * (2 + weight));
   }
 
   Value Bootstrap(const Node& node, const Value& a) {
@@ -158,7 +176,8 @@ class SimulatorMachine {
 
   void Disturb(Value& value, double sigma) {
     if (sigma == 0) return;
-    for (Complex& x : value) x += Complex(Normal(sim_.random_) * sigma, Normal(sim_.random_) * sigma) * M_SQRT1_2;
+    for (Complex& x : value)
+      x += Complex(Normal(sim_.random_) * sigma, Normal(sim_.random_) * sigma) * M_SQRT1_2;
   }
 
   Value Noisy(Value value, double sigma) {
@@ -175,7 +194,8 @@ class SimulatorMachine {
   const NoiseModel& noise_;
 };
 
-Simulator::Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise, std::uint64_t seed)
+Simulator::Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise,
+                     std::uint64_t seed)
     : model_(std::move(model)), noise_(noise), random_(seed) {}
 
 void Simulator::Reset() {
@@ -186,7 +206,8 @@ void Simulator::Reset() {
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
   const size_t d = model_->bundle().config.d_model;
   if (embedding.size() != d) {
-    return MakeError(ErrorCode::kMismatch, "embedding has {} values, d_model = {}", embedding.size(), d);
+    return MakeError(ErrorCode::kMismatch, "embedding has {} values, d_model = {}",
+                     embedding.size(), d);
   }
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_));
   const compile::ResidualUnits& units = model_->units();
@@ -199,7 +220,8 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
   state_ = std::move(result.state);
   ++position_;
   std::vector<double> residual(d);
-  for (size_t i = 0; i < d; ++i) residual[i] = result.output[i % result.output.size()].real() * units.result();
+  for (size_t i = 0; i < d; ++i)
+    residual[i] = result.output[i % result.output.size()].real() * units.result();
   return residual;
 }
 

@@ -1,5 +1,5 @@
-// Runs a compiled model's programs on plain slot vectors, with the noise that ciphertexts would carry and a count of
-// the values that leave a fitted interval: fast accuracy studies without keys.
+// Runs a compiled model's programs on plain slot vectors, with the noise that ciphertexts would
+// carry and a count of the values that leave a fitted interval: fast accuracy studies without keys.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +23,18 @@ struct EscapeReport {
 };
 
 // Sees every value of a step: its slots, one period of them.
-using SimulatorObserver = std::function<void(const compile::Node&, std::span<const compile::Complex>)>;
+using SimulatorObserver =
+    std::function<void(const compile::Node&, std::span<const compile::Complex>)>;
 
 class Simulator {
  public:
-  Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise, std::uint64_t seed);
+  Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise,
+            std::uint64_t seed);
 
   // Forgets the text; escape counts stay.
   void Reset();
-  // embedding: d_model values (not divided by the residual's bound). Returns the residual after the last block.
+  // embedding: d_model values (not divided by the residual's bound). Returns the residual after the
+  // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
   int position() const { return position_; }
   const std::map<std::string, EscapeReport>& escapes() const { return escapes_; }

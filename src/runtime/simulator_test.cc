@@ -32,9 +32,10 @@ double LargestDifference(const std::vector<double>& a, const std::vector<double>
 
 // Without noise the program computes the reference model: only rounding of float64 remains.
 TEST(Simulator, EqualsReferenceWithoutNoise) {
-  for (auto shape : {testing::RandomModelShape{}, testing::RandomModelShape{.n_heads = 4, .d_ff = 16},
-                     testing::RandomModelShape{.n_layers = 3, .d_model = 8, .context = 16, .divisor_degree = 15},
-                     testing::RandomModelShape{.d_model = 8, .n_heads = 1, .context = 32}}) {
+  for (auto shape :
+       {testing::RandomModelShape{}, testing::RandomModelShape{.n_heads = 4, .d_ff = 16},
+        testing::RandomModelShape{.n_layers = 3, .d_model = 8, .context = 16, .divisor_degree = 15},
+        testing::RandomModelShape{.d_model = 8, .n_heads = 1, .context = 32}}) {
     Fixture f = Compile(shape, 7);
     model::ReferenceModel reference(*f.bundle);
     Simulator simulator(f.model, NoiseModel::Zero(), 1);

@@ -1,4 +1,5 @@
-// A client's side of the engine in one process, for tests: keys, encryption of a step's input, decryption.
+// A client's side of the engine in one process, for tests: keys, encryption of a step's input,
+// decryption.
 #pragma once
 
 #include <memory>
@@ -21,7 +22,8 @@ class EncryptedRun {
   EncryptedRun(std::shared_ptr<const model::BodyBundle> bundle, const ckks::ParametersPtr& params)
       : model_(runtime::CompileModel(std::move(bundle), params, compile::MachineSpeed{}).value()),
         secret_(ckks::SecretKey::Generate(params)),
-        keys_(std::make_shared<ckks::EvaluationKeys>(ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
+        keys_(std::make_shared<ckks::EvaluationKeys>(
+            ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
         engine_(runtime::Engine::Create(model_, keys_).value()),
         session_(engine_),
         encoder_(params) {}
@@ -35,7 +37,8 @@ class EncryptedRun {
     for (double& v : embedding) v /= model_->units().input;
     const ckks::Parameters& params = *model_->params();
     const int level = model_->input_level();
-    auto plain = encoder_.Encode(std::span<const double>(embedding), level, params.scale(level)).value();
+    auto plain =
+        encoder_.Encode(std::span<const double>(embedding), level, params.scale(level)).value();
     return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
   }
 

@@ -1,4 +1,5 @@
-// A tiny random model for tests: fits the smallest rings, its values stay inside its polynomials' intervals.
+// A tiny random model for tests: fits the smallest rings, its values stay inside its polynomials'
+// intervals.
 #pragma once
 
 #include <cmath>
@@ -23,7 +24,8 @@ inline model::Matrix RandomMatrix(int rows, int cols, double sigma, std::mt19937
 
 inline model::LayerConfig RandomLayerConfig(const RandomModelShape& shape) {
   model::LayerConfig layer;
-  layer.norm1 = approx::Interpolate([](double v) { return 1 / std::sqrt(v); }, 0.2, 4, shape.norm_degree);
+  layer.norm1 =
+      approx::Interpolate([](double v) { return 1 / std::sqrt(v); }, 0.2, 4, shape.norm_degree);
   layer.norm2 = approx::Interpolate([](double v) { return 1 / v; }, 0.2, 4, shape.norm_degree);
   layer.divisor_inverse =
       approx::Interpolate([](double y) { return 1 / (1e-3 + y); }, 0.1, 6, shape.divisor_degree);
