@@ -80,9 +80,10 @@ Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale)
   if (rescale && a.level == 0)
     return MakeError(ErrorCode::kOutOfRange, "rescale: level = 0, no prime to drop");
   PV_RETURN_IF_ERROR(RequireKeys("relinearize"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(a.level));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(*params_, a.level));
   const size_t n = params_->n(), limbs = params_->limbs(a.level);
-  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[2], a.level);
+  const int special = params_->special_primes(key->level);
+  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[2], a.level, special);
 
   if (!rescale) {
     const ExtendedCiphertext sum =
@@ -104,7 +105,7 @@ Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale)
       a.parts[2], digits, a.level, *key, nullptr, [&](size_t j, u64* acc0, u64* acc1) {
         if (j >= limbs) return;
         const Modulus& q = params_->q(static_cast<int>(j));
-        const u64 p = switcher_->p_mod_q(j);
+        const u64 p = switcher_->p_mod_q(special, j);
         ActiveKernels().mul_scalar_add(acc0, a.parts[0].ptr(j), p, acc0, n, q);
         ActiveKernels().mul_scalar_add(acc1, a.parts[1].ptr(j), p, acc1, n, q);
       });
