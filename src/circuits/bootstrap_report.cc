@@ -22,11 +22,19 @@ std::vector<Complex> MakeInput(int kind, const BootstrapSpec& spec, std::mt19937
     const double sign = j % 2 ? -1 : 1;
     double re = 0, im = 0;
     switch (kind) {
-      case 0: re = uniform(rng), im = uniform(rng); break;
-      case 1: re = 1, im = 1; break;
-      case 2: re = sign, im = -sign; break;
-      case 3: break;
-      default: re = rng() % 2 ? 1 : -1, im = rng() % 2 ? 1 : -1;
+      case 0:
+        re = uniform(rng), im = uniform(rng);
+        break;
+      case 1:
+        re = 1, im = 1;
+        break;
+      case 2:
+        re = sign, im = -sign;
+        break;
+      case 3:
+        break;
+      default:
+        re = rng() % 2 ? 1 : -1, im = rng() % 2 ? 1 : -1;
     }
     values[j] = Complex(re, spec.complex_slots ? im : 0);
   }

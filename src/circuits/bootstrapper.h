@@ -1,10 +1,10 @@
-// Bootstrapping with SlotsToCoeffs first: StC, ModRaise with sparse-secret encapsulation, trace, CtS, EvalMod.
-// Sources: Chen, Han 2018 (slim form of ePrint 2018/067); Cheon et al. ePrint 2018/153 and Chen, Chillotti, Song
-// 2018/1043 (Fourier factors, sparse slots); Bossuat et al. 2020/1203 (double hoisting) and 2022/024 (encapsulation).
+// Bootstrapping with SlotsToCoeffs first: StC, ModRaise with sparse-secret encapsulation, trace,
+// CtS, EvalMod. Sources: Chen, Han 2018 (slim form of ePrint 2018/067); Cheon et al. ePrint
+// 2018/153 and Chen, Chillotti, Song 2018/1043 (Fourier factors, sparse slots); Bossuat et al.
+// 2020/1203 (double hoisting) and 2022/024 (encapsulation).
 #pragma once
 
 #include <compare>
-#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -16,8 +16,9 @@
 
 namespace polyveil::circuits {
 
-// Slots have period 2^log_period (log_period = log_slots: a full bootstrap). `complex_slots`: both parts carry data;
-// otherwise the imaginary parts are discarded (and become exactly zero up to noise).
+// Slots have period 2^log_period (log_period = log_slots: a full bootstrap). `complex_slots`: both
+// parts carry data; otherwise the imaginary parts are discarded (and become exactly zero up to
+// noise).
 struct BootstrapSpec {
   int log_period = 0;
   bool complex_slots = false;
@@ -34,9 +35,11 @@ struct BootstrapTimes {
 
 class Bootstrapper {
  public:
-  // Needs the parameters' kSlotsToCoeffs, kEvalMod and kCoeffsToSlots levels. Precomputes all diagonals.
-  // Errors: kInvalidArgument (period above the slots, a level role that is missing), those of Encode.
-  static Result<Bootstrapper> Create(ckks::ParametersPtr params, const ckks::Encoder& encoder, const BootstrapSpec& spec);
+  // Needs the parameters' kSlotsToCoeffs, kEvalMod and kCoeffsToSlots levels. Precomputes all
+  // diagonals. Errors: kInvalidArgument (period above the slots, a level role that is missing),
+  // those of Encode.
+  static Result<Bootstrapper> Create(ckks::ParametersPtr params, const ckks::Encoder& encoder,
+                                     const BootstrapSpec& spec);
   // Without encoding anything: what `polyveil keygen` and the planner ask. Same errors.
   static Result<ckks::KeyRequest> Keys(const ckks::Parameters& params, const BootstrapSpec& spec);
 
@@ -46,27 +49,32 @@ class Bootstrapper {
   double output_scale() const { return params_->scale(output_level()); }
   size_t plaintext_bytes() const;
 
-  // Range: |slot| <= 1 (complex: |re|, |im| <= 1); beyond about 1.5 precision decays, beyond kMessageRatio / 2 the
-  // result is garbage. Slots must have the spec's period.
-  // Level/scale: in at any level >= input_level() and any scale (adjusted to the nominal one first, at the drop's no
-  // cost, when level > input_level(); at level == input_level() the scale must equal params.scale(level) to 2^-20
-  // relative), out at (output_level(), output_scale()).
-  // Precision: worst slot >= 13 bits at N = 2^16 (tests state the bound derived from the noise analysis).
+  // Range: |slot| <= 1 (complex: |re|, |im| <= 1); beyond about 1.5 precision decays, beyond
+  // kMessageRatio / 2 the result is garbage. Slots must have the spec's period. Level/scale: in at
+  // any level >= input_level() and any scale (adjusted to the nominal one first, at the drop's no
+  // cost, when level > input_level(); at level == input_level() the scale must equal
+  // params.scale(level) to 2^-20 relative), out at (output_level(), output_scale()). Precision:
+  // worst slot >= 13 bits at N = 2^16 (tests state the bound derived from the noise analysis).
   // Errors: kOutOfRange (level), kMismatch (scale, degree), kMissingKey.
   Result<ckks::Ciphertext> Bootstrap(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x,
                                      BootstrapTimes* times = nullptr) const;
 
  private:
-  explicit Bootstrapper(EvalMod eval_mod) : eval_mod_(std::move(eval_mod)) {}
+  Bootstrapper(const BootstrapSpec& spec, const ckks::Encoder& encoder, EvalMod eval_mod)
+      : spec_(spec), params_(encoder.params()), encoder_(encoder), eval_mod_(std::move(eval_mod)) {}
 
-  Result<ckks::Ciphertext> AtInputLevel(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
+  Result<ckks::Ciphertext> AtInputLevel(const ckks::Evaluator& evaluator,
+                                        const ckks::Ciphertext& x) const;
   Status Trace(const ckks::Evaluator& evaluator, ckks::Ciphertext& x) const;
-  Result<ckks::Ciphertext> ApplyEvalMod(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
-  Result<ckks::Ciphertext> RemoveMultiples(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x,
-                                           BootstrapTimes& times) const;
+  Result<ckks::Ciphertext> RemoveMultiples(const ckks::Evaluator& evaluator,
+                                           const ckks::Ciphertext& x, BootstrapTimes& times) const;
+  Result<ckks::Ciphertext> EvalModPart(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
+  Result<ckks::Ciphertext> EvalModPacked(const ckks::Evaluator& evaluator,
+                                         ckks::Ciphertext x) const;
 
   BootstrapSpec spec_;
   ckks::ParametersPtr params_;
+  ckks::Encoder encoder_;
   std::vector<LinearTransform> stc_, cts_;
   EvalMod eval_mod_;
 };

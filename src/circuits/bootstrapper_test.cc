@@ -7,17 +7,34 @@
 namespace polyveil::circuits {
 namespace {
 
-// Error budget of one bootstrap in units of the message (|slot| <= 1), E = OperationNoise() (6 sigma, worst slot):
+// Error budget of one bootstrap in units of the message (|slot| <= 1), E = OperationNoise() (6
+// sigma, worst slot):
 //   2^-18    sine's cubic term, spread by the gain (2^-19.3), and the polynomial's fit (2^-19)
 //   StC      E / 2^40 for each of its 2 levels
-//   CtS      the input u = x / K of EvalMod carries 2 E / 2^50, and z = K ratio u = 2^14 u: 2^15 E / 2^50
-//   EvalMod  the rounding r <= E / 2^50 of C_2 = 4 u^2 - 2 moves x - 1/4 by K^2 / (8 |x - 1/4|) r, which is largest for
-//            x = 0: 2^7 r, in the message 2^17 r; the roundings of C_4, C_8, ... weigh 1/4, 1/16, ...: 3/2 2^17 E / 2^50
+//   CtS      the input u = x / K of EvalMod carries 2 E / 2^50, and z = K ratio u = 2^14 u: 2^15 E
+//   / 2^50 EvalMod  the rounding r <= E / 2^50 of C_2 = 4 u^2 - 2 moves x - 1/4 by K^2 / (8 |x -
+//   1/4|) r, which is largest for
+//            x = 0: 2^7 r, in the message 2^17 r; the roundings of C_4, C_8, ... weigh 1/4, 1/16,
+//            ...: 3/2 2^17 E / 2^50
 //   output   5 E / 2^40: the last squarings, encryption, decryption
 // Key switches stand before a rescale, which divides their noise by 2^40 or more.
 double Bound(const TestContext& context) {
   const double e = context.OperationNoise();
   return 0x1p-18 + e * (7 * 0x1p-40 + (0x1p15 + 1.5 * 0x1p17) * 0x1p-50);
+}
+
+void Check(const TestContext& context, const Bootstrapper& bootstrapper,
+           const std::vector<Complex>& values, const std::vector<Complex>& expected, int level,
+           const char* what) {
+  const auto x = context.Encrypt(values, level);
+  const auto y = bootstrapper.Bootstrap(context.evaluator(), x);
+  ASSERT_TRUE(y.ok()) << y.error().message;
+  EXPECT_EQ(y->level, bootstrapper.output_level());
+  EXPECT_EQ(y->scale, bootstrapper.output_scale());
+  const double error = WorstError(context.Decrypt(*y), Repeat(expected, context.params()->slots()));
+  EXPECT_LT(error, Bound(context)) << what;
+  fmt::print("[ {:>20} ] worst slot {:.2f} bits, bound {:.2f}\n", what, -std::log2(error),
+             -std::log2(Bound(context)));
 }
 
 std::unique_ptr<TestContext> NewContext(const std::string& name, const BootstrapSpec& spec) {
@@ -105,7 +122,8 @@ TEST(Bootstrapper, Errors) {
   EXPECT_EQ(code(context.Encrypt(values, 2)), ErrorCode::kMissingKey);
 }
 
-// Production parameters, 2^7 values: a token's vectors. About 20 s and 5.5 GB, nearly all of it key generation.
+// Production parameters, 2^7 values: a token's vectors. About 20 s and 5.5 GB, nearly all of it key
+// generation.
 TEST(Bootstrapper, SecureSizeWithinBound) {
   const BootstrapSpec spec{7, false};
   const auto context = NewContext("decode16", spec);

@@ -23,8 +23,8 @@ BsgsSplit SplitAt(std::span<const int> indices, int mask, int giant_step) {
   return split;
 }
 
-// Seconds in units of one NTT limb: transforms 1, a limb of key product 0.45 (it streams the key), an element-wise
-// multiply-accumulate of both components 0.2.
+// Seconds in units of one NTT limb: transforms 1, a limb of key product 0.45 (it streams the key),
+// an element-wise multiply-accumulate of both components 0.2.
 struct Costs {
   double baby, giant, diagonal;
 };

@@ -10,9 +10,15 @@ namespace {
 
 using ckks::Ciphertext;
 
-// Runs one plan on one ciphertext. Scales are exact: every constant gets the scale that its sum needs.
+// Runs one plan on one ciphertext. Scales are exact: every constant gets the scale that its sum
+// needs.
 class PlanRunner {
  public:
+  struct Mask {
+    const ckks::Encoder& encoder;
+    std::span<const ckks::Complex> values;
+  };
+
   PlanRunner(const ckks::Evaluator& evaluator, const Ciphertext& u)
       : evaluator_(evaluator), top_level_(u.level) {
     // C_1 = 2 u at u's own scale; halving the scale instead would cost C_(2^k) 2^k bits.
@@ -20,7 +26,8 @@ class PlanRunner {
   }
 
   Status BuildBasis(const ChebyshevPlan& plan) {
-    for (const auto& [k, split] : plan.basis) PV_RETURN_IF_ERROR(AddBasis(k, split.first, split.second));
+    for (const auto& [k, split] : plan.basis)
+      PV_RETURN_IF_ERROR(AddBasis(k, split.first, split.second));
     return {};
   }
 
@@ -28,7 +35,7 @@ class PlanRunner {
   Result<Ciphertext> Run(const ChebyshevNode& node, double scale) {
     const int level = top_level_ - node.depth;
     const double sum_scale = scale * LevelModulus(evaluator_.params(), level);
-    PV_ASSIGN_OR_RETURN(std::optional<Ciphertext> sum, Products(node, sum_scale));
+    PV_ASSIGN_OR_RETURN(std::optional<Ciphertext> sum, Products(node, sum_scale, nullptr));
     if (!sum) {
       PV_ASSIGN_OR_RETURN(sum, Zero(level, sum_scale));
     }
@@ -37,7 +44,50 @@ class PlanRunner {
     return Finish(std::move(*sum), scale, node.constant);
   }
 
+  // The same times the mask.
+  Result<Ciphertext> RunMasked(const ChebyshevNode& node, double scale, const Mask& mask) {
+    const int level = top_level_ - node.depth;
+    const double sum_scale = scale * LevelModulus(evaluator_.params(), level);
+    PV_ASSIGN_OR_RETURN(std::optional<Ciphertext> sum, Products(node, sum_scale, &mask));
+    PV_ASSIGN_OR_RETURN(Ciphertext terms, MaskedTerms(node, level, sum_scale, mask));
+    if (sum) {
+      PV_RETURN_IF_ERROR(evaluator_.AddInplace(*sum, terms));
+    } else {
+      sum = std::move(terms);
+    }
+    PV_ASSIGN_OR_RETURN(const Ciphertext result, Finish(std::move(*sum), scale, 0));
+    PV_ASSIGN_OR_RETURN(const ckks::Plaintext constant,
+                        Encode(mask, node.constant, result.level, scale));
+    return evaluator_.AddPlain(result, constant);
+  }
+
  private:
+  static Result<ckks::Plaintext> Encode(const Mask& mask, double factor, int level, double scale) {
+    std::vector<ckks::Complex> values(mask.values.begin(), mask.values.end());
+    for (auto& value : values) value *= factor;
+    return mask.encoder.Encode(values, level, scale);
+  }
+
+  Result<Ciphertext> MaskedTerms(const ChebyshevNode& node, int level, double scale,
+                                 const Mask& mask) const {
+    std::vector<Ciphertext> powers;
+    std::vector<ckks::Plaintext> plains;
+    for (const auto& [k, coefficient] : node.terms) {
+      powers.push_back(basis_.at(k));
+      PV_RETURN_IF_ERROR(evaluator_.DropLevelInplace(powers.back(), level));
+      PV_ASSIGN_OR_RETURN(ckks::Plaintext plain,
+                          Encode(mask, coefficient, level, scale / powers.back().scale));
+      plains.push_back(std::move(plain));
+    }
+    if (powers.empty()) return Zero(level, scale);
+    std::vector<const Ciphertext*> a;
+    std::vector<const ckks::Plaintext*> b;
+    for (size_t i = 0; i < powers.size(); ++i) a.push_back(&powers[i]), b.push_back(&plains[i]);
+    PV_ASSIGN_OR_RETURN(Ciphertext sum, evaluator_.MulPlainSum(a, b));
+    sum.scale = scale;
+    return sum;
+  }
+
   Status AddBasis(int k, int a, int b) {
     const Ciphertext &x = basis_.at(a), &y = basis_.at(b);
     PV_ASSIGN_OR_RETURN(Ciphertext product,
@@ -48,11 +98,14 @@ class PlanRunner {
     return {};
   }
 
-  Result<std::optional<Ciphertext>> Products(const ChebyshevNode& node, double scale) {
+  Result<std::optional<Ciphertext>> Products(const ChebyshevNode& node, double scale,
+                                             const Mask* mask) {
     std::optional<Ciphertext> sum;
     for (const auto& [quotient, giant] : node.products) {
       const Ciphertext& power = basis_.at(giant);
-      PV_ASSIGN_OR_RETURN(const Ciphertext value, Run(quotient, scale / power.scale));
+      PV_ASSIGN_OR_RETURN(const Ciphertext value,
+                          mask ? RunMasked(quotient, scale / power.scale, *mask)
+                               : Run(quotient, scale / power.scale));
       if (sum) {
         PV_RETURN_IF_ERROR(evaluator_.MulAccumulateNoRelin(*sum, value, power));
       } else {
@@ -76,8 +129,8 @@ class PlanRunner {
     const double constant_scale = sum.scale / power.scale;
     if (!(std::fabs(coefficient) * constant_scale < 0x1p62)) {
       return MakeError(ErrorCode::kOutOfRange,
-                       "Chebyshev coefficient {} times scale 2^{:.1f} is not below 2^62", coefficient,
-                       std::log2(constant_scale));
+                       "Chebyshev coefficient {} times scale 2^{:.1f} is not below 2^62",
+                       coefficient, std::log2(constant_scale));
     }
     return evaluator_.MulConstantAccumulate(sum, power, coefficient);
   }
@@ -105,8 +158,9 @@ Status CheckArguments(const Ciphertext& u, size_t count) {
   }
   const int depth = ChebyshevDepth(static_cast<int>(count) - 1);
   if (u.level < depth) {
-    return MakeError(ErrorCode::kOutOfRange, "ciphertext level {} < depth {} of a degree-{} polynomial",
-                     u.level, depth, count - 1);
+    return MakeError(ErrorCode::kOutOfRange,
+                     "ciphertext level {} < depth {} of a degree-{} polynomial", u.level, depth,
+                     count - 1);
   }
   return {};
 }
@@ -125,6 +179,21 @@ Result<Ciphertext> EvaluateChebyshev(const ckks::Evaluator& evaluator, const Cip
   PlanRunner runner(evaluator, u);
   PV_RETURN_IF_ERROR(runner.BuildBasis(plan));
   return runner.Run(plan.root, output_scale);
+}
+
+Result<MaskedPair> EvaluateChebyshevMasked(const ckks::Evaluator& evaluator,
+                                           const ckks::Encoder& encoder, const Ciphertext& u,
+                                           std::span<const double> coeffs,
+                                           std::span<const ckks::Complex> mask,
+                                           double output_scale) {
+  PV_RETURN_IF_ERROR(CheckArguments(u, coeffs.size()));
+  const ChebyshevPlan plan = PlanChebyshev(coeffs);
+  PlanRunner runner(evaluator, u);
+  PV_RETURN_IF_ERROR(runner.BuildBasis(plan));
+  MaskedPair pair;
+  PV_ASSIGN_OR_RETURN(pair.plain, runner.Run(plan.root, output_scale));
+  PV_ASSIGN_OR_RETURN(pair.masked, runner.RunMasked(plan.root, output_scale, {encoder, mask}));
+  return pair;
 }
 
 }  // namespace polyveil::circuits

@@ -33,8 +33,9 @@ class ChebyshevTest : public ::testing::Test {
     return WorstError(context_->Decrypt(y), expected);
   }
 
-  // Errors of the basis grow at most 4 times per product of values up to 2 (both factors, relative to 1), i.e. like
-  // degree^2; each enters with its coefficient, so an operation's noise times degree^2 times sum |c|.
+  // Errors of the basis grow at most 4 times per product of values up to 2 (both factors, relative
+  // to 1), i.e. like degree^2; each enters with its coefficient, so an operation's noise times
+  // degree^2 times sum |c|.
   static double Bound(const std::vector<double>& c, double scale) {
     double sum = 0;
     for (const double v : c) sum += std::fabs(v);
@@ -70,9 +71,34 @@ TEST_F(ChebyshevTest, EvalModLevelsAreMorePrecise) {
 TEST_F(ChebyshevTest, ZeroAndVanishingLeadingCoefficientsKeepTheNominalDepth) {
   const int level = context_->params()->working_level();
   const double scale = context_->params()->scale(level);
-  for (const std::vector<double>& c :
-       {std::vector<double>(8, 0.0), {0.5, 0, 0, 0}, {0.25, 1, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 1}}) {
+  for (const std::vector<double>& c : {std::vector<double>(8, 0.0),
+                                       {0.5, 0, 0, 0},
+                                       {0.25, 1, 0, 0, 0, 0, 0, 0, 0},
+                                       {0, 0, 0, 0, 1}}) {
     EXPECT_LT(WorstErrorOf(c, level, scale), Bound(c, scale));
+  }
+}
+
+TEST_F(ChebyshevTest, MaskedEvaluationSharesScaleAndLevel) {
+  const int level = context_->params()->working_level() + 8;
+  for (const size_t degree : {1, 7, 28, 31}) {
+    std::vector<double> c(degree + 1);
+    for (size_t k = 0; k <= degree; ++k) c[k] = std::sin(double(k + 1));
+    const auto u = RandomSlots(context_->params()->slots(), false, degree);
+    const std::vector<Complex> mask{Complex(1, 0.5), Complex(-0.25), 0, Complex(0, 1)};
+    const auto pair =
+        EvaluateChebyshevMasked(context_->evaluator(), context_->encoder(),
+                                context_->Encrypt(u, level, 0x1p50), c, mask, 0x1.8p49);
+    ASSERT_TRUE(pair.ok()) << pair.error().message;
+    EXPECT_EQ(pair->plain.level, pair->masked.level);
+    EXPECT_EQ(pair->masked.scale, 0x1.8p49);
+    std::vector<Complex> plain, masked;
+    for (size_t j = 0; j < u.size(); ++j) {
+      plain.push_back(Clenshaw(c, u[j].real()));
+      masked.push_back(plain.back() * mask[j % mask.size()]);
+    }
+    EXPECT_LT(WorstError(context_->Decrypt(pair->plain), plain), Bound(c, 0x1p49));
+    EXPECT_LT(WorstError(context_->Decrypt(pair->masked), masked), Bound(c, 0x1p49));
   }
 }
 

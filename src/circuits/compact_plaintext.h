@@ -1,6 +1,6 @@
-// Plaintexts of linear transforms in little memory. A vector of period m is a polynomial in X^(N/2m), whose NTT has
-// 2m distinct values per limb, each repeated N/2m times in a row: those are kept. A vector without a shorter period
-// is kept as integer coefficients and transformed on use.
+// Plaintexts of linear transforms in little memory. A vector of period m is a polynomial in
+// X^(N/2m), whose NTT has 2m distinct values per limb, each repeated N/2m times in a row: those are
+// kept. A vector without a shorter period is kept as integer coefficients and transformed on use.
 #pragma once
 
 #include <span>

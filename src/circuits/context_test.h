@@ -61,8 +61,9 @@ class TestContext {
     return encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ct), params_->slots());
   }
 
-  // Worst slot of a fresh rounding or key-switching error of one operation, at scale 1: coefficients of variance
-  // (1 + 2N/3) / 12 (the rounding of c1 meets a dense ternary secret), 6 sigma over N such sums.
+  // Worst slot of a fresh rounding or key-switching error of one operation, at scale 1:
+  // coefficients of variance (1 + 2N/3) / 12 (the rounding of c1 meets a dense ternary secret), 6
+  // sigma over N such sums.
   double OperationNoise() const {
     const double n = params_->n();
     return 6 * std::sqrt(n * (1 + 2 * n / 3) / 12);

@@ -17,7 +17,8 @@ struct Samples {
   size_t size() const { return u.size(); }
 };
 
-// The weight is the derivative of the double angles: |T_m'(cos t)| = m / |sin t| where the sine is extreme.
+// The weight is the derivative of the double angles: |T_m'(cos t)| = m / |sin t| where the sine is
+// extreme.
 Samples MakeSamples(const CosineFitSpec& spec, Real half_width) {
   Samples samples;
   const Real m = std::ldexp(Real(1), spec.double_angles);

@@ -1,6 +1,7 @@
-// The polynomial inside EvalMod: 2 cos(2 pi (x - 1/4) / 2^r), fitted only where x can lie, close to integers.
-// Source: Han, Ki 2020, ePrint 2019/688 (double angles, fit on small intervals); ours are even polynomials in
-// x - 1/4, which halves the products, found by Lawson's iteration in long double.
+// The polynomial inside EvalMod: 2 cos(2 pi (x - 1/4) / 2^r), fitted only where x can lie, close to
+// integers. Source: Han, Ki 2020, ePrint 2019/688 (double angles, fit on small intervals); ours are
+// even polynomials in x - 1/4, which halves the products, found by Lawson's iteration in long
+// double.
 #pragma once
 
 #include <vector>
@@ -16,11 +17,12 @@ struct CosineFit {
 };
 
 struct CosineFitSpec {
-  int degree = 28;            // even
+  int degree = 28;  // even
   int double_angles = 3;
-  int integer_bound = 16;     // |I| <= (h + 1) / 2: no input can lie beyond
+  int integer_bound = 16;       // |I| <= (h + 1) / 2: no input can lie beyond
   double epsilon = 1.5 / 1024;  // |x - I|
-  // Errors may grow by 2^relaxation per integer beyond core: such |I| occur with probability < 2^-40.
+  // Errors may grow by 2^relaxation per integer beyond core: such |I| occur with probability <
+  // 2^-40.
   int core = 12;
   double relaxation = 1.5;
 };
@@ -28,7 +30,8 @@ struct CosineFitSpec {
 // Deterministic; a few milliseconds.
 CosineFit FitCosine(const CosineFitSpec& spec);
 
-// sin(2 pi x) as EvalMod computes it: the polynomial, then double_angles times y -> y^2 - 2, halved.
+// sin(2 pi x) as EvalMod computes it: the polynomial, then double_angles times y -> y^2 - 2,
+// halved.
 double EvaluateSine(const CosineFit& fit, double x);
 
 }  // namespace polyveil::circuits

@@ -50,8 +50,8 @@ DiagonalMatrix Stage(int log_period, int len, bool inverse) {
   return stage;
 }
 
-// Number of stages of each factor, the factor with the longest stage first. That one wraps around the period and
-// has half as many diagonals as the others, so it takes a larger share.
+// Number of stages of each factor, the factor with the longest stage first. That one wraps around
+// the period and has half as many diagonals as the others, so it takes a larger share.
 std::vector<int> StagesPerFactor(int log_period, int levels) {
   std::vector<int> counts(levels, log_period / levels);
   for (int i = 0; i < log_period % levels; ++i) ++counts[i];

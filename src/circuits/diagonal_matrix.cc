@@ -59,8 +59,8 @@ std::vector<Complex> ApplyPlain(const DiagonalMatrix& matrix, std::span<const Co
 
 size_t SmallestPeriod(std::span<const Complex> values) {
   size_t period = values.size();
-  while (period > 1 && std::equal(values.begin(), values.begin() + period / 2,
-                                  values.begin() + period / 2)) {
+  while (period > 1 &&
+         std::equal(values.begin(), values.begin() + period / 2, values.begin() + period / 2)) {
     period /= 2;
   }
   return period;

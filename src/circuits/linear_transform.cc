@@ -30,8 +30,9 @@ Status CheckMatrix(const ckks::Parameters& params, const DiagonalMatrix& matrix,
     return MakeError(ErrorCode::kInvalidArgument, "linear transform without diagonals");
   }
   if (matrix.log_period < 0 || matrix.log_period > params.log_slots()) {
-    return MakeError(ErrorCode::kInvalidArgument, "linear transform: log_period = {}, expected 0..{}",
-                     matrix.log_period, params.log_slots());
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "linear transform: log_period = {}, expected 0..{}", matrix.log_period,
+                     params.log_slots());
   }
   if (level < 1 || level > params.max_level()) {
     return MakeError(ErrorCode::kInvalidArgument, "linear transform: level = {}, expected 1..{}",
@@ -106,9 +107,10 @@ ExtendedCiphertext LinearTransform::Zero(const ckks::Parameters& params) const {
 Result<ExtendedCiphertext> LinearTransform::Sum(const ckks::Evaluator& evaluator,
                                                 const Ciphertext& x) const {
   if (x.level < level_ || !ckks::SameScale(x.scale, input_scale_)) {
-    return MakeError(ErrorCode::kMismatch,
-                     "linear transform: ciphertext level {}, scale {:.10g}; expected level {}, scale {:.10g}",
-                     x.level, x.scale, level_, input_scale_);
+    return MakeError(
+        ErrorCode::kMismatch,
+        "linear transform: ciphertext level {}, scale {:.10g}; expected level {}, scale {:.10g}",
+        x.level, x.scale, level_, input_scale_);
   }
   Ciphertext input = x;
   input.scale = input_scale_;

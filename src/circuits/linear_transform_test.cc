@@ -18,9 +18,10 @@ class LinearTransformTest : public ::testing::Test {
   static void SetUpTestSuite() { context_ = new TestContext("test10"); }
   static void TearDownTestSuite() { delete context_; }
 
-  // Encoding: every coefficient of a diagonal is off by 1/2 at most, 6 sigma in the slots 6 sqrt(N / 12) / plain scale,
-  // times |x| <= sqrt(2); key switching and rescale: one operation's noise per rotation at the doubled scale, the
-  // rescale's own at the output. The factor `count` adds the diagonals' errors up in the worst way.
+  // Encoding: every coefficient of a diagonal is off by 1/2 at most, 6 sigma in the slots 6 sqrt(N
+  // / 12) / plain scale, times |x| <= sqrt(2); key switching and rescale: one operation's noise per
+  // rotation at the doubled scale, the rescale's own at the output. The factor `count` adds the
+  // diagonals' errors up in the worst way.
   static double Bound(size_t count, double output_scale) {
     const double n = context_->params()->n();
     const double plain_scale = LevelScale();
@@ -32,8 +33,8 @@ class LinearTransformTest : public ::testing::Test {
   static void Check(const DiagonalMatrix& matrix, int baby_steps) {
     const auto& params = *context_->params();
     const double scale = params.scale(kLevel);
-    const auto transform =
-        LinearTransform::Create(context_->encoder(), matrix, kLevel, scale, 1.25 * scale, baby_steps);
+    const auto transform = LinearTransform::Create(context_->encoder(), matrix, kLevel, scale,
+                                                   1.25 * scale, baby_steps);
     ASSERT_TRUE(transform.ok()) << transform.error().message;
     ckks::KeyRequest request, shape_request;
     transform->AddKeys(request, params.slots());
@@ -46,7 +47,8 @@ class LinearTransformTest : public ::testing::Test {
     EXPECT_EQ(y->level, kLevel - 1);
     EXPECT_EQ(y->scale, 1.25 * scale);
     const auto expected = Repeat(ApplyPlain(matrix, x), params.slots());
-    EXPECT_LT(WorstError(context_->Decrypt(*y), expected), Bound(matrix.diagonals.size(), y->scale));
+    EXPECT_LT(WorstError(context_->Decrypt(*y), expected),
+              Bound(matrix.diagonals.size(), y->scale));
   }
 
   static TestContext* context_;
@@ -58,7 +60,8 @@ TEST_F(LinearTransformTest, MatchesTheDenseProduct) {
   for (const int log_period : {0, 1, 4, log_slots}) {
     std::vector<int> indices;
     for (int r = 0; r < std::min(1 << log_period, 24); ++r) indices.push_back(r);
-    for (const int baby_steps : {0, 1, 4, 100}) Check(RandomMatrix(log_period, indices, 5), baby_steps);
+    for (const int baby_steps : {0, 1, 4, 100})
+      Check(RandomMatrix(log_period, indices, 5), baby_steps);
   }
 }
 
@@ -74,7 +77,8 @@ TEST_F(LinearTransformTest, PeriodicDiagonalsAreStoredCompactly) {
   DiagonalMatrix matrix = RandomMatrix(8, std::vector<int>{0, 1, 2}, 4);
   for (auto& [r, d] : matrix.diagonals) d = Repeat(std::span(d).first(4), 256);
   Check(matrix, 0);
-  const auto transform = LinearTransform::Create(context_->encoder(), matrix, kLevel, 0x1p40, 0x1p40);
+  const auto transform =
+      LinearTransform::Create(context_->encoder(), matrix, kLevel, 0x1p40, 0x1p40);
   const size_t limbs = context_->params()->extended_limbs(kLevel);
   EXPECT_EQ(transform->plaintext_bytes(), 3 * limbs * 8 * sizeof(u64));  // 2 * 4 values per limb
 }

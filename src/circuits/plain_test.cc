@@ -1,4 +1,5 @@
-// The mathematics of the circuits on plain numbers: Fourier factors, Chebyshev plans, the cosine of EvalMod.
+// The mathematics of the circuits on plain numbers: Fourier factors, Chebyshev plans, the cosine of
+// EvalMod.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -82,11 +83,13 @@ TEST(ChebyshevPlan, MatchesClenshawAtEveryDegree) {
   for (int degree = 1; degree <= 63; ++degree) {
     for (int parity = 0; parity < 3; ++parity) {  // all, even, odd
       std::vector<double> c(degree + 1);
-      for (int k = 0; k <= degree; ++k) c[k] = parity == 0 || k % 2 == parity - 1 ? uniform(rng) : 0;
+      for (int k = 0; k <= degree; ++k)
+        c[k] = parity == 0 || k % 2 == parity - 1 ? uniform(rng) : 0;
       const auto plan = PlanChebyshev(c);
       for (double u = -1; u <= 1; u += 0.1) {
         double expected = 0;
-        for (int k = 0; k <= degree; ++k) expected += c[k] * std::cos(k * std::acos(std::clamp(u, -1.0, 1.0)));
+        for (int k = 0; k <= degree; ++k)
+          expected += c[k] * std::cos(k * std::acos(std::clamp(u, -1.0, 1.0)));
         EXPECT_NEAR(EvaluatePlan(plan, u), expected, 1e-10) << degree << " " << parity;
       }
     }
@@ -113,7 +116,8 @@ TEST(ChebyshevPlan, DepthIsOptimalAndCostIsSmall) {
   EXPECT_EQ(PlanChebyshev(FitCosine({}).coeffs).relinearizations, 7);
 }
 
-// |x| <= 1 is the unit of the message, 2^10 / (2 pi) the gain of EvalMod: the bound on its polynomial's share.
+// |x| <= 1 is the unit of the message, 2^10 / (2 pi) the gain of EvalMod: the bound on its
+// polynomial's share.
 TEST(CosineFit, DenseScanStaysWithinBounds) {
   const CosineFitSpec spec;
   const CosineFit fit = FitCosine(spec);

@@ -12,7 +12,8 @@ namespace {
 using ckks::ExtendedCiphertext;
 using ring::kMaxProducts;
 
-// Words per block: 16 babies of two components and 16 plaintexts of this size fit half of a 1 MiB L2.
+// Words per block: 16 babies of two components and 16 plaintexts of this size fit half of a 1 MiB
+// L2.
 constexpr size_t kBlockWords = 1024;
 
 struct BabyStep {
@@ -200,7 +201,8 @@ Result<std::map<int, ExtendedCiphertext>> MultiplyRows(const ckks::Evaluator& ev
   const size_t limbs = params.extended_limbs(x.level), n = params.n();
   std::map<int, ExtendedCiphertext> sums;
   for (const auto& [giant, row] : rows) {
-    sums[giant] = {ring::RnsPoly(limbs, n), ring::RnsPoly(limbs, n), x.level, x.scale * plain_scale};
+    sums[giant] = {ring::RnsPoly(limbs, n), ring::RnsPoly(limbs, n), x.level,
+                   x.scale * plain_scale};
   }
   const Context context{params, x, digits, rows, babies};
   ParallelFor(limbs, [&](size_t limb) { LimbWorker(context, limb).Run(sums); });

@@ -1,6 +1,6 @@
-// The inner sums of baby-step giant-step: for every giant step g, sum_b plain[g][b] * rotate(x, b) over QP.
-// Rotations, plaintext expansion and sums go block by block through the cache, so that no rotated ciphertext is ever
-// stored: the traffic is the keys, the digits and the sums.
+// The inner sums of baby-step giant-step: for every giant step g, sum_b plain[g][b] * rotate(x, b)
+// over QP. Rotations, plaintext expansion and sums go block by block through the cache, so that no
+// rotated ciphertext is ever stored: the traffic is the keys, the digits and the sums.
 #pragma once
 
 #include <map>
@@ -17,9 +17,10 @@ using PlaintextRows = std::map<int, PlaintextRow>;     // giant rotation -> row
 // Index tables of the automorphisms, by rotation.
 using Permutations = std::map<int, std::vector<u32>>;
 
-// Shape: x of degree 1; rows encoded over QP at x.level, keys of the special primes of that level; permutations of all babies but 0.
-// Level/scale: those of x times `plain_scale`. Cost: one ModUp, a key product per baby, a product per plaintext.
-// Errors: kMissingKey. Source: double hoisting, Bossuat et al., ePrint 2020/1203.
+// Shape: x of degree 1; rows encoded over QP at x.level, keys with the special primes of that level;
+// permutations of all babies but 0.
+// Level/scale: those of x times `plain_scale`. Cost: one ModUp, a key product per baby, a product
+// per plaintext. Errors: kMissingKey. Source: double hoisting, Bossuat et al., ePrint 2020/1203.
 Result<std::map<int, ckks::ExtendedCiphertext>> MultiplyRows(const ckks::Evaluator& evaluator,
                                                              const ckks::Ciphertext& x,
                                                              const PlaintextRows& rows,

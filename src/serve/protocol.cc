@@ -161,6 +161,8 @@ json InfoToJson(const ModelInfo& info) {
           {"program_digest", info.program_digest},
           {"context", info.context},
           {"d_model", info.d_model},
+          {"input_unit", info.input_unit},
+          {"result_unit", info.result_unit},
           {"parameters", info.parameters},
           {"parameters_digest", info.parameters_digest},
           {"security", info.security},
@@ -191,6 +193,8 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   }
   PV_RETURN_IF_ERROR(Into(object, "context", 1, 1 << 24, info.context));
   PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
+  PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));
+  PV_ASSIGN_OR_RETURN(info.result_unit, JsonNumber(object, "result_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(info.insecure, wire::JsonBool(object, "insecure"));
   PV_ASSIGN_OR_RETURN(info.log_qp, JsonNumber(object, "log_qp", 0, 1e5));
   PV_RETURN_IF_ERROR(Into(object, "max_log_qp", 0, 100000, info.max_log_qp));

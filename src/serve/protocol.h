@@ -30,7 +30,8 @@ struct ModelInfo {
   std::string program_digest;  // hexadecimal
   int context = 0;
   int d_model = 0;
-  std::string parameters;  // name of the set
+  double input_unit = 1, result_unit = 1;  // compile::MakeResidualUnits
+  std::string parameters;                  // name of the set
   std::string parameters_digest;
   std::string security;  // Parameters::Describe()
   bool insecure = false;

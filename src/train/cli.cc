@@ -143,6 +143,15 @@ std::vector<Batch> HeldoutBatches(const Dataset& data, int context) {
   return batches;
 }
 
+// Windows that training may or may not have seen: steps far beyond any run's.
+std::vector<Batch> TrainBatches(const TrainConfig& config, const Dataset& data, long count) {
+  std::vector<Batch> batches;
+  for (long i = 0; i < count; ++i)
+    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
+                                config.seed, 3'000'000 + i));
+  return batches;
+}
+
 void PrintEscapes(std::FILE* out, const EscapeReport& report) {
   Print(out, "  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n", report.escapes,
         report.evaluations, report.positions, report.worst_ratio);
@@ -150,8 +159,10 @@ void PrintEscapes(std::FILE* out, const EscapeReport& report) {
 }
 
 Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {"--data"}, {}));
+  PV_ASSIGN_OR_RETURN(const Arguments arguments,
+                      Arguments::Parse(words, {"--data", "--train-batches"}, {}));
   PV_RETURN_IF_ERROR(arguments.Require({"--data"}));
+  PV_ASSIGN_OR_RETURN(const long train_batches, arguments.Number("--train-batches", 0));
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.Get("--data")));
   double first = 0;
   for (const std::string& path : arguments.positional) {
@@ -161,9 +172,14 @@ Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out
     if (first == 0) first = e.perplexity;
     Print(out, "  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
           100 * (e.perplexity / first - 1));
-    if (loaded.model->polynomials)
-      PrintEscapes(out,
-                   CountEscapes(*loaded.model, HeldoutBatches(data, loaded.config.shape.context)));
+    if (!loaded.model->polynomials) continue;
+    Print(out, "  held-out text:\n");
+    PrintEscapes(out,
+                 CountEscapes(*loaded.model, HeldoutBatches(data, loaded.config.shape.context)));
+    if (train_batches == 0) continue;
+    Print(out, "  training text:\n");
+    PrintEscapes(out,
+                 CountEscapes(*loaded.model, TrainBatches(loaded.config, data, train_batches)));
   }
   return {};
 }

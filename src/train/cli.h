@@ -11,7 +11,8 @@ namespace polyveil::train {
 
 // prepare --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
 // run --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N]
-// eval --data FOLDER CHECKPOINT...             held-out perplexities, escapes of polynomial models
+// eval --data FOLDER [--train-batches N] CHECKPOINT...
+//                       held-out perplexities; escapes of polynomial models, N training batches too
 // ranges --data FOLDER CHECKPOINT              ranges seen on held-out text
 // export --checkpoint FILE --data FOLDER --out models/NAME
 // sample --model models/NAME [--tokens N] [--temperature T] [--top-p P] [--seed S] PROMPT...

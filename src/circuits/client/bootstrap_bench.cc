@@ -23,7 +23,8 @@ BootstrapClient MakeClient(const ckks::ParametersPtr& params, const ckks::Encode
 
 }  // namespace
 
-Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options, Progress* progress) {
+Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options,
+                                          Progress* progress) {
   const ckks::ParametersPtr& params = options.params;
   const ckks::Encoder encoder(params);
   Timer timer;
@@ -36,9 +37,9 @@ Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options, 
   const double keygen_seconds = timer.Seconds();
   const ckks::Evaluator evaluator(params, &keys);
   const auto client = MakeClient(params, encoder, secret);
-  PV_ASSIGN_OR_RETURN(BootstrapReport report,
-                      MeasureBootstraps(evaluator, bootstrapper, client, options.runs, options.seed,
-                                        progress));
+  PV_ASSIGN_OR_RETURN(
+      BootstrapReport report,
+      MeasureBootstraps(evaluator, bootstrapper, client, options.runs, options.seed, progress));
   report.create_seconds = create_seconds;
   report.keygen_seconds = keygen_seconds;
   return report;

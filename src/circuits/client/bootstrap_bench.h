@@ -1,5 +1,5 @@
-// Key generation and bootstraps in one process: `polyveil bench bootstrap` (library pv_circuits_client, which reads a
-// secret key and is never linked by server targets).
+// Key generation and bootstraps in one process: `polyveil bench bootstrap` (library
+// pv_circuits_client, which reads a secret key and is never linked by server targets).
 #pragma once
 
 #include "circuits/bootstrap_report.h"
@@ -13,7 +13,9 @@ struct BootstrapBenchOptions {
   u64 seed = 1;  // of the inputs; keys come from the operating system
 };
 
-// Generates the keys that the spec needs and measures. Errors: those of Bootstrapper and KeyGenerator, kCancelled.
-Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options, Progress* progress = nullptr);
+// Generates the keys that the spec needs and measures. Errors: those of Bootstrapper and
+// KeyGenerator, kCancelled.
+Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options,
+                                          Progress* progress = nullptr);
 
 }  // namespace polyveil::circuits

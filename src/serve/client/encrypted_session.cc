@@ -10,18 +10,18 @@
 namespace polyveil::serve {
 
 EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key,
-                                   double residual_bound)
+                                   const SessionUnits& units)
     : remote_(remote),
       key_(key),
-      residual_bound_(residual_bound),
+      units_(units),
       encoder_(remote.params()),
       key_id_(wire::KeyIdOf(key)) {}
 
 Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(RemoteModel& remote,
                                                                    const ckks::SecretKey& key,
                                                                    const std::string& keys_handle,
-                                                                   double residual_bound) {
-  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key, residual_bound));
+                                                                   const SessionUnits& units) {
+  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key, units));
   PV_ASSIGN_OR_RETURN(session->session_, remote.CreateSession(keys_handle));
   return session;
 }
@@ -39,11 +39,12 @@ Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double>
   }
   std::vector<double> values(embedding.begin(), embedding.end());
   for (double& value : values) {
-    if (!(std::abs(value) <= residual_bound_)) {
-      return MakeError(ErrorCode::kOutOfRange, "embedding: |{}| is above the residual's bound {}",
-                       value, residual_bound_);
+    if (!(std::abs(value) <= kLargestSlot * units_.input)) {
+      return MakeError(ErrorCode::kOutOfRange,
+                       "embedding: |{}| is above {} times the input's unit {}", value, kLargestSlot,
+                       units_.input);
     }
-    value /= residual_bound_;
+    value /= units_.input;
   }
   const int level = remote_.info().input_level;
   PV_ASSIGN_OR_RETURN(const auto plain,
@@ -55,7 +56,7 @@ std::vector<double> EncryptedSession::Decrypt(const ckks::Ciphertext& result) co
   const auto plain = ckks::Decryptor(key_).Decrypt(result);
   std::vector<double> residual;
   for (const ckks::Complex& slot : encoder_.Decode(plain, remote_.info().d_model)) {
-    residual.push_back(slot.real() * residual_bound_);
+    residual.push_back(slot.real() * units_.result);
   }
   return residual;
 }

@@ -21,31 +21,37 @@ struct SessionStep {
   u64 bytes_up = 0, bytes_down = 0;
 };
 
+// Values travel divided by these: compile::MakeResidualUnits of the model.
+struct SessionUnits {
+  double input = 1, result = 1;
+};
+
 class EncryptedSession {
  public:
   // Everything given outlives the session; the session ends on the server with this object.
-  // residual_bound: the model's; values travel divided by it.
   static Result<std::unique_ptr<EncryptedSession>> Create(RemoteModel& remote,
                                                           const ckks::SecretKey& key,
                                                           const std::string& keys_handle,
-                                                          double residual_bound);
+                                                          const SessionUnits& units);
   ~EncryptedSession();
 
   // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: |values| <=
-  // residual_bound (kOutOfRange names the largest). The decrypted values carry noise that depends
-  // on the secret key: they are for the key's owner only.
+  // kLargestSlot units (kOutOfRange names the largest). The decrypted values carry noise that
+  // depends on the secret key: they are for the key's owner only.
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
   int position() const { return position_; }
+  // Calibrated values fill [-1, 1]; from here on a bootstrap's precision decays.
+  static constexpr double kLargestSlot = 1.5;
 
  private:
-  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key, double residual_bound);
+  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key, const SessionUnits& units);
   Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
   std::vector<double> Decrypt(const ckks::Ciphertext& result) const;
 
   RemoteModel& remote_;
   const ckks::SecretKey& key_;
-  const double residual_bound_;
+  const SessionUnits units_;
   const ckks::Encoder encoder_;
   Digest key_id_;
   std::string session_;

@@ -151,9 +151,6 @@ bool Connection::ReadBody(RequestParser& parser) {
   if (error == http::error::body_limit) {
     ReplyError(413, MakeError(ErrorCode::kOutOfRange, "request body of {} {}: more than {} bytes",
                               request_.method, request_.path, limit));
-  } else if (error == beast::error::timeout) {
-    ReplyError(408, MakeError(ErrorCode::kUnavailable, "request body: not read in {} s",
-                              limits_.body_seconds));
   }
   return !error;
 }

@@ -121,8 +121,8 @@ TEST_F(HttpServerTest, RefusesALongHeaderAndNonsense) {
 
 TEST_F(HttpServerTest, EndsASlowHeaderAndASlowBody) {
   EXPECT_EQ(Ask("GET / HTT"), "");
-  EXPECT_NE(Ask("POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc").find("408"),
-            std::string::npos);
+  EXPECT_EQ(Ask("POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc"), "");
+  EXPECT_TRUE(Alive());
 }
 
 TEST_F(HttpServerTest, LimitsConnections) {

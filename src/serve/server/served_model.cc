@@ -31,6 +31,8 @@ void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
   info.program_digest = model.digest();
   info.context = model.context();
   info.d_model = model.bundle().config.d_model;
+  info.input_unit = model.units().input;
+  info.result_unit = model.units().result();
   info.input_level = model.input_level();
   info.output_level = model.output_level();
   info.keys = model.keys();

@@ -1,0 +1,41 @@
+// A polyveil-server on loopback that lives as long as this object.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "serve/client/http_client.h"
+
+namespace polyveil::tools {
+
+// The program of this name beside this one, or in the PATH. Errors: kNotFound.
+Result<std::string> FindProgram(const std::string& name);
+
+class ChildServer {
+ public:
+  // Starts it on a free port and waits until it answers. Errors: kNotFound, kUnavailable (how it
+  // ended), kCancelled.
+  static Result<std::unique_ptr<ChildServer>> Start(const std::string& model,
+                                                    const std::string& parameters, size_t threads,
+                                                    const std::atomic<bool>& cancel);
+  // SIGTERM, and SIGKILL when it does not listen.
+  ~ChildServer();
+
+  const serve::Url& url() const { return url_; }
+  // How the process ended ("killed by signal 9"); empty while it runs.
+  std::string HowItEnded();
+
+ private:
+  ChildServer() = default;
+  Status WaitReady(int fd, const std::atomic<bool>& cancel);
+
+  pid_t pid_ = -1;
+  std::string ended_;
+  serve::Url url_;
+};
+
+}  // namespace polyveil::tools

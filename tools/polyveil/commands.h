@@ -1,0 +1,24 @@
+// The commands of polyveil: each describes its options to CLI11 and runs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "base/result.h"
+
+namespace polyveil::tools {
+
+using Command = std::function<Status()>;
+
+// Adds the subcommand's options to `app` and returns what to run once they are parsed.
+Command DescribeKeygen(CLI::App& app);
+Command DescribeInfo(CLI::App& app);
+Command DescribeGenerate(CLI::App& app);
+Command DescribePlan(CLI::App& app);
+Command DescribeSimulate(CLI::App& app);
+Command DescribeBench(CLI::App& app);
+
+// Replaces this process by another program. Returns only to say why it could not.
+Status ExecProgram(const char* program, int argc, char** argv);
+
+}  // namespace polyveil::tools

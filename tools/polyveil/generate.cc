@@ -1,0 +1,192 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/buffer.h"
+#include "base/system.h"
+#include "base/thread_pool.h"
+#include "compile/units.h"
+#include "polyveil/child_server.h"
+#include "polyveil/commands.h"
+#include "polyveil/key_files.h"
+#include "polyveil/text_run.h"
+#include "ring/kernels.h"
+#include "version.h"
+
+namespace polyveil::tools {
+namespace {
+
+struct Arguments {
+  std::string model, prompt, server, keys, parameters = "decode16", json;
+  std::vector<int> prompt_tokens;
+  PassphraseSource passphrase;
+  TextRunOptions run;
+  bool plain = false, insecure = false;
+  size_t threads = 0;
+};
+
+// The float64 polynomial model alone: nothing is encrypted.
+Status RunPlain(const Arguments& arguments, const ClientModel& model,
+                const std::vector<model::TokenId>& tokens) {
+  PV_ASSIGN_OR_RETURN(const auto body, model::LoadBodyBundle(model.directory));
+  model::ReferenceLanguageModel reference(body, model.bundle);
+  const std::vector<model::TokenId> prompt(tokens.begin() + 1, tokens.end());
+  PV_ASSIGN_OR_RETURN(
+      const auto picked,
+      model::Generate(reference, prompt, arguments.run.new_tokens, arguments.run.sampling));
+  PV_ASSIGN_OR_RETURN(const std::string text, model.tokenizer.Decode(picked));
+  std::printf("%s%s\n", arguments.prompt.c_str(), text.c_str());
+  if (arguments.json.empty()) return {};
+  const nlohmann::json report = {{"format", "polyveil-plain-run/1"},
+                                 {"prompt", arguments.prompt},
+                                 {"text", text},
+                                 {"tokens", picked},
+                                 {"commit", POLYVEIL_COMMIT}};
+  return WriteText(arguments.json,
+                   report.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+// What a run holds, in the order of its making: the child server ends last.
+struct Connection {
+  std::unique_ptr<ChildServer> child;
+  std::unique_ptr<serve::RemoteModel> remote;
+  std::string keys;
+  ~Connection() {
+    if (remote && !keys.empty()) (void)remote->RemoveKeys(keys).ok();
+  }
+};
+
+Status Connect(const Arguments& arguments, const ClientModel& model, Connection& connection,
+               RunReport& report) {
+  Timer timer;
+  serve::Url url;
+  if (arguments.server.empty()) {
+    std::fprintf(stderr, "starting a server of its own on this machine ...\n");
+    PV_ASSIGN_OR_RETURN(connection.child, ChildServer::Start(model.directory, arguments.parameters,
+                                                             arguments.threads, Interrupted()));
+    url = connection.child->url();
+  } else {
+    PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(arguments.server));
+  }
+  PV_ASSIGN_OR_RETURN(connection.remote,
+                      serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
+  report.server = url.Text();
+  report.server_start_seconds = timer.Seconds();
+  report.info = connection.remote->info();
+  return CheckSameModel(model, report.info);
+}
+
+Status RunSession(const Arguments& arguments, const ClientModel& model,
+                  const std::vector<model::TokenId>& tokens, Connection& connection,
+                  RunReport& report) {
+  serve::RemoteModel& remote = *connection.remote;
+  Timer timer;
+  PV_ASSIGN_OR_RETURN(const ckks::SecretKey key,
+                      OpenSecretKey(arguments.keys, arguments.passphrase, remote.params()));
+  const u64 sent = remote.http().bytes_sent();
+  PV_ASSIGN_OR_RETURN(connection.keys, UploadKeys(remote, key, arguments.keys, Interrupted()));
+  report.key_bytes_up = remote.http().bytes_sent() - sent;
+  report.keys_seconds = timer.Seconds();
+  std::fprintf(stderr, "keys are on the server: %s in %s\n",
+               FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
+               FormatSeconds(report.keys_seconds).c_str());
+  const serve::SessionUnits units{report.info.input_unit, report.info.result_unit};
+  PV_ASSIGN_OR_RETURN(auto session,
+                      serve::EncryptedSession::Create(remote, key, connection.keys, units));
+  const std::string& prompt = report.prompt;
+  if (!isatty(STDOUT_FILENO)) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
+  return TextRun(model, *session, arguments.run, report).Run(tokens);
+}
+
+void Finish(RunReport& report) {
+  report.client_peak_rss_bytes = PeakRssBytes();
+  report.threads = static_cast<int>(Threads());
+  report.backend = ring::ActiveKernels().name;
+  report.cpu = CpuName();
+  report.commit = POLYVEIL_COMMIT;
+}
+
+// A server that died explains more than a broken connection does.
+Error Explain(const Error& error, Connection& connection) {
+  if (error.code != ErrorCode::kUnavailable || !connection.child) return error;
+  const std::string ended = connection.child->HowItEnded();
+  if (ended.empty()) return error;
+  return MakeError(error.code, "{} (polyveil-server {})", error.message, ended);
+}
+
+Status RunEncrypted(const Arguments& arguments, const ClientModel& model,
+                    const std::vector<model::TokenId>& tokens, RunReport& report) {
+  Connection connection;
+  Status status = Connect(arguments, model, connection, report);
+  if (status.ok()) {
+    std::fprintf(
+        stderr, "%s%zu prompt tokens and up to %d new ones: about %s\n",
+        InfoToText(report.info).c_str(), tokens.size(), arguments.run.new_tokens,
+        FormatSeconds(report.info.estimate.key_generation_seconds +
+                      report.info.estimate.seconds_per_token *
+                          (static_cast<double>(tokens.size()) + arguments.run.new_tokens - 1))
+            .c_str());
+    status = RunSession(arguments, model, tokens, connection, report);
+  }
+  if (!status.ok()) return Explain(status.error(), connection);
+  return {};
+}
+
+Status Run(const Arguments& arguments) {
+  SetThreads(arguments.threads);
+  buffer_pool::SetCacheLimit(size_t{256} << 20);
+  PV_RETURN_IF_ERROR(model::ValidateSampling(arguments.run.sampling));
+  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  PV_ASSIGN_OR_RETURN(const ClientModel model, LoadClientModel(directory));
+  PV_ASSIGN_OR_RETURN(
+      const auto tokens,
+      PromptTokens(model, arguments.prompt, arguments.prompt_tokens, arguments.run.new_tokens));
+  if (arguments.plain) return RunPlain(arguments, model, tokens);
+  RunReport report;
+  PV_ASSIGN_OR_RETURN(report.prompt, model.tokenizer.Decode(tokens));
+  const Status status = RunEncrypted(arguments, model, tokens, report);
+  if (!isatty(STDOUT_FILENO) && !report.tokens.empty()) std::fputs("\n", stdout);
+  PV_RETURN_IF_ERROR(status);
+  Finish(report);
+  std::fprintf(stderr, "\n%s", ReportToText(report).c_str());
+  if (isatty(STDOUT_FILENO)) std::printf("\n%s%s\n", report.prompt.c_str(), report.text.c_str());
+  if (arguments.json.empty()) return {};
+  const auto replace =
+      nlohmann::json::error_handler_t::replace;  // tokens may end inside a character
+  return WriteText(arguments.json, ReportToJson(report).dump(1, ' ', false, replace) + "\n");
+}
+
+}  // namespace
+
+Command DescribeGenerate(CLI::App& app) {
+  auto a = std::make_shared<Arguments>();
+  app.add_option("--prompt", a->prompt, "the text to continue");
+  app.add_option("--prompt-tokens", a->prompt_tokens, "token ids before it")->delimiter(',');
+  app.add_option("--tokens", a->run.new_tokens, "new tokens")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--model", a->model, "folder of the model (default: the embedded one)");
+  app.add_option("--server", a->server,
+                 "http://host:port (default: a server of its own, on loopback)");
+  app.add_option("--keys", a->keys,
+                 "a secret key of `keygen` (default: a fresh one, never stored)");
+  app.add_option("--parameters", a->parameters, "parameter set of the own server")
+      ->capture_default_str();
+  app.add_option("--temperature", a->run.sampling.temperature, "0 is greedy")
+      ->capture_default_str();
+  app.add_option("--top-p", a->run.sampling.top_p, "nucleus")->capture_default_str();
+  app.add_option("--seed", a->run.sampling.seed, "of sampling")->capture_default_str();
+  app.add_flag("--passphrase", a->passphrase.ask, "ask for the key's passphrase");
+  app.add_option("--passphrase-file", a->passphrase.file,
+                 "the passphrase is this file's first line");
+  app.add_option("--threads", a->threads, "threads, 0 for all");
+  app.add_option("--json", a->json, "write the run's report to this file");
+  app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");
+  app.add_flag("--check", a->run.check, "compare each token with the float64 polynomial model");
+  app.add_flag("--insecure-test", a->insecure, "allow parameters for tests");
+  return [a] { return Run(*a); };
+}
+
+}  // namespace polyveil::tools

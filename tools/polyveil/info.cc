@@ -1,0 +1,110 @@
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "polyveil/commands.h"
+#include "polyveil/model_files.h"
+#include "polyveil/run_report.h"
+#include "polyveil/terminal.h"
+#include "serve/client/remote_model.h"
+#include "serve/server/served_model.h"
+#include "version.h"
+#include "wire/client/secret_key_file.h"
+#include "wire/file.h"
+
+namespace polyveil::tools {
+namespace {
+
+constexpr u64 kMaxCardBytes = 1 << 20;
+
+struct Arguments {
+  std::string model, server, keys, parameters = "decode16";
+  bool insecure = false;
+};
+
+std::string ConfigText(const model::ModelConfig& c) {
+  std::string text = fmt::format(
+      "{} layers, width {}, {} heads of {}, feed-forward {} ({}), vocabulary {}, context {}, power "
+      "{}\n"
+      "calibrated on {} tokens, margin {}\n",
+      c.n_layers, c.d_model, c.n_heads, c.d_head, c.d_ff, model::FeedForwardName(c.ffn),
+      c.vocab_size, c.context, c.power, c.calibration.tokens, c.calibration.margin);
+  for (size_t i = 0; i < c.layers.size(); ++i) {
+    const model::LayerConfig& layer = c.layers[i];
+    text += fmt::format("layer {}: ", i);
+    for (const auto& [name, p] :
+         {std::pair{"norm 1", &layer.norm1}, std::pair{"divisor's inverse", &layer.divisor_inverse},
+          std::pair{"norm 2", &layer.norm2}}) {
+      text +=
+          fmt::format("{} degree {} on [{:.4g}, {:.4g}]; ", name, p->coeffs.size() - 1, p->a, p->b);
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+Status ShowKeys(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(const auto info, wire::ReadSecretKeyInfo(path));
+  PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(info.spec));
+  std::printf("secret key %s\nkey id      %s\nencrypted   %s\nparameters  %s: %s\n", path.c_str(),
+              ToHex(info.key_id).c_str(), info.encrypted ? "yes" : "no", info.spec.name.c_str(),
+              params->Describe().c_str());
+  return {};
+}
+
+Status ShowServer(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
+  PV_ASSIGN_OR_RETURN(auto remote,
+                      serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
+  std::printf("%s", InfoToText(remote->info()).c_str());
+  return {};
+}
+
+void ShowRequest(const ckks::KeyRequest& keys) {
+  const auto levels = [](const std::set<int>& list) {
+    std::string text;
+    for (const int level : list) text += fmt::format(" {}", level);
+    return text.empty() ? std::string(" none") : text;
+  };
+  std::printf("key request: relinearisation at%s, conjugation at%s, encapsulation %s\n",
+              levels(keys.relinearization_levels).c_str(),
+              levels(keys.conjugation_levels).c_str(), keys.encapsulation ? "yes" : "no");
+  for (const auto& [rotation, level] : keys.rotations) std::printf(" %d@%d", rotation, level);
+  std::printf("\n");
+}
+
+Status ShowModel(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  const auto card = wire::ReadFile(directory + "/MODEL_CARD.md", kMaxCardBytes);
+  if (card.ok()) {
+    std::printf("%.*s\n", static_cast<int>(card->size()),
+                reinterpret_cast<const char*>(card->data()));
+  }
+  PV_ASSIGN_OR_RETURN(const auto served,
+                      serve::LoadServedModel(directory, arguments.parameters,
+                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT));
+  std::printf("%s\n%s\n", ConfigText(served.model->bundle().config).c_str(),
+              InfoToText(served.info).c_str());
+  ShowRequest(served.info.keys);
+  return {};
+}
+
+Status Run(const Arguments& arguments) {
+  if (!arguments.keys.empty()) return ShowKeys(arguments.keys);
+  if (!arguments.server.empty()) return ShowServer(arguments);
+  return ShowModel(arguments);
+}
+
+}  // namespace
+
+Command DescribeInfo(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("--model", arguments->model, "folder of a model");
+  app.add_option("--server", arguments->server, "a server's URL");
+  app.add_option("--keys", arguments->keys, "a secret key's file");
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  app.add_flag("--insecure-test", arguments->insecure, "allow parameters for tests");
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace polyveil::tools

@@ -1,0 +1,60 @@
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/thread_pool.h"
+#include "polyveil/commands.h"
+#include "polyveil/model_files.h"
+#include "polyveil/run_report.h"
+#include "serve/server/served_model.h"
+#include "version.h"
+
+namespace polyveil::tools {
+namespace {
+
+struct Arguments {
+  std::string model, parameters = "decode16", json;
+  int position = 0;
+  bool dump = false;
+  size_t threads = 0;
+};
+
+std::string Components(const compile::Estimate& estimate) {
+  std::string text = "estimate by component\n";
+  for (size_t i = 0; i < estimate.component_seconds.size(); ++i) {
+    text += fmt::format("  {:<14}{:>9.2f} s\n",
+                        compile::ComponentName(static_cast<compile::Component>(i)),
+                        estimate.component_seconds[i]);
+  }
+  return text;
+}
+
+Status Run(const Arguments& arguments) {
+  SetThreads(arguments.threads);
+  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  PV_ASSIGN_OR_RETURN(const auto served,
+                      serve::LoadServedModel(directory, arguments.parameters,
+                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT));
+  std::printf("%s%s", InfoToText(served.info).c_str(), Components(served.info.estimate).c_str());
+  if (arguments.dump) {
+    PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
+    std::printf("%s", dump.c_str());
+  }
+  if (arguments.json.empty()) return {};
+  return WriteText(arguments.json, serve::InfoToJson(served.info).dump(1) + "\n");
+}
+
+}  // namespace
+
+Command DescribePlan(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("--model", arguments->model, "folder of the model");
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
+  app.add_option("--position", arguments->position, "the step that --dump prints");
+  app.add_option("--threads", arguments->threads, "threads of the estimate, 0 for all");
+  app.add_option("--json", arguments->json, "write the plan's numbers to this file");
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace polyveil::tools

@@ -1,0 +1,145 @@
+#include "polyveil/run_report.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "polyveil/terminal.h"
+
+namespace polyveil::tools {
+
+using nlohmann::json;
+using runtime::LatencyTable;
+
+namespace {
+
+json TokenToJson(const TokenReport& token) {
+  json out = {{"position", token.position},
+              {"generated", token.generated},
+              {"token", token.token},
+              {"seconds", token.seconds},
+              {"server_seconds", token.server_seconds}};
+  if (token.next >= 0) {
+    out["next"] = token.next;
+    out["text"] = token.text;
+  }
+  if (token.logits_error >= 0) {
+    out["logits_error"] = token.logits_error;
+    out["argmax_agrees"] = token.argmax_agrees;
+  }
+  return out;
+}
+
+std::string Rows(const char* title, std::vector<LatencyTable::Row> rows, double total) {
+  std::sort(rows.begin(), rows.end(),
+            [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
+  std::string text = fmt::format("{:<30}{:>9}{:>12}{:>8}\n", title, "count", "seconds", "share");
+  for (const LatencyTable::Row& row : rows) {
+    text += fmt::format("  {:<28}{:>9}{:>12.3f}{:>7.1f}%\n", row.name, row.count, row.seconds,
+                        total > 0 ? row.seconds / total * 100 : 0);
+  }
+  return text + fmt::format("  {:<28}{:>9}{:>12.3f}\n", "total", "", total);
+}
+
+std::string CheckSummary(const RunReport& report) {
+  double worst = -1;
+  int agree = 0, checked = 0;
+  for (const TokenReport& token : report.tokens) {
+    if (token.logits_error < 0) continue;
+    worst = std::max(worst, token.logits_error);
+    agree += token.argmax_agrees;
+    ++checked;
+  }
+  if (checked == 0) return {};
+  return fmt::format(
+      "check against the float64 polynomial model: largest logit error {:.3g}, argmax agrees at {} "
+      "of "
+      "{} positions\n",
+      worst, agree, checked);
+}
+
+}  // namespace
+
+json ReportToJson(const RunReport& r) {
+  json tokens = json::array();
+  for (const TokenReport& token : r.tokens) tokens.push_back(TokenToJson(token));
+  const double rate = r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0;
+  return {{"format", "polyveil-run/1"},
+          {"prompt", r.prompt},
+          {"text", r.text},
+          {"model", serve::InfoToJson(r.info)},
+          {"server", r.server},
+          {"threads", r.threads},
+          {"backend", r.backend},
+          {"cpu", r.cpu},
+          {"commit", r.commit},
+          {"server_start_seconds", r.server_start_seconds},
+          {"keys_seconds", r.keys_seconds},
+          {"tokens_seconds", r.tokens_seconds},
+          {"generated", r.generated},
+          {"tokens_per_second", rate},
+          {"tokens", tokens},
+          {"latency", serve::LatencyToJson(r.latency)},
+          {"key_bytes_up", r.key_bytes_up},
+          {"bytes_up", r.bytes_up},
+          {"bytes_down", r.bytes_down},
+          {"client_peak_rss_bytes", r.client_peak_rss_bytes},
+          {"server_peak_rss_bytes", r.server_peak_rss_bytes}};
+}
+
+std::string ReportToText(const RunReport& r) {
+  const double steps = std::max<double>(1, static_cast<double>(r.tokens.size()));
+  std::string text = Rows("component", r.latency.components, r.latency.total_seconds);
+  text += Rows("primitive", r.latency.primitives, r.latency.total_seconds);
+  text += CheckSummary(r);
+  text +=
+      fmt::format("{} tokens fed ({} generated) in {}: {} per token, {:.4f} generated tokens/s\n",
+                  r.tokens.size(), r.generated, FormatSeconds(r.tokens_seconds),
+                  FormatSeconds(r.tokens_seconds / steps),
+                  r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0);
+  text += fmt::format("sent {} of keys and {} of tokens, received {}\n",
+                      FormatBytes(static_cast<double>(r.key_bytes_up)),
+                      FormatBytes(static_cast<double>(r.bytes_up)),
+                      FormatBytes(static_cast<double>(r.bytes_down)));
+  return text + fmt::format("peak memory: client {}, server {}\n",
+                            FormatBytes(static_cast<double>(r.client_peak_rss_bytes)),
+                            FormatBytes(static_cast<double>(r.server_peak_rss_bytes)));
+}
+
+std::string InfoToText(const serve::ModelInfo& info) {
+  const compile::Estimate& e = info.estimate;
+  const auto bytes = [](u64 count) { return FormatBytes(static_cast<double>(count)); };
+  std::string text = fmt::format("model       {} (width {}, context {}), program {}\n", info.name,
+                                 info.d_model, info.context, info.program_digest.substr(0, 16));
+  text += fmt::format("parameters  {}: {}\n", info.parameters, info.security);
+  text += fmt::format("            logQP = {:.1f} bits, table bound {} bits\n", info.log_qp,
+                      info.max_log_qp);
+  text += fmt::format("keys        {} rotations and {} others: {} up, {} in the server's memory\n",
+                      info.keys.rotations.size(),
+                      info.keys.count() - static_cast<int>(info.keys.rotations.size()),
+                      bytes(info.key_stream_bytes), bytes(e.key_bytes_memory));
+  text += fmt::format("            about {} to make\n", FormatSeconds(e.key_generation_seconds));
+  text += fmt::format(
+      "a token     about {} on {} threads ({}); {} up, {} down\n"
+      "            depth {} levels, {} bootstraps, {} rotations, {} products; in at level {}, out "
+      "at "
+      "{}\n",
+      FormatSeconds(e.seconds_per_token), info.threads, info.backend, bytes(e.token_bytes_up),
+      bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
+      e.products_per_token, info.input_level, info.output_level);
+  return text +
+         fmt::format("server      about {} of memory; {}\n", bytes(e.server_bytes), info.version);
+}
+
+Status WriteText(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (file) return {};
+  return MakeError(ErrorCode::kIo, "{}: cannot write {} bytes: {}", path, text.size(),
+                   std::strerror(errno));
+}
+
+}  // namespace polyveil::tools

@@ -1,0 +1,50 @@
+// What a run of `generate` has cost, for the screen and for --json.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "runtime/latency_table.h"
+#include "serve/protocol.h"
+
+namespace polyveil::tools {
+
+struct TokenReport {
+  int position = 0;
+  bool generated = false;  // false: a token of the prompt
+  int token = 0;           // the one that was fed
+  int next = -1;           // the one picked from its result; -1 when none was
+  std::string text;        // of `next`
+  double seconds = 0;
+  double server_seconds = 0;
+  // --check: against the float64 polynomial model.
+  double logits_error = -1;  // largest; -1 when not checked
+  bool argmax_agrees = true;
+};
+
+struct RunReport {
+  std::string prompt, text;
+  serve::ModelInfo info;
+  std::string server;  // URL
+  int threads = 0;
+  std::string backend, commit, cpu;
+  double server_start_seconds = 0, keys_seconds = 0;
+  double tokens_seconds = 0;  // all steps, prompt included
+  int generated = 0;
+  std::vector<TokenReport> tokens;
+  runtime::LatencyTable latency;  // server's rows and the client's; adds up to tokens_seconds
+  u64 key_bytes_up = 0, bytes_up = 0, bytes_down = 0;
+  u64 client_peak_rss_bytes = 0, server_peak_rss_bytes = 0;
+};
+
+nlohmann::json ReportToJson(const RunReport& report);
+// Tables of seconds and shares, then totals.
+std::string ReportToText(const RunReport& report);
+// Parameters, cost and keys, before the run.
+std::string InfoToText(const serve::ModelInfo& info);
+
+// Writes text to a file. Errors: kIo with the path.
+Status WriteText(const std::string& path, const std::string& text);
+
+}  // namespace polyveil::tools

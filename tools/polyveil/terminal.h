@@ -1,0 +1,31 @@
+// The user's side of a run: interruption, passphrases, sizes and durations in words.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "base/secure_memory.h"
+
+namespace polyveil::tools {
+
+// SIGINT and SIGTERM set the flag (a second one ends the process at once); SIGPIPE and SIGXFSZ
+// become errors of the call.
+void InstallSignalHandlers();
+const std::atomic<bool>& Interrupted();
+
+// How a passphrase is asked for.
+struct PassphraseSource {
+  bool ask = false;  // from the terminal, without echo
+  std::string file;  // its first line
+};
+// Nothing when neither is set. confirm: asks twice. Errors: kInvalidArgument (empty, no terminal,
+// differing), kIo.
+Result<std::optional<SecureVector<char>>> ReadPassphrase(const PassphraseSource& source,
+                                                         bool confirm);
+
+std::string FormatBytes(double bytes);      // "1.53 GB"
+std::string FormatSeconds(double seconds);  // "41.2 s", "3 min 12 s", "0.8 ms"
+
+}  // namespace polyveil::tools

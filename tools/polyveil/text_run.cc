@@ -1,0 +1,162 @@
+#include "polyveil/text_run.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "base/system.h"
+#include "polyveil/progress_bar.h"
+#include "polyveil/terminal.h"
+
+namespace polyveil::tools {
+namespace {
+
+// A token's text on one line: control characters escaped, broken UTF-8 left to the terminal.
+std::string Quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '\n') {
+      out += "\\n";
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+size_t ArgMax(const std::vector<double>& values) {
+  return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const ClientModel& model) {
+  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(model.directory));
+  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(std::move(body), model));
+}
+
+Status ReferenceCheck::Compare(model::TokenId token, int position,
+                               const std::vector<double>& logits, TokenReport& report) {
+  PV_ASSIGN_OR_RETURN(const auto expected, reference_.Step(token, position));
+  report.logits_error = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double error = std::abs(logits[i] - expected[i]);
+    // A value that is no number is an infinite error.
+    report.logits_error = std::isnan(error) ? INFINITY : std::max(report.logits_error, error);
+  }
+  report.argmax_agrees = ArgMax(logits) == ArgMax(expected);
+  return {};
+}
+
+Status TextRun::Run(std::vector<model::TokenId> tokens) {
+  if (options_.check) {
+    PV_ASSIGN_OR_RETURN(check_, ReferenceCheck::Create(model_));
+  }
+  const size_t prompt = tokens.size();
+  const size_t total = prompt + static_cast<size_t>(options_.new_tokens) - 1;
+  Timer timer;
+  for (size_t i = 0; i < total; ++i) {
+    TokenReport report;
+    report.generated = i >= prompt;
+    PV_ASSIGN_OR_RETURN(const auto logits, Feed(tokens[i], i, total, report));
+    if (i + 1 >= prompt) {
+      PV_RETURN_IF_ERROR(Pick(logits, report));
+      tokens.push_back(report.next);
+    }
+    report_.tokens.push_back(report);
+    report_.tokens_seconds = timer.Seconds();
+    Show(report, i, total);
+    if (report.next == model::Tokenizer::kEnd) break;
+  }
+  // What no row covers: the terminal, the check.
+  report_.latency.total_seconds = 0;
+  report_.latency.FinishStep(report_.tokens_seconds);
+  report_.latency.steps = static_cast<int>(report_.tokens.size());
+  return {};
+}
+
+Result<std::vector<double>> TextRun::Feed(model::TokenId token, size_t index, size_t total,
+                                          TokenReport& report) {
+  Timer timer;
+  report.token = token;
+  report.position = session_.position();
+  PV_ASSIGN_OR_RETURN(const auto embedding, model::Embed(model_.bundle, token, report.position));
+  ProgressBar bar(fmt::format("token {:>3}/{}", index + 1, total),
+                  report_.info.estimate.seconds_per_token);
+  PV_ASSIGN_OR_RETURN(const serve::SessionStep step,
+                      session_.Step(embedding, [&](const serve::RemoteProgress& progress) {
+                        bar.Update(progress.done,
+                                   progress.queued > 0
+                                       ? fmt::format("waiting behind {} steps", progress.queued)
+                                       : progress.operation);
+                      }));
+  bar.Clear();
+  Timer head_timer;
+  PV_ASSIGN_OR_RETURN(auto logits, model::Head(model_.bundle, step.residual));
+  report.seconds = timer.Seconds();
+  report.server_seconds = step.server.total_seconds;
+  Account(step, head_timer.Seconds(), report.seconds);
+  if (check_) PV_RETURN_IF_ERROR(check_->Compare(token, report.position, logits, report));
+  return logits;
+}
+
+void TextRun::Account(const serve::SessionStep& step, double head_seconds, double total_seconds) {
+  runtime::LatencyTable& table = report_.latency;
+  table.Merge(step.server);
+  const double transfer = step.remote_seconds - step.server.total_seconds;
+  const double rest = total_seconds - step.remote_seconds - step.encrypt_seconds -
+                      step.decrypt_seconds - head_seconds;
+  for (const auto& [name, seconds] : {std::pair{"client: encode, encrypt", step.encrypt_seconds},
+                                      std::pair{"transfer, parsing, queue", transfer},
+                                      std::pair{"client: decrypt, decode", step.decrypt_seconds},
+                                      std::pair{"client: embedding, head", head_seconds + rest}}) {
+    table.AddComponent(name, seconds);
+    table.AddPrimitive(name, seconds);
+  }
+  report_.bytes_up += step.bytes_up;
+  report_.bytes_down += step.bytes_down;
+  report_.server_peak_rss_bytes =
+      std::max(report_.server_peak_rss_bytes, step.server_peak_rss_bytes);
+}
+
+Status TextRun::Pick(const std::vector<double>& logits, TokenReport& report) {
+  for (const double logit : logits) {
+    if (std::isfinite(logit)) continue;
+    return MakeError(ErrorCode::kOutOfRange,
+                     "position {}: a logit is {} (a value left its interval)", report.position,
+                     logit);
+  }
+  report.next = sampler_.Pick(logits);
+  if (report.next == model::Tokenizer::kEnd) return {};
+  PV_ASSIGN_OR_RETURN(report.text, model_.tokenizer.Piece(report.next));
+  report_.text += report.text;
+  ++report_.generated;
+  return {};
+}
+
+void TextRun::Show(const TokenReport& token, size_t index, size_t total) {
+  std::string line =
+      fmt::format("token {:>3}/{}  {:>8}", index + 1, total, FormatSeconds(token.seconds));
+  if (token.logits_error >= 0) {
+    line += fmt::format("  logit error {:.2e}{}", token.logits_error,
+                        token.argmax_agrees ? "" : " (argmax differs)");
+  }
+  if (token.next == model::Tokenizer::kEnd) {
+    line += "  end of the story";
+  } else if (token.next >= 0) {
+    line += "  " + Quoted(token.text);
+  } else {
+    line += "  (prompt)";
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
+  // A terminal gets the whole text at the end: the lines above show each piece already.
+  if (token.text.empty() || isatty(STDOUT_FILENO)) return;
+  std::fwrite(token.text.data(), 1, token.text.size(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace polyveil::tools

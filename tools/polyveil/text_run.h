@@ -1,0 +1,70 @@
+// The loop of generation on a server: tokens in, ciphertexts up and down, the next token out.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/client/language_model.h"
+#include "model/client/sampling.h"
+#include "polyveil/model_files.h"
+#include "polyveil/run_report.h"
+#include "serve/client/encrypted_session.h"
+
+namespace polyveil::tools {
+
+// Compares each step with the float64 polynomial model, which needs nothing but the prompt's
+// owner's data.
+class ReferenceCheck {
+ public:
+  // Errors: those of the body's loader.
+  static Result<std::unique_ptr<ReferenceCheck>> Create(const ClientModel& model);
+  // Feeds the same token. Fills the report's error and agreement.
+  Status Compare(model::TokenId token, int position, const std::vector<double>& logits,
+                 TokenReport& report);
+
+ private:
+  ReferenceCheck(model::BodyBundle body, const ClientModel& model)
+      : body_(std::move(body)), reference_(body_, model.bundle) {}
+  model::BodyBundle body_;
+  model::ReferenceLanguageModel reference_;
+};
+
+struct TextRunOptions {
+  int new_tokens = 12;
+  model::SamplingOptions sampling;
+  bool check = false;
+};
+
+class TextRun {
+ public:
+  // Everything given outlives the run; results go into `report` as they come.
+  TextRun(const ClientModel& model, serve::EncryptedSession& session, const TextRunOptions& options,
+          RunReport& report)
+      : model_(model),
+        session_(session),
+        options_(options),
+        report_(report),
+        sampler_(options.sampling) {}
+
+  // Feeds `tokens`, then each picked token, until new_tokens are picked or the story ends. Text
+  // goes to stdout, progress to stderr.
+  Status Run(std::vector<model::TokenId> tokens);
+
+ private:
+  Result<std::vector<double>> Feed(model::TokenId token, size_t index, size_t total,
+                                   TokenReport& report);
+  Status Pick(const std::vector<double>& logits, TokenReport& report);
+  void Account(const serve::SessionStep& step, double head_seconds, double total_seconds);
+  void Show(const TokenReport& token, size_t index, size_t total);
+
+  const ClientModel& model_;
+  serve::EncryptedSession& session_;
+  const TextRunOptions options_;
+  RunReport& report_;
+  model::Sampler sampler_;
+  std::unique_ptr<ReferenceCheck> check_;
+};
+
+}  // namespace polyveil::tools
