@@ -43,7 +43,6 @@ Status CheckPlain(const char* operation, const ExtendedCiphertext& a, const Plai
 
 Ciphertext Evaluator::RotateWithKey(const Ciphertext& a, u64 galois_element,
                                     const KeySwitchKey& key) const {
-  const size_t n = params_->n();
   const auto permutation = switcher_->Permutation(galois_element);
   std::vector<RnsPoly> digits =
       switcher_->ModUp(a.parts[1], a.level, params_->special_primes(key.level));
@@ -54,10 +53,11 @@ Ciphertext Evaluator::RotateWithKey(const Ciphertext& a, u64 galois_element,
   result.level = a.level;
   result.scale = a.scale;
   const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
-  result.parts = switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64*) {
-    Buffer rotated(n);
-    ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data(), n);
-    ActiveKernels().add(out0, out0, rotated.data(), n, params_->q(static_cast<int>(j)));
+  result.parts = switcher_->ModDown(parts, a.level, false, [&](const Block& block, u64* out0, u64*) {
+    const auto [j, begin, words] = block;
+    Buffer rotated(words);
+    ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data() + begin, words);
+    ActiveKernels().add(out0, out0, rotated.data(), words, params_->q(static_cast<int>(j)));
   });
   return result;
 }
@@ -109,12 +109,14 @@ Result<ExtendedCiphertext> Evaluator::RotateHoistedLazy(const Ciphertext& a,
   const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
   ExtendedCiphertext result = switcher_->InnerProductHoisted(
       a.parts[1], digits.digits, a.level, *key, permutation->data(),
-      [&](size_t j, u64* acc0, u64*) {
+      [&](const Block& block, u64* acc0, u64*) {
+        const auto [j, begin, words] = block;
         if (j >= limbs) return;
-        Buffer rotated(n);
-        ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data(), n);
-        ActiveKernels().mul_scalar_add(acc0, rotated.data(), switcher_->p_mod_q(digits.special, j), acc0,
-                                       n, params_->q(static_cast<int>(j)));
+        Buffer rotated(words);
+        ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data() + begin,
+                                words);
+        ActiveKernels().mul_scalar_add(acc0, rotated.data(), switcher_->p_mod_q(digits.special, j),
+                                       acc0, words, params_->q(static_cast<int>(j)));
       });
   result.scale = a.scale;
   return result;
@@ -213,15 +215,17 @@ Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCipher
   const std::vector<RnsPoly> c1 = switcher_->ModDown({&part, 1}, a.level, false);
   std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level, special);
   // The product goes straight into the sum's limbs: nothing over QP is kept but the sum.
-  switcher_->InnerProduct(
-      c1[0], digits, a.level, *key, permutation->data(), [&](size_t j, u64* acc0, u64* acc1) {
+  switcher_->StreamInnerProduct(
+      c1[0], digits, a.level, *key, permutation->data(),
+      [&](const Block& block, u64* acc0, u64* acc1) {
+        const auto [j, begin, words] = block;
         const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
         const ring::Kernels& kernels = ActiveKernels();
-        u64 *s0 = sum.c0.ptr(j), *s1 = sum.c1.ptr(j);
-        kernels.add(s0, s0, acc0, n, q);
-        kernels.add(s1, s1, acc1, n, q);
-        kernels.permute(acc0, a.c0.ptr(j), permutation->data(), n);
-        kernels.add(s0, s0, acc0, n, q);
+        u64 *s0 = sum.c0.ptr(j) + begin, *s1 = sum.c1.ptr(j) + begin;
+        kernels.add(s0, s0, acc0, words, q);
+        kernels.add(s1, s1, acc1, words, q);
+        kernels.permute(acc0, a.c0.ptr(j), permutation->data() + begin, words);
+        kernels.add(s0, s0, acc0, words, q);
       });
   return {};
 }

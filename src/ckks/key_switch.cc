@@ -13,6 +13,9 @@ using ring::ActiveKernels;
 using ring::Modulus;
 using ring::RnsPoly;
 
+// Three of these, a product's two halves and a scratch, fit the L1 cache.
+constexpr size_t kBlockWords = 1024;
+
 // Position of extended limb j in the limbs of a digit that leaves out its own [begin, end).
 size_t WithoutOwn(size_t j, size_t begin, size_t end) { return j < begin ? j : j - (end - begin); }
 
@@ -110,12 +113,13 @@ void KeySwitcher::TransformDigits(std::vector<RnsPoly>& digits, int level, int s
 
 void KeySwitcher::InnerProductLimb(size_t j, const RnsPoly& c, const std::vector<RnsPoly>& digits,
                                    int level, const KeySwitchKey& key, const u32* permutation,
-                                   ExtendedCiphertext& sum, const LimbEpilogue& epilogue) const {
+                                   ExtendedCiphertext* sum, const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const size_t limbs = p.limbs(level);
   const int special = p.special_primes(key.level);
   const size_t key_limb = j < limbs ? j : p.limbs(key.level) + (j - limbs);
   std::array<const u64*, ring::kMaxProducts> d, b, a;
+  Buffer scratch(sum ? 0 : 2 * kBlockWords);
   for (size_t i = 0; i < digits.size(); ++i) {
     const size_t begin = p.digit_begin(special, static_cast<int>(i));
     const size_t end = p.digit_end(level, special, static_cast<int>(i));
@@ -124,20 +128,41 @@ void KeySwitcher::InnerProductLimb(size_t j, const RnsPoly& c, const std::vector
     a[i] = key.a[i].ptr(key_limb);
   }
   const Modulus& q = p.extended_table(level, static_cast<int>(j)).modulus();
-  u64 *acc0 = sum.c0.ptr(j), *acc1 = sum.c1.ptr(j);
   const ring::Kernels& kernels = ActiveKernels();
-  if (permutation)
-    kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation, b.data(), a.data(),
-                                    digits.size(), p.n(), q);
-  else
-    kernels.inner_product2(acc0, acc1, d.data(), b.data(), a.data(), digits.size(), p.n(), q);
-  if (epilogue) epilogue(j, acc0, acc1);
+  const size_t n = p.n(), words = std::min(n, kBlockWords), count = digits.size();
+  for (size_t begin = 0; begin < n; begin += words) {
+    u64* acc0 = sum ? sum->c0.ptr(j) + begin : scratch.data();
+    u64* acc1 = sum ? sum->c1.ptr(j) + begin : scratch.data() + words;
+    if (permutation)
+      kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation + begin, b.data(),
+                                      a.data(), count, words, q);
+    else
+      kernels.inner_product2(acc0, acc1, d.data(), b.data(), a.data(), count, words, q);
+    if (epilogue) epilogue({j, begin, words}, acc0, acc1);
+    for (size_t i = 0; i < count; ++i) {
+      b[i] += words;
+      a[i] += words;
+      if (!permutation) d[i] += words;
+    }
+  }
+}
+
+void KeySwitcher::TransformLimb(size_t j, std::vector<RnsPoly>& digits, int level,
+                                int special) const {
+  const Parameters& p = *params_;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    const size_t begin = p.digit_begin(special, static_cast<int>(i));
+    const size_t end = p.digit_end(level, special, static_cast<int>(i));
+    if (j >= begin && j < end) continue;
+    u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
+    ActiveKernels().forward_ntt(limb, limb, p.extended_table(level, static_cast<int>(j)));
+  }
 }
 
 ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits,
                                              int level, const KeySwitchKey& key,
                                              const u32* permutation,
-                                             const LimbEpilogue& epilogue) const {
+                                             const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const int special = p.special_primes(key.level);
   const size_t extended = p.extended_limbs(level, special), n = p.n();
@@ -145,30 +170,34 @@ ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPo
   ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
   // One limb of all digits at a time: transformed, then multiplied while it is in the cache.
   ParallelFor(extended, [&](size_t j) {
-    const ring::NttTables& tables = p.extended_table(level, static_cast<int>(j));
-    for (size_t i = 0; i < digits.size(); ++i) {
-      const size_t begin = p.digit_begin(special, static_cast<int>(i));
-      const size_t end = p.digit_end(level, special, static_cast<int>(i));
-      if (j >= begin && j < end) continue;
-      u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
-      ActiveKernels().forward_ntt(limb, limb, tables);
-    }
-    InnerProductLimb(j, c, digits, level, key, permutation, sum, epilogue);
+    TransformLimb(j, digits, level, special);
+    InnerProductLimb(j, c, digits, level, key, permutation, &sum, epilogue);
   });
   return sum;
+}
+
+void KeySwitcher::StreamInnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
+                                     const KeySwitchKey& key, const u32* permutation,
+                                     const BlockEpilogue& epilogue) const {
+  const int special = params_->special_primes(key.level);
+  CheckKey(key, digits, level, special);
+  ParallelFor(params_->extended_limbs(level, special), [&](size_t j) {
+    TransformLimb(j, digits, level, special);
+    InnerProductLimb(j, c, digits, level, key, permutation, nullptr, epilogue);
+  });
 }
 
 ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,
                                                     const std::vector<RnsPoly>& digits, int level,
                                                     const KeySwitchKey& key, const u32* permutation,
-                                                    const LimbEpilogue& epilogue) const {
+                                                    const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const int special = p.special_primes(key.level);
   const size_t extended = p.extended_limbs(level, special), n = p.n();
   CheckKey(key, digits, level, special);
   ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
   ParallelFor(extended, [&](size_t j) {
-    InnerProductLimb(j, c, digits, level, key, permutation, sum, epilogue);
+    InnerProductLimb(j, c, digits, level, key, permutation, &sum, epilogue);
   });
   return sum;
 }
@@ -185,7 +214,7 @@ void KeySwitcher::CheckKey(const KeySwitchKey& key, const std::vector<RnsPoly>& 
 }
 
 std::vector<RnsPoly> KeySwitcher::ModDown(std::span<const RnsPoly* const> polys, int level,
-                                          bool rescale, const LimbEpilogue& epilogue) const {
+                                          bool rescale, const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const size_t n = p.n(), out_limbs = p.limbs(level) - rescale;
   const int special = SpecialOf(*polys[0], level);
@@ -214,14 +243,17 @@ std::vector<RnsPoly> KeySwitcher::ModDown(std::span<const RnsPoly* const> polys,
     const Modulus& q = tables.modulus();
     u64 inverse = p_inverse_[special][j];
     if (rescale) inverse = q.Mul(inverse, q_inverse_[out_limbs][j]);
-    u64* accumulators[2] = {nullptr, nullptr};
-    for (size_t k = 0; k < polys.size(); ++k) {
-      u64* out = remainders[k].ptr(j);
-      kernels.forward_ntt(out, out, tables);
-      kernels.sub_mul_scalar(out, polys[k]->ptr(j), out, inverse, n, q);
-      accumulators[k] = out;
+    for (RnsPoly& remainder : remainders)
+      kernels.forward_ntt(remainder.ptr(j), remainder.ptr(j), tables);
+    const size_t words = std::min(n, kBlockWords);
+    for (size_t begin = 0; begin < n; begin += words) {
+      u64* accumulators[2] = {nullptr, nullptr};
+      for (size_t k = 0; k < polys.size(); ++k) {
+        u64* out = accumulators[k] = remainders[k].ptr(j) + begin;
+        kernels.sub_mul_scalar(out, polys[k]->ptr(j) + begin, out, inverse, words, q);
+      }
+      if (epilogue) epilogue({j, begin, words}, accumulators[0], accumulators[1]);
     }
-    if (epilogue) epilogue(j, accumulators[0], accumulators[1]);
   });
   return remainders;
 }

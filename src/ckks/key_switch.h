@@ -17,8 +17,13 @@
 
 namespace polyveil::ckks {
 
-// Adds to the two accumulators of extended limb j while they are in the cache.
-using LimbEpilogue = std::function<void(size_t j, u64* acc0, u64* acc1)>;
+// A run of words of extended limb j.
+struct Block {
+  size_t limb, begin, words;
+};
+// Works on the block's words of two accumulators (which start at `begin`) while they are in the L1
+// cache.
+using BlockEpilogue = std::function<void(const Block& block, u64* acc0, u64* acc1)>;
 
 class KeySwitcher {
  public:
@@ -40,18 +45,22 @@ class KeySwitcher {
   // Requires an expanded kGadget key of at least this level, and digits of its special primes.
   ExtendedCiphertext InnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
                                   int level, const KeySwitchKey& key, const u32* permutation,
-                                  const LimbEpilogue& epilogue = {}) const;
+                                  const BlockEpilogue& epilogue = {}) const;
+  // The same, for the epilogue alone: no product is kept beyond its block.
+  void StreamInnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
+                          const KeySwitchKey& key, const u32* permutation,
+                          const BlockEpilogue& epilogue) const;
   // The same from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
                                          const KeySwitchKey& key, const u32* permutation,
-                                         const LimbEpilogue& epilogue = {}) const;
+                                         const BlockEpilogue& epilogue = {}) const;
 
   // round(poly / P), and round(poly / (P q_level)) when `rescale`, for one or two polynomials over
   // QP: results have limbs(level), or limbs(level - 1), limbs. The epilogue's accumulators are the
   // results' limbs (acc1 null where there is one polynomial only).
   std::vector<ring::RnsPoly> ModDown(std::span<const ring::RnsPoly* const> polys, int level,
-                                     bool rescale, const LimbEpilogue& epilogue = {}) const;
+                                     bool rescale, const BlockEpilogue& epilogue = {}) const;
   // round(poly / q_last) with `limbs` limbs, in place: one limb fewer.
   void Rescale(std::vector<ring::RnsPoly>& polys, size_t limbs) const;
 
@@ -73,7 +82,8 @@ class KeySwitcher {
                 int special) const;
   void InnerProductLimb(size_t j, const ring::RnsPoly& c, const std::vector<ring::RnsPoly>& digits,
                         int level, const KeySwitchKey& key, const u32* permutation,
-                        ExtendedCiphertext& sum, const LimbEpilogue& epilogue) const;
+                        ExtendedCiphertext* sum, const BlockEpilogue& epilogue) const;
+  void TransformLimb(size_t j, std::vector<ring::RnsPoly>& digits, int level, int special) const;
 
   ParametersPtr params_;
   // By level and special primes, each filled once, on first use.
