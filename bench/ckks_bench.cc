@@ -25,8 +25,10 @@ struct Setup {
         encoder(params),
         values(params->slots()) {
     KeyRequest request;
-    request.AddRotation(1, params->slots(), params->max_level());
-    request.AddRelinearization(params->max_level());
+    for (const int limbs : {28, 16, 12}) {  // keys of the levels that are measured
+      request.AddRotation(1, params->slots(), limbs - 1);
+      request.AddRelinearization(limbs - 1);
+    }
     request.encapsulation = true;
     keys = KeyGenerator(key).Generate(request).value();
     evaluator = std::make_unique<Evaluator>(params, &keys);
@@ -61,19 +63,19 @@ void Rotate(benchmark::State& state) {
 
 void Decompose(benchmark::State& state) {
   const Ciphertext x = Get().Encrypt(Level(state));
-  for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->Decompose(x).value());
+  for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->Decompose(x, Level(state)).value());
 }
 
 void RotateHoistedLazy(benchmark::State& state) {
   const Ciphertext x = Get().Encrypt(Level(state));
-  const HoistedDigits digits = Get().evaluator->Decompose(x).value();
+  const HoistedDigits digits = Get().evaluator->Decompose(x, Level(state)).value();
   for (auto _ : state)
     benchmark::DoNotOptimize(Get().evaluator->RotateHoistedLazy(x, digits, 1).value());
 }
 
 void RotateHoisted(benchmark::State& state) {
   const Ciphertext x = Get().Encrypt(Level(state));
-  const HoistedDigits digits = Get().evaluator->Decompose(x).value();
+  const HoistedDigits digits = Get().evaluator->Decompose(x, Level(state)).value();
   for (auto _ : state)
     benchmark::DoNotOptimize(Get().evaluator->RotateHoisted(x, digits, 1).value());
 }

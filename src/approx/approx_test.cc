@@ -14,7 +14,8 @@ double One(double) { return 1; }
 
 TEST(Chebyshev, EvaluatesKnownPolynomials) {
   const Chebyshev t3{-1, 1, {0, 0, 0, 1}};
-  for (const double u : {-1.3, -0.5, 0.0, 0.25, 1.0}) EXPECT_NEAR(t3(u), 4 * u * u * u - 3 * u, 1e-14);
+  for (const double u : {-1.3, -0.5, 0.0, 0.25, 1.0})
+    EXPECT_NEAR(t3(u), 4 * u * u * u - 3 * u, 1e-14);
   const Chebyshev shifted{2, 6, {1, 2}};  // 1 + 2 (x - 4) / 2
   EXPECT_DOUBLE_EQ(shifted(5), 2);
   EXPECT_DOUBLE_EQ(shifted.Derivative(3), 1);
@@ -75,8 +76,8 @@ TEST(Remez, InverseReachesTheAnalyticMinimax) {
       const double expected = InverseMinimaxError(1, b, degree);
       // 1e-14: rounding of the fit itself, which shows where the true error is as small.
       EXPECT_NEAR(fit.error, expected, 1e-4 * expected + 1e-14) << b << " " << degree;
-      EXPECT_LE(MaxError(fit.series, [](double x) { return 1 / x; },
-                         [](double x) { return x; }, 20001),
+      EXPECT_LE(MaxError(
+                    fit.series, [](double x) { return 1 / x; }, [](double x) { return x; }, 20001),
                 1.0001 * expected + 1e-14);
     }
 }

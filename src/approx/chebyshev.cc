@@ -62,8 +62,7 @@ double Chebyshev::Derivative(double x) const {
 Status Validate(const Chebyshev& series, const std::string& where) {
   if (!std::isfinite(series.a) || !std::isfinite(series.b) || !(series.a < series.b))
     return MakeError(ErrorCode::kOutOfRange, "{}: interval [{}, {}]", where, series.a, series.b);
-  if (series.coeffs.empty())
-    return MakeError(ErrorCode::kCorrupt, "{}: no coefficients", where);
+  if (series.coeffs.empty()) return MakeError(ErrorCode::kCorrupt, "{}: no coefficients", where);
   for (const double c : series.coeffs)
     if (!std::isfinite(c)) return MakeError(ErrorCode::kOutOfRange, "{}: coefficient {}", where, c);
   return {};
@@ -82,8 +81,8 @@ Chebyshev Interpolate(const Function& f, double a, double b, int degree) {
   return out;
 }
 
-Chebyshev FitLeastSquares(const Function& f, const Function& weight, double a, double b,
-                          int degree, int points) {
+Chebyshev FitLeastSquares(const Function& f, const Function& weight, double a, double b, int degree,
+                          int points) {
   PV_CHECK(a < b && degree >= 0 && points > degree, "interval [{}, {}], degree {}, {} points", a, b,
            degree, points);
   const std::size_t n = static_cast<std::size_t>(degree) + 1;

@@ -11,7 +11,8 @@ namespace polyveil::approx {
 
 using Function = std::function<double(double)>;
 
-// p(x) = sum_k coeffs[k] T_k(u), u = (2x - (a + b)) / (b - a). Defined everywhere, fitted on [a, b].
+// p(x) = sum_k coeffs[k] T_k(u), u = (2x - (a + b)) / (b - a). Defined everywhere, fitted on [a,
+// b].
 struct Chebyshev {
   double a = -1;
   double b = 1;
@@ -21,7 +22,8 @@ struct Chebyshev {
   bool Contains(double x) const { return x >= a && x <= b; }
   double ToUnit(double x) const { return (2 * x - (a + b)) / (b - a); }
 
-  // Clenshaw's recurrence. Cost: degree multiplications. Valid outside [a, b] too, where it may grow.
+  // Clenshaw's recurrence. Cost: degree multiplications. Valid outside [a, b] too, where it may
+  // grow.
   double operator()(double x) const;
 
   // dp/dx at x.
@@ -36,8 +38,8 @@ Chebyshev Interpolate(const Function& f, double a, double b, int degree);
 
 // Weighted least squares on `points` Chebyshev nodes: minimises sum (w(x) (p(x) - f(x)))^2.
 // Requires points > degree. Normal equations in a Chebyshev basis: well conditioned to degree ~60.
-Chebyshev FitLeastSquares(const Function& f, const Function& weight, double a, double b,
-                          int degree, int points);
+Chebyshev FitLeastSquares(const Function& f, const Function& weight, double a, double b, int degree,
+                          int points);
 
 // Largest |weight(x) (p(x) - f(x))| on a grid of `points` Chebyshev-spaced points, ends included.
 double MaxError(const Chebyshev& p, const Function& f, const Function& weight, int points = 4001);

@@ -1,4 +1,5 @@
-// Goldschmidt's division as an iteration on (0, b]: the alternative to one Chebyshev series for 1/x.
+// Goldschmidt's division as an iteration on (0, b]: the alternative to one Chebyshev series for
+// 1/x.
 #pragma once
 
 namespace polyveil::approx {

@@ -37,8 +37,8 @@ class Exchange {
     for (int j = 0; j <= points; ++j)
       grid_.push_back(0.5 * ((a + b) - (b - a) * std::cos(std::numbers::pi * j / points)));
     for (int i = 0; i <= degree + 1; ++i)
-      reference_.push_back(
-          0.5 * ((a + b) - (b - a) * std::cos(std::numbers::pi * i / (degree + 1))));
+      reference_.push_back(0.5 *
+                           ((a + b) - (b - a) * std::cos(std::numbers::pi * i / (degree + 1))));
   }
 
   Result<MinimaxFit> Run() {

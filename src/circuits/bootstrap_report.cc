@@ -67,14 +67,10 @@ size_t SeededBytes(const ckks::KeySwitchKey& key) {
 
 void AddKeySizes(const ckks::EvaluationKeys& keys, BootstrapReport& report) {
   report.key_bytes = keys.bytes();
-  auto add = [&](const ckks::KeySwitchKey& key) {
+  keys.ForEach([&](const ckks::KeySwitchKey& key) {
     report.seeded_key_bytes += SeededBytes(key);
     ++report.key_count;
-  };
-  for (const auto* key :
-       {&keys.relinearization, &keys.conjugation, &keys.to_sparse, &keys.to_dense})
-    if (*key) add(**key);
-  for (const auto& [rotation, key] : keys.rotations) add(key);
+  });
 }
 
 BootstrapReport Describe(const ckks::Evaluator& evaluator, const Bootstrapper& bootstrapper) {

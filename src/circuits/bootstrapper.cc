@@ -5,6 +5,7 @@
 #include "base/system.h"
 #include "circuits/dft_matrices.h"
 #include "circuits/level_modulus.h"
+#include "ckks/key_plan.h"
 
 namespace polyveil::circuits {
 namespace {
@@ -109,7 +110,7 @@ Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
     LinearTransform::AddKeys(request, params, matrix, level--);
   request.AddConjugation(eval_mod.input_level() + 1);
   eval_mod.AddKeys(request);
-  return request;
+  return ckks::PlanKeys(params, request);
 }
 
 Result<Bootstrapper> Bootstrapper::Create(ckks::ParametersPtr params, const ckks::Encoder& encoder,

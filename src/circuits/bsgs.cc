@@ -31,7 +31,7 @@ struct Costs {
 
 Costs CostsAt(const ckks::Parameters& params, int level) {
   const double limbs = params.limbs(level), extended = params.extended_limbs(level);
-  const double digits = params.digits(level), special = params.p_count();
+  const double digits = params.digits(level), special = params.special_primes(level);
   const double product = 0.45 * digits * extended + 0.2 * extended;
   const double key_memory = 0.3 * extended;  // a little against needless keys
   // Giant: ModDown and ModUp of c1.

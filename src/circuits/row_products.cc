@@ -44,7 +44,10 @@ Result<std::vector<BabyStep>> FindBabies(const ckks::Evaluator& evaluator, int l
         if (evaluator.keys() == nullptr) {
           return MakeError(ErrorCode::kMissingKey, "linear transform: no evaluation keys");
         }
-        PV_ASSIGN_OR_RETURN(step.key, evaluator.keys()->FindRotation(baby & (slots - 1), level));
+        const ckks::Parameters& params = evaluator.params();
+        PV_ASSIGN_OR_RETURN(step.key, evaluator.keys()->FindRotation(
+                                          params, baby & (slots - 1), level,
+                                          params.special_primes(level)));
         step.permutation = permutations.at(baby).data();
       }
       found.emplace(baby, step);
@@ -62,12 +65,13 @@ class LimbWorker {
       : c_(context),
         limb_(limb),
         level_(context.x.level),
+        special_(context.params.special_primes(level_)),
         n_(context.params.n()),
         block_(std::min(n_, kBlockWords)),
         table_(context.params.extended_table(level_, static_cast<int>(limb))),
         rotated_(2 * block_ * context.babies.size()),
         scratch_((kMaxProducts + 2) * block_) {
-    for (int k = 0; k < c_.params.p_count(); ++k)
+    for (int k = 0; k < special_; ++k)
       p_mod_q_ = Q().Mul(p_mod_q_, Q().Reduce(c_.params.p(k).q));
     ExpandWholeLimbs();
   }
@@ -100,8 +104,8 @@ class LimbWorker {
 
   // Block of digit i of c1: its own limbs are c1's.
   const u64* Digit(size_t i) const {
-    const size_t begin = c_.params.digit_begin(static_cast<int>(i));
-    const size_t end = c_.params.digit_end(level_, static_cast<int>(i));
+    const size_t begin = c_.params.digit_begin(special_, static_cast<int>(i));
+    const size_t end = c_.params.digit_end(level_, special_, static_cast<int>(i));
     if (limb_ >= begin && limb_ < end) return c_.x.parts[1].ptr(limb_);
     return c_.digits.digits[i].ptr(limb_ < begin ? limb_ : limb_ - (end - begin));
   }
@@ -172,7 +176,7 @@ class LimbWorker {
 
   const Context& c_;
   size_t limb_;
-  int level_;
+  int level_, special_;
   size_t n_, block_;
   const ring::NttTables& table_;
   u64 p_mod_q_ = 1;
@@ -192,7 +196,7 @@ Result<std::map<int, ExtendedCiphertext>> MultiplyRows(const ckks::Evaluator& ev
   PV_ASSIGN_OR_RETURN(const auto babies, FindBabies(evaluator, x.level, rows, permutations));
   ckks::HoistedDigits digits;
   if (std::any_of(babies.begin(), babies.end(), [](const BabyStep& b) { return b.key; })) {
-    PV_ASSIGN_OR_RETURN(digits, evaluator.Decompose(x));
+    PV_ASSIGN_OR_RETURN(digits, evaluator.Decompose(x, x.level));
   }
   const size_t limbs = params.extended_limbs(x.level), n = params.n();
   std::map<int, ExtendedCiphertext> sums;

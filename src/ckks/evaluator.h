@@ -26,10 +26,11 @@ class KeySwitcher;
 struct HoistedDigits {
   std::vector<ring::RnsPoly> digits;
   int level = 0;
+  int special = 0;  // special primes of the keys that may multiply them
 };
 
 // A ciphertext over QP before ModDown (values scaled by P): sums of hoisted products live here.
-// Shape: extended_limbs(level) x N each, NTT form.
+// Shape: extended_limbs(level, special) x N each, NTT form, `special` being that of the keys in use.
 struct ExtendedCiphertext {
   ring::RnsPoly c0, c1;
   int level = 0;
@@ -108,14 +109,17 @@ class Evaluator {
   Result<Ciphertext> Conjugate(const Ciphertext& a) const;
 
   // Hoisting (Halevi-Shoup 2018; double hoisting: Bossuat et al., ePrint 2020/1203).
-  Result<HoistedDigits> Decompose(const Ciphertext& a) const;
+  // All rotations of the digits use keys with the special primes of `key_level`; by default those
+  // with which most rotations have a key. Errors: kMismatch (key_level below a's level).
+  Result<HoistedDigits> Decompose(const Ciphertext& a, int key_level = -1) const;
   // Rotation from digits, before ModDown: P * rotate(a, r) over QP. `a` is the ciphertext that was
-  // decomposed. Rotation 0 is Extend.
+  // decomposed. Rotation 0 is Extend. Errors: kMissingKey (none with the digits' special primes).
   Result<ExtendedCiphertext> RotateHoistedLazy(const Ciphertext& a, const HoistedDigits& digits,
                                                int rotation) const;
   Result<Ciphertext> RotateHoisted(const Ciphertext& a, const HoistedDigits& digits,
                                    int rotation) const;
-  ExtendedCiphertext Extend(const Ciphertext& a) const;  // P * a over QP
+  // P * a over QP with the special primes of `key_level` (by default a's level).
+  ExtendedCiphertext Extend(const Ciphertext& a, int key_level = -1) const;
   // sum += a * b, b.with_p, at the same level. Errors: kMismatch.
   Status MulPlainAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
                             const Plaintext& b) const;
@@ -143,6 +147,7 @@ class Evaluator {
   Status RequireKeys(const char* operation) const;
   Ciphertext RotateWithKey(const Ciphertext& a, u64 galois_element, const KeySwitchKey& key) const;
   Ciphertext Product(const Ciphertext& a, const Ciphertext& b, int level) const;
+  ExtendedCiphertext ExtendBy(const Ciphertext& a, int special) const;
   Result<Ciphertext> RelinearizeWith(const Ciphertext& a, bool rescale) const;
 
   ParametersPtr params_;

@@ -80,9 +80,10 @@ Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale)
   if (rescale && a.level == 0)
     return MakeError(ErrorCode::kOutOfRange, "rescale: level = 0, no prime to drop");
   PV_RETURN_IF_ERROR(RequireKeys("relinearize"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(a.level));
-  const size_t n = params_->n(), limbs = params_->limbs(a.level);
-  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[2], a.level);
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(*params_, a.level));
+  const size_t limbs = params_->limbs(a.level);
+  const int special = params_->special_primes(key->level);
+  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[2], a.level, special);
 
   if (!rescale) {
     const ExtendedCiphertext sum =
@@ -92,21 +93,24 @@ Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale)
     Ciphertext result;
     result.scale = a.scale;
     result.level = a.level;
-    result.parts = switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64* out1) {
+    const auto add = [&](const Block& block, u64* out0, u64* out1) {
+      const auto [j, begin, words] = block;
       const Modulus& q = params_->q(static_cast<int>(j));
-      ActiveKernels().add(out0, out0, a.parts[0].ptr(j), n, q);
-      ActiveKernels().add(out1, out1, a.parts[1].ptr(j), n, q);
-    });
+      ActiveKernels().add(out0, out0, a.parts[0].ptr(j) + begin, words, q);
+      ActiveKernels().add(out1, out1, a.parts[1].ptr(j) + begin, words, q);
+    };
+    result.parts = switcher_->ModDown(parts, a.level, false, add);
     return result;
   }
   // P a joins the sum before the one division by P q_level.
   ExtendedCiphertext sum = switcher_->InnerProduct(
-      a.parts[2], digits, a.level, *key, nullptr, [&](size_t j, u64* acc0, u64* acc1) {
+      a.parts[2], digits, a.level, *key, nullptr, [&](const Block& block, u64* acc0, u64* acc1) {
+        const auto [j, begin, words] = block;
         if (j >= limbs) return;
         const Modulus& q = params_->q(static_cast<int>(j));
-        const u64 p = switcher_->p_mod_q(j);
-        ActiveKernels().mul_scalar_add(acc0, a.parts[0].ptr(j), p, acc0, n, q);
-        ActiveKernels().mul_scalar_add(acc1, a.parts[1].ptr(j), p, acc1, n, q);
+        const u64 p = switcher_->p_mod_q(special, j);
+        ActiveKernels().mul_scalar_add(acc0, a.parts[0].ptr(j) + begin, p, acc0, words, q);
+        ActiveKernels().mul_scalar_add(acc1, a.parts[1].ptr(j) + begin, p, acc1, words, q);
       });
   digits.clear();
   sum.scale = a.scale;

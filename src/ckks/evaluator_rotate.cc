@@ -21,20 +21,31 @@ Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
                    a.degree());
 }
 
-Status CheckSum(const char* operation, const ExtendedCiphertext& sum, int level, double scale) {
-  if (sum.level == level && SameScale(sum.scale, scale)) return {};
+Status CheckSum(const char* operation, const ExtendedCiphertext& sum, size_t limbs, int level,
+                double scale) {
+  if (sum.level == level && sum.c0.limbs() == limbs && SameScale(sum.scale, scale)) return {};
+  return MakeError(
+      ErrorCode::kMismatch,
+      "{}: sum at level {} with {} limbs, scale {}; term at level {} with {} limbs, scale {}",
+      operation, sum.level, sum.c0.limbs(), sum.scale, level, limbs, scale);
+}
+
+// A plaintext over QP may have more special primes than the ciphertext, whose limbs it must cover.
+Status CheckPlain(const char* operation, const ExtendedCiphertext& a, const Plaintext& b) {
+  if (b.with_p && b.level == a.level && b.poly.limbs() >= a.c0.limbs()) return {};
   return MakeError(ErrorCode::kMismatch,
-                   "{}: sum at level {}, scale {}; term at level {}, scale {}", operation,
-                   sum.level, sum.scale, level, scale);
+                   "{}: plaintext at level {} {} P, {} limbs; ciphertext over QP at {}, {} limbs",
+                   operation, b.level, b.with_p ? "with" : "without", b.poly.limbs(), a.level,
+                   a.c0.limbs());
 }
 
 }  // namespace
 
 Ciphertext Evaluator::RotateWithKey(const Ciphertext& a, u64 galois_element,
                                     const KeySwitchKey& key) const {
-  const size_t n = params_->n();
   const auto permutation = switcher_->Permutation(galois_element);
-  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[1], a.level);
+  std::vector<RnsPoly> digits =
+      switcher_->ModUp(a.parts[1], a.level, params_->special_primes(key.level));
   ExtendedCiphertext sum =
       switcher_->InnerProduct(a.parts[1], digits, a.level, key, permutation->data());
   digits.clear();
@@ -42,10 +53,11 @@ Ciphertext Evaluator::RotateWithKey(const Ciphertext& a, u64 galois_element,
   result.level = a.level;
   result.scale = a.scale;
   const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
-  result.parts = switcher_->ModDown(parts, a.level, false, [&](size_t j, u64* out0, u64*) {
-    Buffer rotated(n);
-    ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data(), n);
-    ActiveKernels().add(out0, out0, rotated.data(), n, params_->q(static_cast<int>(j)));
+  result.parts = switcher_->ModDown(parts, a.level, false, [&](const Block& block, u64* out0, u64*) {
+    const auto [j, begin, words] = block;
+    Buffer rotated(words);
+    ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data() + begin, words);
+    ActiveKernels().add(out0, out0, rotated.data(), words, params_->q(static_cast<int>(j)));
   });
   return result;
 }
@@ -55,23 +67,29 @@ Result<Ciphertext> Evaluator::Rotate(const Ciphertext& a, int rotation) const {
   const int reduced = Reduce(rotation, params_->slots());
   if (reduced == 0) return a;
   PV_RETURN_IF_ERROR(RequireKeys("rotate"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(reduced, a.level));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(*params_, reduced, a.level));
   return RotateWithKey(a, ring::GaloisElement(reduced, params_->n()), *key);
 }
 
 Result<Ciphertext> Evaluator::Conjugate(const Ciphertext& a) const {
   PV_RETURN_IF_ERROR(CheckDegreeOne("conjugate", a));
   PV_RETURN_IF_ERROR(RequireKeys("conjugate"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindConjugation(a.level));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindConjugation(*params_, a.level));
   return RotateWithKey(a, ring::ConjugationElement(params_->n()), *key);
 }
 
-Result<HoistedDigits> Evaluator::Decompose(const Ciphertext& a) const {
+Result<HoistedDigits> Evaluator::Decompose(const Ciphertext& a, int key_level) const {
   PV_RETURN_IF_ERROR(CheckDegreeOne("decompose", a));
+  if (key_level >= 0 && (key_level < a.level || key_level > params_->max_level()))
+    return MakeError(ErrorCode::kMismatch, "decompose: key level {}, ciphertext level {} of {}",
+                     key_level, a.level, params_->max_level());
   HoistedDigits result;
   result.level = a.level;
-  result.digits = switcher_->ModUp(a.parts[1], a.level);
-  switcher_->TransformDigits(result.digits, a.level);
+  if (key_level < 0 && keys_) result.special = keys_->CommonSpecial(*params_, a.level);
+  if (result.special == 0)
+    result.special = params_->special_primes(key_level < 0 ? a.level : key_level);
+  result.digits = switcher_->ModUp(a.parts[1], a.level, result.special);
+  switcher_->TransformDigits(result.digits, a.level, result.special);
   return result;
 }
 
@@ -83,19 +101,22 @@ Result<ExtendedCiphertext> Evaluator::RotateHoistedLazy(const Ciphertext& a,
                      digits.level, a.level);
   PV_RETURN_IF_ERROR(CheckDegreeOne("hoisted rotation", a));
   const int reduced = Reduce(rotation, params_->slots());
-  if (reduced == 0) return Extend(a);
+  if (reduced == 0) return ExtendBy(a, digits.special);
   PV_RETURN_IF_ERROR(RequireKeys("hoisted rotation"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(reduced, a.level));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                      keys_->FindRotation(*params_, reduced, a.level, digits.special));
   const size_t n = params_->n(), limbs = params_->limbs(a.level);
   const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
   ExtendedCiphertext result = switcher_->InnerProductHoisted(
       a.parts[1], digits.digits, a.level, *key, permutation->data(),
-      [&](size_t j, u64* acc0, u64*) {
+      [&](const Block& block, u64* acc0, u64*) {
+        const auto [j, begin, words] = block;
         if (j >= limbs) return;
-        Buffer rotated(n);
-        ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data(), n);
-        ActiveKernels().mul_scalar_add(acc0, rotated.data(), switcher_->p_mod_q(j), acc0, n,
-                                       params_->q(static_cast<int>(j)));
+        Buffer rotated(words);
+        ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data() + begin,
+                                words);
+        ActiveKernels().mul_scalar_add(acc0, rotated.data(), switcher_->p_mod_q(digits.special, j),
+                                       acc0, words, params_->q(static_cast<int>(j)));
       });
   result.scale = a.scale;
   return result;
@@ -108,17 +129,21 @@ Result<Ciphertext> Evaluator::RotateHoisted(const Ciphertext& a, const HoistedDi
   return ModDown(sum);
 }
 
-ExtendedCiphertext Evaluator::Extend(const Ciphertext& a) const {
+ExtendedCiphertext Evaluator::Extend(const Ciphertext& a, int key_level) const {
+  return ExtendBy(a, params_->special_primes(key_level < 0 ? a.level : key_level));
+}
+
+ExtendedCiphertext Evaluator::ExtendBy(const Ciphertext& a, int special) const {
   PV_CHECK(a.degree() == 1, "degree {}", a.degree());
   const size_t n = params_->n(), limbs = params_->limbs(a.level);
-  const size_t extended = params_->extended_limbs(a.level);
+  const size_t extended = params_->extended_limbs(a.level, special);
   ExtendedCiphertext result{RnsPoly(extended, n), RnsPoly(extended, n), a.level, a.scale};
   ParallelFor(2 * extended, [&](size_t item) {
     const size_t j = item / 2;
     u64* out = (item % 2 ? result.c1 : result.c0).ptr(j);
     if (j < limbs)
-      ActiveKernels().mul_scalar(out, a.parts[item % 2].ptr(j), switcher_->p_mod_q(j), n,
-                                 params_->q(static_cast<int>(j)));
+      ActiveKernels().mul_scalar(out, a.parts[item % 2].ptr(j), switcher_->p_mod_q(special, j),
+                                 n, params_->q(static_cast<int>(j)));
     else
       std::fill_n(out, n, u64{0});
   });
@@ -127,13 +152,10 @@ ExtendedCiphertext Evaluator::Extend(const Ciphertext& a) const {
 
 Status Evaluator::MulPlainAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
                                      const Plaintext& b) const {
-  PV_RETURN_IF_ERROR(CheckSum("accumulate product", sum, a.level, a.scale * b.scale));
-  if (!b.with_p || b.level != a.level)
-    return MakeError(ErrorCode::kMismatch,
-                     "accumulate product: plaintext at level {} {} P, ciphertext over QP at {}",
-                     b.level, b.with_p ? "with" : "without", a.level);
+  PV_RETURN_IF_ERROR(CheckSum("accumulate product", sum, a.c0.limbs(), a.level, a.scale * b.scale));
+  PV_RETURN_IF_ERROR(CheckPlain("accumulate product", a, b));
   const size_t n = params_->n();
-  ParallelFor(params_->extended_limbs(a.level), [&](size_t j) {
+  ParallelFor(a.c0.limbs(), [&](size_t j) {
     const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
     u64 *s0 = sum.c0.ptr(j), *s1 = sum.c1.ptr(j);
     ActiveKernels().mul_add(s0, a.c0.ptr(j), b.poly.ptr(j), s0, n, q);
@@ -147,15 +169,13 @@ Result<ExtendedCiphertext> Evaluator::MulPlainSum(std::span<const ExtendedCipher
   PV_CHECK(!a.empty() && a.size() == b.size() && a.size() <= ring::kMaxProducts,
            "{} ciphertexts, {} plaintexts", a.size(), b.size());
   const int level = a[0]->level;
-  const size_t n = params_->n(), extended = params_->extended_limbs(level);
+  const size_t n = params_->n(), extended = a[0]->c0.limbs();
   ExtendedCiphertext result{RnsPoly(extended, n), RnsPoly(extended, n), level,
                             a[0]->scale * b[0]->scale};
   for (size_t i = 0; i < a.size(); ++i) {
-    PV_RETURN_IF_ERROR(CheckSum("sum of products", result, a[i]->level, a[i]->scale * b[i]->scale));
-    if (!b[i]->with_p || b[i]->level != level)
-      return MakeError(ErrorCode::kMismatch,
-                       "sum of products: plaintext at level {} {} P, ciphertext over QP at {}",
-                       b[i]->level, b[i]->with_p ? "with" : "without", level);
+    PV_RETURN_IF_ERROR(CheckSum("sum of products", result, a[i]->c0.limbs(), a[i]->level,
+                                a[i]->scale * b[i]->scale));
+    PV_RETURN_IF_ERROR(CheckPlain("sum of products", *a[i], *b[i]));
   }
   ParallelFor(extended, [&](size_t j) {
     const u64 *plain[ring::kMaxProducts], *c0[ring::kMaxProducts], *c1[ring::kMaxProducts];
@@ -171,8 +191,8 @@ Result<ExtendedCiphertext> Evaluator::MulPlainSum(std::span<const ExtendedCipher
 }
 
 Status Evaluator::AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b) const {
-  PV_RETURN_IF_ERROR(CheckSum("add over QP", a, b.level, b.scale));
-  ParallelFor(params_->extended_limbs(a.level), [&](size_t j) {
+  PV_RETURN_IF_ERROR(CheckSum("add over QP", a, b.c0.limbs(), b.level, b.scale));
+  ParallelFor(a.c0.limbs(), [&](size_t j) {
     const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
     ActiveKernels().add(a.c0.ptr(j), a.c0.ptr(j), b.c0.ptr(j), params_->n(), q);
     ActiveKernels().add(a.c1.ptr(j), a.c1.ptr(j), b.c1.ptr(j), params_->n(), q);
@@ -182,26 +202,30 @@ Status Evaluator::AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b)
 
 Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
                                    int rotation) const {
-  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.level, a.scale));
+  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.c0.limbs(), a.level, a.scale));
   const int reduced = Reduce(rotation, params_->slots());
   if (reduced == 0) return AddInplace(sum, a);
   PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(reduced, a.level));
+  const int special = switcher_->SpecialOf(a.c0, a.level);
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                      keys_->FindRotation(*params_, reduced, a.level, special));
   const size_t n = params_->n();
   const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
   const RnsPoly* const part = &a.c1;
   const std::vector<RnsPoly> c1 = switcher_->ModDown({&part, 1}, a.level, false);
-  std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level);
+  std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level, special);
   // The product goes straight into the sum's limbs: nothing over QP is kept but the sum.
-  switcher_->InnerProduct(
-      c1[0], digits, a.level, *key, permutation->data(), [&](size_t j, u64* acc0, u64* acc1) {
+  switcher_->StreamInnerProduct(
+      c1[0], digits, a.level, *key, permutation->data(),
+      [&](const Block& block, u64* acc0, u64* acc1) {
+        const auto [j, begin, words] = block;
         const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
         const ring::Kernels& kernels = ActiveKernels();
-        u64 *s0 = sum.c0.ptr(j), *s1 = sum.c1.ptr(j);
-        kernels.add(s0, s0, acc0, n, q);
-        kernels.add(s1, s1, acc1, n, q);
-        kernels.permute(acc0, a.c0.ptr(j), permutation->data(), n);
-        kernels.add(s0, s0, acc0, n, q);
+        u64 *s0 = sum.c0.ptr(j) + begin, *s1 = sum.c1.ptr(j) + begin;
+        kernels.add(s0, s0, acc0, words, q);
+        kernels.add(s1, s1, acc1, words, q);
+        kernels.permute(acc0, a.c0.ptr(j), permutation->data() + begin, words);
+        kernels.add(s0, s0, acc0, words, q);
       });
   return {};
 }
@@ -227,7 +251,7 @@ Result<Ciphertext> Evaluator::ModDownRescale(const ExtendedCiphertext& a) const 
 }
 
 Ciphertext Evaluator::KeySwitch(const RnsPoly& c, int level, const KeySwitchKey& key) const {
-  std::vector<RnsPoly> digits = switcher_->ModUp(c, level);
+  std::vector<RnsPoly> digits = switcher_->ModUp(c, level, params_->special_primes(key.level));
   const ExtendedCiphertext sum = switcher_->InnerProduct(c, digits, level, key, nullptr);
   digits.clear();
   return ModDown(sum);
@@ -240,7 +264,7 @@ Result<Ciphertext> Evaluator::ModRaise(const Ciphertext& a) const {
   PV_RETURN_IF_ERROR(RequireKeys("ModRaise"));
   KeyRequest request;
   request.encapsulation = true;
-  PV_RETURN_IF_ERROR(keys_->Covers(request));
+  PV_RETURN_IF_ERROR(keys_->Covers(*params_, request));
   return RaiseModulus(*params_, a, *keys_->to_sparse, *keys_->to_dense);
 }
 

@@ -13,6 +13,9 @@ using ring::ActiveKernels;
 using ring::Modulus;
 using ring::RnsPoly;
 
+// Three of these, a product's two halves and a scratch, fit the L1 cache.
+constexpr size_t kBlockWords = 1024;
+
 // Position of extended limb j in the limbs of a digit that leaves out its own [begin, end).
 size_t WithoutOwn(size_t j, size_t begin, size_t end) { return j < begin ? j : j - (end - begin); }
 
@@ -20,39 +23,45 @@ size_t WithoutOwn(size_t j, size_t begin, size_t end) { return j < begin ? j : j
 
 KeySwitcher::KeySwitcher(ParametersPtr params)
     : params_(std::move(params)),
-      levels_(params_->max_level() + 1),
-      level_once_(std::make_unique<std::once_flag[]>(params_->max_level() + 1)) {
+      levels_((params_->max_level() + 1) * (params_->p_count() + 1)),
+      level_once_(std::make_unique<std::once_flag[]>(levels_.size())),
+      p_mod_q_(params_->p_count() + 1),
+      p_inverse_(params_->p_count() + 1) {
   const Parameters& p = *params_;
   for (int j = 0; j < p.q_count(); ++j) {
     const Modulus& q = p.q(j);
     u64 product = 1;
-    for (int k = 0; k < p.p_count(); ++k) product = q.Mul(product, q.Reduce(p.p(k).q));
-    p_mod_q_.push_back(product);
-    p_inverse_.push_back(q.Inverse(product));
+    for (int special = 0; special <= p.p_count(); ++special) {
+      if (special > 0) product = q.Mul(product, q.Reduce(p.p(special - 1).q));
+      p_mod_q_[special].push_back(product);
+      p_inverse_[special].push_back(q.Inverse(product));
+    }
     std::vector<u64>& row = q_inverse_.emplace_back();  // of q_j modulo those below
     for (int k = 0; k < j; ++k) row.push_back(p.q(k).Inverse(p.q(k).Reduce(q.q)));
   }
 }
 
-const KeySwitcher::LevelTables& KeySwitcher::Level(int level) const {
-  std::call_once(level_once_[level], [&] { levels_[level] = MakeLevel(level); });
-  return levels_[level];
+const KeySwitcher::LevelTables& KeySwitcher::Level(int level, int special) const {
+  const size_t index = static_cast<size_t>(level) * (params_->p_count() + 1) + special;
+  std::call_once(level_once_[index], [&] { levels_[index] = MakeLevel(level, special); });
+  return levels_[index];
 }
 
-KeySwitcher::LevelTables KeySwitcher::MakeLevel(int level) const {
+KeySwitcher::LevelTables KeySwitcher::MakeLevel(int level, int special) const {
   const Parameters& p = *params_;
-  const int limbs = p.limbs(level), extended = p.extended_limbs(level);
+  const int limbs = p.limbs(level), extended = p.extended_limbs(level, special);
   const auto moduli = [&](int begin, int end) {
     std::vector<Modulus> list;
     for (int j = begin; j < end; ++j) list.push_back(p.extended_table(level, j).modulus());
     return list;
   };
   LevelTables tables;
-  for (int i = 0; i < p.digits(level); ++i) {
-    std::vector<Modulus> others = moduli(0, p.digit_begin(i));
-    const std::vector<Modulus> rest = moduli(p.digit_end(level, i), extended);
+  for (int i = 0; i < p.digits(level, special); ++i) {
+    const int begin = p.digit_begin(special, i), end = p.digit_end(level, special, i);
+    std::vector<Modulus> others = moduli(0, begin);
+    const std::vector<Modulus> rest = moduli(end, extended);
     others.insert(others.end(), rest.begin(), rest.end());
-    tables.mod_up.emplace_back(moduli(p.digit_begin(i), p.digit_end(level, i)), others);
+    tables.mod_up.emplace_back(moduli(begin, end), others);
   }
   tables.mod_down =
       std::make_unique<ring::BaseConverter>(moduli(limbs, extended), moduli(0, limbs));
@@ -62,15 +71,18 @@ KeySwitcher::LevelTables KeySwitcher::MakeLevel(int level) const {
   return tables;
 }
 
-std::vector<RnsPoly> KeySwitcher::ModUp(const RnsPoly& c, int level) const {
+std::vector<RnsPoly> KeySwitcher::ModUp(const RnsPoly& c, int level, int special) const {
   const Parameters& p = *params_;
-  const LevelTables& tables = Level(level);
-  const size_t n = p.n(), limbs = p.limbs(level), extended = p.extended_limbs(level);
-  const size_t alpha = p.p_count();
+  const LevelTables& tables = Level(level, special);
+  const size_t n = p.n(), limbs = p.limbs(level), extended = p.extended_limbs(level, special);
+  std::vector<u64> premultipliers;  // of the limbs, digit after digit
+  for (const ring::BaseConverter& converter : tables.mod_up)
+    for (size_t j = 0; j < converter.from_count(); ++j)
+      premultipliers.push_back(converter.premultiplier(j));
   RnsPoly coefficients(limbs, n);
   ParallelFor(limbs, [&](size_t j) {
     ActiveKernels().inverse_ntt(coefficients.ptr(j), c.ptr(j), p.q_table(static_cast<int>(j)),
-                                tables.mod_up[j / alpha].premultiplier(j % alpha));
+                                premultipliers[j]);
   });
   std::vector<RnsPoly> digits;
   for (size_t i = 0; i < tables.mod_up.size(); ++i) {
@@ -79,20 +91,20 @@ std::vector<RnsPoly> KeySwitcher::ModUp(const RnsPoly& c, int level) const {
     std::vector<const u64*> in;
     std::vector<u64*> out;
     for (size_t j = 0; j < converter.from_count(); ++j)
-      in.push_back(coefficients.ptr(i * alpha + j));
+      in.push_back(coefficients.ptr(p.digit_begin(special, static_cast<int>(i)) + j));
     for (size_t j = 0; j < digit.limbs(); ++j) out.push_back(digit.ptr(j));
     converter.ConvertPremultiplied(out.data(), in.data(), n);
   }
   return digits;
 }
 
-void KeySwitcher::TransformDigits(std::vector<RnsPoly>& digits, int level) const {
+void KeySwitcher::TransformDigits(std::vector<RnsPoly>& digits, int level, int special) const {
   const Parameters& p = *params_;
-  const size_t extended = p.extended_limbs(level);
+  const size_t extended = p.extended_limbs(level, special);
   ParallelFor(extended * digits.size(), [&](size_t item) {
     const size_t j = item / digits.size(), i = item % digits.size();
-    const size_t begin = p.digit_begin(static_cast<int>(i));
-    const size_t end = p.digit_end(level, static_cast<int>(i));
+    const size_t begin = p.digit_begin(special, static_cast<int>(i));
+    const size_t end = p.digit_end(level, special, static_cast<int>(i));
     if (j >= begin && j < end) return;
     u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
     ActiveKernels().forward_ntt(limb, limb, p.extended_table(level, static_cast<int>(j)));
@@ -101,74 +113,114 @@ void KeySwitcher::TransformDigits(std::vector<RnsPoly>& digits, int level) const
 
 void KeySwitcher::InnerProductLimb(size_t j, const RnsPoly& c, const std::vector<RnsPoly>& digits,
                                    int level, const KeySwitchKey& key, const u32* permutation,
-                                   ExtendedCiphertext& sum, const LimbEpilogue& epilogue) const {
+                                   ExtendedCiphertext* sum, const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const size_t limbs = p.limbs(level);
+  const int special = p.special_primes(key.level);
   const size_t key_limb = j < limbs ? j : p.limbs(key.level) + (j - limbs);
   std::array<const u64*, ring::kMaxProducts> d, b, a;
+  Buffer scratch(sum ? 0 : 2 * kBlockWords);
   for (size_t i = 0; i < digits.size(); ++i) {
-    const size_t begin = p.digit_begin(static_cast<int>(i));
-    const size_t end = p.digit_end(level, static_cast<int>(i));
+    const size_t begin = p.digit_begin(special, static_cast<int>(i));
+    const size_t end = p.digit_end(level, special, static_cast<int>(i));
     d[i] = j >= begin && j < end ? c.ptr(j) : digits[i].ptr(WithoutOwn(j, begin, end));
     b[i] = key.b[i].ptr(key_limb);
     a[i] = key.a[i].ptr(key_limb);
   }
   const Modulus& q = p.extended_table(level, static_cast<int>(j)).modulus();
-  u64 *acc0 = sum.c0.ptr(j), *acc1 = sum.c1.ptr(j);
   const ring::Kernels& kernels = ActiveKernels();
-  if (permutation)
-    kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation, b.data(), a.data(),
-                                    digits.size(), p.n(), q);
-  else
-    kernels.inner_product2(acc0, acc1, d.data(), b.data(), a.data(), digits.size(), p.n(), q);
-  if (epilogue) epilogue(j, acc0, acc1);
+  const size_t n = p.n(), words = std::min(n, kBlockWords), count = digits.size();
+  for (size_t begin = 0; begin < n; begin += words) {
+    u64* acc0 = sum ? sum->c0.ptr(j) + begin : scratch.data();
+    u64* acc1 = sum ? sum->c1.ptr(j) + begin : scratch.data() + words;
+    if (permutation)
+      kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation + begin, b.data(),
+                                      a.data(), count, words, q);
+    else
+      kernels.inner_product2(acc0, acc1, d.data(), b.data(), a.data(), count, words, q);
+    if (epilogue) epilogue({j, begin, words}, acc0, acc1);
+    for (size_t i = 0; i < count; ++i) {
+      b[i] += words;
+      a[i] += words;
+      if (!permutation) d[i] += words;
+    }
+  }
+}
+
+void KeySwitcher::TransformLimb(size_t j, std::vector<RnsPoly>& digits, int level,
+                                int special) const {
+  const Parameters& p = *params_;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    const size_t begin = p.digit_begin(special, static_cast<int>(i));
+    const size_t end = p.digit_end(level, special, static_cast<int>(i));
+    if (j >= begin && j < end) continue;
+    u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
+    ActiveKernels().forward_ntt(limb, limb, p.extended_table(level, static_cast<int>(j)));
+  }
 }
 
 ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits,
                                              int level, const KeySwitchKey& key,
                                              const u32* permutation,
-                                             const LimbEpilogue& epilogue) const {
+                                             const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
-  const size_t extended = p.extended_limbs(level), n = p.n();
-  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level && !key.a.empty(),
-           "key of level {} at level {}, {} rows expanded", key.level, level, key.a.size());
+  const int special = p.special_primes(key.level);
+  const size_t extended = p.extended_limbs(level, special), n = p.n();
+  CheckKey(key, digits, level, special);
   ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
   // One limb of all digits at a time: transformed, then multiplied while it is in the cache.
   ParallelFor(extended, [&](size_t j) {
-    const ring::NttTables& tables = p.extended_table(level, static_cast<int>(j));
-    for (size_t i = 0; i < digits.size(); ++i) {
-      const size_t begin = p.digit_begin(static_cast<int>(i));
-      const size_t end = p.digit_end(level, static_cast<int>(i));
-      if (j >= begin && j < end) continue;
-      u64* limb = digits[i].ptr(WithoutOwn(j, begin, end));
-      ActiveKernels().forward_ntt(limb, limb, tables);
-    }
-    InnerProductLimb(j, c, digits, level, key, permutation, sum, epilogue);
+    TransformLimb(j, digits, level, special);
+    InnerProductLimb(j, c, digits, level, key, permutation, &sum, epilogue);
   });
   return sum;
+}
+
+void KeySwitcher::StreamInnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
+                                     const KeySwitchKey& key, const u32* permutation,
+                                     const BlockEpilogue& epilogue) const {
+  const int special = params_->special_primes(key.level);
+  CheckKey(key, digits, level, special);
+  ParallelFor(params_->extended_limbs(level, special), [&](size_t j) {
+    TransformLimb(j, digits, level, special);
+    InnerProductLimb(j, c, digits, level, key, permutation, nullptr, epilogue);
+  });
 }
 
 ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,
                                                     const std::vector<RnsPoly>& digits, int level,
                                                     const KeySwitchKey& key, const u32* permutation,
-                                                    const LimbEpilogue& epilogue) const {
+                                                    const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
-  const size_t extended = p.extended_limbs(level), n = p.n();
-  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level && !key.a.empty(),
-           "key of level {} at level {}, {} rows expanded", key.level, level, key.a.size());
+  const int special = p.special_primes(key.level);
+  const size_t extended = p.extended_limbs(level, special), n = p.n();
+  CheckKey(key, digits, level, special);
   ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
   ParallelFor(extended, [&](size_t j) {
-    InnerProductLimb(j, c, digits, level, key, permutation, sum, epilogue);
+    InnerProductLimb(j, c, digits, level, key, permutation, &sum, epilogue);
   });
   return sum;
 }
 
+void KeySwitcher::CheckKey(const KeySwitchKey& key, const std::vector<RnsPoly>& digits, int level,
+                           int special) const {
+  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level && !key.a.empty(),
+           "key of level {} at level {}, {} rows expanded", key.level, level, key.a.size());
+  const size_t own = params_->digit_end(level, special, 0);
+  PV_CHECK(digits.size() == static_cast<size_t>(params_->digits(level, special)) &&
+               digits[0].limbs() + own == static_cast<size_t>(params_->limbs(level) + special),
+           "{} digits of {} limbs at level {}, the key has {} special primes", digits.size(),
+           digits[0].limbs(), level, special);
+}
+
 std::vector<RnsPoly> KeySwitcher::ModDown(std::span<const RnsPoly* const> polys, int level,
-                                          bool rescale, const LimbEpilogue& epilogue) const {
+                                          bool rescale, const BlockEpilogue& epilogue) const {
   const Parameters& p = *params_;
   const size_t n = p.n(), out_limbs = p.limbs(level) - rescale;
+  const int special = SpecialOf(*polys[0], level);
+  const LevelTables& level_tables = Level(level, special);
   const ring::BaseConverter& converter =
-      rescale ? *Level(level).mod_down_rescale : *Level(level).mod_down;
+      rescale ? *level_tables.mod_down_rescale : *level_tables.mod_down;
   const size_t dropped = converter.from_count();
   std::vector<RnsPoly> remainders;
   for (const RnsPoly* poly : polys) {
@@ -189,16 +241,19 @@ std::vector<RnsPoly> KeySwitcher::ModDown(std::span<const RnsPoly* const> polys,
     const ring::Kernels& kernels = ActiveKernels();
     const ring::NttTables& tables = p.q_table(static_cast<int>(j));
     const Modulus& q = tables.modulus();
-    u64 inverse = p_inverse_[j];
+    u64 inverse = p_inverse_[special][j];
     if (rescale) inverse = q.Mul(inverse, q_inverse_[out_limbs][j]);
-    u64* accumulators[2] = {nullptr, nullptr};
-    for (size_t k = 0; k < polys.size(); ++k) {
-      u64* out = remainders[k].ptr(j);
-      kernels.forward_ntt(out, out, tables);
-      kernels.sub_mul_scalar(out, polys[k]->ptr(j), out, inverse, n, q);
-      accumulators[k] = out;
+    for (RnsPoly& remainder : remainders)
+      kernels.forward_ntt(remainder.ptr(j), remainder.ptr(j), tables);
+    const size_t words = std::min(n, kBlockWords);
+    for (size_t begin = 0; begin < n; begin += words) {
+      u64* accumulators[2] = {nullptr, nullptr};
+      for (size_t k = 0; k < polys.size(); ++k) {
+        u64* out = accumulators[k] = remainders[k].ptr(j) + begin;
+        kernels.sub_mul_scalar(out, polys[k]->ptr(j) + begin, out, inverse, words, q);
+      }
+      if (epilogue) epilogue({j, begin, words}, accumulators[0], accumulators[1]);
     }
-    if (epilogue) epilogue(j, accumulators[0], accumulators[1]);
   });
   return remainders;
 }

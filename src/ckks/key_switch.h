@@ -17,41 +17,55 @@
 
 namespace polyveil::ckks {
 
-// Adds to the two accumulators of extended limb j while they are in the cache.
-using LimbEpilogue = std::function<void(size_t j, u64* acc0, u64* acc1)>;
+// A run of words of extended limb j.
+struct Block {
+  size_t limb, begin, words;
+};
+// Works on the block's words of two accumulators (which start at `begin`) while they are in the L1
+// cache.
+using BlockEpilogue = std::function<void(const Block& block, u64* acc0, u64* acc1)>;
 
 class KeySwitcher {
  public:
   explicit KeySwitcher(ParametersPtr params);
 
   // ModUp without the last transform: digits[i] in coefficient form, the extended limbs less the
-  // digit's own. c: NTT form, limbs(level) limbs.
-  std::vector<ring::RnsPoly> ModUp(const ring::RnsPoly& c, int level) const;
+  // digit's own. c: NTT form, limbs(level) limbs. `special`: the number of special primes, of the
+  // key that will multiply.
+  std::vector<ring::RnsPoly> ModUp(const ring::RnsPoly& c, int level, int special) const;
   // The transform of every limb that ModUp left in coefficient form, in place.
-  void TransformDigits(std::vector<ring::RnsPoly>& digits, int level) const;
+  void TransformDigits(std::vector<ring::RnsPoly>& digits, int level, int special) const;
+  // Special primes of a polynomial over QP at this level.
+  int SpecialOf(const ring::RnsPoly& poly, int level) const {
+    return static_cast<int>(poly.limbs()) - params_->limbs(level);
+  }
 
   // (sum_i d_i b_i, sum_i d_i a_i) over QP, d_i being the digits of c; with `permutation`, of the
   // rotated c. Transforms the digits limb by limb on the way when they are in coefficient form.
-  // Requires an expanded kGadget key of at least this level.
+  // Requires an expanded kGadget key of at least this level, and digits of its special primes.
   ExtendedCiphertext InnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
                                   int level, const KeySwitchKey& key, const u32* permutation,
-                                  const LimbEpilogue& epilogue = {}) const;
+                                  const BlockEpilogue& epilogue = {}) const;
+  // The same, for the epilogue alone: no product is kept beyond its block.
+  void StreamInnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
+                          const KeySwitchKey& key, const u32* permutation,
+                          const BlockEpilogue& epilogue) const;
   // The same from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
                                          const KeySwitchKey& key, const u32* permutation,
-                                         const LimbEpilogue& epilogue = {}) const;
+                                         const BlockEpilogue& epilogue = {}) const;
 
   // round(poly / P), and round(poly / (P q_level)) when `rescale`, for one or two polynomials over
   // QP: results have limbs(level), or limbs(level - 1), limbs. The epilogue's accumulators are the
   // results' limbs (acc1 null where there is one polynomial only).
   std::vector<ring::RnsPoly> ModDown(std::span<const ring::RnsPoly* const> polys, int level,
-                                     bool rescale, const LimbEpilogue& epilogue = {}) const;
+                                     bool rescale, const BlockEpilogue& epilogue = {}) const;
   // round(poly / q_last) with `limbs` limbs, in place: one limb fewer.
   void Rescale(std::vector<ring::RnsPoly>& polys, size_t limbs) const;
 
-  // P mod q_j.
-  u64 p_mod_q(size_t j) const { return p_mod_q_[j]; }
+  // P mod q_j, P of `special` primes.
+  u64 p_mod_q(int special, size_t j) const { return p_mod_q_[special][j]; }
   // NTT-form table of X -> X^g, built on first use.
   std::shared_ptr<const std::vector<u32>> Permutation(u64 galois_element) const;
 
@@ -62,17 +76,21 @@ class KeySwitcher {
     std::unique_ptr<ring::BaseConverter> mod_down_rescale;  // P and the last q -> the other q
   };
 
-  const LevelTables& Level(int level) const;
-  LevelTables MakeLevel(int level) const;
+  const LevelTables& Level(int level, int special) const;
+  LevelTables MakeLevel(int level, int special) const;
+  void CheckKey(const KeySwitchKey& key, const std::vector<ring::RnsPoly>& digits, int level,
+                int special) const;
   void InnerProductLimb(size_t j, const ring::RnsPoly& c, const std::vector<ring::RnsPoly>& digits,
                         int level, const KeySwitchKey& key, const u32* permutation,
-                        ExtendedCiphertext& sum, const LimbEpilogue& epilogue) const;
+                        ExtendedCiphertext* sum, const BlockEpilogue& epilogue) const;
+  void TransformLimb(size_t j, std::vector<ring::RnsPoly>& digits, int level, int special) const;
 
   ParametersPtr params_;
-  mutable std::vector<LevelTables> levels_;  // each filled once, on first use
+  // By level and special primes, each filled once, on first use.
+  mutable std::vector<LevelTables> levels_;
   mutable std::unique_ptr<std::once_flag[]> level_once_;
-  std::vector<u64> p_mod_q_;
-  std::vector<u64> p_inverse_;               // P^-1 mod q_j
+  std::vector<std::vector<u64>> p_mod_q_;    // [special][j]
+  std::vector<std::vector<u64>> p_inverse_;  // P^-1 mod q_j
   std::vector<std::vector<u64>> q_inverse_;  // [last][j]: q_last^-1 mod q_j, j < last
   mutable std::shared_mutex permutations_mutex_;
   mutable std::map<u64, std::shared_ptr<const std::vector<u32>>> permutations_;

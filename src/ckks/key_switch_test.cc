@@ -104,7 +104,7 @@ TEST_P(KeySwitchTest, DoubleHoistedLinearMap) {
   for (const int r : {0, 1, 2}) {
     const Slots diagonal = RandomSlots(params.slots(), 30 + r);
     rotated.push_back(e.RotateHoistedLazy(x, digits, r).value());
-    plain.push_back(s.encoder.Encode(diagonal, level, prime, true).value());
+    plain.push_back(s.encoder.Encode(diagonal, level, prime, true).value());  // P of level 12
     const Slots turned = Rotated(a, r);
     for (size_t j = 0; j < a.size(); ++j) inner[j] += diagonal[j] * turned[j];
   }
@@ -115,7 +115,7 @@ TEST_P(KeySwitchTest, DoubleHoistedLinearMap) {
   ExtendedCiphertext one_by_one = e.MulPlainSum({terms, 1}, {plains, 1}).value();
   for (int i = 1; i < 3; ++i)
     ASSERT_TRUE(e.MulPlainAccumulate(one_by_one, rotated[i], plain[i]).ok());
-  for (int j = 0; j < params.extended_limbs(level); ++j)
+  for (size_t j = 0; j < baby.c1.limbs(); ++j)
     EXPECT_TRUE(std::ranges::equal(baby.c1.limb(j), one_by_one.c1.limb(j)));
 
   ExtendedCiphertext sum = baby;
@@ -161,16 +161,87 @@ TEST_P(KeySwitchTest, MissingKeysAndLevelsAreNamed) {
                        Rotated(a, 1)),
               Bound(level, 0x1p40));
   EXPECT_EQ(evaluator.Conjugate(s.Encrypt(a, 0, 0x1p40)).error().code, ErrorCode::kMissingKey);
-  EXPECT_FALSE(keys.Covers(RotationKeys(GetParam())).ok());
-  EXPECT_TRUE(keys.Covers(request).ok());
+  EXPECT_FALSE(keys.Covers(params, RotationKeys(GetParam())).ok());
+  EXPECT_TRUE(keys.Covers(params, request).ok());
+}
+
+// Keys of every class of special primes at every level below, hoisted and not.
+TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
+  KeyRequest request;
+  for (const int level : {2, 7, 12, 18, 19, 22, 25, 26}) {
+    request.AddRotation(level, params.slots(), level);
+    request.AddRelinearization(level);
+  }
+  const EvaluationKeys keys = KeyGenerator(s.key).Generate(request).value();
+  const Evaluator e(s.params, &keys);
+  for (const auto& [rotation, key_level] : request.rotations)
+    for (const int level : {0, 1, key_level / 2, key_level}) {
+      const Ciphertext x = s.Encrypt(a, level, 0x1p40);
+      const double noise = std::hypot(FreshNoise(), KeySwitchNoise(params, level, key_level));
+      const double bound = WorstSlot(params, noise, 0x1p40) + 1e-11;
+      EXPECT_LT(MaxError(s.Decrypt(e.Rotate(x, rotation).value()), Rotated(a, rotation)), bound)
+          << key_level << " at " << level;
+      const HoistedDigits digits = e.Decompose(x, key_level).value();
+      const Ciphertext y = e.RotateHoisted(x, digits, rotation).value();
+      EXPECT_LT(MaxError(s.Decrypt(y), Rotated(a, rotation)), bound) << key_level << " " << level;
+    }
+  EXPECT_EQ(e.Decompose(s.Encrypt(a, 5, 0x1p40), 4).error().code, ErrorCode::kMismatch);
+  for (const int level : request.relinearization_levels) {
+    const Ciphertext x = s.Encrypt(a, level, 0x1p40);
+    Slots squares = a;
+    for (Complex& value : squares) value *= value;
+    const double noise = std::hypot(4 * 0x1p40 * FreshNoise(), KeySwitchNoise(params, level, level));
+    EXPECT_LT(MaxError(s.Decrypt(e.Square(x).value()), squares),
+              WorstSlot(params, noise, 0x1p80) + 1e-11);
+  }
+}
+
+TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
+  KeyRequest request;
+  for (const int level : {2, 12, params.max_level()}) request.AddRotation(1, params.slots(), level);
+  request.AddRotation(2, params.slots(), params.max_level());
+  EXPECT_EQ(request.count(), 4);
+  const EvaluationKeys keys = KeyGenerator(s.key).Generate(request).value();
+  const auto found = [&](int level, int special = 0) {
+    return keys.FindRotation(params, 1, level, special).value()->level;
+  };
+  for (int level = 0; level <= params.max_level(); ++level) {
+    const int best = params.special_primes(found(level));
+    for (const int key_level : {2, 12, params.max_level()}) {
+      if (key_level < level) continue;
+      EXPECT_LE(KeySwitchCost(params, level, best),
+                KeySwitchCost(params, level, params.special_primes(key_level)));
+    }
+  }
+  EXPECT_EQ(found(2), 2);
+  EXPECT_EQ(found(12), 12);
+  EXPECT_EQ(found(13), params.max_level());
+  EXPECT_EQ(found(1, params.special_primes(12)), 12);
+  const auto none = keys.FindRotation(params, 2, 12, params.special_primes(12));
+  ASSERT_FALSE(none.ok());
+  EXPECT_NE(none.error().message.find(fmt::format("has 9 special primes, needed {}",
+                                                  params.special_primes(12))),
+            std::string::npos)
+      << none.error().message;
+  // Digits without a key level take the class in which most rotations have a key.
+  const Evaluator e(s.params, &keys);
+  const Ciphertext x = s.Encrypt(a, 12, 0x1p40);
+  EXPECT_EQ(e.Decompose(x).value().special, params.special_primes(params.max_level()));
+  const HoistedDigits own = e.Decompose(x, 12).value();
+  EXPECT_TRUE(e.RotateHoisted(x, own, 1).ok());
+  EXPECT_EQ(e.RotateHoisted(x, own, 2).error().code, ErrorCode::kMissingKey);
+  // Sums over different P do not mix.
+  ExtendedCiphertext sum = e.Extend(x);
+  EXPECT_EQ(e.AddInplace(sum, e.Extend(x, params.max_level())).error().code, ErrorCode::kMismatch);
 }
 
 TEST_P(KeySwitchTest, TruncatedKeysAreSmaller) {
   const KeyGenerator generator(s.key);
   const KeySwitchKey low = generator.Rotation(1, 2), high = generator.Rotation(1, 20);
   EXPECT_EQ(low.b.size(), 1u);
-  EXPECT_EQ(low.bytes(), size_t{3 + 9} * params.n() * 8);
-  EXPECT_EQ(high.bytes(), size_t{3} * (21 + 9) * params.n() * 8);
+  EXPECT_EQ(low.bytes(), size_t{3 + 3} * params.n() * 8);
+  EXPECT_EQ(high.b.size(), 2u);
+  EXPECT_EQ(high.bytes(), size_t{2} * params.extended_limbs(20) * params.n() * 8);
   EXPECT_EQ(low.bytes(), ShapeOf(params, KeyKind::kGadget, 2).seeded_bytes(params.n()));
   EXPECT_NE(low.seed, high.seed);
 }

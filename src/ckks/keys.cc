@@ -1,18 +1,40 @@
 #include "ckks/keys.h"
 
+#include <set>
+#include <string>
+
 namespace polyveil::ckks {
 namespace {
 
 constexpr int kSpecialIndex = 128;
 constexpr int kEncapsulationIndex = 255;
 
-Result<const KeySwitchKey*> Find(const std::optional<KeySwitchKey>& key, const char* name,
-                                 int level) {
-  if (!key) return MakeError(ErrorCode::kMissingKey, "no {} key (needed at level {})", name, level);
-  if (key->level < level)
-    return MakeError(ErrorCode::kMissingKey, "{} key reaches level {} < needed {}", name,
-                     key->level, level);
-  return &*key;
+Status CheckPresent(const std::optional<KeySwitchKey>& key, const char* name) {
+  if (key) return {};
+  return MakeError(ErrorCode::kMissingKey, "no {} key", name);
+}
+
+// The fastest key of those that reach `level`; `what` names it in errors.
+Result<const KeySwitchKey*> Find(const Parameters& params, const std::map<int, KeySwitchKey>& keys,
+                                 const std::string& what, int level, int special) {
+  if (keys.empty())
+    return MakeError(ErrorCode::kMissingKey, "no {} key (needed at level {})", what, level);
+  const KeySwitchKey* best = nullptr;
+  double best_cost = 0;
+  for (auto entry = keys.lower_bound(level); entry != keys.end(); ++entry) {
+    const int primes = params.special_primes(entry->first);
+    if (special > 0 && primes != special) continue;
+    const double cost = KeySwitchCost(params, level, primes);
+    if (best == nullptr || cost < best_cost) best = &entry->second, best_cost = cost;
+  }
+  if (best) return best;
+  const int highest = keys.rbegin()->first;
+  if (highest < level)
+    return MakeError(ErrorCode::kMissingKey, "{} key reaches level {} < needed {}", what, highest,
+                     level);
+  return MakeError(ErrorCode::kMissingKey,
+                   "{} key of level {} has {} special primes, needed {} (at level {})", what,
+                   highest, params.special_primes(highest), special, level);
 }
 
 }  // namespace
@@ -28,7 +50,7 @@ KeyShape ShapeOf(const Parameters& params, KeyKind kind, int level) {
   PV_CHECK(level >= 0 && level <= params.max_level(), "level {} of {}", level, params.max_level());
   for (int j = 0; j < params.limbs(level); ++j) add(params.q_table(j), j);
   if (kind == KeyKind::kToSparse) add(params.encapsulation_table(), kEncapsulationIndex);
-  const int p_limbs = kind == KeyKind::kGadget ? params.p_count() : kind == KeyKind::kToDense;
+  const int p_limbs = kind == KeyKind::kGadget ? params.special_primes(level) : kind == KeyKind::kToDense;
   for (int j = 0; j < p_limbs; ++j) add(params.p_table(j), kSpecialIndex + j);
   shape.rows = kind == KeyKind::kGadget ? params.digits(level) : 1;
   return shape;
@@ -41,44 +63,59 @@ size_t KeySwitchKey::bytes() const {
   return sum;
 }
 
-Result<const KeySwitchKey*> EvaluationKeys::FindRotation(int rotation, int level) const {
+Result<const KeySwitchKey*> EvaluationKeys::FindRotation(const Parameters& params, int rotation,
+                                                         int level, int special) const {
+  static const std::map<int, KeySwitchKey> kNone;
   const auto entry = rotations.find(rotation);
-  if (entry == rotations.end())
-    return MakeError(ErrorCode::kMissingKey, "no key for rotation {} (needed at level {})",
-                     rotation, level);
-  if (entry->second.level < level)
-    return MakeError(ErrorCode::kMissingKey, "key of rotation {} reaches level {} < needed {}",
-                     rotation, entry->second.level, level);
-  return &entry->second;
+  return Find(params, entry == rotations.end() ? kNone : entry->second,
+              fmt::format("rotation {}", rotation), level, special);
 }
 
-Result<const KeySwitchKey*> EvaluationKeys::FindRelinearization(int level) const {
-  return Find(relinearization, "relinearization", level);
+Result<const KeySwitchKey*> EvaluationKeys::FindRelinearization(const Parameters& params,
+                                                                int level) const {
+  return Find(params, relinearization, "relinearization", level, 0);
 }
 
-Result<const KeySwitchKey*> EvaluationKeys::FindConjugation(int level) const {
-  return Find(conjugation, "conjugation", level);
+Result<const KeySwitchKey*> EvaluationKeys::FindConjugation(const Parameters& params,
+                                                            int level) const {
+  return Find(params, conjugation, "conjugation", level, 0);
 }
 
-Status EvaluationKeys::Covers(const KeyRequest& request) const {
+int EvaluationKeys::CommonSpecial(const Parameters& params, int level) const {
+  std::map<int, int> counts;  // rotations with such a key, by special primes
+  for (const auto& [rotation, keys] : rotations) {
+    std::set<int> found;
+    for (auto entry = keys.lower_bound(level); entry != keys.end(); ++entry)
+      found.insert(params.special_primes(entry->first));
+    for (const int special : found) ++counts[special];
+  }
+  int best = 0;
+  for (const auto& [special, count] : counts) {
+    const bool tie = best != 0 && count == counts[best];
+    if (best == 0 || count > counts[best] ||
+        (tie && KeySwitchCost(params, level, special) < KeySwitchCost(params, level, best)))
+      best = special;
+  }
+  return best;
+}
+
+Status EvaluationKeys::Covers(const Parameters& params, const KeyRequest& request) const {
   for (const auto& [rotation, level] : request.rotations)
-    PV_RETURN_IF_ERROR(FindRotation(rotation, level));
-  if (request.relinearization_level >= 0)
-    PV_RETURN_IF_ERROR(FindRelinearization(request.relinearization_level));
-  if (request.conjugation_level >= 0)
-    PV_RETURN_IF_ERROR(FindConjugation(request.conjugation_level));
+    PV_RETURN_IF_ERROR(FindRotation(params, rotation, level, params.special_primes(level)));
+  for (const int level : request.relinearization_levels)
+    PV_RETURN_IF_ERROR(FindRelinearization(params, level));
+  for (const int level : request.conjugation_levels)
+    PV_RETURN_IF_ERROR(FindConjugation(params, level));
   if (request.encapsulation) {
-    PV_RETURN_IF_ERROR(Find(to_sparse, "to-sparse (ModRaise)", 0));
-    PV_RETURN_IF_ERROR(Find(to_dense, "to-dense (ModRaise)", 0));
+    PV_RETURN_IF_ERROR(CheckPresent(to_sparse, "to-sparse (ModRaise)"));
+    PV_RETURN_IF_ERROR(CheckPresent(to_dense, "to-dense (ModRaise)"));
   }
   return {};
 }
 
 size_t EvaluationKeys::bytes() const {
   size_t sum = 0;
-  for (const auto* key : {&relinearization, &conjugation, &to_sparse, &to_dense})
-    if (*key) sum += (*key)->bytes();
-  for (const auto& [rotation, key] : rotations) sum += key.bytes();
+  ForEach([&](const KeySwitchKey& key) { sum += key.bytes(); });
   return sum;
 }
 

@@ -11,32 +11,10 @@
 #include "base/result.h"
 #include "ckks/ciphertext.h"
 #include "ckks/key_request.h"
+#include "ckks/key_shape.h"
 #include "ckks/parameters.h"
 
 namespace polyveil::ckks {
-
-// What a key switches, and so its moduli and rows.
-enum class KeyKind : std::uint8_t {
-  kGadget =
-      0,  // s' -> s (rotation, conjugation, relinearisation): digits(level) rows over Q_level P
-  kToSparse = 1,  // dense s -> sparse s': one row over q0 P' (<= 120 bits); level 0
-  kToDense = 2,   // sparse s' -> dense s for a polynomial below q0: one row over Q p_0; max_level()
-};
-
-// Rows and moduli of a key, in the order of its limbs: Q limbs first.
-struct KeyShape {
-  int rows = 0;
-  std::vector<const ring::NttTables*> tables;  // one per limb
-  std::vector<int> chain_indices;              // q_j: j; p_j: 128 + j; P': 255
-
-  size_t limbs() const { return tables.size(); }
-  // Bytes of b alone, what is stored and sent, and of the expanded key.
-  size_t seeded_bytes(size_t n) const { return rows * limbs() * n * sizeof(u64); }
-  size_t expanded_bytes(size_t n) const { return 2 * seeded_bytes(n); }
-};
-
-// Requires 0 <= level <= max_level(); level is ignored unless kGadget.
-KeyShape ShapeOf(const Parameters& params, KeyKind kind, int level);
 
 // Switches from a secret s' to s: b_i = -a_i s + e_i + P g_i s', g_i = 1 mod the primes of digit i
 // and 0 mod the others (hybrid key switching, ePrint 2019/688).
@@ -52,18 +30,34 @@ struct KeySwitchKey {
 };
 
 struct EvaluationKeys {
-  std::optional<KeySwitchKey> relinearization;
-  std::optional<KeySwitchKey> conjugation;
-  std::map<int, KeySwitchKey> rotations;  // by rotation in [1, slots)
+  std::map<int, KeySwitchKey> relinearization, conjugation;  // by level
+  std::map<int, std::map<int, KeySwitchKey>> rotations;      // by rotation in [1, slots) and level
   // ModRaise: from the dense secret to the sparse one over q0 * P', and back at the highest level.
   std::optional<KeySwitchKey> to_sparse, to_dense;
 
-  // Errors: kMissingKey names the rotation and both levels.
-  Result<const KeySwitchKey*> FindRotation(int rotation, int level) const;
-  Result<const KeySwitchKey*> FindRelinearization(int level) const;
-  Result<const KeySwitchKey*> FindConjugation(int level) const;
-  // kMissingKey for the first key of `request` that is absent or too short.
-  Status Covers(const KeyRequest& request) const;
+  // The key of at least this level that switches fastest at it. `special` > 0: only keys with that
+  // many special primes (all keys of a hoisted group share it).
+  // Errors: kMissingKey names the rotation and both levels (or numbers of primes).
+  Result<const KeySwitchKey*> FindRotation(const Parameters& params, int rotation, int level,
+                                           int special = 0) const;
+  Result<const KeySwitchKey*> FindRelinearization(const Parameters& params, int level) const;
+  Result<const KeySwitchKey*> FindConjugation(const Parameters& params, int level) const;
+  // The number of special primes with which most rotations have a key of at least this level, the
+  // fastest of several: the class of a hoisted group that names none. 0: there is no key.
+  int CommonSpecial(const Parameters& params, int level) const;
+  // kMissingKey for the first key of `request` that is absent: as many special primes, and at least
+  // the level.
+  Status Covers(const Parameters& params, const KeyRequest& request) const;
+  // fn(key) for every key.
+  template <typename Fn>
+  void ForEach(Fn&& fn) const {
+    for (const auto* keys : {&relinearization, &conjugation})
+      for (const auto& [level, key] : *keys) fn(key);
+    for (const auto* key : {&to_sparse, &to_dense})
+      if (*key) fn(**key);
+    for (const auto& [rotation, keys] : rotations)
+      for (const auto& [level, key] : keys) fn(key);
+  }
   size_t bytes() const;
 };
 

@@ -47,18 +47,35 @@ Status CheckSpec(const ParametersSpec& spec) {
   return CheckRange("chain (limbs in all)", limbs, 1, kMaxLimbs);
 }
 
-// Key switching divides the digits' noise by P, so P must exceed each digit's product.
-Status CheckDigits(const PrimeChain& chain) {
-  const double log_p = Log2Product(chain.p, 0, chain.p.size());
-  for (size_t begin = 0; begin < chain.q.size(); begin += chain.p.size()) {
-    const size_t end = std::min(begin + chain.p.size(), chain.q.size());
-    const double log_digit = Log2Product(chain.q, begin, end);
-    if (log_digit > log_p)
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "parameters: log2(digit {}) = {:.2f} > log2(P) = {:.2f}",
-                       begin / chain.p.size(), log_digit, log_p);
+std::vector<double> Logs(const std::vector<u64>& primes) {
+  std::vector<double> logs;
+  for (u64 q : primes) logs.push_back(std::log2(static_cast<double>(q)));
+  return logs;
+}
+
+// Key switching divides the digits' noise by P, so P must exceed each digit's product. Digits are
+// packed to stay below; only a digit of one prime can fail.
+Status CheckDigits(const PrimeChain& chain, const DigitPlan& plan) {
+  for (const int special : plan.special) {
+    const double log_p = Log2Product(chain.p, 0, special);
+    int begin = 0;
+    for (const int end : plan.ends[special]) {
+      const double log_digit = Log2Product(chain.q, begin, end);
+      if (log_digit > log_p)
+        return MakeError(ErrorCode::kInvalidArgument,
+                         "parameters: log2(digit of q_{} to q_{}) = {:.2f} > log2(P) = {:.2f}",
+                         begin, end - 1, log_digit, log_p);
+      begin = end;
+    }
   }
   return {};
+}
+
+// Largest log2(QP) of any key: the security bound; for tests, about that of the highest key, so that
+// their plans have the structure of secure ones.
+double KeyBound(const ParametersSpec& spec, double log_qp) {
+  const double bound = MaxLogQp(spec.log_n) * (1 - kSecurityMargin);
+  return spec.insecure_for_tests ? std::max(bound, 1.005 * log_qp) : bound;
 }
 
 Status CheckSecurity(const ParametersSpec& spec, double log_qp, double log_encapsulation) {
@@ -108,23 +125,17 @@ int MaxLogQp(int log_n) {
 
 Result<std::shared_ptr<const Parameters>> Parameters::Create(const ParametersSpec& spec) {
   PV_RETURN_IF_ERROR(CheckSpec(spec));
-  PV_ASSIGN_OR_RETURN(const PrimeChain chain, ChoosePrimes(spec));
-  PV_RETURN_IF_ERROR(CheckDigits(chain));
+  PV_ASSIGN_OR_RETURN(PrimeChain chain, ChoosePrimes(spec));
 
   std::shared_ptr<Parameters> result(new Parameters);
   Parameters& p = *result;
   p.spec_ = spec;
   p.q_count_ = static_cast<int>(chain.q.size());
   p.log_q_ = Log2Product(chain.q, 0, chain.q.size());
-  p.log_qp_ = p.log_q_ + Log2Product(chain.p, 0, chain.p.size());
+  p.log_qp_ = p.log_q_ + Log2Product(chain.p, 0, spec.special_primes);
   PV_RETURN_IF_ERROR(CheckSecurity(spec, p.log_qp_,
                                    std::log2(static_cast<double>(chain.q[0])) +
                                        std::log2(static_cast<double>(chain.encapsulation))));
-
-  const size_t n = size_t{1} << spec.log_n;
-  for (u64 q : chain.q) p.tables_.push_back(ring::NttTables::Get(n, q));
-  for (u64 q : chain.p) p.tables_.push_back(ring::NttTables::Get(n, q));
-  p.tables_.push_back(ring::NttTables::Get(n, chain.encapsulation));
 
   for (const LevelGroup& group : spec.chain)
     for (int i = 0; i < group.count; ++i) {
@@ -134,6 +145,24 @@ Result<std::shared_ptr<const Parameters>> Parameters::Create(const ParametersSpe
       if (group.role == LevelRole::kWorking) p.working_level_ = level;
     }
   if (p.LevelsWithRole(LevelRole::kWorking) == 0) p.working_level_ = p.max_level();
+
+  p.plan_ = ChooseDigits({.log_q = Logs(chain.q),
+                          .log_p = Logs(chain.p),
+                          .limbs = p.limbs_,
+                          .top_special = spec.special_primes,
+                          .max_log_qp = KeyBound(spec, p.log_qp_),
+                          .tops = {p.working_level_, p.bootstrap_level()}});
+  PV_RETURN_IF_ERROR(CheckDigits(chain, p.plan_));
+  p.p_count_ = std::ranges::max(p.plan_.special);
+  chain.p.resize(p.p_count_);
+
+  const size_t n = size_t{1} << spec.log_n;
+  for (u64 q : chain.q) p.tables_.push_back(ring::NttTables::Get(n, q));
+  for (u64 q : chain.p) p.tables_.push_back(ring::NttTables::Get(n, q));
+  p.tables_.push_back(ring::NttTables::Get(n, chain.encapsulation));
+  for (int level = 0; level < p.max_level(); ++level)
+    PV_CHECK(p.insecure() || p.log_key_modulus(level) <= KeyBound(spec, p.log_qp_),
+             "key of level {}: log2(QP) = {}", level, p.log_key_modulus(level));
   p.ComputeDigest();
   return std::shared_ptr<const Parameters>(std::move(result));
 }
@@ -144,10 +173,18 @@ int Parameters::LevelsWithRole(LevelRole role) const {
   return count;
 }
 
+double Parameters::log_key_modulus(int key_level) const {
+  double sum = 0;
+  for (int j = 0; j < extended_limbs(key_level); ++j)
+    sum += std::log2(static_cast<double>(extended_table(key_level, j).modulus().q));
+  return sum;
+}
+
 void Parameters::ComputeDigest() {
   Hasher hasher("polyveil/ckks/parameters/1");
   hasher.UpdateU64(spec_.log_n).UpdateU64(q_count_).UpdateU64(p_count());
   for (const auto& table : tables_) hasher.UpdateU64(table->modulus().q).UpdateU64(table->psi());
+  for (const int special : plan_.special) hasher.UpdateU64(special);
   for (const LevelEntry& entry : levels_)
     hasher.UpdateU64(static_cast<u64>(entry.role)).UpdateU64(std::bit_cast<u64>(entry.scale));
   hasher.UpdateU64(spec_.sparse_hamming_weight).UpdateU64(spec_.insecure_for_tests);
@@ -157,7 +194,7 @@ void Parameters::ComputeDigest() {
 std::string Parameters::Describe() const {
   const std::string shape =
       fmt::format("N = 2^{}, {} levels, {} + {} limbs, dnum {}, logQ = {:.1f}", log_n(),
-                  max_level(), q_count(), p_count(), digits(max_level()), log_q_);
+                  max_level(), q_count(), spec_.special_primes, digits(max_level()), log_q_);
   if (insecure())
     return fmt::format("INSECURE, for tests only: {}: {}, logQP = {:.1f} (bound {})", spec_.name,
                        shape, log_qp_, MaxLogQp(log_n()));

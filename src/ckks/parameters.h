@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "ckks/digit_plan.h"
 #include "ring/modulus.h"
 #include "ring/ntt_tables.h"
 
@@ -29,7 +30,7 @@ struct ParametersSpec {
   std::string name;
   int log_n = 16;
   std::vector<LevelGroup> chain;  // from level 0 upwards; the first group is kBase with count 1
-  int special_primes = 9;         // alpha: primes of P, and primes per digit
+  int special_primes = 9;         // primes of P in a key of the highest level (digit_plan.h)
   int log_special_prime = 50;
   int sparse_hamming_weight = 32;  // of the ephemeral secret of ModRaise (ePrint 2022/024)
   int log_encapsulation_prime =
@@ -77,9 +78,10 @@ class Parameters {
   // Lowest level at which a value may be bootstrapped: its kSlotsToCoeffs levels are still there.
   int bootstrap_level() const { return LevelsWithRole(LevelRole::kSlotsToCoeffs); }
 
-  // Primes of Q in chain order, then those of P; an NTT table for each.
+  // Primes of Q in chain order, then the special ones; an NTT table for each. Keys of different
+  // levels use prefixes of different lengths of the special primes as their P.
   int q_count() const { return q_count_; }
-  int p_count() const { return spec_.special_primes; }
+  int p_count() const { return p_count_; }  // of the longest prefix in use
   const ring::NttTables& q_table(int index) const { return *tables_[index]; }
   const ring::NttTables& p_table(int index) const { return *tables_[q_count_ + index]; }
   const ring::Modulus& q(int index) const { return q_table(index).modulus(); }
@@ -87,21 +89,30 @@ class Parameters {
   const ring::NttTables& encapsulation_table() const {
     return *tables_.back();
   }  // P' of the encapsulation key
-  // Key switching: digit i of a ciphertext at this level covers the q indices
-  // [digit_begin(i), digit_end(level, i)).
-  int digits(int level) const { return (limbs(level) + p_count() - 1) / p_count(); }
-  int digit_begin(int digit) const { return digit * p_count(); }
-  int digit_end(int level, int digit) const {
-    return std::min((digit + 1) * p_count(), limbs(level));
+  // Key switching: a key of level L has P = the first special_primes(L) special primes, and that
+  // number fixes its digits: digit i of a ciphertext at any level <= L covers the q indices
+  // [digit_begin(special, i), digit_end(level, special, i)). Few values occur, each for a run of
+  // levels.
+  int special_primes(int key_level) const { return plan_.special[key_level]; }
+  int digits(int level, int special) const { return plan_.digits(limbs(level), special); }
+  int digits(int level) const { return digits(level, special_primes(level)); }
+  int digit_begin(int special, int digit) const {
+    return digit == 0 ? 0 : plan_.ends[special][digit - 1];
   }
+  int digit_end(int level, int special, int digit) const {
+    return std::min(plan_.ends[special][digit], limbs(level));
+  }
+  // log2 of the modulus of a key of this level: inside the security bound for each.
+  double log_key_modulus(int key_level) const;
   // Limb j of a polynomial over QP at this level: the Q limbs first, then those of P.
-  int extended_limbs(int level) const { return limbs(level) + p_count(); }
+  int extended_limbs(int level, int special) const { return limbs(level) + special; }
+  int extended_limbs(int level) const { return extended_limbs(level, special_primes(level)); }
   const ring::NttTables& extended_table(int level, int j) const {
     return j < limbs(level) ? q_table(j) : p_table(j - limbs(level));
   }
 
   double log_q() const { return log_q_; }
-  double log_qp() const { return log_qp_; }
+  double log_qp() const { return log_qp_; }  // with the P of the highest level
   bool insecure() const { return spec_.insecure_for_tests; }
   // BLAKE2b-256 of the canonical description (all primes and scales): every file and message
   // carries it.
@@ -117,7 +128,8 @@ class Parameters {
   std::vector<LevelEntry> levels_;
   std::vector<int> limbs_;
   std::vector<std::shared_ptr<const ring::NttTables>> tables_;
-  int q_count_ = 0;
+  DigitPlan plan_;
+  int q_count_ = 0, p_count_ = 0;
   int working_level_ = 0;
   double log_q_ = 0, log_qp_ = 0;
   std::array<uint8_t, 32> digest_{};

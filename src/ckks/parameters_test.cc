@@ -18,9 +18,50 @@ TEST(Parameters, ProductionSetsMeetTheBoundWithMargin) {
     EXPECT_FALSE(p.insecure());
     EXPECT_LE(p.log_qp(), 1747 * 0.99) << name;
     EXPECT_NE(p.Describe().find("1747"), std::string::npos) << p.Describe();
-    EXPECT_EQ(p.digits(p.max_level()), 4);
+    EXPECT_EQ(p.digits(p.max_level()), 3);  // of up to eleven limbs, by bits
     EXPECT_LE(std::log2(p.q(0).q) + std::log2(p.encapsulation_table().modulus().q), 120);
   }
+}
+
+TEST(Parameters, EveryKeyMeetsTheBoundWithNestedSpecialPrimes) {
+  for (const std::string& name : ParameterNames()) {
+    const auto params = Parameters::Create(FindParameters(name).value()).value();
+    const Parameters& p = *params;
+    const double bound = p.insecure() ? 1.005 * p.log_qp() : MaxLogQp(p.log_n()) * 0.99;
+    int most = 0;
+    for (int level = 0; level <= p.max_level(); ++level) {
+      const int special = p.special_primes(level);
+      most = std::max(most, special);
+      // Q_level and P as primes, added up here.
+      double log_q = 0, log_p = 0;
+      for (int j = 0; j < p.limbs(level); ++j) log_q += std::log2(p.q(j).q);
+      for (int j = 0; j < special; ++j) log_p += std::log2(p.p(j).q);
+      EXPECT_LE(log_q + log_p, bound) << name << " level " << level;
+      EXPECT_NEAR(p.log_key_modulus(level), log_q + log_p, 1e-9);
+      int covered = 0;
+      for (int i = 0; i < p.digits(level); ++i) {
+        EXPECT_EQ(p.digit_begin(special, i), covered);
+        double log_digit = 0;
+        for (; covered < p.digit_end(level, special, i); ++covered)
+          log_digit += std::log2(p.q(covered).q);
+        EXPECT_LE(log_digit, log_p) << name << " level " << level << " digit " << i;
+      }
+      EXPECT_EQ(covered, p.limbs(level));
+    }
+    EXPECT_EQ(p.p_count(), most);
+    EXPECT_EQ(p.special_primes(p.max_level()), p.spec().special_primes);
+  }
+}
+
+TEST(Parameters, LowKeysHaveOneDigitAndAreNeverLargerThanHigherOnes) {
+  const auto params = Parameters::Create(FindParameters("decode16").value()).value();
+  const auto limbs = [&](int level) { return params->digits(level) * params->extended_limbs(level); };
+  EXPECT_EQ(params->digits(params->working_level()), 1);
+  EXPECT_EQ(params->digits(25), 2);
+  EXPECT_EQ(limbs(2), 6);
+  EXPECT_EQ(limbs(params->working_level()), 35);
+  for (int level = 1; level <= params->max_level(); ++level)
+    EXPECT_LT(limbs(level - 1), limbs(level)) << level;
 }
 
 TEST(Parameters, PrimesAreDistinctNttPrimesBelow50Bits) {

@@ -1,11 +1,14 @@
 #include "ckks/prime_chain.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ring/primes.h"
 
 namespace polyveil::ckks {
 namespace {
+
+constexpr int kMaxSpecialPrimes = 60;  // the base converter's bound
 
 struct Level {
   LevelRole role;
@@ -23,12 +26,28 @@ bool IsScaleMatched(LevelRole role) {
   return role == LevelRole::kWorking || role == LevelRole::kSlotsToCoeffs;
 }
 
+// Special primes that one digit of some level would need at most, by nominal sizes. The bound is
+// that of the highest level; one digit of level l is the longest P that still fits it.
+int SpecialPool(const ParametersSpec& spec, const std::vector<Level>& levels) {
+  double log_top = static_cast<double>(spec.special_primes) * spec.log_special_prime;
+  for (const Level& level : levels) log_top += level.log_prime;
+  const double bound = std::max<double>(log_top, MaxLogQp(spec.log_n)) + 1;
+  int pool = spec.special_primes;
+  double log_q = 0;
+  for (const Level& level : levels) {
+    log_q += level.log_prime;
+    const int special = static_cast<int>(log_q / spec.log_special_prime) + 1;
+    if (log_q + special * spec.log_special_prime <= bound) pool = std::max(pool, special);
+  }
+  return std::min(pool, kMaxSpecialPrimes);
+}
+
 // Primes near a power of two, for everything that no nominal scale depends on.
 Status ChooseFixed(const ParametersSpec& spec, const std::vector<Level>& levels,
                    std::vector<u64>& taken, PrimeChain& chain) {
   const size_t n = size_t{1} << spec.log_n;
-  PV_ASSIGN_OR_RETURN(chain.p,
-                      ring::FindNttPrimes(n, spec.log_special_prime, spec.special_primes, taken));
+  PV_ASSIGN_OR_RETURN(chain.p, ring::FindNttPrimes(n, spec.log_special_prime,
+                                                   SpecialPool(spec, levels), taken));
   taken.insert(taken.end(), chain.p.begin(), chain.p.end());
   for (size_t l = 0; l < levels.size(); ++l) {
     if (IsScaleMatched(levels[l].role)) continue;

@@ -10,7 +10,7 @@ namespace polyveil::ckks {
 
 struct PrimeChain {
   std::vector<u64> q;  // one per level, from level 0 upwards
-  std::vector<u64> p;
+  std::vector<u64> p;  // special primes: as many as any key of the chain may use
   u64 encapsulation = 0;
   std::vector<double> scales;  // nominal, one per level
 };

@@ -82,9 +82,11 @@ inline double RoundingNoise(const Parameters& params) {
   return std::sqrt((1 + params.n() * 2.0 / 3) / 12);
 }
 // Key switching: each of the digits is uniform below D / 2 <= P / 2 and meets one noise polynomial,
-// then ModDown rounds.
-inline double KeySwitchNoise(const Parameters& params, int level) {
-  const double products = 3.2 * std::sqrt(params.digits(level) * params.n() / 12.0);
+// then ModDown rounds. The key is one of the highest level unless said.
+inline double KeySwitchNoise(const Parameters& params, int level, int key_level = -1) {
+  const int special = params.special_primes(key_level < 0 ? params.max_level() : key_level);
+  const double digits = params.digits(level, special);
+  const double products = 3.2 * std::sqrt(digits * params.n() / 12.0);
   return std::hypot(products, RoundingNoise(params));
 }
 

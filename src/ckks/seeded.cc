@@ -49,9 +49,12 @@ Status ExpandKey(const Parameters& params, KeySwitchKey& key) {
 }
 
 Status ExpandKeys(const Parameters& params, EvaluationKeys& keys) {
-  for (auto* key : {&keys.relinearization, &keys.conjugation, &keys.to_sparse, &keys.to_dense})
+  for (auto* by_level : {&keys.relinearization, &keys.conjugation})
+    for (auto& [level, key] : *by_level) PV_RETURN_IF_ERROR(ExpandKey(params, key));
+  for (auto* key : {&keys.to_sparse, &keys.to_dense})
     if (*key) PV_RETURN_IF_ERROR(ExpandKey(params, **key));
-  for (auto& [rotation, key] : keys.rotations) PV_RETURN_IF_ERROR(ExpandKey(params, key));
+  for (auto& [rotation, by_level] : keys.rotations)
+    for (auto& [level, key] : by_level) PV_RETURN_IF_ERROR(ExpandKey(params, key));
   return {};
 }
 

@@ -13,6 +13,9 @@ namespace polyveil::compile {
 
 namespace {
 
+// Aim for the expanded evaluation keys; keys that a program cannot do without may exceed it.
+constexpr size_t kKeyBytes = size_t{3} << 30;
+
 // Bytes of a packed polynomial of limbs(level) limbs.
 size_t PackedBytes(const ckks::Parameters& params, int level) {
   size_t bits = 0;
@@ -74,19 +77,24 @@ double CompiledModel::EstimateSeconds(const Node& node) const {
 
 Status CompiledModel::CollectKeys(const Graph& plan, const BootstrapKeys& bootstrap_keys) {
   std::set<std::pair<int, bool>> bootstraps;
+  ckks::KeyUses uses;
   for (const Node& node : plan.nodes) {
-    for (int rotation : node.rotations) keys_.AddRotation(rotation, params_->slots(), node.level);
-    if (Multiplies(node) || node.kind == OpKind::kChebyshev)
-      keys_.AddRelinearization(node.level + Depth(node));
-    if (node.kind == OpKind::kConjugate) keys_.AddConjugation(node.level);
+    for (int rotation : node.rotations) uses.AddRotation(rotation, params_->slots(), node.level);
+    // A polynomial's products lie on the levels between its operand and its result.
+    if (Multiplies(node) || node.kind == OpKind::kChebyshev) {
+      for (int level = node.level + 1; level <= node.level + Depth(node); ++level)
+        uses.AddRelinearization(level);
+    }
+    if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
     if (node.kind == OpKind::kBootstrap) bootstraps.insert({node.log_period, node.real});
     if (node.kind == OpKind::kInput) input_level_ = node.level;
   }
   output_level_ = plan[plan.output].level;
   for (const auto& [log_period, real] : bootstraps) {
     PV_ASSIGN_OR_RETURN(ckks::KeyRequest request, bootstrap_keys(log_period, real));
-    keys_.Merge(request);
+    uses.required.Merge(request);
   }
+  keys_ = ckks::PlanKeys(*params_, uses, kKeyBytes);
   return {};
 }
 

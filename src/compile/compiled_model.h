@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "ckks/key_plan.h"
 #include "ckks/key_request.h"
 #include "ckks/parameters.h"
 #include "compile/cost_model.h"

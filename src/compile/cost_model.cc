@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "ckks/key_shape.h"
+
 namespace polyveil::compile {
 
 namespace {
@@ -32,16 +34,16 @@ double CostModel::Parallel(double seconds) const {
 }
 
 double CostModel::KeySwitch(int level) const {
-  const double n = params_->limbs(level), alpha = params_->p_count(),
+  const double n = params_->limbs(level), alpha = params_->special_primes(level),
                digits = params_->digits(level);
   const double ntts = digits * (n + alpha) + 2 * (n + alpha);
-  const double products = n * (n + alpha) + 2 * alpha * n + 4 * n;
+  const double products = n * (n + alpha - n / digits) + 2 * alpha * n + 4 * n;
   return Parallel(ntts * speed_.ntt_seconds + products * speed_.product_seconds +
                   2 * digits * (n + alpha) * speed_.stream_seconds);
 }
 
 double CostModel::HoistedRotation(int level) const {
-  const double n = params_->limbs(level), alpha = params_->p_count(),
+  const double n = params_->limbs(level), alpha = params_->special_primes(level),
                digits = params_->digits(level);
   return Parallel(2 * digits * (n + alpha) * speed_.stream_seconds +
                   4 * (n + alpha) * speed_.product_seconds);
@@ -129,18 +131,20 @@ double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
 
 KeyBytes MeasureKeys(const ckks::Parameters& params, const ckks::KeyRequest& request) {
   KeyBytes bytes;
-  auto add = [&](int level) {
-    const double limbs = params.limbs(level) + params.p_count();
-    const double rows = params.digits(level);
-    bytes.memory += static_cast<size_t>(2 * rows * limbs * params.n() * 8);
-    double bits = params.p_count() * params.spec().log_special_prime;
-    for (int i = 0; i < params.limbs(level); ++i) bits += std::bit_width(params.q(i).q);
-    bytes.wire += static_cast<size_t>(rows * bits * params.n() / 8);
+  auto add = [&](ckks::KeyKind kind, int level) {
+    const ckks::KeyShape shape = ckks::ShapeOf(params, kind, level);
+    bytes.memory += shape.expanded_bytes(params.n());
+    size_t bits = 0;
+    for (const ring::NttTables* table : shape.tables) bits += std::bit_width(table->modulus().q);
+    bytes.wire += shape.rows * bits * params.n() / 8;
   };
-  for (const auto& [rotation, level] : request.rotations) add(level);
-  if (request.relinearization_level >= 0) add(request.relinearization_level);
-  if (request.conjugation_level >= 0) add(request.conjugation_level);
-  if (request.encapsulation) add(params.max_level());
+  for (const auto& [rotation, level] : request.rotations) add(ckks::KeyKind::kGadget, level);
+  for (const int level : request.relinearization_levels) add(ckks::KeyKind::kGadget, level);
+  for (const int level : request.conjugation_levels) add(ckks::KeyKind::kGadget, level);
+  if (request.encapsulation) {
+    add(ckks::KeyKind::kToSparse, 0);
+    add(ckks::KeyKind::kToDense, params.max_level());
+  }
   return bytes;
 }
 

@@ -57,9 +57,10 @@ struct ClientBundle {
   ClientWeights weights;
 };
 
-// Takes the tensors of one part out of the file; refuses missing tensors and wrong shapes by name, and
-// a config whose tensors_sha256 (if not empty) differs from the bytes' digest.
-Result<BodyBundle> ParseBodyBundle(std::string_view model_json, std::span<const std::uint8_t> tensors);
+// Takes the tensors of one part out of the file; refuses missing tensors and wrong shapes by name,
+// and a config whose tensors_sha256 (if not empty) differs from the bytes' digest.
+Result<BodyBundle> ParseBodyBundle(std::string_view model_json,
+                                   std::span<const std::uint8_t> tensors);
 Result<ClientBundle> ParseClientBundle(std::string_view model_json,
                                        std::span<const std::uint8_t> tensors);
 

@@ -81,15 +81,17 @@ struct ModelConfig {
   double attention_eps = 1e-3;
   double norm_eps = 1e-5;
   double final_norm_eps = 1e-5;
-  double residual_bound = 0;  // max |x_i| entering or leaving any block, embedding included, with margin
+  double residual_bound =
+      0;  // max |x_i| entering or leaving any block, embedding included, with margin
   std::vector<LayerConfig> layers;
   Calibration calibration;
   std::string tensors_sha256;  // lower-case hex of model.safetensors
 };
 
-// Parses and checks model.json. Every shape must agree (d_model = n_heads d_head, one kappa and shift
-// a head, power even and 2..12, sizes bounded), every number be finite. Errors: kCorrupt for text that
-// is no JSON or lacks a field (named), kMismatch / kOutOfRange for values (both values named).
+// Parses and checks model.json. Every shape must agree (d_model = n_heads d_head, one kappa and
+// shift a head, power even and 2..12, sizes bounded), every number be finite. Errors: kCorrupt for
+// text that is no JSON or lacks a field (named), kMismatch / kOutOfRange for values (both values
+// named).
 Result<ModelConfig> ParseModelConfig(std::string_view json);
 
 std::string FormatModelConfig(const ModelConfig& config);

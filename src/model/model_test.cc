@@ -58,9 +58,11 @@ TEST(Safetensors, RefusesEveryMalformedFile) {
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}})", 8},
       {R"({"a":{"dtype":"F32","shape":[2]}})", 8},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-       R"("b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8},
+       R"("b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+       8},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-       R"("a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8},
+       R"("a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+       8},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8},
       {R"({"a":[1]})", 0},
       {"[]", 0},
@@ -73,7 +75,8 @@ TEST(Safetensors, RefusesEveryMalformedFile) {
 }
 
 TEST(Safetensors, ErrorsNameTheTensorAndBothValues) {
-  const auto message = Message(File(R"({"deep.w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8));
+  const auto message =
+      Message(File(R"({"deep.w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8));
   for (const char* part : {"deep.w", "8", "12"}) EXPECT_NE(message.find(part), std::string::npos);
 }
 
@@ -220,7 +223,9 @@ void ExpectEqualsNaive(const BodyBundle& bundle) {
 }
 
 TEST(Reference, EqualsTheNaiveFormulas) { ExpectEqualsNaive(SmallBundle()); }
-TEST(Reference, EqualsTheNaiveFormulasWithGelu) { ExpectEqualsNaive(SmallBundle(FeedForwardKind::kGelu)); }
+TEST(Reference, EqualsTheNaiveFormulasWithGelu) {
+  ExpectEqualsNaive(SmallBundle(FeedForwardKind::kGelu));
+}
 
 TEST(Reference, ResetForgetsTheCache) {
   const BodyBundle bundle = SmallBundle();
@@ -245,7 +250,8 @@ TEST(Reference, ObserverSeesShapesAndEscapesAreCounted) {
   bundle.config.layers[1].norm1.b = 0.11;  // [0.1, 0.11]
   ReferenceModel model(bundle);
   std::map<std::string, std::size_t> sizes;
-  model.set_observer([&](const std::string& name, std::span<const double> v) { sizes[name] = v.size(); });
+  model.set_observer(
+      [&](const std::string& name, std::span<const double> v) { sizes[name] = v.size(); });
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(model.StepFromEmbedding(Inputs()[i], i).ok());
   EXPECT_EQ(sizes.at("layer 1 / attention / scores"), 2u * 3);
   EXPECT_EQ(sizes.at("layer 0 / attention / divisor"), 2u);
@@ -263,8 +269,13 @@ TensorMap Tensors(const BodyBundle& bundle) {
   for (int i = 0; i < kLayers; ++i) {
     const LayerWeights& w = bundle.weights.layers[i];
     const std::string at = fmt::format("layers.{}.", i);
-    for (const auto& [name, m] : {std::pair{"wq", &w.wq}, {"wk", &w.wk}, {"wv", &w.wv}, {"wo", &w.wo},
-                                  {"w1", &w.w1}, {"w2", &w.w2}, {"wdown", &w.wdown}})
+    for (const auto& [name, m] : {std::pair{"wq", &w.wq},
+                                  {"wk", &w.wk},
+                                  {"wv", &w.wv},
+                                  {"wo", &w.wo},
+                                  {"w1", &w.w1},
+                                  {"w2", &w.w2},
+                                  {"wdown", &w.wdown}})
       out[at + name] = tensor(*m);
   }
   out["embed"] = {{300, kWidth}, std::vector<double>(300 * kWidth, 0.5)};
@@ -300,7 +311,8 @@ TEST(Bundle, RefusesWrongDigestsShapesAndMissingTensors) {
   EXPECT_NE(reshaped.error().message.find("layers.1.wo"), std::string::npos);
   tensors.erase("layers.1.wo");
   EXPECT_FALSE(ParseBodyBundle(FormatModelConfig(bundle.config),
-                               FormatSafetensors(tensors, TensorType::kF32)).ok());
+                               FormatSafetensors(tensors, TensorType::kF32))
+                   .ok());
 }
 
 TEST(Config, NamesTheFieldThatIsWrong) {

@@ -70,8 +70,8 @@ void ReferenceModel::Attention(int layer, std::vector<double>& x) {
   const LayerConfig& c = bundle_.config.layers[index];
   Observe(layer, "attention", "input", x);
   const double v = MeanSquare(x);
-  const double root = Apply("attention / variance", layer, c.norm1, v,
-                            1 / std::sqrt(v + bundle_.config.norm_eps));
+  const double root =
+      Apply("attention / variance", layer, c.norm1, v, 1 / std::sqrt(v + bundle_.config.norm_eps));
   std::vector<double> query = Multiply(w.wq, x), key = Multiply(w.wk, x), value = Multiply(w.wv, x);
   for (auto* part : {&query, &key, &value}) Scale(*part, root);
   cache_[index].keys.insert(cache_[index].keys.end(), key.begin(), key.end());
@@ -81,12 +81,18 @@ void ReferenceModel::Attention(int layer, std::vector<double>& x) {
   const std::vector<double> projection = Multiply(w.wo, trace.output);
   AddTo(x, projection);
   const std::pair<const char*, std::span<const double>> values[] = {
-      {"variance", {&v, 1}},           {"inverse root", {&root, 1}},
-      {"query", query},                {"key", key},
-      {"value", value},                {"scores", trace.scores},
-      {"powers", trace.powers},        {"divisor", trace.divisor},
-      {"divisor inverse", trace.inverse}, {"weights", trace.weights},
-      {"head output", trace.output},   {"projection", projection},
+      {"variance", {&v, 1}},
+      {"inverse root", {&root, 1}},
+      {"query", query},
+      {"key", key},
+      {"value", value},
+      {"scores", trace.scores},
+      {"powers", trace.powers},
+      {"divisor", trace.divisor},
+      {"divisor inverse", trace.inverse},
+      {"weights", trace.weights},
+      {"head output", trace.output},
+      {"projection", projection},
       {"residual", x}};
   for (const auto& [what, span] : values) Observe(layer, "attention", what, span);
 }

@@ -22,7 +22,8 @@ enum class Evaluation { kPolynomial, kExact };
 //                 scores (heads x keys, shift added), powers (heads x keys, (s + c)^p / (kappa n)),
 //                 divisor (heads), divisor inverse (heads), weights (heads x keys), head output,
 //                 projection, residual
-//   feed-forward: variance (1), scale (1), hidden 1, hidden 2 (raw W1 x, W2 x; GELU: hidden 1 only, scaled),
+//   feed-forward: variance (1), scale (1), hidden 1, hidden 2 (raw W1 x, W2 x; GELU: hidden 1 only,
+//   scaled),
 //                 product, down (W_down product), output, residual
 // head-major, keys 0 .. position. Values live until the call returns.
 using Observer = std::function<void(const std::string& name, std::span<const double> values)>;
@@ -40,14 +41,16 @@ struct HeadTrace;
 class ReferenceModel {
  public:
   // bundle is kept by reference and must outlive the model.
-  explicit ReferenceModel(const BodyBundle& bundle, Evaluation evaluation = Evaluation::kPolynomial);
+  explicit ReferenceModel(const BodyBundle& bundle,
+                          Evaluation evaluation = Evaluation::kPolynomial);
 
   // Forgets the KV cache. Escape counts stay.
   void Reset();
 
   // One token: x0 is embed[token] + pos[position] (d_model values). Appends to the KV cache and
-  // returns the residual after the last block. Requires position = number of tokens so far < context
-  // (kOutOfRange otherwise), x0 of d_model values (kMismatch). Cost: O(d_model^2 + position d_model).
+  // returns the residual after the last block. Requires position = number of tokens so far <
+  // context (kOutOfRange otherwise), x0 of d_model values (kMismatch). Cost: O(d_model^2 + position
+  // d_model).
   Result<std::vector<double>> StepFromEmbedding(std::span<const double> x0, int position);
 
   void set_observer(Observer observer) { observer_ = std::move(observer); }

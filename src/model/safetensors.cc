@@ -54,7 +54,8 @@ std::uint16_t ToHalf(double x) {
   if (mantissa >= 2048) mantissa /= 2, ++exponent;
   if (exponent > 15) return sign | 0x7c00;
   const auto bits = static_cast<std::uint16_t>(mantissa);
-  return sign | (bits < 1024 ? bits : static_cast<std::uint16_t>(bits - 1024 + ((exponent + 15) << 10)));
+  return sign |
+         (bits < 1024 ? bits : static_cast<std::uint16_t>(bits - 1024 + ((exponent + 15) << 10)));
 }
 
 double ReadValue(const std::uint8_t* at, TensorType type) {
@@ -166,9 +167,9 @@ Result<Entry> ParseEntry(const std::string& name, const nlohmann::json& json,
     return Corrupt(name, fmt::format("data_offsets [{}, {}] outside {} bytes of data", entry.begin,
                                      entry.end, data_bytes));
   if (entry.end - entry.begin != entry.elements * TypeBytes(entry.type))
-    return Corrupt(name, fmt::format("{} bytes of data, shape and dtype need {}",
-                                     entry.end - entry.begin,
-                                     entry.elements * TypeBytes(entry.type)));
+    return Corrupt(name,
+                   fmt::format("{} bytes of data, shape and dtype need {}", entry.end - entry.begin,
+                               entry.elements * TypeBytes(entry.type)));
   return entry;
 }
 
@@ -199,8 +200,9 @@ Result<nlohmann::json> ParseHeader(std::span<const std::uint8_t> bytes,
   std::uint64_t length;
   std::memcpy(&length, bytes.data(), 8);
   if (length > limits.max_header_bytes || length > bytes.size() - 8)
-    return MakeError(ErrorCode::kCorrupt, "safetensors: header of {} bytes > {} (file {}, limit {})",
-                     length, std::min<std::uint64_t>(limits.max_header_bytes, bytes.size() - 8),
+    return MakeError(ErrorCode::kCorrupt,
+                     "safetensors: header of {} bytes > {} (file {}, limit {})", length,
+                     std::min<std::uint64_t>(limits.max_header_bytes, bytes.size() - 8),
                      bytes.size(), limits.max_header_bytes);
   const auto* begin = bytes.data() + 8;
   DuplicateKeys keys;
@@ -269,9 +271,8 @@ std::vector<std::uint8_t> FormatSafetensors(const TensorMap& tensors, TensorType
              "{}: {} values, shape of {}", name, tensor.values.size(), tensor.size());
     const std::size_t begin = data.size();
     for (const double value : tensor.values) AppendValue(data, value, type);
-    header[name] = {{"dtype", TypeName(type)},
-                    {"shape", tensor.shape},
-                    {"data_offsets", {begin, data.size()}}};
+    header[name] = {
+        {"dtype", TypeName(type)}, {"shape", tensor.shape}, {"data_offsets", {begin, data.size()}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');

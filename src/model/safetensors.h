@@ -1,4 +1,5 @@
-// safetensors, own bounded reader and writer: 8-byte little-endian header length, JSON header, data.
+// safetensors, own bounded reader and writer: 8-byte little-endian header length, JSON header,
+// data.
 #pragma once
 
 #include <cstdint>
@@ -29,16 +30,17 @@ struct SafetensorsLimits {
   std::size_t max_tensors = 4096;
 };
 
-// Parses F16, F32 and F64 tensors. Refuses: a header longer than the limit or the file, JSON that is
-// no object of objects, duplicate names, unknown dtypes, negative or overflowing shapes, offsets out
-// of the data, sizes that differ from shape x type, overlapping or uncovered bytes, values that are
-// not finite. Errors: kCorrupt or kOutOfRange, with the tensor's name and both values.
+// Parses F16, F32 and F64 tensors. Refuses: a header longer than the limit or the file, JSON that
+// is no object of objects, duplicate names, unknown dtypes, negative or overflowing shapes, offsets
+// out of the data, sizes that differ from shape x type, overlapping or uncovered bytes, values that
+// are not finite. Errors: kCorrupt or kOutOfRange, with the tensor's name and both values.
 Result<TensorMap> ParseSafetensors(std::span<const std::uint8_t> bytes,
                                    const SafetensorsLimits& limits = {});
 
 // Tensors in name order, values rounded to `type`. Deterministic: equal input, equal bytes.
-std::vector<std::uint8_t> FormatSafetensors(const TensorMap& tensors, TensorType type,
-                                            const std::map<std::string, std::string>& metadata = {});
+std::vector<std::uint8_t> FormatSafetensors(
+    const TensorMap& tensors, TensorType type,
+    const std::map<std::string, std::string>& metadata = {});
 
 // Rounds to nearest even to F16 and back; for tests and export checks.
 double RoundToHalf(double x);

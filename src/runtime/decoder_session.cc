@@ -65,7 +65,7 @@ Engine::~Engine() = default;
 Result<std::shared_ptr<const Engine>> Engine::Create(
     std::shared_ptr<const compile::CompiledModel> model,
     std::shared_ptr<const ckks::EvaluationKeys> keys) {
-  PV_RETURN_IF_ERROR(keys->Covers(model->keys()));
+  PV_RETURN_IF_ERROR(keys->Covers(*model->params(), model->keys()));
   const ckks::ParametersPtr& params = model->params();
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));
   auto parts = std::make_unique<EngineParts>(

@@ -1,5 +1,7 @@
 #include "serve/protocol.h"
 
+#include <set>
+
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -25,8 +27,8 @@ json KeysToJson(const ckks::KeyRequest& keys) {
   json rotations = json::array();
   for (const auto& [rotation, level] : keys.rotations) rotations.push_back({rotation, level});
   return {{"rotations", rotations},
-          {"relinearization_level", keys.relinearization_level},
-          {"conjugation_level", keys.conjugation_level},
+          {"relinearization_levels", keys.relinearization_levels},
+          {"conjugation_levels", keys.conjugation_levels},
           {"encapsulation", keys.encapsulation}};
 }
 
@@ -45,6 +47,22 @@ bool IsIntegerIn(const json& value, std::int64_t lo, std::int64_t hi) {
   return value.is_number_integer() && value >= lo && value <= hi;
 }
 
+Status LevelsInto(const json& object, const char* name, std::set<int>& out) {
+  PV_ASSIGN_OR_RETURN(const json* levels, JsonField(object, name));
+  if (!levels->is_array() || levels->size() > kMaxLevel + 1) {
+    return MakeError(ErrorCode::kCorrupt, "field '{}' is no array of at most {}", name,
+                     kMaxLevel + 1);
+  }
+  for (const json& level : *levels) {
+    if (!IsIntegerIn(level, 0, kMaxLevel)) {
+      return MakeError(ErrorCode::kCorrupt, "field '{}': {} is no level", name,
+                       level.dump().substr(0, 64));
+    }
+    out.insert(level.get<int>());
+  }
+  return {};
+}
+
 Result<ckks::KeyRequest> KeysFromJson(const json& object) {
   ckks::KeyRequest keys;
   PV_ASSIGN_OR_RETURN(const json* rotations, JsonField(object, "rotations"));
@@ -60,8 +78,8 @@ Result<ckks::KeyRequest> KeysFromJson(const json& object) {
     keys.rotations.emplace(entry[0].get<int>(), entry[1].get<int>());
   }
   PV_RETURN_IF_ERROR(
-      Into(object, "relinearization_level", -1, kMaxLevel, keys.relinearization_level));
-  PV_RETURN_IF_ERROR(Into(object, "conjugation_level", -1, kMaxLevel, keys.conjugation_level));
+      LevelsInto(object, "relinearization_levels", keys.relinearization_levels));
+  PV_RETURN_IF_ERROR(LevelsInto(object, "conjugation_levels", keys.conjugation_levels));
   PV_ASSIGN_OR_RETURN(keys.encapsulation, wire::JsonBool(object, "encapsulation"));
   return keys;
 }

@@ -145,6 +145,7 @@ void Visit(Fields& f, TrainConfig& c) {
     Hinge(inner, "variance", c.range.variance);
     Hinge(inner, "residual", c.range.residual);
     Hinge(inner, "activation", c.range.activation);
+    inner.Field("interval_margin", c.range.interval_margin);
   });
   if (f.reading() && f.Has("polynomial")) c.polynomial.emplace();
   if (c.polynomial)

@@ -47,6 +47,9 @@ struct RangeOptions {
   HingeOptions variance;
   HingeOptions residual;    // window: limit of |x| itself
   HingeOptions activation;  // GELU inputs; window: limit of |x|
+  // With polynomials in place the divisors' and variances' hinges begin at their intervals shrunk
+  // by this ratio at both ends, whatever their windows say; 0 keeps the windows.
+  double interval_margin = 0;
 };
 
 // The polynomial stage: fits on ranges seen in training, then training through them.

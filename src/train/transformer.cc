@@ -41,8 +41,17 @@ struct Transformer::Pass {
   }
   static bool On(const HingeOptions& hinge) { return hinge.weight > 0 || hinge.peak_weight > 0; }
 
-  void PenaliseLog(const Tensor& x, const Tensor& centre, const HingeOptions& hinge) {
-    if (On(hinge)) penalty = penalty + Hinge(LogExcess(x, centre, hinge.window), hinge);
+  // fit: the polynomial that takes x, or null while the exact function does.
+  void PenaliseLog(const Tensor& x, const Tensor& centre, const approx::Chebyshev* fit,
+                   const HingeOptions& hinge) {
+    if (!On(hinge)) return;
+    if (!fit || range.interval_margin == 0) {
+      penalty = penalty + Hinge(LogExcess(x, centre, hinge.window), hinge);
+      return;
+    }
+    const Tensor middle = torch::full({1}, 0.5 * std::log(fit->a * fit->b), x.options());
+    const double window = std::max(1.0, std::sqrt(fit->b / fit->a) / range.interval_margin);
+    penalty = penalty + Hinge(LogExcess(x, middle, window), hinge);
   }
   void PenaliseSize(const Tensor& x, const HingeOptions& hinge) {
     if (On(hinge)) penalty = penalty + Hinge(torch::relu(x.abs() - hinge.window), hinge);
@@ -106,7 +115,7 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const Tensor variance = (x * x).mean(-1, true);
   const Tensor root =
       fit ? EvaluateChebyshev(fit->norm1, variance) : (variance + shape_.norm_eps).rsqrt();
-  pass.PenaliseLog(variance, layer.centre1, pass.range.variance);
+  pass.PenaliseLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
   const Tensor scaled = x * layer.norm1;
   const Tensor qkv = torch::linear(scaled * root, layer.wqkv);
   AttentionOptions options{attention_, shape_.n_heads, shape_.power, shape_.attention_eps, {}};
@@ -117,7 +126,8 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
       plain ? PlainAttention(qkv, layer.shift, layer.log_kappa, options, &trace)
             : FusedAttention(qkv, layer.shift, layer.log_kappa, options);
   if (result.divisor.defined())
-    pass.PenaliseLog(result.divisor, torch::zeros({1}, options_), pass.range.divisor);
+    pass.PenaliseLog(result.divisor, torch::zeros({1}, options_),
+                     fit ? &fit->divisor_inverse : nullptr, pass.range.divisor);
   const Tensor projected = torch::linear(result.output, layer.wo);
   const Tensor out = x + projected;
   if (pass.recorder) {
@@ -154,7 +164,7 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
       polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
   const bool bilinear = shape_.ffn == model::FeedForwardKind::kBilinear;
   const Tensor variance = (x * x).mean(-1, true);
-  pass.PenaliseLog(variance, layer.centre2, pass.range.variance);
+  pass.PenaliseLog(variance, layer.centre2, fit ? &fit->norm2 : nullptr, pass.range.variance);
   const Tensor shifted = variance + shape_.norm_eps;
   const Tensor scale = fit        ? EvaluateChebyshev(fit->norm2, variance)
                        : bilinear ? shifted.reciprocal()

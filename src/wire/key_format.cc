@@ -111,11 +111,11 @@ std::string ManifestEntry::Describe() const {
 Result<std::vector<ManifestEntry>> ManifestOf(const ckks::Parameters& params,
                                               const ckks::KeyRequest& request) {
   std::vector<ManifestEntry> manifest;
-  if (request.relinearization_level >= 0) {
-    manifest.push_back({KeyUse::kRelinearization, 0, request.relinearization_level});
+  for (const int level : request.relinearization_levels) {
+    manifest.push_back({KeyUse::kRelinearization, 0, level});
   }
-  if (request.conjugation_level >= 0) {
-    manifest.push_back({KeyUse::kConjugation, 0, request.conjugation_level});
+  for (const int level : request.conjugation_levels) {
+    manifest.push_back({KeyUse::kConjugation, 0, level});
   }
   if (request.encapsulation) {
     manifest.push_back({KeyUse::kToSparse, 0, 0});

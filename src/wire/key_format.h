@@ -31,7 +31,7 @@ struct ManifestEntry {
 };
 
 // The records that a request stands for, in the order of the stream (uses in the order of KeyUse,
-// rotations ascending). Errors: kOutOfRange for a rotation or level outside the parameters.
+// rotations ascending, then levels). Errors: kOutOfRange for a rotation or level outside the parameters.
 Result<std::vector<ManifestEntry>> ManifestOf(const ckks::Parameters& params,
                                               const ckks::KeyRequest& request);
 

@@ -71,10 +71,10 @@ Status KeyStreamReader::FinishRecord(const ManifestEntry& entry) {
   PV_RETURN_IF_ERROR(ckks::ExpandKey(*params_, key));
   switch (entry.use) {
     case KeyUse::kRelinearization:
-      keys_.relinearization = std::move(key);
+      keys_.relinearization.emplace(entry.level, std::move(key));
       break;
     case KeyUse::kConjugation:
-      keys_.conjugation = std::move(key);
+      keys_.conjugation.emplace(entry.level, std::move(key));
       break;
     case KeyUse::kToSparse:
       keys_.to_sparse = std::move(key);
@@ -83,7 +83,7 @@ Status KeyStreamReader::FinishRecord(const ManifestEntry& entry) {
       keys_.to_dense = std::move(key);
       break;
     case KeyUse::kRotation:
-      keys_.rotations.emplace(entry.rotation, std::move(key));
+      keys_.rotations[entry.rotation].emplace(entry.level, std::move(key));
       break;
   }
   return {};

@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
@@ -61,9 +62,14 @@ Status ShowServer(const Arguments& arguments) {
 }
 
 void ShowRequest(const ckks::KeyRequest& keys) {
-  std::printf(
-      "key request: relinearisation to level %d, conjugation to level %d, encapsulation %s\n",
-      keys.relinearization_level, keys.conjugation_level, keys.encapsulation ? "yes" : "no");
+  const auto levels = [](const std::set<int>& list) {
+    std::string text;
+    for (const int level : list) text += fmt::format(" {}", level);
+    return text.empty() ? std::string(" none") : text;
+  };
+  std::printf("key request: relinearisation at%s, conjugation at%s, encapsulation %s\n",
+              levels(keys.relinearization_levels).c_str(),
+              levels(keys.conjugation_levels).c_str(), keys.encapsulation ? "yes" : "no");
   for (const auto& [rotation, level] : keys.rotations) std::printf(" %d@%d", rotation, level);
   std::printf("\n");
 }

@@ -118,8 +118,7 @@ std::string InfoToText(const serve::ModelInfo& info) {
                       info.max_log_qp);
   text += fmt::format("keys        {} rotations and {} others: {} up, {} in the server's memory\n",
                       info.keys.rotations.size(),
-                      (info.keys.relinearization_level >= 0) + (info.keys.conjugation_level >= 0) +
-                          2 * info.keys.encapsulation,
+                      info.keys.count() - static_cast<int>(info.keys.rotations.size()),
                       bytes(info.key_stream_bytes), bytes(e.key_bytes_memory));
   text += fmt::format("            about {} to make\n", FormatSeconds(e.key_generation_seconds));
   text += fmt::format(

@@ -72,6 +72,14 @@ void TellReady(int fd, int port) {
   close(fd);
 }
 
+// Before any client sends gigabytes to a machine that would swap or kill us.
+Status CheckMemory(const serve::ModelInfo& info) {
+  const u64 machine = serve::PhysicalMemoryBytes();
+  if (machine == 0 || info.estimate.server_bytes <= machine) return {};
+  return MakeError(ErrorCode::kResource, "model '{}' needs {} bytes of memory, the machine has {}",
+                   info.name, info.estimate.server_bytes, machine);
+}
+
 Status Run(ServerArguments& arguments) {
   const sigset_t signals = BlockSignals();
   FollowParent(arguments.parent);
@@ -80,6 +88,7 @@ Status Run(ServerArguments& arguments) {
   PV_ASSIGN_OR_RETURN(serve::ServedModel served,
                       serve::LoadServedModel(arguments.model, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT));
+  PV_RETURN_IF_ERROR(CheckMemory(served.info));
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {

@@ -30,9 +30,14 @@ struct KeyPlan {
 };
 
 // The factor of s' in row i, limb j: P g_i mod its prime, P being what the kind divides by.
-u64 GadgetFactor(const Parameters& params, const KeyShape& shape, KeyKind kind, int row, size_t j) {
+u64 GadgetFactor(const Parameters& params, const KeyShape& shape, KeyKind kind, int level, int row,
+                 size_t j) {
   if (shape.chain_indices[j] >= 128) return 0;
-  if (kind == KeyKind::kGadget && static_cast<int>(j) / params.p_count() != row) return 0;
+  if (kind == KeyKind::kGadget) {
+    const int index = static_cast<int>(j), special = params.special_primes(level);
+    if (index < params.digit_begin(special, row) || index >= params.digit_end(level, special, row))
+      return 0;
+  }
   const Modulus& q = shape.tables[j]->modulus();
   u64 product = 1;
   for (size_t k = 0; k < shape.limbs(); ++k)
@@ -79,7 +84,7 @@ KeySwitchKey MakeKey(const Parameters& params, const KeyPlan& plan) {
   ParallelFor(shape.rows * limbs, [&](size_t item) {
     const size_t row = item / limbs, j = item % limbs;
     FillLimb(plan, key, shape, row, j,
-             GadgetFactor(params, shape, plan.kind, static_cast<int>(row), j), noise[row],
+             GadgetFactor(params, shape, plan.kind, plan.level, static_cast<int>(row), j), noise[row],
              key.b[row].ptr(j));
   });
   return key;
@@ -144,15 +149,17 @@ KeySwitchKey KeyGenerator::ToDense() const {
 namespace {
 
 Status CheckLevels(const Parameters& params, const KeyRequest& request) {
-  const auto check = [&](int level, int lowest, const std::string& what) -> Status {
-    if (level >= lowest && level <= params.max_level()) return {};
-    return MakeError(ErrorCode::kOutOfRange, "{} key: level = {}, expected {}..{}", what, level,
-                     lowest, params.max_level());
+  const auto check = [&](int level, const std::string& what) -> Status {
+    if (level >= 0 && level <= params.max_level()) return {};
+    return MakeError(ErrorCode::kOutOfRange, "{} key: level = {}, expected 0..{}", what, level,
+                     params.max_level());
   };
-  PV_RETURN_IF_ERROR(check(request.relinearization_level, -1, "relinearization"));
-  PV_RETURN_IF_ERROR(check(request.conjugation_level, -1, "conjugation"));
+  for (const int level : request.relinearization_levels)
+    PV_RETURN_IF_ERROR(check(level, "relinearization"));
+  for (const int level : request.conjugation_levels)
+    PV_RETURN_IF_ERROR(check(level, "conjugation"));
   for (const auto& [rotation, level] : request.rotations)
-    PV_RETURN_IF_ERROR(check(level, 0, fmt::format("rotation {}", rotation)));
+    PV_RETURN_IF_ERROR(check(level, fmt::format("rotation {}", rotation)));
   return {};
 }
 
@@ -171,18 +178,17 @@ Result<EvaluationKeys> KeyGenerator::Generate(const KeyRequest& request, Progres
     progress->Advance(1, label);
     return progress->Check();
   };
-  if (request.relinearization_level >= 0)
-    PV_RETURN_IF_ERROR(finish(Relinearization(request.relinearization_level), keys.relinearization,
-                              "relinearization"));
-  if (request.conjugation_level >= 0)
+  for (const int level : request.relinearization_levels)
     PV_RETURN_IF_ERROR(
-        finish(Conjugation(request.conjugation_level), keys.conjugation, "conjugation"));
+        finish(Relinearization(level), keys.relinearization[level], "relinearization"));
+  for (const int level : request.conjugation_levels)
+    PV_RETURN_IF_ERROR(finish(Conjugation(level), keys.conjugation[level], "conjugation"));
   if (request.encapsulation) {
     PV_RETURN_IF_ERROR(finish(ToSparse(), keys.to_sparse, "to sparse"));
     PV_RETURN_IF_ERROR(finish(ToDense(), keys.to_dense, "to dense"));
   }
   for (const auto& [rotation, level] : request.rotations)
-    PV_RETURN_IF_ERROR(finish(Rotation(rotation, level), keys.rotations[rotation],
+    PV_RETURN_IF_ERROR(finish(Rotation(rotation, level), keys.rotations[rotation][level],
                               fmt::format("rotation {}", rotation)));
   return keys;
 }

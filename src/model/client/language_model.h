@@ -23,7 +23,8 @@ struct LanguageModelBundle {
   Tokenizer tokenizer;
 };
 
-// Body, client part and tokenizer.json of a folder; the tokenizer's vocabulary must fit the model's.
+// Body, client part and tokenizer.json of a folder; the tokenizer's vocabulary must fit the
+// model's.
 Result<LanguageModelBundle> LoadLanguageModel(const std::string& directory);
 Result<Tokenizer> LoadTokenizer(const std::string& directory);
 
@@ -44,9 +45,11 @@ class ReferenceLanguageModel {
   const ClientBundle& client_;
 };
 
-// kEnd, the prompt's tokens, then at most max_new_tokens picked ones (stops at kEnd or a full context).
-// Returns the new tokens only. Errors: kOutOfRange for a prompt that fills the context (both values).
-Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model, const std::vector<TokenId>& prompt,
-                                      int max_new_tokens, const SamplingOptions& options);
+// kEnd, the prompt's tokens, then at most max_new_tokens picked ones (stops at kEnd or a full
+// context). Returns the new tokens only. Errors: kOutOfRange for a prompt that fills the context
+// (both values).
+Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,
+                                      const std::vector<TokenId>& prompt, int max_new_tokens,
+                                      const SamplingOptions& options);
 
 }  // namespace polyveil::model

@@ -22,7 +22,8 @@ TEST(NextPiece, CutsAtWordsKeepingTheSpaceInFront) {
     pieces.emplace_back(NextPiece(rest));
     rest.remove_prefix(pieces.back().size());
   }
-  EXPECT_EQ(pieces, (std::vector<std::string>{"It", "'s", " ", " two", " cats", ",", "\n", " 42", "!"}));
+  EXPECT_EQ(pieces,
+            (std::vector<std::string>{"It", "'s", " ", " two", " cats", ",", "\n", " 42", "!"}));
 }
 
 TEST(Tokenizer, LearnsTheMostFrequentPairsFirst) {
@@ -52,14 +53,13 @@ TEST(Tokenizer, FileFormRoundTrips) {
 }
 
 TEST(Tokenizer, RefusesBadFiles) {
-  for (const char* bad :
-       {"", "[]", "{\"format\":\"polyveil-tokenizer/1\"}",
-        "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97]]}",
-        "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,257]]}",
-        "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,256]]}",
-        "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,-1]]}",
-        "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,98],[97,98]]}",
-        "{\"format\":\"other\",\"merges\":[]}"})
+  for (const char* bad : {"", "[]", "{\"format\":\"polyveil-tokenizer/1\"}",
+                          "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97]]}",
+                          "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,257]]}",
+                          "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,256]]}",
+                          "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,-1]]}",
+                          "{\"format\":\"polyveil-tokenizer/1\",\"merges\":[[97,98],[97,98]]}",
+                          "{\"format\":\"other\",\"merges\":[]}"})
     EXPECT_FALSE(Tokenizer::Parse(bad).ok()) << bad;
 }
 

@@ -24,8 +24,8 @@ class Sampler {
   // Requires ValidateSampling(options).ok().
   explicit Sampler(const SamplingOptions& options);
 
-  // logits: one a token. Greedy ties go to the smaller id. Same seed and logits, same tokens, on every
-  // machine (own uniform draw from mt19937_64).
+  // logits: one a token. Greedy ties go to the smaller id. Same seed and logits, same tokens, on
+  // every machine (own uniform draw from mt19937_64).
   TokenId Pick(std::span<const double> logits);
 
  private:

@@ -124,8 +124,8 @@ Trainer CountPieces(const std::vector<std::string>& texts) {
 
 std::string_view NextPiece(std::string_view text) {
   if (text.empty()) return text;
-  const bool leading_space = text[0] == ' ' && text.size() > 1 &&
-                             Classify(text[1]) != ByteClass::kSpace;
+  const bool leading_space =
+      text[0] == ' ' && text.size() > 1 && Classify(text[1]) != ByteClass::kSpace;
   if (leading_space) return text.substr(0, 1 + RunLength(text, 1));
   if (text[0] == '\'' && text.size() > 1 && Classify(text[1]) == ByteClass::kLetter)
     return text.substr(0, 1 + RunLength(text, 1));

@@ -15,8 +15,9 @@ namespace polyveil::model {
 
 using TokenId = std::int32_t;
 
-// Ids 0..255 are the bytes, 256 is the end-of-story mark (which also begins every context), 257.. the
-// merges in the order of training. Text is cut into pieces first (see NextPiece); merges stay inside.
+// Ids 0..255 are the bytes, 256 is the end-of-story mark (which also begins every context), 257..
+// the merges in the order of training. Text is cut into pieces first (see NextPiece); merges stay
+// inside.
 class Tokenizer {
  public:
   static constexpr TokenId kEnd = 256;
@@ -50,7 +51,8 @@ class Tokenizer {
 };
 
 // The first piece of text: an optional space with letters (bytes >= 128 count as letters), or with
-// digits, or with other signs, or an "'" with letters, or a run of white space. Never empty for text.
+// digits, or with other signs, or an "'" with letters, or a run of white space. Never empty for
+// text.
 std::string_view NextPiece(std::string_view text);
 
 }  // namespace polyveil::model

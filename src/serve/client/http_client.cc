@@ -47,6 +47,11 @@ HttpClient::HttpClient(Url url, const std::atomic<bool>* cancel)
 
 template <typename Start>
 Status HttpClient::Run(double seconds, const char* action, Start&& start) {
+  const auto asked = [&] { return cancel_ != nullptr && !ignore_cancel_ && *cancel_; };
+  if (asked()) {
+    stream_.reset();
+    return MakeError(ErrorCode::kCancelled, "cancelled before {}", action);
+  }
   beast::error_code result = asio::error::operation_aborted;
   bool done = false;
   stream_->expires_after(std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -59,7 +64,7 @@ Status HttpClient::Run(double seconds, const char* action, Start&& start) {
   bool cancelled = false;
   while (!done) {
     context_.run_for(std::chrono::milliseconds(100));
-    cancelled = cancelled || (cancel_ != nullptr && !ignore_cancel_ && *cancel_);
+    cancelled = cancelled || asked();
     if (cancelled && !done) stream_->close();
     if (context_.stopped() && !done) context_.restart();
   }

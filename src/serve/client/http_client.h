@@ -33,9 +33,9 @@ struct ClientReply {
 
 struct ClientRequest {
   std::string method, path;
-  wire::ByteView body;
+  wire::ByteView body = {};
   const char* content_type = "application/json";
-  std::string checksum;       // kChecksumHeader's value, when not empty
+  std::string checksum = {};  // kChecksumHeader's value, when not empty
   double reply_seconds = 60;  // to the reply's header, and between pieces of its body
   u64 max_reply_bytes = u64{1} << 22;
   bool ignore_cancel = false;  // for cleaning up after a cancellation

@@ -1,6 +1,7 @@
 #include "serve/client/remote_model.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "wire/json_fields.h"
 #include "wire/key_format.h"
@@ -202,12 +203,16 @@ Status KeyUpload::SendChunk() {
                         kBinaryType,
                         ToHex(ChunkChecksum(pending_)),
                         300};
+  std::optional<Error> first;
   for (int attempt = 1;; ++attempt) {
     const auto reply = remote_->http().Send(request);
     if (reply.ok() && reply->status == 200) break;
     const Error error = reply.ok() ? ErrorFromReply(reply->status, reply->text()) : reply.error();
+    if (!first) first = error;
+    // Damaged on its way, or a connection that broke: once more. When the bytes themselves are bad,
+    // the server has dropped the upload and the first error is the one to tell.
     const bool again = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kCorrupt;
-    if (!again || attempt == kAttempts) return error;
+    if (!again || attempt == kAttempts) return *first;
   }
   ++next_chunk_;
   pending_.clear();

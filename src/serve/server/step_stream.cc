@@ -8,6 +8,7 @@
 namespace polyveil::serve {
 namespace {
 
+constexpr double kPollSeconds = 0.05;  // for a client that has left
 constexpr double kReportSeconds = 0.2;
 constexpr double kHeartbeatSeconds = 5;  // a report even when nothing has changed
 
@@ -44,7 +45,7 @@ struct JobGuard {
 Status Report(Exchange& exchange, const ComputeQueue& queue, const Job& job, const Board& board,
               std::string& last, Timer& since) {
   std::string text = board.Json(queue.Ahead(job)).dump();
-  if (text == last && since.Seconds() < kHeartbeatSeconds) return {};
+  if (since.Seconds() < (text == last ? kHeartbeatSeconds : kReportSeconds)) return {};
   since.Reset();
   last = std::move(text);
   return exchange.Send(FormatFrame(FrameType::kProgress, last));
@@ -72,7 +73,7 @@ Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& se
   *streaming = client.ok();
   std::string last;
   Timer since;
-  while (!job->WaitFor(kReportSeconds)) {
+  while (!job->WaitFor(kPollSeconds)) {
     if (client.ok()) client = Report(exchange, queue, *job, board, last, since);
     if (!client.ok() || exchange.Disconnected()) job->Cancel();
   }

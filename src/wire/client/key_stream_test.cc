@@ -31,7 +31,7 @@ TEST(KeyStream, RoundTripInPiecesOfAnySize) {
     ASSERT_TRUE(status.ok()) << status.error().message;
     ASSERT_TRUE(reader.complete());
     EXPECT_EQ(reader.key_id(), KeyIdOf(f.key));
-    EXPECT_TRUE(reader.TakeKeys().Covers(f.request).ok());
+    EXPECT_TRUE(reader.TakeKeys().Covers(*f.params, f.request).ok());
   }
 }
 
@@ -70,7 +70,7 @@ TEST(KeyStream, RefusesAnotherRequestNamingTheEntry) {
   const Fixture f = Fixture::Make();
   const Bytes bytes = f.KeyStream();
   ckks::KeyRequest other = f.request;
-  other.rotations[5] = 2;
+  other.rotations = {{1, 2}, {5, 2}};
   auto reader = KeyStreamReader::Create(f.params, other).value();
   const Status status = reader.Push(ByteView(bytes).first(2000));  // the manifest is enough
   ASSERT_FALSE(status.ok());
@@ -102,7 +102,7 @@ TEST(KeyStream, RefusesARecordOfAnotherSecretInTheMiddle) {
 
 TEST(KeyStream, RefusesRecordsInAnotherOrder) {
   Fixture f = Fixture::Make();
-  f.request.rotations[5] = 2;  // equal sizes
+  f.request.rotations = {{1, 2}, {5, 2}};  // equal sizes
   Bytes bytes = f.KeyStream();
   const auto manifest = ManifestOf(*f.params, f.request).value();
   const size_t record = manifest.back().record_bytes;
@@ -113,7 +113,7 @@ TEST(KeyStream, RefusesRecordsInAnotherOrder) {
 TEST(KeyStream, ManifestRefusesLevelsAndRotationsOutsideTheParameters) {
   const Fixture f = Fixture::Make();
   ckks::KeyRequest request;
-  request.rotations[1] = f.params->max_level() + 1;
+  request.rotations = {{1, f.params->max_level() + 1}};
   EXPECT_FALSE(ManifestOf(*f.params, request).ok());
   request.rotations = {{f.params->slots(), 1}};
   EXPECT_FALSE(ManifestOf(*f.params, request).ok());

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# The programs as a user runs them, on a small insecure ring: generation, key files, and every bad input with a
+# clear message and a status other than 0.
+set -euo pipefail
+polyveil=$1 make_model=$2
+folder=$(mktemp -d)
+server_pid=
+cleanup() {
+  [ -z "$server_pid" ] || kill "$server_pid" 2>/dev/null || true
+  rm -rf "$folder"
+}
+trap cleanup EXIT
+"$make_model" "$folder/model" 1
+"$make_model" "$folder/other" 2
+# One thread: on a busy machine tiny work items wait longer for a second one than they take.
+common=(--model "$folder/model" --threads 1)
+small=("${common[@]}" --parameters test10 --insecure-test)
+
+fail() {
+  echo "FAILED: $1" >&2
+  cat "$folder/out" "$folder/err" >&2 || true
+  exit 1
+}
+# accept WHAT COMMAND...: must succeed.
+accept() {
+  local what=$1
+  shift
+  "$@" >"$folder/out" 2>"$folder/err" || fail "$what: status $?"
+  echo "ok: $what"
+}
+# refuse WHAT PATTERN COMMAND...: must fail (not by a signal) with the pattern in its message.
+refuse() {
+  local what=$1 pattern=$2 status=0
+  shift 2
+  "$@" >"$folder/out" 2>"$folder/err" || status=$?
+  [ "$status" -ne 0 ] || fail "$what: accepted"
+  [ "$status" -lt 126 ] || fail "$what: status $status"
+  grep -qE "$pattern" "$folder/err" || fail "$what: no '$pattern'"
+  echo "ok: $what: $(tail -1 "$folder/err")"
+}
+generate() { "$polyveil" generate "$@"; }
+
+# Generation with a server of its own equals the float64 polynomial model's.
+accept "plain" generate "${common[@]}" --plain --prompt "o" --tokens 4
+plain=$(cat "$folder/out")
+accept "encrypted" generate "${small[@]}" --check --prompt "o" --tokens 4 --json "$folder/run.json"
+[ "$(cat "$folder/out")" = "$plain" ] || fail "encrypted text differs from '$plain'"
+grep -q "argmax agrees at 5 of 5" "$folder/err" || fail "check"
+python3 - "$folder/run.json" <<'P'
+import json, sys
+run = json.load(open(sys.argv[1]))
+latency = run["latency"]
+for rows in ("components", "primitives"):
+    total = sum(row["seconds"] for row in latency[rows])
+    assert abs(total - latency["total_seconds"]) < 1e-6, (rows, total, latency["total_seconds"])
+assert abs(latency["total_seconds"] - run["tokens_seconds"]) < 1e-6
+assert run["generated"] == 4 and run["key_bytes_up"] > 0 and run["server_peak_rss_bytes"] > 0
+assert run["model"]["insecure"] is True and run["commit"] and run["backend"] and run["threads"] == 1
+P
+accept "sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-p 0.8 --seed 4
+pgrep -P $$ -f polyveil-server >/dev/null && fail "a server was left behind"
+
+# Key files: modes, passphrase, use against a running server.
+echo "correct horse" >"$folder/pass"
+echo "wrong horse" >"$folder/wrong"
+accept "keygen" "$polyveil" keygen "${small[@]}" --out "$folder/key"
+accept "keygen with a passphrase" "$polyveil" keygen "${small[@]}" --out "$folder/sealed" \
+  --passphrase-file "$folder/pass"
+for file in key key.eval sealed sealed.eval; do
+  [ "$(stat -c %a "$folder/$file")" = 600 ] || fail "$file has mode $(stat -c %a "$folder/$file")"
+done
+refuse "an existing key" "exists" "$polyveil" keygen "${small[@]}" --out "$folder/key"
+accept "info of a key" "$polyveil" info --keys "$folder/sealed"
+grep -q "encrypted   yes" "$folder/out" || fail "info of a key"
+accept "info of a model" "$polyveil" info --model "$folder/model" --parameters test10
+accept "plan" "$polyveil" plan --model "$folder/model" --parameters test10 --dump --json "$folder/plan.json"
+
+"$(dirname "$polyveil")/polyveil-server" --model "$folder/model" --parameters test10 --port 0 --threads 1 \
+  --ready-fd 3 3>"$folder/port" &
+server_pid=$!
+for _ in $(seq 100); do [ -s "$folder/port" ] && break || sleep 0.1; done
+url=http://127.0.0.1:$(cat "$folder/port")
+remote=(--model "$folder/model" --threads 1 --insecure-test --server "$url")
+accept "info of a server" "$polyveil" info --server "$url" --insecure-test
+accept "stored keys" generate "${remote[@]}" --keys "$folder/key" --prompt "o" --tokens 4
+[ "$(cat "$folder/out")" = "$plain" ] || fail "stored keys: text differs from '$plain'"
+accept "sealed keys" generate "${remote[@]}" --keys "$folder/sealed" --passphrase-file "$folder/pass" \
+  --prompt "o" --tokens 1
+refuse "a wrong passphrase" "passphrase does not open" generate "${remote[@]}" --keys "$folder/sealed" \
+  --passphrase-file "$folder/wrong" --prompt "o" --tokens 1
+refuse "an insecure set" "insecure" generate --model "$folder/model" --server "$url" --prompt "o" --tokens 1
+
+# Prompts.
+refuse "an empty prompt" "empty" generate "${small[@]}" --prompt "" --tokens 1
+refuse "a long prompt" "need 11 positions.*context is 8" generate "${small[@]}" --prompt "oooooooo" --tokens 3
+refuse "an unknown token" "token 9999 is outside the vocabulary" generate "${small[@]}" \
+  --prompt-tokens 9999 --tokens 1
+refuse "a negative temperature" "temperature" generate "${small[@]}" --prompt "o" --temperature -1
+
+# Files: truncated, altered, foreign, of other parameters, readable by others, missing.
+damaged() { # NAME COMMAND... : copies of the key in NAME and NAME.eval, then the command
+  cp "$folder/key" "$folder/$1" && cp "$folder/key.eval" "$folder/$1.eval"
+}
+use() { generate "${remote[@]}" --keys "$folder/$1" --prompt "o" --tokens 1; }
+damaged truncated && truncate -s 100 "$folder/truncated"
+refuse "a truncated secret key" "truncated: secret key.*needs" use truncated
+damaged flipped && printf '\xff' | dd of="$folder/flipped" bs=1 seek=160 conv=notrunc status=none
+refuse "an altered secret key" "checksum" use flipped
+damaged short && truncate -s -1 "$folder/short.eval"
+refuse "truncated evaluation keys" "short.eval: .* bytes, its manifest says" use short
+damaged bits && printf '\x55\xaa\x55\xaa' | dd of="$folder/bits.eval" bs=1 seek=200000 conv=notrunc status=none
+refuse "altered evaluation keys" "checksum|outside|residue" use bits
+damaged foreign && cp "$folder/sealed.eval" "$folder/foreign.eval"
+refuse "another key's evaluation keys" "foreign.eval: .*key id" use foreign
+cp "$folder/key" "$folder/open" && chmod 644 "$folder/open"
+refuse "a key that others can read" "mode 644" use open
+refuse "a missing key" "No such file" use missing
+accept "keys of other parameters" "$polyveil" keygen --model "$folder/model" --parameters test11 \
+  --insecure-test --out "$folder/test11"
+refuse "a key of other parameters" "'test11'.*'test10'" use test11
+refuse "another model" "tensors" generate --model "$folder/other" --insecure-test --server "$url" \
+  --prompt "o" --tokens 1
+refuse "a missing model" "model.json is no file" generate --model "$folder/none" --prompt "o"
+head -c 500 "$folder/model/model.safetensors" >"$folder/other/model.safetensors"
+refuse "a truncated model" "safetensors|tensor|bytes" generate --model "$folder/other" --plain --prompt "o"
+
+# A full disk while keys are made: the message names the file and the bytes, nothing is left.
+refuse "a full disk" "full.eval: wrote [0-9]+ of [0-9]+ bytes" bash -c \
+  "ulimit -f 300; exec '$polyveil' keygen --model '$folder/model' --parameters test10 --insecure-test --out '$folder/full'"
+[ -z "$(find "$folder" -name 'full*')" ] || fail "a full disk left $(find "$folder" -name 'full*')"
+
+# A server that is not there, is something else, or dies in the middle.
+refuse "no server" "connecting" generate --model "$folder/model" --insecure-test --server http://127.0.0.1:1 \
+  --prompt "o" --tokens 1
+refuse "a wrong URL" "no http://host:port" generate --model "$folder/model" --server "ftp:/x/" --prompt "o" --tokens 1
+(sleep 1.5; kill -9 "$server_pid") &
+refuse "a server that dies" "$url" bash -c \
+  "while '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --prompt o --tokens 7; do :; done;
+   exec '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --prompt o --tokens 7"
+wait "$server_pid" 2>/dev/null || true
+server_pid=
+
+# Ctrl-C: the own server ends, nothing is left.
+"$polyveil" generate "${small[@]}" --prompt "o" --tokens 7 >"$folder/out" 2>"$folder/err" &
+pid=$!
+sleep 0.4
+kill -INT "$pid"
+status=0
+wait "$pid" || status=$?
+[ "$status" -eq 130 ] || [ "$status" -eq 0 ] || fail "interrupted: status $status"
+sleep 0.3
+if pgrep -f -- "--model $folder/model --parameters test10 --port 0 --threads 1 --ready-fd 3 --parent" >/dev/null; then
+  fail "an interrupted run left its server"
+fi
+echo "ok: interrupted with status $status"

@@ -1,0 +1,166 @@
+// Generation's encrypted steps through real HTTP on a small insecure ring.
+#include <thread>
+
+#include "e2e/served_fixture.h"
+
+namespace polyveil::testing {
+namespace {
+
+TEST_F(ServedModelTest, StepsEqualTheReference) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  model::ReferenceModel reference(*bundle_);
+  std::mt19937_64 random(3);
+  ExpectStepsAgree(*session, reference, 4, random);
+}
+
+TEST_F(ServedModelTest, ReportsProgressBytesAndATableThatAddsUp) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  std::mt19937_64 random(3);
+  double last = 0;
+  int reports = 0;
+  const auto step = session->Step(Embedding(random), [&](const serve::RemoteProgress& progress) {
+    EXPECT_GE(progress.done, last);
+    last = progress.done;
+    ++reports;
+  });
+  ASSERT_TRUE(step.ok()) << step.error().message;
+  EXPECT_LE(last, 1);
+  const auto& params = *client.remote->params();
+  EXPECT_GE(step->bytes_up, wire::TokenBytes(params, client.remote->info().input_level));
+  EXPECT_GE(step->bytes_down, wire::ResultBytes(params, client.remote->info().output_level));
+  double components = 0, primitives = 0;
+  for (const auto& row : step->server.components) components += row.seconds;
+  for (const auto& row : step->server.primitives) primitives += row.seconds;
+  EXPECT_NEAR(components, step->server.total_seconds, 1e-9);
+  EXPECT_NEAR(primitives, step->server.total_seconds, 1e-9);
+  EXPECT_GT(step->server.total_seconds, 0);
+}
+
+TEST_F(ServedModelTest, TwoClientsAtTheSameTimeKeepApart) {
+  Client first = NewClient();
+  Client second = NewClient();
+  const auto run = [&](Client& client, std::uint64_t seed) {
+    auto session = client.NewSession();
+    model::ReferenceModel reference(*bundle_);
+    std::mt19937_64 random(seed);
+    ExpectStepsAgree(*session, reference, 3, random);
+  };
+  std::thread other([&] { run(second, 8); });
+  run(first, 7);
+  other.join();
+}
+
+TEST_F(ServedModelTest, TheContextEndsWithAnError) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  std::mt19937_64 random(3);
+  for (int i = 0; i < bundle_->config.context; ++i) {
+    ASSERT_TRUE(session->Step(Embedding(random), {}).ok());
+  }
+  const auto step = session->Step(Embedding(random), {});
+  ASSERT_FALSE(step.ok());
+  EXPECT_EQ(step.error().code, ErrorCode::kOutOfRange) << step.error().message;
+}
+
+TEST_F(ServedModelTest, SessionsAndKeysEnd) {
+  Client client = NewClient();
+  { auto session = client.NewSession(); }
+  auto session = client.NewSession();
+  ASSERT_TRUE(client.remote->RemoveKeys(client.keys).ok());
+  std::mt19937_64 random(3);
+  const auto step = session->Step(Embedding(random), {});
+  ASSERT_FALSE(step.ok());
+  EXPECT_EQ(step.error().code, ErrorCode::kNotFound) << step.error().message;
+  EXPECT_EQ(client.remote->CreateSession(client.keys).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(ServedModelTest, LimitsSessionsAndKeySets) {
+  Client client = NewClient();
+  std::vector<std::unique_ptr<serve::EncryptedSession>> sessions;
+  for (size_t i = 0; i < Limits().sessions; ++i) sessions.push_back(client.NewSession());
+  const auto more = client.remote->CreateSession(client.keys);
+  EXPECT_EQ(more.error().code, ErrorCode::kResource) << more.error().message;
+  const Digest key_id = wire::KeyIdOf(client.key);
+  for (size_t i = 1; i < Limits().key_sets; ++i) {
+    EXPECT_TRUE(serve::KeyUpload::Begin(*client.remote, key_id).ok());
+  }
+  EXPECT_EQ(serve::KeyUpload::Begin(*client.remote, key_id).error().code, ErrorCode::kResource);
+}
+
+TEST_F(ServedModelTest, RefusesAnInsecureSetUnlessAllowed) {
+  const auto remote = serve::RemoteModel::Connect(url(), /*allow_insecure=*/false);
+  ASSERT_FALSE(remote.ok());
+  EXPECT_EQ(remote.error().code, ErrorCode::kSecurity);
+}
+
+TEST_F(ServedModelTest, ACancelledStepLeavesTheSessionAsItWas) {
+  Client client = NewClient();
+  std::atomic<bool> cancel{false}, finished{false};
+  auto remote = serve::RemoteModel::Connect(url(), true, &cancel).value();
+  auto session =
+      serve::EncryptedSession::Create(*remote, client.key, client.keys, client.units()).value();
+  model::ReferenceModel reference(*bundle_);
+  std::mt19937_64 random(3);
+  ExpectStepsAgree(*session, reference, 1, random);
+  // Others keep the machine busy, so that the step waits long enough to be given up.
+  const auto keep_busy = [&](std::uint64_t seed) {
+    Client other = NewClient();
+    for (auto busy = other.NewSession(); !finished; busy = other.NewSession()) {
+      std::mt19937_64 seeded(seed);
+      for (int i = 0; i < bundle_->config.context && !finished; ++i) {
+        EXPECT_TRUE(busy->Step(Embedding(seeded), {}).ok());
+      }
+    }
+  };
+  std::thread first(keep_busy, 21), second(keep_busy, 22);
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  bool given_up = false;
+  for (int i = 0; i < 20 && !given_up && session->position() < 5; ++i) {
+    std::thread later([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      cancel = true;
+    });
+    std::mt19937_64 copy = random;
+    const auto embedding = Embedding(copy);
+    const auto step = session->Step(embedding, {});
+    later.join();
+    cancel = false;
+    given_up = !step.ok();
+    if (given_up) {
+      EXPECT_EQ(step.error().code, ErrorCode::kCancelled) << step.error().message;
+    } else {
+      random = copy;
+      ASSERT_TRUE(reference.StepFromEmbedding(embedding, session->position() - 1).ok());
+    }
+  }
+  finished = true;
+  first.join();
+  second.join();
+  ASSERT_TRUE(given_up);
+  ExpectStepsAgree(*session, reference, 1, random);
+}
+
+TEST_F(ServedModelTest, AServerThatStopsInTheMiddleIsAnError) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  std::mt19937_64 random(3);
+  std::thread stop([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    server_->Stop();
+  });
+  Status status;
+  for (int i = 0; i < bundle_->config.context && status.ok(); ++i) {
+    const auto step = session->Step(Embedding(random), {});
+    if (!step.ok()) status = step.error();
+  }
+  stop.join();
+  ASSERT_FALSE(status.ok());
+  EXPECT_TRUE(status.error().code == ErrorCode::kUnavailable ||
+              status.error().code == ErrorCode::kCancelled)
+      << status.error().message;
+}
+
+}  // namespace
+}  // namespace polyveil::testing
