@@ -16,12 +16,13 @@ double Log2Product(const Parameters& params, int begin, int end) {
   return sum;
 }
 
-// sum_i (D_i / P)^2 over the digits of a ciphertext at this level.
-double SumOfDigitRatios(const Parameters& params, int level) {
+// sum_i (D_i / P)^2 over the digits of a ciphertext at this level, P of `special` primes.
+double SumOfDigitRatios(const Parameters& params, int level, int special) {
   double log_p = 0, sum = 0;
-  for (int j = 0; j < params.p_count(); ++j) log_p += std::log2(static_cast<double>(params.p(j).q));
-  for (int i = 0; i < params.digits(level); ++i) {
-    const double log_d = Log2Product(params, params.digit_begin(i), params.digit_end(level, i));
+  for (int j = 0; j < special; ++j) log_p += std::log2(static_cast<double>(params.p(j).q));
+  for (int i = 0; i < params.digits(level, special); ++i) {
+    const double log_d =
+        Log2Product(params, params.digit_begin(special, i), params.digit_end(level, special, i));
     sum += std::exp2(2 * (log_d - log_p));
   }
   return sum;
@@ -54,7 +55,9 @@ double NoiseEstimator::Rounding(double scale) const {
 }
 
 double NoiseEstimator::KeyProducts(int level, double scale, int count) const {
-  const double variance = kUniform * params_->n() * SumOfDigitRatios(*params_, level) * count;
+  const int special = params_->special_primes(key_level_ < 0 ? level : key_level_);
+  const double ratios = SumOfDigitRatios(*params_, level, special);
+  const double variance = kUniform * params_->n() * ratios * count;
   return Slot(kSigma * std::sqrt(variance), scale);
 }
 

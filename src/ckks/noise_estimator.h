@@ -25,8 +25,10 @@ enum class NoiseTail { kGaussian, kProduct };
 
 class NoiseEstimator {
  public:
-  // The parameters must outlive the estimator.
-  explicit NoiseEstimator(const Parameters& params) : params_(&params) {}
+  // The parameters must outlive the estimator. key_level: of all key-switching keys; -1: each level
+  // has its own. (A key of a higher level may have a longer P, and digits that differ.)
+  explicit NoiseEstimator(const Parameters& params, int key_level = -1)
+      : params_(&params), key_level_(key_level) {}
 
   const Parameters& params() const { return *params_; }
 
@@ -69,6 +71,7 @@ class NoiseEstimator {
   NoisyValue Product(const NoisyValue& a, const NoisyValue& b, double error) const;
 
   const Parameters* params_;
+  int key_level_;
 };
 
 }  // namespace polyveil::ckks

@@ -41,7 +41,7 @@ class NoiseEstimatorTest : public testing::TestWithParam<std::string> {
   NoiseEstimatorTest()
       : s(Get(GetParam())),
         params(*s.params),
-        estimator(params),
+        estimator(params, TopOf(params)),
         a(RandomSlots(params.slots(), 1)),
         b(RandomSlots(params.slots(), 2)) {
     const int top = TopOf(params);
