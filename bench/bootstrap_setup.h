@@ -38,15 +38,15 @@ struct BootstrapSetup {
     return ckks::Expand(*params, ckks::Encryptor(secret).Encrypt(plain));
   }
   circuits::BootstrapClient Client() const {
-    return {[this](std::span<const ckks::Complex> values, int level) {
-              return Encrypt(values, level);
-            },
-            [this](const ckks::Ciphertext& x) -> Result<std::vector<ckks::Complex>> {
-              return encoder.Decode(ckks::Decryptor(secret).Decrypt(x), params->slots());
-            }};
+    return {
+        [this](std::span<const ckks::Complex> values, int level) { return Encrypt(values, level); },
+        [this](const ckks::Ciphertext& x) -> Result<std::vector<ckks::Complex>> {
+          return encoder.Decode(ckks::Decryptor(secret).Decrypt(x), params->slots());
+        }};
   }
   // Precision and times of `runs` bootstraps over the kinds of input in turn.
-  Result<circuits::BootstrapReport> Measure(int runs, u64 seed, Progress* progress = nullptr) const {
+  Result<circuits::BootstrapReport> Measure(int runs, u64 seed,
+                                            Progress* progress = nullptr) const {
     PV_ASSIGN_OR_RETURN(auto report, circuits::MeasureBootstraps(evaluator, *bootstrapper, Client(),
                                                                  runs, seed, progress));
     report.keygen_seconds = keygen_seconds;

@@ -21,10 +21,10 @@ struct Row {
   std::string name;
   std::string parameters;
   size_t threads = 1;
-  Measured measured;           // all zero for rows that are sizes
-  Work work;                   // zero where no floor is stated
-  double bytes = 0;            // rows that are sizes: the size; else the keys and operands touched
-  size_t peak_rss_bytes = 0;   // of the process so far
+  Measured measured;          // all zero for rows that are sizes
+  Work work;                  // zero where no floor is stated
+  double bytes = 0;           // rows that are sizes: the size; else the keys and operands touched
+  size_t peak_rss_bytes = 0;  // of the process so far
   std::map<std::string, double> details;  // "worst_bits", "usable_levels", "key_bytes" ...
 };
 

@@ -12,8 +12,7 @@ namespace {
 
 EngineBenchOptions Options() {
   EngineBenchOptions options;
-  options.parameters = {
-      ckks::Parameters::Create(ckks::FindParameters("test11").value()).value()};
+  options.parameters = {ckks::Parameters::Create(ckks::FindParameters("test11").value()).value()};
   options.quick = true;
   return options;
 }

@@ -40,7 +40,8 @@ Status MeasureKernels(const Section& section, const ckks::Parameters& params) {
   SetThreads(1);
   PV_RETURN_IF_ERROR(section.Begin("NTT"));
   for (const bool cold : {false, true})
-    for (const bool inverse : {false, true}) section.Add(MeasureNtt(section, params, inverse, cold));
+    for (const bool inverse : {false, true})
+      section.Add(MeasureNtt(section, params, inverse, cold));
   return {};
 }
 

@@ -44,8 +44,7 @@ Status MeasureKeyRows(const Section& section, const compile::CompiledModel& mode
   for (const size_t threads : section.options().threads) {
     SetThreads(threads);
     PV_RETURN_IF_ERROR(section.Begin(fmt::format("key generation, {} threads", threads)));
-    Row row = SizeRow(model, "demo_keygen", "key generation, all of them",
-                      estimate.key_bytes_wire);
+    Row row = SizeRow(model, "demo_keygen", "key generation, all of them", estimate.key_bytes_wire);
     const double cpu_before = CpuSeconds();
     const Timer timer;
     PV_RETURN_IF_ERROR(MakeAll(secret, model.keys()));

@@ -71,8 +71,7 @@ void CheckBootstrap(const std::string& name, const BootstrapSpec& spec) {
   const auto noise = EstimateBootstrap(estimator, spec, estimator.Encrypt(scale)).value();
   const auto values = RandomSlots(size_t{1} << spec.log_period, spec.complex_slots, 3);
   const auto x = context->Encrypt(values, bootstrapper.input_level());
-  const auto actual =
-      context->Decrypt(bootstrapper.Bootstrap(context->evaluator(), x).value());
+  const auto actual = context->Decrypt(bootstrapper.Bootstrap(context->evaluator(), x).value());
   const auto expected = Repeat(values, actual.size());
   double sum = 0;
   for (size_t j = 0; j < actual.size(); ++j) {

@@ -6,9 +6,9 @@
 namespace polyveil::ckks {
 namespace {
 
-constexpr double kSigma = 3.2;              // of every Gaussian sample
-constexpr double kSecretVariance = 2.0 / 3; // dense ternary
-constexpr double kUniform = 1.0 / 12;       // variance of a rounding to an integer
+constexpr double kSigma = 3.2;               // of every Gaussian sample
+constexpr double kSecretVariance = 2.0 / 3;  // dense ternary
+constexpr double kUniform = 1.0 / 12;        // variance of a rounding to an integer
 
 double Log2Product(const Parameters& params, int begin, int end) {
   double sum = 0;
@@ -136,8 +136,8 @@ NoisyValue NoiseEstimator::Rotate(const NoisyValue& a) const {
 
 NoisyValue NoiseEstimator::SumOfHoistedRotations(const NoisyValue& a, int count) const {
   const double root = std::sqrt(static_cast<double>(count));
-  const double error = std::hypot(a.error * root, KeyProducts(a.level, a.scale, count),
-                                  Rounding(a.scale));
+  const double error =
+      std::hypot(a.error * root, KeyProducts(a.level, a.scale, count), Rounding(a.scale));
   return {a.level, a.scale, a.rms * root, error};
 }
 

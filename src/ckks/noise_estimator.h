@@ -1,10 +1,10 @@
-// Predicted errors of the scheme's operations, from parameters, levels, scales and magnitudes alone.
-// Every formula is checked against measurement to a factor of 4 (noise_estimator_test.cc).
+// Predicted errors of the scheme's operations, from parameters, levels, scales and magnitudes
+// alone. Every formula is checked against measurement to a factor of 4 (noise_estimator_test.cc).
 //
-// Errors are root mean squares of the modulus of one slot's error, in units of the slot. A slot is a
-// sum of N coefficients with unit roots, so an error of standard deviation sigma per coefficient is
-// sqrt(N) sigma / scale in the slots. Sources: Cheon, Kim, Kim, Song 2017 (ePrint 2016/421); Kim et
-// al., ePrint 2020/1118 (rounding under a dense secret); Bossuat et al. 2022/024 (ModRaise).
+// Errors are root mean squares of the modulus of one slot's error, in units of the slot. A slot is
+// a sum of N coefficients with unit roots, so an error of standard deviation sigma per coefficient
+// is sqrt(N) sigma / scale in the slots. Sources: Cheon, Kim, Kim, Song 2017 (ePrint 2016/421); Kim
+// et al., ePrint 2020/1118 (rounding under a dense secret); Bossuat et al. 2022/024 (ModRaise).
 #pragma once
 
 #include "ckks/parameters.h"

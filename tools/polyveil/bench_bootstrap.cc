@@ -120,7 +120,7 @@ Command DescribeBenchBootstrap(CLI::App& app) {
   app.add_option("--parameters,--params", arguments->parameters, "parameter set")
       ->capture_default_str();
   app.add_option("--log-period", arguments->log_period,
-                        "slots repeat with period 2^k (default: full slots)");
+                 "slots repeat with period 2^k (default: full slots)");
   app.add_flag("--complex", arguments->complex_slots, "data in both parts of the slots");
   app.add_option("--runs", arguments->runs, "bootstraps to measure")
       ->capture_default_str()

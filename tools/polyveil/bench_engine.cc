@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -48,12 +49,9 @@ double Scaling(const EngineReport& report, const Row& row) {
 }
 
 json RowToJson(const EngineReport& report, const Row& row) {
-  json out = {{"id", row.id},
-              {"name", row.name},
-              {"parameters", row.parameters},
-              {"threads", row.threads},
-              {"bytes", row.bytes},
-              {"peak_rss_bytes", row.peak_rss_bytes}};
+  json out = {
+      {"id", row.id},           {"name", row.name},   {"parameters", row.parameters},
+      {"threads", row.threads}, {"bytes", row.bytes}, {"peak_rss_bytes", row.peak_rss_bytes}};
   if (row.measured.repetitions > 0) {
     out["seconds"] = row.measured.seconds;
     out["least_seconds"] = row.measured.least_seconds;
@@ -78,7 +76,14 @@ json RowToJson(const EngineReport& report, const Row& row) {
   return out;
 }
 
-json ToJson(const EngineReport& report, const Arguments& arguments) {
+// Runnable processes of the last minute: a quiet machine has about as many as the benchmark's
+// threads.
+double LoadAverage() {
+  double load = 0;
+  return getloadavg(&load, 1) == 1 ? load : 0;
+}
+
+json ToJson(const EngineReport& report, const Arguments& arguments, double load_before) {
   json ceilings = json::array(), rows = json::array();
   for (const auto& c : report.ceilings) {
     ceilings.push_back({{"threads", c.threads},
@@ -93,6 +98,7 @@ json ToJson(const EngineReport& report, const Arguments& arguments) {
           {"cpus", CpuCount()},
           {"backend", report.backend},
           {"quick", arguments.quick},
+          {"load_average", {{"before", load_before}, {"after", LoadAverage()}}},
           {"parameters", report.parameters},
           {"ceilings", ceilings},
           {"rows", rows},
@@ -166,8 +172,9 @@ Result<bench::EngineBenchOptions> MakeOptions(const Arguments& arguments) {
 
 Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto options, MakeOptions(arguments));
+  const double load_before = LoadAverage();
   PV_ASSIGN_OR_RETURN(const EngineReport report, bench::RunEngineBench(options));
-  const std::string text = ToJson(report, arguments).dump(1) + "\n";
+  const std::string text = ToJson(report, arguments, load_before).dump(1) + "\n";
   std::fputs(arguments.json_out ? text.c_str() : ToText(report).c_str(), stdout);
   return arguments.json_file.empty() ? Status() : WriteText(arguments.json_file, text);
 }
