@@ -1,32 +1,30 @@
 #include "runtime/noise_model.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numbers>
+
+#include "circuits/bootstrap_noise.h"
+#include "ckks/noise_estimator.h"
 
 namespace polyveil::runtime {
-
 namespace {
-constexpr double kErrorSigma = 3.2;
-// Bits of a bootstrap's error that the required worst slot (13 bits) allows: sigma = 2^-13 / 4.5,
-// the ratio of the largest of 2^15 Gaussian samples to sigma. Measured bootstraps are better.
-constexpr double kBootstrapWorstBits = 13, kWorstToSigma = 4.5;
+// Parameters without EvalMod levels: no program bootstraps with them, and one that did would show.
+constexpr double kNoBootstrap = 1;
 }  // namespace
 
 NoiseModel NoiseModel::ForParameters(const ckks::Parameters& params) {
-  const double n = params.n(), scale = params.scale(params.working_level());
-  // A slot sums n coefficients with unit roots: sigma_slot = sqrt(n) sigma_coefficient.
-  const double root = std::sqrt(n);
-  const double rounding =
-      std::sqrt((1 + 2 * n / 3) / 12);  // uniform rounding of both parts, one times s
+  const ckks::NoiseEstimator estimator(params);
+  const int top = params.working_level();
+  const double scale = params.scale(top);
   NoiseModel noise;
-  noise.fresh = root * kErrorSigma / scale;
-  noise.encode = root * std::sqrt(1.0 / 12) / scale;
-  noise.rescale = root * rounding / scale;
-  // The key's error: digits (each below about P) times sigma, over P, is below the rounding by a
-  // factor sqrt(digits) sigma sqrt(n) / sqrt(n).
-  const double digits = params.digits(params.max_level());
-  noise.key_switch = root * std::hypot(rounding, std::sqrt(digits * n / 12) * kErrorSigma) / scale;
-  noise.bootstrap = std::exp2(-kBootstrapWorstBits) / kWorstToSigma;
+  noise.fresh = estimator.Encrypt(scale);
+  noise.encode = estimator.Encode(scale);
+  noise.rescale = estimator.Rounding(scale);
+  for (int level = 1; level <= top; ++level)
+    noise.key_switch = std::max(noise.key_switch, estimator.KeySwitch(level, params.scale(level)));
+  // A bootstrap's own error, on real slots: what the value carried before is the simulator's part.
+  const auto bootstrap = circuits::EstimateBootstrap(estimator, {}, 0);
+  noise.bootstrap = bootstrap.ok() ? std::numbers::sqrt2 * bootstrap->rms : kNoBootstrap;
   return noise;
 }
 

@@ -5,14 +5,15 @@
 
 namespace polyveil::runtime {
 
-// In units of the slot (error / scale), at the nominal working scale. Sources: Cheon et al. 2017
-// (CKKS), Kim et al., ePrint 2020/1118, for the rescale's rounding under a dense ternary secret.
+// In units of the slot (error / scale), of the error's modulus, at the nominal working scale. The
+// numbers are those of ckks/noise_estimator.h and circuits/bootstrap_noise.h, which tests compare
+// with measured errors.
 struct NoiseModel {
-  double fresh = 0;       // encryption: the error sample
+  double fresh = 0;       // encryption: the error sample and the encoding
   double encode = 0;      // rounding of a plaintext's coefficients
   double rescale = 0;     // rounding by the dropped prime, times (1, s)
-  double key_switch = 0;  // ModDown's rounding and the key's error / P
-  double bootstrap = 0;   // EvalMod's error; measured, see docs/performance.md
+  double key_switch = 0;  // ModDown's rounding and the key's error / P, at the worst working level
+  double bootstrap = 0;   // of a bootstrap of real slots, its approximation errors included
 
   static NoiseModel Zero() { return {}; }
   static NoiseModel ForParameters(const ckks::Parameters& params);

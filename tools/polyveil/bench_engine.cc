@@ -1,0 +1,192 @@
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/system.h"
+#include "bench/engine_bench.h"
+#include "bench/targets.h"
+#include "model/bundle.h"
+#include "polyveil/bench_commands.h"
+#include "polyveil/model_files.h"
+#include "polyveil/run_report.h"
+#include "polyveil/terminal.h"
+#include "runtime/compile_model.h"
+#include "version.h"
+
+namespace polyveil::tools {
+namespace {
+
+using bench::EngineReport;
+using bench::Row;
+using nlohmann::json;
+
+struct Arguments {
+  std::string parameters, model, threads = "both", json_file;
+  bool json_out = false, quick = false;
+};
+
+const bench::Ceilings* CeilingsOf(const EngineReport& report, size_t threads) {
+  for (const auto& ceilings : report.ceilings)
+    if (ceilings.threads == threads) return &ceilings;
+  return nullptr;
+}
+
+// The fraction of the machine's ceiling that a row reaches; 0 where no floor is stated.
+double RooflineFraction(const EngineReport& report, const Row& row) {
+  const bench::Ceilings* ceilings = CeilingsOf(report, row.threads);
+  if (!ceilings || row.measured.seconds <= 0) return 0;
+  return bench::FloorSeconds(row.work, *ceilings) / row.measured.seconds;
+}
+
+// Seconds with one thread over seconds with the row's threads; 0 where there is no such row.
+double Scaling(const EngineReport& report, const Row& row) {
+  if (row.threads == 1 || row.measured.seconds <= 0) return 0;
+  for (const Row& other : report.rows)
+    if (other.id == row.id && other.parameters == row.parameters && other.threads == 1)
+      return other.measured.seconds / row.measured.seconds;
+  return 0;
+}
+
+json RowToJson(const EngineReport& report, const Row& row) {
+  json out = {{"id", row.id},
+              {"name", row.name},
+              {"parameters", row.parameters},
+              {"threads", row.threads},
+              {"bytes", row.bytes},
+              {"peak_rss_bytes", row.peak_rss_bytes}};
+  if (row.measured.repetitions > 0) {
+    out["seconds"] = row.measured.seconds;
+    out["least_seconds"] = row.measured.least_seconds;
+    out["cpu_seconds"] = row.measured.cpu_seconds;
+    out["repetitions"] = row.measured.repetitions;
+    out["bytes_per_second"] = row.bytes / row.measured.seconds;
+  }
+  if (row.work.bytes + row.work.butterflies + row.work.products > 0) {
+    out["work"] = {{"butterflies", row.work.butterflies},
+                   {"products", row.work.products},
+                   {"bytes", row.work.bytes}};
+    out["roofline_fraction"] = RooflineFraction(report, row);
+  }
+  if (const double scaling = Scaling(report, row); scaling > 0) out["scaling"] = scaling;
+  if (!row.details.empty()) out["details"] = row.details;
+  if (const auto target = bench::FindTarget(row)) {
+    out["target"] = target->target;
+    out["target_met"] = bench::ValueOf(row) <= target->target;
+    if (target->best_public > 0) out["best_public"] = target->best_public;
+    out["best_public_source"] = target->source;
+  }
+  return out;
+}
+
+json ToJson(const EngineReport& report, const Arguments& arguments) {
+  json ceilings = json::array(), rows = json::array();
+  for (const auto& c : report.ceilings) {
+    ceilings.push_back({{"threads", c.threads},
+                        {"butterflies_per_second", c.butterflies},
+                        {"products_per_second", c.products},
+                        {"read_bytes_per_second", c.read_bytes}});
+  }
+  for (const Row& row : report.rows) rows.push_back(RowToJson(report, row));
+  return {{"format", "polyveil-bench-engine/1"},
+          {"commit", POLYVEIL_COMMIT},
+          {"cpu", CpuName()},
+          {"cpus", CpuCount()},
+          {"backend", report.backend},
+          {"quick", arguments.quick},
+          {"parameters", report.parameters},
+          {"ceilings", ceilings},
+          {"rows", rows},
+          {"peak_rss_bytes", PeakRssBytes()}};
+}
+
+std::string FormatValue(const Row& row, double value) {
+  if (row.measured.repetitions == 0) return FormatBytes(value);
+  if (value < 1e-3) return fmt::format("{:.1f} us", 1e6 * value);
+  if (value < 1) return fmt::format("{:.2f} ms", 1e3 * value);
+  return fmt::format("{:.3f} s", value);
+}
+
+std::string RowLine(const EngineReport& report, const Row& row) {
+  std::string line = fmt::format("{:<44}{:>3}{:>12}", row.name, row.threads,
+                                 FormatValue(row, bench::ValueOf(row)));
+  const double fraction = RooflineFraction(report, row);
+  line += fraction > 0 ? fmt::format("{:>7.0f}%", 100 * fraction) : std::string(8, ' ');
+  const auto target = bench::FindTarget(row);
+  if (!target) return line + "\n";
+  const bool met = bench::ValueOf(row) <= target->target;
+  line += fmt::format("{:>12}{:>8}", FormatValue(row, target->target), met ? "met" : "missed");
+  if (target->best_public > 0)
+    line += fmt::format("{:>12}  {}", FormatValue(row, target->best_public), target->source);
+  return line + "\n";
+}
+
+std::string ToText(const EngineReport& report) {
+  std::string text;
+  for (const std::string& parameters : report.parameters) text += parameters + "\n";
+  text += fmt::format("{}, backend {}\n", CpuName(), report.backend);
+  for (const auto& c : report.ceilings) {
+    text += fmt::format(
+        "ceilings, {} threads: {:.2f} G butterflies/s, {:.2f} G products/s, {:.1f} GB/s read\n",
+        c.threads, c.butterflies / 1e9, c.products / 1e9, c.read_bytes / 1e9);
+  }
+  text += fmt::format("{:<44}{:>3}{:>12}{:>8}{:>12}{:>8}{:>12}\n", "", "thr", "median", "of roof",
+                      "target", "", "public");
+  for (const Row& row : report.rows) {
+    text += RowLine(report, row);
+    if (!row.details.contains("worst_bits")) continue;
+    text += fmt::format("  worst slot {:.1f} bits (predicted {:.1f}), {} levels, keys {}\n",
+                        row.details.at("worst_bits"), row.details.at("predicted_worst_bits"),
+                        row.details.at("usable_levels"), FormatBytes(row.details.at("key_bytes")));
+  }
+  return text + fmt::format("peak memory {}\n", FormatBytes(static_cast<double>(PeakRssBytes())));
+}
+
+Result<bench::EngineBenchOptions> MakeOptions(const Arguments& arguments) {
+  bench::EngineBenchOptions options;
+  std::vector<std::string> names = {"decode16", "full16"};
+  if (!arguments.parameters.empty()) names = {arguments.parameters};
+  for (const std::string& name : names) {
+    PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(name));
+    PV_ASSIGN_OR_RETURN(options.parameters.emplace_back(), ckks::Parameters::Create(spec));
+  }
+  if (arguments.threads == "1") options.threads = {1};
+  if (arguments.threads == "2") options.threads = {2};
+  options.quick = arguments.quick;
+  options.cancelled = [] { return Interrupted().load(); };
+  options.on_row = [](const std::string& what) { std::fprintf(stderr, "%s\n", what.c_str()); };
+  // The demo's program is compiled for decode16 only.
+  if (names[0] == "full16") return options;
+  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(directory));
+  PV_ASSIGN_OR_RETURN(options.model,
+                      runtime::CompileModel(std::make_shared<model::BodyBundle>(std::move(body)),
+                                            options.parameters[0], compile::MachineSpeed{}));
+  return options;
+}
+
+Status Run(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const auto options, MakeOptions(arguments));
+  PV_ASSIGN_OR_RETURN(const EngineReport report, bench::RunEngineBench(options));
+  const std::string text = ToJson(report, arguments).dump(1) + "\n";
+  std::fputs(arguments.json_out ? text.c_str() : ToText(report).c_str(), stdout);
+  return arguments.json_file.empty() ? Status() : WriteText(arguments.json_file, text);
+}
+
+}  // namespace
+
+Command DescribeBenchEngine(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("--parameters,--params", arguments->parameters,
+                 "one parameter set (default: decode16 and full16)");
+  app.add_option("--threads", arguments->threads, "1, 2 or both")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"1", "2", "both"}));
+  app.add_option("--model", arguments->model, "folder of the model whose keys are measured");
+  app.add_flag("--quick", arguments->quick,
+               "few repetitions, one sparse bootstrap, no key generation");
+  app.add_flag("--json", arguments->json_out, "print JSON instead of the table");
+  app.add_option("--out", arguments->json_file, "write JSON to this file");
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace polyveil::tools
