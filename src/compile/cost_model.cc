@@ -12,6 +12,8 @@ namespace polyveil::compile {
 namespace {
 
 constexpr int kDoubleAngles = 3;
+constexpr double kKeyBytesPerSecond =
+    150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
 // Ciphertext products of a Paterson-Stockmeyer evaluation of this degree.
 int ChebyshevProducts(int degree) {
@@ -123,10 +125,12 @@ double CostModel::BootstrapSeconds(int log_period, bool real) const {
 }
 
 double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
-  // Each residue of b: a uniform sample, an error sample and its NTT, two products.
-  const double limb_bytes = 8.0 * params_->n();
-  const double limbs = static_cast<double>(MeasureKeys(*params_, request).memory) / 2 / limb_bytes;
-  return Parallel(limbs * (2.5 * speed_.ntt_seconds + 4 * speed_.product_seconds));
+  // Each residue of b: a uniform sample, an error sample and its NTT, two products; then packing,
+  // checksums and the copies of a file or a connection, which one thread does.
+  const KeyBytes bytes = MeasureKeys(*params_, request);
+  const double limbs = static_cast<double>(bytes.memory) / 2 / (8.0 * params_->n());
+  const double samples = Parallel(limbs * (2.5 * speed_.ntt_seconds + 4 * speed_.product_seconds));
+  return samples + static_cast<double>(bytes.wire) / kKeyBytesPerSecond;
 }
 
 KeyBytes MeasureKeys(const ckks::Parameters& params, const ckks::KeyRequest& request) {

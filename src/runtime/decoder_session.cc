@@ -92,16 +92,28 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
   PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, token, state_));
-  state_ = std::move(result.state);
+  previous_state_ = std::exchange(state_, std::move(result.state));
+  can_undo_ = true;
   ++position_;
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return std::move(result.output);
 }
 
+bool DecoderSession::UndoStep() {
+  if (!can_undo_) return false;
+  state_ = std::move(previous_state_);
+  previous_state_.clear();
+  can_undo_ = false;
+  --position_;
+  return true;
+}
+
 size_t DecoderSession::state_bytes() const {
   size_t bytes = 0;
-  for (const ckks::Ciphertext& value : state_) {
-    for (const ring::RnsPoly& part : value.parts) bytes += part.bytes();
+  for (const auto* values : {&state_, &previous_state_}) {
+    for (const ckks::Ciphertext& value : *values) {
+      for (const ring::RnsPoly& part : value.parts) bytes += part.bytes();
+    }
   }
   return bytes;
 }

@@ -57,11 +57,15 @@ class DecoderSession {
   // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
   int position() const { return position_; }
+  // Goes back to before the last step, whose answer may have been lost; false when there is none to
+  // go back to (each step can be taken back once).
+  bool UndoStep();
   size_t state_bytes() const;
 
  private:
   std::shared_ptr<const Engine> engine_;
-  std::vector<ckks::Ciphertext> state_;
+  std::vector<ckks::Ciphertext> state_, previous_state_;
+  bool can_undo_ = false;
   int position_ = 0;
 };
 

@@ -93,6 +93,25 @@ TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
             2 * PredictedError(run.model(), text));
 }
 
+TEST(DecoderSession, AStepTakenBackRunsAgain) {
+  const testing::RandomModelShape shape{.n_layers = 1};
+  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
+  testing::EncryptedRun run(bundle, TestParams());
+  const auto text = RandomText(shape.d_model, 2);
+  EXPECT_FALSE(run.session().UndoStep());
+  ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
+  ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
+  ASSERT_TRUE(run.session().UndoStep());
+  EXPECT_FALSE(run.session().UndoStep());
+  EXPECT_EQ(run.session().position(), 1);
+  const auto again = run.session().Step(run.Encrypt(text[1]), {});
+  ASSERT_TRUE(again.ok());
+  model::ReferenceModel reference(*bundle);
+  ASSERT_TRUE(reference.StepFromEmbedding(text[0], 0).ok());
+  EXPECT_LT(LargestDifference(*reference.StepFromEmbedding(text[1], 1), run.Decrypt(*again)),
+            2 * PredictedError(run.model(), text));
+}
+
 TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {
   const testing::RandomModelShape shape{.n_layers = 1, .context = 1};
   auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));

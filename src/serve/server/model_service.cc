@@ -229,10 +229,27 @@ wire::MessageBounds ModelService::TokenBounds(const Session& session) const {
   return bounds;
 }
 
+Status ModelService::TakeBackIfSentAgain(Session& session, wire::ByteView body,
+                                         wire::MessageBounds& bounds) {
+  if (bounds.position == 0) return {};
+  wire::MessageBounds before = bounds;
+  before.position -= 1;
+  if (!wire::ParseToken(*model_->params(), body, before).ok()) return {};
+  if (!session.decoder.UndoStep()) {
+    return MakeError(
+        ErrorCode::kMismatch,
+        "token ciphertext: position = {}, expected {}; that step was taken back before",
+        before.position, bounds.position);
+  }
+  bounds = before;
+  return {};
+}
+
 Status ModelService::Step(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
   PV_ASSIGN_OR_RETURN(const SessionLease lease, SessionLease::Acquire(session));
   wire::MessageBounds bounds = TokenBounds(*session);
+  PV_RETURN_IF_ERROR(TakeBackIfSentAgain(*session, exchange.request().body, bounds));
   if (session->decoder.position() >= model_->context()) {
     return MakeError(ErrorCode::kOutOfRange, "session '{}': position {} fills the context of {}",
                      handle, session->decoder.position(), model_->context());

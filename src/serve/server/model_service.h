@@ -41,6 +41,8 @@ class ModelService final : public HttpHandler {
   Status Step(Exchange& exchange, const std::string& handle);
 
   wire::MessageBounds TokenBounds(const Session& session) const;
+  // A token of the position before the session's: its answer was lost, so the last step is taken back.
+  Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
   const std::shared_ptr<const compile::CompiledModel> model_;
   const u64 token_bytes_;
