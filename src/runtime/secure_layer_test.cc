@@ -4,13 +4,14 @@
 #include <algorithm>
 
 #include "model/reference.h"
-#include "runtime/simulator.h"
 #include "support/encrypted_run.h"
+#include "support/predicted_error.h"
 
 namespace polyveil::runtime {
 namespace {
 
 using testing::LargestDifference;
+using testing::PredictedError;
 
 const std::string kModel = std::string(POLYVEIL_SOURCE_DIR) + "/models/tiny";
 
@@ -32,22 +33,6 @@ std::vector<std::vector<double>> Text(int tokens) {
     for (size_t j = 0; j < position.size(); ++j) text.back()[j] += position[j];
   }
   return text;
-}
-
-// Worst error of a few simulated runs of the program.
-double PredictedError(const std::shared_ptr<const compile::CompiledModel>& model,
-                      const std::vector<std::vector<double>>& text) {
-  double worst = 0;
-  for (int seed = 0; seed < 4; ++seed) {
-    model::ReferenceModel reference(model->bundle());
-    Simulator simulator(model, NoiseModel::ForParameters(*model->params()), seed);
-    for (size_t i = 0; i < text.size(); ++i) {
-      worst = std::max(worst,
-                       LargestDifference(*reference.StepFromEmbedding(text[i], static_cast<int>(i)),
-                                         *simulator.Step(text[i])));
-    }
-  }
-  return worst;
 }
 
 TEST(SecureLayer, EqualsPlaintextLayerWithinPredictedNoise) {
