@@ -11,7 +11,7 @@
 namespace polyveil::bench {
 namespace {
 
-constexpr int kManyLimbs = 28, kFewLimbs = 12, kAddLimbs = 25;
+constexpr int kManyLimbs = 27, kFewLimbs = 12, kAddLimbs = 25;
 constexpr double kScale = 0x1p40;
 
 // Counts in units of one limb: N/2 log N butterflies, N products, 8 N bytes.

@@ -61,12 +61,18 @@ class Bootstrapper {
                                         const ckks::Ciphertext& x) const;
   Result<ckks::Ciphertext> Prepare(const ckks::Evaluator& evaluator,
                                    const ckks::Ciphertext& x) const;
-  Result<ckks::Ciphertext> Trace(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
+  Result<ckks::ExtendedCiphertext> CoeffsToSlots(const ckks::Evaluator& evaluator,
+                                                 ckks::Ciphertext y, BootstrapTimes& times) const;
+  Status Trace(const ckks::Evaluator& evaluator, ckks::ExtendedCiphertext& x) const;
   Result<ckks::Ciphertext> RemoveMultiples(const ckks::Evaluator& evaluator,
-                                           ckks::Ciphertext y, BootstrapTimes& times) const;
-  Result<ckks::Ciphertext> EvalModPart(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
+                                           const ckks::ExtendedCiphertext& y,
+                                           BootstrapTimes& times) const;
+  Result<ckks::Ciphertext> EvalModBoth(const ckks::Evaluator& evaluator,
+                                       const ckks::ExtendedCiphertext& y) const;
+  Result<ckks::Ciphertext> Rescale(const ckks::Evaluator& evaluator,
+                                   const ckks::ExtendedCiphertext& x) const;
   Result<ckks::Ciphertext> EvalModPacked(const ckks::Evaluator& evaluator,
-                                         ckks::Ciphertext x) const;
+                                         const ckks::Ciphertext& x) const;
 
   BootstrapSpec spec_;
   ckks::ParametersPtr params_;

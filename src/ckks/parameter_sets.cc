@@ -20,15 +20,32 @@ ParametersSpec Decode16() {
   return spec;
 }
 
-// Full-slot bootstraps: StC and CtS in three levels. logQP 1690 of 1747.
+// 12 working levels and sparse bootstraps of up to about 2^10 values: StC and CtS in two levels.
+// logQP 1599 of 1747.
+ParametersSpec Sparse16() {
+  ParametersSpec spec;
+  spec.name = "sparse16";
+  spec.chain = {{LevelRole::kBase, 1, 50},
+                {LevelRole::kSlotsToCoeffs, 2, 37},
+                {LevelRole::kWorking, 12, 37},
+                {LevelRole::kEvalMod, 8, 50},
+                {LevelRole::kCoeffsToSlots, 2, 46}};
+  spec.special_primes = 11;
+  spec.log_special_prime = 49;
+  return spec;
+}
+
+// 12 working levels and full-slot bootstraps: StC and CtS in three levels. logQP 1719 of 1747.
 ParametersSpec Full16() {
   ParametersSpec spec;
   spec.name = "full16";
   spec.chain = {{LevelRole::kBase, 1, 50},
-                {LevelRole::kSlotsToCoeffs, 3, 40},
-                {LevelRole::kWorking, 13, 40},
+                {LevelRole::kSlotsToCoeffs, 3, 37},
+                {LevelRole::kWorking, 12, 37},
                 {LevelRole::kEvalMod, 8, 50},
-                {LevelRole::kCoeffsToSlots, 3, 50}};
+                {LevelRole::kCoeffsToSlots, 3, 46}};
+  spec.special_primes = 12;
+  spec.log_special_prime = 48;
   return spec;
 }
 
@@ -42,7 +59,7 @@ ParametersSpec Test(int log_n) {
 }
 
 std::vector<ParametersSpec> AllSets() {
-  return {Decode16(), Full16(), Test(10), Test(11), Test(12), Test(13)};
+  return {Decode16(), Sparse16(), Full16(), Test(10), Test(11), Test(12), Test(13)};
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ TEST(BootstrapBench, FillsTheReport) {
     EXPECT_EQ(report->precision.size(), 5u);
     EXPECT_GE(report->worst_bits, 17);  // the bound of bootstrapper_test.cc is 17.9 at this size
     EXPECT_EQ(report->escapes, 0u);
-    EXPECT_EQ(report->usable_levels, 16);
+    EXPECT_EQ(report->usable_levels, 15);
     EXPECT_GT(report->seconds, 0);
     EXPECT_GT(report->key_bytes, report->seeded_key_bytes);
     EXPECT_GT(report->key_count, 5);
