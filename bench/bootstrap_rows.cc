@@ -12,7 +12,6 @@ namespace {
 
 constexpr int kSparsePeriods[] = {7, 10};
 constexpr int kFullStcLevels = 3;  // parameters with fewer are meant for sparse bootstraps
-constexpr int kInputKinds = 5;     // of MeasureBootstraps
 
 struct Case {
   std::string id, name;
@@ -93,8 +92,8 @@ Status MeasureCase(const Section& section, const ckks::ParametersPtr& params, co
   PV_RETURN_IF_ERROR(section.Begin(what.name + ", keys"));
   PV_ASSIGN_OR_RETURN(const auto setup, BootstrapSetup::Create(params, spec));
   PV_RETURN_IF_ERROR(section.Begin(what.name + ", precision"));
-  const int runs = section.options().quick ? 1 : kInputKinds;
-  PV_ASSIGN_OR_RETURN(const auto report, setup->Measure(runs, 1));
+  const int runs = section.options().quick ? 1 : circuits::kBootstrapInputs;
+  PV_ASSIGN_OR_RETURN(const auto report, setup->Measure({.count = runs}));
   PV_ASSIGN_OR_RETURN(const auto input,
                       setup->Encrypt(RandomValues(what.log_period), params->bootstrap_level()));
   for (const size_t threads : section.options().threads) {

@@ -253,6 +253,16 @@ Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluato
 
 Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, const Ciphertext& x,
                                            BootstrapTimes* times) const {
+  return BootstrapSmall(evaluator, x, 0, times);
+}
+
+Result<Ciphertext> Bootstrapper::BootstrapSmall(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x, int log_gain,
+                                                BootstrapTimes* times) const {
+  if (log_gain < 0 || log_gain > kMaxLogGain) {
+    return MakeError(ErrorCode::kInvalidArgument, "bootstrap: log_gain = {}, expected 0..{}",
+                     log_gain, kMaxLogGain);
+  }
   BootstrapTimes unused;
   BootstrapTimes& spent = times ? *times : unused;
   Timer timer;
@@ -260,6 +270,7 @@ Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, con
   for (const auto& transform : stc_) {
     PV_ASSIGN_OR_RETURN(y, transform.Apply(evaluator, y));
   }
+  if (log_gain > 0) y = evaluator.MulInteger(y, i64{1} << log_gain);
   spent.stc += timer.Lap();
   PV_ASSIGN_OR_RETURN(y, evaluator.ModRaise(y));
   y.scale = LevelModulus(*params_, 0);  // of x = I + z / ratio
@@ -268,7 +279,43 @@ Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, con
   timer.Reset();
   PV_RETURN_IF_ERROR(Trace(evaluator, sum));
   spent.trace += timer.Lap();
-  return RemoveMultiples(evaluator, sum, spent);
+  PV_ASSIGN_OR_RETURN(Ciphertext result, RemoveMultiples(evaluator, sum, spent));
+  result.scale = std::ldexp(result.scale, log_gain);
+  return result;
+}
+
+// The mean over the periods in all slots, with the keys of the trace: what errors differ between
+// them is gone, so that all that is left can be bootstrapped.
+Result<Ciphertext> Bootstrapper::MeanOfPeriods(const ckks::Evaluator& evaluator,
+                                               const Ciphertext& x) const {
+  if (spec_.log_period == params_->log_slots()) return x;
+  ExtendedCiphertext sum = evaluator.Extend(x, eval_mod_.input_level() + 1);
+  if (shape_.log_output_period() > spec_.log_period) {
+    const int rotation = shape_.transform_size();
+    PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
+  }
+  PV_RETURN_IF_ERROR(Trace(evaluator, sum));
+  Ciphertext mean = evaluator.ModDown(sum);
+  mean.scale = std::ldexp(x.scale, params_->log_slots() - spec_.log_period);
+  return mean;
+}
+
+Result<Ciphertext> Bootstrapper::BootstrapTwice(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x, BootstrapTimes* times) const {
+  constexpr int kLogGain = 12;  // the first bootstrap's worst slot has more bits by a safe distance
+  PV_ASSIGN_OR_RETURN(Ciphertext rest, AtInputLevel(evaluator, x));
+  PV_ASSIGN_OR_RETURN(Ciphertext result, Bootstrap(evaluator, rest, times));
+  PV_ASSIGN_OR_RETURN(result, MeanOfPeriods(evaluator, result));
+  PV_ASSIGN_OR_RETURN(const Ciphertext lowered, AtInputLevel(evaluator, result));
+  PV_RETURN_IF_ERROR(evaluator.SubInplace(rest, lowered));
+  PV_ASSIGN_OR_RETURN(rest, BootstrapSmall(evaluator, rest, kLogGain, times));
+  const double scale = std::max(rest.scale, result.scale);  // both are powers of two times the output's
+  for (Ciphertext* part : {&rest, &result}) {
+    *part = evaluator.MulInteger(*part, std::llround(scale / part->scale));
+    part->scale = scale;
+  }
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(result, rest));
+  return evaluator.AdjustTo(result, output_level() - 1, params_->scale(output_level() - 1));
 }
 
 }  // namespace polyveil::circuits

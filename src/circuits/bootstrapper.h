@@ -48,6 +48,19 @@ class Bootstrapper {
   // Errors: kOutOfRange (level), kMismatch (scale, degree), kMissingKey.
   Result<ckks::Ciphertext> Bootstrap(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x,
                                      BootstrapTimes* times = nullptr) const;
+  // The same for |slot| <= 2^-log_gain, with that much less error: the message fills EvalMod's
+  // interval. Out at scale output_scale() * 2^log_gain. Range: 0 <= log_gain <= kMaxLogGain.
+  Result<ckks::Ciphertext> BootstrapSmall(const ckks::Evaluator& evaluator,
+                                          const ckks::Ciphertext& x, int log_gain,
+                                          BootstrapTimes* times = nullptr) const;
+  // Twice the work for the precision of the working levels: the error of a first bootstrap is
+  // bootstrapped in turn and taken away. Out at (output_level() - 1, its nominal scale). Precision:
+  // that of a few roundings at the working scale. Errors: as Bootstrap. Source: Meta-BTS, Bae et al.
+  // 2022, ePrint 2022/1167.
+  Result<ckks::Ciphertext> BootstrapTwice(const ckks::Evaluator& evaluator,
+                                          const ckks::Ciphertext& x,
+                                          BootstrapTimes* times = nullptr) const;
+  static constexpr int kMaxLogGain = 16;
 
  private:
   Bootstrapper(const BootstrapSpec& spec, const ckks::Encoder& encoder, EvalMod eval_mod)
@@ -71,6 +84,8 @@ class Bootstrapper {
                                        const ckks::ExtendedCiphertext& y) const;
   Result<ckks::Ciphertext> Rescale(const ckks::Evaluator& evaluator,
                                    const ckks::ExtendedCiphertext& x) const;
+  Result<ckks::Ciphertext> MeanOfPeriods(const ckks::Evaluator& evaluator,
+                                         const ckks::Ciphertext& x) const;
   Result<ckks::Ciphertext> EvalModPacked(const ckks::Evaluator& evaluator,
                                          const ckks::Ciphertext& x) const;
 
