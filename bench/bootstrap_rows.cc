@@ -10,23 +10,25 @@
 namespace polyveil::bench {
 namespace {
 
-constexpr int kSparsePeriods[] = {7, 10};
-constexpr int kFullStcLevels = 3;  // parameters with fewer are meant for sparse bootstraps
-
 struct Case {
   std::string id, name;
   int log_period;
 };
 
+// By what the set is for: full slots with three StC levels, sparse vectors of several periods with
+// two, the demo's with one.
 std::vector<Case> CasesOf(const ckks::Parameters& params, bool quick) {
-  std::vector<Case> cases;
-  if (params.LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs) >= kFullStcLevels) {
-    if (!quick)
-      cases.push_back({"bootstrap_full", "full bootstrap, real slots", params.log_slots()});
-    return cases;
+  const int stc_levels = params.LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
+  const int log_slots = params.log_slots();
+  if (stc_levels >= 3) {
+    if (quick) return {};
+    return {{"bootstrap_full", "full bootstrap, real slots", log_slots}};
   }
-  for (const int period : kSparsePeriods) {
-    const int log_period = std::min(period, params.log_slots());
+  if (stc_levels == 1)
+    return {{"bootstrap_demo", "the demo's bootstrap, 2^7 values", std::min(7, log_slots)}};
+  std::vector<Case> cases;
+  for (const int period : {7, 10}) {
+    const int log_period = std::min(period, log_slots);
     cases.push_back({fmt::format("bootstrap_sparse_{}", period),
                      fmt::format("sparse bootstrap, 2^{} values", log_period), log_period});
     if (quick) break;

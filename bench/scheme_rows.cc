@@ -1,4 +1,4 @@
-// Operations of the scheme at 28 (25) and 12 limbs.
+// Operations of the scheme at the top of the demo's chain (27 limbs), at 25 and at 12 limbs.
 #include "base/thread_pool.h"
 #include "bench/sections.h"
 #include "ckks/client/encryptor.h"
