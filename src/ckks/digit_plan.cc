@@ -68,7 +68,7 @@ DigitPlan ChooseDigits(const DigitPlanInput& input) {
     const int best = BestSpecial(input, plan, limbs);
     const bool starts = std::ranges::find(input.tops, level) != input.tops.end();
     const bool similar = plan.digits(limbs, above) <= plan.digits(limbs, best ? best : above) &&
-                         3 * above <= std::max(4 * best, 3 * (best + 1));
+                         5 * above <= std::max(6 * best, 5 * (best + 1));
     plan.special[level] = best == 0 || (similar && !starts) ? above : best;
   }
   return plan;
