@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "base/system.h"
-#include "circuits/dft_matrices.h"
 #include "circuits/level_modulus.h"
 #include "ckks/key_plan.h"
 
@@ -27,32 +26,17 @@ Status CheckSpec(const ckks::Parameters& params, const BootstrapSpec& spec) {
   return {};
 }
 
-std::vector<DiagonalMatrix> SlotsToCoeffsMatrices(const ckks::Parameters& params,
-                                                  const BootstrapSpec& spec) {
-  return SlotsToCoeffsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kSlotsToCoeffs));
-}
-
-// Complex sparse slots: real parts in one period, imaginary parts in the next, so that one EvalMod
-// serves both.
-bool IsPacked(const ckks::Parameters& params, const BootstrapSpec& spec) {
-  return spec.complex_slots && spec.log_period < params.log_slots();
-}
-
-// `first` over one period, then `second` over one.
-std::vector<Complex> Halves(const BootstrapSpec& spec, Complex first, Complex second) {
-  std::vector<Complex> halves(size_t{1} << spec.log_period, first);
-  halves.resize(2 * halves.size(), second);
-  return halves;
-}
-
-std::vector<DiagonalMatrix> CoeffsToSlotsMatrices(const ckks::Parameters& params,
-                                                  const BootstrapSpec& spec) {
-  auto factors =
-      CoeffsToSlotsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kCoeffsToSlots));
-  // Re(w) in the first period, Re(-i w) = Im(w) in the second.
-  if (IsPacked(params, spec))
-    factors.back() = ScaleRows(factors.back(), Halves(spec, 1, Complex(0, -1)));
-  return factors;
+// Rotations whose doublings x += rotate(x, r) sum over all multiples of the output's period, in
+// groups that one hoisted sum does: r and 2r together are x + rotate(x, r) + rotate(x, 2r) +
+// rotate(x, 3r). Three keys instead of two for two thirds of the time.
+std::vector<std::vector<int>> TraceGroups(const ckks::Parameters& params,
+                                          const BootstrapShape& shape) {
+  std::vector<std::vector<int>> groups;
+  int log_rotation = shape.log_output_period();
+  if ((params.log_slots() - log_rotation) % 2 == 1) groups.push_back({1 << log_rotation++});
+  for (; log_rotation < params.log_slots(); log_rotation += 2)
+    groups.push_back({1 << log_rotation, 2 << log_rotation, 3 << log_rotation});
+  return groups;
 }
 
 // Product of the rescale factors of `count` levels from `top` down.
@@ -86,12 +70,6 @@ Result<std::vector<LinearTransform>> CreateTransforms(const ckks::Encoder& encod
   return transforms;
 }
 
-// Scale of the raised ciphertext, whose coefficients are then x = I + z / ratio, times the trace's
-// factor.
-double RaisedScale(const ckks::Parameters& params, int log_period) {
-  return LevelModulus(params, 0) * std::ldexp(1.0, params.log_slots() - log_period);
-}
-
 }  // namespace
 
 Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
@@ -101,14 +79,18 @@ Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
   ckks::KeyRequest request;
   request.encapsulation = true;
   int level = params.bootstrap_level();
+  const BootstrapShape shape = ShapeOf(params, spec);
+  if (shape.folds(spec)) request.AddConjugation(level);
   for (const auto& matrix : SlotsToCoeffsMatrices(params, spec))
     LinearTransform::AddKeys(request, params, matrix, level--);
-  for (int r = 1 << spec.log_period; r < params.slots(); r *= 2)
-    request.AddRotation(r, params.slots(), params.max_level());
   level = params.max_level();
   for (const auto& matrix : CoeffsToSlotsMatrices(params, spec))
     LinearTransform::AddKeys(request, params, matrix, level--);
-  request.AddConjugation(eval_mod.input_level() + 1);
+  const int last_cts = eval_mod.input_level() + 1;
+  if (shape.packed) request.AddRotation(shape.transform_size(), params.slots(), last_cts);
+  for (const auto& group : TraceGroups(params, shape))
+    for (const int rotation : group) request.AddRotation(rotation, params.slots(), last_cts);
+  request.AddConjugation(last_cts);
   eval_mod.AddKeys(request);
   return ckks::PlanKeys(params, request);
 }
@@ -119,18 +101,18 @@ Result<Bootstrapper> Bootstrapper::Create(ckks::ParametersPtr params, const ckks
   PV_ASSIGN_OR_RETURN(EvalMod eval_mod, EvalMod::Create(*params));
   Bootstrapper result(spec, encoder, std::move(eval_mod));
   const int bottom = params->bootstrap_level();
-  PV_ASSIGN_OR_RETURN(result.stc_, CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec),
-                                                    bottom, params->scale(bottom),
-                                                    LevelModulus(*params, 0) / kMessageRatio));
-  // CtS multiplies by n' (unnormalised factors) and x + conj(x) by 2; the result is x / half_width
-  // at input_scale.
-  const double period = std::ldexp(1.0, spec.log_period);
-  const double output_scale =
-      result.eval_mod_.input_scale() / (2 * period * result.eval_mod_.half_width());
   PV_ASSIGN_OR_RETURN(
-      result.cts_,
-      CreateTransforms(encoder, CoeffsToSlotsMatrices(*params, spec), params->max_level(),
-                       RaisedScale(*params, spec.log_period), output_scale));
+      result.stc_,
+      CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec), bottom,
+                       (result.shape_.folds(spec) ? 2 : 1) * params->scale(bottom),
+                       LevelModulus(*params, 0) / kMessageRatio));
+  // CtS multiplies by the transform's size (unnormalised factors), the trace by the number of
+  // transforms in all slots and x + conj(x) by 2; the result is x / half_width at input_scale.
+  const double output_scale = result.eval_mod_.input_scale() /
+                              (2.0 * params->slots() * result.eval_mod_.half_width());
+  PV_ASSIGN_OR_RETURN(
+      result.cts_, CreateTransforms(encoder, CoeffsToSlotsMatrices(*params, spec),
+                                    params->max_level(), LevelModulus(*params, 0), output_scale));
   return result;
 }
 
@@ -168,14 +150,25 @@ Result<Ciphertext> Bootstrapper::AtInputLevel(const ckks::Evaluator& evaluator,
   return x;
 }
 
-// Sum over the rotations by multiples of the period: kills every coefficient outside the subring of
-// X^(slots/n') and multiplies those inside by slots / n'.
-Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, Ciphertext& x) const {
-  for (int r = 1 << spec_.log_period; r < params_->slots(); r *= 2) {
-    PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(x, r));
-    PV_RETURN_IF_ERROR(evaluator.AddInplace(x, rotated));
+// x at the input level, as the first factor of SlotsToCoeffs reads it: real parts only where halves
+// are folded.
+Result<Ciphertext> Bootstrapper::Prepare(const ckks::Evaluator& evaluator,
+                                         const Ciphertext& x) const {
+  PV_ASSIGN_OR_RETURN(Ciphertext y, AtInputLevel(evaluator, x));
+  if (!shape_.folds(spec_)) return y;
+  PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(y));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(y, conjugate));
+  y.scale *= 2;
+  return y;
+}
+
+// Sum over the rotations by multiples of the period: kills every coefficient outside the subring that
+// holds the data.
+Result<Ciphertext> Bootstrapper::Trace(const ckks::Evaluator& evaluator, Ciphertext x) const {
+  for (const auto& group : TraceGroups(*params_, shape_)) {
+    PV_ASSIGN_OR_RETURN(x, evaluator.AddRotations(x, group));
   }
-  return {};
+  return x;
 }
 
 // Rescales 2 Re or 2 Im of the last CtS product to EvalMod's input and removes the multiples of 1.
@@ -192,24 +185,31 @@ Result<Ciphertext> Bootstrapper::EvalModPacked(const ckks::Evaluator& evaluator,
   PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
   x.scale = eval_mod_.input_scale();
   PV_ASSIGN_OR_RETURN(Ciphertext parts, eval_mod_.ApplyMasked(evaluator, encoder_, x,
-                                                              Halves(spec_, 1, Complex(0, 1))));
-  PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(parts, 1 << spec_.log_period));
+                                                              Halves(shape_, 1, Complex(0, 1))));
+  PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(parts, shape_.transform_size()));
   PV_RETURN_IF_ERROR(evaluator.AddInplace(parts, rotated));
   return parts;
 }
 
-// The last CtS factor, then EvalMod on the real and imaginary parts that carry data. The
-// conjugation comes before the rescale: its noise, several times a rounding's, would be the largest
-// of the whole bootstrap.
-Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator,
-                                                 const Ciphertext& x, BootstrapTimes& times) const {
+// The last CtS factor, the trace, then EvalMod on the parts that carry data. The key switches come
+// before the rescale: their noise, several times a rounding's, would be the largest of the whole
+// bootstrap.
+Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator, Ciphertext y,
+                                                 BootstrapTimes& times) const {
   Timer timer;
-  PV_ASSIGN_OR_RETURN(const Ciphertext y, cts_.back().ApplyWithoutRescale(evaluator, x));
+  // Rows of the last factor differ between the halves: its input needs the transform's period.
+  if (shape_.packed) {
+    PV_ASSIGN_OR_RETURN(y, evaluator.AddRotations(y, {{shape_.transform_size()}}));
+  }
+  times.trace += timer.Lap();
+  PV_ASSIGN_OR_RETURN(y, cts_.back().ApplyWithoutRescale(evaluator, y));
+  times.cts += timer.Lap();
+  PV_ASSIGN_OR_RETURN(y, Trace(evaluator, std::move(y)));
+  times.trace += timer.Lap();
   PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(y));
   PV_ASSIGN_OR_RETURN(Ciphertext real, evaluator.Add(y, conjugate));
-  times.cts += timer.Seconds();
-  timer.Reset();
-  if (IsPacked(*params_, spec_)) {
+  times.cts += timer.Lap();
+  if (spec_.complex_slots && shape_.packed) {
     PV_ASSIGN_OR_RETURN(real, EvalModPacked(evaluator, std::move(real)));
   } else {
     PV_ASSIGN_OR_RETURN(real, EvalModPart(evaluator, std::move(real)));
@@ -220,7 +220,7 @@ Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluato
       PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
     }
   }
-  times.eval_mod += timer.Seconds();
+  times.eval_mod += timer.Lap();
   return real;
 }
 
@@ -229,25 +229,19 @@ Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, con
   BootstrapTimes unused;
   BootstrapTimes& spent = times ? *times : unused;
   Timer timer;
-  auto lap = [&](double& seconds) {
-    seconds += timer.Seconds();
-    timer.Reset();
-  };
-  PV_ASSIGN_OR_RETURN(Ciphertext y, AtInputLevel(evaluator, x));
+  PV_ASSIGN_OR_RETURN(Ciphertext y, Prepare(evaluator, x));
   for (const auto& transform : stc_) {
     PV_ASSIGN_OR_RETURN(y, transform.Apply(evaluator, y));
   }
-  lap(spent.stc);
+  spent.stc += timer.Lap();
   PV_ASSIGN_OR_RETURN(y, evaluator.ModRaise(y));
-  lap(spent.mod_raise);
-  PV_RETURN_IF_ERROR(Trace(evaluator, y));
-  y.scale = RaisedScale(*params_, spec_.log_period);
-  lap(spent.trace);
+  y.scale = LevelModulus(*params_, 0);  // of x = I + z / ratio
+  spent.mod_raise += timer.Lap();
   for (size_t i = 0; i + 1 < cts_.size(); ++i) {
     PV_ASSIGN_OR_RETURN(y, cts_[i].Apply(evaluator, y));
   }
-  lap(spent.cts);
-  return RemoveMultiples(evaluator, y, spent);
+  spent.cts += timer.Lap();
+  return RemoveMultiples(evaluator, std::move(y), spent);
 }
 
 }  // namespace polyveil::circuits

@@ -11,17 +11,19 @@ namespace {
 // Error budget of one bootstrap in units of the message (|slot| <= 1), E = OperationNoise() (6
 // sigma, worst slot):
 //   2^-18    sine's cubic term, spread by the gain (2^-19.3), and the polynomial's fit (2^-19)
-//   StC      E / 2^40 for each of its 2 levels
+//   StC      E / scale for each of its levels
 //   CtS      the input u = x / K of EvalMod carries 2 E / 2^50, and z = K ratio u = 2^14 u: 2^15 E
 //   / 2^50 EvalMod  the rounding r <= E / 2^50 of C_2 = 4 u^2 - 2 moves x - 1/4 by K^2 / (8 |x -
 //   1/4|) r, which is largest for
 //            x = 0: 2^7 r, in the message 2^17 r; the roundings of C_4, C_8, ... weigh 1/4, 1/16,
 //            ...: 3/2 2^17 E / 2^50
-//   output   5 E / 2^40: the last squarings, encryption, decryption
-// Key switches stand before a rescale, which divides their noise by 2^40 or more.
+//   output   5 E / scale: the last squarings, encryption, decryption
+// Key switches stand before a rescale, which divides their noise by 2^37 or more.
 double Bound(const TestContext& context) {
-  const double e = context.OperationNoise();
-  return 0x1p-18 + e * (7 * 0x1p-40 + (0x1p15 + 1.5 * 0x1p17) * 0x1p-50);
+  const ckks::Parameters& params = *context.params();
+  const double e = context.OperationNoise(), scale = params.scale(params.working_level());
+  const int stc_levels = params.LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
+  return 0x1p-18 + e * ((stc_levels + 5) / scale + (0x1p15 + 1.5 * 0x1p17) * 0x1p-50);
 }
 
 void Check(const TestContext& context, const Bootstrapper& bootstrapper,
@@ -136,9 +138,10 @@ TEST(Bootstrapper, Errors) {
   const auto code = [&](const ckks::Ciphertext& x) {
     return bootstrapper.Bootstrap(context.evaluator(), x).error().code;
   };
-  EXPECT_EQ(code(context.Encrypt(values, 1)), ErrorCode::kOutOfRange);
-  EXPECT_EQ(code(context.Encrypt(values, 2, 0x1p39)), ErrorCode::kMismatch);
-  EXPECT_EQ(code(context.Encrypt(values, 2)), ErrorCode::kMissingKey);
+  const int level = bootstrapper.input_level();
+  EXPECT_EQ(code(context.Encrypt(values, level - 1)), ErrorCode::kOutOfRange);
+  EXPECT_EQ(code(context.Encrypt(values, level, params->scale(level) / 2)), ErrorCode::kMismatch);
+  EXPECT_EQ(code(context.Encrypt(values, level)), ErrorCode::kMissingKey);
 }
 
 // Production parameters, 2^7 values: a token's vectors. About 20 s and 5.5 GB, nearly all of it key

@@ -119,6 +119,9 @@ class Evaluator {
   Result<std::vector<Ciphertext>> RotateMany(std::span<const Ciphertext* const> a,
                                              int rotation) const;
   Result<Ciphertext> Conjugate(const Ciphertext& a) const;
+  // a + sum over r of rotate(a, r): one ModUp and one ModDown for all. Keys with the special primes
+  // of a's level. Errors: kMissingKey, kInvalidArgument (no rotations, or one that is 0 mod slots).
+  Result<Ciphertext> AddRotations(const Ciphertext& a, std::span<const int> rotations) const;
 
   // Hoisting (Halevi-Shoup 2018; double hoisting: Bossuat et al., ePrint 2020/1203).
   // All rotations of the digits use keys with the special primes of `key_level`; by default those

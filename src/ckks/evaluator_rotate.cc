@@ -109,6 +109,47 @@ Result<Ciphertext> Evaluator::Conjugate(const Ciphertext& a) const {
   return std::move(RotateWithKey({&one, 1}, ring::ConjugationElement(params_->n()), *key)[0]);
 }
 
+Result<Ciphertext> Evaluator::AddRotations(const Ciphertext& a,
+                                           std::span<const int> rotations) const {
+  PV_RETURN_IF_ERROR(CheckDegreeOne("add rotations", a));
+  PV_RETURN_IF_ERROR(RequireKeys("add rotations"));
+  const int special = params_->special_primes(a.level);
+  std::vector<RotationKey> keys;
+  for (const int rotation : rotations) {
+    const int reduced = Reduce(rotation, params_->slots());
+    if (reduced == 0) break;
+    PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                        keys_->FindRotation(*params_, reduced, a.level, special));
+    keys.push_back({key, switcher_->Permutation(ring::GaloisElement(reduced, params_->n()))});
+  }
+  if (keys.empty() || keys.size() != rotations.size())
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "add rotations: {} rotations, {} nonzero up to the first that is 0",
+                     rotations.size(), keys.size());
+  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[1], a.level, special);
+  ExtendedCiphertext sum = switcher_->InnerProductSum(a.parts[1], digits, a.level, keys);
+  digits.clear();
+  Ciphertext result;
+  result.level = a.level;
+  result.scale = a.scale;
+  const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
+  // What needs no key is added outside QP: a itself and the rotations of its c0.
+  result.parts = switcher_->ModDown(parts, a.level, false, [&](const Block& block, u64* out0,
+                                                               u64* out1) {
+    const auto [j, begin, words] = block;
+    const Modulus& q = params_->q(static_cast<int>(j));
+    const ring::Kernels& kernels = ActiveKernels();
+    Buffer rotated(words);
+    kernels.add(out0, out0, a.parts[0].ptr(j) + begin, words, q);
+    kernels.add(out1, out1, a.parts[1].ptr(j) + begin, words, q);
+    for (const RotationKey& use : keys) {
+      kernels.permute(rotated.data(), a.parts[0].ptr(j), use.permutation->data() + begin, words);
+      kernels.add(out0, out0, rotated.data(), words, q);
+    }
+  });
+  return result;
+}
+
 Result<HoistedDigits> Evaluator::Decompose(const Ciphertext& a, int key_level) const {
   PV_RETURN_IF_ERROR(CheckDegreeOne("decompose", a));
   if (key_level >= 0 && (key_level < a.level || key_level > params_->max_level()))

@@ -25,6 +25,12 @@ struct Block {
 // cache.
 using BlockEpilogue = std::function<void(const Block& block, u64* acc0, u64* acc1)>;
 
+// A key and the index table of its automorphism.
+struct RotationKey {
+  const KeySwitchKey* key;
+  std::shared_ptr<const std::vector<u32>> permutation;
+};
+
 class KeySwitcher {
  public:
   explicit KeySwitcher(ParametersPtr params);
@@ -52,7 +58,11 @@ class KeySwitcher {
   void StreamInnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
                           const KeySwitchKey& key, const u32* permutation,
                           const BlockEpilogue& epilogue) const;
-  // The same from digits in NTT form.
+  // The sum of the products with several keys of the same special primes, the digits transformed
+  // once.
+  ExtendedCiphertext InnerProductSum(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
+                                     int level, std::span<const RotationKey> keys) const;
+  // InnerProduct from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
                                          const KeySwitchKey& key, const u32* permutation,

@@ -4,16 +4,19 @@
 namespace polyveil::ckks {
 namespace {
 
-// 16 working levels for the demo's program: bootstraps of sparse vectors, StC and CtS in two levels
-// each. logQP 1720 of 1747 at N = 2^16.
+// 15 working levels for the demo's program, whose bootstraps are of sparse vectors: StC in one level
+// (cheap at two limbs), CtS in two. Sizes are such that two digits suffice at the top: Q falls into
+// halves below P. logQP 1710 of 1747 at N = 2^16.
 ParametersSpec Decode16() {
   ParametersSpec spec;
   spec.name = "decode16";
   spec.chain = {{LevelRole::kBase, 1, 50},
-                {LevelRole::kSlotsToCoeffs, 2, 40},
-                {LevelRole::kWorking, 16, 40},
+                {LevelRole::kSlotsToCoeffs, 1, 37},
+                {LevelRole::kWorking, 15, 37},
                 {LevelRole::kEvalMod, 8, 50},
-                {LevelRole::kCoeffsToSlots, 2, 50}};
+                {LevelRole::kCoeffsToSlots, 2, 46}};
+  spec.special_primes = 12;
+  spec.log_special_prime = 48;
   return spec;
 }
 
