@@ -12,7 +12,7 @@
 namespace polyveil::bench {
 namespace {
 
-constexpr int kLimbs = 28, kBatchSize = 4;
+constexpr int kBatchSize = 4;
 constexpr size_t kLoopItems = 28;
 constexpr double kLoopItemSeconds = 100e-6;
 constexpr double kScale = 0x1p40;
@@ -20,7 +20,11 @@ constexpr double kScale = 0x1p40;
 class ThreadRows {
  public:
   ThreadRows(const Section& section, ckks::ParametersPtr params)
-      : section_(section), params_(std::move(params)), evaluator_(params_, &keys_) {}
+      : section_(section),
+        params_(std::move(params)),
+        level_(params_->max_level()),
+        limbs_(fmt::format("{} limbs", params_->limbs(level_))),
+        evaluator_(params_, &keys_) {}
 
   Status Run() {
     PV_RETURN_IF_ERROR(MakeInputs());
@@ -43,11 +47,11 @@ class ThreadRows {
   Status MakeInputs() {
     const auto secret = ckks::SecretKey::Generate(params_);
     ckks::KeyRequest request;
-    request.AddRotation(1, params_->slots(), kLimbs - 1);
+    request.AddRotation(1, params_->slots(), level_);
     PV_ASSIGN_OR_RETURN(keys_, ckks::KeyGenerator(secret).Generate(request));
     const ckks::Encoder encoder(params_);
     const std::vector<ckks::Complex> values(params_->slots(), ckks::Complex(0.5, -0.25));
-    PV_ASSIGN_OR_RETURN(const auto plain, encoder.Encode(values, kLimbs - 1, kScale));
+    PV_ASSIGN_OR_RETURN(const auto plain, encoder.Encode(values, level_, kScale));
     for (int k = 0; k < kBatchSize; ++k) {
       PV_ASSIGN_OR_RETURN(inputs_.emplace_back(),
                           ckks::Expand(*params_, ckks::Encryptor(secret).Encrypt(plain)));
@@ -99,12 +103,11 @@ class ThreadRows {
   }
 
   Status Batches() const {
-    const auto limbs = fmt::format("{} limbs", kLimbs);
-    PV_RETURN_IF_ERROR(Time("rotate_single", "rotation, one ciphertext, " + limbs, 1,
+    PV_RETURN_IF_ERROR(Time("rotate_single", "rotation, one ciphertext, " + limbs_, 1,
                             [&] { return evaluator_.Rotate(inputs_[0], 1); }));
-    PV_RETURN_IF_ERROR(Time("rotate_many", "rotation of 4 by one key, each, " + limbs, kBatchSize,
+    PV_RETURN_IF_ERROR(Time("rotate_many", "rotation of 4 by one key, each, " + limbs_, kBatchSize,
                             [&] { return evaluator_.RotateMany(pointers_, 1); }));
-    return Time("rotate_each", "4 rotations side by side, each, " + limbs, kBatchSize,
+    return Time("rotate_each", "4 rotations side by side, each, " + limbs_, kBatchSize,
                 [&]() -> Status {
                   std::vector<Status> statuses(kBatchSize);
                   ParallelFor(kBatchSize, [&](size_t k) {
@@ -117,7 +120,7 @@ class ThreadRows {
   }
 
   Status Compact() const {
-    const auto limbs = fmt::format("{} limbs, compact key", kLimbs);
+    const std::string limbs = limbs_ + ", compact key";
     PV_RETURN_IF_ERROR(Time("rotate_compact", "rotation, " + limbs, 1,
                             [&] { return evaluator_.Rotate(inputs_[0], 1); }));
     PV_RETURN_IF_ERROR(Time("rotate_many_compact", "rotation of 4, each, " + limbs, kBatchSize,
@@ -129,6 +132,8 @@ class ThreadRows {
 
   const Section& section_;
   ckks::ParametersPtr params_;
+  const int level_;
+  const std::string limbs_;
   ckks::EvaluationKeys keys_;
   ckks::Evaluator evaluator_;
   std::vector<ckks::Ciphertext> inputs_;

@@ -212,19 +212,19 @@ ExtendedCiphertext KeySwitcher::InnerProductSum(const RnsPoly& c, std::vector<Rn
   const size_t extended = p.extended_limbs(level, special), n = p.n();
   for (const RotationKey& use : keys) CheckKey(*use.key, digits, level, special);
   ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
-  const auto accumulate = [&](const Block& block, u64* acc0, u64* acc1) {
+  const BlockEpilogue accumulate = [&](const Block& block, u64* acc0, u64* acc1) {
     const Modulus& q = p.extended_table(level, static_cast<int>(block.limb)).modulus();
     u64* const s0 = sum.c0.ptr(block.limb) + block.begin;
     u64* const s1 = sum.c1.ptr(block.limb) + block.begin;
     ActiveKernels().add(s0, s0, acc0, block.words, q);
     ActiveKernels().add(s1, s1, acc1, block.words, q);
   };
+  const Share first{&c, &digits, &sum, nullptr}, other{&c, &digits, nullptr, &accumulate};
   ParallelFor(extended, [&](size_t j) {
     TransformLimb(j, digits, level, special);
     for (const RotationKey& use : keys) {
-      const bool first = &use == &keys[0];
-      InnerProductLimb(j, c, digits, level, *use.key, use.permutation->data(),
-                       first ? &sum : nullptr, first ? BlockEpilogue{} : accumulate);
+      const Share& share = &use == &keys[0] ? first : other;
+      InnerProductLimb(j, {&share, 1}, level, *use.key, use.permutation->data());
     }
   });
   return sum;

@@ -62,7 +62,7 @@ class KeySwitcher {
   // once.
   ExtendedCiphertext InnerProductSum(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
                                      int level, std::span<const RotationKey> keys) const;
-  // InnerProduct from digits in NTT form.
+  // The product with one key from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
                                          const KeySwitchKey& key, const u32* permutation,
