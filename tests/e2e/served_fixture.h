@@ -52,7 +52,7 @@ class ServedModelTest : public ::testing::Test {
     Serve(Limits());
   }
   void Serve(const serve::ServiceLimits& limits) {
-    TearDown();
+    ServedModelTest::TearDown();
     server_.reset();
     served_ = serve::ServeBundle(bundle_, "random", "test10", "test", limits).value();
     service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits);
