@@ -1,5 +1,6 @@
 #include "circuits/bootstrapper.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/system.h"
@@ -10,6 +11,7 @@ namespace polyveil::circuits {
 namespace {
 
 using ckks::Ciphertext;
+using ckks::ExtendedCiphertext;
 using ckks::LevelRole;
 
 Status CheckSpec(const ckks::Parameters& params, const BootstrapSpec& spec) {
@@ -87,7 +89,10 @@ Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
   for (const auto& matrix : CoeffsToSlotsMatrices(params, spec))
     LinearTransform::AddKeys(request, params, matrix, level--);
   const int last_cts = eval_mod.input_level() + 1;
-  if (shape.packed) request.AddRotation(shape.transform_size(), params.slots(), last_cts);
+  if (shape.packed) {
+    request.AddRotation(shape.transform_size(), params.slots(),
+                        std::min(last_cts + 1, params.max_level()));
+  }
   for (const auto& group : TraceGroups(params, shape))
     for (const int rotation : group) request.AddRotation(rotation, params.slots(), last_cts);
   request.AddConjugation(last_cts);
@@ -164,26 +169,25 @@ Result<Ciphertext> Bootstrapper::Prepare(const ckks::Evaluator& evaluator,
 
 // Sum over the rotations by multiples of the period: kills every coefficient outside the subring that
 // holds the data.
-Result<Ciphertext> Bootstrapper::Trace(const ckks::Evaluator& evaluator, Ciphertext x) const {
+Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, ExtendedCiphertext& x) const {
   for (const auto& group : TraceGroups(*params_, shape_)) {
     PV_ASSIGN_OR_RETURN(x, evaluator.AddRotations(x, group));
   }
-  return x;
+  return {};
 }
 
-// Rescales 2 Re or 2 Im of the last CtS product to EvalMod's input and removes the multiples of 1.
-Result<Ciphertext> Bootstrapper::EvalModPart(const ckks::Evaluator& evaluator, Ciphertext x) const {
-  PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
-  x.scale = eval_mod_.input_scale();
-  return eval_mod_.Apply(evaluator, x);
+// Rescales a part of the last CtS product to EvalMod's input.
+Result<Ciphertext> Bootstrapper::Rescale(const ckks::Evaluator& evaluator,
+                                         const ExtendedCiphertext& x) const {
+  PV_ASSIGN_OR_RETURN(Ciphertext y, evaluator.ModDownRescale(x));
+  y.scale = eval_mod_.input_scale();
+  return y;
 }
 
 // The same for packed parts [2 Re | 2 Im], put together again: [Re | i Im] and its rotation by a
 // period.
 Result<Ciphertext> Bootstrapper::EvalModPacked(const ckks::Evaluator& evaluator,
-                                               Ciphertext x) const {
-  PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
-  x.scale = eval_mod_.input_scale();
+                                               const Ciphertext& x) const {
   PV_ASSIGN_OR_RETURN(Ciphertext parts, eval_mod_.ApplyMasked(evaluator, encoder_, x,
                                                               Halves(shape_, 1, Complex(0, 1))));
   PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(parts, shape_.transform_size()));
@@ -191,41 +195,81 @@ Result<Ciphertext> Bootstrapper::EvalModPacked(const ckks::Evaluator& evaluator,
   return parts;
 }
 
-// The last CtS factor, the trace, then EvalMod on the parts that carry data. The key switches come
-// before the rescale: their noise, several times a rounding's, would be the largest of the whole
-// bootstrap.
-Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator, Ciphertext y,
+// The factors of CoeffsToSlots, the last one without its rescale: key switches follow, whose noise,
+// several times a rounding's, would else be the largest of the whole bootstrap.
+Result<ExtendedCiphertext> Bootstrapper::CoeffsToSlots(const ckks::Evaluator& evaluator,
+                                                       Ciphertext y, BootstrapTimes& times) const {
+  Timer timer;
+  const int rotation = shape_.transform_size();
+  // Rows of the last factor of packed parts differ between the halves: its input needs the
+  // transform's period. What stands before it commutes with that rotation.
+  if (shape_.packed && cts_.size() == 1) {
+    PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum,
+                        evaluator.AddRotations(evaluator.Extend(y), {&rotation, 1}));
+    y = evaluator.ModDown(sum);
+    times.trace += timer.Lap();
+  }
+  for (size_t i = 0; i + 1 < cts_.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, cts_[i].Sum(evaluator, y));
+    times.cts += timer.Lap();
+    if (shape_.packed && i + 2 == cts_.size()) {
+      PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
+      times.trace += timer.Lap();
+    }
+    PV_ASSIGN_OR_RETURN(y, cts_[i].Finish(evaluator, sum));
+  }
+  PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, cts_.back().Sum(evaluator, y));
+  times.cts += timer.Lap();
+  return sum;
+}
+
+// Both parts of full complex slots, one EvalMod each.
+Result<Ciphertext> Bootstrapper::EvalModBoth(const ckks::Evaluator& evaluator,
+                                             const ExtendedCiphertext& y) const {
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext twice_real, evaluator.AddConjugate(y));
+  PV_ASSIGN_OR_RETURN(Ciphertext real, Rescale(evaluator, twice_real));
+  // 2 i Im(y) = 2 y - 2 Re(y)
+  PV_ASSIGN_OR_RETURN(Ciphertext imaginary, Rescale(evaluator, y));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(imaginary, imaginary));
+  PV_ASSIGN_OR_RETURN(imaginary, evaluator.Sub(real, imaginary));
+  imaginary = evaluator.MulByI(imaginary);  // i (2 Re(y) - 2 y) = 2 Im(y)
+  PV_ASSIGN_OR_RETURN(real, eval_mod_.Apply(evaluator, real));
+  PV_ASSIGN_OR_RETURN(imaginary, eval_mod_.Apply(evaluator, imaginary));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
+  return real;
+}
+
+// EvalMod on the parts of y that carry data.
+Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator,
+                                                 const ExtendedCiphertext& y,
                                                  BootstrapTimes& times) const {
   Timer timer;
-  // Rows of the last factor differ between the halves: its input needs the transform's period.
-  if (shape_.packed) {
-    PV_ASSIGN_OR_RETURN(y, evaluator.AddRotations(y, {{shape_.transform_size()}}));
+  if (spec_.complex_slots && !shape_.packed) {
+    PV_ASSIGN_OR_RETURN(Ciphertext both, EvalModBoth(evaluator, y));
+    times.eval_mod += timer.Lap();
+    return both;
   }
-  times.trace += timer.Lap();
-  PV_ASSIGN_OR_RETURN(y, cts_.back().ApplyWithoutRescale(evaluator, y));
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext twice_real, evaluator.AddConjugate(y));
+  PV_ASSIGN_OR_RETURN(const Ciphertext real, Rescale(evaluator, twice_real));
   times.cts += timer.Lap();
-  PV_ASSIGN_OR_RETURN(y, Trace(evaluator, std::move(y)));
-  times.trace += timer.Lap();
-  PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(y));
-  PV_ASSIGN_OR_RETURN(Ciphertext real, evaluator.Add(y, conjugate));
-  times.cts += timer.Lap();
-  if (spec_.complex_slots && shape_.packed) {
-    PV_ASSIGN_OR_RETURN(real, EvalModPacked(evaluator, std::move(real)));
-  } else {
-    PV_ASSIGN_OR_RETURN(real, EvalModPart(evaluator, std::move(real)));
-    if (spec_.complex_slots) {
-      PV_ASSIGN_OR_RETURN(Ciphertext imaginary, evaluator.Sub(conjugate, y));
-      imaginary = evaluator.MulByI(imaginary);  // i (conj(y) - y) = 2 Im(y)
-      PV_ASSIGN_OR_RETURN(imaginary, EvalModPart(evaluator, std::move(imaginary)));
-      PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
-    }
-  }
+  PV_ASSIGN_OR_RETURN(Ciphertext result, spec_.complex_slots ? EvalModPacked(evaluator, real)
+                                                             : eval_mod_.Apply(evaluator, real));
   times.eval_mod += timer.Lap();
-  return real;
+  return result;
 }
 
 Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, const Ciphertext& x,
                                            BootstrapTimes* times) const {
+  return BootstrapSmall(evaluator, x, 0, times);
+}
+
+Result<Ciphertext> Bootstrapper::BootstrapSmall(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x, int log_gain,
+                                                BootstrapTimes* times) const {
+  if (log_gain < 0 || log_gain > kMaxLogGain) {
+    return MakeError(ErrorCode::kInvalidArgument, "bootstrap: log_gain = {}, expected 0..{}",
+                     log_gain, kMaxLogGain);
+  }
   BootstrapTimes unused;
   BootstrapTimes& spent = times ? *times : unused;
   Timer timer;
@@ -233,15 +277,52 @@ Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, con
   for (const auto& transform : stc_) {
     PV_ASSIGN_OR_RETURN(y, transform.Apply(evaluator, y));
   }
+  if (log_gain > 0) y = evaluator.MulInteger(y, i64{1} << log_gain);
   spent.stc += timer.Lap();
   PV_ASSIGN_OR_RETURN(y, evaluator.ModRaise(y));
   y.scale = LevelModulus(*params_, 0);  // of x = I + z / ratio
   spent.mod_raise += timer.Lap();
-  for (size_t i = 0; i + 1 < cts_.size(); ++i) {
-    PV_ASSIGN_OR_RETURN(y, cts_[i].Apply(evaluator, y));
+  PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, CoeffsToSlots(evaluator, std::move(y), spent));
+  timer.Reset();
+  PV_RETURN_IF_ERROR(Trace(evaluator, sum));
+  spent.trace += timer.Lap();
+  PV_ASSIGN_OR_RETURN(Ciphertext result, RemoveMultiples(evaluator, sum, spent));
+  result.scale = std::ldexp(result.scale, log_gain);
+  return result;
+}
+
+// The mean over the periods in all slots, with the keys of the trace: what errors differ between
+// them is gone, so that all that is left can be bootstrapped.
+Result<Ciphertext> Bootstrapper::MeanOfPeriods(const ckks::Evaluator& evaluator,
+                                               const Ciphertext& x) const {
+  if (spec_.log_period == params_->log_slots()) return x;
+  ExtendedCiphertext sum = evaluator.Extend(x, eval_mod_.input_level() + 1);
+  if (shape_.log_output_period() > spec_.log_period) {
+    const int rotation = shape_.transform_size();
+    PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
   }
-  spent.cts += timer.Lap();
-  return RemoveMultiples(evaluator, std::move(y), spent);
+  PV_RETURN_IF_ERROR(Trace(evaluator, sum));
+  Ciphertext mean = evaluator.ModDown(sum);
+  mean.scale = std::ldexp(x.scale, params_->log_slots() - spec_.log_period);
+  return mean;
+}
+
+Result<Ciphertext> Bootstrapper::BootstrapTwice(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x, BootstrapTimes* times) const {
+  constexpr int kLogGain = 12;  // the first bootstrap's worst slot has more bits by a safe distance
+  PV_ASSIGN_OR_RETURN(Ciphertext rest, AtInputLevel(evaluator, x));
+  PV_ASSIGN_OR_RETURN(Ciphertext result, Bootstrap(evaluator, rest, times));
+  PV_ASSIGN_OR_RETURN(result, MeanOfPeriods(evaluator, result));
+  PV_ASSIGN_OR_RETURN(const Ciphertext lowered, AtInputLevel(evaluator, result));
+  PV_RETURN_IF_ERROR(evaluator.SubInplace(rest, lowered));
+  PV_ASSIGN_OR_RETURN(rest, BootstrapSmall(evaluator, rest, kLogGain, times));
+  const double scale = std::max(rest.scale, result.scale);  // both are powers of two times the output's
+  for (Ciphertext* part : {&rest, &result}) {
+    *part = evaluator.MulInteger(*part, std::llround(scale / part->scale));
+    part->scale = scale;
+  }
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(result, rest));
+  return evaluator.AdjustTo(result, output_level() - 1, params_->scale(output_level() - 1));
 }
 
 }  // namespace polyveil::circuits

@@ -49,6 +49,19 @@ class Bootstrapper {
   // Errors: kOutOfRange (level), kMismatch (scale, degree), kMissingKey.
   Result<ckks::Ciphertext> Bootstrap(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x,
                                      BootstrapTimes* times = nullptr) const;
+  // The same for |slot| <= 2^-log_gain, with that much less error: the message fills EvalMod's
+  // interval. Out at scale output_scale() * 2^log_gain. Range: 0 <= log_gain <= kMaxLogGain.
+  Result<ckks::Ciphertext> BootstrapSmall(const ckks::Evaluator& evaluator,
+                                          const ckks::Ciphertext& x, int log_gain,
+                                          BootstrapTimes* times = nullptr) const;
+  // Twice the work for the precision of the working levels: the error of a first bootstrap is
+  // bootstrapped in turn and taken away. Out at (output_level() - 1, its nominal scale). Precision:
+  // that of a few roundings at the working scale. Errors: as Bootstrap. Source: Meta-BTS, Bae et al.
+  // 2022, ePrint 2022/1167.
+  Result<ckks::Ciphertext> BootstrapTwice(const ckks::Evaluator& evaluator,
+                                          const ckks::Ciphertext& x,
+                                          BootstrapTimes* times = nullptr) const;
+  static constexpr int kMaxLogGain = 16;
 
  private:
   Bootstrapper(const BootstrapSpec& spec, const ckks::Encoder& encoder, EvalMod eval_mod)
@@ -62,12 +75,20 @@ class Bootstrapper {
                                         const ckks::Ciphertext& x) const;
   Result<ckks::Ciphertext> Prepare(const ckks::Evaluator& evaluator,
                                    const ckks::Ciphertext& x) const;
-  Result<ckks::Ciphertext> Trace(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
+  Result<ckks::ExtendedCiphertext> CoeffsToSlots(const ckks::Evaluator& evaluator,
+                                                 ckks::Ciphertext y, BootstrapTimes& times) const;
+  Status Trace(const ckks::Evaluator& evaluator, ckks::ExtendedCiphertext& x) const;
   Result<ckks::Ciphertext> RemoveMultiples(const ckks::Evaluator& evaluator,
-                                           ckks::Ciphertext y, BootstrapTimes& times) const;
-  Result<ckks::Ciphertext> EvalModPart(const ckks::Evaluator& evaluator, ckks::Ciphertext x) const;
+                                           const ckks::ExtendedCiphertext& y,
+                                           BootstrapTimes& times) const;
+  Result<ckks::Ciphertext> EvalModBoth(const ckks::Evaluator& evaluator,
+                                       const ckks::ExtendedCiphertext& y) const;
+  Result<ckks::Ciphertext> Rescale(const ckks::Evaluator& evaluator,
+                                   const ckks::ExtendedCiphertext& x) const;
+  Result<ckks::Ciphertext> MeanOfPeriods(const ckks::Evaluator& evaluator,
+                                         const ckks::Ciphertext& x) const;
   Result<ckks::Ciphertext> EvalModPacked(const ckks::Evaluator& evaluator,
-                                         ckks::Ciphertext x) const;
+                                         const ckks::Ciphertext& x) const;
 
   BootstrapSpec spec_;
   ckks::ParametersPtr params_;

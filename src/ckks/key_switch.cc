@@ -192,42 +192,22 @@ std::vector<ExtendedCiphertext> KeySwitcher::InnerProductMany(
   return sums;
 }
 
-void KeySwitcher::StreamInnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
-                                     const KeySwitchKey& key, const u32* permutation,
-                                     const BlockEpilogue& epilogue) const {
-  const int special = params_->special_primes(key.level);
-  CheckKey(key, digits, level, special);
-  const Share share{&c, &digits, nullptr, &epilogue};
+void KeySwitcher::StreamInnerProducts(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
+                                      std::span<const AutomorphismKey> keys,
+                                      const KeyEpilogue& epilogue) const {
+  const int special = params_->special_primes(keys[0].key->level);
+  for (const AutomorphismKey& use : keys) CheckKey(*use.key, digits, level, special);
   ParallelFor(params_->extended_limbs(level, special), [&](size_t j) {
     TransformLimb(j, digits, level, special);
-    InnerProductLimb(j, {&share, 1}, level, key, permutation);
-  });
-}
-
-ExtendedCiphertext KeySwitcher::InnerProductSum(const RnsPoly& c, std::vector<RnsPoly>& digits,
-                                                int level,
-                                                std::span<const RotationKey> keys) const {
-  const Parameters& p = *params_;
-  const int special = p.special_primes(keys[0].key->level);
-  const size_t extended = p.extended_limbs(level, special), n = p.n();
-  for (const RotationKey& use : keys) CheckKey(*use.key, digits, level, special);
-  ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
-  const BlockEpilogue accumulate = [&](const Block& block, u64* acc0, u64* acc1) {
-    const Modulus& q = p.extended_table(level, static_cast<int>(block.limb)).modulus();
-    u64* const s0 = sum.c0.ptr(block.limb) + block.begin;
-    u64* const s1 = sum.c1.ptr(block.limb) + block.begin;
-    ActiveKernels().add(s0, s0, acc0, block.words, q);
-    ActiveKernels().add(s1, s1, acc1, block.words, q);
-  };
-  const Share first{&c, &digits, &sum, nullptr}, other{&c, &digits, nullptr, &accumulate};
-  ParallelFor(extended, [&](size_t j) {
-    TransformLimb(j, digits, level, special);
-    for (const RotationKey& use : keys) {
-      const Share& share = &use == &keys[0] ? first : other;
-      InnerProductLimb(j, {&share, 1}, level, *use.key, use.permutation->data());
+    for (const AutomorphismKey& use : keys) {
+      const u32* permutation = use.permutation->data();
+      const BlockEpilogue with_permutation = [&](const Block& block, u64* acc0, u64* acc1) {
+        epilogue(block, acc0, acc1, permutation + block.begin);
+      };
+      const Share share{&c, &digits, nullptr, &with_permutation};
+      InnerProductLimb(j, {&share, 1}, level, *use.key, permutation);
     }
   });
-  return sum;
 }
 
 ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,

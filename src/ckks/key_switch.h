@@ -26,7 +26,7 @@ struct Block {
 using BlockEpilogue = std::function<void(const Block& block, u64* acc0, u64* acc1)>;
 
 // A key and the index table of its automorphism.
-struct RotationKey {
+struct AutomorphismKey {
   const KeySwitchKey* key;
   std::shared_ptr<const std::vector<u32>> permutation;
 };
@@ -54,14 +54,13 @@ class KeySwitcher {
       std::span<const ring::RnsPoly* const> c, std::span<std::vector<ring::RnsPoly>> digits,
       int level, const KeySwitchKey& key, const u32* permutation,
       std::span<const BlockEpilogue> epilogues = {}) const;
-  // The same of one c, for the epilogue alone: no product is kept beyond its block.
-  void StreamInnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
-                          const KeySwitchKey& key, const u32* permutation,
-                          const BlockEpilogue& epilogue) const;
-  // The sum of the products with several keys of the same special primes, the digits transformed
-  // once.
-  ExtendedCiphertext InnerProductSum(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
-                                     int level, std::span<const RotationKey> keys) const;
+  // The products with several keys of the same special primes, limb by limb, for the epilogue alone:
+  // no product is kept beyond its block. epilogue(block, acc0, acc1, permutation of the key).
+  using KeyEpilogue =
+      std::function<void(const Block& block, u64* acc0, u64* acc1, const u32* permutation)>;
+  void StreamInnerProducts(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
+                           std::span<const AutomorphismKey> keys,
+                           const KeyEpilogue& epilogue) const;
   // The product with one key from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
