@@ -307,6 +307,32 @@ TEST(Conformance, PermuteEveryKindOfElement) {
   }
 }
 
+// Words around the limit are what rejection turns on; a stream of real words has hardly any.
+TEST(Conformance, ReduceUniform) {
+  std::mt19937_64 random(9);
+  for (const Modulus& q : Moduli(kN)) {
+    const u64 limit = q.UniformLimit();
+    EXPECT_EQ(u128{limit} % q.q, 0u);
+    for (const size_t n : {size_t{1}, size_t{7}, size_t{8}, size_t{61}, kN}) {
+      for (const bool edges : {false, true}) {
+        const u64 special[] = {0, q.q - 1, q.q, limit - 1, limit, ~u64{0}, random(), random()};
+        std::vector<u64> in(n + 1), expected;  // one word off: no alignment is promised
+        for (u64& word : in) word = edges ? special[random() % 8] : random();
+        for (size_t j = 1; j <= n; ++j)
+          if (in[j] < limit) expected.push_back(in[j] % q.q);
+        for (const Kernels* kernels : AvailableKernels()) {
+          std::vector<u64> out(n + 1), in_place = in;
+          for (u64* to : {out.data() + 1, in_place.data() + 1}) {
+            const u64* from = to == out.data() + 1 ? in.data() + 1 : to;
+            const size_t count = kernels->reduce_uniform(to, from, n, q);
+            ASSERT_EQ(std::vector<u64>(to, to + count), expected) << kernels->name << " q " << q.q;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Dispatch, ByNameAndUnknown) {
   const std::string best = ActiveKernels().name;
   for (const Kernels* kernels : AvailableKernels()) {

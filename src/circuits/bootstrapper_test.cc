@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "circuits/context_test.h"
+#include "ckks/seeded.h"
 
 namespace polyveil::circuits {
 namespace {
@@ -148,6 +149,24 @@ TEST(Bootstrapper, RepeatsAfterMultiplications) {
   // Squaring doubles the error at most (|v| <= 1), as does each round: 2 + 4 + 8 + 16.
   EXPECT_LT(WorstError(context->Decrypt(x), Repeat(values, context->params()->slots())),
             30 * Bound(*context));
+}
+
+// Everything that reads a key: linear transforms, relinearisation, conjugation, trace, ModRaise.
+TEST(Bootstrapper, CompactKeysGiveTheSameWords) {
+  const BootstrapSpec spec{5, true};
+  const auto context = NewContext("test10", spec);
+  const auto bootstrapper =
+      Bootstrapper::Create(context->params(), context->encoder(), spec).value();
+  const auto x = context->Encrypt(RandomSlots(32, true, 4), bootstrapper.input_level());
+  const auto expanded = bootstrapper.Bootstrap(context->evaluator(), x).value();
+  const size_t bytes = context->keys().bytes();
+  ckks::CompactKeys(context->keys());
+  EXPECT_EQ(2 * context->keys().bytes(), bytes);
+  const auto compact = bootstrapper.Bootstrap(context->evaluator(), x).value();
+  for (int k = 0; k < 2; ++k)
+    EXPECT_TRUE(std::equal(expanded.parts[k].data(),
+                           expanded.parts[k].data() + expanded.parts[k].limbs() * x.parts[0].n(),
+                           compact.parts[k].data()));
 }
 
 TEST(Bootstrapper, Errors) {

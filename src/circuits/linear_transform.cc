@@ -146,4 +146,10 @@ size_t LinearTransform::plaintext_bytes() const {
   return bytes;
 }
 
+size_t LinearTransform::permutation_bytes() const {
+  size_t bytes = 0;
+  for (const auto& [rotation, table] : permutations_) bytes += table.size() * sizeof(u32);
+  return bytes;
+}
+
 }  // namespace polyveil::circuits

@@ -42,6 +42,7 @@ class LinearTransform {
   int level() const { return level_; }
   double output_scale() const { return output_scale_; }
   size_t plaintext_bytes() const;
+  size_t permutation_bytes() const;
 
  private:
   ckks::ExtendedCiphertext Zero(const ckks::Parameters& params) const;

@@ -190,7 +190,8 @@ TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
     const Ciphertext x = s.Encrypt(a, level, 0x1p40);
     Slots squares = a;
     for (Complex& value : squares) value *= value;
-    const double noise = std::hypot(4 * 0x1p40 * FreshNoise(), KeySwitchNoise(params, level, level));
+    const double noise =
+        std::hypot(4 * 0x1p40 * FreshNoise(), KeySwitchNoise(params, level, level));
     EXPECT_LT(MaxError(s.Decrypt(e.Square(x).value()), squares),
               WorstSlot(params, noise, 0x1p80) + 1e-11);
   }
@@ -238,13 +239,71 @@ TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
 
 TEST_P(KeySwitchTest, TruncatedKeysAreSmaller) {
   const KeyGenerator generator(s.key);
-  const KeySwitchKey low = generator.Rotation(1, 2), high = generator.Rotation(1, params.max_level());
+  const KeySwitchKey low = generator.Rotation(1, 2),
+                     high = generator.Rotation(1, params.max_level());
   EXPECT_EQ(low.b.size(), 1u);
   EXPECT_EQ(low.bytes(), size_t{3 + 3} * params.n() * 8);
   EXPECT_EQ(high.b.size(), 2u);
   EXPECT_EQ(high.bytes(), size_t{2} * params.extended_limbs(params.max_level()) * params.n() * 8);
   EXPECT_EQ(low.bytes(), ShapeOf(params, KeyKind::kGadget, 2).seeded_bytes(params.n()));
   EXPECT_NE(low.seed, high.seed);
+}
+
+bool SameWords(const ring::RnsPoly& x, const ring::RnsPoly& y) {
+  return x.limbs() == y.limbs() && std::equal(x.data(), x.data() + x.limbs() * x.n(), y.data());
+}
+
+TEST_P(KeySwitchTest, CompactKeysGiveTheSameWords) {
+  EvaluationKeys keys = s.keys;
+  CompactKeys(keys);
+  EXPECT_EQ(2 * keys.bytes(), s.keys.bytes());
+  const Evaluator compact(s.params, &keys);
+  const auto expect_same = [&](const Evaluator& e, auto&& operation) {
+    const auto x = operation(e), y = operation(compact);
+    for (size_t k = 0; k < x.parts.size(); ++k) EXPECT_TRUE(SameWords(x.parts[k], y.parts[k]));
+  };
+  for (const int level : {0, 9, params.max_level()}) {
+    const Ciphertext x = s.Encrypt(a, level, 0x1p40);
+    expect_same(s.evaluator, [&](const Evaluator& e) { return e.Rotate(x, -1).value(); });
+    expect_same(s.evaluator, [&](const Evaluator& e) { return e.Conjugate(x).value(); });
+    expect_same(s.evaluator, [&](const Evaluator& e) {
+      return e.RotateHoisted(x, e.Decompose(x).value(), 3).value();
+    });
+    expect_same(s.evaluator, [&](const Evaluator& e) {
+      ExtendedCiphertext sum = e.Extend(x, params.max_level());
+      EXPECT_TRUE(e.RotateAccumulate(sum, e.Extend(x, params.max_level()), 2).ok());
+      return e.ModDown(sum);
+    });
+    if (level == 0)
+      expect_same(s.evaluator, [&](const Evaluator& e) { return e.ModRaise(x).value(); });
+  }
+  EXPECT_TRUE(ExpandKeys(params, keys).ok());
+  EXPECT_EQ(keys.bytes(), s.keys.bytes());
+}
+
+// Several ciphertexts at once, every scale their own.
+TEST_P(KeySwitchTest, BatchesEqualSingleOperations) {
+  for (const int level : {1, 9, params.max_level()}) {
+    std::vector<Ciphertext> inputs;
+    std::vector<const Ciphertext*> pointers;
+    for (int k = 0; k < 3; ++k)
+      inputs.push_back(s.Encrypt(RandomSlots(params.slots(), 40 + k), level, std::exp2(38 + k)));
+    for (const Ciphertext& x : inputs) pointers.push_back(&x);
+    for (const int r : {0, 3, -1}) {
+      const auto batch = s.evaluator.RotateMany(pointers, r).value();
+      ASSERT_EQ(batch.size(), inputs.size());
+      for (size_t k = 0; k < batch.size(); ++k) {
+        const Ciphertext one = s.evaluator.Rotate(inputs[k], r).value();
+        EXPECT_EQ(batch[k].level, one.level);
+        EXPECT_EQ(batch[k].scale, one.scale);
+        for (size_t part = 0; part < 2; ++part)
+          EXPECT_TRUE(SameWords(batch[k].parts[part], one.parts[part]));
+      }
+    }
+    inputs[2] = s.Encrypt(a, 0, 0x1p40);
+    EXPECT_EQ(s.evaluator.RotateMany(pointers, 1).error().code, ErrorCode::kMismatch);
+  }
+  EXPECT_TRUE(s.evaluator.RotateMany({}, 1).value().empty());
 }
 
 TEST_P(KeySwitchTest, SeededExpansionIsDeterministicAndInRange) {

@@ -177,6 +177,10 @@ double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
   return samples + static_cast<double>(bytes.wire) / kKeyBytesPerSecond;
 }
 
+double CostModel::ExpansionSeconds(double limbs) const {
+  return Parallel(limbs * speed_.expand_seconds);
+}
+
 KeyBytes MeasureKeys(const ckks::Parameters& params, const ckks::KeyRequest& request) {
   KeyBytes bytes;
   auto add = [&](ckks::KeyKind kind, int level) {

@@ -231,6 +231,34 @@ void PermuteKernel(u64* out, const u64* in, const u32* perm, size_t n) {
   }
 }
 
+// x mod q of any 64-bit words: floor(x / 2^12) times 2^(bits+51) / q is at most 2 below the
+// quotient.
+size_t ReduceUniformKernel(u64* out, const u64* in, size_t n, const Modulus& q) {
+  const Constants c(q);
+  const Vec factor = Set(q.barrett), limit = Set(q.UniformLimit());
+  const __m128i shift = _mm_cvtsi32_si128(q.bits - 13);
+  size_t accepted = 0;
+  for (size_t j = 0; j < n; j += kLanes) {
+    const __mmask8 here =
+        n - j < kLanes ? static_cast<__mmask8>((1u << (n - j)) - 1) : __mmask8{255};
+    const Vec x = _mm512_maskz_loadu_epi64(here, in + j);
+    const __mmask8 valid = _mm512_mask_cmplt_epu64_mask(here, x, limit);
+    const Vec estimate = _mm512_srl_epi64(High(Zero(), _mm512_srli_epi64(x, 12), factor), shift);
+    Vec r = And(Low(And(x, c.mask), estimate, c.neg_q), c.mask);
+    r = SubIfNotBelow(SubIfNotBelow(r, c.q), c.q);
+    if (valid == 255) {
+      _mm512_storeu_si512(out + accepted, r);
+      accepted += kLanes;
+      continue;
+    }
+    const auto count = static_cast<unsigned>(__builtin_popcount(valid));
+    _mm512_mask_storeu_epi64(out + accepted, static_cast<__mmask8>((1u << count) - 1),
+                             _mm512_maskz_compress_epi64(valid, r));
+    accepted += count;
+  }
+  return accepted;
+}
+
 }  // namespace
 }  // namespace avx512
 
@@ -255,6 +283,7 @@ const ring::Kernels& Avx512Kernels() {
       .inner_product_scalar = InnerProductScalarKernel,
       .approximate_quotient = ApproximateQuotientKernel,
       .permute = PermuteKernel,
+      .reduce_uniform = ReduceUniformKernel,
   };
   return kKernels;
 }
