@@ -1,6 +1,7 @@
 #include "ckks/key_switch.h"
 
 #include <array>
+#include <deque>
 
 #include "base/thread_pool.h"
 #include "ckks/key_limb.h"
@@ -197,17 +198,38 @@ void KeySwitcher::StreamInnerProducts(const RnsPoly& c, std::vector<RnsPoly>& di
                                       const KeyEpilogue& epilogue) const {
   const int special = params_->special_primes(keys[0].key->level);
   for (const AutomorphismKey& use : keys) CheckKey(*use.key, digits, level, special);
+  const Share share{&c, &digits, nullptr, nullptr};
   ParallelFor(params_->extended_limbs(level, special), [&](size_t j) {
     TransformLimb(j, digits, level, special);
-    for (const AutomorphismKey& use : keys) {
-      const u32* permutation = use.permutation->data();
-      const BlockEpilogue with_permutation = [&](const Block& block, u64* acc0, u64* acc1) {
-        epilogue(block, acc0, acc1, permutation + block.begin);
-      };
-      const Share share{&c, &digits, nullptr, &with_permutation};
-      InnerProductLimb(j, {&share, 1}, level, *use.key, permutation);
-    }
+    StreamLimb(j, share, level, keys, epilogue);
   });
+}
+
+// Block by block and inside it key by key: what the epilogue adds to stays in the cache.
+void KeySwitcher::StreamLimb(size_t j, const Share& share, int level,
+                             std::span<const AutomorphismKey> keys,
+                             const KeyEpilogue& epilogue) const {
+  const Parameters& p = *params_;
+  const size_t limbs = p.limbs(level), n = p.n(), words = std::min(n, kBlockWords);
+  std::deque<KeyLimbReader> readers;
+  size_t scratch_words = 0;
+  for (const auto& [key, permutation] : keys) {
+    const size_t key_limb = j < limbs ? j : p.limbs(key->level) + (j - limbs);
+    readers.emplace_back(p, *key, key_limb, share.digits->size());
+    scratch_words = std::max(scratch_words, readers.back().ScratchWords(words));
+  }
+  std::array<const u64*, ring::kMaxProducts> b, a;
+  Buffer products(2 * words), expanded(scratch_words);
+  for (size_t begin = 0; begin < n; begin += words) {
+    const Block block{j, begin, words};
+    for (size_t k = 0; k < keys.size(); ++k) {
+      const u32* permutation = keys[k].permutation->data();
+      readers[k].Next(words, expanded.data(), b.data(), a.data());
+      InnerProductBlock(block, share, level, p.special_primes(keys[k].key->level), permutation,
+                        b.data(), a.data(), products.data());
+      epilogue(block, products.data(), products.data() + words, permutation + begin);
+    }
+  }
 }
 
 ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,

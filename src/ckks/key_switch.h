@@ -104,6 +104,8 @@ class KeySwitcher {
   void InnerProductBlock(const Block& block, const Share& share, int level, int special,
                          const u32* permutation, const u64* const* b, const u64* const* a,
                          u64* scratch) const;
+  void StreamLimb(size_t j, const Share& share, int level, std::span<const AutomorphismKey> keys,
+                  const KeyEpilogue& epilogue) const;
   void TransformLimb(size_t j, std::vector<ring::RnsPoly>& digits, int level, int special) const;
 
   ParametersPtr params_;
