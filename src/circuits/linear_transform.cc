@@ -129,15 +129,14 @@ Result<ExtendedCiphertext> LinearTransform::Sum(const ckks::Evaluator& evaluator
 Result<Ciphertext> LinearTransform::Apply(const ckks::Evaluator& evaluator,
                                           const Ciphertext& x) const {
   PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, Sum(evaluator, x));
+  return Finish(evaluator, sum);
+}
+
+Result<Ciphertext> LinearTransform::Finish(const ckks::Evaluator& evaluator,
+                                           const ExtendedCiphertext& sum) const {
   PV_ASSIGN_OR_RETURN(Ciphertext result, evaluator.ModDownRescale(sum));
   result.scale = output_scale_;
   return result;
-}
-
-Result<Ciphertext> LinearTransform::ApplyWithoutRescale(const ckks::Evaluator& evaluator,
-                                                        const Ciphertext& x) const {
-  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, Sum(evaluator, x));
-  return evaluator.ModDown(sum);
 }
 
 size_t LinearTransform::plaintext_bytes() const {

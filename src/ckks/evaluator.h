@@ -20,6 +20,7 @@
 namespace polyveil::ckks {
 
 class KeySwitcher;
+struct AutomorphismKey;
 
 // ModUp of c1 once for many rotations. digits[i]: NTT form, the extended limbs (Q then P) without
 // those of digit i itself, which are c1's own and are read from the ciphertext.
@@ -130,6 +131,11 @@ class Evaluator {
   // sum += rotate(a, rotation), all over QP: ModDown of a.c1 alone, no ModDown of the result (the
   // giant step of double hoisting). Errors: kMissingKey, kMismatch.
   Status RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a, int rotation) const;
+  // a + sum over r of rotate(a, r), and a + conj(a), all over QP: ModDown of a.c1 and one ModUp for
+  // all rotations. Errors: kMissingKey; kInvalidArgument (no rotation, or one that is 0 mod slots).
+  Result<ExtendedCiphertext> AddRotations(const ExtendedCiphertext& a,
+                                          std::span<const int> rotations) const;
+  Result<ExtendedCiphertext> AddConjugate(const ExtendedCiphertext& a) const;
   Ciphertext ModDown(const ExtendedCiphertext& a) const;
   // ModDown and Rescale in one. Errors: kOutOfRange at level 0.
   Result<Ciphertext> ModDownRescale(const ExtendedCiphertext& a) const;
@@ -146,6 +152,9 @@ class Evaluator {
  private:
   Status RequireKeys(const char* operation) const;
   Ciphertext RotateWithKey(const Ciphertext& a, u64 galois_element, const KeySwitchKey& key) const;
+  Result<AutomorphismKey> FindRotationKey(const ExtendedCiphertext& a, int rotation) const;
+  void AccumulateAutomorphisms(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                               std::span<const AutomorphismKey> keys) const;
   Ciphertext Product(const Ciphertext& a, const Ciphertext& b, int level) const;
   ExtendedCiphertext ExtendBy(const Ciphertext& a, int special) const;
   Result<Ciphertext> RelinearizeWith(const Ciphertext& a, bool rescale) const;

@@ -200,34 +200,72 @@ Status Evaluator::AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b)
   return {};
 }
 
-Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
-                                   int rotation) const {
-  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.c0.limbs(), a.level, a.scale));
-  const int reduced = Reduce(rotation, params_->slots());
-  if (reduced == 0) return AddInplace(sum, a);
-  PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
+// sum += the automorphisms of a. The products go straight into the sum's limbs: nothing over QP is
+// kept but the sum.
+void Evaluator::AccumulateAutomorphisms(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                                        std::span<const AutomorphismKey> keys) const {
   const int special = switcher_->SpecialOf(a.c0, a.level);
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
-                      keys_->FindRotation(*params_, reduced, a.level, special));
-  const size_t n = params_->n();
-  const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
   const RnsPoly* const part = &a.c1;
   const std::vector<RnsPoly> c1 = switcher_->ModDown({&part, 1}, a.level, false);
   std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level, special);
-  // The product goes straight into the sum's limbs: nothing over QP is kept but the sum.
-  switcher_->StreamInnerProduct(
-      c1[0], digits, a.level, *key, permutation->data(),
-      [&](const Block& block, u64* acc0, u64* acc1) {
+  switcher_->StreamInnerProducts(
+      c1[0], digits, a.level, keys,
+      [&](const Block& block, u64* acc0, u64* acc1, const u32* permutation) {
         const auto [j, begin, words] = block;
         const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
         const ring::Kernels& kernels = ActiveKernels();
         u64 *s0 = sum.c0.ptr(j) + begin, *s1 = sum.c1.ptr(j) + begin;
         kernels.add(s0, s0, acc0, words, q);
         kernels.add(s1, s1, acc1, words, q);
-        kernels.permute(acc0, a.c0.ptr(j), permutation->data() + begin, words);
+        kernels.permute(acc0, a.c0.ptr(j), permutation, words);
         kernels.add(s0, s0, acc0, words, q);
       });
+}
+
+Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                                   int rotation) const {
+  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.c0.limbs(), a.level, a.scale));
+  const int reduced = Reduce(rotation, params_->slots());
+  if (reduced == 0) return AddInplace(sum, a);
+  PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
+  PV_ASSIGN_OR_RETURN(const AutomorphismKey key, FindRotationKey(a, reduced));
+  AccumulateAutomorphisms(sum, a, {&key, 1});
   return {};
+}
+
+Result<AutomorphismKey> Evaluator::FindRotationKey(const ExtendedCiphertext& a, int rotation) const {
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                      keys_->FindRotation(*params_, rotation, a.level,
+                                          switcher_->SpecialOf(a.c0, a.level)));
+  return AutomorphismKey{key, switcher_->Permutation(ring::GaloisElement(rotation, params_->n()))};
+}
+
+Result<ExtendedCiphertext> Evaluator::AddRotations(const ExtendedCiphertext& a,
+                                                   std::span<const int> rotations) const {
+  PV_RETURN_IF_ERROR(RequireKeys("add rotations"));
+  std::vector<AutomorphismKey> keys;
+  for (const int rotation : rotations) {
+    const int reduced = Reduce(rotation, params_->slots());
+    if (reduced == 0)
+      return MakeError(ErrorCode::kInvalidArgument, "add rotations: rotation {} is 0 mod {}",
+                       rotation, params_->slots());
+    PV_ASSIGN_OR_RETURN(keys.emplace_back(), FindRotationKey(a, reduced));
+  }
+  if (keys.empty()) return MakeError(ErrorCode::kInvalidArgument, "add rotations: 0 rotations");
+  ExtendedCiphertext sum = a;
+  AccumulateAutomorphisms(sum, a, keys);
+  return sum;
+}
+
+Result<ExtendedCiphertext> Evaluator::AddConjugate(const ExtendedCiphertext& a) const {
+  PV_RETURN_IF_ERROR(RequireKeys("add conjugate"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                      keys_->FindConjugation(*params_, a.level,
+                                             switcher_->SpecialOf(a.c0, a.level)));
+  const AutomorphismKey use{key, switcher_->Permutation(ring::ConjugationElement(params_->n()))};
+  ExtendedCiphertext sum = a;
+  AccumulateAutomorphisms(sum, a, {&use, 1});
+  return sum;
 }
 
 Ciphertext Evaluator::ModDown(const ExtendedCiphertext& a) const {

@@ -214,7 +214,7 @@ TEST_P(EvaluatorTest, WholeChainOfSquares) {
     for (Complex& value : expected) value *= value;
     EXPECT_TRUE(SameScale(x.scale, params.scale(x.level))) << x.level;
   }
-  EXPECT_LT(MaxError(s.Decrypt(x), expected), WorstSlot(params, 200 * 20, 0x1p40));
+  EXPECT_LT(MaxError(s.Decrypt(x), expected), WorstSlot(params, 200 * 20, x.scale));
 }
 
 TEST_P(EvaluatorTest, AdjustTo) {
@@ -225,14 +225,14 @@ TEST_P(EvaluatorTest, AdjustTo) {
     EXPECT_EQ(y.level, level);
     EXPECT_EQ(y.scale, params.scale(level));
     EXPECT_LT(MaxError(s.Decrypt(y), a),
-              WorstSlot(params, std::hypot(FreshNoise(), RoundingNoise(params)), 0x1p40) + 1e-11);
+              WorstSlot(params, std::hypot(FreshNoise(), RoundingNoise(params)), y.scale) + 1e-11);
   }
   EXPECT_EQ(s.evaluator.AdjustTo(x, top, 2 * x.scale).error().code, ErrorCode::kMismatch);
   EXPECT_EQ(s.evaluator.AdjustTo(x, top + 1, x.scale).error().code, ErrorCode::kMismatch);
   EXPECT_EQ(s.evaluator.AdjustTo(x, 0, 1).error().code, ErrorCode::kOutOfRange);
   Ciphertext dropped = x;
   ASSERT_TRUE(s.evaluator.DropLevelInplace(dropped, 0).ok());
-  EXPECT_LT(MaxError(s.Decrypt(dropped), a), WorstSlot(params, FreshNoise(), 0x1p40) + 1e-11);
+  EXPECT_LT(MaxError(s.Decrypt(dropped), a), WorstSlot(params, FreshNoise(), x.scale) + 1e-11);
 }
 
 TEST_P(EvaluatorTest, MismatchesNameBothValues) {

@@ -176,14 +176,20 @@ ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPo
   return sum;
 }
 
-void KeySwitcher::StreamInnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
-                                     const KeySwitchKey& key, const u32* permutation,
-                                     const BlockEpilogue& epilogue) const {
-  const int special = params_->special_primes(key.level);
-  CheckKey(key, digits, level, special);
+void KeySwitcher::StreamInnerProducts(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
+                                      std::span<const AutomorphismKey> keys,
+                                      const KeyEpilogue& epilogue) const {
+  const int special = params_->special_primes(keys[0].key->level);
+  for (const AutomorphismKey& use : keys) CheckKey(*use.key, digits, level, special);
   ParallelFor(params_->extended_limbs(level, special), [&](size_t j) {
     TransformLimb(j, digits, level, special);
-    InnerProductLimb(j, c, digits, level, key, permutation, nullptr, epilogue);
+    for (const AutomorphismKey& use : keys) {
+      const u32* permutation = use.permutation->data();
+      InnerProductLimb(j, c, digits, level, *use.key, permutation, nullptr,
+                       [&](const Block& block, u64* acc0, u64* acc1) {
+                         epilogue(block, acc0, acc1, permutation + block.begin);
+                       });
+    }
   });
 }
 

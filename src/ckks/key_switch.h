@@ -25,6 +25,12 @@ struct Block {
 // cache.
 using BlockEpilogue = std::function<void(const Block& block, u64* acc0, u64* acc1)>;
 
+// A key and the index table of its automorphism.
+struct AutomorphismKey {
+  const KeySwitchKey* key;
+  std::shared_ptr<const std::vector<u32>> permutation;
+};
+
 class KeySwitcher {
  public:
   explicit KeySwitcher(ParametersPtr params);
@@ -46,11 +52,14 @@ class KeySwitcher {
   ExtendedCiphertext InnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
                                   int level, const KeySwitchKey& key, const u32* permutation,
                                   const BlockEpilogue& epilogue = {}) const;
-  // The same, for the epilogue alone: no product is kept beyond its block.
-  void StreamInnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
-                          const KeySwitchKey& key, const u32* permutation,
-                          const BlockEpilogue& epilogue) const;
-  // The same from digits in NTT form.
+  // The products with several keys of the same special primes, limb by limb, for the epilogue alone:
+  // no product is kept beyond its block. epilogue(block, acc0, acc1, permutation of the key).
+  using KeyEpilogue =
+      std::function<void(const Block& block, u64* acc0, u64* acc1, const u32* permutation)>;
+  void StreamInnerProducts(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
+                           std::span<const AutomorphismKey> keys,
+                           const KeyEpilogue& epilogue) const;
+  // InnerProduct from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
                                          const KeySwitchKey& key, const u32* permutation,

@@ -36,7 +36,7 @@ class KeySwitchTest : public testing::TestWithParam<std::string> {
   KeySwitchTest() : s(Get(GetParam())), params(*s.params), a(RandomSlots(params.slots(), 1)) {}
 
   // One level in each digit, its boundaries, and both ends.
-  std::vector<int> Levels() const { return {0, 1, 8, 9, 17, 18, params.max_level()}; }
+  std::vector<int> Levels() const { return {0, 1, 8, 9, 10, 18, 19, params.max_level()}; }
   double Bound(int level, double scale) const {
     return WorstSlot(params, std::hypot(FreshNoise(), KeySwitchNoise(params, level)), scale) +
            1e-11;
@@ -168,7 +168,7 @@ TEST_P(KeySwitchTest, MissingKeysAndLevelsAreNamed) {
 // Keys of every class of special primes at every level below, hoisted and not.
 TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
   KeyRequest request;
-  for (const int level : {2, 7, 12, 18, 19, 22, 25, 26}) {
+  for (const int level : {2, 7, 12, 18, 19, 22, params.max_level() - 1, params.max_level()}) {
     request.AddRotation(level, params.slots(), level);
     request.AddRelinearization(level);
   }
@@ -198,7 +198,7 @@ TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
 
 TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
   KeyRequest request;
-  for (const int level : {2, 12, params.max_level()}) request.AddRotation(1, params.slots(), level);
+  for (const int level : {2, 8, params.max_level()}) request.AddRotation(1, params.slots(), level);
   request.AddRotation(2, params.slots(), params.max_level());
   EXPECT_EQ(request.count(), 4);
   const EvaluationKeys keys = KeyGenerator(s.key).Generate(request).value();
@@ -207,27 +207,28 @@ TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
   };
   for (int level = 0; level <= params.max_level(); ++level) {
     const int best = params.special_primes(found(level));
-    for (const int key_level : {2, 12, params.max_level()}) {
+    for (const int key_level : {2, 8, params.max_level()}) {
       if (key_level < level) continue;
       EXPECT_LE(KeySwitchCost(params, level, best),
                 KeySwitchCost(params, level, params.special_primes(key_level)));
     }
   }
   EXPECT_EQ(found(2), 2);
-  EXPECT_EQ(found(12), 12);
-  EXPECT_EQ(found(13), params.max_level());
-  EXPECT_EQ(found(1, params.special_primes(12)), 12);
-  const auto none = keys.FindRotation(params, 2, 12, params.special_primes(12));
+  EXPECT_EQ(found(8), 8);
+  EXPECT_EQ(found(9), params.max_level());
+  EXPECT_EQ(found(1, params.special_primes(8)), 8);
+  const auto none = keys.FindRotation(params, 2, 8, params.special_primes(8));
   ASSERT_FALSE(none.ok());
-  EXPECT_NE(none.error().message.find(fmt::format("has 9 special primes, needed {}",
-                                                  params.special_primes(12))),
+  EXPECT_NE(none.error().message.find(fmt::format("has {} special primes, needed {}",
+                                                  params.special_primes(params.max_level()),
+                                                  params.special_primes(8))),
             std::string::npos)
       << none.error().message;
   // Digits without a key level take the class in which most rotations have a key.
   const Evaluator e(s.params, &keys);
-  const Ciphertext x = s.Encrypt(a, 12, 0x1p40);
+  const Ciphertext x = s.Encrypt(a, 8, 0x1p40);
   EXPECT_EQ(e.Decompose(x).value().special, params.special_primes(params.max_level()));
-  const HoistedDigits own = e.Decompose(x, 12).value();
+  const HoistedDigits own = e.Decompose(x, 8).value();
   EXPECT_TRUE(e.RotateHoisted(x, own, 1).ok());
   EXPECT_EQ(e.RotateHoisted(x, own, 2).error().code, ErrorCode::kMissingKey);
   // Sums over different P do not mix.
@@ -237,11 +238,11 @@ TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
 
 TEST_P(KeySwitchTest, TruncatedKeysAreSmaller) {
   const KeyGenerator generator(s.key);
-  const KeySwitchKey low = generator.Rotation(1, 2), high = generator.Rotation(1, 20);
+  const KeySwitchKey low = generator.Rotation(1, 2), high = generator.Rotation(1, params.max_level());
   EXPECT_EQ(low.b.size(), 1u);
   EXPECT_EQ(low.bytes(), size_t{3 + 3} * params.n() * 8);
   EXPECT_EQ(high.b.size(), 2u);
-  EXPECT_EQ(high.bytes(), size_t{2} * params.extended_limbs(20) * params.n() * 8);
+  EXPECT_EQ(high.bytes(), size_t{2} * params.extended_limbs(params.max_level()) * params.n() * 8);
   EXPECT_EQ(low.bytes(), ShapeOf(params, KeyKind::kGadget, 2).seeded_bytes(params.n()));
   EXPECT_NE(low.seed, high.seed);
 }
@@ -298,10 +299,7 @@ TEST_P(KeySwitchTest, ModRaiseAddsASmallMultipleOfTheBase) {
   EXPECT_EQ(high.scale, scale);
   Ciphertext reduced = high;
   ASSERT_TRUE(s.evaluator.DropLevelInplace(reduced, 0).ok());
-  // Two switches: c1 e / P' and c1 e / p_0 with c1 below q0 / 2, and their roundings; the first one
-  // under the sparse secret.
-  const double noise =
-      std::hypot(FreshNoise(), KeySwitchNoise(params, 0), KeySwitchNoise(params, 0));
+  const double noise = std::hypot(FreshNoise(), ModRaiseNoise(params));
   EXPECT_LT(MaxError(s.Decrypt(reduced), a), WorstSlot(params, noise, scale) + 1e-11);
 
   const Plaintext plain = Decryptor(s.key).Decrypt(high);

@@ -77,8 +77,8 @@ Result<const KeySwitchKey*> EvaluationKeys::FindRelinearization(const Parameters
 }
 
 Result<const KeySwitchKey*> EvaluationKeys::FindConjugation(const Parameters& params,
-                                                            int level) const {
-  return Find(params, conjugation, "conjugation", level, 0);
+                                                            int level, int special) const {
+  return Find(params, conjugation, "conjugation", level, special);
 }
 
 int EvaluationKeys::CommonSpecial(const Parameters& params, int level) const {
@@ -105,7 +105,7 @@ Status EvaluationKeys::Covers(const Parameters& params, const KeyRequest& reques
   for (const int level : request.relinearization_levels)
     PV_RETURN_IF_ERROR(FindRelinearization(params, level));
   for (const int level : request.conjugation_levels)
-    PV_RETURN_IF_ERROR(FindConjugation(params, level));
+    PV_RETURN_IF_ERROR(FindConjugation(params, level, params.special_primes(level)));
   if (request.encapsulation) {
     PV_RETURN_IF_ERROR(CheckPresent(to_sparse, "to-sparse (ModRaise)"));
     PV_RETURN_IF_ERROR(CheckPresent(to_dense, "to-dense (ModRaise)"));

@@ -41,7 +41,8 @@ struct EvaluationKeys {
   Result<const KeySwitchKey*> FindRotation(const Parameters& params, int rotation, int level,
                                            int special = 0) const;
   Result<const KeySwitchKey*> FindRelinearization(const Parameters& params, int level) const;
-  Result<const KeySwitchKey*> FindConjugation(const Parameters& params, int level) const;
+  Result<const KeySwitchKey*> FindConjugation(const Parameters& params, int level,
+                                              int special = 0) const;
   // The number of special primes with which most rotations have a key of at least this level, the
   // fastest of several: the class of a hoisted group that names none. 0: there is no key.
   int CommonSpecial(const Parameters& params, int level) const;

@@ -14,7 +14,7 @@ namespace polyveil::compile {
 namespace {
 
 // Aim for the expanded evaluation keys; keys that a program cannot do without may exceed it.
-constexpr size_t kKeyBytes = size_t{3} << 30;
+constexpr size_t kKeyBytes = 3'000'000'000;
 
 // Bytes of a packed polynomial of limbs(level) limbs.
 size_t PackedBytes(const ckks::Parameters& params, int level) {

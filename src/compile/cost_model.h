@@ -35,6 +35,10 @@ class CostModel {
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
+  double LinearTransform(int diagonals, int level) const;
+  double SlotsToCoeffs(int log_period, int log_size) const;
+  double CoeffsToSlots(int log_size) const;
+  double Trace(int log_output_period) const;
 
   ckks::ParametersPtr params_;
   MachineSpeed speed_;
