@@ -52,6 +52,13 @@ void CeilingButterflies(benchmark::State& state) {
       benchmark::Counter(static_cast<double>(done), benchmark::Counter::kIsRate);
 }
 
+void CeilingNearButterflies(benchmark::State& state) {
+  u64 done = 0;
+  for (auto _ : state) done += RegisterNearButterflies(10000);
+  state.counters["butterflies"] =
+      benchmark::Counter(static_cast<double>(done), benchmark::Counter::kIsRate);
+}
+
 void CeilingProducts(benchmark::State& state) {
   u64 done = 0;
   for (auto _ : state) done += RegisterProducts(10000);
@@ -172,6 +179,7 @@ void Register(const std::string& name, Args... args) {
 void RegisterAll() {
   if (HasIfma()) {
     Register("ceiling/butterflies", CeilingButterflies);
+    Register("ceiling/near_butterflies", CeilingNearButterflies);
     Register("ceiling/products", CeilingProducts);
   }
   for (const int kilobytes : {32, 512, 8192, 262144})
