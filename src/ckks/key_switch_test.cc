@@ -93,7 +93,9 @@ TEST_P(KeySwitchTest, HoistedEqualsPlainRotation) {
 
 // sum_i plain_i * rotate(x, i), then a giant step, all over QP, one ModDown with the rescale.
 TEST_P(KeySwitchTest, DoubleHoistedLinearMap) {
-  const int level = 12;
+  // A level whose own P is no shorter than that of the keys, which are of the highest level.
+  const int level = params.working_level();
+  ASSERT_GE(params.special_primes(level), params.special_primes(params.max_level()));
   const auto& e = s.evaluator;
   const double prime = static_cast<double>(params.q(level).q);
   const Ciphertext x = s.Encrypt(a, level, 0x1p40);
@@ -104,7 +106,7 @@ TEST_P(KeySwitchTest, DoubleHoistedLinearMap) {
   for (const int r : {0, 1, 2}) {
     const Slots diagonal = RandomSlots(params.slots(), 30 + r);
     rotated.push_back(e.RotateHoistedLazy(x, digits, r).value());
-    plain.push_back(s.encoder.Encode(diagonal, level, prime, true).value());  // P of level 12
+    plain.push_back(s.encoder.Encode(diagonal, level, prime, true).value());  // P of this level
     const Slots turned = Rotated(a, r);
     for (size_t j = 0; j < a.size(); ++j) inner[j] += diagonal[j] * turned[j];
   }
