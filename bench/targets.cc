@@ -44,6 +44,14 @@ std::optional<Target> FindTarget(const Row& row) {
   return std::nullopt;
 }
 
+double TargetAtClock(const Row& row, const Target& target, const EngineReport& report) {
+  if (IsSize(row)) return target.target;
+  for (const Ceilings& ceilings : report.ceilings)
+    if (ceilings.threads == 1 && ceilings.butterflies > 0)
+      return target.target * kAnchorButterflies / ceilings.butterflies;
+  return target.target;
+}
+
 double ValueOf(const Row& row) { return IsSize(row) ? row.bytes : row.measured.seconds; }
 
 }  // namespace polyveil::bench

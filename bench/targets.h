@@ -20,6 +20,11 @@ struct Target {
 
 std::span<const Target> Targets();
 std::optional<Target> FindTarget(const Row& row);
+// Harvey butterflies per second and core where the targets and the best library were measured. The
+// same arithmetic at another clock takes their ratio to this machine's ceiling times as long.
+inline constexpr double kAnchorButterflies = 5.6e9;
+// The target at this machine's clock; sizes, and machines without that ceiling, keep it.
+double TargetAtClock(const Row& row, const Target& target, const EngineReport& report);
 // What the target is about: median seconds, or bytes for rows that are sizes.
 double ValueOf(const Row& row);
 

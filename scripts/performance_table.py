@@ -61,9 +61,10 @@ def main_table(report):
         lines.append([row["name"], str(row["threads"]), f"**{show(row, value)}**",
                       seconds(row["cpu_seconds"]) if not is_size(row) else "",
                       f"{100 * fraction:.0f}%" if fraction else "", show(row, row["target"]),
-                      "met" if row["target_met"] else "**missed**",
+                      show(row, row["target_at_clock"]),
+                      "met" if row["target_met"] else "at clock" if value <= row["target_at_clock"] else "**missed**",
                       f"{show(row, best)} ({best / value:.1f}x)" if best else "-"])
-    return table(["N = 2^16", "threads", "median", "CPU", "of the roof", "target", "",
+    return table(["N = 2^16", "threads", "median", "CPU", "of the roof", "target", "at this clock", "",
                   "best public library"], lines)
 
 
