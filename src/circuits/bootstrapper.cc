@@ -171,7 +171,7 @@ Result<Ciphertext> Bootstrapper::Prepare(const ckks::Evaluator& evaluator,
 // holds the data.
 Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, ExtendedCiphertext& x) const {
   for (const auto& group : TraceGroups(*params_, shape_)) {
-    PV_ASSIGN_OR_RETURN(x, evaluator.AddRotations(x, group));
+    PV_ASSIGN_OR_RETURN(x, evaluator.AddRotations(std::move(x), group));
   }
   return {};
 }
@@ -213,7 +213,7 @@ Result<ExtendedCiphertext> Bootstrapper::CoeffsToSlots(const ckks::Evaluator& ev
     PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, cts_[i].Sum(evaluator, y));
     times.cts += timer.Lap();
     if (shape_.packed && i + 2 == cts_.size()) {
-      PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
+      PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(std::move(sum), {&rotation, 1}));
       times.trace += timer.Lap();
     }
     PV_ASSIGN_OR_RETURN(y, cts_[i].Finish(evaluator, sum));
@@ -299,7 +299,7 @@ Result<Ciphertext> Bootstrapper::MeanOfPeriods(const ckks::Evaluator& evaluator,
   ExtendedCiphertext sum = evaluator.Extend(x, eval_mod_.input_level() + 1);
   if (shape_.log_output_period() > spec_.log_period) {
     const int rotation = shape_.transform_size();
-    PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
+    PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(std::move(sum), {&rotation, 1}));
   }
   PV_RETURN_IF_ERROR(Trace(evaluator, sum));
   Ciphertext mean = evaluator.ModDown(sum);

@@ -145,9 +145,9 @@ class Evaluator {
   Status RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a, int rotation) const;
   // a + sum over r of rotate(a, r), and a + conj(a), all over QP: ModDown of a.c1 and one ModUp for
   // all rotations. Errors: kMissingKey; kInvalidArgument (no rotation, or one that is 0 mod slots).
-  Result<ExtendedCiphertext> AddRotations(const ExtendedCiphertext& a,
+  Result<ExtendedCiphertext> AddRotations(ExtendedCiphertext a,
                                           std::span<const int> rotations) const;
-  Result<ExtendedCiphertext> AddConjugate(const ExtendedCiphertext& a) const;
+  Result<ExtendedCiphertext> AddConjugate(ExtendedCiphertext a) const;
   Ciphertext ModDown(const ExtendedCiphertext& a) const;
   // ModDown and Rescale in one. Errors: kOutOfRange at level 0.
   Result<Ciphertext> ModDownRescale(const ExtendedCiphertext& a) const;
@@ -166,7 +166,8 @@ class Evaluator {
   std::vector<Ciphertext> RotateWithKey(std::span<const Ciphertext* const> a, u64 galois_element,
                                         const KeySwitchKey& key) const;
   Result<AutomorphismKey> FindRotationKey(const ExtendedCiphertext& a, int rotation) const;
-  void AccumulateAutomorphisms(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+  void AccumulateAutomorphisms(ExtendedCiphertext& sum, const ring::RnsPoly& c0,
+                               const ring::RnsPoly& c1,
                                std::span<const AutomorphismKey> keys) const;
   Ciphertext Product(const Ciphertext& a, const Ciphertext& b, int level) const;
   ExtendedCiphertext ExtendBy(const Ciphertext& a, int special) const;

@@ -231,24 +231,25 @@ Status Evaluator::AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b)
   return {};
 }
 
-// sum += the automorphisms of a. The products go straight into the sum's limbs: nothing over QP is
-// kept but the sum.
-void Evaluator::AccumulateAutomorphisms(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+// sum += the automorphisms of (c0, c1), of which c1 may be the sum's. The products go straight into
+// the sum's limbs: nothing over QP is kept but the sum.
+void Evaluator::AccumulateAutomorphisms(ExtendedCiphertext& sum, const RnsPoly& c0,
+                                        const RnsPoly& c1,
                                         std::span<const AutomorphismKey> keys) const {
-  const int special = switcher_->SpecialOf(a.c0, a.level);
-  const RnsPoly* const part = &a.c1;
-  const std::vector<RnsPoly> c1 = switcher_->ModDown({&part, 1}, a.level, false);
-  std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level, special);
+  const int level = sum.level, special = switcher_->SpecialOf(c0, level);
+  const RnsPoly* const part = &c1;
+  const std::vector<RnsPoly> lowered = switcher_->ModDown({&part, 1}, level, false);
+  std::vector<RnsPoly> digits = switcher_->ModUp(lowered[0], level, special);
   switcher_->StreamInnerProducts(
-      c1[0], digits, a.level, keys,
+      lowered[0], digits, level, keys,
       [&](const Block& block, u64* acc0, u64* acc1, const u32* permutation) {
         const auto [j, begin, words] = block;
-        const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
+        const Modulus& q = params_->extended_table(level, static_cast<int>(j)).modulus();
         const ring::Kernels& kernels = ActiveKernels();
         u64 *s0 = sum.c0.ptr(j) + begin, *s1 = sum.c1.ptr(j) + begin;
         kernels.add(s0, s0, acc0, words, q);
         kernels.add(s1, s1, acc1, words, q);
-        kernels.permute(acc0, a.c0.ptr(j), permutation, words);
+        kernels.permute(acc0, c0.ptr(j), permutation, words);
         kernels.add(s0, s0, acc0, words, q);
       });
 }
@@ -260,7 +261,7 @@ Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCipher
   if (reduced == 0) return AddInplace(sum, a);
   PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
   PV_ASSIGN_OR_RETURN(const AutomorphismKey key, FindRotationKey(a, reduced));
-  AccumulateAutomorphisms(sum, a, {&key, 1});
+  AccumulateAutomorphisms(sum, a.c0, a.c1, {&key, 1});
   return {};
 }
 
@@ -271,7 +272,7 @@ Result<AutomorphismKey> Evaluator::FindRotationKey(const ExtendedCiphertext& a, 
   return AutomorphismKey{key, switcher_->Permutation(ring::GaloisElement(rotation, params_->n()))};
 }
 
-Result<ExtendedCiphertext> Evaluator::AddRotations(const ExtendedCiphertext& a,
+Result<ExtendedCiphertext> Evaluator::AddRotations(ExtendedCiphertext a,
                                                    std::span<const int> rotations) const {
   PV_RETURN_IF_ERROR(RequireKeys("add rotations"));
   std::vector<AutomorphismKey> keys;
@@ -283,20 +284,20 @@ Result<ExtendedCiphertext> Evaluator::AddRotations(const ExtendedCiphertext& a,
     PV_ASSIGN_OR_RETURN(keys.emplace_back(), FindRotationKey(a, reduced));
   }
   if (keys.empty()) return MakeError(ErrorCode::kInvalidArgument, "add rotations: 0 rotations");
-  ExtendedCiphertext sum = a;
-  AccumulateAutomorphisms(sum, a, keys);
-  return sum;
+  const RnsPoly c0 = a.c0;
+  AccumulateAutomorphisms(a, c0, a.c1, keys);
+  return a;
 }
 
-Result<ExtendedCiphertext> Evaluator::AddConjugate(const ExtendedCiphertext& a) const {
+Result<ExtendedCiphertext> Evaluator::AddConjugate(ExtendedCiphertext a) const {
   PV_RETURN_IF_ERROR(RequireKeys("add conjugate"));
   PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
                       keys_->FindConjugation(*params_, a.level,
                                              switcher_->SpecialOf(a.c0, a.level)));
   const AutomorphismKey use{key, switcher_->Permutation(ring::ConjugationElement(params_->n()))};
-  ExtendedCiphertext sum = a;
-  AccumulateAutomorphisms(sum, a, {&use, 1});
-  return sum;
+  const RnsPoly c0 = a.c0;
+  AccumulateAutomorphisms(a, c0, a.c1, {&use, 1});
+  return a;
 }
 
 Ciphertext Evaluator::ModDown(const ExtendedCiphertext& a) const {
