@@ -173,10 +173,30 @@ Status Sample(const std::vector<std::string>& words, std::FILE* out) {
   return {};
 }
 
+// The options of cli.h, for people.
+constexpr const char* kUsage =
+    R"(prepare  --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
+run      --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N] [--threads N]
+eval     --data FOLDER [--train-batches N] CHECKPOINT...
+ranges   --data FOLDER CHECKPOINT...
+convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]
+         [--divisor-error E] [--activation-error E] [--depth LEVELS] [--family NAME] [--batches N]
+         [--json FILE]
+study    --config FILE [--quick] [--estimate] --data FOLDER --out FOLDER
+baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
+         [--error E] [--windows N] [--out FOLDER]
+export   --checkpoint FILE --data FOLDER --out FOLDER
+sample   --model FOLDER [--tokens N] [--temperature T] [--top-p P] [--seed S] PROMPT...
+)";
+
 }  // namespace
 
 Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out) {
   using Command = Status (*)(const std::vector<std::string>&, std::FILE*);
+  if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
+    Print(out, "{}", kUsage);
+    return {};
+  }
   static const std::map<std::string, Command> kCommands = {
       {"prepare", Prepare},       {"run", RunConfig},   {"eval", EvaluateCheckpoints},
       {"ranges", PrintRanges},    {"convert", Convert}, {"study", RunStudyCommand},
