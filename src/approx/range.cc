@@ -22,6 +22,10 @@ Range WithRatioMargin(const Range& range, double margin) {
   return {range.lo / margin, range.hi * margin, range.count};
 }
 
+Range Widened(double a, double b, double ratio) {
+  return {a > 0 ? a / ratio : a * ratio, b * ratio, 0};
+}
+
 double EscapeRatio(double x, double a, double b) {
   if (x >= a && x <= b) return 1;
   if (x > b) return b > 0 ? x / b : std::numeric_limits<double>::infinity();

@@ -19,6 +19,9 @@ struct Range {
 // Requires 0 < lo <= hi, margin >= 1.
 Range WithRatioMargin(const Range& range, double margin);
 
+// [a, b] widened by ratio >= 1: a positive a divided by it, everything else multiplied.
+Range Widened(double a, double b, double ratio);
+
 // How far x lies outside [a, b] as a ratio > 1 to the end it passed; 1 inside, infinity where the
 // signs differ.
 double EscapeRatio(double x, double a, double b);

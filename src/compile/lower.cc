@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/check.h"
-#include "compile/graph_builder.h"
-#include "compile/units.h"
+#include "compile/approximant_lowering.h"
+#include "compile/attention_forms.h"
 
 namespace polyveil::compile {
 
@@ -14,39 +14,16 @@ namespace {
 
 using Vector = std::vector<Complex>;
 
-// What the functions below share about the layer at hand.
-struct LayerContext {
-  GraphBuilder& builder;
-  const Layout& layout;
-  const model::ModelConfig& config;
-  const model::LayerConfig& layer;
-  const model::LayerWeights& weights;
-  int index;
-  int position;
-  ResidualUnits units;
-
-  void Enter(Component component, const char* part) {
-    builder.Enter(index, component, fmt::format("layer {} / {} / ", index, part));
-  }
-};
-
 // p(mean(x^2)) in every slot. Depth: 1 + the polynomial's.
 NodeId LowerNorm(LayerContext& c, const char* part, NodeId x, double unit,
-                 const approx::Chebyshev& p) {
+                 const approx::Approximant& p) {
   c.Enter(Component::kNorm, part);
   GraphBuilder& b = c.builder;
   NodeId squares = b.Square("norm squares", x);
   NodeId sum = b.RotateSum("variance", squares, DoublingRotations(1, Log2(c.layout.d_model)));
   b.SetPeriod(sum, 0);
   const double mean = unit * unit / c.layout.d_model;
-  return b.Polynomial("inverse root", sum, 2 * mean / (p.b - p.a), -(p.a + p.b) / (p.b - p.a),
-                      p.coeffs);
-}
-
-// (kappa n)^(-1/p): the divisor's centre and the mean's 1/n go into the score, so that the summand
-// is (s + c)^p / (kappa n).
-double ScoreUnit(const LayerContext& c, int head) {
-  return std::pow(c.layer.kappa[head] * (c.position + 1), -1.0 / c.config.power);
+  return LowerApproximant(b, "inverse root", sum, mean, p);
 }
 
 // K + iQ in the first half of each block, V in the second; the window of each sum starts at the
@@ -71,20 +48,6 @@ Vector QkvMatrix(const LayerContext& c) {
   return m;
 }
 
-// value(h) at slot `offset` of every block, zero elsewhere; period: one element of every head.
-template <typename F>
-Vector BlockMask(const Layout& l, int first, int last, F value) {
-  Vector mask(l.element_stride());
-  for (int h = 0; h < l.n_heads; ++h) {
-    for (int k = first; k <= last; ++k) mask[h * l.head_stride() + k] = value(h);
-  }
-  return mask;
-}
-
-struct Qkv {
-  NodeId query, cache;
-};
-
 Qkv LowerQkv(LayerContext& c, NodeId x, NodeId inverse_root) {
   c.Enter(Component::kQkv, "attention");
   GraphBuilder& b = c.builder;
@@ -93,6 +56,7 @@ Qkv LowerQkv(LayerContext& c, NodeId x, NodeId inverse_root) {
   NodeId products = b.MulPlain("qkv products", x, QkvMatrix(c));
   NodeId qkv = b.RotateSum("qkv sums", products, DoublingRotations(1, Log2(l.d_model)));
   NodeId conjugate = b.Conjugate("qkv conjugate", qkv);
+  if (c.layer.attention.qk_norm) return LowerNormalisedQkv(c, qkv, conjugate, inverse_root);
 
   Vector kv_mask = BlockMask(l, t, t, [](int) { return 0.5; });
   for (int h = 0; h < l.n_heads; ++h) kv_mask[h * l.head_stride() + t + l.half()] = 0.5;
@@ -114,7 +78,7 @@ Qkv LowerQkv(LayerContext& c, NodeId x, NodeId inverse_root) {
   return {query, cache};
 }
 
-// (s + c)^p / (kappa n) at k <= position, zero elsewhere; period element_stride.
+// (s + c)^p / (kappa N) at k <= position, zero elsewhere; period element_stride.
 NodeId LowerPower(LayerContext& c, const Qkv& qkv) {
   c.Enter(Component::kScores, "attention");
   GraphBuilder& b = c.builder;
@@ -126,22 +90,16 @@ NodeId LowerPower(LayerContext& c, const Qkv& qkv) {
   NodeId score = b.AddPlain("scores", sums, BlockMask(l, 0, c.position, [&](int h) {
                               return c.layer.shift[h] * ScoreUnit(c, h);
                             }));
-  c.Enter(Component::kPower, "attention");
-  NodeId result = -1;
-  NodeId square = score;
-  for (int p = c.config.power; p > 1; p /= 2) {
-    if (p % 2 == 1) result = result < 0 ? square : b.Mul("power part", result, square);
-    square = b.Square(fmt::format("scores^{}", 2 * (c.config.power / p)), square);
-  }
-  return result < 0 ? square : b.Mul("powers", result, square);
+  return LowerSummands(c, score);
 }
 
 // Head outputs times the divisor's inverse, spread over every slot of their block.
 NodeId LowerValues(LayerContext& c, NodeId powers, NodeId cache) {
+  if (!c.layer.attention.divides()) return LowerPointwiseValues(c, powers, cache);
   c.Enter(Component::kValues, "attention");
   GraphBuilder& b = c.builder;
   const Layout& l = c.layout;
-  const approx::Chebyshev& inverse = c.layer.divisor_inverse;
+  const approx::Approximant& inverse = c.layer.divisor_inverse;
   // i / b beside each value in the cache: one product and one sum give numerator + i y / b.
   Vector ones(l.block());
   for (int k = 0; k <= c.position; ++k) ones[l.half() + k] = Complex(0, 1 / inverse.b);
@@ -165,9 +123,7 @@ NodeId LowerValues(LayerContext& c, NodeId powers, NodeId cache) {
   b.SetReal(divisor, true);
   b.SetMagnitude(divisor, 1);
   b.MarkCut(divisor);
-  const double width = inverse.b - inverse.a;
-  NodeId inv = b.Polynomial("divisor inverse", divisor, 2 * inverse.b / width,
-                            -(inverse.a + inverse.b) / width, inverse.coeffs);
+  NodeId inv = LowerApproximant(b, "divisor inverse", divisor, inverse.b, inverse);
   return b.Mul("head outputs", numerator, inv);
 }
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "model/approximant_json.h"
+
 namespace polyveil::model {
 namespace {
 
@@ -66,6 +68,12 @@ class Reader {
     if (field) Fail(key, "is no finite number");
     return 0;
   }
+  bool Flag(const char* key) const {
+    const Json* field = Find(key);
+    if (field && field->is_boolean()) return field->get<bool>();
+    if (field) Fail(key, "is no boolean");
+    return false;
+  }
   std::string Text(const char* key) const {
     const Json* field = Find(key);
     if (field && field->is_string()) return field->get<std::string>();
@@ -112,18 +120,48 @@ class Reader {
   std::string& error_;
 };
 
-Chebyshev ReadChebyshev(const Reader& at) {
-  return {at.Number("a"), at.Number("b"), at.Numbers("coeffs")};
+Approximant ReadApproximant(const Reader& at, const char* key) {
+  const Json* field = at.Find(key);
+  if (!field) return {};
+  auto p = ApproximantFromJson(*field, key);
+  if (p.ok()) return *std::move(p);
+  at.Fail(key, p.error().message.c_str());
+  return {};
 }
 
 ObservedInterval ReadSeen(const Reader& at) { return {at.Number("lo"), at.Number("hi")}; }
 
+// A layer without the field has the model's power on every head, mean form.
+AttentionForm ReadAttention(const Reader& at) {
+  AttentionForm form;
+  const auto kind = ParseAttentionKind(at.Text("kind"));
+  kind.ok() ? (void)(form.kind = *kind) : at.Fail("kind", "is no known kind");
+  form.mean = at.Flag("mean");
+  if (at.Has("powers"))
+    for (const double power : at.Numbers("powers")) form.powers.push_back(static_cast<int>(power));
+  if (at.Has("exponential")) {
+    form.exponential = ReadApproximant(at, "exponential");
+    form.squarings = at.Int("squarings");
+    if (const Json* rounds = at.Find("rounds"); rounds && rounds->is_array())
+      for (const Json& round : *rounds) {
+        auto p = ApproximantFromJson(round, "rounds");
+        p.ok() ? (void)form.rounds.push_back(*std::move(p)) : at.Fail("rounds", "is no list");
+      }
+  }
+  if (at.Has("qk_norm")) {
+    const Reader norm = at.Object("qk_norm");
+    form.qk_norm = QkNorm{ReadApproximant(norm, "query_root"), ReadApproximant(norm, "key_root"),
+                          norm.Numbers("gain")};
+  }
+  return form;
+}
+
 LayerConfig ReadLayer(const Reader& at) {
   LayerConfig layer;
-  layer.norm1 = ReadChebyshev(at.Object("norm1"));
-  layer.divisor_inverse = ReadChebyshev(at.Object("divisor_inverse"));
-  layer.norm2 = ReadChebyshev(at.Object("norm2"));
-  if (at.Has("activation")) layer.activation = ReadChebyshev(at.Object("activation"));
+  layer.norm1 = ReadApproximant(at, "norm1");
+  layer.divisor_inverse = ReadApproximant(at, "divisor_inverse");
+  layer.norm2 = ReadApproximant(at, "norm2");
+  if (at.Has("activation")) layer.activation = ReadApproximant(at, "activation");
   layer.kappa = at.Numbers("kappa");
   layer.shift = at.Numbers("shift");
   const Reader bounds = at.Object("bounds"), seen = at.Object("seen");
@@ -131,24 +169,45 @@ LayerConfig ReadLayer(const Reader& at) {
   layer.norm1_seen = ReadSeen(seen.Object("norm1"));
   layer.divisor_seen = ReadSeen(seen.Object("divisor"));
   layer.norm2_seen = ReadSeen(seen.Object("norm2"));
+  if (at.Has("attention")) layer.attention = ReadAttention(at.Object("attention"));
   return layer;
 }
 
-Json ToJson(const Chebyshev& p) { return {{"a", p.a}, {"b", p.b}, {"coeffs", p.coeffs}}; }
 Json ToJson(const ObservedInterval& seen) { return {{"lo", seen.lo}, {"hi", seen.hi}}; }
+
+bool IsDefault(const AttentionForm& form) {
+  return form.kind == AttentionKind::kPower && form.mean && form.powers.empty() && !form.qk_norm;
+}
+
+Json ToJson(const AttentionForm& form) {
+  Json out = {{"kind", AttentionKindName(form.kind)}, {"mean", form.mean}};
+  if (!form.powers.empty()) out["powers"] = form.powers;
+  if (form.exponential) {
+    out["exponential"] = ApproximantToJson(*form.exponential);
+    out["squarings"] = form.squarings;
+    out["rounds"] = Json::array();
+    for (const Approximant& round : form.rounds) out["rounds"].push_back(ApproximantToJson(round));
+  }
+  if (form.qk_norm)
+    out["qk_norm"] = {{"query_root", ApproximantToJson(form.qk_norm->query_root)},
+                      {"key_root", ApproximantToJson(form.qk_norm->key_root)},
+                      {"gain", form.qk_norm->gain}};
+  return out;
+}
 
 Json ToJson(const LayerConfig& layer) {
   Json out;
-  out["norm1"] = ToJson(layer.norm1);
-  out["divisor_inverse"] = ToJson(layer.divisor_inverse);
-  out["norm2"] = ToJson(layer.norm2);
-  if (layer.activation) out["activation"] = ToJson(*layer.activation);
+  out["norm1"] = ApproximantToJson(layer.norm1);
+  out["divisor_inverse"] = ApproximantToJson(layer.divisor_inverse);
+  out["norm2"] = ApproximantToJson(layer.norm2);
+  if (layer.activation) out["activation"] = ApproximantToJson(*layer.activation);
   out["kappa"] = layer.kappa;
   out["shift"] = layer.shift;
   for (const auto& [name, member] : kBoundFields) out["bounds"][name] = layer.bounds.*member;
   out["seen"] = {{"norm1", ToJson(layer.norm1_seen)},
                  {"divisor", ToJson(layer.divisor_seen)},
                  {"norm2", ToJson(layer.norm2_seen)}};
+  if (!IsDefault(layer.attention)) out["attention"] = ToJson(layer.attention);
   return out;
 }
 
@@ -213,7 +272,7 @@ Status CheckSizes(const ModelConfig& c) {
   return {};
 }
 
-Status CheckPolynomial(const Chebyshev& p, const std::string& where) {
+Status CheckPolynomial(const Approximant& p, const std::string& where) {
   PV_RETURN_IF_ERROR(approx::Validate(p, where));
   if (p.degree() > kMaxDegree)
     return MakeError(ErrorCode::kOutOfRange, "{}: degree {} > {}", where, p.degree(), kMaxDegree);
@@ -231,6 +290,7 @@ Status CheckLayer(const ModelConfig& c, int index) {
                      layer.activation ? "present" : "missing", FeedForwardName(c.ffn));
   if (layer.activation)
     PV_RETURN_IF_ERROR(CheckPolynomial(*layer.activation, where + ".activation"));
+  PV_RETURN_IF_ERROR(Validate(layer.attention, c.n_heads, where + ".attention"));
   for (const auto* values : {&layer.kappa, &layer.shift})
     if (static_cast<int>(values->size()) != c.n_heads)
       return MakeError(ErrorCode::kMismatch, "{}.{} has {} values, n_heads = {}", where,
@@ -242,6 +302,11 @@ Status CheckLayer(const ModelConfig& c, int index) {
 }
 
 }  // namespace
+
+int HeadPower(const ModelConfig& config, int layer, int head) {
+  const auto& powers = config.layers[static_cast<std::size_t>(layer)].attention.powers;
+  return powers.empty() ? config.power : powers[static_cast<std::size_t>(head)];
+}
 
 const char* FeedForwardName(FeedForwardKind kind) {
   return kind == FeedForwardKind::kGelu ? "gelu" : "bilinear";

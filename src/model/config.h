@@ -9,11 +9,13 @@
 #include <string_view>
 #include <vector>
 
-#include "approx/chebyshev.h"
+#include "approx/approximant.h"
 #include "base/result.h"
+#include "model/attention_form.h"
 
 namespace polyveil::model {
 
+using approx::Approximant;
 using approx::Chebyshev;
 
 enum class FeedForwardKind {
@@ -53,14 +55,15 @@ struct ObservedInterval {
 };
 
 struct LayerConfig {
-  Chebyshev norm1;            // v -> ~ 1/sqrt(v + norm_eps), v = mean(x^2)
-  Chebyshev divisor_inverse;  // y -> ~ 1/(attention_eps + y)
-  Chebyshev norm2;            // v -> ~ 1/(v + norm_eps) (bilinear) or 1/sqrt(v + norm_eps) (GELU)
-  std::optional<Chebyshev> activation;  // GELU only
-  std::vector<double> kappa;            // per head: centre of the divisor
-  std::vector<double> shift;            // per head: c_h
+  Approximant norm1;            // v -> ~ 1/sqrt(v + norm_eps), v = mean(x^2)
+  Approximant divisor_inverse;  // y -> ~ 1/(attention_eps + y)
+  Approximant norm2;            // v -> ~ 1/(v + norm_eps) (bilinear) or 1/sqrt(v + norm_eps) (GELU)
+  std::optional<Approximant> activation;  // GELU only
+  std::vector<double> kappa;              // per head: centre of the divisor
+  std::vector<double> shift;              // per head: c_h
   LayerBounds bounds;
   ObservedInterval norm1_seen, divisor_seen, norm2_seen;
+  AttentionForm attention;
 };
 
 struct Calibration {
@@ -98,6 +101,9 @@ std::string FormatModelConfig(const ModelConfig& config);
 
 // The checks of ParseModelConfig on a config from anywhere.
 Status ValidateModelConfig(const ModelConfig& config);
+
+// The power p of one head's scores: the layer's own choice or else the model's.
+int HeadPower(const ModelConfig& config, int layer, int head);
 
 const char* FeedForwardName(FeedForwardKind kind);
 

@@ -74,6 +74,7 @@ void ReferenceModel::Attention(int layer, std::vector<double>& x) {
       Apply("attention / variance", layer, c.norm1, v, 1 / std::sqrt(v + bundle_.config.norm_eps));
   std::vector<double> query = Multiply(w.wq, x), key = Multiply(w.wk, x), value = Multiply(w.wv, x);
   for (auto* part : {&query, &key, &value}) Scale(*part, root);
+  if (c.attention.qk_norm) NormaliseHeads(layer, query, key);
   cache_[index].keys.insert(cache_[index].keys.end(), key.begin(), key.end());
   cache_[index].values.insert(cache_[index].values.end(), value.begin(), value.end());
   HeadTrace trace;
@@ -97,6 +98,24 @@ void ReferenceModel::Attention(int layer, std::vector<double>& x) {
   for (const auto& [what, span] : values) Observe(layer, "attention", what, span);
 }
 
+void ReferenceModel::NormaliseHeads(int layer, std::vector<double>& query,
+                                    std::vector<double>& key) {
+  const ModelConfig& config = bundle_.config;
+  const QkNorm& norm = *config.layers[static_cast<std::size_t>(layer)].attention.qk_norm;
+  const auto d_head = static_cast<std::size_t>(config.d_head);
+  for (std::size_t h = 0; h < norm.gain.size(); ++h) {
+    const auto normalise = [&](const char* site, const Approximant& root, std::vector<double>& x,
+                               double gain) {
+      const std::span<double> part(x.data() + h * d_head, d_head);
+      const double v = MeanSquare(part);
+      const double scale = gain * Apply(site, layer, root, v, 1 / std::sqrt(v + config.norm_eps));
+      for (double& value : part) value *= scale;
+    };
+    normalise("attention / query variance", norm.query_root, query, norm.gain[h]);
+    normalise("attention / key variance", norm.key_root, key, 1);
+  }
+}
+
 void ReferenceModel::AttendHead(int layer, int head, std::span<const double> query,
                                 HeadTrace& trace) {
   const ModelConfig& config = bundle_.config;
@@ -112,12 +131,15 @@ void ReferenceModel::AttendHead(int layer, int head, std::span<const double> que
     double score = c.shift[h];
     for (std::size_t i = 0; i < d_head; ++i) score += query[first + i] * key[i];
     trace.scores.push_back(score);
-    trace.powers.push_back(IntegerPower(score, config.power) /
-                           (c.kappa[h] * static_cast<double>(keys)));
-    divisor += trace.powers.back();
   }
-  const double inverse = Apply("attention / divisor", layer, c.divisor_inverse, divisor,
-                               1 / (config.attention_eps + divisor));
+  for (const double u : Summands(layer, head, std::span(trace.scores).subspan(begin))) {
+    trace.powers.push_back(u);
+    divisor += u;
+  }
+  const double inverse = c.attention.divides()
+                             ? Apply("attention / divisor", layer, c.divisor_inverse, divisor,
+                                     1 / (config.attention_eps + divisor))
+                             : 1;
   std::vector<double> out(d_head, 0.0);
   for (std::size_t k = 0; k < keys; ++k) {
     const double weight = trace.powers[begin + k] * inverse;
@@ -128,6 +150,32 @@ void ReferenceModel::AttendHead(int layer, int head, std::span<const double> que
   trace.divisor.push_back(divisor);
   trace.inverse.push_back(inverse);
   trace.output.insert(trace.output.end(), out.begin(), out.end());
+}
+
+std::vector<double> ReferenceModel::Summands(int layer, int head, std::span<const double> scores) {
+  const LayerConfig& c = bundle_.config.layers[static_cast<std::size_t>(layer)];
+  const AttentionForm& form = c.attention;
+  const double keys = form.KeyCount(position_ + 1);
+  const double centre = c.kappa[static_cast<std::size_t>(head)] * keys;
+  const bool iterates = form.kind == AttentionKind::kNormaliseSquare;
+  const int squarings = iterates ? static_cast<int>(form.rounds.size()) : form.squarings;
+  std::vector<double> u;
+  for (const double z : scores) {
+    if (!form.approximates_softmax()) {
+      u.push_back(IntegerPower(z, HeadPower(bundle_.config, layer, head)) / centre);
+      continue;
+    }
+    double e = Apply("attention / scores", layer, *form.exponential, z,
+                     std::exp(std::ldexp(z, -squarings)));
+    for (int i = 0; i < squarings && !iterates; ++i) e *= e;
+    u.push_back(e / (iterates ? keys : centre));
+  }
+  for (std::size_t i = 0; i < form.rounds.size(); ++i) {
+    const double m = keys * static_cast<double>(u.size()) * MeanSquare(u);
+    const double root = Apply("attention / round", layer, form.rounds[i], m, 1 / std::sqrt(m));
+    for (double& w : u) w = keys * w * w * root * root;
+  }
+  return u;
 }
 
 void ReferenceModel::FeedForward(int layer, std::vector<double>& x) {
@@ -162,7 +210,7 @@ void ReferenceModel::FeedForward(int layer, std::vector<double>& x) {
   Observe(layer, part, "residual", x);
 }
 
-double ReferenceModel::Apply(const char* site, int layer, const Chebyshev& p, double x,
+double ReferenceModel::Apply(const char* site, int layer, const Approximant& p, double x,
                              double exact) {
   EscapeCount& count = escapes_[fmt::format("layer {} / {}", layer, site)];
   count.lo = count.evaluations == 0 ? x : std::min(count.lo, x);

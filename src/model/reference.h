@@ -64,9 +64,12 @@ class ReferenceModel {
   };
 
   void Attention(int layer, std::vector<double>& x);
+  void NormaliseHeads(int layer, std::vector<double>& query, std::vector<double>& key);
   void AttendHead(int layer, int head, std::span<const double> query, HeadTrace& trace);
+  // The summands u_k of one head, or of normalise-square its weights, from the scores.
+  std::vector<double> Summands(int layer, int head, std::span<const double> scores);
   void FeedForward(int layer, std::vector<double>& x);
-  double Apply(const char* site, int layer, const Chebyshev& p, double x, double exact);
+  double Apply(const char* site, int layer, const Approximant& p, double x, double exact);
   void Observe(int layer, const char* part, const char* what, std::span<const double> values) const;
 
   const BodyBundle& bundle_;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "approx/remez.h"
 #include "compile/levels.h"
 #include "model/reference.h"
 #include "runtime/compile_model.h"
@@ -47,6 +48,108 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
       ASSERT_TRUE(actual.ok()) << actual.error().message;
       EXPECT_LT(LargestDifference(*expected, *actual), 1e-10) << "position " << position;
     }
+  }
+}
+
+void ExpectProgramEqualsReference(const model::BodyBundle& bundle) {
+  const auto params = ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
+  const auto shared = std::make_shared<model::BodyBundle>(bundle);
+  const auto compiled = CompileModel(shared, params, compile::MachineSpeed{});
+  ASSERT_TRUE(compiled.ok()) << compiled.error().message;
+  model::ReferenceModel reference(*shared);
+  Simulator simulator(*compiled, NoiseModel::Zero(), 1);
+  std::mt19937_64 random(3);
+  for (int position = 0; position < bundle.config.context; ++position) {
+    const std::vector<double> x = testing::RandomEmbedding(bundle.config.d_model, random);
+    const auto expected = reference.StepFromEmbedding(x, position);
+    EXPECT_LT(LargestDifference(*expected, *simulator.Step(x)), 1e-10) << "position " << position;
+  }
+}
+
+// Every form of attention (model/attention_form.h).
+TEST(Simulator, EqualsReferenceForEveryFormOfAttention) {
+  for (const int power : {2, 4, 6, 8, 10, 12}) {
+    model::BodyBundle bundle = testing::RandomModel({}, 7);
+    bundle.config.power = power;
+    for (model::LayerConfig& layer : bundle.config.layers)
+      for (size_t h = 0; h < layer.kappa.size(); ++h)
+        layer.kappa[h] = std::pow(layer.shift[h], power);
+    ExpectProgramEqualsReference(bundle);
+  }
+  model::BodyBundle mixed = testing::RandomModel({}, 8);
+  mixed.config.layers[0].attention.powers = {2, 6};
+  mixed.config.layers[1].attention.kind = model::AttentionKind::kPointwise;
+  ExpectProgramEqualsReference(mixed);
+  model::BodyBundle sum = testing::RandomModel({}, 9);
+  for (model::LayerConfig& layer : sum.config.layers) {
+    layer.attention.mean = false;
+    for (double& kappa : layer.kappa) kappa *= 8;
+  }
+  ExpectProgramEqualsReference(sum);
+  model::BodyBundle normalised = testing::RandomModel({}, 10);
+  const auto root = approx::Interpolate([](double v) { return 1 / std::sqrt(v); }, 0.01, 1, 7);
+  for (model::LayerConfig& layer : normalised.config.layers)
+    layer.attention.qk_norm = model::QkNorm{root, root, {0.3, -0.2}};
+  ExpectProgramEqualsReference(normalised);
+}
+
+// e on [-8, 8] divided by 2^squarings, as an interpolating series.
+approx::Approximant Exponential(int squarings, int degree) {
+  return approx::Interpolate([=](double z) { return std::exp(std::ldexp(z, -squarings)); }, -8, 8,
+                             degree);
+}
+
+TEST(Simulator, EqualsReferenceForApproximatedSoftmax) {
+  model::BodyBundle exponential = testing::RandomModel({}, 11);
+  for (model::LayerConfig& layer : exponential.config.layers) {
+    layer.attention.kind = model::AttentionKind::kExponential;
+    layer.attention.exponential = Exponential(3, 7);
+    layer.attention.squarings = 3;
+    layer.kappa = {7, 9};
+  }
+  ExpectProgramEqualsReference(exponential);
+  // A divisor of a wide range by many Goldschmidt steps, which are bootstrapped inside.
+  approx::Approximant wide = approx::MinimaxInverse(1e-3, 30, 3).value().series;
+  wide.refinement = approx::Refinement::kGoldschmidt;
+  wide.shift = exponential.config.attention_eps;
+  wide.steps = 14;
+  for (model::LayerConfig& layer : exponential.config.layers) layer.divisor_inverse = wide;
+  ExpectProgramEqualsReference(exponential);
+  model::BodyBundle square = testing::RandomModel({}, 12);
+  for (model::LayerConfig& layer : square.config.layers) {
+    layer.attention.kind = model::AttentionKind::kNormaliseSquare;
+    layer.attention.exponential = Exponential(2, 7);
+    const auto root = [](double m) { return 1 / std::sqrt(m); };
+    layer.attention.rounds = {approx::Interpolate(root, 0.1, 60, 7),
+                              approx::Interpolate(root, 0.5, 10, 7)};
+  }
+  ExpectProgramEqualsReference(square);
+}
+
+// With series of high degree the forms are softmax: the exact reference's weights sum to 1.
+TEST(Simulator, ApproximatedSoftmaxIsSoftmaxWithExactFunctions) {
+  for (const auto kind :
+       {model::AttentionKind::kExponential, model::AttentionKind::kNormaliseSquare}) {
+    model::BodyBundle bundle = testing::RandomModel({}, 13);
+    bundle.config.attention_eps = 0;
+    for (model::LayerConfig& layer : bundle.config.layers) {
+      layer.attention.kind = kind;
+      layer.attention.exponential = Exponential(2, 7);
+      layer.attention.squarings = 2;
+      if (kind == model::AttentionKind::kNormaliseSquare) layer.attention.rounds.resize(2);
+    }
+    model::ReferenceModel reference(bundle, model::Evaluation::kExact);
+    std::vector<double> scores, weights;
+    reference.set_observer([&](const std::string& name, std::span<const double> values) {
+      if (name == "layer 1 / attention / scores") scores.assign(values.begin(), values.end());
+      if (name == "layer 1 / attention / weights") weights.assign(values.begin(), values.end());
+    });
+    std::mt19937_64 random(3);
+    for (int position = 0; position < 5; ++position)
+      ASSERT_TRUE(reference.StepFromEmbedding(testing::RandomEmbedding(16, random), position).ok());
+    double sum = 0;
+    for (int k = 0; k < 5; ++k) sum += std::exp(scores[k]);
+    for (int k = 0; k < 5; ++k) EXPECT_NEAR(weights[k], std::exp(scores[k]) / sum, 1e-12);
   }
 }
 

@@ -2,9 +2,13 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
+#include "approx/range.h"
+#include "model/approximant_json.h"
 #include "train/gemm.h"
 
 namespace polyveil::train {
@@ -20,7 +24,12 @@ struct HeadTask {
   int context, d_head, ld, power;
   T scale, eps, shift, kappa;
   const T *q, *k, *v;
-  const approx::Chebyshev* inverse;
+  const approx::Approximant* inverse;
+  bool mean, divides;
+  approx::Range clamp;  // of the inverse's input
+
+  // What the summands of row i are multiplied by.
+  T Factor(int i) const { return 1 / (kappa * (mean ? static_cast<T>(i + 1) : T(1))); }
 };
 
 // gcc clones these row loops for the vector units it may find.
@@ -103,11 +112,15 @@ void SoftmaxRowBackward(const T* p, T* g, int n) {
 
 template <typename T>
 T Inverse(const HeadTask<T>& task, T y) {
-  return task.inverse ? static_cast<T>((*task.inverse)(y)) : 1 / (task.eps + y);
+  if (!task.divides) return 1;
+  if (!task.inverse) return 1 / (task.eps + y);
+  return static_cast<T>((*task.inverse)(std::clamp<double>(y, task.clamp.lo, task.clamp.hi)));
 }
 
 template <typename T>
 T InverseDerivative(const HeadTask<T>& task, T y) {
+  if (!task.divides) return 0;
+  if (task.inverse && (y < task.clamp.lo || y > task.clamp.hi)) return 0;
   if (task.inverse) return static_cast<T>(task.inverse->Derivative(y));
   const T inv = 1 / (task.eps + y);
   return -inv * inv;
@@ -134,8 +147,7 @@ void HeadForward(const HeadTask<T>& task, bool softmax, T* s, T* out, int out_ld
     if (softmax) {
       SoftmaxRow(row, row, i + 1);
     } else {
-      const T factor = 1 / (task.kappa * static_cast<T>(i + 1));
-      divisor[i] = PowerRow(row, row, i + 1, task.shift, factor, task.power);
+      divisor[i] = PowerRow(row, row, i + 1, task.shift, task.Factor(i), task.power);
       const T inv = Inverse(task, divisor[i]);
       for (int k = 0; k <= i; ++k) row[k] *= inv;
     }
@@ -164,8 +176,7 @@ void HeadBackward(const HeadTask<T>& task, bool softmax, const T* divisor, const
       SoftmaxRow(srow, prow, i + 1);
       SoftmaxRowBackward(prow, grow, i + 1);
     } else {
-      const T factor = 1 / (task.kappa * static_cast<T>(i + 1));
-      PowerRow(srow, prow, i + 1, task.shift, factor, task.power);
+      PowerRow(srow, prow, i + 1, task.shift, task.Factor(i), task.power);
       T d_inverse = 0;
       for (int k = 0; k <= i; ++k) d_inverse += prow[k] * grow[k];
       const T dy = d_divisor[i] + d_inverse * InverseDerivative(task, divisor[i]);
@@ -182,6 +193,12 @@ void HeadBackward(const HeadTask<T>& task, bool softmax, const T* divisor, const
   Gemm(true, false, n, task.d_head, n, task.scale, g, n, task.q, task.ld, T(0), grad.dk, task.ld);
 }
 
+approx::Range ClampRange(const AttentionOptions& options) {
+  constexpr double kFar = std::numeric_limits<double>::infinity();
+  if (!options.inverse || options.clamp == 0) return {-kFar, kFar, 0};
+  return approx::Widened(options.inverse->a, options.inverse->b, options.clamp);
+}
+
 template <typename T>
 HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
                      const AttentionOptions& options, std::int64_t index) {
@@ -191,7 +208,7 @@ HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_k
   return {static_cast<int>(qkv.size(1)),
           d_head,
           static_cast<int>(qkv.stride(1)),
-          options.power,
+          options.PowerOf(h),
           static_cast<T>(1 / std::sqrt(static_cast<double>(d_head))),
           static_cast<T>(options.eps),
           shift.data_ptr<T>()[h],
@@ -199,7 +216,10 @@ HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_k
           base,
           base + d_model,
           base + 2 * d_model,
-          options.inverse ? &*options.inverse : nullptr};
+          options.inverse ? &*options.inverse : nullptr,
+          options.mean,
+          options.divides(),
+          ClampRange(options)};
 }
 
 template <typename T>
@@ -259,12 +279,12 @@ void Save(AutogradContext* ctx, const AttentionOptions& options) {
   ctx->saved_data["heads"] = static_cast<std::int64_t>(options.n_heads);
   ctx->saved_data["power"] = static_cast<std::int64_t>(options.power);
   ctx->saved_data["eps"] = options.eps;
-  std::vector<double> inverse;
-  if (options.inverse) {
-    inverse = {options.inverse->a, options.inverse->b};
-    inverse.insert(inverse.end(), options.inverse->coeffs.begin(), options.inverse->coeffs.end());
-  }
-  ctx->saved_data["inverse"] = inverse;
+  ctx->saved_data["mean"] = options.mean;
+  ctx->saved_data["powers"] =
+      std::vector<std::int64_t>(options.head_powers.begin(), options.head_powers.end());
+  ctx->saved_data["clamp"] = options.clamp;
+  ctx->saved_data["inverse"] =
+      options.inverse ? model::ApproximantToJson(*options.inverse).dump() : std::string();
 }
 
 AttentionOptions Restore(AutogradContext* ctx) {
@@ -273,10 +293,14 @@ AttentionOptions Restore(AutogradContext* ctx) {
   options.n_heads = static_cast<int>(ctx->saved_data["heads"].toInt());
   options.power = static_cast<int>(ctx->saved_data["power"].toInt());
   options.eps = ctx->saved_data["eps"].toDouble();
-  const std::vector<double> inverse = ctx->saved_data["inverse"].toDoubleVector();
+  options.mean = ctx->saved_data["mean"].toBool();
+  for (const std::int64_t power : ctx->saved_data["powers"].toIntVector())
+    options.head_powers.push_back(static_cast<int>(power));
+  options.clamp = ctx->saved_data["clamp"].toDouble();
+  const std::string inverse = ctx->saved_data["inverse"].toStringRef();
   if (!inverse.empty())
     options.inverse =
-        approx::Chebyshev{inverse[0], inverse[1], {inverse.begin() + 2, inverse.end()}};
+        model::ApproximantFromJson(nlohmann::ordered_json::parse(inverse), "inverse").value();
   return options;
 }
 
@@ -322,6 +346,15 @@ Tensor IntegerPower(const Tensor& x, int power) {
   return out;
 }
 
+// x^p of [batch, heads, rows, columns], p by head.
+Tensor HeadPower(const Tensor& x, const AttentionOptions& options) {
+  if (options.head_powers.empty()) return IntegerPower(x, options.power);
+  std::vector<Tensor> heads;
+  for (std::int64_t h = 0; h < x.size(1); ++h)
+    heads.push_back(IntegerPower(x.narrow(1, h, 1), options.PowerOf(h)));
+  return torch::cat(heads, 1);
+}
+
 }  // namespace
 
 AttentionResult FusedAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
@@ -329,8 +362,8 @@ AttentionResult FusedAttention(const Tensor& qkv, const Tensor& shift, const Ten
   PV_CHECK(options.form != AttentionForm::kPowerStable, "the stable form has no fused kernel");
   const auto out =
       FusedFunction::apply(qkv.contiguous(), shift.contiguous(), log_kappa.contiguous(), options);
-  const bool softmax = options.form == AttentionForm::kSoftmax;
-  return {out[0], softmax ? Tensor() : out[1]};
+  const bool divides = options.form == AttentionForm::kPowerMean;
+  return {out[0], divides ? out[1] : Tensor()};
 }
 
 AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
@@ -347,33 +380,32 @@ AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Ten
     weights = torch::softmax(scores.masked_fill(mask == 0, -INFINITY), -1);
   } else {
     scores = scores + shift.view({1, -1, 1, 1});
-    const Tensor keys = torch::arange(1, n + 1, qkv.options()).view({1, 1, -1, 1});
+    const Tensor keys = options.mean ? torch::arange(1, n + 1, qkv.options()).view({1, 1, -1, 1})
+                                     : torch::ones({1, 1, 1, 1}, qkv.options());
     const Tensor kappa = log_kappa.exp().view({1, -1, 1, 1});
-    Tensor bound = torch::ones({1, 1, 1, 1}, qkv.options());
+    Tensor bound = torch::ones({1, options.n_heads, 1, 1}, qkv.options());
     if (options.form == AttentionForm::kPowerStable)  // constant for the gradient: it cancels
       bound = (scores * mask).abs().amax(-1, true).detach() + 1e-6;
-    powers = IntegerPower(scores / bound, options.power) * mask / (kappa * keys);
-    const Tensor sum = powers.sum(-1, true);
-    const Tensor raw = IntegerPower(bound, options.power);
-    inverse =
-        options.inverse ? EvaluateChebyshev(*options.inverse, sum) : 1 / (options.eps / raw + sum);
-    weights = powers * inverse;
-    divisor = (sum * raw).squeeze(-1);
+    powers = HeadPower(scores / bound, options) * mask / (kappa * keys);
+    if (!options.divides()) {
+      weights = powers;
+    } else {
+      const Tensor sum = powers.sum(-1, true), raw = HeadPower(bound, options);
+      inverse = options.inverse ? EvaluateApproximant(*options.inverse, sum, options.clamp)
+                                : 1 / (options.eps / raw + sum);
+      weights = powers * inverse;
+      divisor = (sum * raw).squeeze(-1);
+    }
   }
   if (trace) *trace = {scores * mask, powers, divisor, inverse, weights};
   const Tensor out = torch::matmul(weights, v).transpose(1, 2).contiguous();
   return {out.view({qkv.size(0), n, qkv.size(2) / 3}), divisor};
 }
 
-Tensor EvaluateChebyshev(const approx::Chebyshev& p, const Tensor& x) {
-  const Tensor u = (2 * x - (p.a + p.b)) / (p.b - p.a);
-  Tensor b1 = torch::zeros_like(x), b2 = torch::zeros_like(x);
-  for (int k = p.degree(); k >= 1; --k) {
-    const Tensor b0 = 2 * u * b1 - b2 + p.coeffs[static_cast<std::size_t>(k)];
-    b2 = b1;
-    b1 = b0;
-  }
-  return u * b1 - b2 + p.coeffs[0];
+Tensor EvaluateApproximant(const approx::Approximant& p, const Tensor& x, double clamp) {
+  if (clamp == 0) return approx::Evaluate<Tensor>(p, x);
+  const approx::Range interval = approx::Widened(p.a, p.b, clamp);
+  return approx::Evaluate<Tensor>(p, x.clamp(interval.lo, interval.hi));
 }
 
 }  // namespace polyveil::train

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "approx/choose.h"
 #include "approx/remez.h"
 #include "train/cross_entropy.h"
+#include "train/distillation.h"
 
 namespace polyveil::train {
 namespace {
@@ -69,11 +71,46 @@ TEST(Attention, FusedPowerEqualsPlainAtEveryPower) {
   }
 }
 
+TEST(Attention, FusedEqualsPlainWithPowersByHeadAndAsASum) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  for (const bool mean : {true, false}) {
+    AttentionOptions options{AttentionForm::kPowerMean, 3, 4, 1e-3};
+    options.head_powers = {2, 12, 6};
+    options.mean = mean;
+    ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+    AttentionOptions stable = options;
+    stable.form = AttentionForm::kPowerStable;
+    ExpectSame(Differentiate(in, stable, false), Differentiate(in, options, false));
+  }
+}
+
+TEST(Attention, FusedPointwiseEqualsPlain) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  const AttentionOptions options{AttentionForm::kPointwise, 3, 4, 1e-3};
+  const Outcome fused = Differentiate(in, options, true), plain = Differentiate(in, options, false);
+  EXPECT_FALSE(fused.divisor.defined());
+  ExpectSame(fused, plain, true);
+  ExpectClose(fused.d_shift, plain.d_shift, "gradient of shift");
+  ExpectClose(fused.d_kappa, plain.d_kappa, "gradient of kappa");
+}
+
 TEST(Attention, FusedPowerEqualsPlainThroughThePolynomial) {
   const Inputs in = RandomInputs(2, 9, 3, 4);
   const auto inverse = approx::MinimaxInverse(0.1, 20, 7).value().series;
   const AttentionOptions options{AttentionForm::kPowerMean, 3, 4, 1e-3, inverse};
   ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+}
+
+// Every refinement, and clamped inputs: values and gradients of the kernel are those of autograd.
+TEST(Attention, FusedPowerEqualsPlainThroughEveryApproximant) {
+  const Inputs in = RandomInputs(2, 9, 3, 4);
+  for (const approx::Candidate& c :
+       approx::Candidates(approx::Target::kInverse, 0.3, 3, 1e-3, {0.05, 16}))
+    for (const double clamp : {0.0, 1.0, 1.5}) {
+      AttentionOptions options{AttentionForm::kPowerMean, 3, 4, 1e-3, c.polynomial};
+      options.clamp = clamp;
+      ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+    }
 }
 
 TEST(Attention, StableFormIsTheSameFunction) {
@@ -94,10 +131,34 @@ TEST(Attention, StableFormSurvivesHugeScores) {
 }
 
 TEST(Attention, ChebyshevEqualsApprox) {
-  const approx::Chebyshev p{0.5, 4, {1, -0.5, 0.25, -0.1}};
+  const approx::Approximant p{0.5, 4, {1, -0.5, 0.25, -0.1}};
   const Tensor x = torch::linspace(0.2, 5, 9, torch::kFloat64);
-  const Tensor y = EvaluateChebyshev(p, x);
+  const Tensor y = EvaluateApproximant(p, x);
   for (int i = 0; i < 9; ++i) EXPECT_NEAR(y[i].item<double>(), p(x[i].item<double>()), 1e-12);
+}
+
+// Against LibTorch's own operations; a teacher that is the student itself leaves the text's loss.
+TEST(Distillation, EqualsTorchWithGradients) {
+  torch::manual_seed(5);
+  const auto f64 = torch::TensorOptions().dtype(torch::kFloat64);
+  const Tensor hidden = torch::randn({600, 6}, f64).requires_grad_(true);
+  const Tensor embed = torch::randn({11, 6}, f64).requires_grad_(true);
+  const Tensor teacher = torch::randn({600, 4}, f64), teacher_embed = torch::randn({11, 4}, f64);
+  const Tensor targets = torch::randint(0, 11, {600}, torch::kInt64);
+  Tensor text;
+  const Tensor loss = HeadDistillation(hidden, embed, teacher, teacher_embed, targets, 0.3, &text);
+  loss.backward();
+  const Tensor d_hidden = hidden.grad().clone(), d_embed = embed.grad().clone();
+  hidden.mutable_grad() = Tensor(), embed.mutable_grad() = Tensor();
+  const Tensor student = torch::log_softmax(torch::mm(hidden, embed.t()), 1);
+  const Tensor wanted = torch::log_softmax(torch::mm(teacher, teacher_embed.t()), 1);
+  const Tensor ce = torch::nll_loss(student, targets);
+  const Tensor expected = 0.7 * ce + 0.3 * (wanted.exp() * (wanted - student)).sum(1).mean();
+  expected.backward();
+  ExpectClose(loss.detach(), expected.detach(), "loss");
+  ExpectClose(text, ce.detach(), "loss of the text");
+  ExpectClose(d_hidden, hidden.grad(), "gradient of hidden");
+  ExpectClose(d_embed, embed.grad(), "gradient of embed");
 }
 
 TEST(CrossEntropy, EqualsTorchWithGradients) {

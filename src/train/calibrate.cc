@@ -8,7 +8,7 @@
 namespace polyveil::train {
 namespace {
 
-using approx::Chebyshev;
+using approx::Approximant;
 using approx::Range;
 using torch::Tensor;
 
@@ -24,16 +24,16 @@ Result<Range> Stretched(const SiteRanges& ranges, const std::string& site, doubl
 }
 
 // Minimax in relative error of 1 / (x + eps)^order, order 1 or 1/2.
-Result<Chebyshev> FitInverse(const Range& range, double eps, double order, int degree) {
+Result<Approximant> FitInverse(const Range& range, double eps, double order, int degree) {
   const auto f = [=](double x) { return std::pow(x + eps, -order); };
   const auto weight = [=](double x) { return std::pow(x + eps, order); };
   PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit,
                       approx::Minimax(f, weight, range.lo, range.hi, degree));
-  return fit.series;
+  return Approximant(fit.series);
 }
 
-Result<Chebyshev> FitActivation(const SiteRanges& ranges, const std::string& site,
-                                const PolynomialOptions& options) {
+Result<Approximant> FitActivation(const SiteRanges& ranges, const std::string& site,
+                                  const PolynomialOptions& options) {
   const auto it = ranges.find(site);
   if (it == ranges.end()) return MakeError(ErrorCode::kOutOfRange, "{}: never seen", site);
   const double bound = options.margin * std::max(std::abs(it->second.lo), std::abs(it->second.hi));
@@ -41,7 +41,7 @@ Result<Chebyshev> FitActivation(const SiteRanges& ranges, const std::string& sit
   PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit, approx::Minimax(
                                                         gelu, [](double) { return 1.0; }, -bound,
                                                         bound, options.activation_degree));
-  return fit.series;
+  return Approximant(fit.series);
 }
 
 Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, int layer,
@@ -51,10 +51,21 @@ Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, 
   PV_ASSIGN_OR_RETURN(const Range norm1,
                       Stretched(ranges, Site(layer, "attention / variance"), options.margin));
   PV_ASSIGN_OR_RETURN(out.norm1, FitInverse(norm1, shape.norm_eps, 0.5, options.norm1_degree));
-  PV_ASSIGN_OR_RETURN(const Range divisor,
-                      Stretched(ranges, Site(layer, "attention / divisor"), options.margin));
-  PV_ASSIGN_OR_RETURN(out.divisor_inverse,
-                      FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree));
+  if (ranges.count(Site(layer, "attention / divisor"))) {
+    PV_ASSIGN_OR_RETURN(const Range divisor,
+                        Stretched(ranges, Site(layer, "attention / divisor"), options.margin));
+    PV_ASSIGN_OR_RETURN(out.divisor_inverse,
+                        FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree));
+  } else {
+    out.divisor_inverse = {0, 1, {1}};  // pointwise: nothing to divide by
+  }
+  if (shape.qk_norm) {
+    for (auto [site, root] : {std::pair{"attention / query variance", &out.query_root},
+                              std::pair{"attention / key variance", &out.key_root}}) {
+      PV_ASSIGN_OR_RETURN(const Range seen, Stretched(ranges, Site(layer, site), options.margin));
+      PV_ASSIGN_OR_RETURN(*root, FitInverse(seen, shape.norm_eps, 0.5, options.norm1_degree));
+    }
+  }
   PV_ASSIGN_OR_RETURN(const Range norm2,
                       Stretched(ranges, Site(layer, "feed-forward / variance"), options.margin));
   PV_ASSIGN_OR_RETURN(out.norm2,
@@ -76,16 +87,15 @@ void Merge(Range& range, const Tensor& values) {
   range.Merge(seen);
 }
 
-const Chebyshev* PolynomialAt(const std::vector<LayerPolynomials>& fits, const std::string& site) {
-  for (std::size_t i = 0; i < fits.size(); ++i) {
-    const int layer = static_cast<int>(i);
-    if (site == Site(layer, "attention / variance")) return &fits[i].norm1;
-    if (site == Site(layer, "attention / divisor")) return &fits[i].divisor_inverse;
-    if (site == Site(layer, "feed-forward / variance")) return &fits[i].norm2;
-    if (fits[i].activation && site == Site(layer, "feed-forward / hidden"))
-      return &*fits[i].activation;
-  }
-  return nullptr;
+// Every polynomial by the name of its inputs.
+std::map<std::string, const Approximant*> PolynomialsBySite(
+    const std::vector<LayerPolynomials>& fits) {
+  std::map<std::string, const Approximant*> out;
+  for (std::size_t i = 0; i < fits.size(); ++i)
+    VisitPolynomials(fits[i], [&](const char*, const char* site, const Approximant& p) {
+      out[Site(static_cast<int>(i), site)] = &p;
+    });
+  return out;
 }
 
 }  // namespace
@@ -110,27 +120,54 @@ Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const S
   return out;
 }
 
-EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches) {
+Tensor ForwardCountingEscapes(
+    const Transformer& model, const Batch& batch, EscapeReport& report,
+    const std::function<void(const std::string& site, const Tensor& outside)>& mark) {
   PV_CHECK(model.polynomials.has_value(), "escapes of a model without polynomials");
   torch::NoGradGuard no_grad;
-  EscapeReport report;
+  const auto sites = PolynomialsBySite(*model.polynomials);
+  report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
   const auto count = [&](const std::string& site, const Tensor& values) {
-    const Chebyshev* p = PolynomialAt(*model.polynomials, site);
-    if (!p) return;
-    const auto outside = ((values < p->a) | (values > p->b)).sum().item<std::int64_t>();
+    const auto it = sites.find(site);
+    if (it == sites.end()) return;
+    const Approximant& p = *it->second;
+    // Neither inside nor comparable: values that are no numbers count too.
+    const Tensor outside = ((values >= p.a) & (values <= p.b)).logical_not();
+    const auto escapes = static_cast<std::uint64_t>(outside.sum().item<std::int64_t>());
     report.evaluations += static_cast<std::uint64_t>(values.numel());
-    if (outside == 0) return;
-    report.escapes += static_cast<std::uint64_t>(outside);
-    report.by_site[site] += static_cast<std::uint64_t>(outside);
+    if (escapes == 0) return;
+    SiteEscapes& here = report.by_site[site];
+    report.escapes += escapes;
+    here.count += escapes;
     const auto [lo, hi] = torch::aminmax(values);
     for (const double x : {lo.item<double>(), hi.item<double>()})
-      report.worst_ratio = std::max(report.worst_ratio, approx::EscapeRatio(x, p->a, p->b));
+      here.worst_ratio = std::max(here.worst_ratio, approx::EscapeRatio(x, p.a, p.b));
+    report.worst_ratio = std::max(report.worst_ratio, here.worst_ratio);
+    if (mark) mark(site, outside);
   };
-  for (const Batch& batch : batches) {
-    report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
-    model.Forward(batch.inputs, {}, count);
-  }
+  return model.Forward(batch.inputs, {}, count).hidden;
+}
+
+EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches) {
+  EscapeReport report;
+  for (const Batch& batch : batches) ForwardCountingEscapes(model, batch, report);
   return report;
+}
+
+std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& data, int count) {
+  std::vector<Batch> batches;
+  for (int i = 0; i < count; ++i)
+    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
+                                config.seed + 7919, 1'000'000 + i));
+  return batches;
+}
+
+std::vector<Batch> HeldoutBatches(const Dataset& data, int rows, int context) {
+  std::vector<Batch> batches;
+  for (const auto& [source, stream] : data.heldout)
+    for (Batch& batch : SequentialBatches(stream, rows, context))
+      batches.push_back(std::move(batch));
+  return batches;
 }
 
 }  // namespace polyveil::train

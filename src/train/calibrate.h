@@ -1,6 +1,7 @@
 // Ranges of every intermediate over given text, and the polynomials fitted to them.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -24,13 +25,30 @@ Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const S
                                                      const PolynomialOptions& options);
 
 // Inputs of the polynomials outside [a, b].
+struct SiteEscapes {
+  std::uint64_t count = 0;
+  double worst_ratio = 1;  // how far beyond the end that was passed
+};
 struct EscapeReport {
   std::uint64_t positions = 0;    // tokens evaluated
   std::uint64_t evaluations = 0;  // polynomial evaluations
   std::uint64_t escapes = 0;
   double worst_ratio = 1;
-  std::map<std::string, std::uint64_t> by_site;
+  std::map<std::string, SiteEscapes> by_site;
 };
 EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches);
+
+// One batch: adds to report, tells `mark` which values of a site lie outside (bool, the site's
+// shape), and returns Forward's hidden values. Requires model.polynomials.
+torch::Tensor ForwardCountingEscapes(
+    const Transformer& model, const Batch& batch, EscapeReport& report,
+    const std::function<void(const std::string& site, const torch::Tensor& outside)>& mark = {});
+
+// Text for calibration: `count` batches at steps that no training batch uses, so that it is drawn
+// independently of the order.
+std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& data, int count);
+
+// All held-out text, `rows` windows at a time.
+std::vector<Batch> HeldoutBatches(const Dataset& data, int rows, int context);
 
 }  // namespace polyveil::train

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "model/approximant_json.h"
+
 namespace polyveil::train {
 namespace {
 
@@ -18,38 +20,36 @@ Named AllTensors(const Transformer& model, const Optimizer* optimizer) {
   return out;
 }
 
-nlohmann::json ToJson(const approx::Chebyshev& p) {
-  return {{"a", p.a}, {"b", p.b}, {"coeffs", p.coeffs}};
-}
-
-approx::Chebyshev FromJson(const nlohmann::json& json) {
-  return {json.at("a"), json.at("b"), json.at("coeffs").get<std::vector<double>>()};
-}
-
-nlohmann::json PolynomialsToJson(const Transformer& model) {
-  nlohmann::json out = nlohmann::json::array();
+nlohmann::ordered_json PolynomialsToJson(const Transformer& model) {
+  auto out = nlohmann::ordered_json::array();
   if (!model.polynomials) return out;
   for (const LayerPolynomials& layer : *model.polynomials) {
-    out.push_back({{"norm1", ToJson(layer.norm1)},
-                   {"divisor_inverse", ToJson(layer.divisor_inverse)},
-                   {"norm2", ToJson(layer.norm2)}});
-    if (layer.activation) out.back()["activation"] = ToJson(*layer.activation);
+    nlohmann::ordered_json& entry = out.emplace_back();
+    VisitPolynomials(layer, [&](const char* key, const char*, const approx::Approximant& p) {
+      entry[key] = model::ApproximantToJson(p);
+    });
   }
   return out;
 }
 
-std::optional<std::vector<LayerPolynomials>> PolynomialsFromJson(const nlohmann::json& json) {
-  if (json.empty()) return std::nullopt;
+Result<std::optional<std::vector<LayerPolynomials>>> PolynomialsFromJson(
+    const nlohmann::ordered_json& json) {
+  using Polynomials = std::optional<std::vector<LayerPolynomials>>;
+  if (json.empty()) return Polynomials();
   std::vector<LayerPolynomials> out;
+  Status status;
   for (const auto& layer : json) {
-    LayerPolynomials fit{FromJson(layer.at("norm1")),
-                         FromJson(layer.at("divisor_inverse")),
-                         FromJson(layer.at("norm2")),
-                         {}};
-    if (layer.contains("activation")) fit.activation = FromJson(layer.at("activation"));
-    out.push_back(std::move(fit));
+    LayerPolynomials& fit = out.emplace_back();
+    if (layer.contains("activation")) fit.activation.emplace();
+    if (layer.contains("query_root")) fit.query_root.emplace();
+    if (layer.contains("key_root")) fit.key_root.emplace();
+    VisitPolynomials(fit, [&](const char* key, const char*, approx::Approximant& p) {
+      auto read = model::ApproximantFromJson(layer.at(key), key);
+      read.ok() ? (void)(p = *std::move(read)) : (void)(status = read.error());
+    });
   }
-  return out;
+  PV_RETURN_IF_ERROR(status);
+  return Polynomials(std::move(out));
 }
 
 Tensor TextTensor(const std::string& text) {
@@ -58,17 +58,18 @@ Tensor TextTensor(const std::string& text) {
   return out;
 }
 
-Result<nlohmann::json> ReadInfo(torch::serialize::InputArchive& archive, const std::string& path) {
+Result<nlohmann::ordered_json> ReadInfo(torch::serialize::InputArchive& archive,
+                                        const std::string& path) {
   Tensor bytes;
   if (!archive.try_read("info", bytes))
     return MakeError(ErrorCode::kCorrupt, "{}: no checkpoint information", path);
   const auto* begin = bytes.data_ptr<std::uint8_t>();
-  auto json = nlohmann::json::parse(begin, begin + bytes.numel(), nullptr, false);
+  auto json = nlohmann::ordered_json::parse(begin, begin + bytes.numel(), nullptr, false);
   if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "{}: information is no JSON", path);
   return json;
 }
 
-CheckpointInfo InfoFrom(const nlohmann::json& json) {
+CheckpointInfo InfoFrom(const nlohmann::ordered_json& json) {
   return {json.at("step"), json.at("seconds"), json.at("tokens"), json.at("config")};
 }
 
@@ -103,12 +104,12 @@ Status OpenArchive(const std::string& path, torch::serialize::InputArchive& arch
 
 Status SaveCheckpoint(const std::string& path, const Transformer& model, const Optimizer* optimizer,
                       const CheckpointInfo& info) {
-  const nlohmann::json json = {{"step", info.step},
-                               {"seconds", info.seconds},
-                               {"tokens", info.tokens},
-                               {"config", info.config},
-                               {"optimizer_steps", optimizer ? optimizer->steps_done() : 0},
-                               {"polynomials", PolynomialsToJson(model)}};
+  const nlohmann::ordered_json json = {{"step", info.step},
+                                       {"seconds", info.seconds},
+                                       {"tokens", info.tokens},
+                                       {"config", info.config},
+                                       {"optimizer_steps", optimizer ? optimizer->steps_done() : 0},
+                                       {"polynomials", PolynomialsToJson(model)}};
   try {
     torch::serialize::OutputArchive archive;
     archive.write("info", TextTensor(json.dump()));
@@ -125,13 +126,13 @@ Result<CheckpointInfo> LoadCheckpoint(const std::string& path, Transformer& mode
                                       Optimizer* optimizer) {
   torch::serialize::InputArchive archive;
   PV_RETURN_IF_ERROR(OpenArchive(path, archive));
-  PV_ASSIGN_OR_RETURN(const nlohmann::json json, ReadInfo(archive, path));
+  PV_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, ReadInfo(archive, path));
   PV_RETURN_IF_ERROR(Copy(archive, AllTensors(model, optimizer), path));
   try {
-    model.polynomials = PolynomialsFromJson(json.at("polynomials"));
+    PV_ASSIGN_OR_RETURN(model.polynomials, PolynomialsFromJson(json.at("polynomials")));
     if (optimizer) optimizer->set_steps_done(json.at("optimizer_steps"));
     return InfoFrom(json);
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const nlohmann::ordered_json::exception& error) {
     return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
   }
 }
@@ -139,10 +140,10 @@ Result<CheckpointInfo> LoadCheckpoint(const std::string& path, Transformer& mode
 Result<CheckpointInfo> ReadCheckpointInfo(const std::string& path) {
   torch::serialize::InputArchive archive;
   PV_RETURN_IF_ERROR(OpenArchive(path, archive));
-  PV_ASSIGN_OR_RETURN(const nlohmann::json json, ReadInfo(archive, path));
+  PV_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, ReadInfo(archive, path));
   try {
     return InfoFrom(json);
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const nlohmann::ordered_json::exception& error) {
     return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
   }
 }

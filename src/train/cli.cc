@@ -2,72 +2,16 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
-#include <set>
 
 #include "model/bundle.h"
 #include "model/client/language_model.h"
+#include "train/arguments.h"
+#include "train/cli_commands.h"
 #include "train/export.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
 namespace {
-
-class Arguments {
- public:
-  static Result<Arguments> Parse(const std::vector<std::string>& words,
-                                 const std::set<std::string>& options,
-                                 const std::set<std::string>& flags) {
-    Arguments out;
-    for (std::size_t i = 1; i < words.size(); ++i) {
-      const std::string& word = words[i];
-      if (flags.count(word)) {
-        out.values_[word] = "1";
-      } else if (options.count(word)) {
-        if (i + 1 == words.size())
-          return MakeError(ErrorCode::kInvalidArgument, "{} needs a value", word);
-        out.values_[word] = words[++i];
-      } else if (word.rfind("--", 0) == 0) {
-        return MakeError(ErrorCode::kInvalidArgument, "{}: unknown option {}", words[0], word);
-      } else {
-        out.positional.push_back(word);
-      }
-    }
-    return out;
-  }
-
-  bool Has(const std::string& key) const { return values_.count(key) > 0; }
-  std::string Get(const std::string& key, const std::string& fallback = "") const {
-    const auto it = values_.find(key);
-    return it == values_.end() ? fallback : it->second;
-  }
-  Status Require(const std::vector<std::string>& keys) const {
-    for (const std::string& key : keys)
-      if (!Has(key)) return MakeError(ErrorCode::kInvalidArgument, "{} is missing", key);
-    return {};
-  }
-  Result<long> Number(const std::string& key, long fallback) const {
-    if (!Has(key)) return fallback;
-    char* end = nullptr;
-    const std::string text = Get(key);
-    const long value = std::strtol(text.c_str(), &end, 10);
-    if (text.empty() || *end != 0 || value < 0)
-      return MakeError(ErrorCode::kInvalidArgument, "{} {}: no count", key, text);
-    return value;
-  }
-
-  std::vector<std::string> positional;
-
- private:
-  std::map<std::string, std::string> values_;
-};
-
-template <typename... Args>
-void Print(std::FILE* out, fmt::format_string<Args...> format, Args&&... args) {
-  const std::string text = fmt::format(format, std::forward<Args>(args)...);
-  std::fwrite(text.data(), 1, text.size(), out);
-  std::fflush(out);
-}
 
 Status Prepare(const std::vector<std::string>& words, std::FILE* out) {
   PV_ASSIGN_OR_RETURN(const Arguments arguments,
@@ -125,22 +69,18 @@ Status RunConfig(const std::vector<std::string>& words, std::FILE* out) {
                      stop, [&](const TrainProgress& p) {
                        Print(out,
                              "{}: step {}/{}  loss {:.4f}  penalty {:.5f}  gradient {:.3f}  {:.0f} "
-                             "tokens/s  {:.0f} s left\n",
+                             "tokens/s ({:.0f}% of GEMM)  {:.0f} s left\n",
                              config.name, p.step, p.steps, p.loss, p.penalty, p.gradient_norm,
-                             p.tokens_per_second, p.seconds_left);
+                             p.tokens_per_second, 100 * p.gemm_fraction, p.seconds_left);
                      }};
   PV_ASSIGN_OR_RETURN(const TrainSummary summary, RunTrain(config, options));
-  Print(out, "{}: {} steps, {} tokens, {:.0f} s\n", config.name, summary.steps, summary.tokens,
-        summary.seconds);
+  Print(out,
+        "{}: {} steps, {} tokens, {:.0f} s; {:.0f} tokens/s, {:.0f}% of the machine's {:.1f} "
+        "GFLOP/s matrix product\n",
+        config.name, summary.steps, summary.tokens, summary.seconds, summary.tokens_per_second,
+        100 * summary.gemm_fraction, 1e-9 * summary.gemm_rate);
   PrintEvaluation(out, config.name, summary.heldout);
   return {};
-}
-
-std::vector<Batch> HeldoutBatches(const Dataset& data, int context) {
-  std::vector<Batch> batches;
-  for (const auto& [source, stream] : data.heldout)
-    for (Batch& batch : SequentialBatches(stream, 64, context)) batches.push_back(std::move(batch));
-  return batches;
 }
 
 // Windows that training may or may not have seen: steps far beyond any run's.
@@ -155,7 +95,8 @@ std::vector<Batch> TrainBatches(const TrainConfig& config, const Dataset& data, 
 void PrintEscapes(std::FILE* out, const EscapeReport& report) {
   Print(out, "  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n", report.escapes,
         report.evaluations, report.positions, report.worst_ratio);
-  for (const auto& [site, count] : report.by_site) Print(out, "    {}: {}\n", site, count);
+  for (const auto& [site, escapes] : report.by_site)
+    Print(out, "    {}: {}, worst ratio {:.3f}\n", site, escapes.count, escapes.worst_ratio);
 }
 
 Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out) {
@@ -174,8 +115,8 @@ Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out
           100 * (e.perplexity / first - 1));
     if (!loaded.model->polynomials) continue;
     Print(out, "  held-out text:\n");
-    PrintEscapes(out,
-                 CountEscapes(*loaded.model, HeldoutBatches(data, loaded.config.shape.context)));
+    PrintEscapes(
+        out, CountEscapes(*loaded.model, HeldoutBatches(data, 64, loaded.config.shape.context)));
     if (train_batches == 0) continue;
     Print(out, "  training text:\n");
     PrintEscapes(out,
@@ -191,7 +132,7 @@ Status PrintRanges(const std::vector<std::string>& words, std::FILE* out) {
   for (const std::string& path : arguments.positional) {
     PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
     const SiteRanges ranges =
-        ObserveRanges(*loaded.model, HeldoutBatches(data, loaded.config.shape.context));
+        ObserveRanges(*loaded.model, HeldoutBatches(data, 64, loaded.config.shape.context));
     for (const auto& [site, range] : ranges)
       Print(out, "{:42} [{:.5g}, {:.5g}]  ratio {:.4g}\n", site, range.lo, range.hi, range.ratio());
   }
@@ -232,17 +173,39 @@ Status Sample(const std::vector<std::string>& words, std::FILE* out) {
   return {};
 }
 
+// The options of cli.h, for people.
+constexpr const char* kUsage =
+    R"(prepare  --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
+run      --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N] [--threads N]
+eval     --data FOLDER [--train-batches N] CHECKPOINT...
+ranges   --data FOLDER CHECKPOINT...
+convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]
+         [--divisor-error E] [--activation-error E] [--depth LEVELS] [--family NAME] [--batches N]
+         [--json FILE]
+study    --config FILE [--quick] [--estimate] --data FOLDER --out FOLDER
+baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
+         [--error E] [--windows N] [--out FOLDER]
+export   --checkpoint FILE --data FOLDER --out FOLDER
+sample   --model FOLDER [--tokens N] [--temperature T] [--top-p P] [--seed S] PROMPT...
+)";
+
 }  // namespace
 
 Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out) {
   using Command = Status (*)(const std::vector<std::string>&, std::FILE*);
+  if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
+    Print(out, "{}", kUsage);
+    return {};
+  }
   static const std::map<std::string, Command> kCommands = {
-      {"prepare", Prepare},    {"run", RunConfig}, {"eval", EvaluateCheckpoints},
-      {"ranges", PrintRanges}, {"export", Export}, {"sample", Sample}};
+      {"prepare", Prepare},       {"run", RunConfig},   {"eval", EvaluateCheckpoints},
+      {"ranges", PrintRanges},    {"convert", Convert}, {"study", RunStudyCommand},
+      {"baseline", MakeBaseline}, {"export", Export},   {"sample", Sample}};
   const auto it = arguments.empty() ? kCommands.end() : kCommands.find(arguments[0]);
   if (it == kCommands.end())
     return MakeError(ErrorCode::kInvalidArgument,
-                     "command \"{}\" is none of prepare, run, eval, ranges, export, sample",
+                     "command \"{}\" is none of prepare, run, eval, ranges, convert, study, "
+                     "baseline, export, sample",
                      arguments.empty() ? "" : arguments[0]);
   return it->second(arguments, out);
 }

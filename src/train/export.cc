@@ -64,6 +64,21 @@ model::LayerBounds Bounds(const SiteRanges& ranges, int layer) {
   return b;
 }
 
+model::AttentionForm MakeForm(const Transformer& model, const LayerPolynomials& fit, int layer) {
+  const Shape& shape = model.shape();
+  model::AttentionForm form;
+  if (model.attention(layer) == AttentionForm::kPointwise)
+    form.kind = model::AttentionKind::kPointwise;
+  form.mean = shape.length_agnostic;
+  if (!shape.layer_powers.empty()) form.powers = shape.HeadPowers(layer);
+  if (shape.qk_norm) {
+    const Tensor gain = Wide(model, fmt::format("layers.{}.qk_gain", layer));
+    form.qk_norm = model::QkNorm{*fit.query_root, *fit.key_root,
+                                 Values(gain / std::sqrt(static_cast<double>(shape.d_head())))};
+  }
+  return form;
+}
+
 model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges, int layer) {
   const LayerPolynomials& fit = (*model.polynomials)[static_cast<std::size_t>(layer)];
   const std::string at = fmt::format("layers.{}.", layer);
@@ -74,6 +89,7 @@ model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges,
   out.activation = fit.activation;
   out.kappa = Values(Wide(model, at + "log_kappa").exp());
   out.shift = Values(Wide(model, at + "shift"));
+  out.attention = MakeForm(model, fit, layer);
   out.bounds = Bounds(ranges, layer);
   out.norm1_seen = Seen(ranges, layer, "attention / variance");
   out.divisor_seen = Seen(ranges, layer, "attention / divisor");
@@ -103,8 +119,7 @@ model::TensorMap FoldTensors(const Transformer& model) {
   for (int layer = 0; layer < shape.n_layers; ++layer) {
     const std::string at = fmt::format("layers.{}.", layer);
     const auto qkv = (Wide(model, at + "wqkv") * Wide(model, at + "norm1")).chunk(3, 0);
-    const double fold = 1 / std::sqrt(static_cast<double>(shape.d_head()));
-    out[at + "wq"] = ToModelTensor(qkv[0] * fold);
+    out[at + "wq"] = ToModelTensor(qkv[0] * shape.QueryFold());
     out[at + "wk"] = ToModelTensor(qkv[1]);
     out[at + "wv"] = ToModelTensor(qkv[2]);
     out[at + "wo"] = ToModelTensor(model.Get(at + "wo"));
@@ -119,9 +134,8 @@ model::TensorMap FoldTensors(const Transformer& model) {
 
 model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& ranges,
                                    double margin) {
-  PV_CHECK(model.polynomials && model.attention() != AttentionForm::kSoftmax,
-           "a bundle needs Power-Softmax and polynomials");
   const Shape& shape = model.shape();
+  PV_CHECK(model.polynomials.has_value(), "a bundle needs polynomials");
   model::ModelConfig config;
   config.n_layers = shape.n_layers;
   config.d_model = shape.d_model;
@@ -154,6 +168,10 @@ Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::str
   if (!loaded.model->polynomials)
     return MakeError(ErrorCode::kMismatch, "{} has no polynomials: train a polynomial stage first",
                      checkpoint);
+  for (int layer = 0; layer < loaded.model->shape().n_layers; ++layer)
+    if (loaded.model->attention(layer) == AttentionForm::kSoftmax)
+      return MakeError(ErrorCode::kMismatch, "{}: layer {} is softmax, no polynomial", checkpoint,
+                       layer);
   const auto batches = CalibrationText(loaded.config, data);
   model::ModelConfig config =
       MakeModelConfig(*loaded.model, ObserveRanges(*loaded.model, batches), kMargin);

@@ -13,7 +13,7 @@ namespace polyveil::train {
 model::TensorMap FoldTensors(const Transformer& model);
 
 // Config of a model with polynomials; bounds are the largest values in ranges, the residual's bound
-// with `margin`. Requires model.polynomials and Power-Softmax.
+// with `margin`. Requires model.polynomials; a softmax layer's form is left to the caller.
 model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& ranges,
                                    double margin);
 

@@ -1,5 +1,6 @@
 #include "train/train_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,13 @@ namespace polyveil::train {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+template <typename T>
+struct IsList : std::false_type {};
+template <typename T>
+struct IsList<std::vector<T>> : std::true_type {};
+
+const std::vector<std::string> kForms = {"softmax", "power-mean", "power-stable", "pointwise"};
 
 // Reads or writes fields of one object, by the direction; collects what was not asked for.
 class Fields {
@@ -36,12 +44,17 @@ class Fields {
   void Choice(const char* key, const std::vector<std::string>& names, int& value) {
     std::string name = names[static_cast<std::size_t>(value)];
     Field(key, name);
-    for (std::size_t i = 0; i < names.size(); ++i)
-      if (names[i] == name) {
-        value = static_cast<int>(i);
-        return;
-      }
-    Fail(std::string(key) + " = \"" + name + "\" is no known choice");
+    value = Find(key, names, name);
+  }
+
+  template <typename Enum>
+  void Choices(const char* key, const std::vector<std::string>& names, std::vector<Enum>& values) {
+    std::vector<std::string> chosen;
+    for (const Enum value : values) chosen.push_back(names[static_cast<std::size_t>(value)]);
+    Field(key, chosen);
+    values.clear();
+    for (const std::string& name : chosen)
+      values.push_back(static_cast<Enum>(Find(key, names, name)));
   }
 
   void Object(const char* key, const std::function<void(Fields&)>& body) {
@@ -55,6 +68,13 @@ class Fields {
   bool reading() const { return reading_; }
 
  private:
+  int Find(const char* key, const std::vector<std::string>& names, const std::string& name) {
+    const auto it = std::find(names.begin(), names.end(), name);
+    if (it != names.end()) return static_cast<int>(it - names.begin());
+    Fail(std::string(key) + " = \"" + name + "\" is no known choice");
+    return 0;
+  }
+
   template <typename T>
   void Read(const char* key, T& value) {
     const Json& field = json_[key];
@@ -68,6 +88,12 @@ class Fields {
       if (!field.is_number()) return Fail(std::string(key) + " is no number");
     } else if constexpr (std::is_same_v<T, std::string>) {
       if (!field.is_string()) return Fail(std::string(key) + " is no string");
+    } else if constexpr (IsList<T>::value) {
+      try {
+        (void)field.get<T>();
+      } catch (const Json::exception&) {
+        return Fail(std::string(key) + " is no list of the kind it should be");
+      }
     } else {
       if (!field.is_object()) return Fail(std::string(key) + " is no object");
       for (const auto& entry : field)
@@ -107,6 +133,12 @@ void VisitShape(Fields& f, Shape& shape) {
   f.Field("power", shape.power);
   f.Field("attention_eps", shape.attention_eps);
   f.Field("norm_eps", shape.norm_eps);
+  f.Choices("layer_attention", kForms, shape.layer_attention);
+  f.Field("layer_powers", shape.layer_powers);
+  f.Field("length_agnostic", shape.length_agnostic);
+  f.Field("shifted", shape.shifted);
+  f.Field("shift_start", shape.shift_start);
+  f.Field("qk_norm", shape.qk_norm);
   shape.ffn = static_cast<model::FeedForwardKind>(ffn);
 }
 
@@ -127,6 +159,8 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("activation_degree", o.activation_degree);
   f.Field("margin", o.margin);
   f.Field("calibration_batches", o.calibration_batches);
+  f.Field("clamp_fraction", o.clamp_fraction);
+  f.Field("clamp_widening", o.clamp_widening);
 }
 
 void Visit(Fields& f, TrainConfig& c) {
@@ -136,8 +170,9 @@ void Visit(Fields& f, TrainConfig& c) {
   f.Field("threads", c.threads);
   f.Field("float64", c.float64);
   f.Object("shape", [&](Fields& inner) { VisitShape(inner, c.shape); });
-  f.Choice("attention", {"softmax", "power-mean", "power-stable"}, attention);
+  f.Choice("attention", kForms, attention);
   f.Field("batch", c.batch);
+  f.Field("accumulate", c.accumulate);
   f.Field("steps", c.steps);
   f.Object("optimizer", [&](Fields& inner) { VisitOptimizer(inner, c.optimizer); });
   f.Object("range", [&](Fields& inner) {
@@ -150,12 +185,46 @@ void Visit(Fields& f, TrainConfig& c) {
   if (f.reading() && f.Has("polynomial")) c.polynomial.emplace();
   if (c.polynomial)
     f.Object("polynomial", [&](Fields& inner) { VisitPolynomial(inner, *c.polynomial); });
+  if (f.reading() && f.Has("distillation")) c.distillation.emplace();
+  if (c.distillation)
+    f.Object("distillation", [&](Fields& inner) {
+      inner.Field("teacher", c.distillation->teacher);
+      inner.Field("weight", c.distillation->weight);
+    });
   f.Field("source_weights", c.source_weights);
   f.Field("init_from", c.init_from);
   f.Field("log_every", c.log_every);
   f.Field("eval_every", c.eval_every);
   f.Field("checkpoint_every", c.checkpoint_every);
   c.attention = static_cast<AttentionForm>(attention);
+}
+
+Status CheckPower(int power) {
+  if (power >= 2 && power <= 12 && power % 2 == 0) return {};
+  return MakeError(ErrorCode::kOutOfRange, "config.shape: power {}, not even in 2..12", power);
+}
+
+// Lists by layer, where they are given, name every layer (and one power or every head).
+Status CheckLayers(const Shape& s) {
+  const auto layers = static_cast<std::size_t>(s.n_layers);
+  for (const std::size_t size : {s.layer_attention.size(), s.layer_powers.size()})
+    if (size != 0 && size != layers)
+      return MakeError(ErrorCode::kMismatch, "config.shape: choices of {} layers, n_layers = {}",
+                       size, s.n_layers);
+  for (const std::vector<int>& powers : s.layer_powers) {
+    if (powers.size() != 1 && powers.size() != static_cast<std::size_t>(s.n_heads))
+      return MakeError(ErrorCode::kMismatch,
+                       "config.shape.layer_powers: {} powers in a layer of {} heads", powers.size(),
+                       s.n_heads);
+    for (const int power : powers) PV_RETURN_IF_ERROR(CheckPower(power));
+  }
+  return CheckPower(s.power);
+}
+
+bool Uses(const TrainConfig& c, AttentionForm form) {
+  const auto& layers = c.shape.layer_attention;
+  return layers.empty() ? c.attention == form
+                        : std::find(layers.begin(), layers.end(), form) != layers.end();
 }
 
 Status Check(const TrainConfig& c) {
@@ -165,18 +234,39 @@ Status Check(const TrainConfig& c) {
     return MakeError(ErrorCode::kMismatch,
                      "config.shape: {} layers, width {}, {} heads, ff {}, context {} do not fit",
                      s.n_layers, s.d_model, s.n_heads, s.d_ff, s.context);
-  if (s.power < 2 || s.power > 12 || s.power % 2 != 0)
-    return MakeError(ErrorCode::kOutOfRange, "config.shape.power = {}, not even in 2..12", s.power);
-  if (c.batch < 1 || c.steps < 0 || c.threads < 1)
-    return MakeError(ErrorCode::kOutOfRange, "config: batch {}, steps {}, threads {}", c.batch,
-                     c.steps, c.threads);
-  if (c.polynomial && c.attention == AttentionForm::kPowerStable)
+  PV_RETURN_IF_ERROR(CheckLayers(s));
+  if (s.shifted && !(s.shift_start > 0))
+    return MakeError(ErrorCode::kOutOfRange, "config.shape.shift_start = {}, not positive",
+                     s.shift_start);
+  if (c.batch < 1 || c.accumulate < 1 || c.steps < 0 || c.threads < 1)
+    return MakeError(ErrorCode::kOutOfRange, "config: batch {} x {}, steps {}, threads {}", c.batch,
+                     c.accumulate, c.steps, c.threads);
+  if (c.distillation && !(c.distillation->weight >= 0 && c.distillation->weight <= 1))
+    return MakeError(ErrorCode::kOutOfRange, "config.distillation.weight = {}, not in [0, 1]",
+                     c.distillation->weight);
+  if (c.polynomial && !(c.polynomial->clamp_fraction >= 0 && c.polynomial->clamp_fraction < 1 &&
+                        c.polynomial->clamp_widening >= 1))
+    return MakeError(ErrorCode::kOutOfRange,
+                     "config.polynomial: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1",
+                     c.polynomial->clamp_fraction, c.polynomial->clamp_widening);
+  if (c.polynomial && Uses(c, AttentionForm::kPowerStable))
     return MakeError(ErrorCode::kInvalidArgument,
                      "config: the polynomial stage needs power-mean, not power-stable");
   return {};
 }
 
 }  // namespace
+
+std::vector<int> Shape::HeadPowers(int layer) const {
+  const auto heads = static_cast<std::size_t>(n_heads);
+  if (layer_powers.empty()) return std::vector<int>(heads, power);
+  const auto& chosen = layer_powers[static_cast<std::size_t>(layer)];
+  return chosen.size() == 1 ? std::vector<int>(heads, chosen[0]) : chosen;
+}
+
+double Shape::QueryFold() const {
+  return qk_norm ? 1 : 1 / std::sqrt(static_cast<double>(d_head()));
+}
 
 Result<TrainConfig> ParseTrainConfig(std::string_view text) {
   Json json = Json::parse(text, nullptr, false);

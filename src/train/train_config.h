@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "model/config.h"
@@ -16,6 +17,7 @@ enum class AttentionForm {
   kSoftmax,
   kPowerMean,    // (s + c)^p / (kappa n) over eps + its sum: what the encrypted program evaluates
   kPowerStable,  // the same function by row-maximum scaling: no overflow however large the scores
+  kPointwise,    // (s + c)^p / (kappa n), not normalised over the keys; kappa learns the scale
 };
 
 struct Shape {
@@ -29,8 +31,18 @@ struct Shape {
   int power = 4;
   double attention_eps = 1e-3;
   double norm_eps = 1e-5;
+  // Choices of single layers (model/attention_form.h); empty: the run's form and `power`
+  // everywhere.
+  std::vector<AttentionForm> layer_attention{};
+  std::vector<std::vector<int>> layer_powers{};  // by layer: one power, or one a head
+  bool length_agnostic = true;                   // n of the mean form is the number of keys, else 1
+  bool shifted = true;                           // c learnt per head from shift_start, else c = 0
+  double shift_start = 2;
+  bool qk_norm = false;
 
   int d_head() const { return d_model / n_heads; }
+  std::vector<int> HeadPowers(int layer) const;  // one a head
+  double QueryFold() const;  // what wq takes of 1/sqrt(d_head): a norm would divide it out
 };
 
 // Penalties on the inputs of non-polynomials: hinges on |log x - centre| beyond log window,
@@ -60,6 +72,18 @@ struct PolynomialOptions {
   int activation_degree = 15;
   double margin = 1.5;  // interval = seen range stretched by this ratio at both ends
   int calibration_batches = 40;
+  // Low degrees are far off at first and move the later layers' inputs out of their intervals. For
+  // this part of the steps the polynomials' inputs are clamped: to the intervals in its first half,
+  // then to intervals that widen (by `clamp_widening` at the end). The rest runs without, as
+  // inference does.
+  double clamp_fraction = 0;
+  double clamp_widening = 1.5;
+};
+
+// The loss against a teacher's distribution in the place of a part of the text's own.
+struct DistillationOptions {
+  std::string teacher;  // checkpoint, relative to the runs' folder; same vocabulary
+  double weight = 0.5;
 };
 
 struct OptimizerOptions {
@@ -80,10 +104,12 @@ struct TrainConfig {
   Shape shape;
   AttentionForm attention = AttentionForm::kPowerMean;
   int batch = 32;
+  int accumulate = 1;  // batches whose gradients are averaged in one step
   std::int64_t steps = 1000;
   OptimizerOptions optimizer;
   RangeOptions range;
   std::optional<PolynomialOptions> polynomial;
+  std::optional<DistillationOptions> distillation;
   std::map<std::string, double> source_weights;
   std::string init_from;  // checkpoint to start from (weights only), relative to the runs' folder
   int log_every = 20;

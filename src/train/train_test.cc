@@ -1,63 +1,22 @@
 // Whole runs on a tiny model: determinism, resumption, and the exported form.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
+#include <fstream>
+#include <random>
+#include <set>
 
 #include "model/client/language_model.h"
-#include "train/export.h"
-#include "train/trainer.h"
+#include "support/toy_training.h"
+#include "train/convert.h"
+#include "train/softmax_baseline.h"
 
 namespace polyveil::train {
 namespace {
 
-class TrainTest : public testing::Test {
+class TrainTest : public ToyTraining {
  protected:
-  void SetUp() override {
-    folder_ = testing::TempDir() + "polyveil-train-" + std::to_string(::getpid());
-    std::filesystem::create_directories(folder_);
-    Corpus corpus;
-    for (int i = 0; i < 40; ++i) {
-      std::string text;
-      for (int k = 0; k < 30; ++k)
-        text += fmt::format("the {} {} the {}. ", Word(i + k), k % 2 ? "saw" : "met", Word(i * k));
-      corpus.train.push_back({"toy", std::to_string(i), text + "\n"});
-    }
-    corpus.heldout = {corpus.train[3]};
-    std::vector<std::string> texts;
-    for (const Document& d : corpus.train) texts.push_back(d.text);
-    tokenizer_ = model::Tokenizer::Train(texts, 280).value().Format();
-    const auto tokenizer = model::Tokenizer::Parse(tokenizer_).value();
-    ASSERT_TRUE(
-        SaveDataset(Tokenize(corpus, tokenizer), tokenizer, corpus, folder_ + "/data").ok());
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  static const char* Word(int i) {
-    static const char* kWords[] = {"cat", "dog", "fox", "hen", "owl"};
-    return kWords[i % 5];
-  }
-
-  TrainConfig Tiny(const std::string& name) const {
-    TrainConfig config;
-    config.name = name;
-    config.threads = 1;
-    config.shape = {2, 16, 2, 24, model::FeedForwardKind::kBilinear, 280, 24, 4, 1e-3, 1e-5};
-    config.batch = 8;
-    config.steps = 12;
-    config.optimizer.warmup = 2;
-    config.range = {{0.3, 0.01, 3}, {0.3, 0.01, 2.5}, {0.1, 0, 6}, {}};
-    config.checkpoint_every = 4;
-    config.log_every = 4;
-    return config;
-  }
-
-  TrainSummary Run(const TrainConfig& config, bool resume = false, std::int64_t stop = 0) const {
-    auto summary = RunTrain(config, {folder_ + "/data", folder_, resume, stop, {}});
-    EXPECT_TRUE(summary.ok()) << summary.error().message;
-    return summary.ok() ? *summary : TrainSummary{};
-  }
+  void ExpectResumes(TrainConfig config, std::uint64_t seed);
 
   void ExpectEqualWeights(const std::string& x, const std::string& y) const {
     const auto a = LoadModel(folder_ + "/" + x + "/last.pt").value();
@@ -67,8 +26,6 @@ class TrainTest : public testing::Test {
           << a.model->parameters()[i].name;
   }
 
-  // Config, digest and tensors as the exporter writes them, but in F64, so that only the forms
-  // differ.
   void ExpectReferenceEquals(const Transformer& trained, model::Evaluation evaluation) const {
     const auto data = LoadDataset(folder_ + "/data").value();
     const Batch batch = DrawBatch(data, {}, 3, trained.shape().context, 99, 1);
@@ -78,10 +35,9 @@ class TrainTest : public testing::Test {
       const LayerPolynomials dummy{{0.1, 1, {1}}, {0.1, 1, {1}}, {0.1, 1, {1}}, {}};
       exportable.polynomials.emplace(static_cast<std::size_t>(trained.shape().n_layers), dummy);
     }
-    const std::string json = model::FormatModelConfig(MakeModelConfig(exportable, ranges, 1.25));
-    const auto bytes = model::FormatSafetensors(FoldTensors(trained), model::TensorType::kF64);
-    const auto body = model::ParseBodyBundle(json, bytes).value();
-    const auto client = model::ParseClientBundle(json, bytes).value();
+    const Bundle bundle = ExportInMemory(exportable, ranges);
+    const auto body = model::ParseBodyBundle(bundle.json, bundle.tensors).value();
+    const auto client = model::ParseClientBundle(bundle.json, bundle.tensors).value();
     model::ReferenceLanguageModel reference(body, client, evaluation);
     torch::NoGradGuard no_grad;
     const torch::Tensor logits = trained.Logits(batch.inputs);
@@ -98,8 +54,6 @@ class TrainTest : public testing::Test {
     EXPECT_LT(worst, 1e-6);
     EXPECT_GT(logits.abs().max().item<double>(), 0.1);
   }
-
-  std::string folder_, tokenizer_;
 };
 
 TEST_F(TrainTest, LearnsAndRepeats) {
@@ -118,6 +72,154 @@ TEST_F(TrainTest, ResumesToTheSameWeights) {
   Run(Tiny("parts"), false, 5);
   Run(Tiny("parts"), true);
   ExpectEqualWeights("whole", "parts");
+}
+
+// Cut twice at random steps, the second time after a crash that loses what the last checkpoint does
+// not hold; ends as if it had run through.
+void TrainTest::ExpectResumes(TrainConfig config, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto steps = static_cast<std::uint64_t>(config.steps);
+  const auto first = static_cast<std::int64_t>(1 + random() % (steps - 2));
+  const auto second = first + 1 + static_cast<std::int64_t>(random() % (steps - 1 - first));
+  const std::string whole = config.name;
+  Run(config);
+  config.name += "-parts";
+  const std::string last = folder_ + "/" + config.name + "/last.pt", saved = last + ".saved";
+  Run(config, false, first);
+  std::filesystem::copy_file(last, saved);
+  Run(config, true, second);
+  std::filesystem::rename(saved, last);
+  Run(config, true);
+  ExpectEqualWeights(whole, config.name);
+  std::ifstream curve(folder_ + "/" + config.name + "/curve.jsonl");
+  std::set<std::string> seen;
+  for (std::string line; std::getline(curve, line);) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_TRUE(seen.insert(json.at("step").dump()).second) << line;
+  }
+}
+
+TEST_F(TrainTest, EveryStageResumesToTheSameResult) {
+  TrainConfig scratch = Tiny("scratch");
+  scratch.accumulate = 2;
+  ExpectResumes(scratch, 1);
+  TrainConfig distilled = Tiny("distilled");
+  distilled.seed = 5;
+  distilled.distillation = DistillationOptions{"scratch/last.pt", 0.5};
+  ExpectResumes(distilled, 2);
+  TrainConfig polynomial = Tiny("polynomial");
+  polynomial.init_from = "distilled/last.pt";
+  polynomial.polynomial = PolynomialOptions{3, 3, 3, 15, 1.3, 3, 0.5, 1.5};
+  ExpectResumes(polynomial, 3);
+}
+
+// Two batches' gradients averaged: the same first step as one batch of both.
+TEST_F(TrainTest, AccumulationAveragesGradients) {
+  TrainConfig one = Tiny("one");
+  one.float64 = true;
+  one.steps = 1;
+  one.range = {};
+  TrainConfig two = one;
+  two.name = "two";
+  two.accumulate = 2;
+  const TrainSummary a = Run(one), b = Run(two);
+  EXPECT_EQ(2 * a.tokens, b.tokens);
+  EXPECT_GT(b.gemm_fraction, 0);
+  const auto x = LoadModel(folder_ + "/one/last.pt").value();
+  const auto y = LoadModel(folder_ + "/two/last.pt").value();
+  EXPECT_FALSE(torch::equal(x.model->Get("embed"), y.model->Get("embed")));
+}
+
+TEST_F(TrainTest, DistillationRefusesAnotherVocabulary) {
+  Run(Tiny("teacher"));
+  TrainConfig student = Tiny("student");
+  student.shape.vocab_size = 300;
+  student.distillation = DistillationOptions{"teacher/last.pt", 0.5};
+  EXPECT_FALSE(RunTrain(student, {folder_ + "/data", folder_, false, 0, {}}).ok());
+}
+
+// Degree 3 far outside its interval explodes; clamped it stays what it is at the interval's end.
+TEST_F(TrainTest, ClampBoundsWhatEscapes) {
+  Run(Tiny("parent"));
+  TrainConfig config = Tiny("poly");
+  config.init_from = "parent/last.pt";
+  config.steps = 0;
+  config.polynomial = PolynomialOptions{3, 3, 3, 15, 1.3, 3};
+  Run(config);
+  auto loaded = LoadModel(folder_ + "/poly/last.pt").value();
+  Transformer& model = *loaded.model;
+  torch::NoGradGuard no_grad;
+  torch::Tensor embed = model.Get("embed");
+  embed.mul_(1e4);
+  const auto data = LoadDataset(folder_ + "/data").value();
+  const Batch batch = DrawBatch(data, {}, 2, 24, 1, 1);
+  const auto largest = [&] {
+    double value = 0;
+    model.Forward(batch.inputs, {}, [&](const std::string& site, const torch::Tensor& x) {
+      if (site == "layer 0 / attention / inverse root") value = x.abs().max().item<double>();
+    });
+    return value;
+  };
+  const approx::Approximant& p = (*model.polynomials)[0].norm1;
+  EXPECT_GT(largest(), 1e6);
+  model.clamp = 1;
+  EXPECT_NEAR(largest(), std::abs(p(p.b)), 1e-4 * std::abs(p(p.b)) + 1e-6);
+}
+
+TEST_F(TrainTest, ConvertsWithinTheBudget) {
+  TrainConfig config = Tiny("parent");
+  config.steps = 60;
+  Run(config);
+  ConvertRequest request{
+      folder_ + "/parent/last.pt", folder_ + "/data", folder_, "converted", 5, {}};
+  const auto converted = ConvertCheckpoint(request);
+  ASSERT_TRUE(converted.ok()) << converted.error().message;
+  EXPECT_EQ(converted->conversion.choices.size(), 6u);  // two layers of three sites
+  for (const SiteChoice& choice : converted->conversion.choices) {
+    EXPECT_LE(choice.chosen.error, choice.site.ends_with("divisor") ? 0.05 : 0.02) << choice.site;
+    EXPECT_LE(choice.a * 1.3, choice.seen.lo * (1 + 1e-9));
+    EXPECT_GE(choice.b, choice.seen.hi * 1.3 * (1 - 1e-9));
+  }
+  // Every position's change is bounded by what the counts say, and the parent is the checkpoint.
+  const auto parent = LoadModel(request.checkpoint).value();
+  const auto data = LoadDataset(folder_ + "/data").value();
+  EXPECT_NEAR(converted->effect.parent_nats, Evaluate(*parent.model, data).nats, 1e-5);
+  const auto loaded = LoadModel(converted->checkpoint).value();
+  EXPECT_NEAR(converted->effect.polynomial_nats, Evaluate(*loaded.model, data).nats, 1e-5);
+  EXPECT_GE(converted->effect.all.mean_kl, 0);
+  EXPECT_EQ(converted->effect.escapes.positions > 0, true);
+  request.options.family = "newton";
+  for (const SiteChoice& choice : ConvertCheckpoint(request).value().conversion.choices)
+    EXPECT_EQ(choice.chosen.method, "newton") << choice.site;
+  request.options.max_depth = 1;
+  EXPECT_FALSE(ConvertCheckpoint(request).ok());
+  request.checkpoint = converted->checkpoint;
+  EXPECT_FALSE(ConvertCheckpoint(request).ok());  // polynomial already
+}
+
+TEST_F(TrainTest, SoftmaxBaselinesApproximateSoftmax) {
+  TrainConfig config = Tiny("softmax");
+  config.attention = AttentionForm::kSoftmax;
+  config.steps = 60;
+  Run(config);
+  const auto softmax = LoadModel(folder_ + "/softmax/last.pt").value();
+  const auto data = LoadDataset(folder_ + "/data").value();
+  for (const auto kind :
+       {model::AttentionKind::kExponential, model::AttentionKind::kNormaliseSquare}) {
+    BaselineOptions options;
+    options.kind = kind;
+    options.error = options.norms.norm_error = 0.01;
+    options.calibration_batches = 5;
+    options.heldout_windows = 2;
+    const auto baseline = MakeSoftmaxBaseline(softmax, data, options);
+    ASSERT_TRUE(baseline.ok()) << baseline.error().message;
+    EXPECT_EQ(baseline->positions, 48u);
+    EXPECT_EQ(baseline->escapes, 0u);
+    // Weights within a per cent and norms within one: the loss moves by their order at most.
+    EXPECT_NEAR(baseline->polynomial_nats, baseline->softmax_nats, 0.05);
+  }
+  Run(Tiny("power"));
+  EXPECT_FALSE(MakeSoftmaxBaseline(LoadModel(folder_ + "/power/last.pt").value(), data, {}).ok());
 }
 
 TEST_F(TrainTest, RefusesToResumeAnotherConfig) {
@@ -177,10 +279,15 @@ TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
   TrainConfig config;
   config.polynomial.emplace();
   config.source_weights = {{"x", 2}};
+  config.distillation.emplace();
+  config.shape.layer_attention.assign(4, AttentionForm::kPointwise);
+  config.shape.layer_powers = {{2}, {4, 6, 8, 10}, {4}, {12}};
   const std::string text = FormatTrainConfig(config);
   EXPECT_EQ(FormatTrainConfig(ParseTrainConfig(text).value()), text);
   for (const char* bad :
        {"", "[]", "{\"stepz\":1}", "{\"steps\":\"x\"}", "{\"attention\":\"none\"}",
+        "{\"shape\":{\"layer_powers\":[[4]]}}", "{\"shape\":{\"layer_powers\":4}}",
+        "{\"shape\":{\"layer_attention\":[\"x\"]}}", "{\"accumulate\":0}",
         "{\"shape\":{\"d_model\":10,\"n_heads\":4}}", "{\"shape\":{\"power\":3}}", "{\"batch\":0}",
         "{\"range\":{\"divisor\":{\"wieght\":1}}}", "{\"source_weights\":{\"a\":\"b\"}}"})
     EXPECT_FALSE(ParseTrainConfig(bad).ok()) << bad;

@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "model/bundle.h"
+#include "train/distillation.h"
+#include "train/files.h"
+#include "train/throughput.h"
 
 namespace polyveil::train {
 namespace {
@@ -16,15 +19,6 @@ constexpr int kEvaluationRows = 64;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& data, int count) {
-  std::vector<Batch> batches;
-  // Steps no training batch uses, so that calibration text is drawn independently of the order.
-  for (int i = 0; i < count; ++i)
-    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
-                                config.seed + 7919, 1'000'000 + i));
-  return batches;
 }
 
 class Run {
@@ -43,10 +37,13 @@ class Run {
   Result<TrainSummary> Execute() {
     std::filesystem::create_directories(folder_);
     PV_RETURN_IF_ERROR(Prepare());
+    PV_RETURN_IF_ERROR(LoadTeacher());
+    gemm_rate_ = MeasureGemmRate(model_.type());
     PV_RETURN_IF_ERROR(Loop());
     PV_RETURN_IF_ERROR(Save());
-    TrainSummary summary{info_.step, info_.tokens, info_.seconds, Evaluate(model_, data_),
-                         Checkpoint()};
+    const double rate = total_.seconds > 0 ? total_.steps * TokensPerStep() / total_.seconds : 0;
+    TrainSummary summary{info_.step, info_.tokens,   info_.seconds,           rate,
+                         gemm_rate_, Fraction(rate), Evaluate(model_, data_), Checkpoint()};
     return WriteSummary(summary);
   }
 
@@ -59,7 +56,7 @@ class Run {
       if (info.config != info_.config)
         return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Checkpoint());
       info_ = std::move(info);
-      return {};
+      return TruncateCurve();
     }
     std::ofstream(folder_ + "/config.json") << info_.config;
     std::ofstream(folder_ + "/curve.jsonl");  // a new run begins a new curve
@@ -69,6 +66,32 @@ class Run {
       info_.tokens = parent.tokens;
     }
     return config_.polynomial && !model_.polynomials ? FitToRanges() : Status{};
+  }
+
+  Status LoadTeacher() {
+    if (!config_.distillation) return {};
+    PV_ASSIGN_OR_RETURN(
+        teacher_, LoadModel(options_.out + "/" + config_.distillation->teacher, model_.type()));
+    if (teacher_->config.shape.vocab_size == config_.shape.vocab_size &&
+        teacher_->config.shape.context >= config_.shape.context)
+      return {};
+    return MakeError(ErrorCode::kMismatch,
+                     "teacher {}: vocabulary {}, context {}; this run: vocabulary {}, context {}",
+                     config_.distillation->teacher, teacher_->config.shape.vocab_size,
+                     teacher_->config.shape.context, config_.shape.vocab_size,
+                     config_.shape.context);
+  }
+
+  // A run that was cut off has written lines beyond its checkpoint; they come again.
+  Status TruncateCurve() {
+    std::ifstream in(folder_ + "/curve.jsonl");
+    std::string kept;
+    for (std::string line; std::getline(in, line);) {
+      const auto json = nlohmann::json::parse(line, nullptr, false);
+      if (json.is_object() && json.value("step", std::int64_t{0}) <= info_.step)
+        kept += line + "\n";
+    }
+    return WriteFile(folder_ + "/curve.jsonl", kept.data(), kept.size());
   }
 
   Status FitToRanges() {
@@ -97,24 +120,67 @@ class Run {
 
   Status Step() {
     const auto start = Clock::now();
-    const Batch batch = DrawBatch(data_, config_.source_weights, config_.batch,
-                                  config_.shape.context, config_.seed, info_.step);
-    const ForwardResult forward = model_.Forward(batch.inputs, config_.range);
-    const torch::Tensor loss =
-        HeadCrossEntropy(forward.hidden, model_.Get("embed"), batch.targets.view(-1));
-    (loss + forward.penalty).backward();
+    model_.clamp = ClampAt(info_.step);
+    double nats = 0, penalty = 0;
+    for (int i = 0; i < config_.accumulate; ++i) Accumulate(i, nats, penalty);
+    model_.clamp = 0;
     const double factor = ScheduleFactor(config_.optimizer, info_.step, config_.steps);
-    const double norm = optimizer_.Step(factor), nats = loss.item<double>();
+    const double norm = optimizer_.Step(factor);
     if (!std::isfinite(nats) || !std::isfinite(norm))
       return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}, gradient norm {}: diverged",
                        info_.step, nats, norm);
-    Count(nats, forward.penalty.item<double>(), norm, SecondsSince(start));
+    Count(nats, penalty, norm, SecondsSince(start));
     return {};
+  }
+
+  // Adds 1 / accumulate of one batch's gradients.
+  void Accumulate(int part, double& nats, double& penalty) {
+    const Batch batch =
+        DrawBatch(data_, config_.source_weights, config_.batch, config_.shape.context, config_.seed,
+                  info_.step * config_.accumulate + part);
+    const ForwardResult forward = model_.Forward(batch.inputs, config_.range);
+    torch::Tensor text;
+    const torch::Tensor loss = Loss(forward.hidden, batch, &text);
+    const double share = 1.0 / config_.accumulate;
+    ((loss + forward.penalty) * share).backward();
+    nats += share * text.item<double>();
+    penalty += share * forward.penalty.item<double>();
+  }
+
+  // What is minimised; *text: the cross entropy of the text alone, for the curve.
+  torch::Tensor Loss(const torch::Tensor& hidden, const Batch& batch, torch::Tensor* text) const {
+    const torch::Tensor embed = model_.Get("embed"), targets = batch.targets.view(-1);
+    if (!teacher_) return *text = HeadCrossEntropy(hidden, embed, targets);
+    torch::Tensor wanted;
+    {
+      torch::NoGradGuard no_grad;
+      wanted = teacher_->model->Forward(batch.inputs, {}).hidden;
+    }
+    return HeadDistillation(hidden, embed, wanted, teacher_->model->Get("embed"), targets,
+                            config_.distillation->weight, text);
+  }
+
+  // How far the polynomials' inputs are clamped at this step; see PolynomialOptions.
+  double ClampAt(std::int64_t step) const {
+    if (!config_.polynomial || config_.polynomial->clamp_fraction == 0) return 0;
+    const double steps = config_.polynomial->clamp_fraction * static_cast<double>(config_.steps);
+    const double progress = static_cast<double>(step) / steps;
+    if (progress >= 1) return 0;
+    return std::pow(config_.polynomial->clamp_widening, std::max(0.0, 2 * progress - 1));
+  }
+
+  double TokensPerStep() const {
+    return static_cast<double>(config_.batch) * config_.accumulate * config_.shape.context;
+  }
+  double Fraction(double tokens_per_second) const {
+    return tokens_per_second * TrainingFlopsPerToken(config_.shape) / gemm_rate_;
   }
 
   void Count(double nats, double penalty, double norm, double seconds) {
     ++info_.step;
-    info_.tokens += static_cast<std::uint64_t>(config_.batch) * config_.shape.context;
+    info_.tokens += static_cast<std::uint64_t>(TokensPerStep());
+    ++total_.steps;
+    total_.seconds += seconds;
     info_.seconds += seconds;
     ++window_.steps;
     window_.nats += nats;
@@ -130,7 +196,8 @@ class Run {
                     window_.nats / steps,
                     window_.penalty / steps,
                     window_.norm,
-                    steps * config_.batch * config_.shape.context / window_.seconds,
+                    steps * TokensPerStep() / window_.seconds,
+                    Fraction(steps * TokensPerStep() / window_.seconds),
                     static_cast<double>(config_.steps - info_.step) * window_.seconds / steps,
                     info_.seconds};
     Curve("train", p.loss, p.penalty, p.tokens_per_second);
@@ -156,6 +223,9 @@ class Run {
                                          {"steps", summary.steps},
                                          {"tokens", summary.tokens},
                                          {"seconds", summary.seconds},
+                                         {"tokens_per_second", summary.tokens_per_second},
+                                         {"gemm_flops_per_second", summary.gemm_rate},
+                                         {"gemm_fraction", summary.gemm_fraction},
                                          {"parameters", model_.ParameterCount()},
                                          {"heldout",
                                           {{"perplexity", summary.heldout.perplexity},
@@ -182,7 +252,9 @@ class Run {
   Transformer model_;
   Optimizer optimizer_;
   CheckpointInfo info_;
-  Window window_;
+  Window window_, total_;
+  double gemm_rate_ = 1;
+  std::optional<LoadedModel> teacher_;
 };
 
 }  // namespace
@@ -194,6 +266,20 @@ Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& optio
     return MakeError(ErrorCode::kMismatch, "data has a vocabulary of {} > the config's {}",
                      data.vocab_size, config.shape.vocab_size);
   return Run(config, options, data).Execute();
+}
+
+Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config) {
+  Transformer out(config.shape, config.attention, model.type(), config.seed);
+  torch::NoGradGuard no_grad;
+  for (const Transformer::Parameter& parameter : out.parameters()) {
+    const torch::Tensor from = model.Get(parameter.name);
+    if (from.sizes() != parameter.value.sizes())
+      return MakeError(ErrorCode::kMismatch, "{}: {} values for {}", parameter.name, from.numel(),
+                       parameter.value.numel());
+    torch::Tensor to = parameter.value;
+    to.copy_(from);
+  }
+  return out;
 }
 
 Evaluation Evaluate(const Transformer& model, const Dataset& data) {

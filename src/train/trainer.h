@@ -19,6 +19,7 @@ struct TrainProgress {
   double penalty = 0;  // weighted hinges, likewise
   double gradient_norm = 0;
   double tokens_per_second = 0;
+  double gemm_fraction = 0;  // the model's own products over what the machine's matrix product does
   double seconds_left = 0;
   double seconds = 0;
 };
@@ -43,16 +44,21 @@ struct TrainSummary {
   std::int64_t steps = 0;
   std::uint64_t tokens = 0;
   double seconds = 0;
+  double tokens_per_second = 0, gemm_rate = 0, gemm_fraction = 0;  // of this process's steps
   Evaluation heldout;
   std::string checkpoint;
 };
 
 // Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}.
-// A resumed run ends with the same weights as an uninterrupted one (same machine, same threads).
+// A resumed run ends with the same weights and curve as an uninterrupted one (same machine, same
+// threads), wherever it was interrupted; the curve's times differ.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
 // All held-out text, every token predicted once.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);
+
+// The weights of a model under another config of the same sizes. Errors: kMismatch.
+Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config);
 
 // The model of a checkpoint, with its polynomials; `type` may differ from training's.
 struct LoadedModel {

@@ -25,6 +25,19 @@ Tensor Hinge(const Tensor& excess, const HingeOptions& hinge) {
   return out;
 }
 
+// log E (s + c)^p of the first step, by head: c^p, or the moment of a normal score without a shift.
+Tensor LogCentres(const Shape& shape, int layer, const torch::TensorOptions& options) {
+  const double deviation = shape.qk_norm ? 1 : 0.49;  // of the scores of random weights
+  std::vector<double> centres;
+  for (const int power : shape.HeadPowers(layer)) {
+    double centre = power * std::log(shape.shifted ? shape.shift_start : deviation);
+    for (int k = power - 1; k > 1 && !shape.shifted; k -= 2) centre += std::log(k);
+    if (!shape.length_agnostic) centre += std::log(shape.context / 2.0);
+    centres.push_back(centre);
+  }
+  return torch::tensor(centres, torch::kFloat64).to(options.dtype());
+}
+
 Tensor LogExcess(const Tensor& x, const Tensor& centre, double window) {
   return torch::relu(((x + 1e-12).log() - centre).abs() - std::log(window));
 }
@@ -42,7 +55,7 @@ struct Transformer::Pass {
   static bool On(const HingeOptions& hinge) { return hinge.weight > 0 || hinge.peak_weight > 0; }
 
   // fit: the polynomial that takes x, or null while the exact function does.
-  void PenaliseLog(const Tensor& x, const Tensor& centre, const approx::Chebyshev* fit,
+  void PenaliseLog(const Tensor& x, const Tensor& centre, const approx::Approximant* fit,
                    const HingeOptions& hinge) {
     if (!On(hinge)) return;
     if (!fit || range.interval_margin == 0) {
@@ -84,15 +97,21 @@ void Transformer::AddLayer(int index, torch::Generator& random) {
   layer.norm1 = Add(at + "norm1", torch::ones({d}, options_));
   layer.wqkv = Add(at + "wqkv", Normal({3 * d, d}, 0.7 * in, random, options_), true, 3);
   layer.wo = Add(at + "wo", Normal({d, d}, out * in, random, options_), true);
-  layer.shift = Add(at + "shift", torch::full({shape_.n_heads}, 2.0, options_));
-  layer.log_kappa =
-      Add(at + "log_kappa", torch::full({shape_.n_heads}, shape_.power * std::log(2.0), options_));
+  layer.shift = Add(at + "shift", torch::full({shape_.n_heads},
+                                              shape_.shifted ? shape_.shift_start : 0, options_));
+  if (!shape_.shifted) layer.shift.set_requires_grad(false);
+  layer.log_kappa = Add(at + "log_kappa", LogCentres(shape_, index, options_));
   layer.centre1 = Add(at + "centre1", torch::full({1}, -4.5, options_));
   layer.norm2 = Add(at + "norm2", torch::ones({d}, options_));
   layer.w12 = Add(at + "w12", Normal({(bilinear ? 2 : 1) * f, d}, 0.7 * in, random, options_), true,
                   bilinear ? 2 : 1);
   layer.wdown = Add(at + "wdown", Normal({d, f}, out / std::sqrt(f), random, options_), true);
   layer.centre2 = Add(at + "centre2", torch::full({1}, -4.5, options_));
+  if (shape_.qk_norm) {
+    layer.qk_gain = Add(at + "qk_gain", torch::ones({shape_.n_heads}, options_));
+    layer.query_centre = Add(at + "query_centre", torch::full({1}, -0.7, options_));
+    layer.key_centre = Add(at + "key_centre", torch::full({1}, -0.7, options_));
+  }
   layers_.push_back(layer);
 }
 
@@ -108,19 +127,47 @@ std::int64_t Transformer::ParameterCount() const {
   return count;
 }
 
+Tensor Transformer::NormaliseHeads(int index, const Tensor& qkv, Pass& pass) const {
+  const Layer& layer = layers_[static_cast<std::size_t>(index)];
+  const LayerPolynomials* fit =
+      polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
+  const auto normalise = [&](const char* what, const Tensor& x, const Tensor& centre,
+                             const approx::Approximant* root, const Tensor& gain) {
+    const Tensor heads = x.reshape({x.size(0), x.size(1), shape_.n_heads, shape_.d_head()});
+    const Tensor variance = (heads * heads).mean(-1, true);
+    pass.PenaliseLog(variance, centre, root, pass.range.variance);
+    pass.Record(index, "attention", what, variance);
+    const Tensor inverse =
+        root ? EvaluateApproximant(*root, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
+    return (heads * inverse * gain).view(x.sizes());
+  };
+  const auto parts = qkv.chunk(3, 2);
+  const Tensor ones = torch::ones({1, 1, 1, 1}, options_);
+  const Tensor q = normalise("query variance", parts[0], layer.query_centre,
+                             fit ? &*fit->query_root : nullptr, layer.qk_gain.view({1, 1, -1, 1}));
+  const Tensor k =
+      normalise("key variance", parts[1], layer.key_centre, fit ? &*fit->key_root : nullptr, ones);
+  return torch::cat({q, k, parts[2]}, 2);
+}
+
 Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const Layer& layer = layers_[static_cast<std::size_t>(index)];
   const LayerPolynomials* fit =
       polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
   const Tensor variance = (x * x).mean(-1, true);
   const Tensor root =
-      fit ? EvaluateChebyshev(fit->norm1, variance) : (variance + shape_.norm_eps).rsqrt();
+      fit ? EvaluateApproximant(fit->norm1, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
   pass.PenaliseLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
   const Tensor scaled = x * layer.norm1;
-  const Tensor qkv = torch::linear(scaled * root, layer.wqkv);
-  AttentionOptions options{attention_, shape_.n_heads, shape_.power, shape_.attention_eps, {}};
-  if (fit && attention_ != AttentionForm::kSoftmax) options.inverse = fit->divisor_inverse;
-  const bool plain = pass.recorder || attention_ == AttentionForm::kPowerStable;
+  Tensor qkv = torch::linear(scaled * root, layer.wqkv);
+  if (shape_.qk_norm) qkv = NormaliseHeads(index, qkv, pass);
+  const AttentionForm form = attention(index);
+  AttentionOptions options{form, shape_.n_heads, shape_.power, shape_.attention_eps};
+  if (!shape_.layer_powers.empty()) options.head_powers = shape_.HeadPowers(index);
+  options.mean = shape_.length_agnostic;
+  options.clamp = clamp;
+  if (fit && form == AttentionForm::kPowerMean) options.inverse = fit->divisor_inverse;
+  const bool plain = pass.recorder || form == AttentionForm::kPowerStable;
   AttentionTrace trace;
   const AttentionResult result =
       plain ? PlainAttention(qkv, layer.shift, layer.log_kappa, options, &trace)
@@ -135,18 +182,17 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
     pass.Record(index, part, "input", x);
     pass.Record(index, part, "variance", variance);
     pass.Record(index, part, "inverse root", root);
-    const double fold = 1 / std::sqrt(static_cast<double>(shape_.d_head()));
     const auto raw = torch::linear(scaled, layer.wqkv).chunk(3, 2);
     const auto parts = qkv.chunk(3, 2);
-    pass.Record(index, part, "query raw", raw[0] * fold);
+    pass.Record(index, part, "query raw", raw[0] * shape_.QueryFold());
     pass.Record(index, part, "key raw", raw[1]);
     pass.Record(index, part, "value raw", raw[2]);
-    pass.Record(index, part, "query", parts[0] * fold);
+    pass.Record(index, part, "query", parts[0] / std::sqrt(static_cast<double>(shape_.d_head())));
     pass.Record(index, part, "key", parts[1]);
     pass.Record(index, part, "value", parts[2]);
+    pass.Record(index, part, "scores", trace.scores);
+    if (trace.powers.defined()) pass.Record(index, part, "powers", trace.powers);
     if (result.divisor.defined()) {
-      pass.Record(index, part, "scores", trace.scores);
-      pass.Record(index, part, "powers", trace.powers);
       pass.Record(index, part, "divisor", trace.divisor);
       pass.Record(index, part, "divisor inverse", trace.inverse);
     }
@@ -166,7 +212,7 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
   const Tensor variance = (x * x).mean(-1, true);
   pass.PenaliseLog(variance, layer.centre2, fit ? &fit->norm2 : nullptr, pass.range.variance);
   const Tensor shifted = variance + shape_.norm_eps;
-  const Tensor scale = fit        ? EvaluateChebyshev(fit->norm2, variance)
+  const Tensor scale = fit        ? EvaluateApproximant(fit->norm2, variance, clamp)
                        : bilinear ? shifted.reciprocal()
                                   : shifted.rsqrt();
   const Tensor scaled = x * layer.norm2;
@@ -180,8 +226,8 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
   } else {
     hidden = torch::linear(scaled * scale, layer.w12);
     pass.PenaliseSize(hidden, pass.range.activation);
-    product =
-        fit && fit->activation ? EvaluateChebyshev(*fit->activation, hidden) : torch::gelu(hidden);
+    product = fit && fit->activation ? EvaluateApproximant(*fit->activation, hidden, clamp)
+                                     : torch::gelu(hidden);
     down = torch::linear(product, layer.wdown);
     added = down;
   }

@@ -16,9 +16,22 @@ namespace polyveil::train {
 
 // The polynomials of one layer, in the place of the exact functions.
 struct LayerPolynomials {
-  approx::Chebyshev norm1, divisor_inverse, norm2;
-  std::optional<approx::Chebyshev> activation;
+  approx::Approximant norm1, divisor_inverse, norm2;
+  std::optional<approx::Approximant> activation{};              // GELU only
+  std::optional<approx::Approximant> query_root{}, key_root{};  // QK-norm only
 };
+
+// visit(key, site, polynomial) for every polynomial of a layer: its name in files, and the name of
+// its inputs behind "layer L / ".
+template <typename Layer, typename F>
+void VisitPolynomials(Layer& fits, F visit) {
+  visit("norm1", "attention / variance", fits.norm1);
+  visit("divisor_inverse", "attention / divisor", fits.divisor_inverse);
+  visit("norm2", "feed-forward / variance", fits.norm2);
+  if (fits.activation) visit("activation", "feed-forward / hidden", *fits.activation);
+  if (fits.query_root) visit("query_root", "attention / query variance", *fits.query_root);
+  if (fits.key_root) visit("key_root", "attention / key variance", *fits.key_root);
+}
 
 // Called with intermediates by site, e.g. ("layer 2 / attention / variance", tensor). Names as in
 // model/reference.h.
@@ -54,20 +67,27 @@ class Transformer {
   std::int64_t ParameterCount() const;
 
   std::optional<std::vector<LayerPolynomials>> polynomials;  // one a layer when set
+  double clamp = 0;  // >= 1: polynomials read their intervals widened by this ratio, clamped
 
   const Shape& shape() const { return shape_; }
-  AttentionForm attention() const { return attention_; }
+  torch::ScalarType type() const { return torch::typeMetaToScalarType(options_.dtype()); }
+  AttentionForm attention(int layer) const {
+    return shape_.layer_attention.empty() ? attention_
+                                          : shape_.layer_attention[static_cast<std::size_t>(layer)];
+  }
 
  private:
   struct Layer {
     torch::Tensor norm1, wqkv, wo, shift, log_kappa, norm2, w12, wdown;
     torch::Tensor centre1, centre2;  // of the log variances, learnt by the hinge alone
+    torch::Tensor qk_gain, query_centre, key_centre;  // QK-norm only
   };
   struct Pass;  // one forward pass: options, recorder, penalty so far
 
   torch::Tensor Add(const std::string& name, torch::Tensor value, bool matrix = false,
                     int parts = 1);
   void AddLayer(int index, torch::Generator& random);
+  torch::Tensor NormaliseHeads(int index, const torch::Tensor& qkv, Pass& pass) const;
   torch::Tensor Attention(int index, const torch::Tensor& x, Pass& pass) const;
   torch::Tensor FeedForward(int index, const torch::Tensor& x, Pass& pass) const;
 

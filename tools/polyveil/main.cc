@@ -22,11 +22,17 @@ int RunMain(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "train") == 0) {
     return Fail(ExecProgram("polyveil-train", argc - 1, argv + 1).error());
   }
+  // Commands of the trainer by their own names.
+  if (argc > 1 && (std::strcmp(argv[1], "convert") == 0 || std::strcmp(argv[1], "study") == 0)) {
+    return Fail(ExecProgram("polyveil-train", argc, argv).error());
+  }
   CLI::App app("polyveil: text generation on ciphertexts");
   app.set_version_flag("--version", POLYVEIL_VERSION " " POLYVEIL_COMMIT);
   app.require_subcommand(1);
   app.add_subcommand("serve", "run the server (options: polyveil-server --help)");
   app.add_subcommand("train", "run the trainer, where it is installed");
+  app.add_subcommand("convert", "make a trained model polynomial (the trainer's command)");
+  app.add_subcommand("study", "twins of attention forms, compared (the trainer's command)");
   const std::pair<CLI::App*, Command> commands[] = {
       [&](CLI::App* sub) {
         return std::pair(sub, DescribeGenerate(*sub));
@@ -46,6 +52,9 @@ int RunMain(int argc, char** argv) {
       [&](CLI::App* sub) {
         return std::pair(sub, DescribeBench(*sub));
       }(app.add_subcommand("bench", "measure parts of the engine")),
+      [&](CLI::App* sub) {
+        return std::pair(sub, DescribeForms(*sub));
+      }(app.add_subcommand("forms", "what forms of attention cost, side by side")),
   };
   CLI11_PARSE(app, argc, argv);
   for (const auto& [sub, command] : commands) {

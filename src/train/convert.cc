@@ -1,0 +1,296 @@
+#include "train/convert.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "approx/remez.h"
+
+namespace polyveil::train {
+namespace {
+
+using approx::Budget;
+using approx::Candidate;
+using approx::Target;
+using torch::Tensor;
+
+constexpr int kRows = 16;  // of text at a time: two blocks of logits stand in memory
+
+std::string SiteName(int layer, const char* rest) {
+  return fmt::format("layer {} / {}", layer, rest);
+}
+
+Result<SiteChoice> Start(const SiteRanges& ranges, const std::string& site) {
+  const auto it = ranges.find(site);
+  if (it == ranges.end()) return MakeError(ErrorCode::kOutOfRange, "{}: never seen", site);
+  SiteChoice choice;
+  choice.site = site;
+  choice.seen = it->second;
+  return choice;
+}
+
+Status Decide(SiteChoice& choice, const Budget& budget, const std::string& family) {
+  for (const Candidate& c : choice.candidates) {
+    if (c.method != family) continue;
+    choice.chosen = c;
+    return {};
+  }
+  const auto chosen = approx::Choose(choice.candidates, choice.a, choice.b, budget);
+  if (!chosen.ok())
+    return MakeError(chosen.error().code, "{}: {}", choice.site, chosen.error().message);
+  choice.chosen = *chosen;
+  return {};
+}
+
+Result<SiteChoice> ChooseInverse(const SiteRanges& ranges, const std::string& site, Target target,
+                                 double shift, double error, const ConvertOptions& options) {
+  PV_ASSIGN_OR_RETURN(SiteChoice choice, Start(ranges, site));
+  if (!(choice.seen.lo > 0) || !std::isfinite(choice.seen.hi))
+    return MakeError(ErrorCode::kOutOfRange, "{}: range [{}, {}] is not positive and finite", site,
+                     choice.seen.lo, choice.seen.hi);
+  const approx::Range interval = approx::WithRatioMargin(choice.seen, options.margin);
+  choice.a = interval.lo;
+  choice.b = interval.hi;
+  const Budget budget{error, options.max_depth};
+  choice.candidates = approx::Candidates(target, choice.a, choice.b, shift, budget);
+  PV_RETURN_IF_ERROR(Decide(choice, budget, options.family));
+  return choice;
+}
+
+// GELU: minimax series alone, by absolute error.
+Result<SiteChoice> ChooseActivation(const SiteRanges& ranges, const std::string& site,
+                                    const ConvertOptions& options) {
+  PV_ASSIGN_OR_RETURN(SiteChoice choice, Start(ranges, site));
+  choice.b = options.margin * std::max(std::abs(choice.seen.lo), std::abs(choice.seen.hi));
+  choice.a = -choice.b;
+  const auto gelu = [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); };
+  for (int degree = 3; degree <= 127; degree = 2 * degree + 1) {
+    const auto fit = approx::Minimax(
+        gelu, [](double) { return 1.0; }, choice.a, choice.b, degree);
+    if (!fit.ok() || fit->error > options.activation_error) continue;
+    Candidate c{"remez", fit->series, fit->error};
+    c.depth = c.polynomial.LevelDepth();
+    c.products = c.polynomial.Products();
+    c.beyond = std::abs(c.polynomial(1.25 * choice.b) - 1.25 * choice.b);
+    choice.candidates.push_back(std::move(c));
+    break;
+  }
+  const Budget budget{options.activation_error, options.max_depth};
+  PV_RETURN_IF_ERROR(Decide(choice, budget, ""));
+  return choice;
+}
+
+class Chooser {
+ public:
+  Chooser(const Transformer& model, const SiteRanges& ranges, const ConvertOptions& options)
+      : model_(model), ranges_(ranges), options_(options) {}
+
+  Result<Conversion> Run() {
+    for (int layer = 0; layer < model_.shape().n_layers; ++layer) PV_RETURN_IF_ERROR(Layer(layer));
+    return std::move(out_);
+  }
+
+ private:
+  Status Layer(int layer) {
+    const Shape& shape = model_.shape();
+    const bool bilinear = shape.ffn == model::FeedForwardKind::kBilinear;
+    LayerPolynomials fits;
+    fits.divisor_inverse = {0, 1, {1}};
+    if (!bilinear) fits.activation.emplace();
+    if (shape.qk_norm) fits.query_root.emplace(), fits.key_root.emplace();
+    Status status;
+    VisitPolynomials(fits, [&](const std::string& key, const char* site, approx::Approximant& p) {
+      const std::string name = SiteName(layer, site);
+      if (!status.ok() || (key == "divisor_inverse" && !ranges_.count(name))) return;
+      const auto choice = Site(key, name, bilinear);
+      if (!choice.ok()) return (void)(status = choice.error());
+      p = choice->chosen.polynomial;
+      out_.choices.push_back(*choice);
+    });
+    out_.polynomials.push_back(std::move(fits));
+    return status;
+  }
+
+  Result<SiteChoice> Site(const std::string& key, const std::string& name, bool bilinear) const {
+    const Shape& shape = model_.shape();
+    if (key == "activation") return ChooseActivation(ranges_, name, options_);
+    if (key == "divisor_inverse")
+      return ChooseInverse(ranges_, name, Target::kInverse, shape.attention_eps,
+                           options_.divisor_error, options_);
+    const bool inverse = key == "norm2" && bilinear;
+    return ChooseInverse(ranges_, name, inverse ? Target::kInverse : Target::kInverseRoot,
+                         shape.norm_eps, options_.norm_error, options_);
+  }
+
+  const Transformer& model_;
+  const SiteRanges& ranges_;
+  const ConvertOptions& options_;
+  Conversion out_;
+};
+
+// Positions [batch, context] at which a value of a site lies outside the interval.
+Tensor EscapedPositions(const std::string& site, const Tensor& outside) {
+  if (site.ends_with("attention / divisor")) return outside.any(1);  // [batch, heads, context]
+  return outside.reshape({outside.size(0), outside.size(1), -1}).any(2);
+}
+
+void Add(OutputChange& change, const Tensor& kl, const Tensor& differs) {
+  const auto count = kl.numel();
+  if (count == 0) return;
+  const double before = change.mean_kl * static_cast<double>(change.positions);
+  change.positions += static_cast<std::uint64_t>(count);
+  change.mean_kl = (before + kl.sum().item<double>()) / static_cast<double>(change.positions);
+  change.worst_kl = std::max(change.worst_kl, kl.max().item<double>());
+  change.other_argmax += static_cast<std::uint64_t>(differs.sum().item<std::int64_t>());
+}
+
+nlohmann::ordered_json ToJson(const OutputChange& change) {
+  return {{"positions", change.positions},
+          {"mean_kl", change.mean_kl},
+          {"worst_kl", change.worst_kl},
+          {"other_argmax", change.other_argmax}};
+}
+
+nlohmann::ordered_json ToJson(const Candidate& c) {
+  return {{"method", c.method},
+          {"degree", c.polynomial.degree()},
+          {"steps", c.polynomial.steps},
+          {"depth", c.depth},
+          {"products", c.products},
+          {"error", c.error},
+          {"error_a_quarter_beyond", c.beyond}};
+}
+
+std::string ToText(const char* where, const OutputChange& change) {
+  return fmt::format("  {:22} {:8} positions: KL {:.2e} mean, {:.2e} worst; another argmax at {}\n",
+                     where, change.positions, change.mean_kl, change.worst_kl, change.other_argmax);
+}
+
+}  // namespace
+
+Result<Conversion> ChoosePolynomials(const Transformer& model, const SiteRanges& ranges,
+                                     const ConvertOptions& options) {
+  return Chooser(model, ranges, options).Run();
+}
+
+ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch>& batches) {
+  torch::NoGradGuard no_grad;
+  Transformer parent = model;  // shares the weights
+  parent.polynomials.reset();
+  ConversionEffect effect;
+  double counted = 0;
+  const Tensor embed = model.Get("embed");
+  for (const Batch& batch : batches) {
+    Tensor escaped = torch::zeros_like(batch.inputs, torch::kBool);
+    const auto mark = [&](const std::string& site, const Tensor& outside) {
+      escaped.logical_or_(EscapedPositions(site, outside));
+    };
+    const Tensor hidden = ForwardCountingEscapes(model, batch, effect.escapes, mark);
+    const Tensor targets = batch.targets.view(-1);
+    const Tensor exact = torch::log_softmax(
+        torch::linear(parent.Forward(batch.inputs, {}).hidden, embed).to(torch::kFloat64), 1);
+    const Tensor actual = torch::log_softmax(torch::linear(hidden, embed).to(torch::kFloat64), 1);
+    const Tensor kept = (targets >= 0).nonzero().view(-1);
+    const Tensor index = targets.index_select(0, kept).unsqueeze(1);
+    const Tensor p = exact.index_select(0, kept), q = actual.index_select(0, kept);
+    effect.parent_nats -= p.gather(1, index).sum().item<double>();
+    effect.polynomial_nats -= q.gather(1, index).sum().item<double>();
+    counted += static_cast<double>(kept.numel());
+    const Tensor kl = (p.exp() * (p - q)).sum(1), differs = p.argmax(1) != q.argmax(1);
+    Add(effect.all, kl, differs);
+    const Tensor there = escaped.view(-1).index_select(0, kept).nonzero().view(-1);
+    Add(effect.at_escapes, kl.index_select(0, there), differs.index_select(0, there));
+  }
+  effect.parent_nats /= std::max(1.0, counted);
+  effect.polynomial_nats /= std::max(1.0, counted);
+  return effect;
+}
+
+nlohmann::ordered_json ToJson(const EscapeReport& report) {
+  nlohmann::ordered_json sites = nlohmann::ordered_json::object();
+  for (const auto& [site, escapes] : report.by_site)
+    sites[site] = {{"escapes", escapes.count}, {"worst_ratio", escapes.worst_ratio}};
+  return {{"positions", report.positions},
+          {"evaluations", report.evaluations},
+          {"escapes", report.escapes},
+          {"worst_ratio", report.worst_ratio},
+          {"by_site", sites}};
+}
+
+nlohmann::ordered_json ToJson(const ConversionEffect& effect) {
+  return {{"parent_nats", effect.parent_nats},
+          {"parent_perplexity", std::exp(effect.parent_nats)},
+          {"polynomial_nats", effect.polynomial_nats},
+          {"polynomial_perplexity", std::exp(effect.polynomial_nats)},
+          {"all_positions", ToJson(effect.all)},
+          {"positions_with_escapes", ToJson(effect.at_escapes)},
+          {"escapes", ToJson(effect.escapes)}};
+}
+
+nlohmann::ordered_json ToJson(const Conversion& conversion) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const SiteChoice& choice : conversion.choices) {
+    nlohmann::ordered_json candidates = nlohmann::ordered_json::array();
+    for (const Candidate& c : choice.candidates) candidates.push_back(ToJson(c));
+    out.push_back({{"site", choice.site},
+                   {"seen", {choice.seen.lo, choice.seen.hi}},
+                   {"interval", {choice.a, choice.b}},
+                   {"chosen", ToJson(choice.chosen)},
+                   {"candidates", candidates}});
+  }
+  return out;
+}
+
+std::string ToText(const Conversion& conversion) {
+  std::string text =
+      fmt::format("{:34} {:>21} {:>7} {:11} {:>6} {:>5} {:>8} {:>9} {:>9}\n", "site", "interval",
+                  "ratio", "method", "degree", "depth", "products", "error", "beyond");
+  for (const SiteChoice& choice : conversion.choices) {
+    const Candidate& c = choice.chosen;
+    text += fmt::format("{:34} [{:9.4g},{:9.4g}] {:7.3g} {:11} {:6} {:5} {:8} {:9.2e} {:9.2e}\n",
+                        choice.site, choice.a, choice.b, choice.a > 0 ? choice.b / choice.a : 0,
+                        c.method, c.polynomial.degree(), c.depth, c.products, c.error, c.beyond);
+  }
+  return text;
+}
+
+std::string ToText(const ConversionEffect& effect) {
+  std::string text = fmt::format("held-out perplexity {:.4f} -> {:.4f} ({:+.3f}%)\n",
+                                 std::exp(effect.parent_nats), std::exp(effect.polynomial_nats),
+                                 100 * (std::exp(effect.polynomial_nats - effect.parent_nats) - 1));
+  text += ToText("everywhere", effect.all) + ToText("where an input escaped", effect.at_escapes);
+  text += fmt::format("  escapes: {} of {} evaluations at {} positions, worst ratio {:.3f}\n",
+                      effect.escapes.escapes, effect.escapes.evaluations, effect.escapes.positions,
+                      effect.escapes.worst_ratio);
+  for (const auto& [site, escapes] : effect.escapes.by_site)
+    text += fmt::format("    {:34} {:6}, worst ratio {:.3f}\n", site, escapes.count,
+                        escapes.worst_ratio);
+  return text;
+}
+
+Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request) {
+  PV_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(request.checkpoint));
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(request.data));
+  if (loaded.model->polynomials)
+    return MakeError(ErrorCode::kMismatch, "{} has polynomials already", request.checkpoint);
+  TrainConfig config = loaded.config;
+  config.name = request.name;
+  // The same function without the maximum; see model/attention_form.h.
+  if (config.attention == AttentionForm::kPowerStable) config.attention = AttentionForm::kPowerMean;
+  for (AttentionForm& form : config.shape.layer_attention)
+    if (form == AttentionForm::kPowerStable) form = AttentionForm::kPowerMean;
+  const std::string config_text = FormatTrainConfig(config);
+  PV_ASSIGN_OR_RETURN(Transformer model, WithForms(*loaded.model, config));
+  ConvertResult result;
+  const SiteRanges ranges =
+      ObserveRanges(model, CalibrationBatches(config, data, request.calibration_batches));
+  PV_ASSIGN_OR_RETURN(result.conversion, ChoosePolynomials(model, ranges, request.options));
+  model.polynomials = result.conversion.polynomials;
+  std::filesystem::create_directories(request.out + "/" + request.name);
+  result.checkpoint = request.out + "/" + request.name + "/last.pt";
+  PV_RETURN_IF_ERROR(
+      SaveCheckpoint(result.checkpoint, model, nullptr, {0, 0, loaded.info.tokens, config_text}));
+  result.effect = MeasureEffect(model, HeldoutBatches(data, kRows, config.shape.context));
+  return result;
+}
+
+}  // namespace polyveil::train

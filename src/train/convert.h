@@ -1,0 +1,77 @@
+// A trained model becomes a polynomial: an approximation for every site, chosen by depth and error
+// budget, and what the exchange does to held-out text.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "approx/choose.h"
+#include "train/calibrate.h"
+#include "train/trainer.h"
+
+namespace polyveil::train {
+
+struct ConvertOptions {
+  double margin = 1.3;  // interval = seen range stretched by this ratio at both ends
+  double norm_error = 0.02, divisor_error = 0.05;  // largest relative errors on the intervals
+  double activation_error = 0.02;                  // absolute
+  int max_depth = 12;                              // levels of one site
+  // "remez", "chebyshev", "composite", "goldschmidt" or "newton" wherever it meets the budget;
+  // otherwise, and when empty, the cheapest.
+  std::string family;
+};
+
+struct SiteChoice {
+  std::string site;
+  approx::Range seen;
+  double a = 0, b = 0;
+  std::vector<approx::Candidate> candidates;  // one a family that meets the budget
+  approx::Candidate chosen;
+};
+
+struct Conversion {
+  std::vector<LayerPolynomials> polynomials;
+  std::vector<SiteChoice> choices;
+};
+
+// Errors: kOutOfRange for a site whose range is empty or not positive, or that no candidate fits.
+Result<Conversion> ChoosePolynomials(const Transformer& model, const SiteRanges& ranges,
+                                     const ConvertOptions& options);
+
+// The polynomial model against its parent (the same weights with exact functions), position by
+// position; positions at which some input left its interval are also counted apart.
+struct OutputChange {
+  std::uint64_t positions = 0;
+  double mean_kl = 0, worst_kl = 0;  // nats, parent to polynomial
+  std::uint64_t other_argmax = 0;
+};
+struct ConversionEffect {
+  double parent_nats = 0, polynomial_nats = 0;  // per token
+  OutputChange all, at_escapes;
+  EscapeReport escapes;
+};
+ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch>& batches);
+
+nlohmann::ordered_json ToJson(const EscapeReport& report);
+nlohmann::ordered_json ToJson(const ConversionEffect& effect);
+nlohmann::ordered_json ToJson(const Conversion& conversion);
+// Tables for people: one line a site; then what it did.
+std::string ToText(const Conversion& conversion);
+std::string ToText(const ConversionEffect& effect);
+
+// Loads a checkpoint, calibrates on training text, chooses, writes runs/<name>/last.pt with the
+// polynomials (a checkpoint that a run can start from), and measures on held-out text.
+struct ConvertRequest {
+  std::string checkpoint, data, out, name;
+  int calibration_batches = 40;
+  ConvertOptions options;
+};
+struct ConvertResult {
+  Conversion conversion;
+  ConversionEffect effect;
+  std::string checkpoint;
+};
+Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request);
+
+}  // namespace polyveil::train

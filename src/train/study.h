@@ -1,0 +1,57 @@
+// A study: variants of a training config with the same data, steps and seeds, trained, probed and
+// converted; one JSON of results, one page that shows them.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "train/convert.h"
+#include "train/study_tasks.h"
+#include "train/train_config.h"
+
+namespace polyveil::train {
+
+struct StudyVariant {
+  std::string name, group;
+  nlohmann::ordered_json patch;  // merged into the base config (RFC 7396)
+  bool convert = false;          // at each budget
+  std::vector<std::uint64_t> seeds;
+};
+
+struct StudyConfig {
+  std::string name = "study";
+  std::string baseline;         // the variant that others are compared with
+  nlohmann::ordered_json base;  // a training config
+  std::vector<StudyVariant> variants;
+  std::vector<double> budgets = {0.2, 0.05, 0.01};  // relative errors of conversions
+  double margin = 1.3;
+  double task_share = 0.25;  // of the training tokens: in-context tasks beside the text
+  int task_sequences = 100;  // of each task, for accuracies
+  TaskAlphabet alphabet;
+};
+
+// Field "quick" of the JSON is a patch of the whole for a run of minutes; unknown fields are
+// refused. Errors: kCorrupt, kInvalidArgument, and ParseTrainConfig's for every variant.
+Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick);
+
+// The training config of one run, named <variant>-s<seed>.
+Result<TrainConfig> RunConfigOf(const StudyConfig& study, const StudyVariant& variant,
+                                std::uint64_t seed);
+
+// What all runs' products cost at the given rate (floating-point operations a second), in hours.
+Result<double> EstimateHours(const StudyConfig& study, double flops_per_second);
+
+struct StudyOptions {
+  std::string data;  // folder of `prepare`
+  std::string out;   // runs, analyses, study.json, study.html
+  std::function<void(const std::string& line)> progress;
+};
+
+// Trains what is not trained yet (interrupted runs go on), analyses what is not analysed yet,
+// writes out/study.json and out/study.html. A run that diverges is a result, not an error.
+Result<nlohmann::ordered_json> RunStudy(const StudyConfig& study, const StudyOptions& options);
+
+}  // namespace polyveil::train

@@ -1,0 +1,365 @@
+#include "train/study_page.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "train/svg_chart.h"
+
+namespace polyveil::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kHead = R"(<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<style>
+body{font:15px/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff;max-width:980px;margin:2em auto;padding:0 1em}
+h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #ddd}
+p.note{color:#555;max-width:70em}table{border-collapse:collapse;font-size:13px;margin:.6em 0}
+th,td{padding:3px 9px;text-align:right;border-bottom:1px solid #e6e6e6}th:first-child,td:first-child{text-align:left}
+th{border-bottom:2px solid #999}td.bad{color:#b00}.charts{display:flex;flex-wrap:wrap;gap:12px}
+svg{width:460px;max-width:100%;height:auto}svg line{stroke:#e3e3e3}svg text{font:11px system-ui,sans-serif;fill:#333}
+svg .title{font-size:13px;font-weight:600}svg .tick{fill:#666;font-size:10px}svg .legend{font-size:11px}
+</style>)";
+
+double Number(const Json& json, const char* pointer) {
+  const Json::json_pointer at(pointer);
+  if (!json.contains(at) || !json.at(at).is_number()) return std::nan("");
+  return json.at(at).get<double>();
+}
+
+struct Statistic {
+  double mean = 0, deviation = 0;
+  int count = 0;
+};
+
+Statistic Over(const std::vector<double>& values) {
+  Statistic s;
+  for (const double v : values) {
+    if (!std::isfinite(v)) continue;
+    s.mean += v;
+    ++s.count;
+  }
+  if (s.count == 0) return {std::nan(""), 0, 0};
+  s.mean /= s.count;
+  for (const double v : values)
+    if (std::isfinite(v)) s.deviation += (v - s.mean) * (v - s.mean);
+  s.deviation = s.count > 1 ? std::sqrt(s.deviation / (s.count - 1)) : 0;
+  return s;
+}
+
+std::string Cell(double value, const char* format) {
+  return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : std::string("–");
+}
+
+// 0 stands for a form without a divisor.
+std::string Ratio(double value) { return Cell(value > 0 ? value : std::nan(""), "{:.3g}"); }
+
+class Table {
+ public:
+  explicit Table(const std::vector<std::string>& heads) { Row(heads, "th"); }
+  void Row(const std::vector<std::string>& cells, const char* tag = "td") {
+    rows_ += "<tr>";
+    for (const std::string& cell : cells)
+      rows_ += fmt::format("<{}>{}</{}>", tag, Escaped(cell), tag);
+    rows_ += "</tr>\n";
+  }
+  std::string Html() const { return "<table>\n" + rows_ + "</table>\n"; }
+
+ private:
+  std::string rows_;
+};
+
+class Page {
+ public:
+  explicit Page(const Json& study) : study_(study) {
+    for (const Json& run : study.at("runs")) {
+      const std::string name = run.at("variant");
+      if (!runs_.count(name)) order_.push_back(name);
+      runs_[name].push_back(&run);
+    }
+    baseline_ = study.value("baseline", std::string());
+  }
+
+  std::string Run() {
+    const std::string title = Escaped(study_.at("study").get<std::string>());
+    out_ = fmt::format("{}<title>{}</title></head><body>\n<h1>{}</h1>\n", kHead, title, title);
+    Overview();
+    Curves();
+    Attention();
+    Tasks();
+    Sensitivity();
+    Sweeps();
+    Pareto();
+    Conversions();
+    return out_ + "</body></html>\n";
+  }
+
+ private:
+  std::vector<std::string> Group(const std::string& group) const {
+    std::vector<std::string> out;
+    for (const std::string& name : order_)
+      if (runs_.at(name).front()->at("group") == group) out.push_back(name);
+    return out;
+  }
+  std::vector<std::string> Groups() const {
+    std::vector<std::string> out;
+    for (const std::string& name : order_) {
+      const std::string group = runs_.at(name).front()->at("group");
+      if (std::find(out.begin(), out.end(), group) == out.end()) out.push_back(group);
+    }
+    return out;
+  }
+  Statistic Of(const std::string& variant, const char* pointer) const {
+    std::vector<double> values;
+    for (const Json* run : runs_.at(variant)) values.push_back(Number(*run, pointer));
+    return Over(values);
+  }
+  // Seed by seed against the baseline, where both have the seed: the seeds' own spread drops out.
+  Statistic Change(const std::string& variant) const {
+    std::vector<double> values;
+    if (!runs_.count(baseline_)) return Over(values);
+    for (const Json* run : runs_.at(variant))
+      for (const Json* other : runs_.at(baseline_))
+        if (run->at("seed") == other->at("seed"))
+          values.push_back(100 * (Number(*run, "/perplexity") / Number(*other, "/perplexity") - 1));
+    return Over(values);
+  }
+  int Diverged(const std::string& variant) const {
+    int count = 0;
+    for (const Json* run : runs_.at(variant)) count += run->contains("diverged");
+    return count;
+  }
+
+  void Heading(const char* title, const char* note) {
+    out_ += fmt::format("<h2>{}</h2>\n<p class=\"note\">{}</p>\n", title, note);
+  }
+  void Charts(const std::vector<Chart>& charts) {
+    out_ += "<div class=\"charts\">\n";
+    for (const Chart& chart : charts) out_ += ToSvg(chart);
+    out_ += "</div>\n";
+  }
+
+  void VariantTable(const std::vector<std::string>& names) {
+    Table table({"variant", "seeds", "diverged", "perplexity", "± sd", "against baseline",
+                 "divisor's range", "0.1–99.9%", "variances' range", "largest score"});
+    for (const std::string& name : names) {
+      const Statistic perplexity = Of(name, "/perplexity");
+      table.Row({name, std::to_string(runs_.at(name).size()), std::to_string(Diverged(name)),
+                 Cell(perplexity.mean, "{:.3f}"), Cell(perplexity.deviation, "{:.3f}"),
+                 Cell(Change(name).mean, "{:+.2f}%"), Ratio(Of(name, "/ranges/divisor_ratio").mean),
+                 Ratio(Of(name, "/ranges/divisor_ratio_trimmed").mean),
+                 Cell(Of(name, "/ranges/variance_ratio").mean, "{:.3g}"),
+                 Cell(Of(name, "/ranges/largest_score").mean, "{:.3g}")});
+    }
+    out_ += table.Html();
+  }
+
+  void Overview() {
+    const Json& base = study_.at("base");
+    const Json* any = runs_.empty() ? nullptr : runs_.at(order_.front()).front();
+    out_ += fmt::format(
+        "<p class=\"note\">{} parameters, {} tokens a run, width {}, context {}. Held-out "
+        "perplexity of stories; ranges are largest over smallest, the widest of all layers and "
+        "heads, means over seeds, without any margin.</p>\n",
+        any ? Cell(Number(*any, "/parameters"), "{:.0f}") : "–",
+        any ? Cell(Number(*any, "/tokens"), "{:.0f}") : "–",
+        Cell(Number(base, "/shape/d_model"), "{:.0f}"),
+        Cell(Number(base, "/shape/context"), "{:.0f}"));
+    Heading("Twins", "Same data, order, steps and seeds; they differ in the form of attention.");
+    VariantTable(Group("twins"));
+  }
+
+  void Curves() {
+    Heading("Loss while training", "Pale lines are single seeds, strong ones their means.");
+    Chart chart{"Training loss", "step", "nats a token"};
+    for (const std::string& name : Group("twins")) {
+      std::map<double, std::vector<double>> by_step;
+      for (const Json* run : runs_.at(name)) {
+        ChartSeries single{name, {}, true, true};
+        for (const Json& point : run->at("curve")) {
+          single.points.emplace_back(point[0], point[1]);
+          by_step[point[0]].push_back(point[1]);
+        }
+        chart.series.push_back(std::move(single));
+      }
+      ChartSeries mean{name};
+      for (const auto& [step, values] : by_step) mean.points.emplace_back(step, Over(values).mean);
+      chart.series.push_back(std::move(mean));
+    }
+    Charts({chart});
+  }
+
+  void Attention() {
+    Heading(
+        "What attention does",
+        "One dot a layer and head, seeds averaged; lines join the layers' means. Rows of weights "
+        "are scaled to sum 1 first. Entropy 1 is uniform; sparsity is the share of keys below a "
+        "tenth of the uniform weight; induction is the weight on what followed the last "
+        "occurrence of the token in repeated random text.");
+    std::vector<Chart> charts;
+    for (const char* metric :
+         {"entropy", "sparsity", "distance", "diagonal", "previous", "induction"}) {
+      Chart chart{metric, "layer", metric};
+      for (const std::string& name : Group("twins")) AddHeads(name, metric, chart);
+      charts.push_back(std::move(chart));
+    }
+    Charts(charts);
+  }
+
+  void AddHeads(const std::string& variant, const char* metric, Chart& chart) const {
+    std::map<std::pair<int, int>, std::vector<double>> heads;
+    std::map<int, std::vector<double>> layers;
+    for (const Json* run : runs_.at(variant)) {
+      if (!run->contains("attention")) continue;
+      for (const Json& head : run->at("attention")) {
+        heads[{head.at("layer"), head.at("head")}].push_back(head.at(metric));
+        layers[head.at("layer")].push_back(head.at(metric));
+      }
+    }
+    ChartSeries dots{variant, {}, false}, means{variant, {}, true, true};
+    for (const auto& [at, values] : heads) dots.points.emplace_back(at.first, Over(values).mean);
+    for (const auto& [layer, values] : layers) {
+      means.points.emplace_back(layer, Over(values).mean);
+      if (static_cast<int>(chart.x_names.size()) <= layer)
+        chart.x_names.push_back(std::to_string(layer));
+    }
+    chart.series.push_back(std::move(means));
+    chart.series.push_back(std::move(dots));
+  }
+
+  void Tasks() {
+    Heading(
+        "In-context tasks",
+        "Share of predictable positions whose likeliest token is right, on fresh sequences. The "
+        "best possible is 1 (n-gram: 0.9).");
+    std::vector<std::string> names = {"variant"};
+    const std::vector<std::string> tasks = {"copy", "recall", "n-gram", "key-value"};
+    for (const std::string& task : tasks) names.insert(names.end(), {task, "± sd"});
+    Table table(names);
+    Chart chart{"Accuracy", "task", "share right"};
+    chart.x_names = tasks;
+    for (const std::string& name : Group("twins")) {
+      std::vector<std::string> row = {name};
+      ChartSeries series{name};
+      for (std::size_t i = 0; i < tasks.size(); ++i) {
+        const Statistic s = Of(name, ("/tasks/" + tasks[i]).c_str());
+        row.insert(row.end(), {Cell(s.mean, "{:.3f}"), Cell(s.deviation, "{:.3f}")});
+        series.points.emplace_back(static_cast<double>(i), s.mean);
+      }
+      table.Row(row);
+      chart.series.push_back(std::move(series));
+    }
+    out_ += table.Html();
+    Charts({chart});
+  }
+
+  // A list of numbers of every run, averaged over seeds.
+  ChartSeries Averaged(const std::string& variant, const char* field,
+                       const std::vector<double>& xs) const {
+    ChartSeries series{variant};
+    for (std::size_t i = 0; i < xs.size(); ++i)
+      series.points.emplace_back(xs[i], Of(variant, fmt::format("/{}/{}", field, i).c_str()).mean);
+    return series;
+  }
+
+  void Sensitivity() {
+    Heading(
+        "Sensitivity to length and to the scale of scores",
+        "Nats a token by the position in the context (octaves), and with every query multiplied "
+        "by a factor that training has not seen.");
+    Chart position{"By position", "first position of the octave", "nats a token"};
+    position.log_x = true;
+    Chart scale{"By score scale", "factor", "nats a token"};
+    scale.log_x = true;
+    for (const std::string& name : Group("twins")) {
+      const Json& first = *runs_.at(name).front();
+      if (!first.contains("nats_by_position")) continue;
+      std::vector<double> xs;
+      for (std::size_t i = 0; i < first.at("nats_by_position").size(); ++i)
+        xs.push_back(i == 0 ? 4 : 4 * std::pow(2.0, static_cast<double>(i)));
+      position.series.push_back(Averaged(name, "nats_by_position", xs));
+      scale.series.push_back(Averaged(name, "nats_by_score_scale",
+                                      first.at("score_scales").get<std::vector<double>>()));
+    }
+    Charts({position, scale});
+  }
+
+  void Sweeps() {
+    for (const std::string& group : Groups()) {
+      if (group == "twins") continue;
+      Heading(Escaped("Sweep: " + group).c_str(), "One setting varied, the rest as the twins.");
+      VariantTable(Group(group));
+    }
+  }
+
+  void Pareto() {
+    Heading(
+        "Perplexity against range and against levels",
+        "Every run of every variant. Levels: the longest path of the deepest layer in the decode "
+        "program, with the polynomials of each error budget.");
+    Chart range{"Against the divisor's range", "range (largest / smallest)", "perplexity"};
+    range.log_x = true;
+    Chart levels{"Against levels a block", "levels", "perplexity, polynomial"};
+    for (const std::string& name : order_) {
+      ChartSeries by_range{name, {}, false}, by_levels{name, {}, false};
+      for (const Json* run : runs_.at(name)) {
+        by_range.points.emplace_back(Number(*run, "/ranges/divisor_ratio"),
+                                     Number(*run, "/perplexity"));
+        if (!run->contains("conversions")) continue;
+        for (const Json& c : run->at("conversions"))
+          by_levels.points.emplace_back(Number(c, "/levels"),
+                                        Number(c, "/effect/polynomial_perplexity"));
+      }
+      const bool shown = Of(name, "/ranges/divisor_ratio").mean > 0;
+      if (shown && range.series.size() < 8) range.series.push_back(std::move(by_range));
+      if (!by_levels.points.empty()) levels.series.push_back(std::move(by_levels));
+    }
+    // One exploded conversion would flatten all the others.
+    levels.log_y = true;
+    Charts({range, levels});
+  }
+
+  void Conversions() {
+    Heading(
+        "The polynomial against its parent",
+        "Means over seeds. KL is from the parent's distribution, by position; escapes are inputs "
+        "outside their interval on all held-out text.");
+    Table table({"variant", "budget", "levels", "perplexity", "against parent", "mean KL",
+                 "worst KL", "another argmax", "escapes", "positions hit", "worst ratio"});
+    for (const std::string& name : order_) {
+      const Json& first = *runs_.at(name).front();
+      if (!first.contains("conversions")) continue;
+      for (std::size_t i = 0; i < first.at("conversions").size(); ++i) {
+        const auto of = [&](const char* what) {
+          return Of(name, fmt::format("/conversions/{}/{}", i, what).c_str()).mean;
+        };
+        const double parent = of("effect/parent_perplexity");
+        const double polynomial = of("effect/polynomial_perplexity");
+        table.Row({name, Cell(of("budget"), "{:.3g}"), Cell(of("levels"), "{:.1f}"),
+                   Cell(polynomial, "{:.3f}"), Cell(100 * (polynomial / parent - 1), "{:+.3f}%"),
+                   Cell(of("effect/all_positions/mean_kl"), "{:.2e}"),
+                   Cell(of("effect/all_positions/worst_kl"), "{:.2e}"),
+                   Cell(of("effect/all_positions/other_argmax"), "{:.0f}"),
+                   Cell(of("effect/escapes/escapes"), "{:.1f}"),
+                   Cell(of("effect/positions_with_escapes/positions"), "{:.1f}"),
+                   Cell(of("effect/escapes/worst_ratio"), "{:.3f}")});
+      }
+    }
+    out_ += table.Html();
+  }
+
+  const Json& study_;
+  std::string out_, baseline_;
+  std::vector<std::string> order_;
+  std::map<std::string, std::vector<const Json*>> runs_;
+};
+
+}  // namespace
+
+std::string StudyPage(const nlohmann::ordered_json& study) { return Page(study).Run(); }
+
+}  // namespace polyveil::train

@@ -1,0 +1,204 @@
+// Tasks that can be solved from the context, probes on models whose attention is known, and a study
+// of seconds from end to end.
+#include "train/study.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "support/toy_training.h"
+#include "train/study_page.h"
+#include "train/study_probes.h"
+#include "train/svg_chart.h"
+
+namespace polyveil::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+TEST(StudyTasks, AreReproducibleAndOfTheirLength) {
+  for (const Task task : kTasks) {
+    std::set<std::vector<std::int32_t>> seen;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      const TaskSequence a = MakeTask(task, 50, {}, seed), b = MakeTask(task, 50, {}, seed);
+      EXPECT_EQ(a.tokens, b.tokens);
+      EXPECT_EQ(a.tokens.size(), 50u);
+      EXPECT_EQ(a.predictable.size(), 50u);
+      EXPECT_FALSE(a.predictable[0]);
+      seen.insert(a.tokens);
+    }
+    EXPECT_EQ(seen.size(), 20u) << TaskName(task);
+  }
+}
+
+// What the rule of a task says about position t, or -1.
+std::int32_t Solve(Task task, const std::vector<std::int32_t>& x, std::size_t t) {
+  if (task == Task::kCopy) return x[t - (x.size() - 1) / 2 - 1];
+  const std::size_t back = task == Task::kKeyValue ? 2 : 1;  // key : value
+  std::map<std::int32_t, int> votes;
+  for (std::size_t i = back; i < t; ++i)
+    if (x[i - back] == x[t - back] && (back == 1 || x[i - 1] == ':')) ++votes[x[i]];
+  std::int32_t best = -1;
+  for (const auto& [token, count] : votes)
+    if (best < 0 || count > votes[best]) best = token;
+  return best;
+}
+
+TEST(StudyTasks, PredictablePositionsFollowFromTheContext) {
+  for (const Task task : kTasks) {
+    int right = 0, asked = 0;
+    for (std::uint64_t seed = 0; seed < 100; ++seed) {
+      const TaskSequence s = MakeTask(task, 129, {}, seed);
+      for (std::size_t t = 1; t < s.tokens.size(); ++t) {
+        if (!s.predictable[t]) continue;
+        ++asked;
+        right += Solve(task, s.tokens, t) == s.tokens[t];
+      }
+    }
+    EXPECT_GT(asked, 1000) << TaskName(task);
+    const double share = static_cast<double>(right) / asked;
+    if (task == Task::kCopy || task == Task::kKeyValue) {
+      EXPECT_EQ(right, asked) << TaskName(task);
+    } else {
+      // Counting neighbours errs where jumps or rare successors outvote the rule.
+      EXPECT_GT(share, 0.8) << TaskName(task);
+      EXPECT_LE(share, 1.0);
+    }
+  }
+}
+
+Shape SmallShape() {
+  Shape shape{2, 16, 2, 24, model::FeedForwardKind::kBilinear, 280, 24, 4, 1e-3, 1e-5};
+  return shape;
+}
+
+// Zero queries: every score is the shift, so attention is uniform over the keys seen.
+TEST(StudyProbes, UniformAttentionIsSeenAsUniform) {
+  Transformer model(SmallShape(), AttentionForm::kPowerMean, torch::kFloat64, 3);
+  torch::NoGradGuard no_grad;
+  for (int layer = 0; layer < 2; ++layer) {
+    torch::Tensor queries = model.Get(fmt::format("layers.{}.wqkv", layer)).narrow(0, 0, 16);
+    queries.zero_();
+  }
+  torch::Generator random = at::make_generator<at::CPUGeneratorImpl>(1);
+  const torch::Tensor inputs =
+      torch::randint(0, 280, {4, 24}, random, torch::TensorOptions().dtype(torch::kInt64));
+  const std::vector<Batch> text = {{inputs, inputs}};
+  const AttentionStatistics s = MeasureAttention(model, text, {0, 32});
+  ASSERT_EQ(s.heads.size(), 4u);
+  double inverse_keys = 0, distance = 0, induction = 0;
+  for (int i = 8; i < 24; ++i) inverse_keys += 1.0 / (i + 1) / 16, distance += i / 2.0 / 16;
+  for (int i = 12; i < 24; ++i) induction += 1.0 / (i + 1) / 12;
+  for (const HeadStatistics& head : s.heads) {
+    EXPECT_NEAR(head.entropy, 1, 1e-9);
+    EXPECT_NEAR(head.sparsity, 0, 1e-12);
+    EXPECT_NEAR(head.distance, distance, 1e-9);
+    EXPECT_NEAR(head.diagonal, inverse_keys, 1e-9);
+    EXPECT_NEAR(head.previous, inverse_keys, 1e-9);
+    EXPECT_NEAR(head.induction, induction, 1e-9);
+  }
+  const RangeStatistics ranges = MeasureRanges(model, text);
+  EXPECT_NEAR(ranges.divisor_ratio, 1, 1e-9);
+  EXPECT_NEAR(ranges.largest_score, 2, 1e-9);
+  // A scale of zero queries changes nothing, and leaves the weights as they were.
+  const auto nats = NatsByScoreScale(model, text, {0.5, 1, 2});
+  EXPECT_NEAR(nats[0], nats[2], 1e-12);
+}
+
+TEST(StudyProbes, NatsByPositionAverageToTheWhole) {
+  Transformer model(SmallShape(), AttentionForm::kSoftmax, torch::kFloat64, 3);
+  torch::Generator random = at::make_generator<at::CPUGeneratorImpl>(1);
+  const torch::Tensor inputs =
+      torch::randint(0, 280, {4, 24}, random, torch::TensorOptions().dtype(torch::kInt64));
+  const std::vector<Batch> text = {{inputs, inputs.roll(1, 1)}};
+  const auto by_position = NatsByPosition(model, text);
+  ASSERT_EQ(by_position.size(), 3u);  // 0..7, 8..15, 16..23
+  const double whole = (8 * by_position[0] + 8 * by_position[1] + 8 * by_position[2]) / 24;
+  EXPECT_NEAR(whole, NatsByScoreScale(model, text, {1})[0], 1e-9);
+}
+
+TEST(SvgChart, DrawsWhatIsFiniteAndEscapesNames) {
+  Chart chart{"a < b", "x", "y"};
+  chart.log_x = true;
+  chart.series = {{"one & two", {{1, 2}, {0, 3}, {100, std::nan("")}, {1000, 5}}, false}};
+  const std::string svg = ToSvg(chart);
+  EXPECT_NE(svg.find("a &lt; b"), std::string::npos);
+  EXPECT_NE(svg.find("one &amp; two"), std::string::npos);
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  std::size_t circles = 0;
+  for (std::size_t at = svg.find("<circle"); at != std::string::npos;
+       at = svg.find("<circle", at + 1))
+    ++circles;
+  EXPECT_EQ(circles, 2u);
+  EXPECT_FALSE(ToSvg(Chart{"empty", "x", "y"}).empty());
+}
+
+class StudyTest : public ToyTraining {
+ protected:
+  std::string Config() const {
+    Json base = Json::parse(FormatTrainConfig(Tiny("base")));
+    base["steps"] = 40;
+    return Json({{"name", "toy"},
+                 {"seeds", {1, 2}},
+                 {"budgets", {0.2}},
+                 {"first_symbol", 0},
+                 {"symbols", 32},
+                 {"task_sequences", 4},
+                 {"base", base},
+                 {"variants",
+                  {{{"name", "softmax"}, {"patch", {{"attention", "softmax"}}}},
+                   {{"name", "power"}, {"convert", true}},
+                   {{"name", "p2"},
+                    {"group", "p"},
+                    {"seeds", {1}},
+                    {"patch", {{"shape", {{"power", 2}}}}}}}},
+                 {"quick", {{"base", {{"steps", 6}}}}}})
+        .dump();
+  }
+};
+
+TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
+  const StudyConfig study = ParseStudyConfig(Config(), true).value();
+  EXPECT_EQ(RunConfigOf(study, study.variants[0], 7)->steps, 6);
+  EXPECT_EQ(RunConfigOf(study, study.variants[0], 7)->name, "softmax-s7");
+  EXPECT_GT(EstimateHours(study, 1e9).value(), 0);
+  int trained = 0;
+  const StudyOptions options{folder_ + "/data", folder_ + "/study", [&](const std::string& line) {
+                               trained += line.find("held-out") != std::string::npos;
+                             }};
+  const auto report = RunStudy(study, options);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(trained, 5);
+  ASSERT_EQ(report->at("runs").size(), 5u);
+  const Json& power = report->at("runs")[2];
+  EXPECT_EQ(power.at("variant"), "power");
+  EXPECT_EQ(power.at("attention").size(), 4u);
+  EXPECT_GT(power.at("ranges").at("divisor_ratio").get<double>(), 1);
+  EXPECT_GT(power.at("conversions")[0].at("levels").get<int>(), 10);
+  EXPECT_TRUE(std::isfinite(power.at("perplexity").get<double>()));
+  const auto again = RunStudy(study, options);
+  EXPECT_EQ(again->dump(), report->dump());
+  EXPECT_EQ(trained, 5);  // nothing twice
+  const auto page = model::ReadBundleFile(folder_ + "/study/study.html", 16 << 20).value();
+  const std::string html(page.begin(), page.end());
+  EXPECT_EQ(html, StudyPage(*report));
+  EXPECT_NE(html.find("<svg"), std::string::npos);
+  EXPECT_EQ(html.find("http"), std::string::npos);  // nothing is fetched
+  EXPECT_NE(html.find("Sweep: p"), std::string::npos);
+}
+
+TEST_F(StudyTest, RefusesWhatItDoesNotUnderstand) {
+  Json json = Json::parse(Config());
+  json["sedes"] = {1};
+  EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
+  json.erase("sedes");
+  json["variants"][0]["patch"]["attention"] = "none";
+  EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
+  for (const char* bad : {"", "[]", "{}", "{\"base\":{},\"variants\":[]}"})
+    EXPECT_FALSE(ParseStudyConfig(bad, false).ok()) << bad;
+}
+
+}  // namespace
+}  // namespace polyveil::train

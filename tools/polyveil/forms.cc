@@ -1,0 +1,201 @@
+// polyveil forms: what forms of attention cost on ciphertexts, side by side, from the compiler.
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "approx/softmax.h"
+#include "base/thread_pool.h"
+#include "compile/form_report.h"
+#include "polyveil/commands.h"
+#include "polyveil/model_files.h"
+#include "polyveil/run_report.h"
+
+namespace polyveil::tools {
+namespace {
+
+struct Arguments {
+  std::string model, parameters = "decode16", json;
+  double score_lo = -12, score_hi = 12;          // of a softmax model
+  double softmax_range = 1e4, base_range = 1e6;  // of divisors: largest over smallest
+  double error = 0.05;
+  std::vector<int> keys = {128, 1024};
+  size_t threads = 0;
+};
+
+struct Form {
+  std::string name, detail;
+  model::BodyBundle bundle;
+};
+
+model::AttentionForm OfKind(model::AttentionKind kind) {
+  model::AttentionForm form;
+  form.kind = kind;
+  return form;
+}
+
+// The model with another inverse of the divisor, kept around the divisor's geometric centre 1.
+Result<Form> WithDivisor(std::string name, model::BodyBundle bundle, double range, double error,
+                         const char* family) {
+  const double a = 1 / std::sqrt(range), b = std::sqrt(range), eps = bundle.config.attention_eps;
+  const approx::Budget budget{error, 40};
+  auto candidates = approx::Candidates(approx::Target::kInverse, a, b, eps, budget);
+  std::erase_if(candidates, [&](const auto& c) { return *family != 0 && c.method != family; });
+  PV_ASSIGN_OR_RETURN(const approx::Candidate chosen, approx::Choose(candidates, a, b, budget));
+  for (model::LayerConfig& layer : bundle.config.layers) layer.divisor_inverse = chosen.polynomial;
+  return Form{std::move(name),
+              fmt::format("divisor's range {:.3g}: {} from degree {}, {} steps", range,
+                          chosen.method, chosen.polynomial.degree(), chosen.polynomial.steps),
+              std::move(bundle)};
+}
+
+Result<Form> Exponential(const Arguments& arguments, const model::BodyBundle& model) {
+  PV_ASSIGN_OR_RETURN(
+      const approx::ExponentialFit fit,
+      approx::FitExponential(arguments.score_lo, arguments.score_hi, arguments.error));
+  PV_ASSIGN_OR_RETURN(
+      Form form, WithDivisor("softmax: exponential, Goldschmidt", model, arguments.softmax_range,
+                             arguments.error, "goldschmidt"));
+  for (model::LayerConfig& layer : form.bundle.config.layers) {
+    layer.attention = OfKind(model::AttentionKind::kExponential);
+    layer.attention.exponential = fit.series;
+    layer.attention.squarings = fit.squarings;
+  }
+  form.detail = fmt::format("exp degree {}, {} squarings; {}", fit.series.degree(), fit.squarings,
+                            form.detail);
+  return form;
+}
+
+Result<Form> NormaliseSquare(const Arguments& arguments, const model::BodyBundle& model) {
+  PV_ASSIGN_OR_RETURN(const approx::NormaliseSquareFit fit,
+                      approx::FitNormaliseSquare(arguments.score_lo, arguments.score_hi,
+                                                 model.config.context, arguments.error));
+  Form form{"softmax: normalise and square", "", model};
+  for (model::LayerConfig& layer : form.bundle.config.layers) {
+    layer.attention = OfKind(model::AttentionKind::kNormaliseSquare);
+    layer.attention.exponential = fit.exponential.series;
+    for (const approx::Candidate& round : fit.rounds)
+      layer.attention.rounds.push_back(round.polynomial);
+  }
+  form.detail =
+      fmt::format("exp degree {}, {} rounds", fit.exponential.series.degree(), fit.rounds.size());
+  for (const approx::Candidate& round : fit.rounds)
+    form.detail += fmt::format(", {} {}", round.method, round.polynomial.degree());
+  return form;
+}
+
+Form Pointwise(const model::BodyBundle& model) {
+  Form form{"pointwise", "no division", model};
+  for (model::LayerConfig& layer : form.bundle.config.layers)
+    layer.attention = OfKind(model::AttentionKind::kPointwise);
+  return form;
+}
+
+Result<std::vector<Form>> Forms(const Arguments& arguments, const model::BodyBundle& model) {
+  std::vector<Form> forms = {{"Power-Softmax, this model", "as stored", model}};
+  PV_ASSIGN_OR_RETURN(Form base, WithDivisor("Power-Softmax, ranges as they come", model,
+                                             arguments.base_range, arguments.error, ""));
+  forms.push_back(std::move(base));
+  PV_ASSIGN_OR_RETURN(Form exponential, Exponential(arguments, model));
+  forms.push_back(std::move(exponential));
+  PV_ASSIGN_OR_RETURN(Form square, NormaliseSquare(arguments, model));
+  forms.push_back(std::move(square));
+  forms.push_back(Pointwise(model));
+  return forms;
+}
+
+nlohmann::ordered_json ToJson(const Form& form, const compile::FormReport& r) {
+  nlohmann::ordered_json out = {{"form", form.name},
+                                {"detail", form.detail},
+                                {"nonlinearity_depth", r.nonlinearity_depth},
+                                {"attention_depth", r.attention_depth},
+                                {"block_depth", r.block_depth},
+                                {"products_per_layer", r.products},
+                                {"plain_products_per_layer", r.plain_products},
+                                {"rotations_per_layer", r.rotations},
+                                {"bootstraps_per_token", r.bootstraps}};
+  for (const compile::FormLatency& latency : r.latency)
+    out["latency"].push_back({{"keys", latency.keys},
+                              {"attention_seconds", latency.attention_seconds},
+                              {"token_seconds", latency.token_seconds},
+                              {"bootstraps", latency.bootstraps}});
+  return out;
+}
+
+void PrintRow(const Form& form, const compile::FormReport& r) {
+  std::string line =
+      fmt::format("{:36} {:6} {:6} {:9} {:6} {:10} {:11}", form.name, r.nonlinearity_depth,
+                  r.block_depth, r.products, r.plain_products, r.rotations, r.bootstraps);
+  for (const compile::FormLatency& latency : r.latency)
+    line += fmt::format("  {:8.2f} {:8.2f}", latency.attention_seconds, latency.token_seconds);
+  std::printf("%s\n", line.c_str());
+}
+
+void PrintHead(const Arguments& arguments, const model::ModelConfig& config) {
+  std::printf(
+      "%s: estimates of a token's step, %d layers of width %d; operations of one layer, bootstraps "
+      "of all\n",
+      arguments.parameters.c_str(), config.n_layers, config.d_model);
+  std::string line = fmt::format("{:36} {:>6} {:>6} {:>9} {:>6} {:>10} {:>11}", "", "depth",
+                                 "block", "products", "plain", "rotations", "bootstraps");
+  for (const int keys : arguments.keys)
+    line += fmt::format("  {:>17}", fmt::format("{} keys: op, all", keys));
+  std::printf("%s\n", line.c_str());
+}
+
+Status Run(const Arguments& arguments) {
+  SetThreads(arguments.threads);
+  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  PV_ASSIGN_OR_RETURN(const model::BodyBundle model, model::LoadBodyBundle(directory));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(arguments.parameters));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
+  const compile::MachineSpeed speed =
+      compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
+  PV_ASSIGN_OR_RETURN(const std::vector<Form> forms, Forms(arguments, model));
+  PrintHead(arguments, model.config);
+  nlohmann::ordered_json json = {{"parameters", arguments.parameters},
+                                 {"scores", {arguments.score_lo, arguments.score_hi}},
+                                 {"error", arguments.error}};
+  for (const Form& form : forms) {
+    const auto report = compile::ReportForm(form.bundle, params, speed, arguments.keys);
+    if (!report.ok()) {
+      std::printf("%-36s %s\n", form.name.c_str(), report.error().message.c_str());
+      json["refused"].push_back({{"form", form.name}, {"why", report.error().message}});
+      continue;
+    }
+    PrintRow(form, *report);
+    json["forms"].push_back(ToJson(form, *report));
+  }
+  for (const Form& form : forms) std::printf("  %s: %s\n", form.name.c_str(), form.detail.c_str());
+  if (arguments.json.empty()) return {};
+  return WriteText(arguments.json, json.dump(1) + "\n");
+}
+
+}  // namespace
+
+Command DescribeForms(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("--model", arguments->model, "folder of the model whose attention is exchanged");
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  app.add_option("--score-lo", arguments->score_lo, "smallest score of the softmax to approximate")
+      ->capture_default_str();
+  app.add_option("--score-hi", arguments->score_hi, "its largest score")->capture_default_str();
+  app.add_option("--softmax-range", arguments->softmax_range, "range of its divisor")
+      ->check(CLI::Range(1.0, 1e12))
+      ->capture_default_str();
+  app.add_option("--base-range", arguments->base_range,
+                 "range of the divisor of a Power-Softmax trained without a penalty")
+      ->check(CLI::Range(1.0, 1e12))
+      ->capture_default_str();
+  app.add_option("--error", arguments->error, "relative error of each approximation")
+      ->check(CLI::Range(1e-6, 0.5))
+      ->capture_default_str();
+  app.add_option("--keys", arguments->keys, "numbers of keys to estimate for")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--threads", arguments->threads, "threads of the estimate, 0 for all");
+  app.add_option("--json", arguments->json, "write the table to this file");
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace polyveil::tools
