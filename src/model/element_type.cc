@@ -207,10 +207,10 @@ std::uint16_t HalfFromDouble(double x) {
   const std::uint16_t sign = std::signbit(x) ? 0x8000 : 0;
   const double size = std::abs(x);
   if (size == 0) return sign;
+  if (size >= 65520) return sign | 0x7c00;  // half a step above the largest; infinity too
   int exponent = std::max(std::ilogb(size), -14);
   double mantissa = std::nearbyint(std::ldexp(size, 10 - exponent));
   if (mantissa >= 2048) mantissa /= 2, ++exponent;
-  if (exponent > 15) return sign | 0x7c00;
   const auto bits = static_cast<std::uint16_t>(mantissa);
   return sign |
          (bits < 1024 ? bits : static_cast<std::uint16_t>(bits - 1024 + ((exponent + 15) << 10)));
