@@ -7,6 +7,7 @@ V/bin/python scripts/make_hub_vectors.py tests/vectors/hub
 logits.json   small random configurations of every architecture and transformers' outputs. Weights are not shipped:
               weight i of a tensor is a function of its name and i (weight_values below and hub_fixture.h).
 blocks.json   random blocks of every quantised type and what gguf-py makes of them
+tokenizers.json  small trained tokenizers of every kind, hard texts and their ids by Hugging Face's tokenizers
 *.gguf        the same configurations as gguf-py writes them, Llama's queries and keys permuted as llama.cpp's converter does
 """
 import base64
@@ -16,6 +17,7 @@ import sys
 
 import gguf
 import numpy as np
+import tokenizers as tk
 import torch
 import transformers as tf
 
@@ -198,10 +200,73 @@ def write_gguf(folder, family):
     writer.close()
 
 
+HARD_TEXTS = [
+    "", " ", "  ", "a", " a", "a ", "  two  spaces  ", "\t\ttabs\r\n\r\nlines \n end\n\n", "It's we'll THEY'RE I'D don't 's't '\u017f",
+    "x=3.14159e-10+1,234,567;", "007 \u0661\u0662\u0663 \u00bd \u2167", "caf\u00e9 cafe\u0301 \u01c4 \ufb01 \u0130stanbul \u1e9e",
+    "\u4e2d\u6587 \u65e5\u672c\u8a9e \ud55c\uad6d\uc5b4", "\U0001f600\U0001f468\u200d\U0001f469 \u2764\ufe0f", "a\u0000b\ufffdc\u200bd\u00ade\u0085f",
+    "\u3000wide\u3000 \u00a0nbsp\u00a0 \u2028line", "<s>begin</s> <mask> <mask>x x<mask>", "[CLS] [SEP][UNK] [MASK]s", "snake_case->field != a&&b // ok?!",
+    "\u2581already \u2581\u2581marked", "sent. \u0964 \u0589 \u055c \u0c84 \u061d \u1734\u111c9", "e\u0301\u0301\u0327 \u0915\u094d\u0937 \u05e9\u05c1",
+    "supercalifragilistic " + "a" * 120, "Once upon a time there was a little girl who lived in a small house near the forest.",
+]
+
+
+def train(model, trainer, **parts):
+    tokenizer = tk.Tokenizer(model)
+    for name, part in parts.items():
+        setattr(tokenizer, name, part)
+    root = pathlib.Path(__file__).resolve().parent.parent
+    tokenizer.train([str(root / "models/tiny/prompts.txt"), str(root / "scripts/check_includes.py")], trainer)
+    return tokenizer
+
+
+def make_tokenizers():
+    pre, norm, post = tk.pre_tokenizers, tk.normalizers, tk.processors
+    alphabet = pre.ByteLevel.alphabet()
+    bytes_trainer = dict(vocab_size=400, initial_alphabet=sorted(alphabet), show_progress=False)
+    gpt2 = train(tk.models.BPE(), tk.trainers.BpeTrainer(special_tokens=["<s>", "</s>"], **bytes_trainer),
+                 pre_tokenizer=pre.ByteLevel(add_prefix_space=False))
+    gpt2.add_tokens([tk.AddedToken("<mask>", lstrip=True, normalized=False), tk.AddedToken("  ", normalized=True)])
+    neox = tk.Tokenizer.from_str(gpt2.to_str())
+    neox.normalizer = norm.NFC()
+    neox.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=True)])
+    pattern = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    llama3 = tk.Tokenizer.from_str(gpt2.to_str().replace('"ignore_merges":false', '"ignore_merges":true'))
+    llama3.pre_tokenizer = pre.Sequence([pre.Split(tk.Regex(pattern), "isolated"), pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+    llama3.post_processor = post.Sequence([post.ByteLevel(), post.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", gpt2.token_to_id("<s>"))])])
+    specials = ["<unk>", "<s>", "</s>", "<mask>"] + [f"<0x{i:02X}>" for i in range(256)]
+    llama = train(tk.models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True), tk.trainers.BpeTrainer(
+        vocab_size=600, special_tokens=specials, show_progress=False),
+        normalizer=norm.Sequence([norm.Prepend("\u2581"), norm.Replace(" ", "\u2581")]),
+        post_processor=post.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)]))
+    parsed = json.loads(llama.to_str())
+    parsed["added_tokens"] = parsed["added_tokens"][:4]
+    llama = tk.Tokenizer.from_str(json.dumps(parsed))
+    metaspace = tk.Tokenizer.from_str(json.dumps(dict(parsed, normalizer=None)))
+    metaspace.pre_tokenizer = pre.Metaspace(prepend_scheme="first", split=False)
+    bert = train(tk.models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100), tk.trainers.WordPieceTrainer(
+        vocab_size=300, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False),
+        normalizer=norm.BertNormalizer(), pre_tokenizer=pre.BertPreTokenizer(),
+        post_processor=post.BertProcessing(("[SEP]", 3), ("[CLS]", 2)))
+    cased = tk.Tokenizer.from_str(bert.to_str())
+    cased.normalizer = norm.BertNormalizer(lowercase=False)
+    return dict(gpt2=gpt2, neox=neox, llama3=llama3, llama=llama, metaspace=metaspace, bert=bert, cased=cased)
+
+
+def write_tokenizers(path):
+    cases = []
+    for name, tokenizer in make_tokenizers().items():
+        cases.append(dict(name=name, tokenizer=json.loads(tokenizer.to_str()), texts=HARD_TEXTS,
+                          ids=[tokenizer.encode(text, add_special_tokens=False).ids for text in HARD_TEXTS],
+                          special=tokenizer.encode("a b").ids))
+    text = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    path.write_text("[\n" + text + "\n]\n")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     write_logits(folder / "logits.json")
     write_blocks(folder / "blocks.json")
+    write_tokenizers(folder / "tokenizers.json")
     for family in ("gpt2", "gpt_neox", "llama", "bert"):
         write_gguf(folder, family)
 

@@ -17,6 +17,7 @@ Command DescribeGenerate(CLI::App& app);
 Command DescribePlan(CLI::App& app);
 Command DescribeSimulate(CLI::App& app);
 Command DescribeBench(CLI::App& app);
+Command DescribeImport(CLI::App& app);  // with POLYVEIL_HUB
 
 // Replaces this process by another program. Returns only to say why it could not.
 Status ExecProgram(const char* program, int argc, char** argv);

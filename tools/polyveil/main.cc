@@ -46,6 +46,11 @@ int RunMain(int argc, char** argv) {
       [&](CLI::App* sub) {
         return std::pair(sub, DescribeBench(*sub));
       }(app.add_subcommand("bench", "measure parts of the engine")),
+#ifdef POLYVEIL_HUB
+      [&](CLI::App* sub) {
+        return std::pair(sub, DescribeImport(*sub));
+      }(app.add_subcommand("import", "read a released model's files and say what is in them")),
+#endif
   };
   CLI11_PARSE(app, argc, argv);
   for (const auto& [sub, command] : commands) {
