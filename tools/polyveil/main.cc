@@ -50,6 +50,9 @@ int RunMain(int argc, char** argv) {
       [&](CLI::App* sub) {
         return std::pair(sub, DescribeImport(*sub));
       }(app.add_subcommand("import", "read a released model's files and say what is in them")),
+      [&](CLI::App* sub) {
+        return std::pair(sub, DescribeEval(*sub));
+      }(app.add_subcommand("eval", "perplexity and task scores of a model in the clear")),
 #endif
   };
   CLI11_PARSE(app, argc, argv);

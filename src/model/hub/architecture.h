@@ -74,6 +74,7 @@ struct Architecture {
   bool tied_head = false;
   bool head_bias = false;
   std::vector<std::string> labels;  // of a classifier
+  std::optional<int> begin_token;   // that a text without a context is given
 
   int kv_width() const { return n_kv_heads * d_head; }
   int q_width() const { return n_heads * d_head; }

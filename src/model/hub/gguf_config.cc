@@ -152,6 +152,8 @@ Result<Architecture> GgufArchitecture(const GgufFile& file) {
   a.vocab_size = rows("token_embd.weight");
   a.type_vocab = rows("token_types.weight");
   a.tied_head = !at.HasTensor("output.weight");
+  PV_ASSIGN_OR_RETURN(const auto begin, file.Integer("tokenizer.ggml.bos_token_id"));
+  if (begin && *begin >= 0 && *begin < a.vocab_size) a.begin_token = static_cast<int>(*begin);
   PV_RETURN_IF_ERROR(ValidateArchitecture(a));
   return a;
 }

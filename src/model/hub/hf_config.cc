@@ -137,6 +137,16 @@ void ReadEncoder(const JsonReader& at, Architecture& a) {
   }
 }
 
+// Newer files may list several tokens that end a text.
+std::optional<int> ReadBeginToken(const JsonReader& at, const Architecture& a) {
+  for (const char* key : {"bos_token_id", "eos_token_id"}) {
+    if (!at.Given(key) || !at.Find(key)->is_number()) continue;
+    const int token = at.Int(key);
+    if (token < a.vocab_size) return token;
+  }
+  return std::nullopt;
+}
+
 // The class that wrote the file says which head it has.
 HeadKind ReadHead(const JsonReader& at, const Architecture& a) {
   std::string name;
@@ -178,6 +188,7 @@ Result<Architecture> ParseHuggingFaceConfig(std::string_view text) {
                        a.d_model, a.n_heads);
     a.d_head = a.d_model / a.n_heads;
   }
+  a.begin_token = ReadBeginToken(at, a);
   a.head = ReadHead(at, a);
   if (a.head == HeadKind::kClassifier) a.labels = ReadLabels(at);
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
