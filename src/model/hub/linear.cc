@@ -13,10 +13,15 @@ namespace {
 
 constexpr int kTile = 192;  // output features of one task: its float32 weights stay in L2
 
-// Threads are ours (base/thread_pool): BLAS must not start its own under them.
+// Threads are ours (base/thread_pool): BLAS must not start its own under them. With OpenMP the
+// number belongs to the calling thread, so every thread sets it before its first product.
 void UseOneBlasThread() {
-  static std::once_flag once;
-  std::call_once(once, [] { openblas_set_num_threads(1); });
+  static std::mutex mutex;
+  thread_local bool done = false;
+  if (done) return;
+  const std::lock_guard lock(mutex);
+  openblas_set_num_threads(1);
+  done = true;
 }
 
 // Weights of the output features [first, first + count): row-major [count, in], or [in, count] when
