@@ -10,24 +10,25 @@
 namespace polyveil::bench {
 namespace {
 
-constexpr int kSparsePeriods[] = {7, 10};
-constexpr int kFullStcLevels = 3;  // parameters with fewer are meant for sparse bootstraps
-constexpr int kInputKinds = 5;     // of MeasureBootstraps
-
 struct Case {
   std::string id, name;
   int log_period;
 };
 
+// By what the set is for: full slots with three StC levels, sparse vectors of several periods with
+// two, the demo's with one.
 std::vector<Case> CasesOf(const ckks::Parameters& params, bool quick) {
-  std::vector<Case> cases;
-  if (params.LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs) >= kFullStcLevels) {
-    if (!quick)
-      cases.push_back({"bootstrap_full", "full bootstrap, real slots", params.log_slots()});
-    return cases;
+  const int stc_levels = params.LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
+  const int log_slots = params.log_slots();
+  if (stc_levels >= 3) {
+    if (quick) return {};
+    return {{"bootstrap_full", "full bootstrap, real slots", log_slots}};
   }
-  for (const int period : kSparsePeriods) {
-    const int log_period = std::min(period, params.log_slots());
+  if (stc_levels == 1)
+    return {{"bootstrap_demo", "the demo's bootstrap, 2^7 values", std::min(7, log_slots)}};
+  std::vector<Case> cases;
+  for (const int period : {7, 10}) {
+    const int log_period = std::min(period, log_slots);
     cases.push_back({fmt::format("bootstrap_sparse_{}", period),
                      fmt::format("sparse bootstrap, 2^{} values", log_period), log_period});
     if (quick) break;
@@ -93,8 +94,8 @@ Status MeasureCase(const Section& section, const ckks::ParametersPtr& params, co
   PV_RETURN_IF_ERROR(section.Begin(what.name + ", keys"));
   PV_ASSIGN_OR_RETURN(const auto setup, BootstrapSetup::Create(params, spec));
   PV_RETURN_IF_ERROR(section.Begin(what.name + ", precision"));
-  const int runs = section.options().quick ? 1 : kInputKinds;
-  PV_ASSIGN_OR_RETURN(const auto report, setup->Measure(runs, 1));
+  const int runs = section.options().quick ? 1 : circuits::kBootstrapInputs;
+  PV_ASSIGN_OR_RETURN(const auto report, setup->Measure({.count = runs}));
   PV_ASSIGN_OR_RETURN(const auto input,
                       setup->Encrypt(RandomValues(what.log_period), params->bootstrap_level()));
   for (const size_t threads : section.options().threads) {

@@ -44,11 +44,11 @@ struct BootstrapSetup {
           return encoder.Decode(ckks::Decryptor(secret).Decrypt(x), params->slots());
         }};
   }
-  // Precision and times of `runs` bootstraps over the kinds of input in turn.
-  Result<circuits::BootstrapReport> Measure(int runs, u64 seed,
+  // Precision and times over the kinds of input in turn.
+  Result<circuits::BootstrapReport> Measure(const circuits::BootstrapRuns& runs,
                                             Progress* progress = nullptr) const {
     PV_ASSIGN_OR_RETURN(auto report, circuits::MeasureBootstraps(evaluator, *bootstrapper, Client(),
-                                                                 runs, seed, progress));
+                                                                 runs, progress));
     report.keygen_seconds = keygen_seconds;
     report.create_seconds = create_seconds;
     return report;

@@ -25,7 +25,7 @@ struct Setup {
         encoder(params),
         values(params->slots()) {
     KeyRequest request;
-    for (const int limbs : {28, 16, 12}) {  // keys of the levels that are measured
+    for (const int limbs : {27, 16, 12}) {  // keys of the levels that are measured
       request.AddRotation(1, params->slots(), limbs - 1);
       request.AddRelinearization(limbs - 1);
     }
@@ -143,7 +143,7 @@ void RotationKey(benchmark::State& state) {
 }
 
 void Limbs(benchmark::internal::Benchmark* benchmark) {
-  for (const int limbs : {28, 16, 12}) benchmark->Arg(limbs);
+  for (const int limbs : {27, 16, 12}) benchmark->Arg(limbs);
   benchmark->Unit(benchmark::kMillisecond)->UseRealTime();
 }
 

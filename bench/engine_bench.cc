@@ -34,6 +34,7 @@ Result<EngineReport> RunEngineBench(const EngineBenchOptions& options) {
   }
   PV_RETURN_IF_ERROR(MeasureKernels(section, *options.parameters[0]));
   PV_RETURN_IF_ERROR(MeasureScheme(section, options.parameters[0]));
+  PV_RETURN_IF_ERROR(MeasureThreading(section, options.parameters[0]));
   for (const auto& params : options.parameters)
     PV_RETURN_IF_ERROR(MeasureBootstrapRows(section, params));
   if (options.model) PV_RETURN_IF_ERROR(MeasureKeyRows(section, *options.model));

@@ -17,7 +17,7 @@
 namespace polyveil::bench {
 
 struct Row {
-  std::string id;  // "rotate_28": targets.h knows the table's
+  std::string id;  // "rotate_27": targets.h knows the table's
   std::string name;
   std::string parameters;
   size_t threads = 1;
@@ -29,8 +29,7 @@ struct Row {
 };
 
 struct EngineBenchOptions {
-  // The first is that of the scheme's operations. A set with three StC levels measures the full
-  // bootstrap, others the sparse ones.
+  // The first is that of the scheme's operations; each measures the bootstraps it is for.
   std::vector<ckks::ParametersPtr> parameters;
   std::vector<size_t> threads = {1, 2};  // ascending
   bool quick = false;  // fewer repetitions, one bootstrap of one period, no key generation

@@ -34,6 +34,21 @@ Row MeasureNtt(const Section& section, const ckks::Parameters& params, bool inve
   return row;
 }
 
+// The uniform half of a key from its seed: what a compact key pays for each limb that it
+// multiplies.
+Row MeasureExpansion(const Section& section, const ckks::Parameters& params) {
+  Buffer limb(params.n());
+  Row row;
+  row.measured = Measure(section.Repetitions(25), kBatch, [&] {
+    ring::SampleUniform(Seed{}, "bench", 0, params.q(0), {limb.data(), limb.size()});
+  });
+  row.id = "expand_limb";
+  row.name = "a limb from its seed";
+  row.parameters = params.spec().name;
+  row.bytes = static_cast<double>(params.n() * sizeof(u64));
+  return row;
+}
+
 }  // namespace
 
 Status MeasureKernels(const Section& section, const ckks::Parameters& params) {
@@ -42,6 +57,7 @@ Status MeasureKernels(const Section& section, const ckks::Parameters& params) {
   for (const bool cold : {false, true})
     for (const bool inverse : {false, true})
       section.Add(MeasureNtt(section, params, inverse, cold));
+  section.Add(MeasureExpansion(section, params));
   return {};
 }
 

@@ -1,4 +1,4 @@
-// Operations of the scheme at 28 (25) and 12 limbs.
+// Operations of the scheme at the top of the demo's chain (27 limbs), at 25 and at 12 limbs.
 #include "base/thread_pool.h"
 #include "bench/sections.h"
 #include "ckks/client/encryptor.h"
@@ -11,7 +11,7 @@
 namespace polyveil::bench {
 namespace {
 
-constexpr int kManyLimbs = 28, kFewLimbs = 12, kAddLimbs = 25;
+constexpr int kManyLimbs = 27, kFewLimbs = 12, kAddLimbs = 25;
 constexpr double kScale = 0x1p40;
 
 // Counts in units of one limb: N/2 log N butterflies, N products, 8 N bytes.

@@ -20,14 +20,25 @@ constexpr size_t kN = 1024;
 
 const Kernels& Reference() { return *AvailableKernels().back(); }
 
-// Smallest, middle, tight-bound and largest prime sizes; 46 and 47 stand on both sides of the roomy
-// transforms.
+// A prime of the given size that is not close to a power of two.
+u64 PrimeAround(size_t n, u64 start) {
+  u64 q = start / (2 * n) * (2 * n) + 1;
+  while (!Modulus::Validate(q, n).ok()) q += 2 * n;
+  return q;
+}
+
+// Smallest, middle and largest prime sizes. 44, 45 and 46 stand around the ranges of the roomy
+// transforms; from 46 on primes close to a power of two and others take different paths, and
+// 2^50 (1 - 2^-8) is where these meet.
 std::vector<Modulus> Moduli(size_t n) {
   std::vector<Modulus> moduli;
-  for (const int bits : {20, 30, 40, 44, 45, 46, 47, 50}) {
-    const auto primes = FindNttPrimes(n, bits, bits == 20 ? 1 : 2).value();
+  for (const int bits : {20, 30, 40, 44, 45, 46, 47, 48, 49, 50}) {
+    const auto primes = FindNttPrimes(n, bits, bits == 20 || bits > 46 ? 1 : 2).value();
     for (const u64 q : primes) moduli.emplace_back(q);
   }
+  const u64 meeting = (u64{1} << 50) - (u64{1} << 42);
+  for (const u64 start : {u64{1} << 46, u64{3} << 48, meeting - (u64{1} << 36), meeting})
+    moduli.emplace_back(PrimeAround(n, start));
   return moduli;
 }
 
@@ -79,7 +90,7 @@ void ExpectSame(size_t n, const char* what, const std::function<void(const Kerne
 TEST(Conformance, TransformsOfEverySize) {
   for (size_t n = kMinRingDegree; n <= kMaxRingDegree; n *= 2) {
     for (const Modulus& q : Moduli(n)) {
-      if (n > 8192 && q.bits != 44 && q.bits != 46 && q.bits != 47 && q.bits != 50) continue;
+      if (n > 8192 && (q.bits < 44 || q.bits == 48)) continue;
       const auto tables = NttTables::Get(n, q.q);
       for (const Words kind : kAllWords) {
         const Buffer in = MakeWords(n, q.q, kind, n);
@@ -293,6 +304,32 @@ TEST(Conformance, PermuteEveryKindOfElement) {
       k.permute(out, in.data(), perm.data(), kN);
       for (size_t j = 0; j < kN; ++j) ASSERT_EQ(out[j], in[perm[j]]) << k.name;
     });
+  }
+}
+
+// Words around the limit are what rejection turns on; a stream of real words has hardly any.
+TEST(Conformance, ReduceUniform) {
+  std::mt19937_64 random(9);
+  for (const Modulus& q : Moduli(kN)) {
+    const u64 limit = q.UniformLimit();
+    EXPECT_EQ(u128{limit} % q.q, 0u);
+    for (const size_t n : {size_t{1}, size_t{7}, size_t{8}, size_t{61}, kN}) {
+      for (const bool edges : {false, true}) {
+        const u64 special[] = {0, q.q - 1, q.q, limit - 1, limit, ~u64{0}, random(), random()};
+        std::vector<u64> in(n + 1), expected;  // one word off: no alignment is promised
+        for (u64& word : in) word = edges ? special[random() % 8] : random();
+        for (size_t j = 1; j <= n; ++j)
+          if (in[j] < limit) expected.push_back(in[j] % q.q);
+        for (const Kernels* kernels : AvailableKernels()) {
+          std::vector<u64> out(n + 1), in_place = in;
+          for (u64* to : {out.data() + 1, in_place.data() + 1}) {
+            const u64* from = to == out.data() + 1 ? in.data() + 1 : to;
+            const size_t count = kernels->reduce_uniform(to, from, n, q);
+            ASSERT_EQ(std::vector<u64>(to, to + count), expected) << kernels->name << " q " << q.q;
+          }
+        }
+      }
+    }
   }
 }
 

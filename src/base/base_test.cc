@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/csprng.h"
 #include "base/digest.h"
+#include "base/memory_report.h"
 #include "base/progress.h"
 #include "base/secure_memory.h"
 #include "base/system.h"
@@ -74,6 +75,24 @@ TEST(Buffer, ThreadsShareThePool) {
     });
   }
   for (auto& thread : threads) thread.join();
+}
+
+TEST(MemoryReport, AddsUpToThePool) {
+  MemoryReport report;
+  const Buffer words(1 << 20), more(1 << 10);
+  report.Add("words", words.size() * sizeof(u64));
+  report.Add("table", 1000, /*pooled=*/false);
+  report.Add("words", more.size() * sizeof(u64));
+  report.Finish();
+  EXPECT_EQ(report.BytesOf("words"), (words.size() + more.size()) * sizeof(u64));
+  EXPECT_EQ(report.BytesOf("table"), 1000u);
+  EXPECT_EQ(report.BytesOf("nothing"), 0u);
+  const buffer_pool::Stats stats = buffer_pool::GetStats();
+  EXPECT_EQ(report.pooled_bytes(), stats.bytes_in_use);
+  EXPECT_EQ(report.BytesOf(MemoryReport::kWorking), stats.bytes_in_use - report.BytesOf("words"));
+  EXPECT_EQ(report.BytesOf(MemoryReport::kCached), stats.bytes_cached);
+  EXPECT_GT(report.BytesOf(MemoryReport::kPeakRss), 0u);
+  EXPECT_EQ(report.entries().front().name, "words");
 }
 
 TEST(ThreadPool, EveryIndexOnceNestedAndConcurrent) {

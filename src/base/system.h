@@ -21,6 +21,12 @@ class Timer {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
   void Reset() { start_ = std::chrono::steady_clock::now(); }
+  // Seconds, then Reset.
+  double Lap() {
+    const double seconds = Seconds();
+    Reset();
+    return seconds;
+  }
 
  private:
   std::chrono::steady_clock::time_point start_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -12,9 +13,50 @@
 namespace polyveil {
 namespace {
 
-thread_local bool inside_parallel_for = false;
+// Lives on its caller's stack; nobody touches it once `helpers` is zero and it is no longer open.
+struct Loop {
+  internal::IndexFunction function;
+  void* context;
+  size_t count;
+  const Loop* parent;  // whose item opened this one
+  std::atomic<size_t> next{0};
+  std::atomic<size_t> helpers{0};  // raised under the pool's mutex, while the loop is open
 
-// One job at a time; the caller works with the workers and waits for those that joined.
+  bool exhausted() const { return next.load(std::memory_order_relaxed) >= count; }
+  bool IsInside(const Loop* ancestor) const {
+    const Loop* loop = this;
+    while (loop != nullptr && loop != ancestor) loop = loop->parent;
+    return loop == ancestor;
+  }
+};
+
+thread_local const Loop* current_loop = nullptr;  // whose item this thread runs
+thread_local bool at_work = false;                // counted among the pool's
+
+void RunItem(const Loop& loop, size_t index) {
+  const Loop* const outer = current_loop;
+  current_loop = &loop;
+  loop.function(loop.context, index);
+  current_loop = outer;
+}
+
+// Polls `done` for as long as a thread would take to be woken. Loops follow each other within
+// microseconds, and sleeping in between costs more than it saves.
+template <typename Done>
+bool Spin(Done&& done) {
+  constexpr auto kPatience = std::chrono::microseconds(20);
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+  } while (std::chrono::steady_clock::now() - start < kPatience);
+  return false;
+}
+
 class Pool {
  public:
   static Pool& Instance() {
@@ -27,35 +69,127 @@ class Pool {
   size_t threads() const { return threads_.load(std::memory_order_relaxed); }
 
   void SetThreads(size_t threads) {
-    const std::lock_guard owner(owner_mutex_);
     StopWorkers();
     threads_.store(threads == 0 ? CpuCount() : threads, std::memory_order_relaxed);
   }
 
-  // False when another thread owns the pool: the caller then runs inline.
-  bool TryRun(size_t count, internal::IndexFunction function, void* context) {
-    const std::unique_lock owner(owner_mutex_, std::try_to_lock);
-    if (!owner.owns_lock()) return false;
-    StartWorkers();
-    {
-      std::unique_lock lock(mutex_);
-      WaitForWorkers(lock);  // one that woke too late for the last job may still be looking at it
-      function_ = function;
-      context_ = context;
-      count_ = count;
-      next_.store(0, std::memory_order_relaxed);
-      ++generation_;
+  void Run(size_t count, internal::IndexFunction function, void* context) {
+    const AtWork scope;
+    Loop loop{function, context, count, current_loop};
+    Open(loop);
+    for (;;) {
+      const size_t index = loop.next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= count) break;
+      RunItem(loop, index);
     }
-    wake_.notify_all();
-    Work();
-    std::unique_lock lock(mutex_);
-    WaitForWorkers(lock);
-    return true;
+    Close(loop);
+    WaitForHelpers(loop);
+  }
+
+  void Enter() { working_.fetch_add(1); }
+
+  // Room for a worker, if one was held back from a loop that is still open.
+  void Leave() {
+    if (working_.fetch_sub(1) < threads()) return;
+    const std::lock_guard lock(mutex_);
+    if (open_.empty()) return;
+    ++epoch_;
+    wake_.notify_one();
   }
 
  private:
-  void WaitForWorkers(std::unique_lock<std::mutex>& lock) {
-    done_.wait(lock, [this] { return active_ == 0; });
+  void Open(Loop& loop) {
+    size_t wanted = 0;
+    bool owners = false;
+    {
+      const std::lock_guard lock(mutex_);
+      StartWorkers();
+      open_.push_back(&loop);
+      owners = loop.parent != nullptr && waiting_owners_.load() > 0;
+      if (working_.load() < threads()) {
+        wanted = std::min(sleeping_, loop.count - 1);
+        ++epoch_;
+      } else if (owners) {
+        ++epoch_;
+      }
+    }
+    for (; wanted > 0; --wanted) wake_.notify_one();
+    if (owners) owners_.notify_all();
+  }
+
+  void Close(Loop& loop) {
+    const std::lock_guard lock(mutex_);
+    open_.erase(std::find(open_.begin(), open_.end(), &loop));
+  }
+
+  // The oldest open loop with items left, for a worker; inside `ancestor`, for that loop's owner.
+  Loop* Join(const Loop* ancestor) {
+    const std::lock_guard lock(mutex_);
+    if (ancestor == nullptr && working_.load() >= threads()) return nullptr;
+    for (Loop* loop : open_) {
+      if (loop->exhausted() || (ancestor != nullptr && !loop->IsInside(ancestor))) continue;
+      loop->helpers.fetch_add(1);
+      if (ancestor == nullptr) working_.fetch_add(1);
+      return loop;
+    }
+    return nullptr;
+  }
+
+  // Ends this worker's share when there are more at work than allowed.
+  bool Yield() {
+    size_t working = working_.load(std::memory_order_relaxed);
+    while (working > threads())
+      if (working_.compare_exchange_weak(working, working - 1)) return true;
+    return false;
+  }
+
+  // Items of a joined loop. A worker stops early when it must; true: it is no longer at work.
+  bool Help(Loop& loop, bool worker) {
+    bool yielded = false;
+    while (!loop.exhausted() && !(worker && (yielded = Yield()))) {
+      const size_t index = loop.next.fetch_add(1, std::memory_order_relaxed);
+      if (index < loop.count) RunItem(loop, index);
+    }
+    if (loop.helpers.fetch_sub(1) == 1 && waiting_owners_.load() > 0) {
+      { const std::lock_guard lock(mutex_); }  // the owner is asleep or has not looked yet
+      owners_.notify_all();
+    }
+    return yielded;
+  }
+
+  void WaitForHelpers(Loop& loop) {
+    while (loop.helpers.load() != 0) {
+      const size_t seen = epoch_.load();
+      if (Loop* const inner = Join(&loop)) {
+        Help(*inner, /*worker=*/false);
+        continue;
+      }
+      const auto done = [&] { return loop.helpers.load() == 0 || epoch_.load() != seen; };
+      if (Spin(done)) continue;
+      std::unique_lock lock(mutex_);
+      waiting_owners_.fetch_add(1);
+      owners_.wait(lock, done);
+      waiting_owners_.fetch_sub(1);
+    }
+  }
+
+  void WorkerLoop() {
+    at_work = true;  // Join counts it
+    for (;;) {
+      const size_t seen = epoch_.load();
+      if (Loop* const loop = Join(nullptr)) {
+        if (!Help(*loop, /*worker=*/true)) working_.fetch_sub(1);
+        continue;
+      }
+      const auto news = [&] { return stop_.load() || epoch_.load() != seen; };
+      if (!Spin(news)) {
+        std::unique_lock lock(mutex_);
+        ++sleeping_;
+        wake_.wait(lock, news);
+        --sleeping_;
+      }
+      if (stop_.load()) return;
+    }
   }
 
   void StartWorkers() {
@@ -64,55 +198,28 @@ class Pool {
   }
 
   void StopWorkers() {
+    std::vector<std::thread> workers;
     {
       const std::lock_guard lock(mutex_);
       stop_ = true;
+      workers.swap(workers_);
     }
     wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
-    workers_.clear();
-    const std::lock_guard lock(mutex_);
+    for (std::thread& worker : workers) worker.join();
     stop_ = false;
   }
 
-  void WorkerLoop() {
-    inside_parallel_for = true;
-    std::unique_lock lock(mutex_);
-    size_t seen = 0;
-    for (;;) {
-      wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
-      if (stop_) return;
-      seen = generation_;
-      ++active_;
-      lock.unlock();
-      Work();
-      lock.lock();
-      if (--active_ == 0) done_.notify_one();
-    }
-  }
-
-  void Work() {
-    for (;;) {
-      const size_t index = next_.fetch_add(1, std::memory_order_relaxed);
-      if (index >= count_) return;
-      function_(context_, index);
-    }
-  }
-
-  std::mutex owner_mutex_;  // held by the thread whose job runs
   std::atomic<size_t> threads_{CpuCount()};
-  std::vector<std::thread> workers_;
+  std::atomic<size_t> working_{0};  // threads inside the pool's loops, or AtWork
+  std::atomic<size_t> epoch_{0};    // raised under mutex_ when somebody may find something to do
+  std::atomic<size_t> waiting_owners_{0};
+  std::atomic<bool> stop_{false};
 
   std::mutex mutex_;
-  std::condition_variable wake_;
-  std::condition_variable done_;
-  internal::IndexFunction function_ = nullptr;
-  void* context_ = nullptr;
-  size_t count_ = 0;
-  std::atomic<size_t> next_{0};
-  size_t generation_ = 0;
-  size_t active_ = 0;
-  bool stop_ = false;
+  std::condition_variable wake_, owners_;
+  std::vector<std::thread> workers_;  // guarded by mutex_
+  std::vector<Loop*> open_;           // guarded by mutex_; oldest first
+  size_t sleeping_ = 0;               // guarded by mutex_: workers in wake_
 };
 
 }  // namespace
@@ -120,14 +227,24 @@ class Pool {
 size_t Threads() { return Pool::Instance().threads(); }
 void SetThreads(size_t threads) { Pool::Instance().SetThreads(threads); }
 
+AtWork::AtWork() : counted_(!at_work) {
+  if (!counted_) return;
+  at_work = true;
+  Pool::Instance().Enter();
+}
+
+AtWork::~AtWork() {
+  if (!counted_) return;
+  at_work = false;
+  Pool::Instance().Leave();
+}
+
 namespace internal {
 
 void ParallelForErased(size_t count, IndexFunction function, void* context) {
-  if (count > 1 && !inside_parallel_for && Pool::Instance().threads() > 1) {
-    inside_parallel_for = true;
-    const bool ran = Pool::Instance().TryRun(count, function, context);
-    inside_parallel_for = false;
-    if (ran) return;
+  if (count > 1 && Pool::Instance().threads() > 1) {
+    Pool::Instance().Run(count, function, context);
+    return;
   }
   for (size_t i = 0; i < count; ++i) function(context, i);
 }

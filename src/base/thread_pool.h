@@ -1,5 +1,12 @@
-// One process-wide pool. Parallelism is across independent items; a ParallelFor inside another, or
-// while another thread uses the pool, runs inline, so that the machine is never oversubscribed.
+// One process-wide pool for loops over independent items. Loops may be nested and may come from
+// several threads at once: all share the same workers. An idle worker helps the oldest open loop,
+// so that outer items (ciphertexts, sessions) are taken first and inner ones (limbs) when there are
+// fewer outer items than threads. A caller runs items of its own loop until none is left; while
+// helpers finish theirs it helps loops that those have opened, and no others. Nobody ever waits for
+// an item that has not been started, so loops cannot deadlock.
+//
+// No oversubscription: at most Threads() threads work, callers from outside the pool included. A
+// worker that finds more at work goes back to sleep after its item; callers are never held up.
 #pragma once
 
 #include <memory>
@@ -15,13 +22,27 @@ size_t Threads();
 // threads >= 1; 0 restores the default. Must not run during a ParallelFor.
 void SetThreads(size_t threads);
 
+// Counts the calling thread as one of the Threads() at work while it lives: for a computation that
+// goes on between its loops. A ParallelFor does so by itself. Scopes of one thread may nest.
+class AtWork {
+ public:
+  AtWork();
+  ~AtWork();
+  AtWork(const AtWork&) = delete;
+  AtWork& operator=(const AtWork&) = delete;
+
+ private:
+  const bool counted_;  // by this object
+};
+
 namespace internal {
 using IndexFunction = void (*)(void* context, size_t index);
 void ParallelForErased(size_t count, IndexFunction function, void* context);
 }  // namespace internal
 
 // Calls fn(i) once for every i in [0, count), in any order, and returns when all are done.
-// fn must not throw. Cost: a few microseconds to wake the workers; inline when count <= 1.
+// fn must not throw. Cost: about a microsecond while the workers are awake, some more to wake them;
+// inline when count <= 1.
 template <typename Fn>
 void ParallelFor(size_t count, Fn&& fn) {
   using F = std::remove_reference_t<Fn>;

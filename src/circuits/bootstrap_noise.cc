@@ -26,12 +26,10 @@ std::vector<double> MultipleDistribution(int hamming_weight, int bound) {
 
 // EvalMod's constants, as eval_mod.cc derives them.
 struct Circuit {
-  explicit Circuit(const ckks::Parameters& params) : fit(FitCosine(CosineFitSpec{})) {
+  explicit Circuit(const EvalMod& eval_mod)
+      : fit(FitCosine(CosineFitSpec{})), fit_scale(eval_mod.fit_scale()) {
     const double step = 2 * std::numbers::pi / kMessageRatio;
     output_factor = (1 + 0.75 * step * step / 6) / (2 * step);
-    fit_scale = params.scale(params.working_level()) * output_factor;
-    for (int i = 1; i <= fit.double_angles; ++i)
-      fit_scale = std::sqrt(fit_scale * LevelModulus(params, params.working_level() + i));
   }
   double Argument(int multiple, double message) const {
     return (multiple + message / kMessageRatio - 0.25) / fit.half_width;
@@ -42,7 +40,7 @@ struct Circuit {
   }
 
   CosineFit fit;
-  double output_factor = 1, fit_scale = 1;
+  double fit_scale = 1, output_factor = 1;
 };
 
 // The error's modulus after the double angles y -> y^2 - 2, in units of the message.
@@ -68,7 +66,7 @@ Result<BootstrapNoise> EstimateBootstrap(const ckks::NoiseEstimator& estimator,
                                          const BootstrapSpec& spec, double input_error) {
   const ckks::Parameters& params = estimator.params();
   PV_ASSIGN_OR_RETURN(const EvalMod eval_mod, EvalMod::Create(params));
-  const Circuit circuit(params);
+  const Circuit circuit(eval_mod);
   const int bound = CosineFitSpec{}.integer_bound;
   const auto probability = MultipleDistribution(params.spec().sparse_hamming_weight, bound);
   const double cts_error = estimator.Rounding(eval_mod.input_scale());

@@ -12,8 +12,8 @@ namespace polyveil::circuits {
 namespace {
 
 constexpr double kEscapeError = 0x1p-6;
-const char* const kInputs[] = {"random", "constant", "alternating", "zero", "extreme"};
-constexpr int kInputCount = 5;
+const char* const kInputs[] = {"random", "constant", "alternating", "zero", "extreme", "sparse"};
+static_assert(std::size(kInputs) == kBootstrapInputs);
 
 std::vector<Complex> MakeInput(int kind, const BootstrapSpec& spec, std::mt19937_64& rng) {
   std::uniform_real_distribution<double> uniform(-1, 1);
@@ -32,6 +32,9 @@ std::vector<Complex> MakeInput(int kind, const BootstrapSpec& spec, std::mt19937
         re = sign, im = -sign;
         break;
       case 3:
+        break;
+      case 5:  // one slot of all
+        if (j == values.size() / 2) re = -1, im = 1;
         break;
       default:
         re = rng() % 2 ? 1 : -1, im = rng() % 2 ? 1 : -1;
@@ -96,9 +99,9 @@ void Scale(BootstrapTimes& times, double factor) {
     *step *= factor;
 }
 
-void AddPrecision(const Errors (&errors)[kInputCount], BootstrapReport& report) {
+void AddPrecision(const Errors (&errors)[kBootstrapInputs], BootstrapReport& report) {
   double worst = 0;
-  for (int kind = 0; kind < kInputCount; ++kind) {
+  for (int kind = 0; kind < kBootstrapInputs; ++kind) {
     const Errors& e = errors[kind];
     if (e.count == 0) continue;
     report.precision.push_back({kInputs[kind], Bits(e.worst), Bits(e.sum / double(e.count))});
@@ -112,27 +115,37 @@ void AddPrecision(const Errors (&errors)[kInputCount], BootstrapReport& report) 
 
 Result<BootstrapReport> MeasureBootstraps(const ckks::Evaluator& evaluator,
                                           const Bootstrapper& bootstrapper,
-                                          const BootstrapClient& client, int runs, u64 seed,
+                                          const BootstrapClient& client, const BootstrapRuns& runs,
                                           Progress* progress) {
-  if (runs < 1) return MakeError(ErrorCode::kInvalidArgument, "bootstrap runs = {} < 1", runs);
+  if (runs.count < 1)
+    return MakeError(ErrorCode::kInvalidArgument, "bootstrap runs = {} < 1", runs.count);
+  if (runs.passes != 1 && runs.passes != 2)
+    return MakeError(ErrorCode::kInvalidArgument, "bootstrap passes = {}, expected 1 or 2",
+                     runs.passes);
   BootstrapReport report = Describe(evaluator, bootstrapper);
-  report.runs = runs;
-  std::mt19937_64 rng(seed);
-  Errors errors[kInputCount];
-  if (progress) progress->Start(runs, "bootstraps");
-  for (int run = 0; run < runs; ++run) {
-    const int kind = run % kInputCount;
+  report.runs = runs.count;
+  report.passes = runs.passes;
+  report.usable_levels -= runs.passes - 1;
+  report.output_level -= runs.passes - 1;
+  std::mt19937_64 rng(runs.seed);
+  Errors errors[kBootstrapInputs];
+  if (progress) progress->Start(runs.count, "bootstraps");
+  for (int run = 0; run < runs.count; ++run) {
+    const int kind = run % kBootstrapInputs;
     const auto values = MakeInput(kind, bootstrapper.spec(), rng);
     PV_ASSIGN_OR_RETURN(const auto x, client.encrypt(values, bootstrapper.input_level()));
     if (run == 1) report.times = {};
-    PV_ASSIGN_OR_RETURN(const auto y, bootstrapper.Bootstrap(evaluator, x, &report.times));
+    PV_ASSIGN_OR_RETURN(const auto y,
+                        runs.passes == 2
+                            ? bootstrapper.BootstrapTwice(evaluator, x, &report.times)
+                            : bootstrapper.Bootstrap(evaluator, x, &report.times));
     PV_ASSIGN_OR_RETURN(const auto slots, client.decrypt(y));
     AddErrors(values, slots, errors[kind]);
     if (!progress) continue;
     progress->Advance();
     PV_RETURN_IF_ERROR(progress->Check());
   }
-  Scale(report.times, 1.0 / std::max(1, runs - 1));
+  Scale(report.times, 1.0 / std::max(1, runs.count - 1));
   report.seconds = report.times.total();
   AddPrecision(errors, report);
   report.peak_rss_bytes = PeakRssBytes();

@@ -27,7 +27,7 @@ struct BootstrapReport {
   bool complex_slots = false;
   double log_qp = 0;
 
-  int runs = 0;
+  int runs = 0, passes = 1;
   double seconds =
       0;  // mean of all runs but the first, which fills tables (of all, when there is one)
   BootstrapTimes times;  // the same mean
@@ -55,12 +55,20 @@ struct BootstrapClient {
   std::function<Result<std::vector<Complex>>(const ckks::Ciphertext&)> decrypt;
 };
 
-// Runs `runs` >= 1 bootstraps over the kinds of input in turn, random ones from `seed`. Fills
-// everything but keygen_seconds and create_seconds. Errors: those of Bootstrap and of the
-// callbacks, kCancelled.
+inline constexpr int kBootstrapInputs = 6;  // kinds of input
+
+struct BootstrapRuns {
+  int count = 3;
+  u64 seed = 1;    // of the random inputs
+  int passes = 1;  // 2: BootstrapTwice
+};
+
+// Runs bootstraps over the kinds of input in turn. Fills everything but keygen_seconds and
+// create_seconds. Errors: those of Bootstrap and of the callbacks, kCancelled, kInvalidArgument
+// (fewer than one run, passes other than 1 and 2).
 Result<BootstrapReport> MeasureBootstraps(const ckks::Evaluator& evaluator,
                                           const Bootstrapper& bootstrapper,
-                                          const BootstrapClient& client, int runs, u64 seed,
+                                          const BootstrapClient& client, const BootstrapRuns& runs,
                                           Progress* progress = nullptr);
 
 }  // namespace polyveil::circuits

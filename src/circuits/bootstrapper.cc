@@ -1,9 +1,9 @@
 #include "circuits/bootstrapper.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/system.h"
-#include "circuits/dft_matrices.h"
 #include "circuits/level_modulus.h"
 #include "ckks/key_plan.h"
 
@@ -11,6 +11,7 @@ namespace polyveil::circuits {
 namespace {
 
 using ckks::Ciphertext;
+using ckks::ExtendedCiphertext;
 using ckks::LevelRole;
 
 Status CheckSpec(const ckks::Parameters& params, const BootstrapSpec& spec) {
@@ -27,32 +28,17 @@ Status CheckSpec(const ckks::Parameters& params, const BootstrapSpec& spec) {
   return {};
 }
 
-std::vector<DiagonalMatrix> SlotsToCoeffsMatrices(const ckks::Parameters& params,
-                                                  const BootstrapSpec& spec) {
-  return SlotsToCoeffsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kSlotsToCoeffs));
-}
-
-// Complex sparse slots: real parts in one period, imaginary parts in the next, so that one EvalMod
-// serves both.
-bool IsPacked(const ckks::Parameters& params, const BootstrapSpec& spec) {
-  return spec.complex_slots && spec.log_period < params.log_slots();
-}
-
-// `first` over one period, then `second` over one.
-std::vector<Complex> Halves(const BootstrapSpec& spec, Complex first, Complex second) {
-  std::vector<Complex> halves(size_t{1} << spec.log_period, first);
-  halves.resize(2 * halves.size(), second);
-  return halves;
-}
-
-std::vector<DiagonalMatrix> CoeffsToSlotsMatrices(const ckks::Parameters& params,
-                                                  const BootstrapSpec& spec) {
-  auto factors =
-      CoeffsToSlotsFactors(spec.log_period, params.LevelsWithRole(LevelRole::kCoeffsToSlots));
-  // Re(w) in the first period, Re(-i w) = Im(w) in the second.
-  if (IsPacked(params, spec))
-    factors.back() = ScaleRows(factors.back(), Halves(spec, 1, Complex(0, -1)));
-  return factors;
+// Rotations whose doublings x += rotate(x, r) sum over all multiples of the output's period, in
+// groups that one hoisted sum does: r and 2r together are x + rotate(x, r) + rotate(x, 2r) +
+// rotate(x, 3r). Three keys instead of two for two thirds of the time.
+std::vector<std::vector<int>> TraceGroups(const ckks::Parameters& params,
+                                          const BootstrapShape& shape) {
+  std::vector<std::vector<int>> groups;
+  int log_rotation = shape.log_output_period();
+  if ((params.log_slots() - log_rotation) % 2 == 1) groups.push_back({1 << log_rotation++});
+  for (; log_rotation < params.log_slots(); log_rotation += 2)
+    groups.push_back({1 << log_rotation, 2 << log_rotation, 3 << log_rotation});
+  return groups;
 }
 
 // Product of the rescale factors of `count` levels from `top` down.
@@ -86,12 +72,6 @@ Result<std::vector<LinearTransform>> CreateTransforms(const ckks::Encoder& encod
   return transforms;
 }
 
-// Scale of the raised ciphertext, whose coefficients are then x = I + z / ratio, times the trace's
-// factor.
-double RaisedScale(const ckks::Parameters& params, int log_period) {
-  return LevelModulus(params, 0) * std::ldexp(1.0, params.log_slots() - log_period);
-}
-
 }  // namespace
 
 Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
@@ -101,14 +81,21 @@ Result<ckks::KeyRequest> Bootstrapper::Keys(const ckks::Parameters& params,
   ckks::KeyRequest request;
   request.encapsulation = true;
   int level = params.bootstrap_level();
+  const BootstrapShape shape = ShapeOf(params, spec);
+  if (shape.folds(spec)) request.AddConjugation(level);
   for (const auto& matrix : SlotsToCoeffsMatrices(params, spec))
     LinearTransform::AddKeys(request, params, matrix, level--);
-  for (int r = 1 << spec.log_period; r < params.slots(); r *= 2)
-    request.AddRotation(r, params.slots(), params.max_level());
   level = params.max_level();
   for (const auto& matrix : CoeffsToSlotsMatrices(params, spec))
     LinearTransform::AddKeys(request, params, matrix, level--);
-  request.AddConjugation(eval_mod.input_level() + 1);
+  const int last_cts = eval_mod.input_level() + 1;
+  if (shape.packed) {
+    request.AddRotation(shape.transform_size(), params.slots(),
+                        std::min(last_cts + 1, params.max_level()));
+  }
+  for (const auto& group : TraceGroups(params, shape))
+    for (const int rotation : group) request.AddRotation(rotation, params.slots(), last_cts);
+  request.AddConjugation(last_cts);
   eval_mod.AddKeys(request);
   return ckks::PlanKeys(params, request);
 }
@@ -119,18 +106,18 @@ Result<Bootstrapper> Bootstrapper::Create(ckks::ParametersPtr params, const ckks
   PV_ASSIGN_OR_RETURN(EvalMod eval_mod, EvalMod::Create(*params));
   Bootstrapper result(spec, encoder, std::move(eval_mod));
   const int bottom = params->bootstrap_level();
-  PV_ASSIGN_OR_RETURN(result.stc_, CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec),
-                                                    bottom, params->scale(bottom),
-                                                    LevelModulus(*params, 0) / kMessageRatio));
-  // CtS multiplies by n' (unnormalised factors) and x + conj(x) by 2; the result is x / half_width
-  // at input_scale.
-  const double period = std::ldexp(1.0, spec.log_period);
-  const double output_scale =
-      result.eval_mod_.input_scale() / (2 * period * result.eval_mod_.half_width());
   PV_ASSIGN_OR_RETURN(
-      result.cts_,
-      CreateTransforms(encoder, CoeffsToSlotsMatrices(*params, spec), params->max_level(),
-                       RaisedScale(*params, spec.log_period), output_scale));
+      result.stc_,
+      CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec), bottom,
+                       (result.shape_.folds(spec) ? 2 : 1) * params->scale(bottom),
+                       LevelModulus(*params, 0) / kMessageRatio));
+  // CtS multiplies by the transform's size (unnormalised factors), the trace by the number of
+  // transforms in all slots and x + conj(x) by 2; the result is x / half_width at input_scale.
+  const double output_scale = result.eval_mod_.input_scale() /
+                              (2.0 * params->slots() * result.eval_mod_.half_width());
+  PV_ASSIGN_OR_RETURN(
+      result.cts_, CreateTransforms(encoder, CoeffsToSlotsMatrices(*params, spec),
+                                    params->max_level(), LevelModulus(*params, 0), output_scale));
   return result;
 }
 
@@ -138,6 +125,13 @@ size_t Bootstrapper::plaintext_bytes() const {
   size_t bytes = 0;
   for (const auto& transform : stc_) bytes += transform.plaintext_bytes();
   for (const auto& transform : cts_) bytes += transform.plaintext_bytes();
+  return bytes;
+}
+
+size_t Bootstrapper::permutation_bytes() const {
+  size_t bytes = 0;
+  for (const auto* transforms : {&stc_, &cts_})
+    for (const LinearTransform& transform : *transforms) bytes += transform.permutation_bytes();
   return bytes;
 }
 
@@ -161,86 +155,174 @@ Result<Ciphertext> Bootstrapper::AtInputLevel(const ckks::Evaluator& evaluator,
   return x;
 }
 
-// Sum over the rotations by multiples of the period: kills every coefficient outside the subring of
-// X^(slots/n') and multiplies those inside by slots / n'.
-Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, Ciphertext& x) const {
-  for (int r = 1 << spec_.log_period; r < params_->slots(); r *= 2) {
-    PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(x, r));
-    PV_RETURN_IF_ERROR(evaluator.AddInplace(x, rotated));
+// x at the input level, as the first factor of SlotsToCoeffs reads it: real parts only where halves
+// are folded.
+Result<Ciphertext> Bootstrapper::Prepare(const ckks::Evaluator& evaluator,
+                                         const Ciphertext& x) const {
+  PV_ASSIGN_OR_RETURN(Ciphertext y, AtInputLevel(evaluator, x));
+  if (!shape_.folds(spec_)) return y;
+  PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(y));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(y, conjugate));
+  y.scale *= 2;
+  return y;
+}
+
+// Sum over the rotations by multiples of the period: kills every coefficient outside the subring that
+// holds the data.
+Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, ExtendedCiphertext& x) const {
+  for (const auto& group : TraceGroups(*params_, shape_)) {
+    PV_ASSIGN_OR_RETURN(x, evaluator.AddRotations(x, group));
   }
   return {};
 }
 
-// Rescales 2 Re or 2 Im of the last CtS product to EvalMod's input and removes the multiples of 1.
-Result<Ciphertext> Bootstrapper::EvalModPart(const ckks::Evaluator& evaluator, Ciphertext x) const {
-  PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
-  x.scale = eval_mod_.input_scale();
-  return eval_mod_.Apply(evaluator, x);
+// Rescales a part of the last CtS product to EvalMod's input.
+Result<Ciphertext> Bootstrapper::Rescale(const ckks::Evaluator& evaluator,
+                                         const ExtendedCiphertext& x) const {
+  PV_ASSIGN_OR_RETURN(Ciphertext y, evaluator.ModDownRescale(x));
+  y.scale = eval_mod_.input_scale();
+  return y;
 }
 
 // The same for packed parts [2 Re | 2 Im], put together again: [Re | i Im] and its rotation by a
 // period.
 Result<Ciphertext> Bootstrapper::EvalModPacked(const ckks::Evaluator& evaluator,
-                                               Ciphertext x) const {
-  PV_RETURN_IF_ERROR(evaluator.RescaleInplace(x));
-  x.scale = eval_mod_.input_scale();
+                                               const Ciphertext& x) const {
   PV_ASSIGN_OR_RETURN(Ciphertext parts, eval_mod_.ApplyMasked(evaluator, encoder_, x,
-                                                              Halves(spec_, 1, Complex(0, 1))));
-  PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(parts, 1 << spec_.log_period));
+                                                              Halves(shape_, 1, Complex(0, 1))));
+  PV_ASSIGN_OR_RETURN(const Ciphertext rotated, evaluator.Rotate(parts, shape_.transform_size()));
   PV_RETURN_IF_ERROR(evaluator.AddInplace(parts, rotated));
   return parts;
 }
 
-// The last CtS factor, then EvalMod on the real and imaginary parts that carry data. The
-// conjugation comes before the rescale: its noise, several times a rounding's, would be the largest
-// of the whole bootstrap.
-Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator,
-                                                 const Ciphertext& x, BootstrapTimes& times) const {
+// The factors of CoeffsToSlots, the last one without its rescale: key switches follow, whose noise,
+// several times a rounding's, would else be the largest of the whole bootstrap.
+Result<ExtendedCiphertext> Bootstrapper::CoeffsToSlots(const ckks::Evaluator& evaluator,
+                                                       Ciphertext y, BootstrapTimes& times) const {
   Timer timer;
-  PV_ASSIGN_OR_RETURN(const Ciphertext y, cts_.back().ApplyWithoutRescale(evaluator, x));
-  PV_ASSIGN_OR_RETURN(const Ciphertext conjugate, evaluator.Conjugate(y));
-  PV_ASSIGN_OR_RETURN(Ciphertext real, evaluator.Add(y, conjugate));
-  times.cts += timer.Seconds();
-  timer.Reset();
-  if (IsPacked(*params_, spec_)) {
-    PV_ASSIGN_OR_RETURN(real, EvalModPacked(evaluator, std::move(real)));
-  } else {
-    PV_ASSIGN_OR_RETURN(real, EvalModPart(evaluator, std::move(real)));
-    if (spec_.complex_slots) {
-      PV_ASSIGN_OR_RETURN(Ciphertext imaginary, evaluator.Sub(conjugate, y));
-      imaginary = evaluator.MulByI(imaginary);  // i (conj(y) - y) = 2 Im(y)
-      PV_ASSIGN_OR_RETURN(imaginary, EvalModPart(evaluator, std::move(imaginary)));
-      PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
-    }
+  const int rotation = shape_.transform_size();
+  // Rows of the last factor of packed parts differ between the halves: its input needs the
+  // transform's period. What stands before it commutes with that rotation.
+  if (shape_.packed && cts_.size() == 1) {
+    PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum,
+                        evaluator.AddRotations(evaluator.Extend(y), {&rotation, 1}));
+    y = evaluator.ModDown(sum);
+    times.trace += timer.Lap();
   }
-  times.eval_mod += timer.Seconds();
+  for (size_t i = 0; i + 1 < cts_.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, cts_[i].Sum(evaluator, y));
+    times.cts += timer.Lap();
+    if (shape_.packed && i + 2 == cts_.size()) {
+      PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
+      times.trace += timer.Lap();
+    }
+    PV_ASSIGN_OR_RETURN(y, cts_[i].Finish(evaluator, sum));
+  }
+  PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, cts_.back().Sum(evaluator, y));
+  times.cts += timer.Lap();
+  return sum;
+}
+
+// Both parts of full complex slots, one EvalMod each.
+Result<Ciphertext> Bootstrapper::EvalModBoth(const ckks::Evaluator& evaluator,
+                                             const ExtendedCiphertext& y) const {
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext twice_real, evaluator.AddConjugate(y));
+  PV_ASSIGN_OR_RETURN(Ciphertext real, Rescale(evaluator, twice_real));
+  // 2 i Im(y) = 2 y - 2 Re(y)
+  PV_ASSIGN_OR_RETURN(Ciphertext imaginary, Rescale(evaluator, y));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(imaginary, imaginary));
+  PV_ASSIGN_OR_RETURN(imaginary, evaluator.Sub(real, imaginary));
+  imaginary = evaluator.MulByI(imaginary);  // i (2 Re(y) - 2 y) = 2 Im(y)
+  PV_ASSIGN_OR_RETURN(real, eval_mod_.Apply(evaluator, real));
+  PV_ASSIGN_OR_RETURN(imaginary, eval_mod_.Apply(evaluator, imaginary));
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(real, evaluator.MulByI(imaginary)));
   return real;
+}
+
+// EvalMod on the parts of y that carry data.
+Result<Ciphertext> Bootstrapper::RemoveMultiples(const ckks::Evaluator& evaluator,
+                                                 const ExtendedCiphertext& y,
+                                                 BootstrapTimes& times) const {
+  Timer timer;
+  if (spec_.complex_slots && !shape_.packed) {
+    PV_ASSIGN_OR_RETURN(Ciphertext both, EvalModBoth(evaluator, y));
+    times.eval_mod += timer.Lap();
+    return both;
+  }
+  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext twice_real, evaluator.AddConjugate(y));
+  PV_ASSIGN_OR_RETURN(const Ciphertext real, Rescale(evaluator, twice_real));
+  times.cts += timer.Lap();
+  PV_ASSIGN_OR_RETURN(Ciphertext result, spec_.complex_slots ? EvalModPacked(evaluator, real)
+                                                             : eval_mod_.Apply(evaluator, real));
+  times.eval_mod += timer.Lap();
+  return result;
 }
 
 Result<Ciphertext> Bootstrapper::Bootstrap(const ckks::Evaluator& evaluator, const Ciphertext& x,
                                            BootstrapTimes* times) const {
+  return BootstrapSmall(evaluator, x, 0, times);
+}
+
+Result<Ciphertext> Bootstrapper::BootstrapSmall(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x, int log_gain,
+                                                BootstrapTimes* times) const {
+  if (log_gain < 0 || log_gain > kMaxLogGain) {
+    return MakeError(ErrorCode::kInvalidArgument, "bootstrap: log_gain = {}, expected 0..{}",
+                     log_gain, kMaxLogGain);
+  }
   BootstrapTimes unused;
   BootstrapTimes& spent = times ? *times : unused;
   Timer timer;
-  auto lap = [&](double& seconds) {
-    seconds += timer.Seconds();
-    timer.Reset();
-  };
-  PV_ASSIGN_OR_RETURN(Ciphertext y, AtInputLevel(evaluator, x));
+  PV_ASSIGN_OR_RETURN(Ciphertext y, Prepare(evaluator, x));
   for (const auto& transform : stc_) {
     PV_ASSIGN_OR_RETURN(y, transform.Apply(evaluator, y));
   }
-  lap(spent.stc);
+  if (log_gain > 0) y = evaluator.MulInteger(y, i64{1} << log_gain);
+  spent.stc += timer.Lap();
   PV_ASSIGN_OR_RETURN(y, evaluator.ModRaise(y));
-  lap(spent.mod_raise);
-  PV_RETURN_IF_ERROR(Trace(evaluator, y));
-  y.scale = RaisedScale(*params_, spec_.log_period);
-  lap(spent.trace);
-  for (size_t i = 0; i + 1 < cts_.size(); ++i) {
-    PV_ASSIGN_OR_RETURN(y, cts_[i].Apply(evaluator, y));
+  y.scale = LevelModulus(*params_, 0);  // of x = I + z / ratio
+  spent.mod_raise += timer.Lap();
+  PV_ASSIGN_OR_RETURN(ExtendedCiphertext sum, CoeffsToSlots(evaluator, std::move(y), spent));
+  timer.Reset();
+  PV_RETURN_IF_ERROR(Trace(evaluator, sum));
+  spent.trace += timer.Lap();
+  PV_ASSIGN_OR_RETURN(Ciphertext result, RemoveMultiples(evaluator, sum, spent));
+  result.scale = std::ldexp(result.scale, log_gain);
+  return result;
+}
+
+// The mean over the periods in all slots, with the keys of the trace: what errors differ between
+// them is gone, so that all that is left can be bootstrapped.
+Result<Ciphertext> Bootstrapper::MeanOfPeriods(const ckks::Evaluator& evaluator,
+                                               const Ciphertext& x) const {
+  if (spec_.log_period == params_->log_slots()) return x;
+  ExtendedCiphertext sum = evaluator.Extend(x, eval_mod_.input_level() + 1);
+  if (shape_.log_output_period() > spec_.log_period) {
+    const int rotation = shape_.transform_size();
+    PV_ASSIGN_OR_RETURN(sum, evaluator.AddRotations(sum, {&rotation, 1}));
   }
-  lap(spent.cts);
-  return RemoveMultiples(evaluator, y, spent);
+  PV_RETURN_IF_ERROR(Trace(evaluator, sum));
+  Ciphertext mean = evaluator.ModDown(sum);
+  mean.scale = std::ldexp(x.scale, params_->log_slots() - spec_.log_period);
+  return mean;
+}
+
+Result<Ciphertext> Bootstrapper::BootstrapTwice(const ckks::Evaluator& evaluator,
+                                                const Ciphertext& x, BootstrapTimes* times) const {
+  constexpr int kLogGain = 12;  // the first bootstrap's worst slot has more bits by a safe distance
+  PV_ASSIGN_OR_RETURN(Ciphertext rest, AtInputLevel(evaluator, x));
+  PV_ASSIGN_OR_RETURN(Ciphertext result, Bootstrap(evaluator, rest, times));
+  PV_ASSIGN_OR_RETURN(result, MeanOfPeriods(evaluator, result));
+  PV_ASSIGN_OR_RETURN(const Ciphertext lowered, AtInputLevel(evaluator, result));
+  PV_RETURN_IF_ERROR(evaluator.SubInplace(rest, lowered));
+  PV_ASSIGN_OR_RETURN(rest, BootstrapSmall(evaluator, rest, kLogGain, times));
+  const double scale = std::max(rest.scale, result.scale);  // both are powers of two times the output's
+  for (Ciphertext* part : {&rest, &result}) {
+    *part = evaluator.MulInteger(*part, std::llround(scale / part->scale));
+    part->scale = scale;
+  }
+  PV_RETURN_IF_ERROR(evaluator.AddInplace(result, rest));
+  return evaluator.AdjustTo(result, output_level() - 1, params_->scale(output_level() - 1));
 }
 
 }  // namespace polyveil::circuits

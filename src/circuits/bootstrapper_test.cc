@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "circuits/context_test.h"
+#include "ckks/seeded.h"
 
 namespace polyveil::circuits {
 namespace {
@@ -10,17 +11,24 @@ namespace {
 // Error budget of one bootstrap in units of the message (|slot| <= 1), E = OperationNoise() (6
 // sigma, worst slot):
 //   2^-18    sine's cubic term, spread by the gain (2^-19.3), and the polynomial's fit (2^-19)
-//   StC      E / 2^40 for each of its 2 levels
+//   StC      E / scale for each of its levels
 //   CtS      the input u = x / K of EvalMod carries 2 E / 2^50, and z = K ratio u = 2^14 u: 2^15 E
 //   / 2^50 EvalMod  the rounding r <= E / 2^50 of C_2 = 4 u^2 - 2 moves x - 1/4 by K^2 / (8 |x -
 //   1/4|) r, which is largest for
 //            x = 0: 2^7 r, in the message 2^17 r; the roundings of C_4, C_8, ... weigh 1/4, 1/16,
 //            ...: 3/2 2^17 E / 2^50
-//   output   5 E / 2^40: the last squarings, encryption, decryption
-// Key switches stand before a rescale, which divides their noise by 2^40 or more.
+//   angles   the polynomial's result y = 2 cos t has the scale s of EvalMod's fit; y^2 - 2 three times
+//            gives 2 cos 8 t, whose derivative by y is 8 sin 8t / sin t <= 64, in the message
+//            64 ratio / (4 pi) = 2^12.4: 2^12.4 E / s, and half as much for the two roundings between
+//   output   5 E / scale: the last squarings, encryption, decryption
+// Key switches stand before a rescale, which divides their noise by 2^37 or more.
 double Bound(const TestContext& context) {
-  const double e = context.OperationNoise();
-  return 0x1p-18 + e * (7 * 0x1p-40 + (0x1p15 + 1.5 * 0x1p17) * 0x1p-50);
+  const ckks::Parameters& params = *context.params();
+  const double e = context.OperationNoise(), scale = params.scale(params.working_level());
+  const int stc_levels = params.LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
+  const double fit_scale = EvalMod::Create(params).value().fit_scale();
+  return 0x1p-18 + e * ((stc_levels + 5) / scale + (0x1p15 + 1.5 * 0x1p17) * 0x1p-50 +
+                        1.5 * 0x1p12 * 1.32 / fit_scale);
 }
 
 void Check(const TestContext& context, const Bootstrapper& bootstrapper,
@@ -78,6 +86,53 @@ INSTANTIATE_TEST_SUITE_P(Specs, BootstrapperTest,
                                            BootstrapSpec{1, false}, BootstrapSpec{0, false},
                                            BootstrapSpec{0, true}));
 
+// The error of the second pass shrinks with its input; what remains are roundings: of the input, of
+// the first result brought down to it, of StC at scale 2^40, of the result brought to its level.
+double TwoPassBound(const TestContext& context) {
+  const ckks::Parameters& params = *context.params();
+  const double scale = params.scale(params.working_level());
+  return Bound(context) * 0x1p-12 + context.OperationNoise() * (4 / scale + 0x1p-40);
+}
+
+TEST(Bootstrapper, TwoPassesReachTheWorkingScale) {
+  for (const BootstrapSpec& spec : {BootstrapSpec{10, false}, BootstrapSpec{6, false}, BootstrapSpec{6, true}}) {
+    const auto context = NewContext("test11", spec);
+    const auto bootstrapper =
+        Bootstrapper::Create(context->params(), context->encoder(), spec).value();
+    const auto values = RandomSlots(size_t{1} << spec.log_period, spec.complex_slots, 4);
+    const auto x = context->Encrypt(values, bootstrapper.input_level() + 3);
+    const auto y = bootstrapper.BootstrapTwice(context->evaluator(), x);
+    ASSERT_TRUE(y.ok()) << y.error().message;
+    EXPECT_EQ(y->level, bootstrapper.output_level() - 1);
+    EXPECT_EQ(y->scale, context->params()->scale(y->level));
+    auto slots = context->Decrypt(*y);
+    if (!spec.complex_slots)  // the second pass sees real parts only
+      for (Complex& slot : slots) slot = slot.real();
+    const double error = WorstError(slots, Repeat(values, 1024));
+    EXPECT_LT(error, TwoPassBound(*context));
+    EXPECT_LT(16 * TwoPassBound(*context), Bound(*context));
+    fmt::print("[ two passes ] worst slot {:.2f} bits, bound {:.2f}\n", -std::log2(error),
+               -std::log2(TwoPassBound(*context)));
+  }
+}
+
+TEST(Bootstrapper, SmallMessagesLoseLess) {
+  const BootstrapSpec spec{6, false};
+  const auto context = NewContext("test11", spec);
+  const auto bootstrapper =
+      Bootstrapper::Create(context->params(), context->encoder(), spec).value();
+  auto values = RandomSlots(64, false, 4);
+  for (Complex& v : values) v /= 64;
+  const auto x = context->Encrypt(values, bootstrapper.input_level());
+  const auto y = bootstrapper.BootstrapSmall(context->evaluator(), x, 6).value();
+  EXPECT_EQ(y.scale, 64 * bootstrapper.output_scale());
+  EXPECT_LT(WorstError(context->Decrypt(y), Repeat(values, 1024)),
+            Bound(*context) / 64 + context->OperationNoise() * (1 / x.scale + 0x1p-40));
+  for (const int gain : {-1, Bootstrapper::kMaxLogGain + 1})
+    EXPECT_EQ(bootstrapper.BootstrapSmall(context->evaluator(), x, gain).error().code,
+              ErrorCode::kInvalidArgument);
+}
+
 // Values that went through a bootstrap go through another.
 TEST(Bootstrapper, RepeatsAfterMultiplications) {
   const BootstrapSpec spec{5, false};
@@ -94,6 +149,24 @@ TEST(Bootstrapper, RepeatsAfterMultiplications) {
   // Squaring doubles the error at most (|v| <= 1), as does each round: 2 + 4 + 8 + 16.
   EXPECT_LT(WorstError(context->Decrypt(x), Repeat(values, context->params()->slots())),
             30 * Bound(*context));
+}
+
+// Everything that reads a key: linear transforms, relinearisation, conjugation, trace, ModRaise.
+TEST(Bootstrapper, CompactKeysGiveTheSameWords) {
+  const BootstrapSpec spec{5, true};
+  const auto context = NewContext("test10", spec);
+  const auto bootstrapper =
+      Bootstrapper::Create(context->params(), context->encoder(), spec).value();
+  const auto x = context->Encrypt(RandomSlots(32, true, 4), bootstrapper.input_level());
+  const auto expanded = bootstrapper.Bootstrap(context->evaluator(), x).value();
+  const size_t bytes = context->keys().bytes();
+  ckks::CompactKeys(context->keys());
+  EXPECT_EQ(2 * context->keys().bytes(), bytes);
+  const auto compact = bootstrapper.Bootstrap(context->evaluator(), x).value();
+  for (int k = 0; k < 2; ++k)
+    EXPECT_TRUE(std::equal(expanded.parts[k].data(),
+                           expanded.parts[k].data() + expanded.parts[k].limbs() * x.parts[0].n(),
+                           compact.parts[k].data()));
 }
 
 TEST(Bootstrapper, Errors) {
@@ -117,9 +190,10 @@ TEST(Bootstrapper, Errors) {
   const auto code = [&](const ckks::Ciphertext& x) {
     return bootstrapper.Bootstrap(context.evaluator(), x).error().code;
   };
-  EXPECT_EQ(code(context.Encrypt(values, 1)), ErrorCode::kOutOfRange);
-  EXPECT_EQ(code(context.Encrypt(values, 2, 0x1p39)), ErrorCode::kMismatch);
-  EXPECT_EQ(code(context.Encrypt(values, 2)), ErrorCode::kMissingKey);
+  const int level = bootstrapper.input_level();
+  EXPECT_EQ(code(context.Encrypt(values, level - 1)), ErrorCode::kOutOfRange);
+  EXPECT_EQ(code(context.Encrypt(values, level, params->scale(level) / 2)), ErrorCode::kMismatch);
+  EXPECT_EQ(code(context.Encrypt(values, level)), ErrorCode::kMissingKey);
 }
 
 // Production parameters, 2^7 values: a token's vectors. About 20 s and 5.5 GB, nearly all of it key

@@ -23,20 +23,19 @@ BsgsSplit SplitAt(std::span<const int> indices, int mask, int giant_step) {
   return split;
 }
 
-// Seconds in units of one NTT limb: transforms 1, a limb of key product 0.45 (it streams the key),
-// an element-wise multiply-accumulate of both components 0.2.
+// Seconds in units of one transform of a limb, measured at 26 limbs: a limb of a key's product 0.42
+// (it streams the key), an element-wise multiply-accumulate of both components 0.4 (it expands the
+// plaintext); a giant step is a key switch.
 struct Costs {
   double baby, giant, diagonal;
 };
 
 Costs CostsAt(const ckks::Parameters& params, int level) {
-  const double limbs = params.limbs(level), extended = params.extended_limbs(level);
-  const double digits = params.digits(level), special = params.special_primes(level);
-  const double product = 0.45 * digits * extended + 0.2 * extended;
+  const double extended = params.extended_limbs(level), digits = params.digits(level);
   const double key_memory = 0.3 * extended;  // a little against needless keys
-  // Giant: ModDown and ModUp of c1.
-  const double transforms = special + limbs + limbs + digits * extended - limbs;
-  return {product + key_memory, product + transforms + key_memory, 0.25 * extended};
+  return {0.84 * digits * extended + key_memory,
+          ckks::KeySwitchCost(params, level, params.special_primes(level)) + key_memory,
+          0.4 * extended};
 }
 
 double Cost(const BsgsSplit& split, const Costs& costs) {

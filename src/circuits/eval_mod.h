@@ -26,6 +26,7 @@ class EvalMod {
   int input_level() const { return input_level_; }
   // The input's slots are u = x / half_width() at this scale.
   double input_scale() const { return input_scale_; }
+  double fit_scale() const { return fit_scale_; }  // of the polynomial's result, before the angles
   double half_width() const { return fit_.half_width; }
 
   // Shape: real slots |x - I| <= 1.5 / kMessageRatio, |I| <= 16, at (input_level, input_scale).

@@ -129,21 +129,26 @@ Result<ExtendedCiphertext> LinearTransform::Sum(const ckks::Evaluator& evaluator
 Result<Ciphertext> LinearTransform::Apply(const ckks::Evaluator& evaluator,
                                           const Ciphertext& x) const {
   PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, Sum(evaluator, x));
+  return Finish(evaluator, sum);
+}
+
+Result<Ciphertext> LinearTransform::Finish(const ckks::Evaluator& evaluator,
+                                           const ExtendedCiphertext& sum) const {
   PV_ASSIGN_OR_RETURN(Ciphertext result, evaluator.ModDownRescale(sum));
   result.scale = output_scale_;
   return result;
-}
-
-Result<Ciphertext> LinearTransform::ApplyWithoutRescale(const ckks::Evaluator& evaluator,
-                                                        const Ciphertext& x) const {
-  PV_ASSIGN_OR_RETURN(const ExtendedCiphertext sum, Sum(evaluator, x));
-  return evaluator.ModDown(sum);
 }
 
 size_t LinearTransform::plaintext_bytes() const {
   size_t bytes = 0;
   for (const auto& [giant, row] : rows_)
     for (const auto& [baby, plain] : row) bytes += plain.bytes();
+  return bytes;
+}
+
+size_t LinearTransform::permutation_bytes() const {
+  size_t bytes = 0;
+  for (const auto& [rotation, table] : permutations_) bytes += table.size() * sizeof(u32);
   return bytes;
 }
 

@@ -31,18 +31,20 @@ class LinearTransform {
   // per baby step, ModDown and ModUp of one polynomial per giant step, one ModDown. Errors:
   // kMismatch, kMissingKey.
   Result<ckks::Ciphertext> Apply(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
-  // The same before the rescale: at level(), scale output_scale() times the level's modulus. For a
-  // key switch that follows, whose noise the rescale then divides.
-  Result<ckks::Ciphertext> ApplyWithoutRescale(const ckks::Evaluator& evaluator,
-                                               const ckks::Ciphertext& x) const;
+  // The same over QP, before ModDown and rescale: at level(), scale output_scale() times the level's
+  // modulus. For automorphisms that follow, whose noise the rescale then divides.
+  Result<ckks::ExtendedCiphertext> Sum(const ckks::Evaluator& evaluator,
+                                       const ckks::Ciphertext& x) const;
+  // What Apply does after Sum.
+  Result<ckks::Ciphertext> Finish(const ckks::Evaluator& evaluator,
+                                  const ckks::ExtendedCiphertext& sum) const;
 
   int level() const { return level_; }
   double output_scale() const { return output_scale_; }
   size_t plaintext_bytes() const;
+  size_t permutation_bytes() const;
 
  private:
-  Result<ckks::ExtendedCiphertext> Sum(const ckks::Evaluator& evaluator,
-                                       const ckks::Ciphertext& x) const;
   ckks::ExtendedCiphertext Zero(const ckks::Parameters& params) const;
 
   int level_ = 0;

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
+#include <optional>
 
 #include "base/thread_pool.h"
+#include "ckks/key_limb.h"
 #include "ring/kernels.h"
 
 namespace polyveil::circuits {
@@ -45,9 +48,9 @@ Result<std::vector<BabyStep>> FindBabies(const ckks::Evaluator& evaluator, int l
           return MakeError(ErrorCode::kMissingKey, "linear transform: no evaluation keys");
         }
         const ckks::Parameters& params = evaluator.params();
-        PV_ASSIGN_OR_RETURN(step.key, evaluator.keys()->FindRotation(
-                                          params, baby & (slots - 1), level,
-                                          params.special_primes(level)));
+        PV_ASSIGN_OR_RETURN(step.key,
+                            evaluator.keys()->FindRotation(params, baby & (slots - 1), level,
+                                                           params.special_primes(level)));
         step.permutation = permutations.at(baby).data();
       }
       found.emplace(baby, step);
@@ -71,9 +74,9 @@ class LimbWorker {
         table_(context.params.extended_table(level_, static_cast<int>(limb))),
         rotated_(2 * block_ * context.babies.size()),
         scratch_((kMaxProducts + 2) * block_) {
-    for (int k = 0; k < special_; ++k)
-      p_mod_q_ = Q().Mul(p_mod_q_, Q().Reduce(c_.params.p(k).q));
+    for (int k = 0; k < special_; ++k) p_mod_q_ = Q().Mul(p_mod_q_, Q().Reduce(c_.params.p(k).q));
     ExpandWholeLimbs();
+    OpenKeys();
   }
 
   void Run(std::map<int, ExtendedCiphertext>& sums) {
@@ -102,6 +105,20 @@ class LimbWorker {
     }
   }
 
+  // One reader per baby; null for rotation 0. Blocks are read once, in their order.
+  void OpenKeys() {
+    const size_t limbs = c_.params.limbs(level_);
+    size_t words = 0;
+    for (const BabyStep& step : c_.babies) {
+      std::optional<ckks::KeyLimbReader>& reader = readers_.emplace_back();
+      if (step.key == nullptr) continue;
+      const size_t limb = InQ() ? limb_ : c_.params.limbs(step.key->level) + (limb_ - limbs);
+      reader.emplace(c_.params, *step.key, limb, c_.digits.digits.size());
+      words = std::max(words, reader->ScratchWords(block_));
+    }
+    expanded_ = Buffer(words);
+  }
+
   // Block of digit i of c1: its own limbs are c1's.
   const u64* Digit(size_t i) const {
     const size_t begin = c_.params.digit_begin(special_, static_cast<int>(i));
@@ -116,14 +133,10 @@ class LimbWorker {
     const BabyStep& step = c_.babies[b];
     u64 *out0 = Rotated0(b), *out1 = Rotated1(b);
     if (step.key == nullptr) return Extend(begin, out0, out1);
-    const size_t limbs = c_.params.limbs(level_), count = c_.digits.digits.size();
-    const size_t key_limb = InQ() ? limb_ : c_.params.limbs(step.key->level) + (limb_ - limbs);
+    const size_t count = c_.digits.digits.size();
     std::array<const u64*, kMaxProducts> d, k0, k1;
-    for (size_t i = 0; i < count; ++i) {
-      d[i] = Digit(i);
-      k0[i] = step.key->b[i].ptr(key_limb) + begin;
-      k1[i] = step.key->a[i].ptr(key_limb) + begin;
-    }
+    for (size_t i = 0; i < count; ++i) d[i] = Digit(i);
+    readers_[b]->Next(block_, expanded_.data(), k0.data(), k1.data());
     const u32* permutation = step.permutation + begin;
     kernels.inner_product2_permuted(out0, out1, d.data(), permutation, k0.data(), k1.data(), count,
                                     block_, Q());
@@ -180,8 +193,10 @@ class LimbWorker {
   size_t n_, block_;
   const ring::NttTables& table_;
   u64 p_mod_q_ = 1;
-  Buffer rotated_;  // [baby][component][block]
-  Buffer scratch_;  // plaintexts, then two partial sums
+  Buffer rotated_;                                          // [baby][component][block]
+  Buffer scratch_;                                          // plaintexts, then two partial sums
+  Buffer expanded_;                                         // a block of a compact key
+  std::deque<std::optional<ckks::KeyLimbReader>> readers_;  // by baby
   std::map<const CompactPlaintext*, Buffer> whole_;
 };
 

@@ -12,12 +12,25 @@ double Sum(const std::vector<double>& values, int count) {
   return std::accumulate(values.begin(), values.begin() + count, 0.0);
 }
 
+// Whether P exceeds every digit: a digit has at least one prime, which may be larger than a short P.
+bool Covers(const DigitPlanInput& input, const DigitPlan& plan, int limbs, int special) {
+  const double log_p = Sum(input.log_p, special);
+  double below = 0;
+  for (const int end : plan.ends[special]) {
+    const double log_q = Sum(input.log_q, std::min(end, limbs));
+    if (log_q - below > log_p) return false;
+    below = log_q;
+  }
+  return true;
+}
+
 // Fewest digits, then fewest special primes, within the bound; 0 when nothing fits.
 int BestSpecial(const DigitPlanInput& input, const DigitPlan& plan, int limbs) {
   const double log_q = Sum(input.log_q, limbs);
   int best = 0;
   for (int special = 1; special < static_cast<int>(plan.ends.size()); ++special) {
     if (log_q + Sum(input.log_p, special) > input.max_log_qp) break;
+    if (!Covers(input, plan, limbs, special)) continue;
     if (best == 0 || plan.digits(limbs, special) < plan.digits(limbs, best)) best = special;
   }
   return best;
@@ -55,7 +68,7 @@ DigitPlan ChooseDigits(const DigitPlanInput& input) {
     const int best = BestSpecial(input, plan, limbs);
     const bool starts = std::ranges::find(input.tops, level) != input.tops.end();
     const bool similar = plan.digits(limbs, above) <= plan.digits(limbs, best ? best : above) &&
-                         3 * above <= std::max(4 * best, 3 * (best + 1));
+                         5 * above <= std::max(6 * best, 5 * (best + 1));
     plan.special[level] = best == 0 || (similar && !starts) ? above : best;
   }
   return plan;

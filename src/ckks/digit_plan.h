@@ -33,7 +33,7 @@ struct DigitPlanInput {
 
 // For each level the fewest digits that the bound allows, then the fewest special primes. Levels
 // take the special primes of the next higher one while that has as many digits and costs at most a
-// third (or one) more primes: keys of neighbouring levels can then serve one hoisted group.
+// fifth (or one) more primes: keys of neighbouring levels can then serve one hoisted group.
 DigitPlan ChooseDigits(const DigitPlanInput& input);
 
 // Digit ends when each digit takes as many limbs as stay below P = the first `special` primes (at

@@ -81,6 +81,8 @@ bool SameScale(double a, double b) { return std::abs(a - b) <= kScaleTolerance *
 Evaluator::Evaluator(ParametersPtr params, const EvaluationKeys* keys)
     : params_(std::move(params)), keys_(keys), switcher_(std::make_shared<KeySwitcher>(params_)) {}
 
+size_t Evaluator::permutation_bytes() const { return switcher_->permutation_bytes(); }
+
 Status Evaluator::RequireKeys(const char* operation) const {
   if (keys_) return {};
   return MakeError(ErrorCode::kMissingKey, "{}: the evaluator has no keys", operation);

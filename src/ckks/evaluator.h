@@ -20,6 +20,7 @@
 namespace polyveil::ckks {
 
 class KeySwitcher;
+struct AutomorphismKey;
 
 // ModUp of c1 once for many rotations. digits[i]: NTT form, the extended limbs (Q then P) without
 // those of digit i itself, which are c1's own and are read from the ciphertext.
@@ -30,7 +31,8 @@ struct HoistedDigits {
 };
 
 // A ciphertext over QP before ModDown (values scaled by P): sums of hoisted products live here.
-// Shape: extended_limbs(level, special) x N each, NTT form, `special` being that of the keys in use.
+// Shape: extended_limbs(level, special) x N each, NTT form, `special` being that of the keys in
+// use.
 struct ExtendedCiphertext {
   ring::RnsPoly c0, c1;
   int level = 0;
@@ -49,6 +51,7 @@ class Evaluator {
 
   const Parameters& params() const { return *params_; }
   const EvaluationKeys* keys() const { return keys_; }
+  size_t permutation_bytes() const;  // tables of automorphisms built so far
 
   // Level/scale: unchanged; operands must agree (degrees may differ). Errors: kMismatch.
   Result<Ciphertext> Add(const Ciphertext& a, const Ciphertext& b) const;
@@ -96,6 +99,11 @@ class Evaluator {
   Result<Ciphertext> MulRescale(const Ciphertext& a, const Ciphertext& b) const;
   Result<Ciphertext> SquareRescale(const Ciphertext& a) const;
   Result<Ciphertext> RelinearizeRescale(const Ciphertext& a) const;
+  // RelinearizeRescale of several products of one level, degree 2: the key is read once for all.
+  // Results bit-equal to the single operation's. Memory: digits and sums of all at once. Errors: as
+  // there, kMismatch (degrees, levels).
+  Result<std::vector<Ciphertext>> RelinearizeRescaleMany(
+      std::span<const Ciphertext* const> a) const;
 
   // Drops limbs without touching the value: scale unchanged. Errors: kMismatch above a.level.
   Status DropLevelInplace(Ciphertext& a, int level) const;
@@ -106,6 +114,11 @@ class Evaluator {
 
   // Slots to the left by `rotation`, taken mod slots. Errors: kMissingKey.
   Result<Ciphertext> Rotate(const Ciphertext& a, int rotation) const;
+  // The same of several ciphertexts of one level: the key is read once for all. Results bit-equal
+  // to the single operation's. Memory: digits and sums of all at once. Errors: kMissingKey,
+  // kMismatch (levels).
+  Result<std::vector<Ciphertext>> RotateMany(std::span<const Ciphertext* const> a,
+                                             int rotation) const;
   Result<Ciphertext> Conjugate(const Ciphertext& a) const;
 
   // Hoisting (Halevi-Shoup 2018; double hoisting: Bossuat et al., ePrint 2020/1203).
@@ -130,6 +143,11 @@ class Evaluator {
   // sum += rotate(a, rotation), all over QP: ModDown of a.c1 alone, no ModDown of the result (the
   // giant step of double hoisting). Errors: kMissingKey, kMismatch.
   Status RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a, int rotation) const;
+  // a + sum over r of rotate(a, r), and a + conj(a), all over QP: ModDown of a.c1 and one ModUp for
+  // all rotations. Errors: kMissingKey; kInvalidArgument (no rotation, or one that is 0 mod slots).
+  Result<ExtendedCiphertext> AddRotations(const ExtendedCiphertext& a,
+                                          std::span<const int> rotations) const;
+  Result<ExtendedCiphertext> AddConjugate(const ExtendedCiphertext& a) const;
   Ciphertext ModDown(const ExtendedCiphertext& a) const;
   // ModDown and Rescale in one. Errors: kOutOfRange at level 0.
   Result<Ciphertext> ModDownRescale(const ExtendedCiphertext& a) const;
@@ -145,10 +163,18 @@ class Evaluator {
 
  private:
   Status RequireKeys(const char* operation) const;
-  Ciphertext RotateWithKey(const Ciphertext& a, u64 galois_element, const KeySwitchKey& key) const;
+  std::vector<Ciphertext> RotateWithKey(std::span<const Ciphertext* const> a, u64 galois_element,
+                                        const KeySwitchKey& key) const;
+  Result<AutomorphismKey> FindRotationKey(const ExtendedCiphertext& a, int rotation) const;
+  void AccumulateAutomorphisms(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                               std::span<const AutomorphismKey> keys) const;
   Ciphertext Product(const Ciphertext& a, const Ciphertext& b, int level) const;
   ExtendedCiphertext ExtendBy(const Ciphertext& a, int special) const;
-  Result<Ciphertext> RelinearizeWith(const Ciphertext& a, bool rescale) const;
+  Result<std::vector<Ciphertext>> RelinearizeWith(std::span<const Ciphertext* const> a,
+                                                  bool rescale) const;
+  std::vector<Ciphertext> RelinearizeWithKey(std::span<const Ciphertext* const> a,
+                                             const KeySwitchKey& key, bool rescale) const;
+  Result<Ciphertext> RelinearizeOne(const Ciphertext& a, bool rescale) const;
 
   ParametersPtr params_;
   const EvaluationKeys* keys_;

@@ -74,52 +74,82 @@ Status Evaluator::MulAccumulateNoRelin(Ciphertext& sum, const Ciphertext& a,
   return {};
 }
 
-Result<Ciphertext> Evaluator::RelinearizeWith(const Ciphertext& a, bool rescale) const {
-  if (a.degree() != 2)
-    return MakeError(ErrorCode::kMismatch, "relinearize: degree {}, expected 2", a.degree());
-  if (rescale && a.level == 0)
+Result<std::vector<Ciphertext>> Evaluator::RelinearizeWith(std::span<const Ciphertext* const> a,
+                                                           bool rescale) const {
+  if (a.empty()) return std::vector<Ciphertext>();
+  const int level = a[0]->level;
+  for (const Ciphertext* one : a) {
+    if (one->degree() != 2)
+      return MakeError(ErrorCode::kMismatch, "relinearize: degree {}, expected 2", one->degree());
+    if (one->level != level)
+      return MakeError(ErrorCode::kMismatch, "relinearize: levels {} and {} in one batch", level,
+                       one->level);
+  }
+  if (rescale && level == 0)
     return MakeError(ErrorCode::kOutOfRange, "rescale: level = 0, no prime to drop");
   PV_RETURN_IF_ERROR(RequireKeys("relinearize"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(*params_, a.level));
-  const size_t limbs = params_->limbs(a.level);
-  const int special = params_->special_primes(key->level);
-  std::vector<RnsPoly> digits = switcher_->ModUp(a.parts[2], a.level, special);
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRelinearization(*params_, level));
+  return RelinearizeWithKey(a, *key, rescale);
+}
 
-  if (!rescale) {
-    const ExtendedCiphertext sum =
-        switcher_->InnerProduct(a.parts[2], digits, a.level, *key, /*permutation=*/nullptr);
-    digits.clear();
-    const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
-    Ciphertext result;
-    result.scale = a.scale;
-    result.level = a.level;
+std::vector<Ciphertext> Evaluator::RelinearizeWithKey(std::span<const Ciphertext* const> a,
+                                                      const KeySwitchKey& key, bool rescale) const {
+  const int level = a[0]->level, special = params_->special_primes(key.level);
+  const size_t limbs = params_->limbs(level);
+  std::vector<const RnsPoly*> c2;
+  std::vector<BlockEpilogue> epilogues(a.size());
+  for (size_t k = 0; k < a.size(); ++k) {
+    c2.push_back(&a[k]->parts[2]);
+    if (!rescale) continue;
+    // P a joins the sum before the one division by P q_level.
+    epilogues[k] = [this, limbs, special, parts = a[k]->parts.data()](const Block& block, u64* acc0,
+                                                                      u64* acc1) {
+      const auto [j, begin, words] = block;
+      if (j >= limbs) return;
+      const Modulus& q = params_->q(static_cast<int>(j));
+      const u64 p = switcher_->p_mod_q(special, j);
+      ActiveKernels().mul_scalar_add(acc0, parts[0].ptr(j) + begin, p, acc0, words, q);
+      ActiveKernels().mul_scalar_add(acc1, parts[1].ptr(j) + begin, p, acc1, words, q);
+    };
+  }
+  std::vector<std::vector<RnsPoly>> digits(a.size());
+  ParallelFor(a.size(), [&](size_t k) { digits[k] = switcher_->ModUp(*c2[k], level, special); });
+  const std::vector<ExtendedCiphertext> sums =
+      switcher_->InnerProductMany(c2, digits, level, key, /*permutation=*/nullptr, epilogues);
+  digits.clear();
+  std::vector<Ciphertext> results(a.size());
+  ParallelFor(a.size(), [&](size_t k) {
     const auto add = [&](const Block& block, u64* out0, u64* out1) {
       const auto [j, begin, words] = block;
       const Modulus& q = params_->q(static_cast<int>(j));
-      ActiveKernels().add(out0, out0, a.parts[0].ptr(j) + begin, words, q);
-      ActiveKernels().add(out1, out1, a.parts[1].ptr(j) + begin, words, q);
+      ActiveKernels().add(out0, out0, a[k]->parts[0].ptr(j) + begin, words, q);
+      ActiveKernels().add(out1, out1, a[k]->parts[1].ptr(j) + begin, words, q);
     };
-    result.parts = switcher_->ModDown(parts, a.level, false, add);
-    return result;
-  }
-  // P a joins the sum before the one division by P q_level.
-  ExtendedCiphertext sum = switcher_->InnerProduct(
-      a.parts[2], digits, a.level, *key, nullptr, [&](const Block& block, u64* acc0, u64* acc1) {
-        const auto [j, begin, words] = block;
-        if (j >= limbs) return;
-        const Modulus& q = params_->q(static_cast<int>(j));
-        const u64 p = switcher_->p_mod_q(special, j);
-        ActiveKernels().mul_scalar_add(acc0, a.parts[0].ptr(j) + begin, p, acc0, words, q);
-        ActiveKernels().mul_scalar_add(acc1, a.parts[1].ptr(j) + begin, p, acc1, words, q);
-      });
-  digits.clear();
-  sum.scale = a.scale;
-  return ModDownRescale(sum);
+    const RnsPoly* const parts[] = {&sums[k].c0, &sums[k].c1};
+    results[k].level = level - rescale;
+    results[k].scale =
+        rescale ? a[k]->scale / static_cast<double>(params_->q(static_cast<int>(limbs) - 1).q)
+                : a[k]->scale;
+    results[k].parts =
+        switcher_->ModDown(parts, level, rescale, rescale ? BlockEpilogue() : BlockEpilogue(add));
+  });
+  return results;
+}
+
+Result<Ciphertext> Evaluator::RelinearizeOne(const Ciphertext& a, bool rescale) const {
+  const Ciphertext* const one = &a;
+  PV_ASSIGN_OR_RETURN(std::vector<Ciphertext> results, RelinearizeWith({&one, 1}, rescale));
+  return std::move(results[0]);
+}
+
+Result<std::vector<Ciphertext>> Evaluator::RelinearizeRescaleMany(
+    std::span<const Ciphertext* const> a) const {
+  return RelinearizeWith(a, true);
 }
 
 Result<Ciphertext> Evaluator::Relinearize(const Ciphertext& a) const {
   if (a.degree() == 1) return a;
-  return RelinearizeWith(a, false);
+  return RelinearizeOne(a, false);
 }
 
 Result<Ciphertext> Evaluator::RelinearizeRescale(const Ciphertext& a) const {
@@ -128,19 +158,19 @@ Result<Ciphertext> Evaluator::RelinearizeRescale(const Ciphertext& a) const {
     PV_RETURN_IF_ERROR(RescaleInplace(result));
     return result;
   }
-  return RelinearizeWith(a, true);
+  return RelinearizeOne(a, true);
 }
 
 Result<Ciphertext> Evaluator::Mul(const Ciphertext& a, const Ciphertext& b) const {
   PV_ASSIGN_OR_RETURN(const Ciphertext product, MulNoRelin(a, b));
-  return RelinearizeWith(product, false);
+  return RelinearizeOne(product, false);
 }
 
 Result<Ciphertext> Evaluator::Square(const Ciphertext& a) const { return Mul(a, a); }
 
 Result<Ciphertext> Evaluator::MulRescale(const Ciphertext& a, const Ciphertext& b) const {
   PV_ASSIGN_OR_RETURN(const Ciphertext product, MulNoRelin(a, b));
-  return RelinearizeWith(product, true);
+  return RelinearizeOne(product, true);
 }
 
 Result<Ciphertext> Evaluator::SquareRescale(const Ciphertext& a) const { return MulRescale(a, a); }

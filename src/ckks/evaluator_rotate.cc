@@ -21,6 +21,13 @@ Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
                    a.degree());
 }
 
+// All ciphertexts of a batch share a key, and so a level.
+Status CheckLevel(const char* operation, const Ciphertext& a, int level) {
+  if (a.level == level) return {};
+  return MakeError(ErrorCode::kMismatch, "{}: levels {} and {} in one batch", operation, level,
+                   a.level);
+}
+
 Status CheckSum(const char* operation, const ExtendedCiphertext& sum, size_t limbs, int level,
                 double scale) {
   if (sum.level == level && sum.c0.limbs() == limbs && SameScale(sum.scale, scale)) return {};
@@ -41,33 +48,56 @@ Status CheckPlain(const char* operation, const ExtendedCiphertext& a, const Plai
 
 }  // namespace
 
-Ciphertext Evaluator::RotateWithKey(const Ciphertext& a, u64 galois_element,
-                                    const KeySwitchKey& key) const {
+std::vector<Ciphertext> Evaluator::RotateWithKey(std::span<const Ciphertext* const> a,
+                                                 u64 galois_element,
+                                                 const KeySwitchKey& key) const {
+  const int level = a[0]->level;
   const auto permutation = switcher_->Permutation(galois_element);
-  std::vector<RnsPoly> digits =
-      switcher_->ModUp(a.parts[1], a.level, params_->special_primes(key.level));
-  ExtendedCiphertext sum =
-      switcher_->InnerProduct(a.parts[1], digits, a.level, key, permutation->data());
-  digits.clear();
-  Ciphertext result;
-  result.level = a.level;
-  result.scale = a.scale;
-  const RnsPoly* const parts[] = {&sum.c0, &sum.c1};
-  result.parts = switcher_->ModDown(parts, a.level, false, [&](const Block& block, u64* out0, u64*) {
-    const auto [j, begin, words] = block;
-    Buffer rotated(words);
-    ActiveKernels().permute(rotated.data(), a.parts[0].ptr(j), permutation->data() + begin, words);
-    ActiveKernels().add(out0, out0, rotated.data(), words, params_->q(static_cast<int>(j)));
+  std::vector<const RnsPoly*> c1;
+  for (const Ciphertext* one : a) c1.push_back(&one->parts[1]);
+  std::vector<std::vector<RnsPoly>> digits(a.size());
+  ParallelFor(a.size(), [&](size_t k) {
+    digits[k] = switcher_->ModUp(*c1[k], level, params_->special_primes(key.level));
   });
-  return result;
+  const std::vector<ExtendedCiphertext> sums =
+      switcher_->InnerProductMany(c1, digits, level, key, permutation->data());
+  digits.clear();
+  std::vector<Ciphertext> results(a.size());
+  ParallelFor(a.size(), [&](size_t k) {
+    results[k].level = level;
+    results[k].scale = a[k]->scale;
+    const RnsPoly* const parts[] = {&sums[k].c0, &sums[k].c1};
+    const auto add = [&](const Block& block, u64* out0, u64*) {
+      const auto [j, begin, words] = block;
+      Buffer rotated(words);
+      ActiveKernels().permute(rotated.data(), a[k]->parts[0].ptr(j), permutation->data() + begin,
+                              words);
+      ActiveKernels().add(out0, out0, rotated.data(), words, params_->q(static_cast<int>(j)));
+    };
+    results[k].parts = switcher_->ModDown(parts, level, false, add);
+  });
+  return results;
 }
 
 Result<Ciphertext> Evaluator::Rotate(const Ciphertext& a, int rotation) const {
-  PV_RETURN_IF_ERROR(CheckDegreeOne("rotate", a));
-  const int reduced = Reduce(rotation, params_->slots());
-  if (reduced == 0) return a;
+  const Ciphertext* const one = &a;
+  PV_ASSIGN_OR_RETURN(std::vector<Ciphertext> results, RotateMany({&one, 1}, rotation));
+  return std::move(results[0]);
+}
+
+Result<std::vector<Ciphertext>> Evaluator::RotateMany(std::span<const Ciphertext* const> a,
+                                                      int rotation) const {
+  std::vector<Ciphertext> copies;
+  if (a.empty()) return copies;
+  const int level = a[0]->level, reduced = Reduce(rotation, params_->slots());
+  for (const Ciphertext* one : a) {
+    PV_RETURN_IF_ERROR(CheckDegreeOne("rotate", *one));
+    PV_RETURN_IF_ERROR(CheckLevel("rotate", *one, level));
+    if (reduced == 0) copies.push_back(*one);
+  }
+  if (reduced == 0) return copies;
   PV_RETURN_IF_ERROR(RequireKeys("rotate"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(*params_, reduced, a.level));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindRotation(*params_, reduced, level));
   return RotateWithKey(a, ring::GaloisElement(reduced, params_->n()), *key);
 }
 
@@ -75,7 +105,8 @@ Result<Ciphertext> Evaluator::Conjugate(const Ciphertext& a) const {
   PV_RETURN_IF_ERROR(CheckDegreeOne("conjugate", a));
   PV_RETURN_IF_ERROR(RequireKeys("conjugate"));
   PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key, keys_->FindConjugation(*params_, a.level));
-  return RotateWithKey(a, ring::ConjugationElement(params_->n()), *key);
+  const Ciphertext* const one = &a;
+  return std::move(RotateWithKey({&one, 1}, ring::ConjugationElement(params_->n()), *key)[0]);
 }
 
 Result<HoistedDigits> Evaluator::Decompose(const Ciphertext& a, int key_level) const {
@@ -142,8 +173,8 @@ ExtendedCiphertext Evaluator::ExtendBy(const Ciphertext& a, int special) const {
     const size_t j = item / 2;
     u64* out = (item % 2 ? result.c1 : result.c0).ptr(j);
     if (j < limbs)
-      ActiveKernels().mul_scalar(out, a.parts[item % 2].ptr(j), switcher_->p_mod_q(special, j),
-                                 n, params_->q(static_cast<int>(j)));
+      ActiveKernels().mul_scalar(out, a.parts[item % 2].ptr(j), switcher_->p_mod_q(special, j), n,
+                                 params_->q(static_cast<int>(j)));
     else
       std::fill_n(out, n, u64{0});
   });
@@ -200,34 +231,72 @@ Status Evaluator::AddInplace(ExtendedCiphertext& a, const ExtendedCiphertext& b)
   return {};
 }
 
-Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
-                                   int rotation) const {
-  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.c0.limbs(), a.level, a.scale));
-  const int reduced = Reduce(rotation, params_->slots());
-  if (reduced == 0) return AddInplace(sum, a);
-  PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
+// sum += the automorphisms of a. The products go straight into the sum's limbs: nothing over QP is
+// kept but the sum.
+void Evaluator::AccumulateAutomorphisms(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                                        std::span<const AutomorphismKey> keys) const {
   const int special = switcher_->SpecialOf(a.c0, a.level);
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
-                      keys_->FindRotation(*params_, reduced, a.level, special));
-  const size_t n = params_->n();
-  const auto permutation = switcher_->Permutation(ring::GaloisElement(reduced, n));
   const RnsPoly* const part = &a.c1;
   const std::vector<RnsPoly> c1 = switcher_->ModDown({&part, 1}, a.level, false);
   std::vector<RnsPoly> digits = switcher_->ModUp(c1[0], a.level, special);
-  // The product goes straight into the sum's limbs: nothing over QP is kept but the sum.
-  switcher_->StreamInnerProduct(
-      c1[0], digits, a.level, *key, permutation->data(),
-      [&](const Block& block, u64* acc0, u64* acc1) {
+  switcher_->StreamInnerProducts(
+      c1[0], digits, a.level, keys,
+      [&](const Block& block, u64* acc0, u64* acc1, const u32* permutation) {
         const auto [j, begin, words] = block;
         const Modulus& q = params_->extended_table(a.level, static_cast<int>(j)).modulus();
         const ring::Kernels& kernels = ActiveKernels();
         u64 *s0 = sum.c0.ptr(j) + begin, *s1 = sum.c1.ptr(j) + begin;
         kernels.add(s0, s0, acc0, words, q);
         kernels.add(s1, s1, acc1, words, q);
-        kernels.permute(acc0, a.c0.ptr(j), permutation->data() + begin, words);
+        kernels.permute(acc0, a.c0.ptr(j), permutation, words);
         kernels.add(s0, s0, acc0, words, q);
       });
+}
+
+Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCiphertext& a,
+                                   int rotation) const {
+  PV_RETURN_IF_ERROR(CheckSum("rotate over QP", sum, a.c0.limbs(), a.level, a.scale));
+  const int reduced = Reduce(rotation, params_->slots());
+  if (reduced == 0) return AddInplace(sum, a);
+  PV_RETURN_IF_ERROR(RequireKeys("rotate over QP"));
+  PV_ASSIGN_OR_RETURN(const AutomorphismKey key, FindRotationKey(a, reduced));
+  AccumulateAutomorphisms(sum, a, {&key, 1});
   return {};
+}
+
+Result<AutomorphismKey> Evaluator::FindRotationKey(const ExtendedCiphertext& a, int rotation) const {
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                      keys_->FindRotation(*params_, rotation, a.level,
+                                          switcher_->SpecialOf(a.c0, a.level)));
+  return AutomorphismKey{key, switcher_->Permutation(ring::GaloisElement(rotation, params_->n()))};
+}
+
+Result<ExtendedCiphertext> Evaluator::AddRotations(const ExtendedCiphertext& a,
+                                                   std::span<const int> rotations) const {
+  PV_RETURN_IF_ERROR(RequireKeys("add rotations"));
+  std::vector<AutomorphismKey> keys;
+  for (const int rotation : rotations) {
+    const int reduced = Reduce(rotation, params_->slots());
+    if (reduced == 0)
+      return MakeError(ErrorCode::kInvalidArgument, "add rotations: rotation {} is 0 mod {}",
+                       rotation, params_->slots());
+    PV_ASSIGN_OR_RETURN(keys.emplace_back(), FindRotationKey(a, reduced));
+  }
+  if (keys.empty()) return MakeError(ErrorCode::kInvalidArgument, "add rotations: 0 rotations");
+  ExtendedCiphertext sum = a;
+  AccumulateAutomorphisms(sum, a, keys);
+  return sum;
+}
+
+Result<ExtendedCiphertext> Evaluator::AddConjugate(const ExtendedCiphertext& a) const {
+  PV_RETURN_IF_ERROR(RequireKeys("add conjugate"));
+  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
+                      keys_->FindConjugation(*params_, a.level,
+                                             switcher_->SpecialOf(a.c0, a.level)));
+  const AutomorphismKey use{key, switcher_->Permutation(ring::ConjugationElement(params_->n()))};
+  ExtendedCiphertext sum = a;
+  AccumulateAutomorphisms(sum, a, {&use, 1});
+  return sum;
 }
 
 Ciphertext Evaluator::ModDown(const ExtendedCiphertext& a) const {
@@ -252,9 +321,10 @@ Result<Ciphertext> Evaluator::ModDownRescale(const ExtendedCiphertext& a) const 
 
 Ciphertext Evaluator::KeySwitch(const RnsPoly& c, int level, const KeySwitchKey& key) const {
   std::vector<RnsPoly> digits = switcher_->ModUp(c, level, params_->special_primes(key.level));
-  const ExtendedCiphertext sum = switcher_->InnerProduct(c, digits, level, key, nullptr);
+  const RnsPoly* const one = &c;
+  const auto sums = switcher_->InnerProductMany({&one, 1}, {&digits, 1}, level, key, nullptr);
   digits.clear();
-  return ModDown(sum);
+  return ModDown(sums[0]);
 }
 
 Result<Ciphertext> Evaluator::ModRaise(const Ciphertext& a) const {

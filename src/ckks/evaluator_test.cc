@@ -47,6 +47,26 @@ TEST_P(EvaluatorTest, EncryptNoiseWithinBound) {
   }
 }
 
+TEST_P(EvaluatorTest, RelinearizeRescaleManyEqualsSingleOperations) {
+  const auto& e = s.evaluator;
+  for (const int level : {1, params.max_level()}) {
+    const Ciphertext x = s.Encrypt(a, level, 0x1p40), y = s.Encrypt(b, level, 0x1p39);
+    const Ciphertext products[] = {e.MulNoRelin(x, y).value(), e.SquareNoRelin(y).value()};
+    const Ciphertext* const pointers[] = {&products[0], &products[1]};
+    const auto batch = e.RelinearizeRescaleMany(pointers).value();
+    for (size_t k = 0; k < 2; ++k) {
+      const Ciphertext one = e.RelinearizeRescale(products[k]).value();
+      EXPECT_EQ(batch[k].scale, one.scale);
+      EXPECT_EQ(batch[k].level, one.level);
+      for (size_t part = 0; part < 2; ++part)
+        for (size_t j = 0; j < one.parts[part].limbs(); ++j)
+          EXPECT_TRUE(std::ranges::equal(batch[k].parts[part].limb(j), one.parts[part].limb(j)));
+    }
+    const Ciphertext* const mixed[] = {&products[0], &x};
+    EXPECT_EQ(e.RelinearizeRescaleMany(mixed).error().code, ErrorCode::kMismatch);
+  }
+}
+
 TEST_P(EvaluatorTest, AddSubNegate) {
   for (const int level : Levels()) {
     const double scale = 0x1p40;
@@ -214,7 +234,7 @@ TEST_P(EvaluatorTest, WholeChainOfSquares) {
     for (Complex& value : expected) value *= value;
     EXPECT_TRUE(SameScale(x.scale, params.scale(x.level))) << x.level;
   }
-  EXPECT_LT(MaxError(s.Decrypt(x), expected), WorstSlot(params, 200 * 20, 0x1p40));
+  EXPECT_LT(MaxError(s.Decrypt(x), expected), WorstSlot(params, 200 * 20, x.scale));
 }
 
 TEST_P(EvaluatorTest, AdjustTo) {
@@ -225,14 +245,14 @@ TEST_P(EvaluatorTest, AdjustTo) {
     EXPECT_EQ(y.level, level);
     EXPECT_EQ(y.scale, params.scale(level));
     EXPECT_LT(MaxError(s.Decrypt(y), a),
-              WorstSlot(params, std::hypot(FreshNoise(), RoundingNoise(params)), 0x1p40) + 1e-11);
+              WorstSlot(params, std::hypot(FreshNoise(), RoundingNoise(params)), y.scale) + 1e-11);
   }
   EXPECT_EQ(s.evaluator.AdjustTo(x, top, 2 * x.scale).error().code, ErrorCode::kMismatch);
   EXPECT_EQ(s.evaluator.AdjustTo(x, top + 1, x.scale).error().code, ErrorCode::kMismatch);
   EXPECT_EQ(s.evaluator.AdjustTo(x, 0, 1).error().code, ErrorCode::kOutOfRange);
   Ciphertext dropped = x;
   ASSERT_TRUE(s.evaluator.DropLevelInplace(dropped, 0).ok());
-  EXPECT_LT(MaxError(s.Decrypt(dropped), a), WorstSlot(params, FreshNoise(), 0x1p40) + 1e-11);
+  EXPECT_LT(MaxError(s.Decrypt(dropped), a), WorstSlot(params, FreshNoise(), x.scale) + 1e-11);
 }
 
 TEST_P(EvaluatorTest, MismatchesNameBothValues) {

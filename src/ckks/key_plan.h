@@ -12,8 +12,9 @@ namespace polyveil::ckks {
 
 // How often each key switch happens. Counts are of one unit of work (a token, say).
 struct KeyUses {
-  std::map<std::pair<int, int>, int> rotations;  // (rotation in [1, slots), level) -> count
+  std::map<std::pair<int, int>, int> rotations;       // (rotation in [1, slots), level) -> count
   std::map<int, int> relinearizations, conjugations;  // level -> count
+  int mod_raises = 0;
   // Keys of hoisted groups and of circuits that state theirs: made with the special primes of their
   // level, whatever else is there.
   KeyRequest required;

@@ -11,11 +11,11 @@ class KeyPlanTest : public testing::Test {
     KeyUses uses;
     for (int r = 1; r < slots; r *= 2)
       for (const int level : {3, 6, 9, 12, 15, 18}) uses.AddRotation(r, slots, level, 2);
-    for (const int level : {4, 10, 18, 26}) uses.AddRelinearization(level, 5);
+    for (const int level : {4, 10, 18, top - 2}) uses.AddRelinearization(level, 5);
     for (int r = 1; r < 16; ++r) uses.required.AddRotation(r, slots, params->max_level());
     uses.required.AddRotation(3, slots, 2);
     uses.required.AddRotation(3, slots, 1);
-    uses.required.AddConjugation(27);
+    uses.required.AddConjugation(top - 1);
     uses.required.encapsulation = true;
     return uses;
   }
@@ -31,22 +31,22 @@ class KeyPlanTest : public testing::Test {
   }
 
   const ParametersPtr params = Parameters::Create(FindParameters("test10").value()).value();
-  const int slots = params->slots();
+  const int slots = params->slots(), top = params->max_level();
 };
 
 TEST_F(KeyPlanTest, OneKeyPerClassServesARequest) {
   KeyRequest request;
-  for (const int level : {27, 28}) request.AddRotation(1, slots, level);  // both nine special primes
+  for (const int level : {top - 1, top}) request.AddRotation(1, slots, level);  // of one class
   for (const int level : {1, 2}) request.AddRotation(2, slots, level);
   request.AddRotation(1, slots, 18);
-  request.AddRelinearization(26);
-  request.AddRelinearization(28);
+  request.AddRelinearization(top - 2);
+  request.AddRelinearization(top);
   const KeyRequest planned = PlanKeys(*params, request);
-  EXPECT_TRUE(planned.rotations.contains({1, 28}));
-  EXPECT_FALSE(planned.rotations.contains({1, 27}));
+  EXPECT_TRUE(planned.rotations.contains({1, top}));
+  EXPECT_FALSE(planned.rotations.contains({1, top - 1}));
   EXPECT_TRUE(planned.rotations.contains({1, 18}));
   EXPECT_TRUE(planned.rotations.contains({2, 2}));
-  EXPECT_EQ(planned.relinearization_levels, std::set<int>{28});
+  EXPECT_EQ(planned.relinearization_levels, std::set<int>{top});
   EXPECT_EQ(PlanKeys(*params, planned), planned);
 }
 
@@ -54,8 +54,8 @@ TEST_F(KeyPlanTest, WithoutBudgetOnlyWhatIsNeeded) {
   const KeyUses uses = Typical();
   const KeyRequest keys = PlanKeys(*params, uses, 0);
   ExpectCovered(keys, uses);
-  EXPECT_EQ(keys.relinearization_levels, std::set<int>{26});
-  EXPECT_TRUE(keys.rotations.contains({1, 28}));
+  EXPECT_EQ(keys.relinearization_levels, std::set<int>{top - 2});
+  EXPECT_TRUE(keys.rotations.contains({1, top}));
   EXPECT_FALSE(keys.rotations.contains({1, 18}));   // the required key reaches it
   EXPECT_TRUE(keys.rotations.contains({16, 18}));
   EXPECT_TRUE(keys.rotations.contains({3, 2}));     // a class of its own, pinned

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/thread_pool.h"
+#include "ckks/key_limb.h"
 #include "ring/automorphism.h"
 #include "ring/kernels.h"
 
@@ -111,39 +112,48 @@ void KeySwitcher::TransformDigits(std::vector<RnsPoly>& digits, int level, int s
   });
 }
 
-void KeySwitcher::InnerProductLimb(size_t j, const RnsPoly& c, const std::vector<RnsPoly>& digits,
-                                   int level, const KeySwitchKey& key, const u32* permutation,
-                                   ExtendedCiphertext* sum, const BlockEpilogue& epilogue) const {
+// One block of one polynomial: words [begin, begin + words) of limb j of the digits times the
+// key's.
+void KeySwitcher::InnerProductBlock(const Block& block, const Share& share, int level, int special,
+                                    const u32* permutation, const u64* const* b,
+                                    const u64* const* a, u64* scratch) const {
   const Parameters& p = *params_;
-  const size_t limbs = p.limbs(level);
-  const int special = p.special_primes(key.level);
-  const size_t key_limb = j < limbs ? j : p.limbs(key.level) + (j - limbs);
-  std::array<const u64*, ring::kMaxProducts> d, b, a;
-  Buffer scratch(sum ? 0 : 2 * kBlockWords);
-  for (size_t i = 0; i < digits.size(); ++i) {
+  const auto [j, offset, words] = block;
+  const size_t count = share.digits->size();
+  std::array<const u64*, ring::kMaxProducts> d;
+  for (size_t i = 0; i < count; ++i) {
     const size_t begin = p.digit_begin(special, static_cast<int>(i));
     const size_t end = p.digit_end(level, special, static_cast<int>(i));
-    d[i] = j >= begin && j < end ? c.ptr(j) : digits[i].ptr(WithoutOwn(j, begin, end));
-    b[i] = key.b[i].ptr(key_limb);
-    a[i] = key.a[i].ptr(key_limb);
+    d[i] =
+        j >= begin && j < end ? share.c->ptr(j) : (*share.digits)[i].ptr(WithoutOwn(j, begin, end));
+    if (!permutation) d[i] += offset;
   }
   const Modulus& q = p.extended_table(level, static_cast<int>(j)).modulus();
   const ring::Kernels& kernels = ActiveKernels();
-  const size_t n = p.n(), words = std::min(n, kBlockWords), count = digits.size();
+  u64* acc0 = share.sum ? share.sum->c0.ptr(j) + offset : scratch;
+  u64* acc1 = share.sum ? share.sum->c1.ptr(j) + offset : scratch + words;
+  if (permutation)
+    kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation + offset, b, a, count, words,
+                                    q);
+  else
+    kernels.inner_product2(acc0, acc1, d.data(), b, a, count, words, q);
+  if (share.epilogue && *share.epilogue) (*share.epilogue)(block, acc0, acc1);
+}
+
+void KeySwitcher::InnerProductLimb(size_t j, std::span<const Share> shares, int level,
+                                   const KeySwitchKey& key, const u32* permutation) const {
+  const Parameters& p = *params_;
+  const size_t limbs = p.limbs(level), n = p.n(), words = std::min(n, kBlockWords);
+  const int special = p.special_primes(key.level);
+  KeyLimbReader reader(p, key, j < limbs ? j : p.limbs(key.level) + (j - limbs),
+                       shares[0].digits->size());
+  std::array<const u64*, ring::kMaxProducts> b, a;
+  Buffer scratch(2 * words), expanded(reader.ScratchWords(words));
   for (size_t begin = 0; begin < n; begin += words) {
-    u64* acc0 = sum ? sum->c0.ptr(j) + begin : scratch.data();
-    u64* acc1 = sum ? sum->c1.ptr(j) + begin : scratch.data() + words;
-    if (permutation)
-      kernels.inner_product2_permuted(acc0, acc1, d.data(), permutation + begin, b.data(),
-                                      a.data(), count, words, q);
-    else
-      kernels.inner_product2(acc0, acc1, d.data(), b.data(), a.data(), count, words, q);
-    if (epilogue) epilogue({j, begin, words}, acc0, acc1);
-    for (size_t i = 0; i < count; ++i) {
-      b[i] += words;
-      a[i] += words;
-      if (!permutation) d[i] += words;
-    }
+    reader.Next(words, expanded.data(), b.data(), a.data());
+    for (const Share& share : shares)
+      InnerProductBlock({j, begin, words}, share, level, special, permutation, b.data(), a.data(),
+                        scratch.data());
   }
 }
 
@@ -159,31 +169,44 @@ void KeySwitcher::TransformLimb(size_t j, std::vector<RnsPoly>& digits, int leve
   }
 }
 
-ExtendedCiphertext KeySwitcher::InnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits,
-                                             int level, const KeySwitchKey& key,
-                                             const u32* permutation,
-                                             const BlockEpilogue& epilogue) const {
+std::vector<ExtendedCiphertext> KeySwitcher::InnerProductMany(
+    std::span<const RnsPoly* const> c, std::span<std::vector<RnsPoly>> digits, int level,
+    const KeySwitchKey& key, const u32* permutation,
+    std::span<const BlockEpilogue> epilogues) const {
   const Parameters& p = *params_;
   const int special = p.special_primes(key.level);
   const size_t extended = p.extended_limbs(level, special), n = p.n();
-  CheckKey(key, digits, level, special);
-  ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
+  std::vector<ExtendedCiphertext> sums;
+  for (size_t k = 0; k < c.size(); ++k)
+    sums.push_back({RnsPoly(extended, n), RnsPoly(extended, n), level, 1});
+  std::vector<Share> shares;
+  for (size_t k = 0; k < c.size(); ++k) {
+    CheckKey(key, digits[k], level, special);
+    shares.push_back({c[k], &digits[k], &sums[k], epilogues.empty() ? nullptr : &epilogues[k]});
+  }
   // One limb of all digits at a time: transformed, then multiplied while it is in the cache.
   ParallelFor(extended, [&](size_t j) {
-    TransformLimb(j, digits, level, special);
-    InnerProductLimb(j, c, digits, level, key, permutation, &sum, epilogue);
+    for (std::vector<RnsPoly>& own : digits) TransformLimb(j, own, level, special);
+    InnerProductLimb(j, shares, level, key, permutation);
   });
-  return sum;
+  return sums;
 }
 
-void KeySwitcher::StreamInnerProduct(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
-                                     const KeySwitchKey& key, const u32* permutation,
-                                     const BlockEpilogue& epilogue) const {
-  const int special = params_->special_primes(key.level);
-  CheckKey(key, digits, level, special);
+void KeySwitcher::StreamInnerProducts(const RnsPoly& c, std::vector<RnsPoly>& digits, int level,
+                                      std::span<const AutomorphismKey> keys,
+                                      const KeyEpilogue& epilogue) const {
+  const int special = params_->special_primes(keys[0].key->level);
+  for (const AutomorphismKey& use : keys) CheckKey(*use.key, digits, level, special);
   ParallelFor(params_->extended_limbs(level, special), [&](size_t j) {
     TransformLimb(j, digits, level, special);
-    InnerProductLimb(j, c, digits, level, key, permutation, nullptr, epilogue);
+    for (const AutomorphismKey& use : keys) {
+      const u32* permutation = use.permutation->data();
+      const BlockEpilogue with_permutation = [&](const Block& block, u64* acc0, u64* acc1) {
+        epilogue(block, acc0, acc1, permutation + block.begin);
+      };
+      const Share share{&c, &digits, nullptr, &with_permutation};
+      InnerProductLimb(j, {&share, 1}, level, *use.key, permutation);
+    }
   });
 }
 
@@ -196,16 +219,17 @@ ExtendedCiphertext KeySwitcher::InnerProductHoisted(const RnsPoly& c,
   const size_t extended = p.extended_limbs(level, special), n = p.n();
   CheckKey(key, digits, level, special);
   ExtendedCiphertext sum{RnsPoly(extended, n), RnsPoly(extended, n), level, 1};
+  const Share share{&c, &digits, &sum, &epilogue};
   ParallelFor(extended, [&](size_t j) {
-    InnerProductLimb(j, c, digits, level, key, permutation, &sum, epilogue);
+    InnerProductLimb(j, {&share, 1}, level, key, permutation);
   });
   return sum;
 }
 
 void KeySwitcher::CheckKey(const KeySwitchKey& key, const std::vector<RnsPoly>& digits, int level,
                            int special) const {
-  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level && !key.a.empty(),
-           "key of level {} at level {}, {} rows expanded", key.level, level, key.a.size());
+  PV_CHECK(key.kind == KeyKind::kGadget && key.level >= level, "key of level {} at level {}",
+           key.level, level);
   const size_t own = params_->digit_end(level, special, 0);
   PV_CHECK(digits.size() == static_cast<size_t>(params_->digits(level, special)) &&
                digits[0].limbs() + own == static_cast<size_t>(params_->limbs(level) + special),
@@ -279,6 +303,11 @@ void KeySwitcher::Rescale(std::vector<RnsPoly>& polys, size_t limbs) const {
                            tables.modulus());
   });
   for (RnsPoly& poly : polys) poly.Truncate(last);
+}
+
+size_t KeySwitcher::permutation_bytes() const {
+  std::shared_lock lock(permutations_mutex_);
+  return permutations_.size() * params_->n() * sizeof(u32);
 }
 
 std::shared_ptr<const std::vector<u32>> KeySwitcher::Permutation(u64 galois_element) const {

@@ -25,6 +25,12 @@ struct Block {
 // cache.
 using BlockEpilogue = std::function<void(const Block& block, u64* acc0, u64* acc1)>;
 
+// A key and the index table of its automorphism.
+struct AutomorphismKey {
+  const KeySwitchKey* key;
+  std::shared_ptr<const std::vector<u32>> permutation;
+};
+
 class KeySwitcher {
  public:
   explicit KeySwitcher(ParametersPtr params);
@@ -40,17 +46,22 @@ class KeySwitcher {
     return static_cast<int>(poly.limbs()) - params_->limbs(level);
   }
 
-  // (sum_i d_i b_i, sum_i d_i a_i) over QP, d_i being the digits of c; with `permutation`, of the
-  // rotated c. Transforms the digits limb by limb on the way when they are in coefficient form.
-  // Requires an expanded kGadget key of at least this level, and digits of its special primes.
-  ExtendedCiphertext InnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits,
-                                  int level, const KeySwitchKey& key, const u32* permutation,
-                                  const BlockEpilogue& epilogue = {}) const;
-  // The same, for the epilogue alone: no product is kept beyond its block.
-  void StreamInnerProduct(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
-                          const KeySwitchKey& key, const u32* permutation,
-                          const BlockEpilogue& epilogue) const;
-  // The same from digits in NTT form.
+  // (sum_i d_i b_i, sum_i d_i a_i) over QP, d_i being the digits of c[k]; with `permutation`, of
+  // the rotated c[k]. Transforms the digits limb by limb on the way. One key for all c: each of its
+  // limbs is read, or expanded, once. epilogues: none, or one for each c.
+  // Requires a kGadget key of at least this level, and digits of its special primes.
+  std::vector<ExtendedCiphertext> InnerProductMany(
+      std::span<const ring::RnsPoly* const> c, std::span<std::vector<ring::RnsPoly>> digits,
+      int level, const KeySwitchKey& key, const u32* permutation,
+      std::span<const BlockEpilogue> epilogues = {}) const;
+  // The products with several keys of the same special primes, limb by limb, for the epilogue alone:
+  // no product is kept beyond its block. epilogue(block, acc0, acc1, permutation of the key).
+  using KeyEpilogue =
+      std::function<void(const Block& block, u64* acc0, u64* acc1, const u32* permutation)>;
+  void StreamInnerProducts(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,
+                           std::span<const AutomorphismKey> keys,
+                           const KeyEpilogue& epilogue) const;
+  // The product with one key from digits in NTT form.
   ExtendedCiphertext InnerProductHoisted(const ring::RnsPoly& c,
                                          const std::vector<ring::RnsPoly>& digits, int level,
                                          const KeySwitchKey& key, const u32* permutation,
@@ -68,6 +79,7 @@ class KeySwitcher {
   u64 p_mod_q(int special, size_t j) const { return p_mod_q_[special][j]; }
   // NTT-form table of X -> X^g, built on first use.
   std::shared_ptr<const std::vector<u32>> Permutation(u64 galois_element) const;
+  size_t permutation_bytes() const;  // of the tables built so far
 
  private:
   struct LevelTables {
@@ -80,9 +92,18 @@ class KeySwitcher {
   LevelTables MakeLevel(int level, int special) const;
   void CheckKey(const KeySwitchKey& key, const std::vector<ring::RnsPoly>& digits, int level,
                 int special) const;
-  void InnerProductLimb(size_t j, const ring::RnsPoly& c, const std::vector<ring::RnsPoly>& digits,
-                        int level, const KeySwitchKey& key, const u32* permutation,
-                        ExtendedCiphertext* sum, const BlockEpilogue& epilogue) const;
+  // One polynomial's share in a product with a key.
+  struct Share {
+    const ring::RnsPoly* c;
+    const std::vector<ring::RnsPoly>* digits;
+    ExtendedCiphertext* sum;        // null: for the epilogue alone
+    const BlockEpilogue* epilogue;  // may be null
+  };
+  void InnerProductLimb(size_t j, std::span<const Share> shares, int level, const KeySwitchKey& key,
+                        const u32* permutation) const;
+  void InnerProductBlock(const Block& block, const Share& share, int level, int special,
+                         const u32* permutation, const u64* const* b, const u64* const* a,
+                         u64* scratch) const;
   void TransformLimb(size_t j, std::vector<ring::RnsPoly>& digits, int level, int special) const;
 
   ParametersPtr params_;

@@ -36,7 +36,7 @@ class KeySwitchTest : public testing::TestWithParam<std::string> {
   KeySwitchTest() : s(Get(GetParam())), params(*s.params), a(RandomSlots(params.slots(), 1)) {}
 
   // One level in each digit, its boundaries, and both ends.
-  std::vector<int> Levels() const { return {0, 1, 8, 9, 17, 18, params.max_level()}; }
+  std::vector<int> Levels() const { return {0, 1, 8, 9, 10, 18, 19, params.max_level()}; }
   double Bound(int level, double scale) const {
     return WorstSlot(params, std::hypot(FreshNoise(), KeySwitchNoise(params, level)), scale) +
            1e-11;
@@ -168,7 +168,7 @@ TEST_P(KeySwitchTest, MissingKeysAndLevelsAreNamed) {
 // Keys of every class of special primes at every level below, hoisted and not.
 TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
   KeyRequest request;
-  for (const int level : {2, 7, 12, 18, 19, 22, 25, 26}) {
+  for (const int level : {2, 7, 12, 18, 19, 22, params.max_level() - 1, params.max_level()}) {
     request.AddRotation(level, params.slots(), level);
     request.AddRelinearization(level);
   }
@@ -190,7 +190,8 @@ TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
     const Ciphertext x = s.Encrypt(a, level, 0x1p40);
     Slots squares = a;
     for (Complex& value : squares) value *= value;
-    const double noise = std::hypot(4 * 0x1p40 * FreshNoise(), KeySwitchNoise(params, level, level));
+    const double noise =
+        std::hypot(4 * 0x1p40 * FreshNoise(), KeySwitchNoise(params, level, level));
     EXPECT_LT(MaxError(s.Decrypt(e.Square(x).value()), squares),
               WorstSlot(params, noise, 0x1p80) + 1e-11);
   }
@@ -198,7 +199,7 @@ TEST_P(KeySwitchTest, KeysOfEveryLevelServeTheLevelsBelow) {
 
 TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
   KeyRequest request;
-  for (const int level : {2, 12, params.max_level()}) request.AddRotation(1, params.slots(), level);
+  for (const int level : {2, 8, params.max_level()}) request.AddRotation(1, params.slots(), level);
   request.AddRotation(2, params.slots(), params.max_level());
   EXPECT_EQ(request.count(), 4);
   const EvaluationKeys keys = KeyGenerator(s.key).Generate(request).value();
@@ -207,27 +208,28 @@ TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
   };
   for (int level = 0; level <= params.max_level(); ++level) {
     const int best = params.special_primes(found(level));
-    for (const int key_level : {2, 12, params.max_level()}) {
+    for (const int key_level : {2, 8, params.max_level()}) {
       if (key_level < level) continue;
       EXPECT_LE(KeySwitchCost(params, level, best),
                 KeySwitchCost(params, level, params.special_primes(key_level)));
     }
   }
   EXPECT_EQ(found(2), 2);
-  EXPECT_EQ(found(12), 12);
-  EXPECT_EQ(found(13), params.max_level());
-  EXPECT_EQ(found(1, params.special_primes(12)), 12);
-  const auto none = keys.FindRotation(params, 2, 12, params.special_primes(12));
+  EXPECT_EQ(found(8), 8);
+  EXPECT_EQ(found(9), params.max_level());
+  EXPECT_EQ(found(1, params.special_primes(8)), 8);
+  const auto none = keys.FindRotation(params, 2, 8, params.special_primes(8));
   ASSERT_FALSE(none.ok());
-  EXPECT_NE(none.error().message.find(fmt::format("has 9 special primes, needed {}",
-                                                  params.special_primes(12))),
+  EXPECT_NE(none.error().message.find(fmt::format("has {} special primes, needed {}",
+                                                  params.special_primes(params.max_level()),
+                                                  params.special_primes(8))),
             std::string::npos)
       << none.error().message;
   // Digits without a key level take the class in which most rotations have a key.
   const Evaluator e(s.params, &keys);
-  const Ciphertext x = s.Encrypt(a, 12, 0x1p40);
+  const Ciphertext x = s.Encrypt(a, 8, 0x1p40);
   EXPECT_EQ(e.Decompose(x).value().special, params.special_primes(params.max_level()));
-  const HoistedDigits own = e.Decompose(x, 12).value();
+  const HoistedDigits own = e.Decompose(x, 8).value();
   EXPECT_TRUE(e.RotateHoisted(x, own, 1).ok());
   EXPECT_EQ(e.RotateHoisted(x, own, 2).error().code, ErrorCode::kMissingKey);
   // Sums over different P do not mix.
@@ -237,13 +239,71 @@ TEST_P(KeySwitchTest, SeveralKeysForOneRotationTheFastestIsFound) {
 
 TEST_P(KeySwitchTest, TruncatedKeysAreSmaller) {
   const KeyGenerator generator(s.key);
-  const KeySwitchKey low = generator.Rotation(1, 2), high = generator.Rotation(1, 20);
+  const KeySwitchKey low = generator.Rotation(1, 2),
+                     high = generator.Rotation(1, params.max_level());
   EXPECT_EQ(low.b.size(), 1u);
   EXPECT_EQ(low.bytes(), size_t{3 + 3} * params.n() * 8);
   EXPECT_EQ(high.b.size(), 2u);
-  EXPECT_EQ(high.bytes(), size_t{2} * params.extended_limbs(20) * params.n() * 8);
+  EXPECT_EQ(high.bytes(), size_t{2} * params.extended_limbs(params.max_level()) * params.n() * 8);
   EXPECT_EQ(low.bytes(), ShapeOf(params, KeyKind::kGadget, 2).seeded_bytes(params.n()));
   EXPECT_NE(low.seed, high.seed);
+}
+
+bool SameWords(const ring::RnsPoly& x, const ring::RnsPoly& y) {
+  return x.limbs() == y.limbs() && std::equal(x.data(), x.data() + x.limbs() * x.n(), y.data());
+}
+
+TEST_P(KeySwitchTest, CompactKeysGiveTheSameWords) {
+  EvaluationKeys keys = s.keys;
+  CompactKeys(keys);
+  EXPECT_EQ(2 * keys.bytes(), s.keys.bytes());
+  const Evaluator compact(s.params, &keys);
+  const auto expect_same = [&](const Evaluator& e, auto&& operation) {
+    const auto x = operation(e), y = operation(compact);
+    for (size_t k = 0; k < x.parts.size(); ++k) EXPECT_TRUE(SameWords(x.parts[k], y.parts[k]));
+  };
+  for (const int level : {0, 9, params.max_level()}) {
+    const Ciphertext x = s.Encrypt(a, level, 0x1p40);
+    expect_same(s.evaluator, [&](const Evaluator& e) { return e.Rotate(x, -1).value(); });
+    expect_same(s.evaluator, [&](const Evaluator& e) { return e.Conjugate(x).value(); });
+    expect_same(s.evaluator, [&](const Evaluator& e) {
+      return e.RotateHoisted(x, e.Decompose(x).value(), 3).value();
+    });
+    expect_same(s.evaluator, [&](const Evaluator& e) {
+      ExtendedCiphertext sum = e.Extend(x, params.max_level());
+      EXPECT_TRUE(e.RotateAccumulate(sum, e.Extend(x, params.max_level()), 2).ok());
+      return e.ModDown(sum);
+    });
+    if (level == 0)
+      expect_same(s.evaluator, [&](const Evaluator& e) { return e.ModRaise(x).value(); });
+  }
+  EXPECT_TRUE(ExpandKeys(params, keys).ok());
+  EXPECT_EQ(keys.bytes(), s.keys.bytes());
+}
+
+// Several ciphertexts at once, every scale their own.
+TEST_P(KeySwitchTest, BatchesEqualSingleOperations) {
+  for (const int level : {1, 9, params.max_level()}) {
+    std::vector<Ciphertext> inputs;
+    std::vector<const Ciphertext*> pointers;
+    for (int k = 0; k < 3; ++k)
+      inputs.push_back(s.Encrypt(RandomSlots(params.slots(), 40 + k), level, std::exp2(38 + k)));
+    for (const Ciphertext& x : inputs) pointers.push_back(&x);
+    for (const int r : {0, 3, -1}) {
+      const auto batch = s.evaluator.RotateMany(pointers, r).value();
+      ASSERT_EQ(batch.size(), inputs.size());
+      for (size_t k = 0; k < batch.size(); ++k) {
+        const Ciphertext one = s.evaluator.Rotate(inputs[k], r).value();
+        EXPECT_EQ(batch[k].level, one.level);
+        EXPECT_EQ(batch[k].scale, one.scale);
+        for (size_t part = 0; part < 2; ++part)
+          EXPECT_TRUE(SameWords(batch[k].parts[part], one.parts[part]));
+      }
+    }
+    inputs[2] = s.Encrypt(a, 0, 0x1p40);
+    EXPECT_EQ(s.evaluator.RotateMany(pointers, 1).error().code, ErrorCode::kMismatch);
+  }
+  EXPECT_TRUE(s.evaluator.RotateMany({}, 1).value().empty());
 }
 
 TEST_P(KeySwitchTest, SeededExpansionIsDeterministicAndInRange) {
@@ -298,10 +358,7 @@ TEST_P(KeySwitchTest, ModRaiseAddsASmallMultipleOfTheBase) {
   EXPECT_EQ(high.scale, scale);
   Ciphertext reduced = high;
   ASSERT_TRUE(s.evaluator.DropLevelInplace(reduced, 0).ok());
-  // Two switches: c1 e / P' and c1 e / p_0 with c1 below q0 / 2, and their roundings; the first one
-  // under the sparse secret.
-  const double noise =
-      std::hypot(FreshNoise(), KeySwitchNoise(params, 0), KeySwitchNoise(params, 0));
+  const double noise = std::hypot(FreshNoise(), ModRaiseNoise(params));
   EXPECT_LT(MaxError(s.Decrypt(reduced), a), WorstSlot(params, noise, scale) + 1e-11);
 
   const Plaintext plain = Decryptor(s.key).Decrypt(high);

@@ -50,7 +50,8 @@ KeyShape ShapeOf(const Parameters& params, KeyKind kind, int level) {
   PV_CHECK(level >= 0 && level <= params.max_level(), "level {} of {}", level, params.max_level());
   for (int j = 0; j < params.limbs(level); ++j) add(params.q_table(j), j);
   if (kind == KeyKind::kToSparse) add(params.encapsulation_table(), kEncapsulationIndex);
-  const int p_limbs = kind == KeyKind::kGadget ? params.special_primes(level) : kind == KeyKind::kToDense;
+  const int p_limbs =
+      kind == KeyKind::kGadget ? params.special_primes(level) : kind == KeyKind::kToDense;
   for (int j = 0; j < p_limbs; ++j) add(params.p_table(j), kSpecialIndex + j);
   shape.rows = kind == KeyKind::kGadget ? params.digits(level) : 1;
   return shape;
@@ -77,8 +78,8 @@ Result<const KeySwitchKey*> EvaluationKeys::FindRelinearization(const Parameters
 }
 
 Result<const KeySwitchKey*> EvaluationKeys::FindConjugation(const Parameters& params,
-                                                            int level) const {
-  return Find(params, conjugation, "conjugation", level, 0);
+                                                            int level, int special) const {
+  return Find(params, conjugation, "conjugation", level, special);
 }
 
 int EvaluationKeys::CommonSpecial(const Parameters& params, int level) const {
@@ -105,12 +106,25 @@ Status EvaluationKeys::Covers(const Parameters& params, const KeyRequest& reques
   for (const int level : request.relinearization_levels)
     PV_RETURN_IF_ERROR(FindRelinearization(params, level));
   for (const int level : request.conjugation_levels)
-    PV_RETURN_IF_ERROR(FindConjugation(params, level));
+    PV_RETURN_IF_ERROR(FindConjugation(params, level, params.special_primes(level)));
   if (request.encapsulation) {
     PV_RETURN_IF_ERROR(CheckPresent(to_sparse, "to-sparse (ModRaise)"));
     PV_RETURN_IF_ERROR(CheckPresent(to_dense, "to-dense (ModRaise)"));
   }
   return {};
+}
+
+void EvaluationKeys::Report(MemoryReport& report) const {
+  const auto add = [&](const char* kind, const KeySwitchKey& key) {
+    report.Add(fmt::format("keys: {}, {}", kind, key.compact() ? "compact" : "expanded"),
+               key.bytes());
+  };
+  for (const auto& [rotation, keys] : rotations)
+    for (const auto& [level, key] : keys) add("rotations", key);
+  for (const auto& [level, key] : relinearization) add("relinearisation", key);
+  for (const auto& [level, key] : conjugation) add("conjugation", key);
+  for (const auto* key : {&to_sparse, &to_dense})
+    if (*key) add("encapsulation", **key);
 }
 
 size_t EvaluationKeys::bytes() const {

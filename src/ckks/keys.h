@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/csprng.h"
+#include "base/memory_report.h"
 #include "base/result.h"
 #include "ckks/ciphertext.h"
 #include "ckks/key_request.h"
@@ -18,14 +19,16 @@ namespace polyveil::ckks {
 
 // Switches from a secret s' to s: b_i = -a_i s + e_i + P g_i s', g_i = 1 mod the primes of digit i
 // and 0 mod the others (hybrid key switching, ePrint 2019/688).
-// Shape: b and a `rows` x `limbs` x N of ShapeOf(kind, level), NTT form. `a` is expanded from
-// `seed`; on the wire and on disk only b and the seed exist.
+// Shape: b and a `rows` x `limbs` x N of ShapeOf(kind, level), NTT form. `a` follows from `seed`:
+// on the wire and on disk only b and the seed exist, and a compact key has no other storage in
+// memory either. Products read both through KeyLimbReader (key_limb.h).
 struct KeySwitchKey {
   KeyKind kind = KeyKind::kGadget;
   int level = -1;
   Seed seed{};
-  std::vector<ring::RnsPoly> b, a;
+  std::vector<ring::RnsPoly> b, a;  // a: empty when compact
 
+  bool compact() const { return a.empty(); }
   size_t bytes() const;
 };
 
@@ -41,7 +44,8 @@ struct EvaluationKeys {
   Result<const KeySwitchKey*> FindRotation(const Parameters& params, int rotation, int level,
                                            int special = 0) const;
   Result<const KeySwitchKey*> FindRelinearization(const Parameters& params, int level) const;
-  Result<const KeySwitchKey*> FindConjugation(const Parameters& params, int level) const;
+  Result<const KeySwitchKey*> FindConjugation(const Parameters& params, int level,
+                                              int special = 0) const;
   // The number of special primes with which most rotations have a key of at least this level, the
   // fastest of several: the class of a hoisted group that names none. 0: there is no key.
   int CommonSpecial(const Parameters& params, int level) const;
@@ -51,14 +55,26 @@ struct EvaluationKeys {
   // fn(key) for every key.
   template <typename Fn>
   void ForEach(Fn&& fn) const {
-    for (const auto* keys : {&relinearization, &conjugation})
-      for (const auto& [level, key] : *keys) fn(key);
-    for (const auto* key : {&to_sparse, &to_dense})
-      if (*key) fn(**key);
-    for (const auto& [rotation, keys] : rotations)
-      for (const auto& [level, key] : keys) fn(key);
+    ForEachOf(*this, fn);
+  }
+  template <typename Fn>
+  void ForEach(Fn&& fn) {
+    ForEachOf(*this, fn);
   }
   size_t bytes() const;
+  // By kind and storage.
+  void Report(MemoryReport& report) const;
+
+ private:
+  template <typename Keys, typename Fn>
+  static void ForEachOf(Keys& keys, Fn& fn) {
+    for (auto* by_level : {&keys.relinearization, &keys.conjugation})
+      for (auto& [level, key] : *by_level) fn(key);
+    for (auto* key : {&keys.to_sparse, &keys.to_dense})
+      if (*key) fn(**key);
+    for (auto& [rotation, by_level] : keys.rotations)
+      for (auto& [level, key] : by_level) fn(key);
+  }
 };
 
 }  // namespace polyveil::ckks

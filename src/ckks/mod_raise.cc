@@ -1,6 +1,7 @@
 #include "ckks/mod_raise.h"
 
 #include "base/thread_pool.h"
+#include "ckks/key_limb.h"
 #include "ring/kernels.h"
 
 namespace polyveil::ckks {
@@ -31,6 +32,22 @@ void Divide(u64* limb, const u64* remainder, const NttTables& from, const NttTab
                                  to.n(), q);
 }
 
+// A whole limb of a key of one row.
+class KeyLimb {
+ public:
+  KeyLimb(const Parameters& params, const KeySwitchKey& key, size_t limb) {
+    KeyLimbReader reader(params, key, limb, 1);
+    expanded_ = Buffer(reader.ScratchWords(params.n()));
+    reader.Next(params.n(), expanded_.data(), &halves_[0], &halves_[1]);
+  }
+  // 0: b, 1: a.
+  const u64* operator[](size_t half) const { return halves_[half]; }
+
+ private:
+  Buffer expanded_;
+  const u64* halves_[2];
+};
+
 // s -> s' over q0 P': one limb each.
 std::vector<RnsPoly> ToSparse(const Parameters& params, const Ciphertext& a,
                               const KeySwitchKey& key) {
@@ -42,10 +59,11 @@ std::vector<RnsPoly> ToSparse(const Parameters& params, const Ciphertext& a,
   ToCoefficients(c1.data(), a.parts[1].ptr(0), base);
   Lift(c1_special.data(), c1.data(), base, special);
   std::vector<RnsPoly> result;
-  for (const RnsPoly* row : {&key.b[0], &key.a[0]}) {
+  const KeyLimb key_base(params, key, 0), key_special(params, key, 1);
+  for (size_t k = 0; k < 2; ++k) {
     RnsPoly& out = result.emplace_back(1, n);
-    kernels.mul(out.ptr(0), a.parts[1].ptr(0), row->ptr(0), n, base.modulus());
-    kernels.mul(remainder.data(), c1_special.data(), row->ptr(1), n, special.modulus());
+    kernels.mul(out.ptr(0), a.parts[1].ptr(0), key_base[k], n, base.modulus());
+    kernels.mul(remainder.data(), c1_special.data(), key_special[k], n, special.modulus());
     ToCoefficients(remainder.data(), remainder.data(), special);
     Divide(out.ptr(0), remainder.data(), special, base);
   }
@@ -58,9 +76,9 @@ std::vector<RnsPoly> ToSparse(const Parameters& params, const Ciphertext& a,
 Ciphertext RaiseModulus(const Parameters& params, const Ciphertext& a,
                         const KeySwitchKey& to_sparse, const KeySwitchKey& to_dense) {
   PV_CHECK(to_sparse.kind == KeyKind::kToSparse && to_dense.kind == KeyKind::kToDense &&
-               to_sparse.a.size() == 1 && to_dense.a.size() == 1,
-           "keys of kinds {} and {}, {} and {} rows expanded", static_cast<int>(to_sparse.kind),
-           static_cast<int>(to_dense.kind), to_sparse.a.size(), to_dense.a.size());
+               to_sparse.b.size() == 1 && to_dense.b.size() == 1,
+           "keys of kinds {} and {}, {} and {} rows", static_cast<int>(to_sparse.kind),
+           static_cast<int>(to_dense.kind), to_sparse.b.size(), to_dense.b.size());
   const size_t n = params.n(), limbs = params.q_count();
   const NttTables& base = params.q_table(0);
   const NttTables& special = params.p_table(0);
@@ -69,12 +87,12 @@ Ciphertext RaiseModulus(const Parameters& params, const Ciphertext& a,
   for (RnsPoly& part : sparse) ToCoefficients(part.ptr(0), part.ptr(0), base);
 
   // The products' residues mod p_0, in coefficient form: what the division takes away.
-  const RnsPoly* rows[2] = {&to_dense.b[0], &to_dense.a[0]};
+  const KeyLimb key_special(params, to_dense, limbs);
   Buffer remainders[2] = {Buffer(n), Buffer(n)}, lifted(n);
   Lift(lifted.data(), sparse[1].ptr(0), base, special);
   ParallelFor(2, [&](size_t k) {
     u64* out = remainders[k].data();
-    kernels.mul(out, lifted.data(), rows[k]->ptr(limbs), n, special.modulus());
+    kernels.mul(out, lifted.data(), key_special[k], n, special.modulus());
     ToCoefficients(out, out, special);
   });
 
@@ -84,11 +102,12 @@ Ciphertext RaiseModulus(const Parameters& params, const Ciphertext& a,
   for (int k = 0; k < 2; ++k) result.parts.emplace_back(limbs, n);
   ParallelFor(limbs, [&](size_t j) {
     const NttTables& tables = params.q_table(static_cast<int>(j));
+    const KeyLimb key_limb(params, to_dense, j);
     Buffer part(n);
     Lift(part.data(), sparse[1].ptr(0), base, tables);
     for (size_t k = 0; k < 2; ++k) {
       u64* out = result.parts[k].ptr(j);
-      kernels.mul(out, part.data(), rows[k]->ptr(j), n, tables.modulus());
+      kernels.mul(out, part.data(), key_limb[k], n, tables.modulus());
       Divide(out, remainders[k].data(), special, tables);
     }
     Lift(part.data(), sparse[0].ptr(0), base, tables);

@@ -13,7 +13,7 @@ namespace polyveil::ckks {
 // way back: the noise is that of c1 e / p_0, about sigma sqrt(N / 12) per coefficient as in step
 // one, and the key is an eighth of a full one.
 // Level/scale: max_level(), scale unchanged. Cost: 4 (max_level + 1) + 12 transforms.
-// Requires: a.level == 0, degree 1, expanded keys of their kinds.
+// Requires: a.level == 0, degree 1, keys of their kinds.
 // Source: Bossuat, Troncoso-Pastoriza, Hubaux 2022, ePrint 2022/024, Alg. 4; deviation: the way
 // back uses the gadget (1) instead of the RNS gadget.
 Ciphertext RaiseModulus(const Parameters& params, const Ciphertext& a,

@@ -4,28 +4,51 @@
 namespace polyveil::ckks {
 namespace {
 
-// 16 working levels for the demo's program: bootstraps of sparse vectors, StC and CtS in two levels
-// each. logQP 1720 of 1747 at N = 2^16.
+// 15 working levels for the demo's program, whose bootstraps are of sparse vectors: StC in one level
+// (cheap at two limbs), CtS in two. Sizes are such that two digits suffice at the top, Q falling into
+// halves below P: EvalMod's double angles, whose roundings weigh less than those of its first
+// powers, and CtS give bits to the working levels. logQP 1728 of 1747 at N = 2^16.
 ParametersSpec Decode16() {
   ParametersSpec spec;
   spec.name = "decode16";
   spec.chain = {{LevelRole::kBase, 1, 50},
-                {LevelRole::kSlotsToCoeffs, 2, 40},
-                {LevelRole::kWorking, 16, 40},
-                {LevelRole::kEvalMod, 8, 50},
-                {LevelRole::kCoeffsToSlots, 2, 50}};
+                {LevelRole::kSlotsToCoeffs, 1, 38},
+                {LevelRole::kWorking, 15, 38},
+                {LevelRole::kEvalMod, 3, 48},
+                {LevelRole::kEvalMod, 5, 50},
+                {LevelRole::kCoeffsToSlots, 2, 44}};
+  spec.special_primes = 12;
+  spec.log_special_prime = 49;
   return spec;
 }
 
-// Full-slot bootstraps: StC and CtS in three levels. logQP 1690 of 1747.
+// 12 working levels and sparse bootstraps of up to about 2^10 values: StC and CtS in two levels. Two
+// digits: Q falls into halves below P. logQP 1692 of 1747.
+ParametersSpec Sparse16() {
+  ParametersSpec spec;
+  spec.name = "sparse16";
+  spec.chain = {{LevelRole::kBase, 1, 50},
+                {LevelRole::kSlotsToCoeffs, 2, 41},
+                {LevelRole::kWorking, 12, 41},
+                {LevelRole::kEvalMod, 8, 50},
+                {LevelRole::kCoeffsToSlots, 2, 46}};
+  spec.special_primes = 12;
+  spec.log_special_prime = 48;
+  return spec;
+}
+
+// 12 working levels and full-slot bootstraps: StC and CtS in three levels, two digits. logQP 1719 of
+// 1747.
 ParametersSpec Full16() {
   ParametersSpec spec;
   spec.name = "full16";
   spec.chain = {{LevelRole::kBase, 1, 50},
-                {LevelRole::kSlotsToCoeffs, 3, 40},
-                {LevelRole::kWorking, 13, 40},
+                {LevelRole::kSlotsToCoeffs, 3, 37},
+                {LevelRole::kWorking, 12, 37},
                 {LevelRole::kEvalMod, 8, 50},
-                {LevelRole::kCoeffsToSlots, 3, 50}};
+                {LevelRole::kCoeffsToSlots, 3, 46}};
+  spec.special_primes = 12;
+  spec.log_special_prime = 48;
   return spec;
 }
 
@@ -39,7 +62,7 @@ ParametersSpec Test(int log_n) {
 }
 
 std::vector<ParametersSpec> AllSets() {
-  return {Decode16(), Full16(), Test(10), Test(11), Test(12), Test(13)};
+  return {Decode16(), Sparse16(), Full16(), Test(10), Test(11), Test(12), Test(13)};
 }
 
 }  // namespace

@@ -71,8 +71,8 @@ Status CheckDigits(const PrimeChain& chain, const DigitPlan& plan) {
   return {};
 }
 
-// Largest log2(QP) of any key: the security bound; for tests, about that of the highest key, so that
-// their plans have the structure of secure ones.
+// Largest log2(QP) of any key: the security bound; for tests, about that of the highest key, so
+// that their plans have the structure of secure ones.
 double KeyBound(const ParametersSpec& spec, double log_qp) {
   const double bound = MaxLogQp(spec.log_n) * (1 - kSecurityMargin);
   return spec.insecure_for_tests ? std::max(bound, 1.005 * log_qp) : bound;
@@ -200,6 +200,12 @@ std::string Parameters::Describe() const {
                        shape, log_qp_, MaxLogQp(log_n()));
   return fmt::format("{}: {}, logQP = {:.1f} <= {} (128-bit, ePrint 2024/463), h = {} ephemeral",
                      spec_.name, shape, log_qp_, MaxLogQp(log_n()), spec_.sparse_hamming_weight);
+}
+
+size_t Parameters::table_bytes() const {
+  size_t bytes = 0;
+  for (const auto& table : tables_) bytes += table->bytes();
+  return bytes;
 }
 
 }  // namespace polyveil::ckks

@@ -86,6 +86,7 @@ class Parameters {
   const ring::NttTables& p_table(int index) const { return *tables_[q_count_ + index]; }
   const ring::Modulus& q(int index) const { return q_table(index).modulus(); }
   const ring::Modulus& p(int index) const { return p_table(index).modulus(); }
+  size_t table_bytes() const;  // of all NTT tables
   const ring::NttTables& encapsulation_table() const {
     return *tables_.back();
   }  // P' of the encapsulation key

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "ring/primes.h"
@@ -11,14 +12,15 @@ namespace polyveil::ckks {
 namespace {
 
 TEST(Parameters, ProductionSetsMeetTheBoundWithMargin) {
-  for (const char* name : {"decode16", "full16"}) {
+  for (const auto& [name, digits] : std::map<std::string, int>{
+           {"decode16", 2}, {"sparse16", 2}, {"full16", 2}}) {
     const auto params = Parameters::Create(FindParameters(name).value());
     ASSERT_TRUE(params.ok()) << params.error().message;
     const Parameters& p = **params;
     EXPECT_FALSE(p.insecure());
     EXPECT_LE(p.log_qp(), 1747 * 0.99) << name;
     EXPECT_NE(p.Describe().find("1747"), std::string::npos) << p.Describe();
-    EXPECT_EQ(p.digits(p.max_level()), 3);  // of up to eleven limbs, by bits
+    EXPECT_EQ(p.digits(p.max_level()), digits);  // what the sizes are chosen for
     EXPECT_LE(std::log2(p.q(0).q) + std::log2(p.encapsulation_table().modulus().q), 120);
   }
 }
@@ -57,9 +59,9 @@ TEST(Parameters, LowKeysHaveOneDigitAndAreNeverLargerThanHigherOnes) {
   const auto params = Parameters::Create(FindParameters("decode16").value()).value();
   const auto limbs = [&](int level) { return params->digits(level) * params->extended_limbs(level); };
   EXPECT_EQ(params->digits(params->working_level()), 1);
-  EXPECT_EQ(params->digits(25), 2);
+  EXPECT_EQ(params->digits(params->max_level() - 1), 2);
   EXPECT_EQ(limbs(2), 6);
-  EXPECT_EQ(limbs(params->working_level()), 35);
+  EXPECT_EQ(limbs(params->working_level()), 31);  // 17 and 14 special primes
   for (int level = 1; level <= params->max_level(); ++level)
     EXPECT_LT(limbs(level - 1), limbs(level)) << level;
 }
@@ -82,22 +84,23 @@ TEST(Parameters, PrimesAreDistinctNttPrimesBelow50Bits) {
 TEST(Parameters, NominalScalesFollowTheRecursionAndStayNearTheirSize) {
   for (const std::string& name : ParameterNames()) {
     const auto params = Parameters::Create(FindParameters(name).value()).value();
+    const int working = params->spec().chain[2].log_prime;
     for (int l = params->working_level(); l > 0; --l) {
       const double below = params->scale(l) * params->scale(l) / params->q(l).q;
       EXPECT_DOUBLE_EQ(params->scale(l - 1), below) << name << " level " << l;
-      EXPECT_NEAR(std::log2(params->scale(l - 1)), 40, 1e-3) << name << " level " << l;
+      EXPECT_NEAR(std::log2(params->scale(l - 1)), working, 1e-3) << name << " level " << l;
     }
-    EXPECT_NEAR(std::log2(params->q(0).q / params->scale(0)), 10, 1e-3);
+    EXPECT_NEAR(std::log2(params->q(0).q / params->scale(0)), 50 - working, 1e-3);
   }
 }
 
 TEST(Parameters, RefusesAModulusAboveTheBoundWithBothValues) {
   ParametersSpec spec = FindParameters("decode16").value();
-  spec.chain[2].count += 1;  // 1760 bits
+  spec.chain[2].count += 1;  // 1766 bits
   const auto refused = Parameters::Create(spec);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, ErrorCode::kSecurity);
-  EXPECT_NE(refused.error().message.find("1760"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("1766"), std::string::npos) << refused.error().message;
   EXPECT_NE(refused.error().message.find("1747"), std::string::npos) << refused.error().message;
   spec.insecure_for_tests = true;
   EXPECT_TRUE(Parameters::Create(spec).ok());
@@ -105,7 +108,7 @@ TEST(Parameters, RefusesAModulusAboveTheBoundWithBothValues) {
 
 TEST(Parameters, TheSpecialPrimesCount) {
   ParametersSpec spec = FindParameters("decode16").value();
-  spec.special_primes = 10;
+  spec.special_primes = 13;
   EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
 }
 
@@ -152,7 +155,11 @@ TEST(Parameters, NamesTheBadField) {
             std::string::npos);
   EXPECT_NE(message([](auto& s) { s.chain.clear(); }).find("base"), std::string::npos);
   // Digits larger than P would drown key switching in noise.
-  EXPECT_NE(message([](auto& s) { s.log_special_prime = 40; }).find("log2(P)"), std::string::npos);
+  EXPECT_NE(message([](auto& s) {
+              s.special_primes = 1;
+              s.log_special_prime = 40;
+            }).find("log2(P)"),
+            std::string::npos);
 }
 
 TEST(Parameters, DigestNamesTheParameters) {

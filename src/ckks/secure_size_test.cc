@@ -30,12 +30,13 @@ TEST(SecureSize, RotateMultiplyAndRaise) {
       s.evaluator.MulRescale(s.Encrypt(a, level), s.Encrypt(b, level)).value();
   EXPECT_TRUE(SameScale(product.scale, params->scale(level - 1)));
   EXPECT_LT(MaxError(s.Decrypt(product), products),
-            WorstSlot(*params, std::hypot(4 * FreshNoise(), RoundingNoise(*params)), scale));
+            WorstSlot(*params, std::hypot(4 * FreshNoise(), RoundingNoise(*params)),
+                      product.scale));
 
   Ciphertext raised = s.evaluator.ModRaise(s.Encrypt(a, 0)).value();
   ASSERT_TRUE(s.evaluator.DropLevelInplace(raised, 0).ok());
   EXPECT_LT(MaxError(s.Decrypt(raised), a),
-            WorstSlot(*params, 2 * KeySwitchNoise(*params, 0), raised.scale));
+            WorstSlot(*params, std::hypot(FreshNoise(), ModRaiseNoise(*params)), raised.scale));
 
   KeySwitchKey key = KeyGenerator(s.key).Rotation(1, level);
   EXPECT_EQ(key.bytes(), ShapeOf(*params, KeyKind::kGadget, level).seeded_bytes(params->n()));

@@ -49,13 +49,15 @@ Status ExpandKey(const Parameters& params, KeySwitchKey& key) {
 }
 
 Status ExpandKeys(const Parameters& params, EvaluationKeys& keys) {
-  for (auto* by_level : {&keys.relinearization, &keys.conjugation})
-    for (auto& [level, key] : *by_level) PV_RETURN_IF_ERROR(ExpandKey(params, key));
-  for (auto* key : {&keys.to_sparse, &keys.to_dense})
-    if (*key) PV_RETURN_IF_ERROR(ExpandKey(params, **key));
-  for (auto& [rotation, by_level] : keys.rotations)
-    for (auto& [level, key] : by_level) PV_RETURN_IF_ERROR(ExpandKey(params, key));
-  return {};
+  Status status;
+  keys.ForEach([&](KeySwitchKey& key) {
+    if (status.ok()) status = ExpandKey(params, key);
+  });
+  return status;
+}
+
+void CompactKeys(EvaluationKeys& keys) {
+  keys.ForEach([](KeySwitchKey& key) { key.a.clear(); });
 }
 
 }  // namespace polyveil::ckks

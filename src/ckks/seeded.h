@@ -36,5 +36,7 @@ Result<Ciphertext> Expand(const Parameters& params, const SeededCiphertext& seed
 // and level).
 Status ExpandKey(const Parameters& params, KeySwitchKey& key);
 Status ExpandKeys(const Parameters& params, EvaluationKeys& keys);
+// Back to b and the seed: half the memory, and every use expands what it reads (key_limb.h).
+void CompactKeys(EvaluationKeys& keys);
 
 }  // namespace polyveil::ckks

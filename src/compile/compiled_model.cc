@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "base/digest.h"
+#include "ckks/key_storage.h"
 #include "compile/levels.h"
 #include "compile/lower.h"
 
@@ -14,7 +16,7 @@ namespace polyveil::compile {
 namespace {
 
 // Aim for the expanded evaluation keys; keys that a program cannot do without may exceed it.
-constexpr size_t kKeyBytes = size_t{3} << 30;
+constexpr size_t kKeyBytes = 3'000'000'000;
 
 // Bytes of a packed polynomial of limbs(level) limbs.
 size_t PackedBytes(const ckks::Parameters& params, int level) {
@@ -76,7 +78,7 @@ double CompiledModel::EstimateSeconds(const Node& node) const {
 }
 
 Status CompiledModel::CollectKeys(const Graph& plan, const BootstrapKeys& bootstrap_keys) {
-  std::set<std::pair<int, bool>> bootstraps;
+  std::map<std::pair<int, bool>, int> bootstraps;  // their number
   ckks::KeyUses uses;
   for (const Node& node : plan.nodes) {
     for (int rotation : node.rotations) uses.AddRotation(rotation, params_->slots(), node.level);
@@ -86,13 +88,20 @@ Status CompiledModel::CollectKeys(const Graph& plan, const BootstrapKeys& bootst
         uses.AddRelinearization(level);
     }
     if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
-    if (node.kind == OpKind::kBootstrap) bootstraps.insert({node.log_period, node.real});
+    if (node.kind == OpKind::kBootstrap) ++bootstraps[{node.log_period, node.real}];
     if (node.kind == OpKind::kInput) input_level_ = node.level;
   }
   output_level_ = plan[plan.output].level;
-  for (const auto& [log_period, real] : bootstraps) {
-    PV_ASSIGN_OR_RETURN(ckks::KeyRequest request, bootstrap_keys(log_period, real));
+  key_uses_ = uses;
+  for (const auto& [spec, count] : bootstraps) {
+    PV_ASSIGN_OR_RETURN(ckks::KeyRequest request, bootstrap_keys(spec.first, spec.second));
     uses.required.Merge(request);
+    for (const auto& [rotation, level] : request.rotations)
+      key_uses_.AddRotation(rotation, params_->slots(), level, count);
+    for (const int level : request.relinearization_levels)
+      key_uses_.AddRelinearization(level, count);
+    for (const int level : request.conjugation_levels) key_uses_.AddConjugation(level, count);
+    key_uses_.mod_raises += count;
   }
   keys_ = ckks::PlanKeys(*params_, uses, kKeyBytes);
   return {};
@@ -113,6 +122,8 @@ void CompiledModel::MakeEstimate(const Graph& plan) {
   const KeyBytes keys = MeasureKeys(*params_, keys_);
   e.key_bytes_wire = keys.wire;
   e.key_bytes_memory = keys.memory;
+  e.key_bytes_compact = ckks::KeyMemoryBytes(*params_, keys_, {});
+  e.compact_seconds = cost_.ExpansionSeconds(ckks::LimbsToExpand(*params_, keys_, {}, key_uses_));
   e.key_generation_seconds = cost_.KeyGenerationSeconds(keys_);
   e.token_bytes_up = PackedBytes(*params_, input_level_);
   e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);

@@ -23,9 +23,11 @@ namespace polyveil::compile {
 struct Estimate {
   double seconds_per_token = 0;
   double key_generation_seconds = 0;
-  size_t key_bytes_wire = 0;    // seeded and packed
-  size_t key_bytes_memory = 0;  // expanded, on the server
-  size_t server_bytes = 0;      // peak: keys, state, working set
+  size_t key_bytes_wire = 0;     // seeded and packed
+  size_t key_bytes_memory = 0;   // expanded, on the server
+  size_t key_bytes_compact = 0;  // the same without their uniform half
+  double compact_seconds = 0;    // that compact keys add to a token
+  size_t server_bytes = 0;       // peak: expanded keys, state, working set
   size_t token_bytes_up = 0, token_bytes_down = 0;
   int depth_per_token = 0;  // levels on the longest path of one step
   int bootstraps_per_token = 0;
@@ -55,6 +57,8 @@ class CompiledModel {
   // Estimated seconds of one operation of a program: the weight of a progress bar.
   double EstimateSeconds(const Node& node) const;
   const ckks::KeyRequest& keys() const { return keys_; }
+  // What a token reads of them, bootstraps included (each of their keys counted once a bootstrap).
+  const ckks::KeyUses& key_uses() const { return key_uses_; }
   const Estimate& estimate() const { return estimate_; }
   int input_level() const { return input_level_; }  // level at which the client encrypts a token
   int output_level() const { return output_level_; }
@@ -83,6 +87,7 @@ class CompiledModel {
   std::vector<bool> bootstrapped_;  // by node of the lowered graph
   int input_level_ = 0, output_level_ = 0;
   ckks::KeyRequest keys_;
+  ckks::KeyUses key_uses_;
   Estimate estimate_;
   std::string digest_;
 };

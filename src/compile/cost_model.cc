@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "ckks/key_shape.h"
 
@@ -11,7 +12,7 @@ namespace polyveil::compile {
 
 namespace {
 
-constexpr int kDoubleAngles = 3;
+constexpr int kDoubleAngles = 3, kCosineDegree = 28;  // of circuits::CosineFitSpec
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
@@ -22,9 +23,16 @@ int ChebyshevProducts(int degree) {
   return ((1 << baby) - 1) + (depth - baby) + ((degree >> baby) - 1);
 }
 
-// Hoisted and giant rotations of one radix-2^k factor of the homomorphic DFT (2^(k+1) - 1
-// diagonals).
-double DftRotations(int log_radix) { return 2 * std::sqrt(std::pow(2.0, log_radix + 1)); }
+// Diagonals of the factors of a Fourier transform of 2^log_size slots, the stages spread over
+// `levels` factors; the first factor wraps around.
+std::vector<int> FactorDiagonals(int log_size, int levels) {
+  std::vector<int> diagonals;
+  for (int i = 0; i < levels; ++i) {
+    const int stages = log_size / levels + (i < log_size % levels);
+    diagonals.push_back(i == 0 ? 1 << stages : (2 << stages) - 1);
+  }
+  return diagonals;
+}
 
 }  // namespace
 
@@ -100,28 +108,64 @@ double CostModel::Seconds(const Node& node, int level) const {
   return 0;
 }
 
-double CostModel::BootstrapSeconds(int log_period, bool real) const {
-  const int top = params_->max_level();
-  const int cts = params_->LevelsWithRole(ckks::LevelRole::kCoeffsToSlots);
-  const int stc = params_->LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
-  const int eval_mod = params_->LevelsWithRole(ckks::LevelRole::kEvalMod);
-  const bool full = log_period == params_->log_slots();
-  double seconds = 2 * KeySwitch(top);  // ModRaise and its encapsulation, conjugation
-  seconds += (params_->log_slots() - log_period) * KeySwitch(top);
-  const double log_radix_cts =
-      static_cast<double>(log_period + (full || real ? 0 : 1)) / std::max(1, cts);
-  for (int i = 0; i < cts; ++i) {
-    seconds += 2 * KeySwitch(top - i) +
-               DftRotations(static_cast<int>(std::ceil(log_radix_cts))) * HoistedRotation(top - i);
+// Baby-step giant-step at the best split: one key switch around all, one per giant step, hoisted
+// rotations.
+double CostModel::LinearTransform(int diagonals, int level) const {
+  const double extended = params_->extended_limbs(level);
+  double best = 0;
+  for (int babies = 1; babies <= diagonals; babies *= 2) {
+    const int giants = (diagonals + babies - 1) / babies;
+    const double seconds =
+        (babies - 1) * HoistedRotation(level) + (giants - 1) * KeySwitch(level);
+    if (babies == 1 || seconds < best) best = seconds;
   }
-  const int evaluations = full && !real ? 2 : 1;
-  const int products = ChebyshevProducts((1 << (eval_mod - kDoubleAngles)) - 1) + kDoubleAngles;
-  seconds += evaluations * products * Product(top - cts - eval_mod / 2);
-  for (int i = 0; i < stc; ++i) {
-    seconds += 2 * KeySwitch(stc - i) +
-               DftRotations((log_period + stc - 1) / std::max(1, stc)) * HoistedRotation(stc - i);
-  }
+  return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.product_seconds);
+}
+
+double CostModel::SlotsToCoeffs(int log_period, int log_size) const {
+  const int levels = params_->LevelsWithRole(ckks::LevelRole::kSlotsToCoeffs);
+  std::vector<int> diagonals = FactorDiagonals(log_size, levels);
+  // Folding real halves doubles the factor that comes first, at the cost of a conjugation.
+  if (log_period > log_size) diagonals.back() *= 2;
+  double seconds = log_period > log_size ? KeySwitch(levels) : 0;
+  for (int i = 0; i < levels; ++i)
+    seconds += LinearTransform(diagonals[levels - 1 - i], levels - i);
   return seconds;
+}
+
+double CostModel::CoeffsToSlots(int log_size) const {
+  const int levels = params_->LevelsWithRole(ckks::LevelRole::kCoeffsToSlots);
+  const std::vector<int> diagonals = FactorDiagonals(log_size, levels);
+  const int top = params_->max_level();
+  double seconds = KeySwitch(top - levels + 1);  // the conjugation
+  for (int i = 0; i < levels; ++i) seconds += LinearTransform(diagonals[i], top - i);
+  return seconds;
+}
+
+// Doublings in pairs: three hoisted rotations each.
+double CostModel::Trace(int log_output_period) const {
+  const int level =
+      params_->max_level() - params_->LevelsWithRole(ckks::LevelRole::kCoeffsToSlots) + 1;
+  const int doublings = params_->log_slots() - log_output_period;
+  return (doublings + 1) / 2 * KeySwitch(level) + doublings / 2 * 2 * HoistedRotation(level);
+}
+
+// The steps of circuits::Bootstrapper. Real slots of a short period are folded to half their size.
+double CostModel::BootstrapSeconds(int log_period, bool real) const {
+  const bool full = log_period == params_->log_slots();
+  const int log_size = log_period - (real && !full && log_period > 0);
+  const bool packed = real ? log_size < log_period : !full;
+  const int top = params_->max_level();
+  double seconds = SlotsToCoeffs(real ? log_period : log_size, log_size);
+  seconds += KeySwitch(top) / 2;  // ModRaise
+  seconds += CoeffsToSlots(log_size) + Trace(log_size + packed);
+  if (packed) seconds += KeySwitch(top);
+  const int cts = params_->LevelsWithRole(ckks::LevelRole::kCoeffsToSlots);
+  const int eval_mod = params_->LevelsWithRole(ckks::LevelRole::kEvalMod);
+  // Packed complex parts are multiplied by their mask beside the plain evaluation.
+  const double evaluations = real ? 1 : full ? 2 : 1.6;
+  const int products = ChebyshevProducts(kCosineDegree) + kDoubleAngles;
+  return seconds + evaluations * products * Product(top - cts - eval_mod / 2);
 }
 
 double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
@@ -131,6 +175,10 @@ double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
   const double limbs = static_cast<double>(bytes.memory) / 2 / (8.0 * params_->n());
   const double samples = Parallel(limbs * (2.5 * speed_.ntt_seconds + 4 * speed_.product_seconds));
   return samples + static_cast<double>(bytes.wire) / kKeyBytesPerSecond;
+}
+
+double CostModel::ExpansionSeconds(double limbs) const {
+  return Parallel(limbs * speed_.expand_seconds);
 }
 
 KeyBytes MeasureKeys(const ckks::Parameters& params, const ckks::KeyRequest& request) {

@@ -11,6 +11,7 @@ struct MachineSpeed {
   double ntt_seconds = 1.1e-4;      // one limb, one core
   double product_seconds = 1.5e-5;  // one limb of a multiply-accumulate in cache, one core
   double stream_seconds = 4e-5;     // one limb of a key product, the key read from memory
+  double expand_seconds = 8e-5;     // one limb from its seed, one core
   int threads = 2;
   double efficiency = 0.85;  // of the second and later threads
 };
@@ -27,6 +28,8 @@ class CostModel {
   double Seconds(const Node& node, int level) const;
   double BootstrapSeconds(int log_period, bool real) const;
   double KeyGenerationSeconds(const ckks::KeyRequest& request) const;
+  // `limbs` limbs of compact keys, in place of their read from memory.
+  double ExpansionSeconds(double limbs) const;
 
  private:
   double Parallel(double seconds) const;
@@ -35,6 +38,10 @@ class CostModel {
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
+  double LinearTransform(int diagonals, int level) const;
+  double SlotsToCoeffs(int log_period, int log_size) const;
+  double CoeffsToSlots(int log_size) const;
+  double Trace(int log_output_period) const;
 
   ckks::ParametersPtr params_;
   MachineSpeed speed_;

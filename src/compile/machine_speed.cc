@@ -7,6 +7,7 @@
 #include "ring/ntt_tables.h"
 #include "ring/primes.h"
 #include "ring/rns_poly.h"
+#include "ring/samplers.h"
 
 namespace polyveil::compile {
 
@@ -42,6 +43,8 @@ MachineSpeed MeasureMachineSpeed(int log_n, int threads) {
       BestSeconds(8, [&] { kernels.forward_ntt(sums.ptr(0), sums.ptr(0), *tables); });
   speed.product_seconds = BestSeconds(
       8, [&] { kernels.mul_add(sums.ptr(0), sums.ptr(1), sums.ptr(0), sums.ptr(1), n, q); });
+  speed.expand_seconds =
+      BestSeconds(8, [&] { ring::SampleUniform(Seed{}, "speed", 0, q, sums.limb(0)); });
   std::array<const u64*, kStreamLimbs> rows;
   for (size_t i = 0; i < kStreamLimbs; ++i) rows[i] = words.ptr(i);
   speed.stream_seconds = BestSeconds(3,

@@ -71,6 +71,11 @@ struct Kernels {
 
   // out[j] = in[perm[j]], perm as above. out must not be in.
   void (*permute)(u64* out, const u64* in, const u32* perm, size_t n);
+
+  // Expansion of seeds: every word below the largest multiple of q below 2^64, mod q, in order;
+  // returns their number. Public words only: time and result depend on them. Any n, any alignment;
+  // out may be in; words of out beyond the returned number are unspecified. Requires q > 2^13.
+  size_t (*reduce_uniform)(u64* out, const u64* in, size_t n, const Modulus& q);
 };
 
 // The backend in use: the best that the CPU has, unless overridden. Defined by src/backend.

@@ -58,6 +58,8 @@ struct Modulus {
     const u64 r = x - estimate * q;
     return r >= q ? r - q : r;
   }
+  // The largest multiple of q that is at most 2^64: uniform words below it are uniform mod q.
+  u64 UniformLimit() const { return u64{0} - (u64{0} - q) % q; }
   u64 Reduce128(u128 x) const { return static_cast<u64>(x % q); }  // slow; tables only
   // A signed integer as a residue; constant time for |x| < q.
   PV_ALWAYS_INLINE u64 FromSigned(i64 x) const {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/secure_memory.h"
+#include "ring/kernels.h"
 
 namespace polyveil::ring {
 namespace {
@@ -92,15 +93,17 @@ void SampleGaussian(Prng& prng, std::span<i64> out) {
 
 void SampleUniform(const Seed& seed, std::string_view domain, u64 index, const Modulus& q,
                    std::span<u64> out) {
-  UniformStream stream(seed, domain, index);
-  const u64 limit = u64{0} - (u64{0} - q.q) % q.q;
-  size_t done = 0;
-  while (done < out.size()) {
+  UniformResidues(seed, domain, index, q).Fill(out);
+}
+
+void UniformResidues::Fill(std::span<u64> out) {
+  constexpr size_t kPart = 1024;  // words that stay in the L1 cache between cipher and reduction
+  const Kernels& kernels = ActiveKernels();
+  while (!out.empty()) {
     // In place: accepted words move down over the rejected ones, then the rest is filled again.
-    const auto part = out.subspan(done, std::min<size_t>(out.size() - done, 4096));
-    stream.Fill(part);
-    for (const u64 word : part)
-      if (word < limit) out[done++] = q.Reduce(word);
+    const auto part = out.first(std::min(out.size(), kPart));
+    stream_.Fill(part);
+    out = out.subspan(kernels.reduce_uniform(part.data(), part.data(), part.size(), q_));
   }
 }
 

@@ -28,6 +28,18 @@ void SampleGaussian(Prng& prng, std::span<i64> out);
 void SampleUniform(const Seed& seed, std::string_view domain, u64 index, const Modulus& q,
                    std::span<u64> out);
 
+// The same residues in pieces: each Fill continues where the last one ended. Not thread-safe.
+class UniformResidues {
+ public:
+  UniformResidues(const Seed& seed, std::string_view domain, u64 index, const Modulus& q)
+      : stream_(seed, domain, index), q_(q) {}
+  void Fill(std::span<u64> out);
+
+ private:
+  UniformStream stream_;
+  Modulus q_;
+};
+
 // Signed values (|x| < q) as residues; constant time.
 void SignedToResidues(std::span<const i64> in, const Modulus& q, std::span<u64> out);
 

@@ -99,6 +99,16 @@ TEST(Samplers, UniformCoversTheModulus) {
   double chi_squared = 0;
   for (const double cell : cells) chi_squared += std::pow(cell - kN / 16.0, 2) / (kN / 16.0);
   EXPECT_LT(chi_squared, 45.0);
+  // Pieces of any size continue each other.
+  UniformResidues pieces(CountingSeed(), "uniform", 3, q);
+  std::ranges::fill(again, 0);
+  std::span<u64> rest(again);
+  for (size_t size = 1; !rest.empty(); size = 3 * size % 2001) {
+    const auto piece = rest.first(std::min(size, rest.size()));
+    pieces.Fill(piece);
+    rest = rest.subspan(piece.size());
+  }
+  EXPECT_EQ(words, again);
   // A shorter request is a prefix.
   std::vector<u64> prefix(100);
   SampleUniform(CountingSeed(), "uniform", 3, q, prefix);

@@ -82,6 +82,17 @@ Result<std::shared_ptr<const Engine>> Engine::Create(
   return std::shared_ptr<const Engine>(std::move(engine));
 }
 
+void Engine::Report(MemoryReport& report) const {
+  parts_->keys->Report(report);
+  size_t plaintexts = 0, permutations = parts_->evaluator.permutation_bytes();
+  for (const auto& [spec, bootstrapper] : parts_->bootstrappers) {
+    plaintexts += bootstrapper.plaintext_bytes();
+    permutations += bootstrapper.permutation_bytes();
+  }
+  report.Add("plaintexts of bootstraps", plaintexts);
+  report.Add("permutation tables", permutations, /*pooled=*/false);
+}
+
 Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
                                               const StepOptions& options) {
   Timer timer;

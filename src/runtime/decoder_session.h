@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/memory_report.h"
 #include "base/result.h"
 #include "ckks/ciphertext.h"
 #include "ckks/keys.h"
@@ -40,6 +41,8 @@ class Engine {
       std::shared_ptr<const ckks::EvaluationKeys> keys);
   ~Engine();
   const EngineParts& parts() const { return *parts_; }
+  // Keys, plaintexts and permutation tables.
+  void Report(MemoryReport& report) const;
 
  private:
   Engine() = default;

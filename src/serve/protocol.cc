@@ -1,9 +1,8 @@
 #include "serve/protocol.h"
 
-#include <set>
-
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "wire/json_fields.h"
 
@@ -77,8 +76,7 @@ Result<ckks::KeyRequest> KeysFromJson(const json& object) {
     }
     keys.rotations.emplace(entry[0].get<int>(), entry[1].get<int>());
   }
-  PV_RETURN_IF_ERROR(
-      LevelsInto(object, "relinearization_levels", keys.relinearization_levels));
+  PV_RETURN_IF_ERROR(LevelsInto(object, "relinearization_levels", keys.relinearization_levels));
   PV_RETURN_IF_ERROR(LevelsInto(object, "conjugation_levels", keys.conjugation_levels));
   PV_ASSIGN_OR_RETURN(keys.encapsulation, wire::JsonBool(object, "encapsulation"));
   return keys;
@@ -92,6 +90,8 @@ Result<compile::Estimate> EstimateFromJson(const json& object) {
                       JsonNumber(object, "key_generation_seconds", 0, kMaxSeconds));
   PV_RETURN_IF_ERROR(Into(object, "key_bytes_wire", 0, kMaxBytes, e.key_bytes_wire));
   PV_RETURN_IF_ERROR(Into(object, "key_bytes_memory", 0, kMaxBytes, e.key_bytes_memory));
+  PV_RETURN_IF_ERROR(Into(object, "key_bytes_compact", 0, kMaxBytes, e.key_bytes_compact));
+  PV_ASSIGN_OR_RETURN(e.compact_seconds, JsonNumber(object, "compact_seconds", 0, kMaxSeconds));
   PV_RETURN_IF_ERROR(Into(object, "server_bytes", 0, kMaxBytes, e.server_bytes));
   PV_RETURN_IF_ERROR(Into(object, "token_bytes_up", 0, kMaxBytes, e.token_bytes_up));
   PV_RETURN_IF_ERROR(Into(object, "token_bytes_down", 0, kMaxBytes, e.token_bytes_down));
@@ -145,6 +145,8 @@ json EstimateToJson(const compile::Estimate& e) {
           {"key_generation_seconds", e.key_generation_seconds},
           {"key_bytes_wire", e.key_bytes_wire},
           {"key_bytes_memory", e.key_bytes_memory},
+          {"key_bytes_compact", e.key_bytes_compact},
+          {"compact_seconds", e.compact_seconds},
           {"server_bytes", e.server_bytes},
           {"token_bytes_up", e.token_bytes_up},
           {"token_bytes_down", e.token_bytes_down},
@@ -174,6 +176,9 @@ json InfoToJson(const ModelInfo& info) {
           {"keys", KeysToJson(info.keys)},
           {"key_stream_bytes", info.key_stream_bytes},
           {"chunk_bytes", info.chunk_bytes},
+          {"key_storage", info.key_storage},
+          {"key_set_bytes", info.key_set_bytes},
+          {"key_expansion_seconds", info.key_expansion_seconds},
           {"estimate", EstimateToJson(info.estimate)},
           {"threads", info.threads},
           {"backend", info.backend},
@@ -187,8 +192,8 @@ Result<ModelInfo> InfoFromJson(const json& object) {
         std::pair{"program_digest", &info.program_digest},
         std::pair{"parameters", &info.parameters},
         std::pair{"parameters_digest", &info.parameters_digest},
-        std::pair{"security", &info.security}, std::pair{"backend", &info.backend},
-        std::pair{"version", &info.version}}) {
+        std::pair{"security", &info.security}, std::pair{"key_storage", &info.key_storage},
+        std::pair{"backend", &info.backend}, std::pair{"version", &info.version}}) {
     PV_RETURN_IF_ERROR(TextInto(object, name, *field));
   }
   PV_RETURN_IF_ERROR(Into(object, "context", 1, 1 << 24, info.context));
@@ -204,10 +209,33 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_ASSIGN_OR_RETURN(info.keys, KeysFromJson(*keys));
   PV_RETURN_IF_ERROR(Into(object, "key_stream_bytes", 1, kMaxBytes, info.key_stream_bytes));
   PV_RETURN_IF_ERROR(Into(object, "chunk_bytes", 1024, kMaxChunkBytes, info.chunk_bytes));
+  PV_RETURN_IF_ERROR(Into(object, "key_set_bytes", 0, kMaxBytes, info.key_set_bytes));
+  PV_ASSIGN_OR_RETURN(info.key_expansion_seconds,
+                      JsonNumber(object, "key_expansion_seconds", 0, kMaxSeconds));
   PV_ASSIGN_OR_RETURN(const json* estimate, JsonField(object, "estimate"));
   PV_ASSIGN_OR_RETURN(info.estimate, EstimateFromJson(*estimate));
   PV_RETURN_IF_ERROR(Into(object, "threads", 1, 1 << 16, info.threads));
   return info;
+}
+
+json MemoryToJson(const MemoryReport& report) {
+  json entries = json::array();
+  for (const auto& [name, bytes] : report.entries())
+    entries.push_back({{"name", name}, {"bytes", bytes}});
+  return entries;
+}
+
+Result<std::vector<MemoryReport::Entry>> MemoryFromJson(const json& entries) {
+  if (!entries.is_array() || entries.size() > kMaxRows) {
+    return MakeError(ErrorCode::kCorrupt, "memory report: no array of at most {}", kMaxRows);
+  }
+  std::vector<MemoryReport::Entry> out;
+  for (const json& entry : entries) {
+    MemoryReport::Entry& row = out.emplace_back();
+    PV_RETURN_IF_ERROR(TextInto(entry, "name", row.name));
+    PV_RETURN_IF_ERROR(Into(entry, "bytes", 0, kMaxBytes, row.bytes));
+  }
+  return out;
 }
 
 json LatencyToJson(const runtime::LatencyTable& table) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "base/memory_report.h"
 #include "base/result.h"
 #include "ckks/key_request.h"
 #include "compile/compiled_model.h"
@@ -41,10 +42,20 @@ struct ModelInfo {
   ckks::KeyRequest keys;
   u64 key_stream_bytes = 0;
   u64 chunk_bytes = 0;
+  // How the server keeps keys: ckks::KeyStorageName, bytes of the next client's, and the seconds
+  // that this adds to a token.
+  std::string key_storage;
+  u64 key_set_bytes = 0;
+  double key_expansion_seconds = 0;
   compile::Estimate estimate;
   int threads = 0;
   std::string backend;
   std::string version;
+
+  // Peak with one client's keys as they are kept here.
+  u64 server_bytes() const {
+    return estimate.server_bytes - estimate.key_bytes_memory + key_set_bytes;
+  }
 };
 
 nlohmann::json InfoToJson(const ModelInfo& info);
@@ -52,6 +63,10 @@ nlohmann::json InfoToJson(const ModelInfo& info);
 Result<ModelInfo> InfoFromJson(const nlohmann::json& json);
 
 nlohmann::json EstimateToJson(const compile::Estimate& estimate);
+// [{"name","bytes"}] in the report's order. Errors: kCorrupt, kOutOfRange; the field is named.
+nlohmann::json MemoryToJson(const MemoryReport& report);
+Result<std::vector<MemoryReport::Entry>> MemoryFromJson(const nlohmann::json& json);
+
 nlohmann::json LatencyToJson(const runtime::LatencyTable& table);
 Result<runtime::LatencyTable> LatencyFromJson(const nlohmann::json& json);
 

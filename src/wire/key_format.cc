@@ -139,14 +139,6 @@ u64 StreamBytes(const std::vector<ManifestEntry>& manifest) {
   return bytes;
 }
 
-u64 ExpandedBytes(const ckks::Parameters& params, const std::vector<ManifestEntry>& manifest) {
-  u64 bytes = 0;
-  for (const ManifestEntry& entry : manifest) {
-    bytes += ShapeOfEntry(params, entry).expanded_bytes(params.n());
-  }
-  return bytes;
-}
-
 Bytes FormatManifest(const Binding& binding, const std::vector<ManifestEntry>& manifest) {
   Writer writer = BeginContainer(ManifestBytes(manifest.size()) - kHeaderBytes);
   writer.U32(static_cast<u32>(manifest.size()));

@@ -31,15 +31,14 @@ struct ManifestEntry {
 };
 
 // The records that a request stands for, in the order of the stream (uses in the order of KeyUse,
-// rotations ascending, then levels). Errors: kOutOfRange for a rotation or level outside the parameters.
+// rotations ascending, then levels). Errors: kOutOfRange for a rotation or level outside the
+// parameters.
 Result<std::vector<ManifestEntry>> ManifestOf(const ckks::Parameters& params,
                                               const ckks::KeyRequest& request);
 
 // Bytes of the manifest's container and of the whole stream.
 size_t ManifestBytes(size_t entries);
 u64 StreamBytes(const std::vector<ManifestEntry>& manifest);
-// Bytes of the same keys expanded in memory.
-u64 ExpandedBytes(const ckks::Parameters& params, const std::vector<ManifestEntry>& manifest);
 
 inline constexpr size_t kMaxManifestEntries = 65536;
 

@@ -8,11 +8,13 @@ namespace polyveil::wire {
 
 Result<KeyStreamReader> KeyStreamReader::Create(ckks::ParametersPtr params,
                                                 const ckks::KeyRequest& request,
-                                                std::optional<Digest> key_id) {
+                                                std::optional<Digest> key_id,
+                                                std::optional<ckks::KeyRequest> expanded) {
   KeyStreamReader reader;
   PV_ASSIGN_OR_RETURN(reader.manifest_, ManifestOf(*params, request));
   reader.params_ = std::move(params);
   reader.required_key_id_ = key_id;
+  reader.expanded_ = std::move(expanded);
   reader.total_ = StreamBytes(reader.manifest_);
   return reader;
 }
@@ -65,10 +67,26 @@ Status KeyStreamReader::FinishPart() {
   return {};
 }
 
+bool KeyStreamReader::Expands(const ManifestEntry& entry) const {
+  if (!expanded_) return true;
+  switch (entry.use) {
+    case KeyUse::kRelinearization:
+      return expanded_->relinearization_levels.contains(entry.level);
+    case KeyUse::kConjugation:
+      return expanded_->conjugation_levels.contains(entry.level);
+    case KeyUse::kToSparse:
+    case KeyUse::kToDense:
+      return expanded_->encapsulation;
+    case KeyUse::kRotation:
+      break;
+  }
+  return expanded_->rotations.contains({entry.rotation, entry.level});
+}
+
 Status KeyStreamReader::FinishRecord(const ManifestEntry& entry) {
   PV_ASSIGN_OR_RETURN(ckks::KeySwitchKey key,
                       ParseKey(*params_, binding_, static_cast<u32>(next_), entry, part_));
-  PV_RETURN_IF_ERROR(ckks::ExpandKey(*params_, key));
+  if (Expands(entry)) PV_RETURN_IF_ERROR(ckks::ExpandKey(*params_, key));
   switch (entry.use) {
     case KeyUse::kRelinearization:
       keys_.relinearization.emplace(entry.level, std::move(key));

@@ -55,8 +55,14 @@ for rows in ("components", "primitives"):
     assert abs(total - latency["total_seconds"]) < 1e-6, (rows, total, latency["total_seconds"])
 assert abs(latency["total_seconds"] - run["tokens_seconds"]) < 1e-6
 assert run["generated"] == 4 and run["key_bytes_up"] > 0 and run["server_peak_rss_bytes"] > 0
+memory = {entry["name"]: entry["bytes"] for entry in run["server_memory"]}
+keys = sum(size for name, size in memory.items() if name.startswith("keys: "))
+assert keys == run["model"]["key_set_bytes"] > 0, (keys, run["model"]["key_set_bytes"])
 assert run["model"]["insecure"] is True and run["commit"] and run["backend"] and run["threads"] == 1
 P
+accept "compact keys" generate "${small[@]}" --key-storage compact --prompt "o" --tokens 4
+[ "$(cat "$folder/out")" = "$plain" ] || fail "text with compact keys differs from '$plain'"
+grep -q "keys: rotations, compact" "$folder/err" || fail "memory report"
 accept "sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-p 0.8 --seed 4
 pgrep -P $$ -f polyveil-server >/dev/null && fail "a server was left behind"
 

@@ -1,6 +1,7 @@
 // Generation's encrypted steps through real HTTP on a small insecure ring.
 #include <thread>
 
+#include "base/buffer.h"
 #include "e2e/served_fixture.h"
 
 namespace polyveil::testing {
@@ -50,6 +51,90 @@ TEST_F(ServedModelTest, TwoClientsAtTheSameTimeKeepApart) {
   std::thread other([&] { run(second, 8); });
   run(first, 7);
   other.join();
+}
+
+TEST_F(ServedModelTest, StepsOfTwoSessionsRunTogether) {
+  SetThreads(2);
+  serve::ServiceLimits limits = Limits();
+  limits.running_steps = 2;
+  Serve(limits);
+  Client client = NewClient();  // both texts are of one client: they share its keys
+  const auto run = [&](std::uint64_t seed) {
+    auto session = client.NewSession();
+    model::ReferenceModel reference(*bundle_);
+    std::mt19937_64 random(seed);
+    ExpectStepsAgree(*session, reference, 3, random);
+  };
+  const auto second = [&] {
+    auto remote = Connect();  // a connection of its own
+    auto session =
+        serve::EncryptedSession::Create(*remote, client.key, client.keys, client.units()).value();
+    model::ReferenceModel reference(*bundle_);
+    std::mt19937_64 random(8);
+    ExpectStepsAgree(*session, reference, 3, random);
+  };
+  std::thread other(second);
+  run(7);
+  other.join();
+}
+
+TEST_F(ServedModelTest, KeysAreKeptAsMemoryAllows) {
+  const auto& estimate = served_.model->estimate();
+  const u64 expanded = estimate.key_bytes_memory, compact = estimate.key_bytes_compact;
+  EXPECT_EQ(expanded, 2 * compact);
+  serve::ServiceLimits limits = Limits();
+  limits.key_memory_bytes = expanded + compact;
+  Serve(limits);
+  // The first client's keys are expanded, the second one's compact, a third one's do not fit.
+  Client first = NewClient();
+  EXPECT_EQ(first.remote->info().key_set_bytes, expanded);
+  EXPECT_EQ(first.remote->info().key_expansion_seconds, 0);
+  Client second = NewClient();
+  EXPECT_EQ(second.remote->info().key_set_bytes, compact);
+  EXPECT_GT(second.remote->info().key_expansion_seconds, 0);
+  auto third = Connect();
+  EXPECT_EQ(serve::KeyUpload::Begin(*third, Digest{}).error().code, ErrorCode::kResource);
+  for (Client* client : {&first, &second}) {
+    auto session = client->NewSession();
+    model::ReferenceModel reference(*bundle_);
+    std::mt19937_64 random(3);
+    ExpectStepsAgree(*session, reference, 2, random);
+  }
+}
+
+// What the report names is in the buffer pool, and nearly all that is in use there has a name.
+TEST_F(ServedModelTest, MemoryReportAddsUpToThePool) {
+  const size_t before = buffer_pool::GetStats().bytes_in_use;
+  serve::ServiceLimits limits = Limits();
+  limits.key_storage = ckks::KeyStorage::kCompact;
+  Serve(limits);
+  Client client = NewClient();
+  auto session = client.NewSession();
+  std::mt19937_64 random(3);
+  ASSERT_TRUE(session->Step(Embedding(random), {}).ok());
+  const auto report = client.remote->Memory();
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  size_t keys = 0, named = 0, working = 0, cached = 0;
+  for (const auto& [name, bytes] : *report) {
+    if (name.starts_with("keys: ")) {
+      keys += bytes;
+      EXPECT_TRUE(name.ends_with(", compact") || name == "keys: encapsulation, compact") << name;
+    }
+    if (name == MemoryReport::kWorking) working = bytes;
+    if (name == MemoryReport::kCached) cached = bytes;
+    const bool outside = name == "permutation tables" || name == MemoryReport::kWorking ||
+                         name == MemoryReport::kCached || name == MemoryReport::kPeakRss;
+    if (!outside) named += bytes;
+    EXPECT_GT(bytes, 0u) << name;
+  }
+  EXPECT_EQ(keys, served_.model->estimate().key_bytes_compact);
+  const buffer_pool::Stats stats = buffer_pool::GetStats();
+  EXPECT_EQ(named + working, stats.bytes_in_use);
+  EXPECT_EQ(cached, stats.bytes_cached);
+  // Unclaimed: sizes rounded up to the pool's classes (an eighth, or a page for each of many small
+  // buffers) and what this process' own client holds.
+  const size_t client_bytes = 4u << 20;
+  EXPECT_LT(working, before + named / 8 + client_bytes);
 }
 
 TEST_F(ServedModelTest, TheContextEndsWithAnError) {

@@ -49,8 +49,13 @@ class ServedModelTest : public ::testing::Test {
     // Tiny work items: on a busy machine they wait longer for a second thread than they take.
     SetThreads(1);
     bundle_ = std::make_shared<model::BodyBundle>(RandomModel({}, 5));
-    served_ = serve::ServeBundle(bundle_, "random", "test10", "test").value();
-    service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, Limits());
+    Serve(Limits());
+  }
+  void Serve(const serve::ServiceLimits& limits) {
+    ServedModelTest::TearDown();
+    server_.reset();
+    served_ = serve::ServeBundle(bundle_, "random", "test10", "test", limits).value();
+    service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits);
     server_ = serve::HttpServer::Start({}, *service_).value();
   }
   void TearDown() override {

@@ -18,7 +18,7 @@ using nlohmann::json;
 
 struct Arguments {
   std::string parameters = "full16", json_file;
-  bool json_out = false, complex_slots = false;
+  bool json_out = false, complex_slots = false, two_passes = false;
   int log_period = -1, runs = 3;
   u64 seed = 1;
   size_t threads = 0;
@@ -57,6 +57,7 @@ json ToJson(const circuits::BootstrapReport& r) {
           {"seeded_key_bytes", r.seeded_key_bytes},
           {"plaintext_bytes", r.plaintext_bytes},
           {"peak_rss_bytes", r.peak_rss_bytes},
+          {"passes", r.passes},
           {"create_seconds", r.create_seconds},
           {"keygen_seconds", r.keygen_seconds},
           {"cpu", CpuName()},
@@ -64,8 +65,9 @@ json ToJson(const circuits::BootstrapReport& r) {
 }
 
 void Print(const circuits::BootstrapReport& r) {
-  std::printf("%s\nperiod 2^%d%s, %zu threads, %s\n", r.parameters.c_str(), r.log_period,
-              r.complex_slots ? ", complex" : "", r.threads, r.backend.c_str());
+  std::printf("%s\nperiod 2^%d%s%s, %zu threads, %s\n", r.parameters.c_str(), r.log_period,
+              r.complex_slots ? ", complex" : "", r.passes == 2 ? ", two passes" : "", r.threads,
+              r.backend.c_str());
   std::printf(
       "bootstrap        %.3f s (StC %.3f, ModRaise %.3f, trace %.3f, CtS %.3f, EvalMod %.3f)\n",
       r.seconds, r.times.stc, r.times.mod_raise, r.times.trace, r.times.cts, r.times.eval_mod);
@@ -89,8 +91,7 @@ Result<circuits::BootstrapReport> Measure(const Arguments& arguments) {
   const int log_slots = options.params->log_slots();
   options.spec = {arguments.log_period < 0 ? log_slots : arguments.log_period,
                   arguments.complex_slots};
-  options.runs = arguments.runs;
-  options.seed = arguments.seed;
+  options.runs = {arguments.runs, arguments.seed, arguments.two_passes ? 2 : 1};
   ProgressBar bar("bootstraps", 0);
   Progress progress([&](const ProgressReport& report) {
     if (Interrupted()) progress.Cancel();
@@ -122,6 +123,8 @@ Command DescribeBenchBootstrap(CLI::App& app) {
   app.add_option("--log-period", arguments->log_period,
                  "slots repeat with period 2^k (default: full slots)");
   app.add_flag("--complex", arguments->complex_slots, "data in both parts of the slots");
+  app.add_flag("--two-passes", arguments->two_passes,
+               "bootstrap the error once more: more precision, one level less");
   app.add_option("--runs", arguments->runs, "bootstraps to measure")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));

@@ -16,7 +16,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kRoundRuns = 5;  // one per kind of input
 
 struct Arguments {
   std::string parameters = "decode16";
@@ -59,7 +58,7 @@ Result<Soak> Measure(const Arguments& arguments) {
   soak.parameters = params->Describe();
   const Timer timer;
   for (u64 round = 0; timer.Seconds() < arguments.seconds && !Interrupted(); ++round) {
-    PV_ASSIGN_OR_RETURN(const auto report, setup->Measure(kRoundRuns, arguments.seed + round));
+    PV_ASSIGN_OR_RETURN(const auto report, setup->Measure({.count = circuits::kBootstrapInputs, .seed = arguments.seed + round}));
     soak.Add(report);
     bar.Update(std::min(1.0, timer.Seconds() / arguments.seconds),
                fmt::format("{} bootstraps, worst {:.1f} bits", soak.bootstraps, soak.worst_bits));

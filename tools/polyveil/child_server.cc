@@ -76,7 +76,7 @@ Result<std::string> FindProgram(const std::string& name) {
 
 Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model,
                                                         const std::string& parameters,
-                                                        size_t threads,
+                                                        const std::string& keys, size_t threads,
                                                         const std::atomic<bool>& cancel) {
   PV_ASSIGN_OR_RETURN(const std::string program, FindProgram("polyveil-server"));
   int ends[2];
@@ -88,9 +88,9 @@ Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model
   close(ends[1]);
   std::unique_ptr<ChildServer> child(new ChildServer);
   const auto pid = Spawn(program,
-                         {"--model", model, "--parameters", parameters, "--port", "0", "--threads",
-                          std::to_string(threads), "--ready-fd", std::to_string(kReadyFd),
-                          "--parent", std::to_string(getpid())},
+                         {"--model", model, "--parameters", parameters, "--keys", keys, "--port",
+                          "0", "--threads", std::to_string(threads), "--ready-fd",
+                          std::to_string(kReadyFd), "--parent", std::to_string(getpid())},
                          ready);
   close(ready);
   Status status;

@@ -17,10 +17,11 @@ Result<std::string> FindProgram(const std::string& name);
 
 class ChildServer {
  public:
-  // Starts it on a free port and waits until it answers. Errors: kNotFound, kUnavailable (how it
-  // ended), kCancelled.
+  // keys: how it keeps keys (ckks::KeyStorageName). Starts it on a free port and waits until it
+  // answers. Errors: kNotFound, kUnavailable (how it ended), kCancelled.
   static Result<std::unique_ptr<ChildServer>> Start(const std::string& model,
-                                                    const std::string& parameters, size_t threads,
+                                                    const std::string& parameters,
+                                                    const std::string& keys, size_t threads,
                                                     const std::atomic<bool>& cancel);
   // SIGTERM, and SIGKILL when it does not listen.
   ~ChildServer();

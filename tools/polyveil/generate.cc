@@ -19,7 +19,7 @@ namespace polyveil::tools {
 namespace {
 
 struct Arguments {
-  std::string model, prompt, server, keys, parameters = "decode16", json;
+  std::string model, prompt, server, keys, parameters = "decode16", key_storage = "auto", json;
   std::vector<int> prompt_tokens;
   PassphraseSource passphrase;
   TextRunOptions run;
@@ -65,6 +65,7 @@ Status Connect(const Arguments& arguments, const ClientModel& model, Connection&
   if (arguments.server.empty()) {
     std::fprintf(stderr, "starting a server of its own on this machine ...\n");
     PV_ASSIGN_OR_RETURN(connection.child, ChildServer::Start(model.directory, arguments.parameters,
+                                                             arguments.key_storage,
                                                              arguments.threads, Interrupted()));
     url = connection.child->url();
   } else {
@@ -97,7 +98,9 @@ Status RunSession(const Arguments& arguments, const ClientModel& model,
                       serve::EncryptedSession::Create(remote, key, connection.keys, units));
   const std::string& prompt = report.prompt;
   if (!isatty(STDOUT_FILENO)) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
-  return TextRun(model, *session, arguments.run, report).Run(tokens);
+  PV_RETURN_IF_ERROR(TextRun(model, *session, arguments.run, report).Run(tokens));
+  PV_ASSIGN_OR_RETURN(report.server_memory, remote.Memory());
+  return {};
 }
 
 void Finish(RunReport& report) {
@@ -174,6 +177,10 @@ Command DescribeGenerate(CLI::App& app) {
                  "a secret key of `keygen` (default: a fresh one, never stored)");
   app.add_option("--parameters", a->parameters, "parameter set of the own server")
       ->capture_default_str();
+  app.add_option("--key-storage", a->key_storage,
+                 "how the own server keeps keys: auto, expanded, compact")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "expanded", "compact"}));
   app.add_option("--temperature", a->run.sampling.temperature, "0 is greedy")
       ->capture_default_str();
   app.add_option("--top-p", a->run.sampling.top_p, "nucleus")->capture_default_str();

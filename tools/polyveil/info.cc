@@ -57,7 +57,8 @@ Status ShowServer(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
   PV_ASSIGN_OR_RETURN(auto remote,
                       serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
-  std::printf("%s", InfoToText(remote->info()).c_str());
+  PV_ASSIGN_OR_RETURN(const auto memory, remote->Memory());
+  std::printf("%s%s", InfoToText(remote->info()).c_str(), MemoryToText(memory).c_str());
   return {};
 }
 
@@ -68,8 +69,8 @@ void ShowRequest(const ckks::KeyRequest& keys) {
     return text.empty() ? std::string(" none") : text;
   };
   std::printf("key request: relinearisation at%s, conjugation at%s, encapsulation %s\n",
-              levels(keys.relinearization_levels).c_str(),
-              levels(keys.conjugation_levels).c_str(), keys.encapsulation ? "yes" : "no");
+              levels(keys.relinearization_levels).c_str(), levels(keys.conjugation_levels).c_str(),
+              keys.encapsulation ? "yes" : "no");
   for (const auto& [rotation, level] : keys.rotations) std::printf(" %d@%d", rotation, level);
   std::printf("\n");
 }

@@ -13,7 +13,7 @@ namespace polyveil::tools {
 namespace {
 
 struct Arguments {
-  std::string model, parameters = "decode16", json;
+  std::string model, parameters = "decode16", keys = "auto", json;
   int position = 0;
   bool dump = false;
   size_t threads = 0;
@@ -32,9 +32,11 @@ std::string Components(const compile::Estimate& estimate) {
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  serve::ServiceLimits limits;
+  PV_ASSIGN_OR_RETURN(limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
   PV_ASSIGN_OR_RETURN(const auto served,
                       serve::LoadServedModel(directory, arguments.parameters,
-                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT));
+                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
   std::printf("%s%s", InfoToText(served.info).c_str(), Components(served.info.estimate).c_str());
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
@@ -50,6 +52,9 @@ Command DescribePlan(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--model", arguments->model, "folder of the model");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  app.add_option("--key-storage", arguments->keys,
+                 "how a server keeps keys: auto, expanded, compact")
+      ->capture_default_str();
   app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
   app.add_option("--position", arguments->position, "the step that --dump prints");
   app.add_option("--threads", arguments->threads, "threads of the estimate, 0 for all");

@@ -62,8 +62,17 @@ std::string CheckSummary(const RunReport& report) {
 
 }  // namespace
 
+std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries) {
+  std::string text = "memory of the server\n";
+  for (const auto& [name, bytes] : entries)
+    text += fmt::format("  {:<40}{:>12}\n", name, FormatBytes(static_cast<double>(bytes)));
+  return text;
+}
+
 json ReportToJson(const RunReport& r) {
-  json tokens = json::array();
+  json tokens = json::array(), memory = json::array();
+  for (const auto& [name, bytes] : r.server_memory)
+    memory.push_back({{"name", name}, {"bytes", bytes}});
   for (const TokenReport& token : r.tokens) tokens.push_back(TokenToJson(token));
   const double rate = r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0;
   return {{"format", "polyveil-run/1"},
@@ -86,13 +95,15 @@ json ReportToJson(const RunReport& r) {
           {"bytes_up", r.bytes_up},
           {"bytes_down", r.bytes_down},
           {"client_peak_rss_bytes", r.client_peak_rss_bytes},
-          {"server_peak_rss_bytes", r.server_peak_rss_bytes}};
+          {"server_peak_rss_bytes", r.server_peak_rss_bytes},
+          {"server_memory", memory}};
 }
 
 std::string ReportToText(const RunReport& r) {
   const double steps = std::max<double>(1, static_cast<double>(r.tokens.size()));
   std::string text = Rows("component", r.latency.components, r.latency.total_seconds);
   text += Rows("primitive", r.latency.primitives, r.latency.total_seconds);
+  if (!r.server_memory.empty()) text += MemoryToText(r.server_memory);
   text += CheckSummary(r);
   text +=
       fmt::format("{} tokens fed ({} generated) in {}: {} per token, {:.4f} generated tokens/s\n",
@@ -116,10 +127,15 @@ std::string InfoToText(const serve::ModelInfo& info) {
   text += fmt::format("parameters  {}: {}\n", info.parameters, info.security);
   text += fmt::format("            logQP = {:.1f} bits, table bound {} bits\n", info.log_qp,
                       info.max_log_qp);
-  text += fmt::format("keys        {} rotations and {} others: {} up, {} in the server's memory\n",
-                      info.keys.rotations.size(),
+  text += fmt::format("keys        {} rotations and {} others: {} up\n", info.keys.rotations.size(),
                       info.keys.count() - static_cast<int>(info.keys.rotations.size()),
-                      bytes(info.key_stream_bytes), bytes(e.key_bytes_memory));
+                      bytes(info.key_stream_bytes));
+  text += fmt::format(
+      "            in the server's memory {} ({}, {} more a token); {} expanded, {} compact ({} "
+      "more "
+      "a token)\n",
+      bytes(info.key_set_bytes), info.key_storage, FormatSeconds(info.key_expansion_seconds),
+      bytes(e.key_bytes_memory), bytes(e.key_bytes_compact), FormatSeconds(e.compact_seconds));
   text += fmt::format("            about {} to make\n", FormatSeconds(e.key_generation_seconds));
   text += fmt::format(
       "a token     about {} on {} threads ({}); {} up, {} down\n"
@@ -129,8 +145,8 @@ std::string InfoToText(const serve::ModelInfo& info) {
       FormatSeconds(e.seconds_per_token), info.threads, info.backend, bytes(e.token_bytes_up),
       bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
       e.products_per_token, info.input_level, info.output_level);
-  return text +
-         fmt::format("server      about {} of memory; {}\n", bytes(e.server_bytes), info.version);
+  return text + fmt::format("server      about {} of memory; {}\n", bytes(info.server_bytes()),
+                            info.version);
 }
 
 Status WriteText(const std::string& path, const std::string& text) {

@@ -36,11 +36,14 @@ struct RunReport {
   runtime::LatencyTable latency;  // server's rows and the client's; adds up to tokens_seconds
   u64 key_bytes_up = 0, bytes_up = 0, bytes_down = 0;
   u64 client_peak_rss_bytes = 0, server_peak_rss_bytes = 0;
+  std::vector<MemoryReport::Entry> server_memory;  // at the end
 };
 
 nlohmann::json ReportToJson(const RunReport& report);
 // Tables of seconds and shares, then totals.
 std::string ReportToText(const RunReport& report);
+// One line an entry.
+std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries);
 // Parameters, cost and keys, before the run.
 std::string InfoToText(const serve::ModelInfo& info);
 

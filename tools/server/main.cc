@@ -23,6 +23,7 @@ struct ServerArguments {
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
+  std::string keys = "auto";
   int ready_fd = -1;  // the port is written there once the server answers
   int parent = 0;     // end with this process
 };
@@ -43,6 +44,11 @@ void Describe(CLI::App& app, ServerArguments& arguments) {
       ->capture_default_str();
   app.add_option("--max-key-gigabytes", arguments.key_gigabytes,
                  "memory of all key sets, 0 for three quarters of the machine's");
+  app.add_option("--keys", arguments.keys,
+                 "expanded, compact (half the memory, slower), auto (hot keys expanded as far as "
+                 "memory allows)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "expanded", "compact"}));
   app.add_option("--ready-fd", arguments.ready_fd, "write the port to this descriptor when ready");
   app.add_option("--parent", arguments.parent, "process id: end when it does");
 }
@@ -75,9 +81,9 @@ void TellReady(int fd, int port) {
 // Before any client sends gigabytes to a machine that would swap or kill us.
 Status CheckMemory(const serve::ModelInfo& info) {
   const u64 machine = serve::PhysicalMemoryBytes();
-  if (machine == 0 || info.estimate.server_bytes <= machine) return {};
+  if (machine == 0 || info.server_bytes() <= machine) return {};
   return MakeError(ErrorCode::kResource, "model '{}' needs {} bytes of memory, the machine has {}",
-                   info.name, info.estimate.server_bytes, machine);
+                   info.name, info.server_bytes(), machine);
 }
 
 Status Run(ServerArguments& arguments) {
@@ -85,9 +91,11 @@ Status Run(ServerArguments& arguments) {
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
-  PV_ASSIGN_OR_RETURN(serve::ServedModel served,
-                      serve::LoadServedModel(arguments.model, arguments.parameters,
-                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT));
+  PV_ASSIGN_OR_RETURN(arguments.limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
+  PV_ASSIGN_OR_RETURN(
+      serve::ServedModel served,
+      serve::LoadServedModel(arguments.model, arguments.parameters,
+                             POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits));
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));

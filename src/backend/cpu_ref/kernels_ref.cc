@@ -202,6 +202,14 @@ void Permute(u64* out, const u64* in, const u32* perm, size_t n) {
   for (size_t j = 0; j < n; ++j) out[j] = in[perm[j]];
 }
 
+size_t ReduceUniform(u64* out, const u64* in, size_t n, const Modulus& q) {
+  const u64 limit = q.UniformLimit();
+  size_t accepted = 0;
+  for (size_t j = 0; j < n; ++j)
+    if (in[j] < limit) out[accepted++] = q.Reduce(in[j]);
+  return accepted;
+}
+
 }  // namespace
 
 const ring::Kernels& RefKernels() {
@@ -224,6 +232,7 @@ const ring::Kernels& RefKernels() {
       .inner_product_scalar = InnerProductScalar,
       .approximate_quotient = ApproximateQuotient,
       .permute = Permute,
+      .reduce_uniform = ReduceUniform,
   };
   return kKernels;
 }

@@ -215,6 +215,37 @@ void PermuteKernel(u64* out, const u64* in, const u32* perm, size_t n) {
   for (size_t j = 0; j < n; j += kLanes) StoreWords(out + j, LoadPermuted(in, perm + j));
 }
 
+size_t ReduceAccepted(u64* out, const u64* in, size_t n, const Modulus& q, u64 limit) {
+  size_t accepted = 0;
+  for (size_t j = 0; j < n; ++j)
+    if (in[j] < limit) out[accepted++] = q.Reduce(in[j]);
+  return accepted;
+}
+
+// x mod q as (high 2^32 mod q) + low.
+size_t ReduceUniformKernel(u64* out, const u64* in, size_t n, const Modulus& q) {
+  const Constants c(q);
+  const Factor pow32 = MakeFactor(q.Shoup(q.Reduce(u64{1} << 32)));
+  const u64 limit = q.UniformLimit();
+  const Words sign = SetWords(u64{1} << 63), largest = SetWords((limit - 1) ^ (u64{1} << 63));
+  const Words low_half = SetWords(0xffffffff);
+  size_t accepted = 0, j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    const Words x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + j));
+    const Words above = _mm256_cmpgt_epi64(_mm256_xor_si256(x, sign), largest);
+    if (!_mm256_testz_si256(above, above)) {
+      accepted += ReduceAccepted(out + accepted, in + j, kLanes, q, limit);
+      continue;
+    }
+    const Real high = MulLazy(ToReal(_mm256_srli_epi64(x, 32)), pow32, c);
+    const Real sum = _mm256_add_pd(high, ToReal(_mm256_and_si256(x, low_half)));  // below 2^52
+    const Words r = ToWords(Normalise(ReduceCentred(sum, c), c));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + accepted), r);
+    accepted += kLanes;
+  }
+  return accepted + ReduceAccepted(out + accepted, in + j, n - j, q, limit);
+}
+
 }  // namespace
 }  // namespace avx2
 
@@ -239,6 +270,7 @@ const ring::Kernels& Avx2Kernels() {
       .inner_product_scalar = InnerProductScalarKernel,
       .approximate_quotient = ApproximateQuotientKernel,
       .permute = PermuteKernel,
+      .reduce_uniform = ReduceUniformKernel,
   };
   return kKernels;
 }

@@ -1,426 +1,255 @@
-// Negacyclic NTT in AVX-512 IFMA. Harvey's lazy butterflies; radix-8 (or -4) passes, depth first,
-// so that subtransforms run in the nearest cache; the last seven stages of a forward transform (the
-// first of an inverse) work on 128 words held in registers. Twiddle tables are read in their
-// compact order and spread by permutes: a transform of 512 KB reads 1 MB of tables, which often
-// come from memory.
+// Forward negacyclic NTT in AVX-512 IFMA. Radix-8 (or -4) passes, depth first, so that
+// subtransforms run in the nearest cache; the last seven stages work on 128 words held in
+// registers. Twiddle tables are read in their compact order: a transform of 512 KB reads 1 MB of
+// tables, which often come from memory.
 //
-// Two forms. Tight: q < 2^50, every sum is brought back below 2q. Roomy: sums just grow, and
-// carries above bit 52, which IFMA multipliers ignore, are cut at the reductions only. Forward, q <
-// 2^46: by 2q a stage, to at most 35q < 2^52 after 17 stages, reduced once. Inverse, q < 2^44:
-// doubled by each stage, to 128q < 2^52 in the seven of a leaf, reduced once per pass.
+// A butterfly is (x, y) -> (x + p, x - p), p = w y mod q in [0, 2q) (Harvey 2014). Only y is
+// multiplied, and IFMA multipliers read its low 52 bits: only there must a word be in [0, 2^52).
+//   Roomy: 2q log N is added once, sums move by 2q a stage, carries above bit 52 are cut at the
+//   end:
+//     five instructions. q < 2^45: below 2^45 (4 * 17 + 1) < 2^52.
+//   Near: words that stay x are exact 64-bit sums, within 2q 17 of the 64q added once: 6
+//     instructions. Before they become y, x = k 2^b + r is replaced by x - k q + q, and p by
+//     p - q: (q + r + k (2^b - q)) -+ (p - q) is in [0, 2q + 2^b + 2^b 99 / 256), below 2^52 for b
+//     <= 50: 8 instructions.
+//   Tight: x is brought below 2q, words stay in [0, 4q): 9 instructions.
 #include "backend/cpu_simd/ntt_avx512.h"
 
-#include "backend/cpu_simd/avx512.h"
+#include "backend/cpu_simd/ntt_blocks_avx512.h"
 
 namespace polyveil::backend::avx512 {
 namespace {
 
 using ring::Modulus;
 using ring::NttTables;
-using ring::ShoupFactor;
 using ring::TwiddleTable;
 
-constexpr int kRoomyBits = 46;
-constexpr int kRoomyInverseBits = 44;
-constexpr size_t kLeafWords = 128;  // 16 vectors: seven stages in registers
+constexpr int kRoomyBits = 45;
 
-struct Twiddle {
-  Vec power, quotient;
-};
-
-PV_ALWAYS_INLINE Twiddle Broadcast(const TwiddleTable& t, size_t i) {
-  return {Set(t.power[i]), Set(t.quotient[i])};
-}
-
-// (x, y) -> (x + w y, x - w y). Tight: x, y in [0, 4q), out [0, 4q). Roomy: x below B, out below B
-// + 2q.
-template <bool kRoomy>
-PV_ALWAYS_INLINE void ForwardButterfly(Vec& x, Vec& y, const Twiddle& w, const Constants& c) {
-  const Vec product =
-      kRoomy ? MulShoupDirty(y, w.power, w.quotient, c) : MulShoupLazy(y, w.power, w.quotient, c);
-  const Vec a = kRoomy ? x : SubIfNotBelow(x, c.two_q);
-  x = Add(a, product);
-  y = Sub(Add(a, c.two_q), product);
-}
-
-// (x, y) -> (x + y, w (x - y)). Tight: in and out in [0, 2q). Roomy: x, y in [0, bound), x + y
-// below 2 bound, the product below 2q, both in the low 52 bits.
-template <bool kRoomy>
-PV_ALWAYS_INLINE void InverseButterfly(Vec& x, Vec& y, const Twiddle& w, Vec bound,
-                                       const Constants& c) {
-  const Vec difference = Sub(Add(x, bound), y);
-  const Vec sum = Add(x, y);
-  x = kRoomy ? sum : SubIfNotBelow(sum, c.two_q);
-  y = kRoomy ? MulShoupDirty(difference, w.power, w.quotient, c)
-             : MulShoupLazy(difference, w.power, w.quotient, c);
-}
-
-// What an inverse transform carries through its passes.
-struct InverseContext {
+struct Context {
+  const TwiddleTable& t;
+  size_t n;
   Constants c;
-  Vec inv52;
-  Vec bounds[8];  // roomy: q << i, the bound of a word i stages after a full reduction; tight: 2q
+  Vec one, bias, inv52;
+  __m128i bits;
+  Twiddle unit2, unit1;
 
-  PV_ALWAYS_INLINE InverseContext(const Modulus& q, bool roomy) : c(q), inv52(Set(q.inv52)) {
-    for (size_t i = 0; i < 8; ++i) bounds[i] = Set(q.q << (roomy ? i : 1));
+  PV_ALWAYS_INLINE Context(const NttTables& tables, Form form)
+      : t(tables.forward()),
+        n(tables.n()),
+        c(tables.modulus()),
+        one(Set(1)),
+        bias(Set((form == Form::kRoomy ? 2 * tables.log_n() : 64) * tables.modulus().q)),
+        inv52(Set(tables.modulus().inv52)),
+        bits(_mm_cvtsi32_si128(tables.modulus().bits)),
+        unit2(UnitLanes(t, {0, 0, 1, 1})),
+        unit1(UnitLanes(t, {0, 2, 1, 3})) {}
+};
+
+// What the two words of a butterfly are next.
+enum class Next { kSum, kFactor, kClean };  // x again; y; both in [0, 4q), exactly
+
+// kCount butterflies of one stage on the words x, from number kBegin on: blocks of 2 kHalf words,
+// w[block].
+template <Form kForm, size_t kBegin, size_t kCount, size_t kHalf, Next kLast>
+struct Stage {
+  static constexpr size_t Block(size_t i) { return (kBegin + i) / kHalf; }
+  static constexpr size_t X(size_t i) { return 2 * Block(i) * kHalf + (kBegin + i) % kHalf; }
+  static constexpr size_t Y(size_t i) { return X(i) + kHalf; }
+  static constexpr Next NextOf(size_t i) {
+    if (kHalf == 1) return kLast;
+    return (kBegin + i) % kHalf < kHalf / 2 ? Next::kSum : Next::kFactor;
   }
-  // x < 2^52 in the low 52 bits -> [0, 2q)
-  PV_ALWAYS_INLINE Vec ReduceLazy(Vec x) const {
-    return And(Low(x, High(Zero(), x, inv52), c.neg_q), c.mask);
+
+  PV_ALWAYS_INLINE static void Run(Vec* x, const Twiddle* w, const Context& context) {
+    if constexpr (kForm == Form::kRoomy) {
+      Roomy(x, w, context.c);
+    } else if constexpr (kForm == Form::kNear) {
+      Near(x, w, context);
+    } else {
+      Tight(x, w, context.c);
+    }
+  }
+
+ private:
+  PV_ALWAYS_INLINE static void Roomy(Vec* x, const Twiddle* w, const Constants& c) {
+    Vec e[kCount], p[kCount];
+    PV_EACH(i, kCount) { e[i] = High(Zero(), x[Y(i)], w[Block(i)].quotient); }
+    PV_EACH(i, kCount) { p[i] = Low(x[X(i)], x[Y(i)], w[Block(i)].power); }
+    PV_EACH(i, kCount) { x[Y(i)] = Add(x[X(i)], x[X(i)]); }
+    PV_EACH(i, kCount) { x[X(i)] = Low(p[i], e[i], c.neg_q); }
+    PV_EACH(i, kCount) { x[Y(i)] = Sub(x[Y(i)], x[X(i)]); }
+  }
+
+  // x, y in [0, 4q), out [0, 4q).
+  PV_ALWAYS_INLINE static void Tight(Vec* x, const Twiddle* w, const Constants& c) {
+    Vec e[kCount], p[kCount];
+    PV_EACH(i, kCount) { x[X(i)] = SubIfNotBelow(x[X(i)], c.two_q); }
+    PV_EACH(i, kCount) { e[i] = High(Zero(), x[Y(i)], w[Block(i)].quotient); }
+    PV_EACH(i, kCount) { p[i] = Low(Zero(), x[Y(i)], w[Block(i)].power); }
+    PV_EACH(i, kCount) { p[i] = And(Low(p[i], e[i], c.neg_q), c.mask); }
+    PV_EACH(i, kCount) {
+      x[Y(i)] = Sub(Add(x[X(i)], c.two_q), p[i]);
+      x[X(i)] = Add(x[X(i)], p[i]);
+    }
+  }
+
+  PV_ALWAYS_INLINE static void Near(Vec* x, const Twiddle* w, const Context& context) {
+    const Constants& c = context.c;
+    Vec k[kCount], e[kCount], p[kCount];
+    PV_EACH(i, kCount) {
+      if (NextOf(i) != Next::kSum) k[i] = _mm512_sra_epi64(x[X(i)], context.bits);
+    }
+    PV_EACH(i, kCount) {
+      const Vec start = NextOf(i) == Next::kFactor ? context.one : Zero();
+      e[i] = High(start, x[Y(i)], w[Block(i)].quotient);
+    }
+    PV_EACH(i, kCount) {
+      if (NextOf(i) != Next::kSum) x[X(i)] = Low(x[X(i)], k[i], c.neg_q);
+      if (NextOf(i) == Next::kFactor) x[X(i)] = Add(x[X(i)], c.q);
+      if (NextOf(i) == Next::kClean) x[X(i)] = And(x[X(i)], c.mask);
+    }
+    PV_EACH(i, kCount) {
+      const Vec start = NextOf(i) == Next::kFactor ? x[X(i)] : Zero();
+      p[i] = Low(start, x[Y(i)], w[Block(i)].power);
+    }
+    PV_EACH(i, kCount) { p[i] = Low(p[i], e[i], c.neg_q); }
+    PV_EACH(i, kCount) {
+      const Vec a = x[X(i)];
+      if (NextOf(i) == Next::kFactor) {  // p holds the sum
+        x[X(i)] = p[i];
+        x[Y(i)] = Sub(Add(a, a), p[i]);
+      } else {
+        p[i] = And(p[i], c.mask);
+        x[X(i)] = Add(a, p[i]);
+        x[Y(i)] = Sub(NextOf(i) == Next::kClean ? Add(a, c.two_q) : a, p[i]);
+      }
+    }
   }
 };
 
-// kStages (2 or 3) forward stages on one block of `words` words, block `index` of `blocks`.
-template <bool kRoomy, int kStages>
-PV_ALWAYS_INLINE void ForwardPass(u64* out, const u64* in, size_t words, size_t node,
-                                  const TwiddleTable& t, const Constants& c) {
+// kStages (2 or 3) stages on the columns [begin, end) of a block of kRadix rows. kFirst: of the
+// whole transform. kLast: what the columns' words are in the next pass.
+template <Form kForm, int kStages, bool kFirst, Next kLast>
+PV_ALWAYS_INLINE void Columns(u64* out, const u64* in, size_t stride, size_t begin, size_t end,
+                              const Twiddle* w, const Context& context) {
   constexpr size_t kRadix = size_t{1} << kStages;
-  const size_t stride = words / kRadix;
-  Twiddle w[kRadix];  // w[1], w[2..3], w[4..7]: the factors below this node
-#pragma GCC unroll 4
-  for (size_t level = 0; level < kStages; ++level)
-#pragma GCC unroll 8
-    for (size_t i = 0; i < (size_t{1} << level); ++i)
-      w[(size_t{1} << level) + i] = Broadcast(t, (node << level) + i);
-  for (size_t j = 0; j < stride; j += kLanes) {
+  for (size_t j = begin; j < end; j += kLanes) {
     Vec x[kRadix];
-#pragma GCC unroll 8
-    for (size_t k = 0; k < kRadix; ++k) x[k] = Load(in + k * stride + j);
-#pragma GCC unroll 4
-    for (size_t level = 0; level < kStages; ++level) {
-      const size_t half = kRadix >> (level + 1);
-#pragma GCC unroll 8
-      for (size_t i = 0; i < (size_t{1} << level); ++i)
-#pragma GCC unroll 8
-        for (size_t k = 0; k < half; ++k)
-          ForwardButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k],
-                                   w[(size_t{1} << level) + i], c);
-    }
-#pragma GCC unroll 8
-    for (size_t k = 0; k < kRadix; ++k) Store(out + k * stride + j, x[k]);
+    PV_EACH(k, kRadix) { x[k] = Load(in + k * stride + j); }
+    if constexpr (kFirst && kForm != Form::kTight) PV_EACH(k, kRadix / 2) {
+        x[k] = Add(x[k], context.bias);
+      }
+    Stage<kForm, 0, kRadix / 2, kRadix / 2, kLast>::Run(x, w + 1, context);
+    Stage<kForm, 0, kRadix / 2, kRadix / 4, kLast>::Run(x, w + 2, context);
+    if constexpr (kStages == 3) Stage<kForm, 0, 4, 1, kLast>::Run(x, w + 4, context);
+    PV_EACH(k, kRadix) { Store(out + k * stride + j, x[k]); }
   }
 }
 
-// The mirror image: kStages inverse stages whose last one is `node`. kFinal: the whole transform's
-// last pass; its last stage takes its factors from `last` (sum and difference) and reduces fully.
-template <bool kRoomy, bool kFinal, int kStages>
-PV_ALWAYS_INLINE void InversePass(u64* out, size_t words, size_t node, const TwiddleTable& t,
-                                  const Twiddle* last, const InverseContext& context) {
-  const Constants& c = context.c;
+// A pass on one block of `words` words, `node` in the table's tree of factors.
+template <Form kForm, int kStages, bool kFirst>
+PV_ALWAYS_INLINE void Pass(u64* out, const u64* in, size_t words, size_t node,
+                           const Context& context) {
   constexpr size_t kRadix = size_t{1} << kStages;
   const size_t stride = words / kRadix;
   Twiddle w[kRadix];
-#pragma GCC unroll 4
-  for (size_t level = 0; level < kStages; ++level)
-#pragma GCC unroll 8
-    for (size_t i = 0; i < (size_t{1} << level); ++i)
-      w[(size_t{1} << level) + i] = Broadcast(t, (node << level) + i);
-  for (size_t j = 0; j < stride; j += kLanes) {
-    Vec x[kRadix];
-#pragma GCC unroll 8
-    for (size_t k = 0; k < kRadix; ++k) x[k] = Load(out + k * stride + j);
-#pragma GCC unroll 4
-    for (size_t step = 0; step < kStages - (kFinal ? 1 : 0); ++step) {
-      const size_t level = kStages - 1 - step;
-      const size_t half = kRadix >> (level + 1);
-#pragma GCC unroll 8
-      for (size_t i = 0; i < (size_t{1} << level); ++i)
-#pragma GCC unroll 8
-        for (size_t k = 0; k < half; ++k)
-          InverseButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k],
-                                   w[(size_t{1} << level) + i], context.bounds[step + 1], c);
-    }
-    if (kRoomy && !kFinal) {
-#pragma GCC unroll 8
-      for (size_t k = 0; k < kRadix / 2; ++k) x[k] = context.ReduceLazy(x[k]);
-    }
-    if (kFinal) {
-      for (size_t k = 0; k < kRadix / 2; ++k) {
-        const Vec a = x[k], b = x[k + kRadix / 2];
-        x[k] = MulShoup(Add(a, b), last[0].power, last[0].quotient, c);
-        x[k + kRadix / 2] =
-            MulShoup(Sub(Add(a, context.bounds[kStages]), b), last[1].power, last[1].quotient, c);
-      }
-    }
-#pragma GCC unroll 8
-    for (size_t k = 0; k < kRadix; ++k) Store(out + k * stride + j, x[k]);
+  BroadcastBelow(context.t, node, w);
+  // The first half of each row are the next pass's x, the second half its y.
+  Columns<kForm, kStages, kFirst, Next::kSum>(out, in, stride, 0, stride / 2, w, context);
+  Columns<kForm, kStages, kFirst, Next::kFactor>(out, in, stride, stride / 2, stride, w, context);
+}
+
+template <Form kForm, size_t kHalf>
+PV_ALWAYS_INLINE void LeafStage(Vec* x, size_t node, const Context& context) {
+  constexpr size_t kBlocks = kLeafVectors / 2 / kHalf;
+  Twiddle w[kBlocks];
+  PV_EACH(i, kBlocks) { w[i] = Broadcast(context.t, kBlocks * node + i); }
+  Stage<kForm, 0, 4, kHalf, Next::kClean>::Run(x, w, context);
+  Stage<kForm, 4, 4, kHalf, Next::kClean>::Run(x, w, context);
+}
+
+// One in-vector stage on the pairs of vectors x[2i], x[2i + 1]. y is first multiplied by the root
+// of its group, then by the lane's unit; at distance 4 there is the root only.
+template <Form kForm>
+PV_ALWAYS_INLINE void LaneStage(Vec* x, size_t first_root, const Twiddle* unit,
+                                const Context& context) {
+  constexpr size_t kPairs = kLeafVectors / 2;
+  constexpr Form kLaneForm = kForm == Form::kRoomy ? Form::kRoomy : Form::kTight;
+  Twiddle w[kPairs];
+  PV_EACH(i, kPairs) { w[i] = Alternate(context.t, first_root + 2 * i); }
+  if (unit) {
+    Vec e[kPairs], p[kPairs];
+    PV_EACH(i, kPairs) { e[i] = High(Zero(), x[2 * i + 1], w[i].quotient); }
+    PV_EACH(i, kPairs) { p[i] = Low(Zero(), x[2 * i + 1], w[i].power); }
+    PV_EACH(i, kPairs) { x[2 * i + 1] = Low(p[i], e[i], context.c.neg_q); }
+    PV_EACH(i, kPairs) { w[i] = *unit; }
   }
-}
-
-// The factors of the in-vector stages. Each eight words have one root s: at distance 4 the factor
-// s^4, at distance 2 s^2 unit[0..1], at distance 1 s unit[0..3]; the units are constants of the
-// table.
-PV_ALWAYS_INLINE Twiddle Spread(const TwiddleTable& t, size_t i) {  // two factors, four lanes each
-  const Vec index = _mm512_set_epi64(1, 1, 1, 1, 0, 0, 0, 0);
-  const __m128i power = _mm_load_si128(reinterpret_cast<const __m128i*>(t.power + i));
-  const __m128i quotient = _mm_load_si128(reinterpret_cast<const __m128i*>(t.quotient + i));
-  return {_mm512_permutexvar_epi64(index, _mm512_castsi128_si512(power)),
-          _mm512_permutexvar_epi64(index, _mm512_castsi128_si512(quotient))};
-}
-
-struct Units {
-  Twiddle distance2, distance1;
-
-  PV_ALWAYS_INLINE explicit Units(const TwiddleTable& t) {
-    alignas(64) u64 words[4][kLanes];
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      words[0][lane] = t.unit[lane % 4 / 2].value;
-      words[1][lane] = t.unit[lane % 4 / 2].quotient;
-      words[2][lane] = t.unit[lane % 4].value;
-      words[3][lane] = t.unit[lane % 4].quotient;
-    }
-    distance2 = {Load(words[0]), Load(words[1])};
-    distance1 = {Load(words[2]), Load(words[3])};
-  }
-};
-
-template <bool kRoomy>
-PV_ALWAYS_INLINE void ForwardTail(Vec& x, Vec& y, const Twiddle& root, const Twiddle& unit,
-                                  const Constants& c) {
-  y = MulShoupDirty(y, root.power, root.quotient, c);
-  ForwardButterfly<kRoomy>(x, y, unit, c);
-}
-
-template <bool kRoomy>
-PV_ALWAYS_INLINE void InverseTail(Vec& x, Vec& y, const Twiddle& root, const Twiddle& unit,
-                                  Vec bound, const Constants& c) {
-  InverseButterfly<kRoomy>(x, y, root, bound, c);
-  y = kRoomy ? MulShoupDirty(y, unit.power, unit.quotient, c)
-             : MulShoupLazy(y, unit.power, unit.quotient, c);
-}
-
-// The tables of the in-vector stages are six streams from far away; ask for them some leaves ahead.
-constexpr size_t kPrefetchWords = 64;
-PV_ALWAYS_INLINE void PrefetchTail(const TwiddleTable& t, size_t n, size_t group) {
-  for (const size_t base : {n / 8, n / 4, 3 * n / 8}) {
-    for (size_t line = 0; line < 16; line += kLanes) {
-      _mm_prefetch(t.power + base + group + line + kPrefetchWords, _MM_HINT_T0);
-      _mm_prefetch(t.quotient + base + group + line + kPrefetchWords, _MM_HINT_T0);
-    }
-  }
-}
-
-// Lanes of the pair (a, b) regrouped so that each in-vector stage is one vertical butterfly.
-PV_ALWAYS_INLINE void SplitHalves(Vec& a, Vec& b) {  // a0-3 b0-3 | a4-7 b4-7
-  const Vec x = _mm512_shuffle_i64x2(a, b, 0x44);
-  b = _mm512_shuffle_i64x2(a, b, 0xEE);
-  a = x;
-}
-PV_ALWAYS_INLINE void SplitPairs(Vec& a, Vec& b) {  // a0 a1 a4 a5 b0 b1 b4 b5 | a2 a3 a6 a7 ...
-  const Vec low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
-  const Vec high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
-  const Vec x = a;
-  a = _mm512_permutex2var_epi64(x, low, b);
-  b = _mm512_permutex2var_epi64(x, high, b);
-}
-PV_ALWAYS_INLINE void SplitSingles(Vec& a, Vec& b) {  // evens of both | odds of both
-  const Vec x = a;
-  a = _mm512_unpacklo_epi64(x, b);
-  b = _mm512_unpackhi_epi64(x, b);
-}
-PV_ALWAYS_INLINE void JoinSingles(Vec& a, Vec& b) {  // back to memory order
-  const Vec low = _mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0);
-  const Vec high = _mm512_set_epi64(15, 7, 14, 6, 13, 5, 12, 4);
-  const Vec x = a;
-  a = _mm512_permutex2var_epi64(x, low, b);
-  b = _mm512_permutex2var_epi64(x, high, b);
-}
-
-// From memory order to evens | odds. The other three are their own inverses.
-PV_ALWAYS_INLINE void FromMemoryToSingles(Vec& a, Vec& b) {
-  const Vec low = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
-  const Vec high = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
-  const Vec x = a;
-  a = _mm512_permutex2var_epi64(x, low, b);
-  b = _mm512_permutex2var_epi64(x, high, b);
-}
-template <bool kRoomy>
-PV_ALWAYS_INLINE Vec ReduceForward(Vec x, Vec inv52, const Constants& c) {
-  if (kRoomy) return Reduce52(x, inv52, c);
-  return SubIfNotBelow(SubIfNotBelow(x, c.two_q), c.q);
+  Stage<kLaneForm, 0, kPairs, 1, Next::kClean>::Run(x, w, context);
 }
 
 // The last seven stages on leaf `leaf` of n / 128, fully reduced.
-template <bool kRoomy>
-PV_ALWAYS_INLINE void ForwardLeaf(u64* out, const u64* in, size_t n, size_t leaf,
-                                  const TwiddleTable& t, const Units& units, Vec inv52,
-                                  const Constants& c) {
-  constexpr size_t kVectors = kLeafWords / kLanes;
-  const size_t node = n / kLeafWords + leaf;
-  PrefetchTail(t, n, leaf * kVectors);
-  Vec x[kVectors];
-#pragma GCC unroll 16
-  for (size_t k = 0; k < kVectors; ++k) x[k] = Load(in + k * kLanes);
-#pragma GCC unroll 4
-  for (size_t level = 0; level < 4; ++level) {
-    const size_t half = kVectors >> (level + 1);
-#pragma GCC unroll 8
-    for (size_t i = 0; i < (size_t{1} << level); ++i) {
-      const Twiddle w = Broadcast(t, (node << level) + i);
-#pragma GCC unroll 8
-      for (size_t k = 0; k < half; ++k)
-        ForwardButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k], w, c);
-    }
-  }
-#pragma GCC unroll 8
-  for (size_t k = 0; k < kVectors; k += 2) {
-    const size_t group = leaf * kVectors + k;
-    Vec a = x[k], b = x[k + 1];
-    SplitHalves(a, b);
-    ForwardButterfly<kRoomy>(a, b, Spread(t, n / 8 + group), c);
-    SplitPairs(a, b);
-    ForwardTail<kRoomy>(a, b, Spread(t, n / 4 + group), units.distance2, c);
-    SplitSingles(a, b);
-    ForwardTail<kRoomy>(a, b, Spread(t, 3 * n / 8 + group), units.distance1, c);
-    a = ReduceForward<kRoomy>(a, inv52, c);
-    b = ReduceForward<kRoomy>(b, inv52, c);
-    JoinSingles(a, b);
-    Store(out + k * kLanes, a);
-    Store(out + (k + 1) * kLanes, b);
-  }
-}
-
-template <bool kRoomy>
-PV_ALWAYS_INLINE void InverseLeaf(u64* out, const u64* in, size_t n, size_t leaf,
-                                  const TwiddleTable& t, const Units& units,
-                                  const InverseContext& context) {
+template <Form kForm>
+PV_ALWAYS_INLINE void Leaf(u64* out, size_t leaf, const Context& context) {
+  constexpr size_t kPairs = kLeafVectors / 2;
   const Constants& c = context.c;
-  constexpr size_t kVectors = kLeafWords / kLanes;
-  const size_t node = n / kLeafWords + leaf;
-  PrefetchTail(t, n, leaf * kVectors);
-  Vec x[kVectors];
-#pragma GCC unroll 8
-  for (size_t k = 0; k < kVectors; k += 2) {
-    const size_t group = leaf * kVectors + k;
-    Vec a = Load(in + k * kLanes), b = Load(in + (k + 1) * kLanes);
-    FromMemoryToSingles(a, b);
-    InverseTail<kRoomy>(a, b, Spread(t, 3 * n / 8 + group), units.distance1, context.bounds[0], c);
-    SplitSingles(a, b);
-    InverseTail<kRoomy>(a, b, Spread(t, n / 4 + group), units.distance2, context.bounds[1], c);
-    SplitPairs(a, b);
-    InverseButterfly<kRoomy>(a, b, Spread(t, n / 8 + group), context.bounds[2], c);
-    SplitHalves(a, b);
-    x[k] = a;
-    x[k + 1] = b;
+  const size_t n = context.n, node = n / kLeafWords + leaf, group = leaf * kLeafVectors;
+  PrefetchTail(context.t, n, group);
+  Vec x[kLeafVectors];
+  PV_EACH(k, kLeafVectors) { x[k] = Load(out + k * kLanes); }
+  LeafStage<kForm, 8>(x, node, context);
+  LeafStage<kForm, 4>(x, node, context);
+  LeafStage<kForm, 2>(x, node, context);
+  LeafStage<kForm, 1>(x, node, context);
+  PV_EACH(i, kPairs) { SplitHalves(x[2 * i], x[2 * i + 1]); }
+  LaneStage<kForm>(x, n / 8 + group, nullptr, context);
+  PV_EACH(i, kPairs) { ExchangeHalves(x[2 * i], x[2 * i + 1]); }
+  LaneStage<kForm>(x, n / 4 + group, &context.unit2, context);
+  PV_EACH(i, kPairs) { ExchangeAlternate(x[2 * i], x[2 * i + 1]); }
+  LaneStage<kForm>(x, 3 * n / 8 + group, &context.unit1, context);
+  PV_EACH(k, kLeafVectors) {
+    x[k] = kForm == Form::kRoomy ? Reduce52(x[k], context.inv52, c)
+                                 : SubIfNotBelow(SubIfNotBelow(x[k], c.two_q), c.q);
   }
-#pragma GCC unroll 4
-  for (size_t step = 0; step < 4; ++step) {
-    const size_t level = 3 - step;
-    const size_t half = kVectors >> (level + 1);
-#pragma GCC unroll 8
-    for (size_t i = 0; i < (size_t{1} << level); ++i) {
-      const Twiddle w = Broadcast(t, (node << level) + i);
-#pragma GCC unroll 8
-      for (size_t k = 0; k < half; ++k)
-        InverseButterfly<kRoomy>(x[2 * i * half + k], x[(2 * i + 1) * half + k], w,
-                                 context.bounds[3 + step], c);
-    }
-  }
-#pragma GCC unroll 16
-  for (size_t k = 0; k < kVectors; ++k)
-    Store(out + k * kLanes, kRoomy ? context.ReduceLazy(x[k]) : x[k]);
+  PV_EACH(i, kPairs) { SwapSingles(x[2 * i], x[2 * i + 1]); }
+  PV_EACH(k, kLeafVectors) { Store(out + k * kLanes, x[k]); }
 }
 
-// log2 of the radix of the pass over a block of 2^log_words words: threes, and twos where threes do
-// not fit.
-PV_ALWAYS_INLINE int PassStages(int log_words) {
-  const int above_leaf = log_words - 7;
-  return above_leaf % 3 == 0 ? 3 : 2;
+// node: 1 for the whole transform, 2 node and 2 node + 1 for its halves, as in the table.
+template <Form kForm, bool kFirst>
+void Run(u64* out, const u64* in, int log_words, size_t node, const Context& context) {
+  const size_t words = size_t{1} << log_words;
+  if constexpr (!kFirst) {
+    if (words == kLeafWords) return Leaf<kForm>(out, node - context.n / kLeafWords, context);
+  }
+  const int stages = PassStages(log_words);
+  if (stages == 3) {
+    Pass<kForm, 3, kFirst>(out, in, words, node, context);
+  } else {
+    Pass<kForm, 2, kFirst>(out, in, words, node, context);
+  }
+  const size_t child_words = words >> stages;
+  for (size_t i = 0; i < (size_t{1} << stages); ++i) {
+    u64* child = out + i * child_words;
+    Run<kForm, false>(child, child, log_words - stages, (node << stages) + i, context);
+  }
 }
 
-template <bool kRoomy>
-struct Forward {
-  const TwiddleTable& t;
-  size_t n;
-  Constants c;
-  Units units;
-  Vec inv52;
-
-  // node: 1 for the whole transform, 2 node and 2 node + 1 for its halves, as in the table.
-  void Run(u64* out, const u64* in, int log_words, size_t node) const {
-    const size_t words = size_t{1} << log_words;
-    if (words == kLeafWords) {
-      ForwardLeaf<kRoomy>(out, in, n, node - n / kLeafWords, t, units, inv52, c);
-      return;
-    }
-    const int stages = PassStages(log_words);
-    if (stages == 3) {
-      ForwardPass<kRoomy, 3>(out, in, words, node, t, c);
-    } else {
-      ForwardPass<kRoomy, 2>(out, in, words, node, t, c);
-    }
-    const size_t child_words = words >> stages;
-    for (size_t i = 0; i < (size_t{1} << stages); ++i) {
-      u64* child = out + i * child_words;
-      Run(child, child, log_words - stages, (node << stages) + i);
-    }
-  }
-};
-
-template <bool kRoomy>
-struct Inverse {
-  const TwiddleTable& t;
-  size_t n;
-  InverseContext context;
-  Units units;
-  Twiddle last[2];
-
-  void Run(u64* out, const u64* in, int log_words, size_t node) const {
-    const size_t words = size_t{1} << log_words;
-    if (words == kLeafWords) {
-      InverseLeaf<kRoomy>(out, in, n, node - n / kLeafWords, t, units, context);
-      return;
-    }
-    const int stages = PassStages(log_words);
-    const size_t child_words = words >> stages;
-    for (size_t i = 0; i < (size_t{1} << stages); ++i)
-      Run(out + i * child_words, in + i * child_words, log_words - stages, (node << stages) + i);
-    if (node == 1) {
-      Pass<true>(out, words, node, stages);
-    } else {
-      Pass<false>(out, words, node, stages);
-    }
-  }
-
-  template <bool kFinal>
-  PV_ALWAYS_INLINE void Pass(u64* out, size_t words, size_t node, int stages) const {
-    if (stages == 3) {
-      InversePass<kRoomy, kFinal, 3>(out, words, node, t, last, context);
-    } else {
-      InversePass<kRoomy, kFinal, 2>(out, words, node, t, last, context);
-    }
-  }
-};
+template <Form kForm>
+void Transform(u64* out, const u64* in, const NttTables& tables) {
+  Run<kForm, true>(out, in, tables.log_n(), 1, Context(tables, kForm));
+}
 
 }  // namespace
 
 void ForwardNtt(u64* out, const u64* in, const NttTables& tables) {
-  const Modulus& q = tables.modulus();
-  const TwiddleTable& t = tables.forward();
-  if (q.bits <= kRoomyBits) {
-    Forward<true>{t, tables.n(), Constants(q), Units(t), Set(q.inv52)}.Run(out, in, tables.log_n(),
-                                                                           1);
-  } else {
-    Forward<false>{t, tables.n(), Constants(q), Units(t), Set(q.inv52)}.Run(out, in, tables.log_n(),
-                                                                            1);
-  }
-}
-
-void InverseNtt(u64* out, const u64* in, const NttTables& tables, u64 scale) {
-  const Modulus& q = tables.modulus();
-  const TwiddleTable& t = tables.inverse();
-  const u64 factor = q.Mul(scale, tables.n_inverse());
-  const ShoupFactor sum = q.Shoup(factor);
-  const ShoupFactor difference = q.Shoup(q.Mul(factor, t.power[1]));
-  const Twiddle last[] = {{Set(sum.value), Set(sum.quotient)},
-                          {Set(difference.value), Set(difference.quotient)}};
-  const Units units(t);
-  if (q.bits <= kRoomyInverseBits) {
-    Inverse<true>{t, tables.n(), InverseContext(q, true), units, {last[0], last[1]}}.Run(
-        out, in, tables.log_n(), 1);
-  } else {
-    Inverse<false>{t, tables.n(), InverseContext(q, false), units, {last[0], last[1]}}.Run(
-        out, in, tables.log_n(), 1);
+  switch (FormOf(tables.modulus(), kRoomyBits)) {
+    case Form::kRoomy:
+      return Transform<Form::kRoomy>(out, in, tables);
+    case Form::kNear:
+      return Transform<Form::kNear>(out, in, tables);
+    case Form::kTight:
+      return Transform<Form::kTight>(out, in, tables);
   }
 }
 

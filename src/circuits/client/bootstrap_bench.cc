@@ -39,7 +39,7 @@ Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options,
   const auto client = MakeClient(params, encoder, secret);
   PV_ASSIGN_OR_RETURN(
       BootstrapReport report,
-      MeasureBootstraps(evaluator, bootstrapper, client, options.runs, options.seed, progress));
+      MeasureBootstraps(evaluator, bootstrapper, client, options.runs, progress));
   report.create_seconds = create_seconds;
   report.keygen_seconds = keygen_seconds;
   return report;

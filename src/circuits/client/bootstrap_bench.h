@@ -9,8 +9,7 @@ namespace polyveil::circuits {
 struct BootstrapBenchOptions {
   ckks::ParametersPtr params;
   BootstrapSpec spec;
-  int runs = 6;  // the first fills tables and is not timed
-  u64 seed = 1;  // of the inputs; keys come from the operating system
+  BootstrapRuns runs{.count = 6};  // the first fills tables and is not timed
 };
 
 // Generates the keys that the spec needs and measures. Errors: those of Bootstrapper and

@@ -126,6 +126,12 @@ Status RemoteModel::RemoveSession(const std::string& session) {
 
 Status RemoteModel::RemoveKeys(const std::string& keys) { return Delete("/v1/keys/" + keys); }
 
+Result<std::vector<MemoryReport::Entry>> RemoteModel::Memory() {
+  PV_ASSIGN_OR_RETURN(const json body, Call("GET", "/v1/status", {}));
+  PV_ASSIGN_OR_RETURN(const json* memory, wire::JsonField(body, "memory"));
+  return MemoryFromJson(*memory);
+}
+
 Result<runtime::LatencyTable> RemoteModel::Latency(const std::string& session) {
   PV_ASSIGN_OR_RETURN(const json body, Call("GET", "/v1/sessions/" + session + "/latency", {}));
   PV_ASSIGN_OR_RETURN(const json* latency, wire::JsonField(body, "latency"));

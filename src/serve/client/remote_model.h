@@ -47,6 +47,8 @@ class RemoteModel {
   Result<RemoteStep> Step(const std::string& session, const Digest& key_id, u32 position,
                           const ckks::SeededCiphertext& token,
                           const RemoteProgressCallback& on_progress);
+  // What takes the server's memory.
+  Result<std::vector<MemoryReport::Entry>> Memory();
   Result<runtime::LatencyTable> Latency(const std::string& session);
 
   Result<nlohmann::json> Call(const char* method, const std::string& path, std::string_view body,

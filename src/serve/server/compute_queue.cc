@@ -3,6 +3,9 @@
 #include <chrono>
 #include <new>
 
+#include "base/check.h"
+#include "base/thread_pool.h"
+
 namespace polyveil::serve {
 
 bool Job::WaitFor(double seconds) {
@@ -10,18 +13,20 @@ bool Job::WaitFor(double seconds) {
   return finished_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return done_; });
 }
 
-ComputeQueue::ComputeQueue(size_t max_waiting)
-    : max_waiting_(max_waiting), thread_([this] { Work(); }) {}
+ComputeQueue::ComputeQueue(size_t max_waiting, size_t runners) : max_waiting_(max_waiting) {
+  PV_CHECK(runners >= 1, "{} runners", runners);
+  for (size_t i = 0; i < runners; ++i) threads_.emplace_back([this] { Work(); });
+}
 
 ComputeQueue::~ComputeQueue() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
     for (const auto& job : waiting_) job->Cancel();
-    if (running_) running_->Cancel();
+    for (const auto& job : running_) job->Cancel();
   }
   changed_.notify_all();
-  thread_.join();
+  for (std::thread& thread : threads_) thread.join();
 }
 
 Result<std::shared_ptr<Job>> ComputeQueue::Submit(
@@ -42,9 +47,19 @@ Result<std::shared_ptr<Job>> ComputeQueue::Submit(
 size_t ComputeQueue::Ahead(const Job& job) const {
   const std::lock_guard lock(mutex_);
   for (size_t i = 0; i < waiting_.size(); ++i) {
-    if (waiting_[i].get() == &job) return i + (running_ != nullptr);
+    if (waiting_[i].get() == &job) return i + running_.size();
   }
   return 0;
+}
+
+size_t ComputeQueue::running() const {
+  const std::lock_guard lock(mutex_);
+  return running_.size();
+}
+
+size_t ComputeQueue::waiting() const {
+  const std::lock_guard lock(mutex_);
+  return waiting_.size();
 }
 
 void ComputeQueue::Execute(Job& job) {
@@ -72,13 +87,16 @@ void ComputeQueue::Work() {
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
     if (waiting_.empty()) return;
-    running_ = std::move(waiting_.front());
+    const std::shared_ptr<Job> job = std::move(waiting_.front());
     waiting_.pop_front();
-    const std::shared_ptr<Job> job = running_;
+    running_.push_back(job);
     lock.unlock();
-    Execute(*job);
+    {
+      const AtWork scope;
+      Execute(*job);
+    }
     lock.lock();
-    running_.reset();
+    std::erase(running_, job);
   }
 }
 

@@ -1,4 +1,6 @@
-// One long computation at a time on the machine, in the order of arrival.
+// Long computations, started in the order of arrival, a few at a time. Each runner counts as one of
+// the pool's threads: with as many runners at work as threads, no loop inside is split any more;
+// with fewer, idle threads help inside.
 #pragma once
 
 #include <atomic>
@@ -8,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "base/result.h"
 
@@ -35,14 +38,18 @@ class Job {
 
 class ComputeQueue {
  public:
-  explicit ComputeQueue(size_t max_waiting);
+  // At most `runners` (>= 1) jobs run at the same time.
+  ComputeQueue(size_t max_waiting, size_t runners);
   ~ComputeQueue();  // cancels everything
 
-  // `run` is called on the queue's thread with a flag that asks it to stop. Its exceptions become
-  // errors (kResource for memory). Errors: kUnavailable when the queue is full (both values).
+  // `run` is called on a thread of the queue with a flag that asks it to stop. Its exceptions
+  // become errors (kResource for memory). Errors: kUnavailable when the queue is full (both
+  // values).
   Result<std::shared_ptr<Job>> Submit(std::function<Status(const std::atomic<bool>&)> run);
-  // Jobs before this one, the running one included; 0 once it runs.
+  // Jobs before this one, the running ones included; 0 once it runs.
   size_t Ahead(const Job& job) const;
+  size_t running() const;
+  size_t waiting() const;
 
  private:
   void Work();
@@ -52,9 +59,9 @@ class ComputeQueue {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::shared_ptr<Job>> waiting_;
-  std::shared_ptr<Job> running_;
+  std::vector<std::shared_ptr<Job>> running_;
   bool stopping_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace polyveil::serve

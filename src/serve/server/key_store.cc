@@ -14,21 +14,44 @@ u64 PhysicalMemoryBytes() {
   return pages > 0 && page > 0 ? static_cast<u64>(pages) * static_cast<u64>(page) : 0;
 }
 
+u64 KeyMemoryLimit(const ServiceLimits& limits) {
+  return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : PhysicalMemoryBytes() / 4 * 3;
+}
+
 std::string NewHandle() {
   const Seed seed = RandomSeed();
   return ToHex(std::span(seed).first(16));
 }
 
+KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,
+                       u64 held_bytes) {
+  const u64 limit = KeyMemoryLimit(limits);
+  u64 budget = limits.key_set_bytes;
+  if (limit != 0) budget = std::min(budget, limit > held_bytes ? limit - held_bytes : 0);
+  const ckks::Parameters& params = *model.params();
+  KeyAllotment result;
+  result.expanded =
+      ckks::KeysToExpand(params, model.keys(), model.key_uses(), limits.key_storage, budget);
+  result.bytes = ckks::KeyMemoryBytes(params, model.keys(), result.expanded);
+  return result;
+}
+
 KeyStore::KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits)
-    : model_(std::move(model)), limits_([&] {
-        ServiceLimits filled = limits;
-        if (filled.key_memory_bytes == 0) filled.key_memory_bytes = PhysicalMemoryBytes() / 4 * 3;
-        return filled;
-      }()) {
+    : model_(std::move(model)), limits_(limits) {
   const auto manifest = wire::ManifestOf(*model_->params(), model_->keys());
   PV_CHECK(manifest.ok(), "the program's own key request: {}", manifest.error().message);
   stream_bytes_ = wire::StreamBytes(*manifest);
-  memory_bytes_ = wire::ExpandedBytes(*model_->params(), *manifest);
+}
+
+u64 KeyStore::HeldBytes() const {
+  u64 bytes = 0;
+  for (const auto& [handle, set] : sets_) bytes += set->bytes;
+  return bytes;
+}
+
+KeyAllotment KeyStore::NextAllotment() {
+  const std::lock_guard lock(mutex_);
+  return AllotKeys(*model_, limits_, HeldBytes());
 }
 
 Result<std::shared_ptr<KeySet>> KeyStore::Begin(const Digest& key_id, u64 total_bytes) {
@@ -37,20 +60,22 @@ Result<std::shared_ptr<KeySet>> KeyStore::Begin(const Digest& key_id, u64 total_
                      "evaluation keys: {} bytes announced, the program needs {}", total_bytes,
                      stream_bytes_);
   }
-  PV_ASSIGN_OR_RETURN(auto reader,
-                      wire::KeyStreamReader::Create(model_->params(), model_->keys(), key_id));
   RemoveExpired();
   const std::lock_guard lock(mutex_);
   if (sets_.size() >= limits_.key_sets) {
     return MakeError(ErrorCode::kResource, "evaluation keys: {} sets are held of at most {}",
                      sets_.size(), limits_.key_sets);
   }
-  const u64 needed = (sets_.size() + 1) * memory_bytes_;
-  if (limits_.key_memory_bytes != 0 && needed > limits_.key_memory_bytes) {
+  const KeyAllotment allotment = AllotKeys(*model_, limits_, HeldBytes());
+  const u64 needed = HeldBytes() + allotment.bytes;
+  const u64 limit = KeyMemoryLimit(limits_);
+  if (limit != 0 && needed > limit) {
     return MakeError(ErrorCode::kResource, "evaluation keys: {} bytes in memory above the limit {}",
-                     needed, limits_.key_memory_bytes);
+                     needed, limit);
   }
-  auto set = std::make_shared<KeySet>(NewHandle(), std::move(reader));
+  PV_ASSIGN_OR_RETURN(auto reader, wire::KeyStreamReader::Create(model_->params(), model_->keys(),
+                                                                 key_id, allotment.expanded));
+  auto set = std::make_shared<KeySet>(NewHandle(), std::move(reader), allotment.bytes);
   set->key_id = key_id;
   set->last_used = clock_.Seconds();
   sets_.emplace(set->handle, set);
@@ -71,6 +96,20 @@ Status KeyStore::Remove(const std::string& handle) {
   const std::lock_guard lock(mutex_);
   if (sets_.erase(handle) != 0) return {};
   return MakeError(ErrorCode::kNotFound, "keys '{}' are not here", handle.substr(0, 64));
+}
+
+size_t KeyStore::Report(MemoryReport& report) {
+  std::vector<std::shared_ptr<KeySet>> sets;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [handle, set] : sets_) sets.push_back(set);
+  }
+  for (const auto& set : sets) {
+    std::unique_lock lock(set->mutex, std::try_to_lock);  // an upload's piece may take a while
+    if (lock && set->engine) set->engine->Report(report);
+    if (lock && !set->engine) report.Add("keys: uploads under way", set->reader.key_bytes());
+  }
+  return sets.size();
 }
 
 void KeyStore::RemoveExpired() {

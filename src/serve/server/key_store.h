@@ -19,10 +19,11 @@ std::string NewHandle();
 
 // One client's keys. Its own mutex: a slow upload blocks nobody else.
 struct KeySet {
-  KeySet(std::string name, wire::KeyStreamReader stream)
-      : handle(std::move(name)), reader(std::move(stream)) {}
+  KeySet(std::string name, wire::KeyStreamReader stream, u64 memory)
+      : handle(std::move(name)), bytes(memory), reader(std::move(stream)) {}
 
   const std::string handle;
+  const u64 bytes;  // that the keys take, or will take, in memory
   std::mutex mutex;
   wire::KeyStreamReader reader;                   // guarded by mutex
   u64 next_chunk = 0;                             // guarded by mutex
@@ -32,11 +33,22 @@ struct KeySet {
   std::atomic<double> last_used{0};
 };
 
+// How a set of keys is kept: those that are expanded, and the memory of all.
+struct KeyAllotment {
+  ckks::KeyRequest expanded;
+  u64 bytes = 0;
+};
+// With `held_bytes` of other sets' keys in memory.
+KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,
+                       u64 held_bytes);
+
 class KeyStore {
  public:
   KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits);
 
   u64 stream_bytes() const { return stream_bytes_; }
+  // How the next set would be kept.
+  KeyAllotment NextAllotment();
   u64 chunk_bytes() const { return limits_.chunk_bytes; }
 
   // Starts an upload. Errors: kMismatch (total bytes), kResource (sets, memory; both values).
@@ -44,6 +56,8 @@ class KeyStore {
   // Errors: kNotFound.
   Result<std::shared_ptr<KeySet>> Find(const std::string& handle);
   Status Remove(const std::string& handle);
+  // Adds what complete sets hold; returns the number of all sets.
+  size_t Report(MemoryReport& report);
 
   // Chunk `index`, all of chunk_bytes() but the last. A chunk that is already there is accepted
   // again and ignored. Errors: kMismatch (index, size), kCorrupt (checksum: send it again), and the
@@ -54,10 +68,11 @@ class KeyStore {
 
  private:
   void RemoveExpired();
+  u64 HeldBytes() const;  // requires mutex_
 
   const std::shared_ptr<const compile::CompiledModel> model_;
   const ServiceLimits limits_;
-  u64 stream_bytes_ = 0, memory_bytes_ = 0;
+  u64 stream_bytes_ = 0;
   Timer clock_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<KeySet>> sets_;  // guarded by mutex_

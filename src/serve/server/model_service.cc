@@ -1,10 +1,14 @@
 #include "serve/server/model_service.h"
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "base/memory_report.h"
 #include "base/system.h"
+#include "base/thread_pool.h"
 #include "ckks/seeded.h"
+#include "serve/server/served_model.h"
 #include "serve/server/step_stream.h"
 #include "wire/json_fields.h"
 
@@ -54,6 +58,18 @@ Error NoRoute(const Exchange& exchange) {
                    exchange.request().path.substr(0, 128));
 }
 
+// Each step has a working set of its own beside the keys.
+size_t RunningSteps(const compile::CompiledModel& model, const ServiceLimits& limits) {
+  if (limits.running_steps > 0) return limits.running_steps;
+  const compile::Estimate& estimate = model.estimate();
+  const u64 step_bytes = std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory);
+  const u64 machine = PhysicalMemoryBytes(), keys = KeyMemoryLimit(limits);
+  const size_t threads = Threads();
+  if (machine == 0) return threads;
+  const u64 room = machine > keys ? (machine - keys) / step_bytes : 0;
+  return std::clamp<size_t>(room, 1, threads);
+}
+
 Result<u64> ParseIndex(const std::string& text) {
   u64 value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -71,11 +87,11 @@ ModelService::ModelService(std::shared_ptr<const compile::CompiledModel> model, 
       info_(std::move(info)),
       keys_(model_, limits),
       sessions_(limits),
-      queue_(limits.waiting_steps) {
+      queue_(limits.waiting_steps, RunningSteps(*model_, limits)) {
   program_digest_ = DigestFromHex(model_->digest()).value();
   info_.key_stream_bytes = keys_.stream_bytes();
   info_.chunk_bytes = keys_.chunk_bytes();
-  info_text_ = InfoToJson(info_).dump();
+  info_.key_storage = ckks::KeyStorageName(limits.key_storage);
 }
 
 u64 ModelService::BodyLimit(std::string_view method, std::string_view path) const {
@@ -95,13 +111,31 @@ Status ModelService::Route(Exchange& exchange) {
   if (path.size() < 2 || path[0] != "v1") return NoRoute(exchange);
   if (path[1] == "keys") return RouteKeys(exchange, path);
   if (path[1] == "sessions") return RouteSessions(exchange, path);
-  if (path[1] != "model" || path.size() != 2 || exchange.request().method != "GET") {
-    return NoRoute(exchange);
+  if (path.size() == 2 && exchange.request().method == "GET") {
+    if (path[1] == "model") return ShowModel(exchange);
+    if (path[1] == "status") return ShowStatus(exchange);
   }
-  HttpReply reply;
-  reply.text = info_text_;
-  (void)exchange.Reply(reply).ok();
-  return {};
+  return NoRoute(exchange);
+}
+
+Status ModelService::ShowStatus(Exchange& exchange) {
+  MemoryReport report;
+  const size_t key_sets = keys_.Report(report);
+  const size_t sessions = sessions_.Report(report);
+  report.Add("NTT tables", model_->params()->table_bytes());
+  report.Finish();
+  return ReplyJson(exchange, 200,
+                   {{"key_sets", key_sets},
+                    {"sessions", sessions},
+                    {"running_steps", queue_.running()},
+                    {"waiting_steps", queue_.waiting()},
+                    {"memory", MemoryToJson(report)}});
+}
+
+Status ModelService::ShowModel(Exchange& exchange) {
+  ModelInfo info = info_;
+  DescribeKeyStorage(*model_, keys_.NextAllotment().expanded, info);
+  return ReplyJson(exchange, 200, InfoToJson(info));
 }
 
 Status ModelService::RouteKeys(Exchange& exchange, const Segments& path) {

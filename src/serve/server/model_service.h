@@ -30,6 +30,8 @@ class ModelService final : public HttpHandler {
   Status Route(Exchange& exchange);
   Status RouteKeys(Exchange& exchange, const Segments& path);
   Status RouteSessions(Exchange& exchange, const Segments& path);
+  Status ShowModel(Exchange& exchange);
+  Status ShowStatus(Exchange& exchange);
   Status BeginKeys(Exchange& exchange);
   Status AddChunk(Exchange& exchange, const std::string& handle, const std::string& index);
   Status CompleteKeys(Exchange& exchange, const std::string& handle);
@@ -41,14 +43,14 @@ class ModelService final : public HttpHandler {
   Status Step(Exchange& exchange, const std::string& handle);
 
   wire::MessageBounds TokenBounds(const Session& session) const;
-  // A token of the position before the session's: its answer was lost, so the last step is taken back.
+  // A token of the position before the session's: its answer was lost, so the last step is taken
+  // back.
   Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
   const std::shared_ptr<const compile::CompiledModel> model_;
   const u64 token_bytes_;
   Digest program_digest_{};
   ModelInfo info_;
-  std::string info_text_;
   KeyStore keys_;
   SessionStore sessions_;
   ComputeQueue queue_;  // last: its thread ends before what it uses

@@ -3,8 +3,10 @@
 #include <filesystem>
 
 #include "base/thread_pool.h"
+#include "ckks/key_storage.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
+#include "serve/server/key_store.h"
 #include "wire/key_format.h"
 
 namespace polyveil::serve {
@@ -40,9 +42,20 @@ void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
 
 }  // namespace
 
+void DescribeKeyStorage(const compile::CompiledModel& model, const ckks::KeyRequest& expanded,
+                        ModelInfo& info) {
+  const ckks::Parameters& params = *model.params();
+  const auto limbs = [&](const ckks::KeyRequest& some) {
+    return ckks::LimbsToExpand(params, model.keys(), some, model.key_uses());
+  };
+  info.key_set_bytes = ckks::KeyMemoryBytes(params, model.keys(), expanded);
+  const double all = limbs({});
+  info.key_expansion_seconds = all > 0 ? info.estimate.compact_seconds * limbs(expanded) / all : 0;
+}
+
 Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
                                 const std::string& name, const std::string& parameters,
-                                const std::string& version) {
+                                const std::string& version, const ServiceLimits& limits) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
@@ -57,7 +70,10 @@ Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
   info.estimate = served.model->estimate();
   info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
   info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
+  info.estimate.compact_seconds = timed->estimate().compact_seconds;
   info.estimate.component_seconds = timed->estimate().component_seconds;
+  info.key_storage = ckks::KeyStorageName(limits.key_storage);
+  DescribeKeyStorage(*served.model, AllotKeys(*served.model, limits, 0).expanded, info);
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));
   info.key_stream_bytes = wire::StreamBytes(manifest);
   info.threads = threads;
@@ -67,10 +83,10 @@ Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
 }
 
 Result<ServedModel> LoadServedModel(const std::string& directory, const std::string& parameters,
-                                    const std::string& version) {
+                                    const std::string& version, const ServiceLimits& limits) {
   PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(directory));
   return ServeBundle(std::make_shared<model::BodyBundle>(std::move(body)), NameOf(directory),
-                     parameters, version);
+                     parameters, version, limits);
 }
 
 }  // namespace polyveil::serve

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "serve/protocol.h"
+#include "serve/server/service_limits.h"
 
 namespace polyveil::serve {
 
@@ -16,11 +17,17 @@ struct ServedModel {
 // The body of the model in `directory`, compiled for the named parameter set. The plan depends on
 // the model and the parameters only (keys made on one machine serve on another); the estimate is of
 // this machine. Errors: those of the bundle's loader, the parameters and the compiler.
+// Keys are described as a server with `limits` keeps its first client's.
 Result<ServedModel> LoadServedModel(const std::string& directory, const std::string& parameters,
-                                    const std::string& version);
+                                    const std::string& version, const ServiceLimits& limits = {});
 // The same from a bundle at hand.
 Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
                                 const std::string& name, const std::string& parameters,
-                                const std::string& version);
+                                const std::string& version, const ServiceLimits& limits = {});
+
+// Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
+// Requires info.estimate.
+void DescribeKeyStorage(const compile::CompiledModel& model, const ckks::KeyRequest& expanded,
+                        ModelInfo& info);
 
 }  // namespace polyveil::serve

@@ -2,15 +2,21 @@
 #pragma once
 
 #include "base/int_types.h"
+#include "ckks/key_storage.h"
 
 namespace polyveil::serve {
 
 struct ServiceLimits {
   u64 chunk_bytes = u64{8} << 20;
   size_t key_sets = 8;
-  u64 key_memory_bytes = 0;  // of all sets, expanded; 0: three quarters of the machine's memory
+  u64 key_memory_bytes = 0;  // of all sets; 0: three quarters of the machine's memory
+  ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
+  // kAuto: hot keys of a set are expanded up to this size, less when key_memory_bytes has no room.
+  u64 key_set_bytes = 3'000'000'000;
   size_t sessions = 32;
   size_t waiting_steps = 32;
+  // Steps of different sessions at the same time; 0: one per thread, as far as memory allows.
+  size_t running_steps = 0;
   double upload_idle_seconds = 600;
   double key_idle_seconds = 6 * 3600;
   double session_idle_seconds = 6 * 3600;
@@ -18,5 +24,7 @@ struct ServiceLimits {
 
 // Memory of this machine; 0 where unknown.
 u64 PhysicalMemoryBytes();
+// Of all key sets together; 0: unlimited, the machine's memory being unknown.
+u64 KeyMemoryLimit(const ServiceLimits& limits);
 
 }  // namespace polyveil::serve

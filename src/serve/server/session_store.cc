@@ -60,6 +60,13 @@ void SessionStore::RemoveOfKeys(const KeySet& keys) {
   std::erase_if(sessions_, [&](const auto& entry) { return entry.second->keys.get() == &keys; });
 }
 
+size_t SessionStore::Report(MemoryReport& report) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [handle, session] : sessions_)
+    report.Add("encrypted caches", session->state_bytes);
+  return sessions_.size();
+}
+
 void SessionStore::RemoveExpired() {
   const std::lock_guard lock(mutex_);
   const double now = clock_.Seconds();

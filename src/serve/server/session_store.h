@@ -23,6 +23,7 @@ struct Session {
   std::mutex mutex;
   runtime::LatencyTable latency;  // of all steps; guarded by mutex
   std::atomic<int> position{0};
+  std::atomic<size_t> state_bytes{0};  // of the decoder, after its last step
   std::atomic<double> last_used{0};
 };
 
@@ -50,6 +51,8 @@ class SessionStore {
   Result<std::shared_ptr<Session>> Find(const std::string& handle);  // kNotFound
   Status Remove(const std::string& handle);
   void RemoveOfKeys(const KeySet& keys);
+  // Adds the encrypted caches; returns the number of sessions.
+  size_t Report(MemoryReport& report);
 
  private:
   void RemoveExpired();

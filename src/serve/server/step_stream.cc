@@ -79,6 +79,7 @@ Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& se
   }
   PV_RETURN_IF_ERROR(job->status());
   session.position = session.decoder.position();
+  session.state_bytes = session.decoder.state_bytes();
   const std::lock_guard lock(session.mutex);
   session.latency.Merge(outcome.latency);
   return outcome;

@@ -1,5 +1,6 @@
 #include "wire/key_stream.h"
 
+#include "ckks/key_storage.h"
 #include "wire/client/wire_fixture.h"
 
 namespace polyveil::wire {
@@ -32,6 +33,23 @@ TEST(KeyStream, RoundTripInPiecesOfAnySize) {
     ASSERT_TRUE(reader.complete());
     EXPECT_EQ(reader.key_id(), KeyIdOf(f.key));
     EXPECT_TRUE(reader.TakeKeys().Covers(*f.params, f.request).ok());
+  }
+}
+
+TEST(KeyStream, ExpandsTheKeysThatItIsTold) {
+  const Fixture f = Fixture::Make();
+  const Bytes bytes = f.KeyStream();
+  ckks::KeyRequest some;
+  some.rotations = {*f.request.rotations.begin()};
+  some.encapsulation = f.request.encapsulation;
+  for (const ckks::KeyRequest& expanded : {ckks::KeyRequest(), some, f.request}) {
+    auto reader = KeyStreamReader::Create(f.params, f.request, std::nullopt, expanded).value();
+    ASSERT_TRUE(reader.Push(bytes).ok());
+    const ckks::EvaluationKeys keys = reader.TakeKeys();
+    EXPECT_EQ(keys.bytes(), ckks::KeyMemoryBytes(*f.params, f.request, expanded));
+    for (const auto& [rotation, level] : f.request.rotations)
+      EXPECT_EQ(keys.rotations.at(rotation).at(level).compact(),
+                !expanded.rotations.contains({rotation, level}));
   }
 }
 
