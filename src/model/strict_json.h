@@ -52,7 +52,6 @@ class JsonReader {
   bool Given(const char* key) const;  // present and not null
   const Json* Find(const char* key) const;
   void Fail(const char* key, std::string_view what) const;
-  const std::string& where() const { return where_; }
   const Json& json() const { return json_; }
 
  private:

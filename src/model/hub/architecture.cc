@@ -105,7 +105,7 @@ std::uint64_t CountParameters(const Architecture& a) {
   if (!a.rotary) count += width * static_cast<std::uint64_t>(a.context + a.position_offset);
   count += NormCount(a) * ((a.final_norm ? 1 : 0) + (a.embedding_norm ? 1 : 0));
   if (a.head == HeadKind::kCausalLm && !a.tied_head)
-    count += LinearCount(a.vocab_size, a.d_model, a.head_bias);
+    count += LinearCount(a.vocab_size, a.d_model, false);
   if (a.head == HeadKind::kClassifier)
     count += LinearCount(a.d_model, a.d_model, true) +
              LinearCount(static_cast<int>(a.labels.size()), a.d_model, true);

@@ -72,7 +72,6 @@ struct Architecture {
   int type_vocab = 0;            // segment embeddings
   HeadKind head = HeadKind::kCausalLm;
   bool tied_head = false;
-  bool head_bias = false;
   std::vector<std::string> labels;  // of a classifier
   std::optional<int> begin_token;   // that a text without a context is given
 

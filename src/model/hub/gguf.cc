@@ -243,9 +243,9 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::uint8_t> bytes) {
   if (magic.empty() || std::memcmp(magic.data(), "GGUF", 4) != 0)
     return MakeError(ErrorCode::kCorrupt, "gguf: {} bytes that do not begin with \"GGUF\"",
                      bytes.size());
-  file.version_ = cursor.Read<std::uint32_t>("the version");
-  if (file.version_ != 2 && file.version_ != 3)
-    return MakeError(ErrorCode::kMismatch, "gguf: version {}, 2 and 3 are read", file.version_);
+  const auto version = cursor.Read<std::uint32_t>("the version");
+  if (version != 2 && version != 3)
+    return MakeError(ErrorCode::kMismatch, "gguf: version {}, 2 and 3 are read", version);
   const auto tensors = cursor.Read<std::uint64_t>("the number of tensors");
   const auto keys = cursor.Read<std::uint64_t>("the number of keys");
   PV_RETURN_IF_ERROR(cursor.status());

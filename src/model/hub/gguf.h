@@ -59,15 +59,12 @@ class GgufFile {
   Result<std::optional<std::vector<double>>> Numbers(const std::string& key) const;
 
   bool Has(const std::string& key) const { return metadata_.contains(key); }
-  const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
   // Shapes in row-major order (the file's reversed).
   const TensorViews& tensors() const { return tensors_; }
-  std::uint32_t version() const { return version_; }
 
  private:
   const GgufValue* Find(const std::string& key) const;
 
-  std::uint32_t version_ = 0;
   std::map<std::string, GgufValue> metadata_;
   TensorViews tensors_;
 };

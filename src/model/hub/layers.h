@@ -28,7 +28,6 @@ class RotaryTable {
   // Rotates `heads` heads in place, `stride` values apart. Requires heads of at least `dims`
   // values.
   void Rotate(int position, float* first_head, int heads, int stride) const;
-  int dims() const { return 2 * static_cast<int>(frequencies_.size()); }
 
  private:
   std::vector<float> frequencies_;

@@ -38,7 +38,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& pa
     if (at == MAP_FAILED) return SystemError(path, "cannot map the file");
     bytes = {static_cast<const std::uint8_t*>(at), size};
   }
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+  return std::shared_ptr<const MappedFile>(new MappedFile(bytes));
 }
 
 MappedFile::~MappedFile() {

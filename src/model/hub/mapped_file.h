@@ -24,12 +24,9 @@ class MappedFile {
   std::string_view text() const {
     return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
   }
-  const std::string& path() const { return path_; }
 
  private:
-  MappedFile(std::string path, std::span<const std::uint8_t> bytes)
-      : path_(std::move(path)), bytes_(bytes) {}
-  std::string path_;
+  explicit MappedFile(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
   std::span<const std::uint8_t> bytes_;
 };
 

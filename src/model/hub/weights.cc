@@ -126,7 +126,7 @@ LayerWeights TakeLayer(const Architecture& a, const WeightNames& names, int laye
 Linear TakeHead(const Architecture& a, const WeightNames& names, const Weights& weights,
                 Binder& binder) {
   if (!a.tied_head)
-    return binder.Matrix(names.head, a.vocab_size, a.d_model, a.head_bias, /*transposed=*/false);
+    return binder.Matrix(names.head, a.vocab_size, a.d_model, /*bias=*/false, /*transposed=*/false);
   Linear head;
   head.weight = weights.token_embedding;
   head.in = a.d_model;
