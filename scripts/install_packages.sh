@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages of the named sets that are missing: build, test, train.
+# Installs the Debian 12 packages of the named sets that are missing: build, test, train, hub.
 set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev)
 test=(libgtest-dev python3)
 train=(libtorch-dev libopenblas0-openmp)
+hub=(libopenblas-openmp-dev libutf8proc-dev)
 
 wanted=()
 for set in "$@"; do
@@ -12,7 +13,8 @@ for set in "$@"; do
     build) wanted+=("${build[@]}") ;;
     test) wanted+=("${test[@]}") ;;
     train) wanted+=("${train[@]}") ;;
-    *) echo "install_packages.sh: unknown set '$set' (build, test, train)" >&2; exit 2 ;;
+    hub) wanted+=("${hub[@]}") ;;
+    *) echo "install_packages.sh: unknown set '$set' (build, test, train, hub)" >&2; exit 2 ;;
   esac
 done
 

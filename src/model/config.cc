@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/approximant_json.h"
+#include "model/strict_json.h"
 
 namespace polyveil::model {
 namespace {
@@ -39,89 +40,8 @@ constexpr BoundField kBoundFields[] = {
     {"ffn_scale", &LayerBounds::ffn_scale},
 };
 
-// Reads typed fields and names the first one that is missing or of another type.
-class Reader {
- public:
-  Reader(const Json& json, std::string where, std::string& error)
-      : json_(json), where_(std::move(where)), error_(error) {}
-
-  int Int(const char* key) const {
-    const Json* field = Find(key);
-    if (!field) return 0;
-    if (field->is_number_integer()) {
-      const auto value = field->get<std::int64_t>();
-      if (value >= 0 && value <= 1 << 24) return static_cast<int>(value);
-    }
-    Fail(key, "is no count below 2^24");
-    return 0;
-  }
-  std::uint64_t Count(const char* key) const {
-    const Json* field = Find(key);
-    if (field && field->is_number_unsigned()) return field->get<std::uint64_t>();
-    if (field) Fail(key, "is no count");
-    return 0;
-  }
-  double Number(const char* key) const {
-    const Json* field = Find(key);
-    if (field && field->is_number() && std::isfinite(field->get<double>()))
-      return field->get<double>();
-    if (field) Fail(key, "is no finite number");
-    return 0;
-  }
-  bool Flag(const char* key) const {
-    const Json* field = Find(key);
-    if (field && field->is_boolean()) return field->get<bool>();
-    if (field) Fail(key, "is no boolean");
-    return false;
-  }
-  std::string Text(const char* key) const {
-    const Json* field = Find(key);
-    if (field && field->is_string()) return field->get<std::string>();
-    if (field) Fail(key, "is no string");
-    return {};
-  }
-  std::vector<double> Numbers(const char* key) const {
-    const Json* field = Find(key);
-    if (!field) return {};
-    if (!field->is_array() || field->size() > 4096) {
-      Fail(key, "is no short array");
-      return {};
-    }
-    std::vector<double> out;
-    for (const Json& value : *field) {
-      if (!value.is_number() || !std::isfinite(value.get<double>())) {
-        Fail(key, "holds a value that is no finite number");
-        return {};
-      }
-      out.push_back(value.get<double>());
-    }
-    return out;
-  }
-  Reader Object(const char* key) const {
-    static const Json kEmpty = Json::object();
-    const Json* field = Find(key);
-    if (field && !field->is_object()) Fail(key, "is no object");
-    return {field && field->is_object() ? *field : kEmpty, where_ + "." + key, error_};
-  }
-  bool Has(const char* key) const { return json_.contains(key); }
-  const Json* Find(const char* key) const {
-    const auto it = json_.find(key);
-    if (it != json_.end()) return &*it;
-    Fail(key, "is missing");
-    return nullptr;
-  }
-  void Fail(const char* key, const char* what) const {
-    if (error_.empty()) error_ = where_ + "." + key + " " + what;
-  }
-
- private:
-  const Json& json_;
-  std::string where_;
-  std::string& error_;
-};
-
-Approximant ReadApproximant(const Reader& at, const char* key) {
-  const Json* field = at.Find(key);
+Approximant ReadApproximant(const JsonReader& at, const char* key) {
+  const JsonReader::Json* field = at.Find(key);
   if (!field) return {};
   auto p = ApproximantFromJson(*field, key);
   if (p.ok()) return *std::move(p);
@@ -129,34 +49,34 @@ Approximant ReadApproximant(const Reader& at, const char* key) {
   return {};
 }
 
-ObservedInterval ReadSeen(const Reader& at) { return {at.Number("lo"), at.Number("hi")}; }
+ObservedInterval ReadSeen(const JsonReader& at) { return {at.Number("lo"), at.Number("hi")}; }
 
 // A layer without the field has the model's power on every head, mean form.
-AttentionForm ReadAttention(const Reader& at) {
+AttentionForm ReadAttention(const JsonReader& at) {
   AttentionForm form;
   const auto kind = ParseAttentionKind(at.Text("kind"));
   kind.ok() ? (void)(form.kind = *kind) : at.Fail("kind", "is no known kind");
-  form.mean = at.Flag("mean");
+  form.mean = at.Bool("mean");
   if (at.Has("powers"))
     for (const double power : at.Numbers("powers")) form.powers.push_back(static_cast<int>(power));
   if (at.Has("exponential")) {
     form.exponential = ReadApproximant(at, "exponential");
     form.squarings = at.Int("squarings");
-    if (const Json* rounds = at.Find("rounds"); rounds && rounds->is_array())
-      for (const Json& round : *rounds) {
+    if (const JsonReader::Json* rounds = at.Find("rounds"); rounds && rounds->is_array())
+      for (const JsonReader::Json& round : *rounds) {
         auto p = ApproximantFromJson(round, "rounds");
         p.ok() ? (void)form.rounds.push_back(*std::move(p)) : at.Fail("rounds", "is no list");
       }
   }
   if (at.Has("qk_norm")) {
-    const Reader norm = at.Object("qk_norm");
+    const JsonReader norm = at.Object("qk_norm");
     form.qk_norm = QkNorm{ReadApproximant(norm, "query_root"), ReadApproximant(norm, "key_root"),
                           norm.Numbers("gain")};
   }
   return form;
 }
 
-LayerConfig ReadLayer(const Reader& at) {
+LayerConfig ReadLayer(const JsonReader& at) {
   LayerConfig layer;
   layer.norm1 = ReadApproximant(at, "norm1");
   layer.divisor_inverse = ReadApproximant(at, "divisor_inverse");
@@ -164,7 +84,7 @@ LayerConfig ReadLayer(const Reader& at) {
   if (at.Has("activation")) layer.activation = ReadApproximant(at, "activation");
   layer.kappa = at.Numbers("kappa");
   layer.shift = at.Numbers("shift");
-  const Reader bounds = at.Object("bounds"), seen = at.Object("seen");
+  const JsonReader bounds = at.Object("bounds"), seen = at.Object("seen");
   for (const auto& [name, member] : kBoundFields) layer.bounds.*member = bounds.Number(name);
   layer.norm1_seen = ReadSeen(seen.Object("norm1"));
   layer.divisor_seen = ReadSeen(seen.Object("divisor"));
@@ -211,7 +131,7 @@ Json ToJson(const LayerConfig& layer) {
   return out;
 }
 
-ModelConfig ReadConfig(const Reader& at) {
+ModelConfig ReadConfig(const JsonReader& at) {
   ModelConfig c;
   c.n_layers = at.Int("n_layers");
   c.d_model = at.Int("d_model");
@@ -228,13 +148,14 @@ ModelConfig ReadConfig(const Reader& at) {
   c.norm_eps = at.Number("norm_eps");
   c.final_norm_eps = at.Number("final_norm_eps");
   c.residual_bound = at.Number("residual_bound");
-  const Reader calibration = at.Object("calibration");
+  const JsonReader calibration = at.Object("calibration");
   c.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
   c.tensors_sha256 = at.Text("tensors_sha256");
   return c;
 }
 
-void ReadLayers(const Reader& at, const Json& json, std::string& error, ModelConfig& config) {
+void ReadLayers(const JsonReader& at, const JsonReader::Json& json, std::string& error,
+                ModelConfig& config) {
   const auto layers = json.find("layers");
   if (layers == json.end() || !layers->is_array() || layers->size() > 256)
     return at.Fail("layers", "is no array of at most 256");
@@ -244,7 +165,7 @@ void ReadLayers(const Reader& at, const Json& json, std::string& error, ModelCon
       if (error.empty()) error = where + " is no object";
       return;
     }
-    config.layers.push_back(ReadLayer(Reader((*layers)[i], where, error)));
+    config.layers.push_back(ReadLayer(JsonReader((*layers)[i], where, error)));
   }
 }
 
@@ -325,10 +246,10 @@ Status ValidateModelConfig(const ModelConfig& config) {
 }
 
 Result<ModelConfig> ParseModelConfig(std::string_view text) {
-  const Json json = Json::parse(text, nullptr, false);
+  const auto json = JsonReader::Json::parse(text, nullptr, false);
   if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "model.json: no JSON object");
   std::string error;
-  const Reader at(json, "model", error);
+  const JsonReader at(json, "model", error);
   if (const std::string format = at.Text("format"); error.empty() && format != kFormat)
     return MakeError(ErrorCode::kMismatch, "model.format = \"{}\", not \"{}\"", format, kFormat);
   if (const std::string arch = at.Text("arch"); error.empty() && arch != kArchitecture)

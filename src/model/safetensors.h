@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/element_type.h"
 
 namespace polyveil::model {
 
-enum class TensorType { kF32, kF16, kF64 };
+using TensorType = ElementType;
 
 struct Tensor {
   std::vector<std::int64_t> shape;
@@ -30,14 +31,28 @@ struct SafetensorsLimits {
   std::size_t max_tensors = 4096;
 };
 
-// Parses F16, F32 and F64 tensors. Refuses: a header longer than the limit or the file, JSON that
-// is no object of objects, duplicate names, unknown dtypes, negative or overflowing shapes, offsets
-// out of the data, sizes that differ from shape x type, overlapping or uncovered bytes, values that
-// are not finite. Errors: kCorrupt or kOutOfRange, with the tensor's name and both values.
+// Where a tensor stands: bytes [begin, end) of the file, row-major.
+struct SafetensorsEntry {
+  std::string name;
+  TensorType type;
+  std::vector<std::int64_t> shape;
+  std::uint64_t begin, end;
+};
+
+// The tensors of a file in the order of their bytes, which are not read. Refuses: a header longer
+// than the limit or the file, JSON that is no object of objects, duplicate names, unknown dtypes,
+// negative or overflowing shapes, offsets out of the data, sizes that differ from shape x type,
+// overlapping or uncovered bytes. Errors: kCorrupt or kOutOfRange, with the tensor's name and both
+// values. Memory: the header's.
+Result<std::vector<SafetensorsEntry>> ReadSafetensorsIndex(std::span<const std::uint8_t> bytes,
+                                                           const SafetensorsLimits& limits = {});
+
+// Reads all tensors. Refuses beside the above: integers, values that are not finite.
 Result<TensorMap> ParseSafetensors(std::span<const std::uint8_t> bytes,
                                    const SafetensorsLimits& limits = {});
 
-// Tensors in name order, values rounded to `type`. Deterministic: equal input, equal bytes.
+// Tensors in name order, values rounded to `type` (F16, F32 or F64). Deterministic: equal input,
+// equal bytes.
 std::vector<std::uint8_t> FormatSafetensors(
     const TensorMap& tensors, TensorType type,
     const std::map<std::string, std::string>& metadata = {});

@@ -18,6 +18,9 @@ Command DescribePlan(CLI::App& app);
 Command DescribeSimulate(CLI::App& app);
 Command DescribeBench(CLI::App& app);
 Command DescribeForms(CLI::App& app);
+// With POLYVEIL_HUB.
+Command DescribeImport(CLI::App& app);
+Command DescribeEval(CLI::App& app);
 
 // Replaces this process by another program. Returns only to say why it could not.
 Status ExecProgram(const char* program, int argc, char** argv);

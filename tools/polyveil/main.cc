@@ -55,6 +55,14 @@ int RunMain(int argc, char** argv) {
       [&](CLI::App* sub) {
         return std::pair(sub, DescribeForms(*sub));
       }(app.add_subcommand("forms", "what forms of attention cost, side by side")),
+#ifdef POLYVEIL_HUB
+      [&](CLI::App* sub) {
+        return std::pair(sub, DescribeImport(*sub));
+      }(app.add_subcommand("import", "read a released model's files and say what is in them")),
+      [&](CLI::App* sub) {
+        return std::pair(sub, DescribeEval(*sub));
+      }(app.add_subcommand("eval", "perplexity and task scores of a model in the clear")),
+#endif
   };
   CLI11_PARSE(app, argc, argv);
   for (const auto& [sub, command] : commands) {

@@ -5,6 +5,8 @@
 #include <queue>
 #include <set>
 
+#include "model/client/merge_pairs.h"
+
 namespace polyveil::model {
 namespace {
 
@@ -210,31 +212,14 @@ std::string Tokenizer::Format() const {
 void Tokenizer::EncodePiece(std::string_view piece, std::vector<TokenId>& out) const {
   std::vector<TokenId> ids(reinterpret_cast<const unsigned char*>(piece.data()),
                            reinterpret_cast<const unsigned char*>(piece.data()) + piece.size());
-  // A linked list with a heap of candidate merges, so that a hostile long piece stays n log n.
-  const int n = static_cast<int>(ids.size());
-  std::vector<int> next(n), prev(n);
-  for (int i = 0; i < n; ++i) next[i] = i + 1, prev[i] = i - 1;
-  using Candidate = std::tuple<TokenId, int, TokenId, TokenId>;  // id, place, left, right
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
-  const auto offer = [&](int i) {
-    if (i < 0 || next[i] >= n) return;
-    const auto it = merge_ids_.find(PairKey(ids[i], ids[next[i]]));
-    if (it != merge_ids_.end()) queue.emplace(it->second, i, ids[i], ids[next[i]]);
-  };
-  for (int i = 0; i < n; ++i) offer(i);
-  while (!queue.empty()) {
-    const auto [id, i, left, right] = queue.top();
-    queue.pop();
-    if (ids[i] != left || next[i] >= n || ids[next[i]] != right) continue;
-    const int gone = next[i];
-    ids[i] = id;
-    ids[gone] = -1;
-    next[i] = next[gone];
-    if (next[i] < n) prev[next[i]] = i;
-    offer(prev[i]);
-    offer(i);
-  }
-  for (int i = 0; i < n; i = next[i]) out.push_back(ids[i]);
+  PairMerge merge{};
+  MergePairs(ids, [&](TokenId left, TokenId right) -> const PairMerge* {
+    const auto it = merge_ids_.find(PairKey(left, right));
+    if (it == merge_ids_.end()) return nullptr;
+    merge = {it->second, it->second};  // merges are numbered in the order of training
+    return &merge;
+  });
+  out.insert(out.end(), ids.begin(), ids.end());
 }
 
 std::vector<TokenId> Tokenizer::Encode(std::string_view text) const {

@@ -1,0 +1,71 @@
+#include "model/element_type.h"
+
+#include <gtest/gtest.h>
+#include <sodium.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+namespace polyveil::model {
+namespace {
+
+std::vector<std::uint8_t> FromBase64(const std::string& text) {
+  std::vector<std::uint8_t> out(text.size());
+  std::size_t length = 0;
+  EXPECT_EQ(sodium_base642bin(out.data(), out.size(), text.data(), text.size(), nullptr, &length,
+                              nullptr, sodium_base64_VARIANT_ORIGINAL),
+            0);
+  out.resize(length);
+  return out;
+}
+
+// Random blocks and what gguf-py makes of them (scripts/make_hub_vectors.py).
+TEST(ElementType, BlocksDecodeToTheReferenceBits) {
+  std::ifstream in(POLYVEIL_VECTORS "/hub/blocks.json");
+  const auto cases = nlohmann::json::parse(in);
+  ASSERT_EQ(cases.size(), 7u);
+  for (const auto& each : cases) {
+    const std::string name = each["type"];
+    const auto bytes = FromBase64(each["bytes"]), expected = FromBase64(each["values"]);
+    std::vector<float> values(expected.size() / sizeof(float));
+    for (std::uint32_t number = 0; number < 32; ++number) {
+      const auto type = ElementTypeFromGguf(number);
+      if (!type || name != FormatOf(*type).name) continue;
+      DecodeElements(*type, bytes.data(), values.size(), values.data());
+    }
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      float want;
+      std::memcpy(&want, expected.data() + i * sizeof want, sizeof want);
+      ASSERT_EQ(values[i], want) << name << " element " << i;
+    }
+  }
+}
+
+TEST(ElementType, EveryHalfIsExact) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    double want =
+        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    if (exponent == 31) want = mantissa ? NAN : INFINITY;
+    if (bits & 0x8000) want = -want;
+    const float got = HalfToFloat(static_cast<std::uint16_t>(bits));
+    ASSERT_TRUE(got == want || (std::isnan(got) && std::isnan(want))) << bits;
+    if (!std::isnan(want)) {
+      ASSERT_EQ(HalfFromDouble(want), bits);
+    }
+  }
+}
+
+TEST(ElementType, NamesAreTheFilesNames) {
+  EXPECT_EQ(ElementTypeFromName("BF16"), ElementType::kBF16);
+  EXPECT_EQ(ElementTypeFromName("BOOL"), ElementType::kBool);
+  EXPECT_EQ(ElementTypeFromName("Q4_0"), std::nullopt);
+  EXPECT_EQ(ElementTypeFromName("F8_E4M3"), std::nullopt);
+  EXPECT_EQ(ElementTypeFromGguf(7), std::nullopt);
+}
+
+}  // namespace
+}  // namespace polyveil::model

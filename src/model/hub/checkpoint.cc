@@ -1,0 +1,139 @@
+#include "model/hub/checkpoint.h"
+
+#include <filesystem>
+
+#include "model/safetensors.h"
+#include "model/strict_json.h"
+
+namespace polyveil::model::hub {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxShards = 1024;
+constexpr SafetensorsLimits kLimits{16 << 20, std::uint64_t{1} << 40, 1 << 16};
+
+// shard_of: the file that each tensor was found in.
+Status AddFile(Checkpoint& checkpoint, const std::string& path, TensorViews& tensors,
+               std::map<std::string, std::string>& shard_of) {
+  PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+  const std::string name = fs::path(path).filename();
+  auto entries = ReadSafetensorsIndex(file->bytes(), kLimits);
+  if (!entries.ok()) return Error{entries.error().code, name + ": " + entries.error().message};
+  for (SafetensorsEntry& entry : *entries) {
+    TensorView view{entry.name, entry.type, std::move(entry.shape),
+                    file->bytes().subspan(entry.begin, entry.end - entry.begin)};
+    if (!tensors.emplace(entry.name, std::move(view)).second)
+      return MakeError(ErrorCode::kCorrupt, "{}: tensor \"{}\" stands in another shard too", name,
+                       entry.name);
+    shard_of[entry.name] = name;
+  }
+  checkpoint.files.push_back(std::move(file));
+  return {};
+}
+
+Status CheckShardName(const std::string& tensor, const std::string& name) {
+  const bool plain = name.find('/') == std::string::npos && name.ends_with(".safetensors") &&
+                     name.size() < 256 && name.find('\0') == std::string::npos;
+  if (plain) return {};
+  return MakeError(ErrorCode::kCorrupt,
+                   "index: tensor \"{}\" stands in \"{}\", no *.safetensors of the folder", tensor,
+                   name.substr(0, 256));
+}
+
+Result<std::map<std::string, std::string>> ReadShardMap(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
+  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(file->text(), "index", {16 << 20, 8}));
+  const auto map = json.is_object() ? json.find("weight_map") : json.end();
+  if (!json.is_object() || map == json.end() || !map->is_object())
+    return MakeError(ErrorCode::kCorrupt, "index: weight_map is no object");
+  std::map<std::string, std::string> shards;
+  for (const auto& [tensor, name] : map->items()) {
+    if (!name.is_string())
+      return MakeError(ErrorCode::kCorrupt, "index: tensor \"{}\" stands in {}, no file name",
+                       tensor, name.type_name());
+    PV_RETURN_IF_ERROR(CheckShardName(tensor, name.get<std::string>()));
+    shards.emplace(tensor, name.get<std::string>());
+  }
+  return shards;
+}
+
+Result<TensorViews> MapShards(Checkpoint& checkpoint, const fs::path& directory) {
+  TensorViews tensors;
+  std::map<std::string, std::string> shard_of;
+  const fs::path index = directory / "model.safetensors.index.json";
+  std::error_code error;
+  if (!fs::exists(index, error)) {
+    PV_RETURN_IF_ERROR(AddFile(checkpoint, directory / "model.safetensors", tensors, shard_of));
+    return tensors;
+  }
+  PV_ASSIGN_OR_RETURN(const auto map, ReadShardMap(index));
+  std::set<std::string> shards;
+  for (const auto& [tensor, shard] : map) shards.insert(shard);
+  if (shards.size() > kMaxShards)
+    return MakeError(ErrorCode::kOutOfRange, "index: {} shards > {}", shards.size(), kMaxShards);
+  for (const std::string& shard : shards)
+    PV_RETURN_IF_ERROR(AddFile(checkpoint, directory / shard, tensors, shard_of));
+  for (const auto& [tensor, shard] : map)
+    if (const auto it = shard_of.find(tensor); it == shard_of.end() || it->second != shard)
+      return MakeError(ErrorCode::kCorrupt, "index: tensor \"{}\" is not in {} but in {}", tensor,
+                       shard, it == shard_of.end() ? "no shard" : it->second);
+  return tensors;
+}
+
+Status Bind(Checkpoint& checkpoint, const WeightNames& names, const TensorViews& tensors) {
+  for (const auto& [name, view] : tensors)
+    checkpoint.elements_by_type[view.type] += static_cast<std::uint64_t>(view.rows() * view.cols());
+  PV_ASSIGN_OR_RETURN(BoundWeights bound, BindWeights(checkpoint.architecture, names, tensors));
+  checkpoint.weights = std::move(bound.weights);
+  checkpoint.unused = std::move(bound.unused);
+  return {};
+}
+
+Status LoadFolder(Checkpoint& checkpoint, const std::string& path) {
+  checkpoint.directory = path;
+  PV_ASSIGN_OR_RETURN(const auto config, MappedFile::Open(path + "/config.json"));
+  PV_ASSIGN_OR_RETURN(checkpoint.architecture, ParseHuggingFaceConfig(config->text()));
+  PV_ASSIGN_OR_RETURN(const TensorViews tensors, MapShards(checkpoint, path));
+  return Bind(checkpoint, HuggingFaceNames(checkpoint.architecture), tensors);
+}
+
+Status LoadGguf(Checkpoint& checkpoint, const std::string& path) {
+  PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+  PV_ASSIGN_OR_RETURN(GgufFile gguf, GgufFile::Parse(file->bytes()));
+  PV_ASSIGN_OR_RETURN(checkpoint.architecture, GgufArchitecture(gguf));
+  checkpoint.files.push_back(std::move(file));
+  PV_RETURN_IF_ERROR(Bind(checkpoint, GgufNames(checkpoint.architecture), gguf.tensors()));
+  checkpoint.gguf = std::move(gguf);
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path) {
+  auto checkpoint = std::make_shared<Checkpoint>();
+  std::error_code error;
+  const Status status =
+      fs::is_directory(path, error) ? LoadFolder(*checkpoint, path) : LoadGguf(*checkpoint, path);
+  if (!status.ok()) return status.error();
+  return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+Status CheckAllFinite(const Checkpoint& checkpoint) {
+  const Weights& w = checkpoint.weights;
+  std::vector<const TensorView*> views = {&w.token_embedding, &w.position_embedding,
+                                          &w.type_embedding};
+  std::vector<const Linear*> linears = {&w.head, &w.pooler, &w.classifier};
+  for (const LayerWeights& layer : w.layers) {
+    for (const Linear& linear : layer.qkv) linears.push_back(&linear);
+    for (const Linear* linear : {&layer.out, &layer.gate, &layer.up, &layer.down})
+      linears.push_back(linear);
+  }
+  for (const Linear* linear : linears)
+    if (!linear->weight.empty()) views.push_back(&linear->weight);
+  for (const TensorView* view : views)
+    if (!view->empty()) PV_RETURN_IF_ERROR(CheckFinite(*view));
+  return {};
+}
+
+}  // namespace polyveil::model::hub

@@ -1,0 +1,43 @@
+// Scores of a task or a text, an example at a time, so that a run can be stopped and resumed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/hub/client/evaluation_task.h"
+#include "model/hub/client/text_scorer.h"
+
+namespace polyveil::model::hub {
+
+// What one example gave.
+struct ExampleResult {
+  bool right = false;             // by log-probability (one choice: greedy)
+  bool right_normalized = false;  // by log-probability per character of the continuation
+  double gold_log_probability = 0;
+};
+
+// Requests of one example: contexts shortened from the left to fit the model. `begin`: the model's
+// Beginning stands where the context is empty, and before it where the model wants that.
+std::vector<ScoreRequest> MakeRequests(const TextScorer& scorer, const Example& example);
+ExampleResult Judge(const Example& example, std::span<const TextScore> scores);
+
+struct TaskSummary {
+  std::uint64_t examples = 0;
+  double accuracy = 0, accuracy_error = 0;  // standard error of the mean
+  double normalized_accuracy = 0, normalized_accuracy_error = 0;
+  double gold_perplexity = 0;  // exp of the mean negative log-probability of the gold continuation
+};
+TaskSummary Summarize(std::span<const ExampleResult> results);
+
+// Cuts a text into requests that score every token but the first: windows of `window` tokens, the
+// next one `stride` further, each token scored once in the first window that holds it with a token
+// before it. Requires 2 <= window <= context + 1, 1 <= stride < window or stride = window (then
+// each window's first token is not scored). Errors: kOutOfRange.
+Result<std::vector<ScoreRequest>> MakeWindows(std::span<const TokenId> tokens, int window,
+                                              int stride);
+
+}  // namespace polyveil::model::hub

@@ -1,0 +1,37 @@
+// The parts of a block between its products: norms, activations, rotary embedding.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "model/hub/architecture.h"
+#include "model/hub/float_matrix.h"
+
+namespace polyveil::model::hub {
+
+struct Norm {
+  std::vector<float> gain, bias;  // bias is empty for RMSNorm
+};
+
+// Every row on its own; sums in float64, as the smallest variances need it. In place.
+void Normalize(NormKind kind, double eps, const Norm& norm, FloatMatrix& x);
+
+void Activate(Activation activation, FloatMatrix& x);
+
+// cos and sin of position x frequency, of every pair of a head. Frequencies and angles are rounded
+// to float32 like those that the models were trained with.
+class RotaryTable {
+ public:
+  // factors: divisors of the frequencies that a GGUF file carries, dims / 2 of them, or empty.
+  RotaryTable(const Rotary& rotary, std::span<const float> factors);
+
+  // Rotates `heads` heads in place, `stride` values apart. Requires heads of at least `dims`
+  // values.
+  void Rotate(int position, float* first_head, int heads, int stride) const;
+
+ private:
+  std::vector<float> frequencies_;
+  RotaryPairs pairs_;
+};
+
+}  // namespace polyveil::model::hub

@@ -1,0 +1,59 @@
+// The plaintext float32 forward pass of every architecture: batches of sequences of different
+// lengths, prefill and decode through the same code.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/hub/attention.h"
+#include "model/hub/weights.h"
+
+namespace polyveil::model::hub {
+
+using TokenId = std::int32_t;
+
+struct Sequence {
+  std::span<const TokenId> tokens;
+  std::span<const TokenId> types = {};  // segments; all 0 when empty
+  // Decoders: the tokens come behind those in the cache, and are added to it.
+  KvCache* cache = nullptr;
+};
+
+class Reference {
+ public:
+  // Both are kept by reference and must outlive the reference, as must the weights' mapping.
+  Reference(const Architecture& architecture, const Weights& weights);
+
+  // Hidden states after the last norm, the sequences' rows one after another.
+  // Shape: [sum of tokens, d_model]. Errors: kOutOfRange for an empty sequence, a token outside the
+  // vocabulary, a segment outside the types, a position outside the context; kInvalidArgument for a
+  // cache on an encoder (all with both values). On an error caches are unchanged.
+  Result<FloatMatrix> Hidden(std::span<const Sequence> batch) const;
+
+  // hidden [rows, d_model] -> logits [rows, vocabulary]. Requires a causal head.
+  FloatMatrix Logits(const FloatMatrix& hidden) const;
+
+  // Logits of a classifier: [sequences, labels]. Errors as Hidden's; kMismatch without a
+  // classifier.
+  Result<FloatMatrix> Classify(std::span<const Sequence> batch) const;
+
+  const Architecture& architecture() const { return a_; }
+  const Weights& weights() const { return w_; }
+
+ private:
+  Status CheckSequence(const Sequence& sequence) const;
+  FloatMatrix Embed(std::span<const Sequence> batch) const;
+  FloatMatrix Attention(int layer, const FloatMatrix& x, std::span<const Sequence> batch) const;
+  FloatMatrix FeedForward(int layer, const FloatMatrix& x) const;
+  void Block(int layer, FloatMatrix& x, std::span<const Sequence> batch) const;
+  void Rotate(FloatMatrix& qkv, std::span<const Sequence> batch) const;
+  AttentionTask MakeTask(int layer, const Sequence& sequence, const float* qkv, float* out) const;
+
+  const Architecture& a_;
+  const Weights& w_;
+  std::optional<RotaryTable> rotary_;
+};
+
+}  // namespace polyveil::model::hub

@@ -1,0 +1,60 @@
+// The tensors of a checkpoint in their places.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "model/hub/architecture.h"
+#include "model/hub/layers.h"
+#include "model/hub/linear.h"
+#include "model/hub/tensor_view.h"
+
+namespace polyveil::model::hub {
+
+struct LayerWeights {
+  Norm attention_norm, ffn_norm;
+  std::vector<Linear>
+      qkv;  // one that writes all columns, or query, key and value beside each other
+  Linear out;
+  Linear gate;  // empty unless gated
+  Linear up, down;
+};
+
+struct Weights {
+  TensorView token_embedding;       // [vocabulary, width]
+  TensorView position_embedding;    // [context + offset, width], or empty
+  TensorView type_embedding;        // [types, width], or empty
+  Norm embedding_norm, final_norm;  // empty where the architecture has none
+  std::vector<LayerWeights> layers;
+  Linear head;                        // logits; the tied one shares the embedding
+  Linear pooler, classifier;          // of a classifier
+  std::vector<float> rotary_factors;  // divisors of frequencies (GGUF), or empty
+};
+
+// Names of the tensors, "{}" for the layer's number; without ".weight" and ".bias". An empty name:
+// the architecture has no such tensor.
+struct WeightNames {
+  std::string prefix;  // of the whole model, optional in the file
+  std::string token_embedding, position_embedding, type_embedding, embedding_norm, final_norm, head;
+  std::string attention_norm, ffn_norm;
+  std::vector<std::string> qkv;
+  std::string out, gate, up, down;
+  std::string pooler, classifier;
+  bool transposed = false;
+};
+
+WeightNames HuggingFaceNames(const Architecture& architecture);
+WeightNames GgufNames(const Architecture& architecture);
+
+struct BoundWeights {
+  Weights weights;
+  std::set<std::string> unused;  // tensors that no part of the model asked for
+};
+
+// Takes every tensor that the architecture needs; biases and norms are decoded, matrices stay in
+// the file. Errors: kNotFound (name), kMismatch (name, both shapes), kCorrupt (an integer type).
+Result<BoundWeights> BindWeights(const Architecture& architecture, const WeightNames& names,
+                                 const TensorViews& tensors);
+
+}  // namespace polyveil::model::hub

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# polyveil import and eval as programs: reports, exit codes, a run stopped and continued.
+set -euo pipefail
+polyveil=$1
+source=$2
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+"$polyveil" import "$source/tests/vectors/hub/llama.gguf" --check --json "$folder/report.json" >"$folder/out"
+grep -q '^model  *llama: 2 layers, width 16' "$folder/out" || fail "import prints no architecture"
+grep -q '"family": "llama"' "$folder/report.json" || fail "import writes no report"
+head -c 5000 "$source/tests/vectors/hub/llama.gguf" >"$folder/short.gguf"
+if "$polyveil" import "$folder/short.gguf" 2>"$folder/error"; then fail "a truncated file is accepted"; fi
+grep -q 'gguf: ' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+
+mkdir "$folder/blimp"
+for i in 1 2 3 4 5 6; do echo '{"good": "the cat sat down", "bad": "cat the down sat"}'; done >"$folder/blimp/order.jsonl"
+evaluate() {
+  "$polyveil" eval "$source/models/tiny" --data "$folder" --tasks blimp --state "$folder/state" --json "$folder/$1.json" "${@:2}" >/dev/null
+}
+evaluate whole
+# A journal that lost its end, in the middle of a line, is continued to the same results.
+head -c -40 "$folder/state" >"$folder/cut" && mv "$folder/cut" "$folder/state"
+evaluate again
+cmp "$folder/whole.json" "$folder/again.json" || fail "a continued run gives other results"
+if evaluate other --evaluation exact 2>"$folder/error"; then fail "a journal of other settings is continued"; fi
+grep -q 'MISMATCH\|mismatch' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+echo "import and eval: ok"

@@ -1,0 +1,10 @@
+// The parsers of released models' files, as targets beside those of the wire.
+#pragma once
+
+#include "fuzz/targets.h"
+
+namespace polyveil::testing {
+
+void AddHubTargets(std::vector<FuzzTarget>& targets);
+
+}  // namespace polyveil::testing

@@ -1,0 +1,272 @@
+// polyveil eval: perplexity and task scores of a released model or of our own bundle, in the clear.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include "model/hub/client/evaluation.h"
+#include "polyveil/commands.h"
+#include "polyveil/hub/eval_journal.h"
+#include "polyveil/progress_bar.h"
+#include "polyveil/terminal.h"
+
+namespace polyveil::tools {
+namespace {
+
+namespace hub = model::hub;
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Tokens of one batch: enough for full matrix products, few enough for small activations.
+constexpr std::size_t kBatchTokens = 2048;
+
+struct Arguments {
+  std::string model, evaluation = "polynomial", data, text, state, json;
+  std::vector<std::string> tasks;
+  int shots = 0, window = 1024, stride = 0;
+  std::size_t limit = 0;
+};
+
+json Settings(const Arguments& a) {
+  return {{"model", a.model},   {"evaluation", a.evaluation}, {"data", a.data},
+          {"text", a.text},     {"shots", a.shots},           {"limit", a.limit},
+          {"window", a.window}, {"stride", a.stride}};
+}
+
+Result<std::unique_ptr<hub::TextScorer>> LoadScorer(const Arguments& arguments) {
+  if (fs::exists(arguments.model + "/model.json")) {
+    PV_ASSIGN_OR_RETURN(auto bundle, model::LoadLanguageModel(arguments.model));
+    return hub::MakeScorer(std::make_shared<const model::LanguageModelBundle>(std::move(bundle)),
+                           arguments.evaluation == "exact" ? model::Evaluation::kExact
+                                                           : model::Evaluation::kPolynomial);
+  }
+  PV_ASSIGN_OR_RETURN(auto checkpoint, hub::LoadCheckpoint(arguments.model));
+  return hub::MakeScorer(std::move(checkpoint));
+}
+
+Result<std::string> ReadText(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(const auto file, hub::MappedFile::Open(path));
+  return std::string(file->text());
+}
+
+std::size_t CountTokens(std::span<const hub::ScoreRequest> requests) {
+  std::size_t count = 0;
+  for (const auto& request : requests)
+    count +=
+        request.continuation.size() + (&request == requests.data() ? request.context.size() : 0);
+  return count;
+}
+
+// One item of work: requests that belong together, and where their result goes.
+struct Item {
+  std::size_t index;
+  std::vector<hub::ScoreRequest> requests;
+};
+
+// Runs make(index) for every index of [0, count) that the journal lacks, in batches, and gives the
+// scores to keep(index, scores), whose entry is appended.
+template <typename Make, typename Keep>
+Status RunItems(const hub::TextScorer& scorer, const std::string& name, std::size_t count,
+                EvalJournal& journal, Make make, Keep keep) {
+  ProgressBar bar(name, 0);
+  std::vector<Item> batch;
+  std::vector<hub::ScoreRequest> requests;
+  std::size_t tokens = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!journal.Find(name, i)) {
+      batch.push_back({i, make(i)});
+      tokens += CountTokens(batch.back().requests);
+      requests.insert(requests.end(), batch.back().requests.begin(), batch.back().requests.end());
+    }
+    if (requests.empty() || (tokens < kBatchTokens && i + 1 < count)) continue;
+    PV_ASSIGN_OR_RETURN(const auto scores, scorer.Score(requests));
+    std::size_t at = 0;
+    for (const Item& item : batch) {
+      const auto part = std::span(scores).subspan(at, item.requests.size());
+      PV_RETURN_IF_ERROR(journal.Append(name, item.index, keep(item, part)));
+      at += item.requests.size();
+    }
+    batch.clear();
+    requests.clear();
+    tokens = 0;
+    bar.Update(static_cast<double>(i + 1) / static_cast<double>(count),
+               fmt::format("{} of {}", i + 1, count));
+    if (Interrupted()) return MakeError(ErrorCode::kCancelled, "interrupted in {}", name);
+  }
+  return {};
+}
+
+Result<json> RunTask(const hub::TextScorer& scorer, const Arguments& arguments,
+                     const std::string& name, EvalJournal& journal) {
+  PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.data + "/" + hub::TaskFile(name)));
+  PV_ASSIGN_OR_RETURN(hub::Task task, hub::ParseTask(name, text, arguments.shots));
+  if (arguments.limit > 0 && task.examples.size() > arguments.limit)
+    task.examples.resize(arguments.limit);
+  PV_RETURN_IF_ERROR(RunItems(
+      scorer, name, task.examples.size(), journal,
+      [&](std::size_t i) { return hub::MakeRequests(scorer, task.examples[i]); },
+      [&](const Item& item, std::span<const hub::TextScore> scores) -> json {
+        const auto result = hub::Judge(task.examples[item.index], scores);
+        return {{"right", result.right},
+                {"right_normalized", result.right_normalized},
+                {"gold_log_probability", result.gold_log_probability}};
+      }));
+  std::vector<hub::ExampleResult> results;
+  for (std::size_t i = 0; i < task.examples.size(); ++i) {
+    const json& entry = *journal.Find(name, i);
+    results.push_back({entry.value("right", false), entry.value("right_normalized", false),
+                       entry.value("gold_log_probability", 0.0)});
+  }
+  const hub::TaskSummary s = hub::Summarize(results);
+  return json{{"task", name},
+              {"shots", arguments.shots},
+              {"examples", s.examples},
+              {"accuracy", s.accuracy},
+              {"accuracy_error", s.accuracy_error},
+              {"normalized_accuracy", s.normalized_accuracy},
+              {"normalized_accuracy_error", s.normalized_accuracy_error},
+              {"gold_perplexity", s.gold_perplexity}};
+}
+
+Result<json> RunPerplexity(const hub::TextScorer& scorer, const Arguments& arguments,
+                           EvalJournal& journal) {
+  PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.text));
+  std::vector<model::TokenId> tokens = scorer.Encode(text);
+  if (scorer.AlwaysBegins()) {
+    const auto beginning = scorer.Beginning();
+    tokens.insert(tokens.begin(), beginning.begin(), beginning.end());
+  }
+  const int window = std::min(arguments.window, scorer.context());
+  const int stride = arguments.stride > 0 ? std::min(arguments.stride, window) : window;
+  PV_ASSIGN_OR_RETURN(auto windows, hub::MakeWindows(tokens, window, stride));
+  if (arguments.limit > 0 && windows.size() > arguments.limit) windows.resize(arguments.limit);
+  PV_RETURN_IF_ERROR(RunItems(
+      scorer, "text", windows.size(), journal,
+      [&](std::size_t i) { return std::vector<hub::ScoreRequest>{windows[i]}; },
+      [&](const Item&, std::span<const hub::TextScore> scores) -> json {
+        return {{"log_probability", scores[0].log_probability}};
+      }));
+  double sum = 0;
+  std::size_t scored = 0;
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    sum += journal.Find("text", i)->value("log_probability", 0.0);
+    scored += windows[i].continuation.size();
+  }
+  return json{
+      {"task", "text"},
+      {"file", arguments.text},
+      {"bytes", text.size()},
+      {"tokens", tokens.size()},
+      {"window", window},
+      {"stride", stride},
+      {"windows", windows.size()},
+      {"scored_tokens", scored},
+      {"log_probability", sum},
+      {"perplexity", std::exp(-sum / static_cast<double>(std::max<std::size_t>(1, scored)))}};
+}
+
+// "blimp" stands for every set in the folder.
+Result<std::vector<std::string>> ExpandTasks(const Arguments& arguments) {
+  std::vector<std::string> names;
+  for (const std::string& task : arguments.tasks) {
+    if (task != "blimp") {
+      names.push_back(task);
+      continue;
+    }
+    std::error_code error;
+    std::vector<std::string> sets;
+    for (const auto& entry : fs::directory_iterator(arguments.data + "/blimp", error))
+      if (entry.path().extension() == ".jsonl")
+        sets.push_back("blimp/" + entry.path().stem().string());
+    if (sets.empty())
+      return MakeError(ErrorCode::kNotFound, "no *.jsonl in {}/blimp", arguments.data);
+    std::sort(sets.begin(), sets.end());
+    names.insert(names.end(), sets.begin(), sets.end());
+  }
+  return names;
+}
+
+void Print(const json& result) {
+  if (result.contains("perplexity")) {
+    std::printf("%-28s perplexity %.3f over %s tokens (windows of %s, stride %s)\n", "text",
+                result["perplexity"].get<double>(), result["scored_tokens"].dump().c_str(),
+                result["window"].dump().c_str(), result["stride"].dump().c_str());
+    return;
+  }
+  std::printf("%-28s accuracy %.4f +- %.4f  normalised %.4f +- %.4f  (%s examples, %s shots)\n",
+              result["task"].get<std::string>().c_str(), result["accuracy"].get<double>(),
+              result["accuracy_error"].get<double>(), result["normalized_accuracy"].get<double>(),
+              result["normalized_accuracy_error"].get<double>(), result["examples"].dump().c_str(),
+              result["shots"].dump().c_str());
+}
+
+// The mean over BLiMP's sets, which are of equal size.
+void AddBlimpMean(json& results) {
+  double sum = 0;
+  int sets = 0;
+  for (const json& result : results)
+    if (result["task"].get<std::string>().starts_with("blimp/")) {
+      sum += result["accuracy"].get<double>();
+      ++sets;
+    }
+  if (sets == 0) return;
+  std::printf("%-28s accuracy %.4f, mean of %d sets\n", "blimp", sum / sets, sets);
+  results.push_back({{"task", "blimp"}, {"sets", sets}, {"accuracy", sum / sets}});
+}
+
+Status RunEval(const Arguments& arguments) {
+  if (arguments.text.empty() && arguments.tasks.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "nothing to evaluate: name --text or --tasks");
+  PV_ASSIGN_OR_RETURN(const auto scorer, LoadScorer(arguments));
+  PV_ASSIGN_OR_RETURN(EvalJournal journal, EvalJournal::Open(arguments.state, Settings(arguments)));
+  PV_ASSIGN_OR_RETURN(const auto names, ExpandTasks(arguments));
+  json results = json::array();
+  if (!arguments.text.empty()) {
+    PV_ASSIGN_OR_RETURN(const json result, RunPerplexity(*scorer, arguments, journal));
+    Print(result);
+    results.push_back(result);
+  }
+  for (const std::string& name : names) {
+    PV_ASSIGN_OR_RETURN(const json result, RunTask(*scorer, arguments, name, journal));
+    Print(result);
+    results.push_back(result);
+  }
+  AddBlimpMean(results);
+  if (arguments.json.empty()) return {};
+  std::ofstream out(arguments.json);
+  out << json{{"settings", Settings(arguments)}, {"results", results}}.dump(1) << "\n";
+  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", arguments.json);
+  return {};
+}
+
+}  // namespace
+
+Command DescribeEval(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.description(
+      "Scores a model in the clear: a released one (folder or *.gguf, see polyveil import) in\n"
+      "float32, or a bundle of ours (folder with model.json) in float64.\n"
+      "Tasks: lambada, piqa, winogrande, arc-easy, arc-challenge, blimp, blimp/SET.");
+  app.add_option("model", arguments->model, "folder or *.gguf")->required();
+  app.add_option("--text", arguments->text, "perplexity of this text file");
+  app.add_option("--window", arguments->window, "tokens of a window (at most the model's context)")
+      ->check(CLI::Range(2, 1 << 20));
+  app.add_option("--stride", arguments->stride, "tokens between windows; 0: a window")
+      ->check(CLI::Range(0, 1 << 20));
+  auto* data = app.add_option("--data", arguments->data, "folder of the tasks' files");
+  app.add_option("--tasks", arguments->tasks, "tasks to run")->delimiter(',')->needs(data);
+  app.add_option("--shots", arguments->shots,
+                 "answered examples before each, the file's first ones")
+      ->check(CLI::Range(0, 64));
+  app.add_option("--limit", arguments->limit, "examples of a task, windows of a text; 0: all");
+  app.add_option("--evaluation", arguments->evaluation, "of a bundle: polynomial or exact")
+      ->check(CLI::IsMember({"polynomial", "exact"}))
+      ->capture_default_str();
+  app.add_option("--state", arguments->state, "keep finished examples here, continue from them");
+  app.add_option("--json", arguments->json, "also write the results to this file");
+  return [arguments] { return RunEval(*arguments); };
+}
+
+}  // namespace polyveil::tools

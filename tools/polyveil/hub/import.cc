@@ -1,0 +1,172 @@
+// polyveil import: what is in a released model's files, and its tokens and logits for comparisons.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/system.h"
+#include "model/hub/client/text_tokenizer.h"
+#include "model/hub/reference.h"
+#include "polyveil/commands.h"
+#include "polyveil/terminal.h"
+
+namespace polyveil::tools {
+namespace {
+
+namespace hub = model::hub;
+
+struct Arguments {
+  std::string path, tokens_of, logits_to, json;
+  std::vector<int> ids;
+  bool check = false, special = false, texts = false;
+};
+
+nlohmann::json ToJson(const hub::Checkpoint& checkpoint) {
+  const hub::Architecture& a = checkpoint.architecture;
+  nlohmann::json types;
+  for (const auto& [type, elements] : checkpoint.elements_by_type)
+    types[model::FormatOf(type).name] = elements;
+  std::uint64_t bytes = 0;
+  for (const auto& file : checkpoint.files) bytes += file->bytes().size();
+  return {{"family", a.family},
+          {"description", hub::Describe(a)},
+          {"parameters", hub::CountParameters(a)},
+          {"files", checkpoint.files.size()},
+          {"bytes", bytes},
+          {"elements_by_type", types},
+          {"unused_tensors", checkpoint.unused}};
+}
+
+void Print(const nlohmann::json& report) {
+  std::printf("model       %s\n", report["description"].get<std::string>().c_str());
+  std::printf("files       %d, %s\n", report["files"].get<int>(),
+              FormatBytes(report["bytes"].get<double>()).c_str());
+  for (const auto& [type, elements] : report["elements_by_type"].items())
+    std::printf("type        %-5s %14s elements\n", type.c_str(), elements.dump().c_str());
+  const auto& unused = report["unused_tensors"];
+  if (!unused.empty()) {
+    std::printf("unused      %zu tensors: %s%s\n", unused.size(),
+                unused[0].get<std::string>().c_str(), unused.size() > 1 ? ", ..." : "");
+  }
+  const auto& tokenizer = report["tokenizer"];
+  std::printf("tokenizer   %s\n", tokenizer.is_object()
+                                      ? fmt::format("{} tokens", tokenizer["tokens"].dump()).c_str()
+                                      : tokenizer.get<std::string>().c_str());
+}
+
+// One line of ids for every line of the file; with texts, of what the ids decode to.
+Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& arguments) {
+  std::ifstream in(arguments.tokens_of, std::ios::binary);
+  if (!in) return MakeError(ErrorCode::kNotFound, "cannot read {}", arguments.tokens_of);
+  for (std::string line, out; std::getline(in, line);) {
+    const auto ids = tokenizer.Encode(line, arguments.special);
+    out.clear();
+    if (arguments.texts) {
+      PV_ASSIGN_OR_RETURN(out, tokenizer.Decode(ids));
+    } else {
+      for (const auto id : ids) out += fmt::format("{}{}", out.empty() ? "" : " ", id);
+    }
+    std::fwrite(out.data(), 1, out.size(), stdout);
+    std::fputc('\n', stdout);
+    if (Interrupted()) return MakeError(ErrorCode::kCancelled, "interrupted");
+  }
+  return {};
+}
+
+Result<hub::FloatMatrix> Run(const hub::Checkpoint& checkpoint, const std::vector<int>& ids) {
+  const hub::Reference reference(checkpoint.architecture, checkpoint.weights);
+  const hub::Sequence sequence{ids};
+  if (checkpoint.architecture.head == hub::HeadKind::kClassifier)
+    return reference.Classify(std::span(&sequence, 1));
+  PV_ASSIGN_OR_RETURN(hub::FloatMatrix hidden, reference.Hidden(std::span(&sequence, 1)));
+  if (checkpoint.architecture.head != hub::HeadKind::kCausalLm) return hidden;
+  return reference.Logits(hidden);
+}
+
+Status WriteOutputs(const hub::FloatMatrix& outputs, const std::string& path) {
+  std::ofstream out(path, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(outputs.values.data()),
+            static_cast<long>(outputs.values.size() * sizeof(float)));
+  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", path);
+  return {};
+}
+
+// Every weight is read, and one pass over a few tokens must give numbers.
+Status Check(const hub::Checkpoint& checkpoint, nlohmann::json& report) {
+  Timer timer;
+  PV_RETURN_IF_ERROR(hub::CheckAllFinite(checkpoint));
+  std::vector<int> ids;
+  for (int i = 0; i < std::min(8, checkpoint.architecture.context); ++i)
+    ids.push_back(i % checkpoint.architecture.vocab_size);
+  PV_ASSIGN_OR_RETURN(const hub::FloatMatrix outputs, Run(checkpoint, ids));
+  for (const float value : outputs.values)
+    if (!std::isfinite(value))
+      return MakeError(ErrorCode::kCorrupt, "the outputs of tokens 0..{} hold {}", ids.size() - 1,
+                       value);
+  report["checked_seconds"] = timer.Seconds();
+  std::printf("check       every weight is finite, outputs too: %s\n",
+              FormatSeconds(timer.Seconds()).c_str());
+  return {};
+}
+
+Status WriteJson(const nlohmann::json& report, const std::string& path) {
+  if (path.empty()) return {};
+  std::ofstream out(path);
+  out << report.dump(1) << "\n";
+  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", path);
+  return {};
+}
+
+Status RunImport(const Arguments& arguments) {
+  if (arguments.path.ends_with("tokenizer.json") && !arguments.tokens_of.empty()) {
+    PV_ASSIGN_OR_RETURN(const auto file, hub::MappedFile::Open(arguments.path));
+    PV_ASSIGN_OR_RETURN(const auto tokenizer, hub::TextTokenizer::ParseJson(file->text()));
+    return PrintTokens(tokenizer, arguments);
+  }
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, hub::LoadCheckpoint(arguments.path));
+  const auto tokenizer = hub::TextTokenizer::Load(*checkpoint);
+  if (!arguments.tokens_of.empty()) {
+    if (!tokenizer.ok()) return tokenizer.error();
+    return PrintTokens(*tokenizer, arguments);
+  }
+  nlohmann::json report = ToJson(*checkpoint);
+  report["tokenizer"] = tokenizer.ok() ? nlohmann::json{{"tokens", tokenizer->vocab_size()}}
+                                       : nlohmann::json(tokenizer.error().message);
+  Print(report);
+  if (arguments.check) PV_RETURN_IF_ERROR(Check(*checkpoint, report));
+  if (!arguments.logits_to.empty()) {
+    PV_ASSIGN_OR_RETURN(const hub::FloatMatrix outputs, Run(*checkpoint, arguments.ids));
+    PV_RETURN_IF_ERROR(WriteOutputs(outputs, arguments.logits_to));
+  }
+  return WriteJson(report, arguments.json);
+}
+
+}  // namespace
+
+Command DescribeImport(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.description(
+      "Reads a released model's files where they are and says what is in them: architecture, "
+      "sizes,\n"
+      "types, tokenizer. Nothing is written but what an option asks for.\n"
+      "PATH: a folder with config.json, model.safetensors (or its index and shards) and\n"
+      "tokenizer.json, as GPT-2, GPT-NeoX (Pythia), Llama, BERT and RoBERTa models are published, "
+      "or\n"
+      "a *.gguf file; with --tokens also a tokenizer.json alone.");
+  app.add_option("path", arguments->path, "folder, *.gguf, or tokenizer.json")->required();
+  app.add_flag("--check", arguments->check, "read every weight, run a few tokens");
+  app.add_option("--tokens", arguments->tokens_of,
+                 "print the token ids of every line of this file");
+  app.add_flag("--special", arguments->special,
+               "with the tokens that the model wants around a text");
+  app.add_flag("--decode", arguments->texts, "print what the tokens decode to, not the ids");
+  auto* ids = app.add_option("--ids", arguments->ids, "token ids to run")->delimiter(',');
+  app.add_option("--logits", arguments->logits_to,
+                 "write the logits of --ids (hidden states of an encoder) as float32")
+      ->needs(ids);
+  app.add_option("--json", arguments->json, "also write the report to this file");
+  return [arguments] { return RunImport(*arguments); };
+}
+
+}  // namespace polyveil::tools
