@@ -63,7 +63,8 @@ void Rotate(benchmark::State& state) {
 
 void Decompose(benchmark::State& state) {
   const Ciphertext x = Get().Encrypt(Level(state));
-  for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->Decompose(x, Level(state)).value());
+  for (auto _ : state)
+    benchmark::DoNotOptimize(Get().evaluator->Decompose(x, Level(state)).value());
 }
 
 void RotateHoistedLazy(benchmark::State& state) {

@@ -1,5 +1,5 @@
-// One CoeffsToSlots factor at every baby-step giant-step split: what the cost model of circuits/bsgs.cc
-// is held against. Counters: babies, giants, megabytes of keys.
+// One CoeffsToSlots factor at every baby-step giant-step split: what the cost model of
+// circuits/bsgs.cc is held against. Counters: babies, giants, megabytes of keys.
 //
 //   transforms_bench --benchmark_filter=sparse16/7
 #include <benchmark/benchmark.h>
@@ -35,8 +35,7 @@ std::vector<int> Indices(const circuits::DiagonalMatrix& matrix) {
 // baby_steps 0: the cost model's choice.
 void Factor(benchmark::State& state, const Case& what, int baby_steps) {
   SetThreads(1);
-  const auto params =
-      ckks::Parameters::Create(ckks::FindParameters(what.set).value()).value();
+  const auto params = ckks::Parameters::Create(ckks::FindParameters(what.set).value()).value();
   const ckks::Encoder encoder(params);
   const auto secret = ckks::SecretKey::Generate(params);
   const auto matrix =
@@ -64,9 +63,8 @@ void Factor(benchmark::State& state, const Case& what, int baby_steps) {
 
 void Register(const Case& what, std::initializer_list<int> baby_steps) {
   for (const int steps : baby_steps) {
-    const std::string name =
-        fmt::format("CoeffsToSlots/{}/{}/factor:{}/baby_steps:{}", what.set, what.log_period,
-                    what.factor, steps);
+    const std::string name = fmt::format("CoeffsToSlots/{}/{}/factor:{}/baby_steps:{}", what.set,
+                                         what.log_period, what.factor, steps);
     benchmark::RegisterBenchmark(name.c_str(), Factor, what, steps)
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();

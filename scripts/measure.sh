@@ -14,6 +14,7 @@ for prompt in "Once upon a time" "The little girl" "One day, the king"; do
 done
 "$polyveil" simulate --count 200 --tokens 16 --json "$out/simulate.json"
 "$polyveil" bench bootstrap --params full16 --json | tee "$out/bootstrap-full16.json"
-for log_period in 7 10; do
-  "$polyveil" bench bootstrap --params decode16 --log-period "$log_period" --json | tee "$out/bootstrap-decode16-$log_period.json"
+for set_and_period in "decode16 7" "sparse16 7" "sparse16 10"; do
+  read -r set log_period <<<"$set_and_period"
+  "$polyveil" bench bootstrap --params "$set" --log-period "$log_period" --json | tee "$out/bootstrap-$set-$log_period.json"
 done

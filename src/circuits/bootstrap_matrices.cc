@@ -21,7 +21,8 @@ BootstrapShape ShapeOf(const ckks::Parameters& params, const BootstrapSpec& spec
   if (spec.complex_slots) return {spec.log_period, spec.log_period < params.log_slots()};
   // Folded full slots would give the last factor diagonals of full period, whose transforms on use
   // cost more than the stage that folding saves.
-  if (spec.log_period == 0 || spec.log_period == params.log_slots()) return {spec.log_period, false};
+  if (spec.log_period == 0 || spec.log_period == params.log_slots())
+    return {spec.log_period, false};
   return {spec.log_period - 1, true};
 }
 

@@ -20,10 +20,10 @@ struct BootstrapSpec {
   auto operator<=>(const BootstrapSpec&) const = default;
 };
 
-// The transforms act on `transform_size()` complex slots. Real slots are folded to half their period
-// first, z_low + i z_high, so that both parts of every coefficient's slot carry data.
-// `packed`: CoeffsToSlots leaves [2 Re | 2 Im] in two periods of that size, for one EvalMod; else it
-// leaves Re + i Im in one.
+// The transforms act on `transform_size()` complex slots. Real slots are folded to half their
+// period first, z_low + i z_high, so that both parts of every coefficient's slot carry data.
+// `packed`: CoeffsToSlots leaves [2 Re | 2 Im] in two periods of that size, for one EvalMod; else
+// it leaves Re + i Im in one.
 struct BootstrapShape {
   int log_size = 0;
   bool packed = false;

@@ -135,10 +135,9 @@ Result<BootstrapReport> MeasureBootstraps(const ckks::Evaluator& evaluator,
     const auto values = MakeInput(kind, bootstrapper.spec(), rng);
     PV_ASSIGN_OR_RETURN(const auto x, client.encrypt(values, bootstrapper.input_level()));
     if (run == 1) report.times = {};
-    PV_ASSIGN_OR_RETURN(const auto y,
-                        runs.passes == 2
-                            ? bootstrapper.BootstrapTwice(evaluator, x, &report.times)
-                            : bootstrapper.Bootstrap(evaluator, x, &report.times));
+    PV_ASSIGN_OR_RETURN(const auto y, runs.passes == 2
+                                          ? bootstrapper.BootstrapTwice(evaluator, x, &report.times)
+                                          : bootstrapper.Bootstrap(evaluator, x, &report.times));
     PV_ASSIGN_OR_RETURN(const auto slots, client.decrypt(y));
     AddErrors(values, slots, errors[kind]);
     if (!progress) continue;

@@ -106,15 +106,14 @@ Result<Bootstrapper> Bootstrapper::Create(ckks::ParametersPtr params, const ckks
   PV_ASSIGN_OR_RETURN(EvalMod eval_mod, EvalMod::Create(*params));
   Bootstrapper result(spec, encoder, std::move(eval_mod));
   const int bottom = params->bootstrap_level();
-  PV_ASSIGN_OR_RETURN(
-      result.stc_,
-      CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec), bottom,
-                       (result.shape_.folds(spec) ? 2 : 1) * params->scale(bottom),
-                       LevelModulus(*params, 0) / kMessageRatio));
+  PV_ASSIGN_OR_RETURN(result.stc_,
+                      CreateTransforms(encoder, SlotsToCoeffsMatrices(*params, spec), bottom,
+                                       (result.shape_.folds(spec) ? 2 : 1) * params->scale(bottom),
+                                       LevelModulus(*params, 0) / kMessageRatio));
   // CtS multiplies by the transform's size (unnormalised factors), the trace by the number of
   // transforms in all slots and x + conj(x) by 2; the result is x / half_width at input_scale.
-  const double output_scale = result.eval_mod_.input_scale() /
-                              (2.0 * params->slots() * result.eval_mod_.half_width());
+  const double output_scale =
+      result.eval_mod_.input_scale() / (2.0 * params->slots() * result.eval_mod_.half_width());
   PV_ASSIGN_OR_RETURN(
       result.cts_, CreateTransforms(encoder, CoeffsToSlotsMatrices(*params, spec),
                                     params->max_level(), LevelModulus(*params, 0), output_scale));
@@ -167,8 +166,8 @@ Result<Ciphertext> Bootstrapper::Prepare(const ckks::Evaluator& evaluator,
   return y;
 }
 
-// Sum over the rotations by multiples of the period: kills every coefficient outside the subring that
-// holds the data.
+// Sum over the rotations by multiples of the period: kills every coefficient outside the subring
+// that holds the data.
 Status Bootstrapper::Trace(const ckks::Evaluator& evaluator, ExtendedCiphertext& x) const {
   for (const auto& group : TraceGroups(*params_, shape_)) {
     PV_ASSIGN_OR_RETURN(x, evaluator.AddRotations(std::move(x), group));
@@ -316,7 +315,8 @@ Result<Ciphertext> Bootstrapper::BootstrapTwice(const ckks::Evaluator& evaluator
   PV_ASSIGN_OR_RETURN(const Ciphertext lowered, AtInputLevel(evaluator, result));
   PV_RETURN_IF_ERROR(evaluator.SubInplace(rest, lowered));
   PV_ASSIGN_OR_RETURN(rest, BootstrapSmall(evaluator, rest, kLogGain, times));
-  const double scale = std::max(rest.scale, result.scale);  // both are powers of two times the output's
+  const double scale =
+      std::max(rest.scale, result.scale);  // both are powers of two times the output's
   for (Ciphertext* part : {&rest, &result}) {
     *part = evaluator.MulInteger(*part, std::llround(scale / part->scale));
     part->scale = scale;

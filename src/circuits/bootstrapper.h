@@ -1,7 +1,8 @@
-// Bootstrapping with SlotsToCoeffs first: StC, ModRaise with sparse-secret encapsulation, CtS, trace,
-// EvalMod. The trace stands behind CtS, with which it commutes, two levels lower. Sources: Chen, Han 2018 (slim form of ePrint 2018/067); Cheon et al. ePrint
-// 2018/153 and Chen, Chillotti, Song 2018/1043 (Fourier factors, sparse slots); Bossuat et al.
-// 2020/1203 (double hoisting) and 2022/024 (encapsulation).
+// Bootstrapping with SlotsToCoeffs first: StC, ModRaise with sparse-secret encapsulation, CtS,
+// trace, EvalMod. The trace stands behind CtS, with which it commutes, two levels lower. Sources:
+// Chen, Han 2018 (slim form of ePrint 2018/067); Cheon et al. ePrint 2018/153 and Chen, Chillotti,
+// Song 2018/1043 (Fourier factors, sparse slots); Bossuat et al. 2020/1203 (double hoisting) and
+// 2022/024 (encapsulation).
 #pragma once
 
 #include <vector>
@@ -56,8 +57,8 @@ class Bootstrapper {
                                           BootstrapTimes* times = nullptr) const;
   // Twice the work for the precision of the working levels: the error of a first bootstrap is
   // bootstrapped in turn and taken away. Out at (output_level() - 1, its nominal scale). Precision:
-  // that of a few roundings at the working scale. Errors: as Bootstrap. Source: Meta-BTS, Bae et al.
-  // 2022, ePrint 2022/1167.
+  // that of a few roundings at the working scale. Errors: as Bootstrap. Source: Meta-BTS, Bae et
+  // al. 2022, ePrint 2022/1167.
   Result<ckks::Ciphertext> BootstrapTwice(const ckks::Evaluator& evaluator,
                                           const ckks::Ciphertext& x,
                                           BootstrapTimes* times = nullptr) const;

@@ -17,9 +17,11 @@ namespace {
 //   1/4|) r, which is largest for
 //            x = 0: 2^7 r, in the message 2^17 r; the roundings of C_4, C_8, ... weigh 1/4, 1/16,
 //            ...: 3/2 2^17 E / 2^50
-//   angles   the polynomial's result y = 2 cos t has the scale s of EvalMod's fit; y^2 - 2 three times
+//   angles   the polynomial's result y = 2 cos t has the scale s of EvalMod's fit; y^2 - 2 three
+//   times
 //            gives 2 cos 8 t, whose derivative by y is 8 sin 8t / sin t <= 64, in the message
-//            64 ratio / (4 pi) = 2^12.4: 2^12.4 E / s, and half as much for the two roundings between
+//            64 ratio / (4 pi) = 2^12.4: 2^12.4 E / s, and half as much for the two roundings
+//            between
 //   output   5 E / scale: the last squarings, encryption, decryption
 // Key switches stand before a rescale, which divides their noise by 2^37 or more.
 double Bound(const TestContext& context) {
@@ -95,7 +97,8 @@ double TwoPassBound(const TestContext& context) {
 }
 
 TEST(Bootstrapper, TwoPassesReachTheWorkingScale) {
-  for (const BootstrapSpec& spec : {BootstrapSpec{10, false}, BootstrapSpec{6, false}, BootstrapSpec{6, true}}) {
+  for (const BootstrapSpec& spec :
+       {BootstrapSpec{10, false}, BootstrapSpec{6, false}, BootstrapSpec{6, true}}) {
     const auto context = NewContext("test11", spec);
     const auto bootstrapper =
         Bootstrapper::Create(context->params(), context->encoder(), spec).value();

@@ -31,8 +31,8 @@ class LinearTransform {
   // per baby step, ModDown and ModUp of one polynomial per giant step, one ModDown. Errors:
   // kMismatch, kMissingKey.
   Result<ckks::Ciphertext> Apply(const ckks::Evaluator& evaluator, const ckks::Ciphertext& x) const;
-  // The same over QP, before ModDown and rescale: at level(), scale output_scale() times the level's
-  // modulus. For automorphisms that follow, whose noise the rescale then divides.
+  // The same over QP, before ModDown and rescale: at level(), scale output_scale() times the
+  // level's modulus. For automorphisms that follow, whose noise the rescale then divides.
   Result<ckks::ExtendedCiphertext> Sum(const ckks::Evaluator& evaluator,
                                        const ckks::Ciphertext& x) const;
   // What Apply does after Sum.

@@ -12,7 +12,8 @@ double Sum(const std::vector<double>& values, int count) {
   return std::accumulate(values.begin(), values.begin() + count, 0.0);
 }
 
-// Whether P exceeds every digit: a digit has at least one prime, which may be larger than a short P.
+// Whether P exceeds every digit: a digit has at least one prime, which may be larger than a short
+// P.
 bool Covers(const DigitPlanInput& input, const DigitPlan& plan, int limbs, int special) {
   const double log_p = Sum(input.log_p, special);
   double below = 0;

@@ -1,9 +1,9 @@
 // How key switching splits Q into digits, per level of a key.
 //
-// A key of level L holds digits x (limbs + special) limbs and its P must exceed each digit, so fewer
-// digits need more special primes: digits x (limbs + special) falls with every digit saved, down to
-// one digit and P ~ Q_L, and what limits it is the security bound on Q_L P. Low levels, where Q_L is
-// small, hence get one digit. All P are prefixes of one list of primes.
+// A key of level L holds digits x (limbs + special) limbs and its P must exceed each digit, so
+// fewer digits need more special primes: digits x (limbs + special) falls with every digit saved,
+// down to one digit and P ~ Q_L, and what limits it is the security bound on Q_L P. Low levels,
+// where Q_L is small, hence get one digit. All P are prefixes of one list of primes.
 #pragma once
 
 #include <span>

@@ -265,10 +265,11 @@ Status Evaluator::RotateAccumulate(ExtendedCiphertext& sum, const ExtendedCipher
   return {};
 }
 
-Result<AutomorphismKey> Evaluator::FindRotationKey(const ExtendedCiphertext& a, int rotation) const {
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
-                      keys_->FindRotation(*params_, rotation, a.level,
-                                          switcher_->SpecialOf(a.c0, a.level)));
+Result<AutomorphismKey> Evaluator::FindRotationKey(const ExtendedCiphertext& a,
+                                                   int rotation) const {
+  PV_ASSIGN_OR_RETURN(
+      const KeySwitchKey* const key,
+      keys_->FindRotation(*params_, rotation, a.level, switcher_->SpecialOf(a.c0, a.level)));
   return AutomorphismKey{key, switcher_->Permutation(ring::GaloisElement(rotation, params_->n()))};
 }
 
@@ -291,9 +292,9 @@ Result<ExtendedCiphertext> Evaluator::AddRotations(ExtendedCiphertext a,
 
 Result<ExtendedCiphertext> Evaluator::AddConjugate(ExtendedCiphertext a) const {
   PV_RETURN_IF_ERROR(RequireKeys("add conjugate"));
-  PV_ASSIGN_OR_RETURN(const KeySwitchKey* const key,
-                      keys_->FindConjugation(*params_, a.level,
-                                             switcher_->SpecialOf(a.c0, a.level)));
+  PV_ASSIGN_OR_RETURN(
+      const KeySwitchKey* const key,
+      keys_->FindConjugation(*params_, a.level, switcher_->SpecialOf(a.c0, a.level)));
   const AutomorphismKey use{key, switcher_->Permutation(ring::ConjugationElement(params_->n()))};
   const RnsPoly c0 = a.c0;
   AccumulateAutomorphisms(a, c0, a.c1, {&use, 1});

@@ -56,9 +56,9 @@ TEST_F(KeyPlanTest, WithoutBudgetOnlyWhatIsNeeded) {
   ExpectCovered(keys, uses);
   EXPECT_EQ(keys.relinearization_levels, std::set<int>{top - 2});
   EXPECT_TRUE(keys.rotations.contains({1, top}));
-  EXPECT_FALSE(keys.rotations.contains({1, 18}));   // the required key reaches it
+  EXPECT_FALSE(keys.rotations.contains({1, 18}));  // the required key reaches it
   EXPECT_TRUE(keys.rotations.contains({16, 18}));
-  EXPECT_TRUE(keys.rotations.contains({3, 2}));     // a class of its own, pinned
+  EXPECT_TRUE(keys.rotations.contains({3, 2}));  // a class of its own, pinned
   EXPECT_TRUE(keys.encapsulation);
 }
 

@@ -54,8 +54,9 @@ class KeySwitcher {
       std::span<const ring::RnsPoly* const> c, std::span<std::vector<ring::RnsPoly>> digits,
       int level, const KeySwitchKey& key, const u32* permutation,
       std::span<const BlockEpilogue> epilogues = {}) const;
-  // The products with several keys of the same special primes, limb by limb, for the epilogue alone:
-  // no product is kept beyond its block. epilogue(block, acc0, acc1, permutation of the key).
+  // The products with several keys of the same special primes, limb by limb, for the epilogue
+  // alone: no product is kept beyond its block. epilogue(block, acc0, acc1, permutation of the
+  // key).
   using KeyEpilogue =
       std::function<void(const Block& block, u64* acc0, u64* acc1, const u32* permutation)>;
   void StreamInnerProducts(const ring::RnsPoly& c, std::vector<ring::RnsPoly>& digits, int level,

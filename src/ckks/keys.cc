@@ -77,8 +77,8 @@ Result<const KeySwitchKey*> EvaluationKeys::FindRelinearization(const Parameters
   return Find(params, relinearization, "relinearization", level, 0);
 }
 
-Result<const KeySwitchKey*> EvaluationKeys::FindConjugation(const Parameters& params,
-                                                            int level, int special) const {
+Result<const KeySwitchKey*> EvaluationKeys::FindConjugation(const Parameters& params, int level,
+                                                            int special) const {
   return Find(params, conjugation, "conjugation", level, special);
 }
 

@@ -4,26 +4,23 @@
 namespace polyveil::ckks {
 namespace {
 
-// 15 working levels for the demo's program, whose bootstraps are of sparse vectors: StC in one level
-// (cheap at two limbs), CtS in two. Sizes are such that two digits suffice at the top, Q falling into
-// halves below P: EvalMod's double angles, whose roundings weigh less than those of its first
-// powers, and CtS give bits to the working levels. logQP 1728 of 1747 at N = 2^16.
+// 15 working levels for the demo's program, whose bootstraps are of sparse vectors: StC in one
+// level (cheap at two limbs), CtS in two. Sizes are such that two digits suffice at the top, Q
+// falling into halves below P: EvalMod's double angles, whose roundings weigh less than those of
+// its first powers, and CtS give bits to the working levels. logQP 1728 of 1747 at N = 2^16.
 ParametersSpec Decode16() {
   ParametersSpec spec;
   spec.name = "decode16";
-  spec.chain = {{LevelRole::kBase, 1, 50},
-                {LevelRole::kSlotsToCoeffs, 1, 38},
-                {LevelRole::kWorking, 15, 38},
-                {LevelRole::kEvalMod, 3, 48},
-                {LevelRole::kEvalMod, 5, 50},
-                {LevelRole::kCoeffsToSlots, 2, 44}};
+  spec.chain = {{LevelRole::kBase, 1, 50},     {LevelRole::kSlotsToCoeffs, 1, 38},
+                {LevelRole::kWorking, 15, 38}, {LevelRole::kEvalMod, 3, 48},
+                {LevelRole::kEvalMod, 5, 50},  {LevelRole::kCoeffsToSlots, 2, 44}};
   spec.special_primes = 12;
   spec.log_special_prime = 49;
   return spec;
 }
 
-// 12 working levels and sparse bootstraps of up to about 2^10 values: StC and CtS in two levels. Two
-// digits: Q falls into halves below P. logQP 1692 of 1747.
+// 12 working levels and sparse bootstraps of up to about 2^10 values: StC and CtS in two levels.
+// Two digits: Q falls into halves below P. logQP 1692 of 1747.
 ParametersSpec Sparse16() {
   ParametersSpec spec;
   spec.name = "sparse16";
@@ -37,8 +34,8 @@ ParametersSpec Sparse16() {
   return spec;
 }
 
-// 12 working levels and full-slot bootstraps: StC and CtS in three levels, two digits. logQP 1719 of
-// 1747.
+// 12 working levels and full-slot bootstraps: StC and CtS in three levels, two digits. logQP 1719
+// of 1747.
 ParametersSpec Full16() {
   ParametersSpec spec;
   spec.name = "full16";

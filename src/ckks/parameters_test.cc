@@ -12,8 +12,8 @@ namespace polyveil::ckks {
 namespace {
 
 TEST(Parameters, ProductionSetsMeetTheBoundWithMargin) {
-  for (const auto& [name, digits] : std::map<std::string, int>{
-           {"decode16", 2}, {"sparse16", 2}, {"full16", 2}}) {
+  for (const auto& [name, digits] :
+       std::map<std::string, int>{{"decode16", 2}, {"sparse16", 2}, {"full16", 2}}) {
     const auto params = Parameters::Create(FindParameters(name).value());
     ASSERT_TRUE(params.ok()) << params.error().message;
     const Parameters& p = **params;
@@ -57,7 +57,9 @@ TEST(Parameters, EveryKeyMeetsTheBoundWithNestedSpecialPrimes) {
 
 TEST(Parameters, LowKeysHaveOneDigitAndAreNeverLargerThanHigherOnes) {
   const auto params = Parameters::Create(FindParameters("decode16").value()).value();
-  const auto limbs = [&](int level) { return params->digits(level) * params->extended_limbs(level); };
+  const auto limbs = [&](int level) {
+    return params->digits(level) * params->extended_limbs(level);
+  };
   EXPECT_EQ(params->digits(params->working_level()), 1);
   EXPECT_EQ(params->digits(params->max_level() - 1), 2);
   EXPECT_EQ(limbs(2), 6);

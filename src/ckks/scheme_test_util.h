@@ -93,8 +93,9 @@ inline double KeySwitchNoise(const Parameters& params, int level, int key_level 
 // ModRaise: two switches of c1 < q0, with P' and p_0 that may be below it, and their roundings.
 inline double ModRaiseNoise(const Parameters& params) {
   const double q0 = static_cast<double>(params.q(0).q);
-  const double growth = std::hypot(q0 / static_cast<double>(params.encapsulation_table().modulus().q),
-                                   q0 / static_cast<double>(params.p(0).q));
+  const double growth =
+      std::hypot(q0 / static_cast<double>(params.encapsulation_table().modulus().q),
+                 q0 / static_cast<double>(params.p(0).q));
   const double products = 3.2 * std::sqrt(params.n() / 12.0) * growth;
   return std::hypot(products, RoundingNoise(params), RoundingNoise(params));
 }

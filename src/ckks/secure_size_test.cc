@@ -29,9 +29,9 @@ TEST(SecureSize, RotateMultiplyAndRaise) {
   const Ciphertext product =
       s.evaluator.MulRescale(s.Encrypt(a, level), s.Encrypt(b, level)).value();
   EXPECT_TRUE(SameScale(product.scale, params->scale(level - 1)));
-  EXPECT_LT(MaxError(s.Decrypt(product), products),
-            WorstSlot(*params, std::hypot(4 * FreshNoise(), RoundingNoise(*params)),
-                      product.scale));
+  EXPECT_LT(
+      MaxError(s.Decrypt(product), products),
+      WorstSlot(*params, std::hypot(4 * FreshNoise(), RoundingNoise(*params)), product.scale));
 
   Ciphertext raised = s.evaluator.ModRaise(s.Encrypt(a, 0)).value();
   ASSERT_TRUE(s.evaluator.DropLevelInplace(raised, 0).ok());

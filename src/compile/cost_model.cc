@@ -115,8 +115,7 @@ double CostModel::LinearTransform(int diagonals, int level) const {
   double best = 0;
   for (int babies = 1; babies <= diagonals; babies *= 2) {
     const int giants = (diagonals + babies - 1) / babies;
-    const double seconds =
-        (babies - 1) * HoistedRotation(level) + (giants - 1) * KeySwitch(level);
+    const double seconds = (babies - 1) * HoistedRotation(level) + (giants - 1) * KeySwitch(level);
     if (babies == 1 || seconds < best) best = seconds;
   }
   return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.product_seconds);

@@ -121,11 +121,11 @@ std::string RowLine(const EngineReport& report, const Row& row) {
   const auto target = bench::FindTarget(row);
   if (!target) return line + "\n";
   const double value = bench::ValueOf(row), at_clock = bench::TargetAtClock(row, *target, report);
-  line += fmt::format("{:>12}{:>12}{:>9}", FormatValue(row, target->target),
-                      FormatValue(row, at_clock),
-                      value <= target->target ? "met"
-                      : value <= at_clock     ? "at clock"
-                                              : "missed");
+  line +=
+      fmt::format("{:>12}{:>12}{:>9}", FormatValue(row, target->target), FormatValue(row, at_clock),
+                  value <= target->target ? "met"
+                  : value <= at_clock     ? "at clock"
+                                          : "missed");
   if (target->best_public > 0)
     line += fmt::format("{:>12}  {}", FormatValue(row, target->best_public), target->source);
   return line + "\n";

@@ -16,7 +16,6 @@ namespace {
 
 using nlohmann::json;
 
-
 struct Arguments {
   std::string parameters = "decode16";
   bool json_out = false, complex_slots = false;
@@ -58,7 +57,8 @@ Result<Soak> Measure(const Arguments& arguments) {
   soak.parameters = params->Describe();
   const Timer timer;
   for (u64 round = 0; timer.Seconds() < arguments.seconds && !Interrupted(); ++round) {
-    PV_ASSIGN_OR_RETURN(const auto report, setup->Measure({.count = circuits::kBootstrapInputs, .seed = arguments.seed + round}));
+    PV_ASSIGN_OR_RETURN(const auto report, setup->Measure({.count = circuits::kBootstrapInputs,
+                                                           .seed = arguments.seed + round}));
     soak.Add(report);
     bar.Update(std::min(1.0, timer.Seconds() / arguments.seconds),
                fmt::format("{} bootstraps, worst {:.1f} bits", soak.bootstraps, soak.worst_bits));

@@ -37,9 +37,8 @@ Result<BootstrapReport> RunBootstrapBench(const BootstrapBenchOptions& options,
   const double keygen_seconds = timer.Seconds();
   const ckks::Evaluator evaluator(params, &keys);
   const auto client = MakeClient(params, encoder, secret);
-  PV_ASSIGN_OR_RETURN(
-      BootstrapReport report,
-      MeasureBootstraps(evaluator, bootstrapper, client, options.runs, progress));
+  PV_ASSIGN_OR_RETURN(BootstrapReport report,
+                      MeasureBootstraps(evaluator, bootstrapper, client, options.runs, progress));
   report.create_seconds = create_seconds;
   report.keygen_seconds = keygen_seconds;
   return report;

@@ -6,7 +6,9 @@ namespace polyveil::circuits {
 namespace {
 
 BootstrapBenchOptions Options(const BootstrapSpec& spec, int runs) {
-  return {ckks::Parameters::Create(ckks::FindParameters("test10").value()).value(), spec, {.count = runs}};
+  return {ckks::Parameters::Create(ckks::FindParameters("test10").value()).value(),
+          spec,
+          {.count = runs}};
 }
 
 TEST(BootstrapBench, FillsTheReport) {
