@@ -138,7 +138,8 @@ class Parameters {
 
 using ParametersPtr = std::shared_ptr<const Parameters>;
 
-// Named production and test sets: "decode16" (the demo's program), "full16" (full-slot
+// Named production and test sets: "decode16" (the demo's program), "fast16" (the same,
+// faster and coarser), "full16" (full-slot
 // bootstrapping), "test10".."test13" (insecure small rings with the same structure). kNotFound with
 // the known names.
 Result<ParametersSpec> FindParameters(const std::string& name);

@@ -13,7 +13,7 @@ namespace {
 
 TEST(Parameters, ProductionSetsMeetTheBoundWithMargin) {
   for (const auto& [name, digits] :
-       std::map<std::string, int>{{"decode16", 2}, {"sparse16", 2}, {"full16", 2}}) {
+       std::map<std::string, int>{{"decode16", 3}, {"fast16", 2}, {"sparse16", 2}, {"full16", 2}}) {
     const auto params = Parameters::Create(FindParameters(name).value());
     ASSERT_TRUE(params.ok()) << params.error().message;
     const Parameters& p = **params;
@@ -56,7 +56,7 @@ TEST(Parameters, EveryKeyMeetsTheBoundWithNestedSpecialPrimes) {
 }
 
 TEST(Parameters, LowKeysHaveOneDigitAndAreNeverLargerThanHigherOnes) {
-  const auto params = Parameters::Create(FindParameters("decode16").value()).value();
+  const auto params = Parameters::Create(FindParameters("fast16").value()).value();
   const auto limbs = [&](int level) {
     return params->digits(level) * params->extended_limbs(level);
   };
@@ -69,7 +69,7 @@ TEST(Parameters, LowKeysHaveOneDigitAndAreNeverLargerThanHigherOnes) {
 }
 
 TEST(Parameters, PrimesAreDistinctNttPrimesBelow50Bits) {
-  const auto params = Parameters::Create(FindParameters("decode16").value()).value();
+  const auto params = Parameters::Create(FindParameters("fast16").value()).value();
   std::set<u64> seen;
   const auto check = [&](const ring::NttTables& table) {
     const u64 q = table.modulus().q;
@@ -97,7 +97,7 @@ TEST(Parameters, NominalScalesFollowTheRecursionAndStayNearTheirSize) {
 }
 
 TEST(Parameters, RefusesAModulusAboveTheBoundWithBothValues) {
-  ParametersSpec spec = FindParameters("decode16").value();
+  ParametersSpec spec = FindParameters("fast16").value();
   spec.chain[2].count += 1;  // 1766 bits
   const auto refused = Parameters::Create(spec);
   ASSERT_FALSE(refused.ok());
@@ -109,7 +109,7 @@ TEST(Parameters, RefusesAModulusAboveTheBoundWithBothValues) {
 }
 
 TEST(Parameters, TheSpecialPrimesCount) {
-  ParametersSpec spec = FindParameters("decode16").value();
+  ParametersSpec spec = FindParameters("fast16").value();
   spec.special_primes = 13;
   EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
 }
@@ -130,7 +130,7 @@ TEST(Parameters, RefusesSmallRingsUnlessMarkedInsecure) {
 }
 
 TEST(Parameters, RefusesASparseSecretBelow32) {
-  ParametersSpec spec = FindParameters("decode16").value();
+  ParametersSpec spec = FindParameters("fast16").value();
   spec.sparse_hamming_weight = 31;
   EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
 }
