@@ -82,6 +82,11 @@ NodeId LowerSummands(LayerContext& c, NodeId score) {
   return LowerScorePowers(c, score);
 }
 
+NodeId LowerIntegerPower(GraphBuilder& builder, NodeId x, int power) {
+  Squares squares(builder, x);
+  return Power(builder, squares, power);
+}
+
 NodeId LowerScorePowers(LayerContext& c, NodeId score) {
   c.Enter(Component::kPower, "attention");
   const Layout& l = c.layout;

@@ -13,6 +13,9 @@ double ScoreUnit(const LayerContext& c, int head);
 // What the definition sums over the keys, from the scores; of normalise-square the weights.
 NodeId LowerSummands(LayerContext& c, NodeId score);
 
+// x^power. Depth: ceil(log2 power).
+NodeId LowerIntegerPower(GraphBuilder& builder, NodeId x, int power);
+
 // score^p, p by head. Depth: ceil(log2 p) of the largest p, one more where heads differ (a mask).
 NodeId LowerScorePowers(LayerContext& c, NodeId score);
 

@@ -1,160 +1,31 @@
 #include "compile/compiled_model.h"
 
-#include <algorithm>
-#include <bit>
-#include <map>
-#include <set>
 #include <utility>
 
-#include "base/digest.h"
-#include "ckks/key_storage.h"
-#include "compile/levels.h"
 #include "compile/lower.h"
 
 namespace polyveil::compile {
 
-namespace {
-
-// Aim for the expanded evaluation keys; keys that a program cannot do without may exceed it.
-constexpr size_t kKeyBytes = 3'000'000'000;
-
-// Bytes of a packed polynomial of limbs(level) limbs.
-size_t PackedBytes(const ckks::Parameters& params, int level) {
-  size_t bits = 0;
-  for (int i = 0; i < params.limbs(level); ++i) bits += std::bit_width(params.q(i).q);
-  return bits * params.n() / 8;
-}
-
-int LongestPath(const Graph& graph) {
-  std::vector<int> depth(graph.nodes.size(), 0);
-  int longest = 0;
-  for (size_t id = 0; id < graph.nodes.size(); ++id) {
-    for (NodeId input : graph.nodes[id].inputs) depth[id] = std::max(depth[id], depth[input]);
-    depth[id] += Depth(graph.nodes[id]);
-    longest = std::max(longest, depth[id]);
-  }
-  return longest;
-}
-
-bool Multiplies(const Node& node) {
-  return node.kind == OpKind::kMul || node.kind == OpKind::kSquare;
-}
-
-}  // namespace
-
 CompiledModel::CompiledModel(std::shared_ptr<const model::BodyBundle> bundle,
                              ckks::ParametersPtr params, const MachineSpeed& speed)
-    : bundle_(std::move(bundle)),
-      params_(std::move(params)),
-      cost_(params_, speed),
-      units_(MakeResidualUnits(bundle_->config)) {}
+    : CompiledProgram(std::move(params), speed, MakeResidualUnits(bundle->config)),
+      bundle_(std::move(bundle)) {}
 
 Result<std::shared_ptr<const CompiledModel>> CompiledModel::Create(
     std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const BootstrapKeys& bootstrap_keys) {
+    const MachineSpeed& speed, const CircuitKeys& circuits) {
   std::shared_ptr<CompiledModel> model(
       new CompiledModel(std::move(bundle), std::move(params), speed));
   PV_ASSIGN_OR_RETURN(model->layout_,
-                      Layout::Create(model->bundle_->config, model->params_->log_slots()));
-  PV_ASSIGN_OR_RETURN(Graph graph, LowerStep(*model->bundle_, model->layout_, 0));
-  PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *model->params_, model->cost_));
-  model->bootstrapped_ = std::move(placement.bootstrapped);
-  PV_ASSIGN_OR_RETURN(Graph plan, model->Program(0));
-  PV_RETURN_IF_ERROR(model->CollectKeys(plan, bootstrap_keys));
-  model->MakeEstimate(plan);
-  model->MakeDigest(plan);
+                      Layout::Create(model->bundle_->config, model->params()->log_slots()));
+  PV_RETURN_IF_ERROR(model->Plan(circuits));
   return std::shared_ptr<const CompiledModel>(std::move(model));
 }
 
-Result<Graph> CompiledModel::Program(int position) const {
-  PV_ASSIGN_OR_RETURN(Graph graph, LowerStep(*bundle_, layout_, position));
-  graph = InsertBootstraps(std::move(graph), bootstrapped_);
-  PV_RETURN_IF_ERROR(AssignLevels(graph, *params_));
-  return graph;
+Result<Graph> CompiledModel::Lower(int position) const {
+  return LowerStep(*bundle_, layout_, position);
 }
 
-double CompiledModel::EstimateSeconds(const Node& node) const {
-  return cost_.Seconds(node, node.level);
-}
-
-Status CompiledModel::CollectKeys(const Graph& plan, const BootstrapKeys& bootstrap_keys) {
-  std::map<std::pair<int, bool>, int> bootstraps;  // their number
-  ckks::KeyUses uses;
-  for (const Node& node : plan.nodes) {
-    for (int rotation : node.rotations) uses.AddRotation(rotation, params_->slots(), node.level);
-    // A polynomial's products lie on the levels between its operand and its result.
-    if (Multiplies(node) || node.kind == OpKind::kChebyshev) {
-      for (int level = node.level + 1; level <= node.level + Depth(node); ++level)
-        uses.AddRelinearization(level);
-    }
-    if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
-    if (node.kind == OpKind::kBootstrap) ++bootstraps[{node.log_period, node.real}];
-    if (node.kind == OpKind::kInput) input_level_ = node.level;
-  }
-  output_level_ = plan[plan.output].level;
-  key_uses_ = uses;
-  for (const auto& [spec, count] : bootstraps) {
-    PV_ASSIGN_OR_RETURN(ckks::KeyRequest request, bootstrap_keys(spec.first, spec.second));
-    uses.required.Merge(request);
-    for (const auto& [rotation, level] : request.rotations)
-      key_uses_.AddRotation(rotation, params_->slots(), level, count);
-    for (const int level : request.relinearization_levels)
-      key_uses_.AddRelinearization(level, count);
-    for (const int level : request.conjugation_levels) key_uses_.AddConjugation(level, count);
-    key_uses_.mod_raises += count;
-  }
-  keys_ = ckks::PlanKeys(*params_, uses, kKeyBytes);
-  return {};
-}
-
-void CompiledModel::MakeEstimate(const Graph& plan) {
-  Estimate& e = estimate_;
-  e.component_seconds.assign(kComponentCount, 0);
-  for (const Node& node : plan.nodes) {
-    const double seconds = EstimateSeconds(node);
-    e.seconds_per_token += seconds;
-    e.component_seconds[static_cast<int>(node.component)] += seconds;
-    e.rotations_per_token += static_cast<int>(node.rotations.size());
-    e.products_per_token += Multiplies(node);
-    e.bootstraps_per_token += node.kind == OpKind::kBootstrap;
-  }
-  e.depth_per_token = LongestPath(plan);
-  const KeyBytes keys = MeasureKeys(*params_, keys_);
-  e.key_bytes_wire = keys.wire;
-  e.key_bytes_memory = keys.memory;
-  e.key_bytes_compact = ckks::KeyMemoryBytes(*params_, keys_, {});
-  e.compact_seconds = cost_.ExpansionSeconds(ckks::LimbsToExpand(*params_, keys_, {}, key_uses_));
-  e.key_generation_seconds = cost_.KeyGenerationSeconds(keys_);
-  e.token_bytes_up = PackedBytes(*params_, input_level_);
-  e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
-  // Working set: some forty ciphertexts at the top of the chain (powers of EvalMod, digits of a key
-  // switch), and the caches.
-  const size_t limb_bytes = size_t{8} * params_->n();
-  const size_t top = 2 * limb_bytes * params_->limbs(params_->max_level());
-  const size_t cache = 2 * limb_bytes * params_->limbs(params_->working_level());
-  e.server_bytes = e.key_bytes_memory + 40 * top + state_count() * cache;
-}
-
-void CompiledModel::MakeDigest(const Graph& plan) {
-  Hasher hasher("polyveil program");
-  hasher.UpdateField(model::FormatModelConfig(bundle_->config));
-  hasher.Update(params_->digest().data(), params_->digest().size());
-  for (const Node& node : plan.nodes) {
-    hasher.UpdateU64(static_cast<u64>(node.kind));
-    hasher.UpdateU64(static_cast<u64>(node.level));
-  }
-  const Digest digest = hasher.Final();
-  digest_ = ToHex(digest);
-}
-
-Result<std::string> CompiledModel::Dump(int position) const {
-  PV_ASSIGN_OR_RETURN(Graph graph, Program(position));
-  std::string text;
-  for (const Node& node : graph.nodes) {
-    text += fmt::format("level {:2}  period 2^{:<2}  {:<16} {}\n", node.level, node.log_period,
-                        OpKindName(node.kind), node.name);
-  }
-  return text;
-}
+std::string CompiledModel::Description() const { return model::FormatModelConfig(bundle_->config); }
 
 }  // namespace polyveil::compile

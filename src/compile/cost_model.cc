@@ -13,6 +13,7 @@ namespace polyveil::compile {
 namespace {
 
 constexpr int kDoubleAngles = 3, kCosineDegree = 28;  // of circuits::CosineFitSpec
+constexpr double kEncodeNtts = 12;  // an encoding before its limbs, in transforms of a limb
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
@@ -86,6 +87,8 @@ double CostModel::Seconds(const Node& node, int level) const {
     case OpKind::kMulPlain:
       return Rescale(level + 1) +
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+    case OpKind::kLinear:
+      return LinearTransform(node.linear->terms, level + 1) + EncodeTerms(node.linear->terms, level + 1);
     case OpKind::kChangeUnit:
       return Rescale(level + 1);
     case OpKind::kAddPlain:
@@ -119,6 +122,12 @@ double CostModel::LinearTransform(int diagonals, int level) const {
     if (babies == 1 || seconds < best) best = seconds;
   }
   return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.product_seconds);
+}
+
+// A matrix' terms are encoded when they are used: a Fourier transform over the slots and the
+// rounding, then one transform for every limb.
+double CostModel::EncodeTerms(int terms, int level) const {
+  return Parallel(terms * speed_.ntt_seconds * (kEncodeNtts + params_->extended_limbs(level)));
 }
 
 double CostModel::SlotsToCoeffs(int log_period, int log_size) const {

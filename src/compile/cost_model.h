@@ -39,6 +39,7 @@ class CostModel {
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
   double LinearTransform(int diagonals, int level) const;
+  double EncodeTerms(int terms, int level) const;
   double SlotsToCoeffs(int log_period, int log_size) const;
   double CoeffsToSlots(int log_size) const;
   double Trace(int log_output_period) const;

@@ -18,6 +18,8 @@ const char* OpKindName(OpKind kind) {
       return "square";
     case OpKind::kMulPlain:
       return "multiply plain";
+    case OpKind::kLinear:
+      return "matrix";
     case OpKind::kAddPlain:
       return "add plain";
     case OpKind::kMulByI:

@@ -3,12 +3,13 @@
 
 #include <complex>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
-namespace polyveil::compile {
+#include "compile/linear_map.h"
 
-using Complex = std::complex<double>;
+namespace polyveil::compile {
 
 enum class OpKind {
   kInput,   // fresh ciphertext from the client
@@ -18,6 +19,7 @@ enum class OpKind {
   kMul,     // a * b, slot by slot
   kSquare,  // a * a
   kMulPlain,   // a * constant
+  kLinear,     // sum_k diagonal_k * rotate(a, k stride): a matrix, baby-step giant-step
   kAddPlain,   // a + constant
   kMulByI,     // i * a
   kRotate,     // slot j <- slot j + rotation
@@ -63,6 +65,7 @@ struct Node {
   std::vector<int> rotations{};     // kRotate: one; kRotateSum: in order
   std::vector<Complex> constant{};  // kMulPlain, kAddPlain: 2^k values, repeated over the slots
   std::vector<double> coeffs{};     // kChebyshev
+  std::shared_ptr<const LinearMap> linear{};  // kLinear
   double factor = 1;                // kRescaleUnit
   int state = -1;                   // kState: slot of the state table
   bool cut = false;                 // the planner may bootstrap this value: magnitude <= 1

@@ -83,6 +83,15 @@ NodeId GraphBuilder::AddPlain(std::string name, NodeId a, std::vector<Complex> c
   return id;
 }
 
+NodeId GraphBuilder::Linear(std::string name, NodeId a, LinearMap map, bool real) {
+  NodeId id = Append(OpKind::kLinear, std::move(name), {a});
+  Node& node = graph_.nodes[id];
+  node.log_period = log_slots_;
+  node.real = node.real && real;
+  node.linear = std::make_shared<const LinearMap>(std::move(map));
+  return id;
+}
+
 NodeId GraphBuilder::MulByI(std::string name, NodeId a) {
   return Append(OpKind::kMulByI, std::move(name), {a});
 }

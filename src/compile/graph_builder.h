@@ -23,6 +23,8 @@ class GraphBuilder {
   NodeId Square(std::string name, NodeId a);
   NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
   NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);
+  // The result fills every slot; real: whether it is for a real operand.
+  NodeId Linear(std::string name, NodeId a, LinearMap map, bool real);
   NodeId MulByI(std::string name, NodeId a);
   NodeId Rotate(std::string name, NodeId a, int rotation);
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);

@@ -146,6 +146,7 @@ int Depth(const Node& node) {
     case OpKind::kMul:
     case OpKind::kSquare:
     case OpKind::kMulPlain:
+    case OpKind::kLinear:
     case OpKind::kChangeUnit:
       return 1;
     case OpKind::kChebyshev:

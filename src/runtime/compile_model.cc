@@ -3,15 +3,36 @@
 #include <utility>
 
 #include "circuits/bootstrapper.h"
+#include "circuits/linear_transform.h"
 
 namespace polyveil::runtime {
+namespace {
+
+ckks::KeyRequest LinearKeys(const ckks::Parameters& params, const std::vector<int>& rotations,
+                            int level) {
+  circuits::DiagonalMatrix shape{params.log_slots(), {}};
+  for (const int rotation : rotations) shape.diagonals[rotation];
+  ckks::KeyRequest request;
+  circuits::LinearTransform::AddKeys(request, params, shape, level);
+  return request;
+}
+
+}  // namespace
+
+compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
+  return {[params](int log_period, bool real) {
+            return circuits::Bootstrapper::Keys(*params,
+                                                circuits::BootstrapSpec{log_period, !real});
+          },
+          [params](const std::vector<int>& rotations, int level) {
+            return LinearKeys(*params, rotations, level);
+          }};
+}
 
 Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(
     std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed) {
-  auto keys = [params](int log_period, bool real) {
-    return circuits::Bootstrapper::Keys(*params, circuits::BootstrapSpec{log_period, !real});
-  };
+  const compile::CircuitKeys keys = MakeCircuitKeys(params);
   return compile::CompiledModel::Create(std::move(bundle), std::move(params), speed, keys);
 }
 

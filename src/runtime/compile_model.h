@@ -9,6 +9,8 @@
 
 namespace polyveil::runtime {
 
+compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params);
+
 Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(
     std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed);

@@ -16,7 +16,7 @@ constexpr double kScaleTolerance = 1e-6;  // relative; the wire carries exact do
 // Reports progress and component times, stops on cancellation.
 class StepListener {
  public:
-  StepListener(const compile::CompiledModel& model, const compile::Graph& graph,
+  StepListener(const compile::CompiledProgram& model, const compile::Graph& graph,
                const StepOptions& options)
       : model_(model), options_(options) {
     for (const compile::Node& node : graph.nodes) total_ += model.EstimateSeconds(node);
@@ -37,12 +37,12 @@ class StepListener {
   }
 
  private:
-  const compile::CompiledModel& model_;
+  const compile::CompiledProgram& model_;
   const StepOptions& options_;
   double done_ = 0, total_ = 0;
 };
 
-Status CheckToken(const compile::CompiledModel& model, const ckks::Ciphertext& token) {
+Status CheckToken(const compile::CompiledProgram& model, const ckks::Ciphertext& token) {
   if (token.degree() != 1) {
     return MakeError(ErrorCode::kMismatch, "token.degree = {} != 1", token.degree());
   }
@@ -63,7 +63,7 @@ Status CheckToken(const compile::CompiledModel& model, const ckks::Ciphertext& t
 Engine::~Engine() = default;
 
 Result<std::shared_ptr<const Engine>> Engine::Create(
-    std::shared_ptr<const compile::CompiledModel> model,
+    std::shared_ptr<const compile::CompiledProgram> model,
     std::shared_ptr<const ckks::EvaluationKeys> keys) {
   PV_RETURN_IF_ERROR(keys->Covers(*model->params(), model->keys()));
   const ckks::ParametersPtr& params = model->params();

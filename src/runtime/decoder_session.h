@@ -11,7 +11,7 @@
 #include "base/result.h"
 #include "ckks/ciphertext.h"
 #include "ckks/keys.h"
-#include "compile/compiled_model.h"
+#include "compile/compiled_program.h"
 #include "runtime/latency_table.h"
 
 namespace polyveil::runtime {
@@ -37,7 +37,7 @@ class Engine {
  public:
   // Errors: kMissingKey when keys do not cover model->keys().
   static Result<std::shared_ptr<const Engine>> Create(
-      std::shared_ptr<const compile::CompiledModel> model,
+      std::shared_ptr<const compile::CompiledProgram> model,
       std::shared_ptr<const ckks::EvaluationKeys> keys);
   ~Engine();
   const EngineParts& parts() const { return *parts_; }

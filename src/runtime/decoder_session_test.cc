@@ -27,14 +27,14 @@ ckks::ParametersPtr TestParams() {
 }
 
 // Runs the second token on a session that has seen the first.
-void ExpectSecondStepAgrees(testing::EncryptedRun& run,
+void ExpectSecondStepAgrees(testing::EncryptedRun& run, const model::BodyBundle& bundle,
                             const std::vector<std::vector<double>>& text) {
   const auto out = run.session().Step(run.Encrypt(text[1]), {});
   ASSERT_TRUE(out.ok()) << out.error().message;
-  model::ReferenceModel reference(run.model()->bundle());
+  model::ReferenceModel reference(bundle);
   ASSERT_TRUE(reference.StepFromEmbedding(text[0], 0).ok());
   EXPECT_LT(LargestDifference(*reference.StepFromEmbedding(text[1], 1), run.Decrypt(*out)),
-            2 * PredictedError(run.model(), text));
+            2 * PredictedError(run.model(), bundle, text));
 }
 
 TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
@@ -45,7 +45,7 @@ TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
   const auto text = RandomText(shape.d_model, 4);
   // Twice the worst of eight simulated runs: the model is an upper estimate, its samples are as
   // random as the run's.
-  const double tolerance = 2 * PredictedError(run.model(), text);
+  const double tolerance = 2 * PredictedError(run.model(), *bundle, text);
   model::ReferenceModel reference(*bundle);
   LatencyTable latency;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -81,7 +81,7 @@ TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
   ASSERT_FALSE(stopped.ok());
   EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(run.session().position(), 1);
-  ExpectSecondStepAgrees(run, text);
+  ExpectSecondStepAgrees(run, *bundle, text);
 }
 
 TEST(DecoderSession, AStepTakenBackRunsAgain) {
@@ -95,7 +95,7 @@ TEST(DecoderSession, AStepTakenBackRunsAgain) {
   ASSERT_TRUE(run.session().UndoStep());
   EXPECT_FALSE(run.session().UndoStep());
   EXPECT_EQ(run.session().position(), 1);
-  ExpectSecondStepAgrees(run, text);
+  ExpectSecondStepAgrees(run, *bundle, text);
 }
 
 TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {

@@ -4,7 +4,9 @@
 
 #include "base/check.h"
 #include "base/system.h"
+#include "base/thread_pool.h"
 #include "circuits/chebyshev.h"
+#include "circuits/linear_transform.h"
 #include "compile/levels.h"
 
 namespace polyveil::runtime {
@@ -62,6 +64,8 @@ Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Va
   switch (node.kind) {
     case OpKind::kMulPlain:
       return MulPlain(node, a);
+    case OpKind::kLinear:
+      return Linear(node, a);
     case OpKind::kAddPlain:
       return AddPlain(node, a);
     case OpKind::kRotateSum:
@@ -116,6 +120,27 @@ Result<Value> EngineMachine::MulPlain(const Node& node, const Value& a) {
   PV_ASSIGN_OR_RETURN(Value product, parts_.evaluator.MulPlain(a, plain));
   PV_RETURN_IF_ERROR(parts_.evaluator.RescaleInplace(product));
   return product;
+}
+
+Result<Value> EngineMachine::Linear(const Node& node, const Value& a) {
+  const compile::LinearMap& map = *node.linear;
+  circuits::DiagonalMatrix matrix{params().log_slots(), {}};
+  {
+    Stopwatch watch(*this, "gather weights");
+    for (int k = 0; k < map.terms; ++k) matrix.diagonals[k * map.stride];
+    std::vector<std::vector<compile::Complex>*> diagonals;
+    for (auto& [rotation, diagonal] : matrix.diagonals) diagonals.push_back(&diagonal);
+    ParallelFor(diagonals.size(),
+                [&](size_t k) { *diagonals[k] = map.diagonal(static_cast<int>(k)); });
+  }
+  Timer timer;
+  PV_ASSIGN_OR_RETURN(const auto transform,
+                      circuits::LinearTransform::Create(parts_.encoder, matrix, a.level, a.scale,
+                                                        params().scale(node.level)));
+  matrix.diagonals.clear();
+  if (latency_ != nullptr) latency_->AddPrimitive("encode", timer.Seconds());
+  Stopwatch watch(*this, compile::OpKindName(node.kind));
+  return transform.Apply(parts_.evaluator, a);
 }
 
 Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {

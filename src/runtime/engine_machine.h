@@ -9,14 +9,14 @@
 #include "circuits/bootstrapper.h"
 #include "ckks/encoder.h"
 #include "ckks/evaluator.h"
-#include "compile/compiled_model.h"
+#include "compile/compiled_program.h"
 #include "runtime/latency_table.h"
 
 namespace polyveil::runtime {
 
 // What every step of one client shares: made once for its keys. Immutable.
 struct EngineParts {
-  std::shared_ptr<const compile::CompiledModel> model;
+  std::shared_ptr<const compile::CompiledProgram> model;
   std::shared_ptr<const ckks::EvaluationKeys> keys;
   ckks::Encoder encoder;
   ckks::Evaluator evaluator;
@@ -42,6 +42,7 @@ class EngineMachine {
   Result<Value> At(const Value& value, int level);
   Result<ckks::Plaintext> Encode(const compile::Node& node, int level, double scale);
   Result<Value> MulPlain(const compile::Node& node, const Value& a);
+  Result<Value> Linear(const compile::Node& node, const Value& a);
   Result<Value> AddPlain(const compile::Node& node, const Value& a);
   Result<Value> RotateSum(const compile::Node& node, const Value& a);
   Result<Value> ChangeUnit(const compile::Node& node, const Value& a);

@@ -42,7 +42,7 @@ TEST(SecureLayer, EqualsPlaintextLayerWithinPredictedNoise) {
   const auto bundle = FirstLayer();
   testing::EncryptedRun run(bundle, params);
   const auto text = Text(2);
-  const double tolerance = 2 * PredictedError(run.model(), text);
+  const double tolerance = 2 * PredictedError(run.model(), *bundle, text);
   model::ReferenceModel reference(*bundle);
   for (size_t i = 0; i < text.size(); ++i) {
     const auto out = run.session().Step(run.Encrypt(text[i]), {});

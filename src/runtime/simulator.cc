@@ -1,6 +1,7 @@
 #include "runtime/simulator.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -113,6 +114,8 @@ class SimulatorMachine {
       case OpKind::kMulPlain:
         return Noisy(Zip(a, node.constant, Product),
                      std::hypot(noise_.rescale, noise_.encode * Largest(a)));
+      case OpKind::kLinear:
+        return Linear(node, a);
       case OpKind::kAddPlain:
         return Zip(a, node.constant, [](Complex x, Complex y) { return x + y; });
       case OpKind::kMulByI:
@@ -148,6 +151,25 @@ class SimulatorMachine {
     for (int rotation : node.rotations) AddRotated(sum, rotation);
     return Noisy(std::move(sum),
                  noise_.key_switch * std::sqrt(std::exp2(node.rotations.size()) - 1));
+  }
+
+  Value Linear(const Node& node, const Value& a) {
+    Value sum;
+    double weight = 0;  // sum over terms and slots of |diagonal|^2
+    for (int k = 0; k < node.linear->terms; ++k) {
+      const Value diagonal = node.linear->diagonal(k);
+      sum.resize(diagonal.size());
+      const size_t mask = a.size() - 1, shift = static_cast<size_t>(k) * node.linear->stride;
+      for (size_t i = 0; i < sum.size(); ++i) {
+        sum[i] += Product(a[(i + shift) & mask], diagonal[i]);
+        weight += std::norm(diagonal[i]);
+      }
+    }
+    // Every rotation's key switch is multiplied by its diagonal, every diagonal is rounded; one
+    // rescale.
+    const double rotated = noise_.key_switch * std::sqrt(weight / static_cast<double>(sum.size()));
+    const double rounded = noise_.encode * Largest(a) * std::sqrt(node.linear->terms);
+    return Noisy(std::move(sum), std::hypot(noise_.rescale, rotated, rounded));
   }
 
   Value Polynomial(const Node& node, const Value& a) {
@@ -194,7 +216,7 @@ class SimulatorMachine {
   const NoiseModel& noise_;
 };
 
-Simulator::Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise,
+Simulator::Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
                      std::uint64_t seed)
     : model_(std::move(model)), noise_(noise), random_(seed) {}
 
@@ -204,14 +226,14 @@ void Simulator::Reset() {
 }
 
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
-  const size_t d = model_->bundle().config.d_model;
+  const size_t d = model_->width();
   if (embedding.size() != d) {
-    return MakeError(ErrorCode::kMismatch, "embedding has {} values, d_model = {}",
+    return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
                      embedding.size(), d);
   }
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_));
   const compile::ResidualUnits& units = model_->units();
-  Slots input(d);
+  Slots input(std::bit_ceil(d));  // the rest is zero
   for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / units.input;
   SimulatorMachine machine(*this);
   NoListener listener;

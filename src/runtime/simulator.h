@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "compile/compiled_model.h"
+#include "compile/compiled_program.h"
 #include "runtime/noise_model.h"
 
 namespace polyveil::runtime {
@@ -28,7 +28,7 @@ using SimulatorObserver =
 
 class Simulator {
  public:
-  Simulator(std::shared_ptr<const compile::CompiledModel> model, NoiseModel noise,
+  Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
             std::uint64_t seed);
 
   // Forgets the text; escape counts stay.
@@ -43,7 +43,7 @@ class Simulator {
  private:
   friend class SimulatorMachine;
 
-  std::shared_ptr<const compile::CompiledModel> model_;
+  std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;
   std::mt19937_64 random_;
   std::vector<std::vector<compile::Complex>> state_;

@@ -2,6 +2,7 @@
 // decryption.
 #pragma once
 
+#include <bit>
 #include <memory>
 #include <vector>
 
@@ -20,21 +21,25 @@ class EncryptedRun {
  public:
   // Panics on errors: a test's set-up does not fail.
   EncryptedRun(std::shared_ptr<const model::BodyBundle> bundle, const ckks::ParametersPtr& params)
-      : model_(runtime::CompileModel(std::move(bundle), params, compile::MachineSpeed{}).value()),
-        secret_(ckks::SecretKey::Generate(params)),
+      : EncryptedRun(
+            runtime::CompileModel(std::move(bundle), params, compile::MachineSpeed{}).value()) {}
+  explicit EncryptedRun(std::shared_ptr<const compile::CompiledProgram> program)
+      : model_(std::move(program)),
+        secret_(ckks::SecretKey::Generate(model_->params())),
         keys_(std::make_shared<ckks::EvaluationKeys>(
             ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
         engine_(runtime::Engine::Create(model_, keys_).value()),
         session_(engine_),
-        encoder_(params) {}
+        encoder_(model_->params()) {}
 
-  const std::shared_ptr<const compile::CompiledModel>& model() const { return model_; }
+  const std::shared_ptr<const compile::CompiledProgram>& model() const { return model_; }
   const std::shared_ptr<const runtime::Engine>& engine() const { return engine_; }
   const ckks::EvaluationKeys& keys() const { return *keys_; }
   runtime::DecoderSession& session() { return session_; }
 
   ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
     for (double& v : embedding) v /= model_->units().input;
+    embedding.resize(std::bit_ceil(embedding.size()));
     const ckks::Parameters& params = *model_->params();
     const int level = model_->input_level();
     auto plain =
@@ -43,15 +48,16 @@ class EncryptedRun {
   }
 
   std::vector<double> Decrypt(const ckks::Ciphertext& ciphertext) const {
-    const int d = model_->bundle().config.d_model;
-    const auto slots = encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext), d);
+    const int d = model_->width();
+    const auto slots = encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext),
+                                       std::bit_ceil(static_cast<unsigned>(d)));
     std::vector<double> x(d);
     for (int i = 0; i < d; ++i) x[i] = slots[i].real() * model_->units().result();
     return x;
   }
 
  private:
-  std::shared_ptr<const compile::CompiledModel> model_;
+  std::shared_ptr<const compile::CompiledProgram> model_;
   ckks::SecretKey secret_;
   std::shared_ptr<const ckks::EvaluationKeys> keys_;
   std::shared_ptr<const runtime::Engine> engine_;

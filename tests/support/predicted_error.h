@@ -11,20 +11,29 @@
 
 namespace polyveil::testing {
 
-// The largest difference from the reference in some simulated runs over the text.
-inline double PredictedError(const std::shared_ptr<const compile::CompiledModel>& model,
-                             const std::vector<std::vector<double>>& text) {
+// The largest difference from the expected outputs in some simulated runs over the text.
+inline double PredictedError(const std::shared_ptr<const compile::CompiledProgram>& program,
+                             const std::vector<std::vector<double>>& text,
+                             const std::vector<std::vector<double>>& expected) {
   constexpr int kRuns = 8;
   double worst = 0;
   for (int run = 0; run < kRuns; ++run) {
-    model::ReferenceModel reference(model->bundle());
-    runtime::Simulator simulator(model, runtime::NoiseModel::ForParameters(*model->params()), run);
-    for (size_t i = 0; i < text.size(); ++i) {
-      const auto expected = reference.StepFromEmbedding(text[i], static_cast<int>(i));
-      worst = std::max(worst, LargestDifference(*expected, *simulator.Step(text[i])));
-    }
+    runtime::Simulator simulator(program, runtime::NoiseModel::ForParameters(*program->params()),
+                                 run);
+    for (size_t i = 0; i < text.size(); ++i)
+      worst = std::max(worst, LargestDifference(expected[i], *simulator.Step(text[i])));
   }
   return worst;
+}
+
+inline double PredictedError(const std::shared_ptr<const compile::CompiledProgram>& program,
+                             const model::BodyBundle& bundle,
+                             const std::vector<std::vector<double>>& text) {
+  model::ReferenceModel reference(bundle);
+  std::vector<std::vector<double>> expected;
+  for (size_t i = 0; i < text.size(); ++i)
+    expected.push_back(*reference.StepFromEmbedding(text[i], static_cast<int>(i)));
+  return PredictedError(program, text, expected);
 }
 
 }  // namespace polyveil::testing

@@ -1,0 +1,48 @@
+#include "compile/block_layout.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "compile/layout.h"
+
+namespace polyveil::compile {
+namespace {
+
+int PowerOfTwo(int value) { return static_cast<int>(std::bit_ceil(static_cast<unsigned>(value))); }
+
+}  // namespace
+
+Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int context,
+                                        int log_slots) {
+  BlockLayout l;
+  l.slots = 1 << log_slots;
+  l.width = PowerOfTwo(shape.d_model);
+  l.heads = PowerOfTwo(shape.n_heads);
+  l.d_head = shape.d_head;
+  if (!std::has_single_bit(static_cast<unsigned>(shape.d_head)))
+    return MakeError(ErrorCode::kOutOfRange, "d_head = {}: the block layout needs a power of two",
+                     shape.d_head);
+  const auto layout = [&](int rows) {
+    const int size = l.slots / rows;
+    return RowLayout{rows, size, std::min(size, l.width)};
+  };
+  if (l.width > l.slots)
+    return MakeError(ErrorCode::kOutOfRange, "d_model = {} > {} slots", shape.d_model, l.slots);
+  if (2 * l.heads * l.d_head > l.slots)
+    return MakeError(ErrorCode::kOutOfRange, "{} heads of {} > {}, half of the slots", l.heads,
+                     l.d_head, l.slots / 2);
+  l.hidden = layout(PowerOfTwo(shape.d_ff));
+  if (l.hidden.size < 1)
+    return MakeError(ErrorCode::kOutOfRange, "d_ff = {} > {} slots", shape.d_ff, l.slots);
+  l.attention = layout(l.heads * l.d_head);
+  l.attention.window = std::min(l.keys(), l.width);
+  l.chunks = (context + l.keys() - 1) / l.keys();
+  return l;
+}
+
+std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows) {
+  const int first = std::max(rows.size, l.width);
+  return DoublingRotations(first, Log2(l.slots / first));
+}
+
+}  // namespace polyveil::compile

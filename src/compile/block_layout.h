@@ -1,0 +1,72 @@
+// Layouts of a block of any width: those of layout.h with several rotated copies of the vector where a
+// matrix has more rows or columns than one product holds.
+//
+// Features: period D, the power of two from d_model on; the padding is zero. Rows: row r of a matrix in
+// block r of `size` slots. A product from features to rows has windows of `window` columns and D / window
+// rotated terms; one from rows to features has D / size of them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "compile/linear_map.h"
+#include "model/block.h"
+
+namespace polyveil::compile {
+
+struct RowLayout {
+  int rows = 0;    // power of two
+  int size = 0;    // slots of a row
+  int window = 0;  // columns that one term sums
+};
+
+struct BlockLayout {
+  int slots = 0;
+  int width = 0;  // D
+  int heads = 0;  // power of two; index inside a head on top, as in layout.h
+  int d_head = 0;
+  int chunks = 1;       // ciphertexts of the key-value cache
+  RowLayout attention;  // the first half of a row is indexed by the key's position, the second holds V
+  RowLayout hidden;
+
+  int keys() const { return attention.size / 2; }  // of a chunk
+  int element_stride() const { return attention.size * heads; }
+  int AttentionRow(int element, int head) const { return element * heads + head; }
+
+  // context: keys that the cache holds at least. Errors: kOutOfRange (field, both values) where the
+  // slots do not hold the rows or d_head is no power of two.
+  static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots);
+};
+
+// value(row, column) at position `slot` of term k of a map from features to rows whose windows begin
+// at slot `first` of their rows.
+template <typename F>
+void FillRows(const BlockLayout& l, const RowLayout& rows, int window, int first, int term,
+              F&& value, std::vector<Complex>& diagonal) {
+  for (int r = 0; r < rows.rows; ++r) {
+    for (int j = 0; j < window; ++j) {
+      const int slot = (r * rows.size + first + j) & (l.slots - 1);
+      diagonal[slot] += value(r, (slot + term * window) & (l.width - 1));
+    }
+  }
+}
+
+// The map from rows to features with entries value(weights, feature, row); a sum over all slots of the
+// same feature follows: FeatureSum.
+template <typename F>
+LinearMap RowsToFeatures(const BlockLayout& l, const RowLayout& rows,
+                         std::shared_ptr<const model::BlockWeightSource> source, F value) {
+  const int terms = l.width > rows.size ? l.width / rows.size : 1;
+  return {terms, rows.size, [=](int term) {
+            const auto weights = source->Get();
+            std::vector<Complex> diagonal(l.slots);
+            for (int s = 0; s < l.slots; ++s)
+              diagonal[s] =
+                  value(*weights, s & (l.width - 1), (s / rows.size + term) & (rows.rows - 1));
+            return diagonal;
+          }};
+}
+std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows);
+
+}  // namespace polyveil::compile

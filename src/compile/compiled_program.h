@@ -1,0 +1,98 @@
+// A program for a parameter set: the plan that every position shares, and the graph of each
+// position.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "ckks/key_plan.h"
+#include "ckks/key_request.h"
+#include "ckks/parameters.h"
+#include "compile/cost_model.h"
+#include "compile/graph.h"
+#include "compile/units.h"
+
+namespace polyveil::compile {
+
+// What a run will cost; printed before it starts.
+struct Estimate {
+  double seconds_per_token = 0;
+  double key_generation_seconds = 0;
+  size_t key_bytes_wire = 0;     // seeded and packed
+  size_t key_bytes_memory = 0;   // expanded, on the server
+  size_t key_bytes_compact = 0;  // the same without their uniform half
+  double compact_seconds = 0;    // that compact keys add to a token
+  size_t server_bytes = 0;       // peak: expanded keys, state, working set
+  size_t token_bytes_up = 0, token_bytes_down = 0;
+  int depth_per_token = 0;  // levels on the longest path of one step
+  int bootstraps_per_token = 0;
+  int rotations_per_token = 0;            // outside bootstraps
+  int products_per_token = 0;             // ciphertext x ciphertext, outside bootstraps
+  std::vector<double> component_seconds;  // by Component
+};
+
+// The keys of circuits, which this layer does not see.
+struct CircuitKeys {
+  std::function<Result<ckks::KeyRequest>(int log_period, bool real)> bootstrap;
+  // Of a linear map with these rotations at this level.
+  std::function<ckks::KeyRequest(const std::vector<int>& rotations, int level)> linear;
+};
+
+class CompiledProgram {
+ public:
+  virtual ~CompiledProgram() = default;
+
+  const ckks::ParametersPtr& params() const { return params_; }
+  // The program for the token at `position` (public), levels assigned. Same shape and levels at
+  // every position; constants differ. Errors: kOutOfRange beyond the context.
+  Result<Graph> Program(int position) const;
+  // Estimated seconds of one operation of a program: the weight of a progress bar.
+  double EstimateSeconds(const Node& node) const;
+  const ckks::KeyRequest& keys() const { return keys_; }
+  // What a token reads of them, bootstraps included (each of their keys counted once a bootstrap).
+  const ckks::KeyUses& key_uses() const { return key_uses_; }
+  const Estimate& estimate() const { return estimate_; }
+  int input_level() const { return input_level_; }  // level at which the client encrypts a token
+  int output_level() const { return output_level_; }
+  // A token travels divided by units().input, a result by units().result().
+  const ResidualUnits& units() const { return units_; }
+  // BLAKE2b-256, hexadecimal, over the model's description, its tensors' digest, the parameters and
+  // every level of the plan: client and server must agree on it.
+  const std::string& digest() const { return digest_; }
+  // One line per value: level, period, bootstraps, name.
+  Result<std::string> Dump(int position) const;
+
+  virtual int state_count() const = 0;  // ciphertexts kept between steps
+  virtual int context() const = 0;
+  virtual int width() const = 0;  // values of a token and of a result
+
+ protected:
+  CompiledProgram(ckks::ParametersPtr params, const MachineSpeed& speed, ResidualUnits units);
+  // Places bootstraps, assigns levels, collects keys: the last step of making one. Errors:
+  // kOutOfRange when no placement fits the levels, those of Lower.
+  Status Plan(const CircuitKeys& circuits);
+
+ private:
+  // The graph of a step without bootstraps.
+  virtual Result<Graph> Lower(int position) const = 0;
+  // What the digest covers beside parameters and plan.
+  virtual std::string Description() const = 0;
+
+  Status CollectKeys(const Graph& plan, const CircuitKeys& circuits);
+  void MakeEstimate(const Graph& plan);
+  void MakeDigest(const Graph& plan);
+
+  ckks::ParametersPtr params_;
+  CostModel cost_;
+  ResidualUnits units_;
+  std::vector<bool> bootstrapped_;  // by node of the lowered graph
+  int input_level_ = 0, output_level_ = 0;
+  ckks::KeyRequest keys_;
+  ckks::KeyUses key_uses_;
+  Estimate estimate_;
+  std::string digest_;
+};
+
+}  // namespace polyveil::compile

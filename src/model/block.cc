@@ -1,0 +1,159 @@
+#include "model/block.h"
+
+#include <cmath>
+#include <numbers>
+#include <random>
+
+#include "base/check.h"
+
+namespace polyveil::model {
+namespace {
+
+Status CheckSize(const std::string& where, const char* field, int value) {
+  constexpr int kLargest = 1 << 20;
+  if (value >= 1 && value <= kLargest) return {};
+  return MakeError(ErrorCode::kOutOfRange, "{}: {} = {} outside 1..{}", where, field, value,
+                   kLargest);
+}
+
+Status CheckCount(const std::string& where, const char* field, std::size_t values, int heads) {
+  if (values == static_cast<std::size_t>(heads)) return {};
+  return MakeError(ErrorCode::kMismatch, "{}: {} has {} values, n_heads = {}", where, field, values,
+                   heads);
+}
+
+Matrix RandomMatrix(int rows, int cols, std::mt19937_64& random) {
+  std::normal_distribution<double> normal(0, 1 / std::sqrt(static_cast<double>(cols)));
+  Matrix m{rows, cols, std::vector<double>(static_cast<std::size_t>(rows) * cols)};
+  for (double& v : m.values) v = normal(random);
+  return m;
+}
+
+// The columns' means are taken out: what the matrix writes has mean zero.
+void Centre(Matrix& w) {
+  for (int c = 0; c < w.cols; ++c) {
+    double mean = 0;
+    for (int r = 0; r < w.rows; ++r) mean += w.at(r, c) / w.rows;
+    for (int r = 0; r < w.rows; ++r) w.values[static_cast<std::size_t>(r) * w.cols + c] -= mean;
+  }
+}
+
+}  // namespace
+
+double Activate(BlockActivation activation, double x) {
+  switch (activation) {
+    case BlockActivation::kSilu:
+      return x / (1 + std::exp(-x));
+    case BlockActivation::kGelu:
+      return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
+    case BlockActivation::kGeluTanh: {
+      const double root = std::sqrt(2 / std::numbers::pi);
+      return 0.5 * x * (1 + std::tanh(root * (x + 0.044715 * x * x * x)));
+    }
+  }
+  PV_CHECK(false, "activation {}", static_cast<int>(activation));
+}
+
+std::int64_t BlockShape::parameters() const {
+  const std::int64_t d = d_model, q = q_width(), kv = kv_width(), f = d_ff;
+  return d * (2 * q + 2 * kv) + (gated ? 3 : 2) * d * f;
+}
+
+std::shared_ptr<const BlockWeights> BlockWeightSource::Get() const {
+  // A matrix asks once for each of its terms: the last weights stay.
+  static std::mutex recent_mutex;
+  static std::shared_ptr<const BlockWeights> recent;
+  std::lock_guard lock(mutex_);
+  auto held = held_.lock();
+  if (held) return held;
+  held_ = held = std::make_shared<const BlockWeights>(load_());
+  std::lock_guard recent_lock(recent_mutex);
+  recent = held;
+  return held;
+}
+
+Status ValidateBlock(const Block& block, const std::string& where) {
+  const BlockShape& s = block.shape;
+  PV_RETURN_IF_ERROR(CheckSize(where, "d_model", s.d_model));
+  PV_RETURN_IF_ERROR(CheckSize(where, "n_heads", s.n_heads));
+  PV_RETURN_IF_ERROR(CheckSize(where, "n_kv_heads", s.n_kv_heads));
+  PV_RETURN_IF_ERROR(CheckSize(where, "d_head", s.d_head));
+  PV_RETURN_IF_ERROR(CheckSize(where, "d_ff", s.d_ff));
+  if (s.n_heads % s.n_kv_heads != 0)
+    return MakeError(ErrorCode::kMismatch, "{}: n_heads = {} is no multiple of n_kv_heads = {}",
+                     where, s.n_heads, s.n_kv_heads);
+  if (s.power % 2 != 0 || s.power < 2 || s.power > 12)
+    return MakeError(ErrorCode::kOutOfRange, "{}: power = {} is not even and in 2..12", where,
+                     s.power);
+  if (2 * s.rotary.size() > static_cast<std::size_t>(s.d_head))
+    return MakeError(ErrorCode::kMismatch, "{}: {} rotary pairs, d_head = {}", where,
+                     s.rotary.size(), s.d_head);
+  PV_RETURN_IF_ERROR(CheckCount(where, "kappa", block.forms.kappa.size(), s.n_heads));
+  PV_RETURN_IF_ERROR(CheckCount(where, "shift", block.forms.shift.size(), s.n_heads));
+  if (block.prefix_keys.size() != block.prefix_values.size() ||
+      block.prefix_keys.size() % static_cast<std::size_t>(s.kv_width()) != 0)
+    return MakeError(ErrorCode::kMismatch, "{}: a prefix of {} keys' and {} values' numbers", where,
+                     block.prefix_keys.size(), block.prefix_values.size());
+  if (!block.forms.activation)
+    return MakeError(ErrorCode::kMismatch, "{}: no activation polynomial", where);
+  PV_RETURN_IF_ERROR(approx::Validate(block.forms.norm1, where + ": norm1"));
+  PV_RETURN_IF_ERROR(approx::Validate(block.forms.norm2, where + ": norm2"));
+  PV_RETURN_IF_ERROR(approx::Validate(block.forms.divisor_inverse, where + ": divisor_inverse"));
+  return approx::Validate(*block.forms.activation, where + ": activation");
+}
+
+BlockWeights RandomBlockWeights(const BlockShape& s, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  BlockWeights w;
+  w.wq = RandomMatrix(s.q_width(), s.d_model, random);
+  for (double& v : w.wq.values) v /= std::sqrt(static_cast<double>(s.d_head));
+  w.wk = RandomMatrix(s.kv_width(), s.d_model, random);
+  w.wv = RandomMatrix(s.kv_width(), s.d_model, random);
+  w.wo = RandomMatrix(s.d_model, s.q_width(), random);
+  if (s.gated) w.gate = RandomMatrix(s.d_ff, s.d_model, random);
+  w.up = RandomMatrix(s.d_ff, s.d_model, random);
+  w.down = RandomMatrix(s.d_model, s.d_ff, random);
+  if (s.centred) {
+    Centre(w.wo);
+    Centre(w.down);
+  }
+  if (!s.biases) return w;
+  std::normal_distribution<double> normal(0, 0.1);
+  const auto fill = [&](int size) {
+    std::vector<double> bias(static_cast<std::size_t>(size));
+    for (double& v : bias) v = normal(random);
+    return bias;
+  };
+  w.bq = fill(s.q_width());
+  w.bk = fill(s.kv_width());
+  w.bv = fill(s.kv_width());
+  w.bo = fill(s.d_model);
+  if (s.gated) w.b_gate = fill(s.d_ff);
+  w.b_up = fill(s.d_ff);
+  w.b_down = fill(s.d_model);
+  return w;
+}
+
+void RotateRows(const BlockShape& shape, int position, Matrix& w, std::vector<double>& b) {
+  const int pairs = static_cast<int>(shape.rotary.size());
+  for (int head = 0; head < w.rows; head += shape.d_head) {
+    for (int i = 0; i < pairs; ++i) {
+      const double angle = position * shape.rotary[static_cast<std::size_t>(i)];
+      const double c = std::cos(angle), s = std::sin(angle);
+      const int first = head + (shape.adjacent_pairs ? 2 * i : i);
+      const int second = shape.adjacent_pairs ? first + 1 : first + pairs;
+      const auto turn = [&](double& x, double& y) {
+        const double before = x;
+        x = before * c - y * s;
+        y = before * s + y * c;
+      };
+      double* values = w.values.data();
+      for (int col = 0; col < w.cols; ++col)
+        turn(values[static_cast<std::size_t>(first) * w.cols + col],
+             values[static_cast<std::size_t>(second) * w.cols + col]);
+      if (!b.empty()) turn(b[static_cast<std::size_t>(first)], b[static_cast<std::size_t>(second)]);
+    }
+  }
+}
+
+}  // namespace polyveil::model

@@ -1,0 +1,88 @@
+// One transformer block of a released architecture as a polynomial: pre-norm (Llama, GPT-2) or
+// parallel (GPT-NeoX), grouped-query Power-Softmax attention with rotary positions, a feed-forward of
+// any width, gated or not. What the general block program computes and what it is compared with.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "model/bundle.h"
+#include "model/config.h"
+
+namespace polyveil::model {
+
+enum class BlockActivation { kSilu, kGelu, kGeluTanh };
+double Activate(BlockActivation activation, double x);
+
+struct BlockShape {
+  int d_model = 0, n_heads = 0, n_kv_heads = 0, d_head = 0, d_ff = 0;
+  bool gated = false;     // down(act(gate x) * up x), else down(act(up x))
+  bool parallel = false;  // x + attention(norm1 x) + ffn(norm2 x), else one after the other
+  // LayerNorm: every writer of the residual has its mean removed, so that the norm divides by the
+  // root mean square alone; results differ from the original's residual by its mean, which every
+  // reader removes.
+  bool centred = false;
+  bool biases = false;
+  BlockActivation activation = BlockActivation::kSilu;
+  double norm_eps = 1e-5;
+  int power = 4;
+  double attention_eps = 1e-3;
+  // Rotary embedding: pair i of a head turns by position * frequencies[i]; pairs are (i, i + n) or
+  // (2 i, 2 i + 1), n the number of frequencies. Empty: none.
+  std::vector<double> rotary;
+  bool adjacent_pairs = false;
+
+  int q_width() const { return n_heads * d_head; }
+  int kv_width() const { return n_kv_heads * d_head; }
+  // Index of the head whose keys and values head h reads.
+  int KvHead(int h) const { return h / (n_heads / n_kv_heads); }
+  std::int64_t parameters() const;
+};
+
+// Norm gains, their biases' images and 1/sqrt(d_head) folded in. Vectors are empty without biases.
+struct BlockWeights {
+  Matrix wq, wk, wv, wo;  // [q_width or kv_width, d_model]; wo [d_model, q_width]
+  Matrix gate, up, down;  // [d_ff, d_model], gate empty unless gated; down [d_model, d_ff]
+  std::vector<double> bq, bk, bv, bo, b_gate, b_up, b_down;
+};
+
+// Weights that are in memory while something uses them, and until another source loads its own.
+class BlockWeightSource {
+ public:
+  explicit BlockWeightSource(std::function<BlockWeights()> load) : load_(std::move(load)) {}
+  std::shared_ptr<const BlockWeights> Get() const;
+
+ private:
+  std::function<BlockWeights()> load_;
+  mutable std::mutex mutex_;
+  mutable std::weak_ptr<const BlockWeights> held_;
+};
+
+// forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both), activation,
+// divisor_inverse, kappa and shift by head, bounds.
+struct Block {
+  BlockShape shape;
+  LayerConfig forms;
+  std::shared_ptr<const BlockWeightSource> weights;
+  // Keys and values of constant tokens before every text, [prefix, kv_width] each: they depend on
+  // nothing secret, so they enter as plaintexts. Positions count from the first of them.
+  std::vector<double> prefix_keys, prefix_values;
+
+  int prefix() const { return static_cast<int>(prefix_keys.size()) / shape.kv_width(); }
+};
+
+// Refuses shapes that no block has: sizes below 1, heads that do not divide, odd powers. Errors:
+// kOutOfRange, kMismatch (field, both values); `where` names the block.
+Status ValidateBlock(const Block& block, const std::string& where);
+
+// Normal weights of standard deviation 1/sqrt(columns): a shape without a checkpoint.
+BlockWeights RandomBlockWeights(const BlockShape& shape, std::uint64_t seed);
+
+// The turn of a rotary position: rows of every head of w (and entries of b) as the token at
+// `position` sees them.
+void RotateRows(const BlockShape& shape, int position, Matrix& w, std::vector<double>& b);
+
+}  // namespace polyveil::model

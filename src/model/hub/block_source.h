@@ -1,0 +1,27 @@
+// Blocks of a checkpoint as model/block.h describes them: norm gains folded into the matrices behind
+// them, means taken out of what writes to a layer-normed residual, 1/sqrt(d_head) in the queries.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/block.h"
+#include "model/hub/checkpoint.h"
+
+namespace polyveil::model::hub {
+
+// Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field named).
+Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
+
+// Layer `layer` without forms. Weights are decoded when they are asked for.
+// Errors: those of ShapeOfBlocks, kOutOfRange for a layer that the model lacks.
+Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer);
+
+// What layer `layer` reads of a text: [tokens][d_model], the original's residual; without its mean for
+// LayerNorm, as the blocks keep it. Errors: kOutOfRange for the layer, those of Reference::Hidden.
+Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
+                                                       std::span<const std::int32_t> tokens);
+
+}  // namespace polyveil::model::hub
