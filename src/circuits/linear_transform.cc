@@ -1,7 +1,9 @@
 #include "circuits/linear_transform.h"
 
+#include <optional>
 #include <set>
 
+#include "base/thread_pool.h"
 #include "circuits/level_modulus.h"
 #include "ring/automorphism.h"
 
@@ -67,20 +69,33 @@ Result<LinearTransform> LinearTransform::Create(const ckks::Encoder& encoder,
   result.plain_scale_ = output_scale * LevelModulus(params, level) / input_scale;
   const BsgsSplit split =
       SplitRotations(params, Indices(matrix), matrix.log_period, level, baby_steps);
-  for (const auto& [giant, row] : split.giants) {
-    for (const auto& [baby, index] : row) {
-      const auto diagonal = RotatedBack(matrix.diagonals.at(index), giant);
-      PV_ASSIGN_OR_RETURN(CompactPlaintext plain,
-                          CompactPlaintext::Create(encoder, diagonal, level, result.plain_scale_));
-      result.rows_[giant].emplace(baby, std::move(plain));
-    }
-  }
+  PV_RETURN_IF_ERROR(result.EncodeRows(encoder, matrix, split));
   const size_t n = params.n();
   for (const int baby : split.Babies()) {
     if (baby != 0)
       result.permutations_[baby] = ring::NttAutomorphism(ring::GaloisElement(baby, n), n);
   }
   return result;
+}
+
+Status LinearTransform::EncodeRows(const ckks::Encoder& encoder, const DiagonalMatrix& matrix,
+                                   const BsgsSplit& split) {
+  struct Task {
+    int giant, baby, index;
+  };
+  std::vector<Task> tasks;
+  for (const auto& [giant, row] : split.giants)
+    for (const auto& [baby, index] : row) tasks.push_back({giant, baby, index});
+  std::vector<std::optional<Result<CompactPlaintext>>> plains(tasks.size());
+  ParallelFor(tasks.size(), [&](size_t i) {
+    const auto diagonal = RotatedBack(matrix.diagonals.at(tasks[i].index), tasks[i].giant);
+    plains[i] = CompactPlaintext::Create(encoder, diagonal, level_, plain_scale_);
+  });
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(CompactPlaintext plain, std::move(*plains[i]));
+    rows_[tasks[i].giant].emplace(tasks[i].baby, std::move(plain));
+  }
+  return {};
 }
 
 void LinearTransform::AddKeys(ckks::KeyRequest& request, int slots) const {

@@ -45,6 +45,8 @@ class LinearTransform {
   size_t permutation_bytes() const;
 
  private:
+  Status EncodeRows(const ckks::Encoder& encoder, const DiagonalMatrix& matrix,
+                    const BsgsSplit& split);
   ckks::ExtendedCiphertext Zero(const ckks::Parameters& params) const;
 
   int level_ = 0;

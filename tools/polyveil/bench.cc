@@ -17,6 +17,10 @@ Command DescribeBench(CLI::App& app) {
   add("engine", "every row of the performance table, beside the machine's ceilings",
       DescribeBenchEngine);
   add("soak", "bootstraps for a given time: worst bits, escapes", DescribeBenchSoak);
+#ifdef POLYVEIL_HUB
+  add("layer", "one layer of a released model on ciphertexts: error, time by component, memory",
+      DescribeBenchLayer);
+#endif
   return [entries]() -> Status {
     for (const Entry& entry : *entries)
       if (entry.app->parsed()) return entry.command();

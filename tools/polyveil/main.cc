@@ -62,6 +62,9 @@ int RunMain(int argc, char** argv) {
       [&](CLI::App* sub) {
         return std::pair(sub, DescribeEval(*sub));
       }(app.add_subcommand("eval", "perplexity and task scores of a model in the clear")),
+      [&](CLI::App* sub) {
+        return std::pair(sub, DescribeEstimate(*sub));
+      }(app.add_subcommand("estimate", "what a released model would cost on ciphertexts")),
 #endif
   };
   CLI11_PARSE(app, argc, argv);

@@ -1,0 +1,47 @@
+// Blocks on ciphertexts in one process, client and server: time by component beside the plan's
+// estimate, error against the float64 block, keys and memory. What `polyveil bench layer` prints.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "ckks/key_storage.h"
+#include "compile/compiled_blocks.h"
+#include "runtime/latency_table.h"
+
+namespace polyveil::bench {
+
+struct LayerBenchOptions {
+  std::shared_ptr<const compile::CompiledBlocks> program;
+  std::vector<std::vector<double>> tokens;  // inputs, one a step
+  ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
+  size_t key_budget = 6'000'000'000;  // bytes in memory, of kAuto
+  std::function<void(double, const std::string&)> on_progress;
+  std::function<bool()> cancelled;
+};
+
+struct LayerToken {
+  double seconds = 0;
+  double error = 0;        // largest difference from the polynomial block in float64
+  double exact_error = 0;  // from the block with exact functions
+  double size = 0;         // largest |output|
+  double rms = 0;          // of the output
+  double update = 0;       // largest |output - input|: what the block adds
+};
+
+struct LayerReport {
+  double keys_seconds = 0;
+  size_t key_bytes = 0, wire_key_bytes = 0, state_bytes = 0, peak_rss_bytes = 0;
+  int key_count = 0;
+  std::vector<LayerToken> tokens;
+  runtime::LatencyTable latency;  // of the tokens after the first, which touches its memory first
+  std::vector<double> estimated;  // seconds a token by compile::Component
+};
+
+// Errors: kCancelled, those of the engine.
+Result<LayerReport> RunLayerBench(const LayerBenchOptions& options);
+
+}  // namespace polyveil::bench

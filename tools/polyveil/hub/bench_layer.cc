@@ -1,0 +1,172 @@
+// polyveil bench layer: one layer of a released model, or of its shape, on ciphertexts.
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/thread_pool.h"
+#include "bench/layer_bench.h"
+#include "polyveil/bench_commands.h"
+#include "polyveil/hub/block_inputs.h"
+#include "polyveil/hub/block_text.h"
+#include "polyveil/progress_bar.h"
+#include "polyveil/run_report.h"
+#include "polyveil/terminal.h"
+#include "ring/kernels.h"
+#include "runtime/compile_model.h"
+#include "version.h"
+
+namespace polyveil::tools {
+namespace {
+
+using nlohmann::json;
+
+struct Arguments {
+  std::string model, text, parameters = "decode16", keys = "auto", json_file;
+  int layer = 0, tokens = 2, context = 0;
+  double margin = 1.3, key_gigabytes = 6;
+  BlockDegrees degrees;
+  size_t threads = 0;
+};
+
+struct Measurement {
+  std::string name;
+  std::shared_ptr<const compile::CompiledBlocks> program;
+  bench::LayerReport report;
+};
+
+Result<Measurement> Measure(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(BlockText layer,
+                      CalibratedLayer(arguments.model, arguments.layer, arguments.tokens,
+                                      arguments.text, arguments.degrees, arguments.margin));
+  PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
+  PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
+  const auto speed =
+      compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
+  Measurement result;
+  result.name = fmt::format("{}, layer {}", layer.name, arguments.layer);
+  const int context = std::max(arguments.context, arguments.tokens);
+  PV_ASSIGN_OR_RETURN(
+      result.program,
+      compile::CompiledBlocks::Create({result.name, {layer.block}, context, arguments.margin},
+                                      params, speed, runtime::MakeCircuitKeys(params)));
+  bench::LayerBenchOptions options;
+  options.program = result.program;
+  options.tokens = layer.inputs;
+  options.key_budget = static_cast<size_t>(arguments.key_gigabytes * 1e9);
+  PV_ASSIGN_OR_RETURN(options.key_storage, ckks::ParseKeyStorage(arguments.keys));
+  const compile::Estimate& estimate = result.program->estimate();
+  std::printf("%s\n%s\n%s", result.name.c_str(), params->Describe().c_str(),
+              EstimateToText(*result.program).c_str());
+  std::fflush(stdout);
+  ProgressBar bar("layer", estimate.seconds_per_token * arguments.tokens);
+  options.on_progress = [&](double done, const std::string& label) { bar.Update(done, label); };
+  options.cancelled = [] { return Interrupted().load(); };
+  PV_ASSIGN_OR_RETURN(result.report, bench::RunLayerBench(options));
+  return result;
+}
+
+double MeasuredSeconds(const bench::LayerReport& report, const char* component) {
+  for (const auto& row : report.latency.components)
+    if (row.name == component) return row.seconds / report.latency.steps;
+  return 0;
+}
+
+json ToJson(const Arguments& arguments, const Measurement& m) {
+  const bench::LayerReport& r = m.report;
+  json components = json::array(), primitives = json::array(), tokens = json::array();
+  for (int i = 0; i < compile::kComponentCount; ++i) {
+    const char* name = compile::ComponentName(static_cast<compile::Component>(i));
+    components.push_back({{"name", name},
+                          {"seconds", MeasuredSeconds(r, name)},
+                          {"estimated", r.estimated[static_cast<size_t>(i)]}});
+  }
+  for (const auto& row : r.latency.primitives)
+    primitives.push_back({{"name", row.name}, {"count", row.count}, {"seconds", row.seconds}});
+  for (const auto& t : r.tokens)
+    tokens.push_back({{"seconds", t.seconds}, {"error", t.error}, {"exact_error", t.exact_error},
+                      {"largest", t.size}, {"rms", t.rms}, {"update", t.update}});
+  return {{"format", "polyveil-bench-layer/1"},
+          {"layer", m.name},
+          {"parameters", m.program->params()->Describe()},
+          {"plan", EstimateToJson(*m.program)},
+          {"tokens", tokens},
+          {"components", components},
+          {"primitives", primitives},
+          {"keys", r.key_count},
+          {"key_bytes", r.key_bytes},
+          {"keys_seconds", r.keys_seconds},
+          {"state_bytes", r.state_bytes},
+          {"peak_rss_bytes", r.peak_rss_bytes},
+          {"threads", Threads()},
+          {"backend", ring::ActiveKernels().name},
+          {"key_storage", arguments.keys},
+          {"cpu", CpuName()},
+          {"commit", POLYVEIL_COMMIT}};
+}
+
+void Print(const Measurement& m) {
+  const bench::LayerReport& r = m.report;
+  std::printf("%-24s%12s%12s\n", "seconds a token", "measured", "estimated");
+  double estimated = 0;
+  for (int i = 0; i < compile::kComponentCount; ++i) {
+    const char* name = compile::ComponentName(static_cast<compile::Component>(i));
+    const double plan = r.estimated[static_cast<size_t>(i)];
+    estimated += plan;
+    if (plan > 0 || MeasuredSeconds(r, name) > 0)
+      std::printf("  %-22s%12.3f%12.3f\n", name, MeasuredSeconds(r, name), plan);
+  }
+  std::printf("  %-22s%12.3f%12.3f\n", "total", r.latency.total_seconds / r.latency.steps,
+              estimated);
+  for (const auto& row : r.latency.primitives)
+    std::printf("    %-32s%6d%12.3f s\n", row.name.c_str(), row.count, row.seconds);
+  for (size_t i = 0; i < r.tokens.size(); ++i) {
+    const auto& t = r.tokens[i];
+    std::printf(
+        "token %zu: %.2f s; error %.2e (exact functions: %.2e); outputs: largest %.3g, rms %.3g, "
+        "largest change %.3g\n",
+        i, t.seconds, t.error, t.exact_error, t.size, t.rms, t.update);
+  }
+  std::printf("keys         %d: %s in memory, made in %s\n", r.key_count,
+              FormatBytes(static_cast<double>(r.key_bytes)).c_str(),
+              FormatSeconds(r.keys_seconds).c_str());
+  std::printf("cache        %s a layer\npeak memory  %s (client and server)\n",
+              FormatBytes(static_cast<double>(r.state_bytes)).c_str(),
+              FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
+}
+
+Status Run(const Arguments& arguments) {
+  SetThreads(arguments.threads);
+  PV_ASSIGN_OR_RETURN(const Measurement measurement, Measure(arguments));
+  Print(measurement);
+  if (arguments.json_file.empty()) return {};
+  return WriteText(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n");
+}
+
+}  // namespace
+
+Command DescribeBenchLayer(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("model", arguments->model,
+                 "folder or *.gguf of a released decoder, or the name of a shape")
+      ->required();
+  app.add_option("--layer", arguments->layer, "which layer")->capture_default_str();
+  app.add_option("--tokens", arguments->tokens, "tokens to run")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--context", arguments->context,
+                 "tokens that the key-value cache has room for (default: the tokens run)");
+  app.add_option("--text", arguments->text,
+                 "text to calibrate on (default: a few built-in sentences)");
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  app.add_option("--margin", arguments->margin, "around the ranges seen")->capture_default_str();
+  AddDegrees(app, arguments->degrees);
+  app.add_option("--key-storage", arguments->keys, "auto, expanded, compact")
+      ->capture_default_str();
+  app.add_option("--key-memory", arguments->key_gigabytes, "GB of keys that auto expands to")
+      ->capture_default_str();
+  app.add_option("--threads", arguments->threads, "threads, 0 for all");
+  app.add_option("--json", arguments->json_file, "also write the results to this file");
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace polyveil::tools

@@ -1,0 +1,172 @@
+#include "polyveil/hub/block_inputs.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "model/block_calibration.h"
+#include "model/hub/block_source.h"
+#include "model/hub/client/text_tokenizer.h"
+#include "model/known_shapes.h"
+
+namespace polyveil::tools {
+namespace {
+
+namespace hub = model::hub;
+using Tokens = std::vector<std::vector<double>>;
+
+constexpr int kCalibrationTexts = 64, kCalibrationTokens = 48;
+constexpr const char* kSentences =
+    "The harbour was quiet in the early morning, and the fishing boats had not yet come back. An "
+    "old man sat on the wall and mended a net with careful hands. Behind him the town was waking "
+    "up: a baker carried bread across the square, two children ran to school, and a dog slept "
+    "in the sun. Scientists have measured the tides here for more than a hundred years. Their "
+    "records show that the sea has risen by about twenty centimetres, and that storms come more "
+    "often in winter than they used to. \"What will you do when the water reaches the houses?\" "
+    "asked the girl. The man laughed and said that houses, like boats, can be moved. In 1987 the "
+    "council built a second wall, which cost four million and took three years to finish. It "
+    "protects the lower streets, but not the market. When a program reads a file, it first asks "
+    "the system for a handle; the handle is closed at the end, even if something goes wrong. "
+    "For every number n there is a prime between n and 2n, a fact that was proved by Chebyshev. "
+    "They sold apples, pears and plums in the market, and in autumn also mushrooms from the forest "
+    "beyond the hill. Nobody knew who had planted the first tree. Mix the flour with the eggs, add "
+    "a little milk, and let the dough rest for half an hour before you bake it. The train to the "
+    "north leaves at nine and arrives shortly after noon. Our results suggest that the effect is "
+    "smaller than earlier studies claimed, although the sample was limited.";
+
+Result<std::string> ReadText(const std::string& path) {
+  if (path.empty()) return std::string(kSentences);
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return MakeError(ErrorCode::kNotFound, "cannot read {}", path);
+  std::string text(1 << 15, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  return text;
+}
+
+Tokens RandomTokens(int d_model, int count, std::uint64_t seed, bool centred) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<double> normal;
+  Tokens tokens(static_cast<size_t>(count), std::vector<double>(static_cast<size_t>(d_model)));
+  for (auto& token : tokens) {
+    double mean = 0;
+    for (double& v : token) mean += (v = normal(random)) / d_model;
+    if (centred)
+      for (double& v : token) v -= mean;
+  }
+  return tokens;
+}
+
+// Keys and values of the first `count` tokens become constants.
+Status SetPrefix(model::Block& block, const Tokens& tokens) {
+  model::Block exact = block;
+  exact.forms.kappa.assign(static_cast<size_t>(block.shape.n_heads), 1);
+  exact.forms.shift.assign(static_cast<size_t>(block.shape.n_heads), 1);
+  model::BlockReference reference(exact, model::Evaluation::kExact);
+  for (const auto& token : tokens) PV_RETURN_IF_ERROR(reference.Step(token));
+  block.prefix_keys = reference.keys();
+  block.prefix_values = reference.values();
+  return {};
+}
+
+Status Calibrate(BlockText& result, const std::vector<Tokens>& texts, const BlockDegrees& degrees,
+                 double margin) {
+  PV_ASSIGN_OR_RETURN(result.block.forms,
+                      model::CalibrateBlock(result.block, texts,
+                                            {margin, degrees.norm, degrees.divisor,
+                                             degrees.activation}));
+  return {};
+}
+
+// Windows of the text, each behind the begin token; the last one is what will run.
+Result<BlockText> FromCheckpoint(const std::string& path, int layer, int tokens,
+                                 const std::string& text_path, const BlockDegrees& degrees,
+                                 double margin) {
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, hub::LoadCheckpoint(path));
+  PV_ASSIGN_OR_RETURN(const auto tokenizer, hub::TextTokenizer::Load(*checkpoint));
+  PV_ASSIGN_OR_RETURN(const std::string text, ReadText(text_path));
+  std::vector<std::int32_t> ids = tokenizer.Encode(text);
+  const int window = std::max(kCalibrationTokens, tokens);
+  const int windows = std::min<int>(kCalibrationTexts, static_cast<int>(ids.size()) / window);
+  if (windows < 2)
+    return MakeError(ErrorCode::kOutOfRange, "the text has {} tokens, {} are needed", ids.size(),
+                     2 * window);
+  BlockText result{{}, {}, checkpoint->architecture.family};
+  PV_ASSIGN_OR_RETURN(result.block, hub::MakeBlock(checkpoint, layer));
+  std::vector<Tokens> texts;
+  for (int i = 0; i < windows; ++i) {
+    std::vector<std::int32_t> part(ids.begin() + i * window, ids.begin() + (i + 1) * window);
+    const auto begin = checkpoint->architecture.begin_token;
+    if (begin) part.insert(part.begin(), *begin);
+    PV_ASSIGN_OR_RETURN(Tokens inputs, hub::InputsOfLayer(*checkpoint, layer, part));
+    if (begin) {
+      if (i == 0) PV_RETURN_IF_ERROR(SetPrefix(result.block, {inputs.front()}));
+      inputs.erase(inputs.begin());
+    }
+    texts.push_back(std::move(inputs));
+  }
+  result.inputs = std::move(texts.back());
+  texts.pop_back();
+  result.inputs.resize(static_cast<size_t>(tokens));
+  PV_RETURN_IF_ERROR(Calibrate(result, texts, degrees, margin));
+  return result;
+}
+
+Result<BlockText> FromShape(const model::ModelShape& shape, int tokens, const BlockDegrees& degrees,
+                            double margin) {
+  BlockText result{{}, {}, shape.name + ", random weights"};
+  result.block.shape = shape.block;
+  result.block.weights = std::make_shared<const model::BlockWeightSource>(
+      [block = shape.block] { return model::RandomBlockWeights(block, 1); });
+  const auto text = [&](int count, int seed) {
+    return RandomTokens(shape.block.d_model, count, static_cast<std::uint64_t>(seed),
+                        shape.block.centred);
+  };
+  std::vector<Tokens> texts;
+  for (int i = 0; i < 2; ++i) texts.push_back(text(kCalibrationTokens, 10 + i));
+  result.inputs = text(tokens, 20);
+  PV_RETURN_IF_ERROR(Calibrate(result, texts, degrees, margin));
+  return result;
+}
+
+}  // namespace
+
+Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& degrees) {
+  BlockModel result;
+  result.name = what;
+  const auto nominal = [&](model::Block block) {
+    block.forms = model::NominalForms(block.shape, degrees.norm, degrees.divisor,
+                                      degrees.activation);
+    return block;
+  };
+  if (!std::filesystem::exists(what)) {
+    PV_ASSIGN_OR_RETURN(const model::ModelShape shape, model::FindModelShape(what));
+    model::Block block;
+    block.shape = shape.block;
+    block.weights = std::make_shared<const model::BlockWeightSource>(
+        [s = shape.block] { return model::RandomBlockWeights(s, 1); });
+    result.blocks.assign(static_cast<size_t>(shape.n_layers), nominal(block));
+    result.parameters = shape.parameters();
+    return result;
+  }
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, hub::LoadCheckpoint(what));
+  for (int layer = 0; layer < checkpoint->architecture.n_layers; ++layer) {
+    PV_ASSIGN_OR_RETURN(model::Block block, hub::MakeBlock(checkpoint, layer));
+    result.blocks.push_back(nominal(std::move(block)));
+  }
+  result.parameters = static_cast<std::int64_t>(hub::CountParameters(checkpoint->architecture));
+  return result;
+}
+
+Result<BlockText> CalibratedLayer(const std::string& what, int layer, int tokens,
+                                  const std::string& text, const BlockDegrees& degrees,
+                                  double margin) {
+  if (std::filesystem::exists(what))
+    return FromCheckpoint(what, layer, tokens, text, degrees, margin);
+  PV_ASSIGN_OR_RETURN(const model::ModelShape shape, model::FindModelShape(what));
+  return FromShape(shape, tokens, degrees, margin);
+}
+
+}  // namespace polyveil::tools

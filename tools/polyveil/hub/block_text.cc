@@ -1,0 +1,66 @@
+#include "polyveil/hub/block_text.h"
+
+#include <nlohmann/json.hpp>
+
+#include "polyveil/terminal.h"
+
+namespace polyveil::tools {
+
+void AddDegrees(CLI::App& app, BlockDegrees& degrees) {
+  const auto degree = CLI::Range(1, 255);
+  app.add_option("--norm-degree", degrees.norm, "of 1/sqrt(v)")->capture_default_str()->check(degree);
+  app.add_option("--divisor-degree", degrees.divisor, "of attention's 1/(eps + y)")
+      ->capture_default_str()
+      ->check(degree);
+  app.add_option("--activation-degree", degrees.activation, "of SiLU or GELU")
+      ->capture_default_str()
+      ->check(degree);
+}
+
+std::string EstimateToText(const compile::CompiledBlocks& program) {
+  const compile::Estimate& e = program.estimate();
+  const auto bytes = [](size_t value) { return FormatBytes(static_cast<double>(value)); };
+  const double layers = static_cast<double>(program.spec().blocks.size());
+  std::string text = fmt::format(
+      "layout       width {}, {} heads of {}, rows of {} slots (feed-forward {}); {} keys in {} "
+      "ciphertexts a layer\n",
+      program.layout().width, program.layout().heads, program.layout().d_head,
+      program.layout().attention.size, program.layout().hidden.size,
+      program.layout().keys() * program.layout().chunks, program.layout().chunks);
+  text += fmt::format("plan         {} a token: {:.3g} s a layer; depth {}, {} bootstraps, {} rotations, {} "
+                      "products\n",
+                      FormatSeconds(e.seconds_per_token), e.seconds_per_token / layers,
+                      e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
+                      e.products_per_token);
+  text += fmt::format("keys         {}: {} expanded, {} compact, {} on the wire; made in {}\n",
+                      program.keys().count(), bytes(e.key_bytes_memory),
+                      bytes(e.key_bytes_compact), bytes(e.key_bytes_wire),
+                      FormatSeconds(e.key_generation_seconds));
+  return text;
+}
+
+nlohmann::json EstimateToJson(const compile::CompiledBlocks& program) {
+  const compile::Estimate& e = program.estimate();
+  nlohmann::json components;
+  for (size_t i = 0; i < e.component_seconds.size(); ++i)
+    components[compile::ComponentName(static_cast<compile::Component>(i))] = e.component_seconds[i];
+  return {{"layers", program.spec().blocks.size()},
+          {"keys_of_cache", program.layout().keys() * program.layout().chunks},
+          {"seconds_per_token", e.seconds_per_token},
+          {"component_seconds", components},
+          {"depth", e.depth_per_token},
+          {"bootstraps", e.bootstraps_per_token},
+          {"rotations", e.rotations_per_token},
+          {"products", e.products_per_token},
+          {"keys", program.keys().count()},
+          {"key_bytes_memory", e.key_bytes_memory},
+          {"key_bytes_compact", e.key_bytes_compact},
+          {"key_bytes_wire", e.key_bytes_wire},
+          {"key_seconds", e.key_generation_seconds},
+          {"server_bytes", e.server_bytes},
+          {"compact_seconds", e.compact_seconds},
+          {"token_bytes_up", e.token_bytes_up},
+          {"token_bytes_down", e.token_bytes_down}};
+}
+
+}  // namespace polyveil::tools
