@@ -28,12 +28,7 @@ struct Purpose {
   std::set<int> keys;       // levels
 
   double Cost(const Parameters& params, int level) const {
-    double best = -1;
-    for (auto key = keys.lower_bound(level); key != keys.end(); ++key) {
-      const double cost = KeySwitchCost(params, level, params.special_primes(*key));
-      if (best < 0 || cost < best) best = cost;
-    }
-    return best;
+    return KeySwitchCost(params, level, params.special_primes(FastestKey(params, keys, level)));
   }
 
   // Time that a key of this level would save.
@@ -82,6 +77,16 @@ Candidate BestCandidate(const Parameters& params, std::vector<Purpose*>& purpose
 }
 
 }  // namespace
+
+int FastestKey(const Parameters& params, const std::set<int>& levels, int at) {
+  const auto cost = [&](int key_level) {
+    return KeySwitchCost(params, at, params.special_primes(key_level));
+  };
+  int best = -1;
+  for (auto key = levels.lower_bound(at); key != levels.end(); ++key)
+    if (best < 0 || cost(*key) < cost(best)) best = *key;
+  return best;
+}
 
 void KeyUses::AddRotation(int rotation, int slots, int level, int count) {
   const int reduced = ((rotation % slots) + slots) % slots;

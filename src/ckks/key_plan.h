@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <utility>
 
 #include "ckks/key_request.h"
@@ -32,6 +33,10 @@ KeyRequest PlanKeys(const Parameters& params, const KeyRequest& request);
 // levels, those first that save most time (KeySwitchCost) per byte. Levels in [0, max_level()].
 // The result may exceed the budget by what is needed anyway. Deterministic.
 KeyRequest PlanKeys(const Parameters& params, const KeyUses& uses, size_t byte_budget);
+
+// Which of the keys at these levels switches fastest at level `at`, as EvaluationKeys finds it; -1 when
+// none reaches it.
+int FastestKey(const Parameters& params, const std::set<int>& levels, int at);
 
 // Bytes of the keys of a request, expanded.
 size_t ExpandedKeyBytes(const Parameters& params, const KeyRequest& request);

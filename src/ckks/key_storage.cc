@@ -26,13 +26,7 @@ double LimbsRead(const Parameters& params, const std::set<int>& levels, int leve
                  const std::map<int, int>& uses) {
   double limbs = 0;
   for (const auto& [at, count] : uses) {
-    const auto cost = [&](int key_level) {
-      return KeySwitchCost(params, at, params.special_primes(key_level));
-    };
-    int best = -1;
-    for (auto key = levels.lower_bound(at); key != levels.end(); ++key)
-      if (best < 0 || cost(*key) < cost(best)) best = *key;
-    if (best != level) continue;
+    if (FastestKey(params, levels, at) != level) continue;
     const int special = params.special_primes(level);
     limbs += static_cast<double>(count) * params.digits(at, special) *
              params.extended_limbs(at, special);

@@ -32,9 +32,8 @@ class TurnedOnce {
     turned->weights = block_.weights->Get();
     turned->wq = turned->weights->wq;
     turned->wk = turned->weights->wk;
-    std::vector<double> none;
-    model::RotateRows(block_.shape, position_, turned->wq, none);
-    model::RotateRows(block_.shape, position_, turned->wk, none);
+    for (Matrix* w : {&turned->wq, &turned->wk})
+      model::RotateRows(block_.shape, position_, w->values, w->cols);
     held_ = turned;
     recent_ = turned;
     return turned;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
+#include "ckks/key_plan.h"
 #include "ckks/key_shape.h"
 
 namespace polyveil::compile {
@@ -13,7 +15,7 @@ namespace polyveil::compile {
 namespace {
 
 constexpr int kDoubleAngles = 3, kCosineDegree = 28;  // of circuits::CosineFitSpec
-constexpr double kEncodeNtts = 12;  // an encoding before its limbs, in transforms of a limb
+constexpr double kEncodeNtts = 20;  // an encoding before its limbs, in transforms of a limb
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
@@ -44,9 +46,22 @@ double CostModel::Parallel(double seconds) const {
   return seconds / (1 + speed_.efficiency * (speed_.threads - 1));
 }
 
-double CostModel::KeySwitch(int level) const {
-  const double n = params_->limbs(level), alpha = params_->special_primes(level),
-               digits = params_->digits(level);
+void CostModel::UseKeys(const ckks::KeyRequest& keys) {
+  rotation_keys_.clear();
+  for (const auto& [rotation, level] : keys.rotations) rotation_keys_[rotation].insert(level);
+  relinearization_keys_ = keys.relinearization_levels;
+  conjugation_keys_ = keys.conjugation_levels;
+}
+
+double CostModel::Rotate(int rotation, int level) const {
+  const auto keys = rotation_keys_.find(rotation);
+  return KeySwitch(level, keys != rotation_keys_.end() ? &keys->second : nullptr);
+}
+
+double CostModel::KeySwitch(int level, const std::set<int>* keys) const {
+  const int key = keys != nullptr ? ckks::FastestKey(*params_, *keys, level) : -1;
+  const int special = params_->special_primes(key < 0 ? level : key);
+  const double n = params_->limbs(level), alpha = special, digits = params_->digits(level, special);
   const double ntts = digits * (n + alpha) + 2 * (n + alpha);
   const double products = n * (n + alpha - n / digits) + 2 * alpha * n + 4 * n;
   return Parallel(ntts * speed_.ntt_seconds + products * speed_.product_seconds +
@@ -65,7 +80,7 @@ double CostModel::Rescale(int level) const {
 }
 
 double CostModel::Product(int level) const {
-  return KeySwitch(level) + Rescale(level) +
+  return KeySwitch(level, &relinearization_keys_) + Rescale(level) +
          Parallel(5.0 * params_->limbs(level) * speed_.product_seconds);
 }
 
@@ -96,9 +111,11 @@ double CostModel::Seconds(const Node& node, int level) const {
                                        : Parallel(limbs * speed_.ntt_seconds);
     case OpKind::kRotate:
     case OpKind::kRotateSum:
-      return KeySwitch(level) * static_cast<double>(node.rotations.size());
+      return std::accumulate(
+          node.rotations.begin(), node.rotations.end(), 0.0,
+          [&](double sum, int rotation) { return sum + Rotate(rotation, level); });
     case OpKind::kConjugate:
-      return KeySwitch(level);
+      return KeySwitch(level, &conjugation_keys_);
     case OpKind::kChebyshev:
       return Chebyshev(static_cast<int>(node.coeffs.size()) - 1, level);
     case OpKind::kBootstrap:
@@ -124,10 +141,12 @@ double CostModel::LinearTransform(int diagonals, int level) const {
   return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.product_seconds);
 }
 
-// A matrix' terms are encoded when they are used: a Fourier transform over the slots and the
-// rounding, then one transform for every limb.
+// A matrix' terms are encoded when they are used: gathered, a Fourier transform over the slots and
+// the rounding, then a reduction and a transform for every limb.
 double CostModel::EncodeTerms(int terms, int level) const {
-  return Parallel(terms * speed_.ntt_seconds * (kEncodeNtts + params_->extended_limbs(level)));
+  const double limb = speed_.ntt_seconds + 2 * speed_.product_seconds;
+  return Parallel(terms *
+                  (kEncodeNtts * speed_.ntt_seconds + params_->extended_limbs(level) * limb));
 }
 
 double CostModel::SlotsToCoeffs(int log_period, int log_size) const {

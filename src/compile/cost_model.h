@@ -1,6 +1,9 @@
 // Seconds of each operation from its level, from a few speeds measured on the machine at hand.
 #pragma once
 
+#include <map>
+#include <set>
+
 #include "ckks/key_request.h"
 #include "ckks/parameters.h"
 #include "compile/graph.h"
@@ -13,7 +16,7 @@ struct MachineSpeed {
   double stream_seconds = 4e-5;     // one limb of a key product, the key read from memory
   double expand_seconds = 8e-5;     // one limb from its seed, one core
   int threads = 2;
-  double efficiency = 0.85;  // of the second and later threads
+  double efficiency = 0.75;  // of the second and later threads
 };
 
 // Measures the speeds in about 50 ms with the active backend.
@@ -22,6 +25,10 @@ MachineSpeed MeasureMachineSpeed(int log_n, int threads);
 class CostModel {
  public:
   CostModel(ckks::ParametersPtr params, MachineSpeed speed);
+
+  // From now on key switches cost what the fastest key of the request makes them cost, before: what a
+  // key of their own level would.
+  void UseKeys(const ckks::KeyRequest& keys);
 
   // The operation at this level (Depth(node) above it for its operands); bootstraps:
   // BootstrapSeconds.
@@ -33,7 +40,9 @@ class CostModel {
 
  private:
   double Parallel(double seconds) const;
-  double KeySwitch(int level) const;
+  double KeySwitch(int level) const { return KeySwitch(level, nullptr); }
+  double KeySwitch(int level, const std::set<int>* keys) const;
+  double Rotate(int rotation, int level) const;
   double HoistedRotation(int level) const;
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double Rescale(int level) const;
@@ -46,6 +55,9 @@ class CostModel {
 
   ckks::ParametersPtr params_;
   MachineSpeed speed_;
+  // Levels of the keys; empty: not known.
+  std::map<int, std::set<int>> rotation_keys_;
+  std::set<int> relinearization_keys_, conjugation_keys_;
 };
 
 // Bytes of the keys: expanded in memory, and seeded and packed on the wire.

@@ -52,9 +52,8 @@ Biases PositionBiases(const Context& c) {
   if (!c.shape.biases) return {};
   const auto w = c.place.block.weights->Get();
   Biases biases{w->bq, w->bk, w->bv, w->bo, w->b_gate, w->b_up, w->b_down};
-  model::Matrix q{c.shape.q_width(), 0, {}}, k{c.shape.kv_width(), 0, {}};
-  model::RotateRows(c.shape, c.place.position, q, biases.q);
-  model::RotateRows(c.shape, c.place.position, k, biases.k);
+  for (auto* bias : {&biases.q, &biases.k})
+    model::RotateRows(c.shape, c.place.position, *bias, 1);
   return biases;
 }
 

@@ -134,24 +134,22 @@ BlockWeights RandomBlockWeights(const BlockShape& s, std::uint64_t seed) {
   return w;
 }
 
-void RotateRows(const BlockShape& shape, int position, Matrix& w, std::vector<double>& b) {
+void RotateRows(const BlockShape& shape, int position, std::span<double> values, int cols) {
   const int pairs = static_cast<int>(shape.rotary.size());
-  for (int head = 0; head < w.rows; head += shape.d_head) {
-    for (int i = 0; i < pairs; ++i) {
-      const double angle = position * shape.rotary[static_cast<std::size_t>(i)];
-      const double c = std::cos(angle), s = std::sin(angle);
-      const int first = head + (shape.adjacent_pairs ? 2 * i : i);
-      const int second = shape.adjacent_pairs ? first + 1 : first + pairs;
-      const auto turn = [&](double& x, double& y) {
-        const double before = x;
-        x = before * c - y * s;
-        y = before * s + y * c;
-      };
-      double* values = w.values.data();
-      for (int col = 0; col < w.cols; ++col)
-        turn(values[static_cast<std::size_t>(first) * w.cols + col],
-             values[static_cast<std::size_t>(second) * w.cols + col]);
-      if (!b.empty()) turn(b[static_cast<std::size_t>(first)], b[static_cast<std::size_t>(second)]);
+  const int rows = static_cast<int>(values.size()) / cols;
+  for (int i = 0; i < pairs; ++i) {
+    const double angle = position * shape.rotary[static_cast<std::size_t>(i)];
+    const double c = std::cos(angle), s = std::sin(angle);
+    const int first = shape.adjacent_pairs ? 2 * i : i;
+    const int second = shape.adjacent_pairs ? first + 1 : first + pairs;
+    for (int head = 0; head < rows; head += shape.d_head) {
+      double* x = values.data() + static_cast<std::size_t>(head + first) * cols;
+      double* y = values.data() + static_cast<std::size_t>(head + second) * cols;
+      for (int col = 0; col < cols; ++col) {
+        const double before = x[col];
+        x[col] = before * c - y[col] * s;
+        y[col] = before * s + y[col] * c;
+      }
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -81,8 +82,8 @@ Status ValidateBlock(const Block& block, const std::string& where);
 // Normal weights of standard deviation 1/sqrt(columns): a shape without a checkpoint.
 BlockWeights RandomBlockWeights(const BlockShape& shape, std::uint64_t seed);
 
-// The turn of a rotary position: rows of every head of w (and entries of b) as the token at
-// `position` sees them.
-void RotateRows(const BlockShape& shape, int position, Matrix& w, std::vector<double>& b);
+// The turn of a rotary position: rows of every head, as the token at `position` sees them. values:
+// [heads * d_head, cols], in place.
+void RotateRows(const BlockShape& shape, int position, std::span<double> values, int cols);
 
 }  // namespace polyveil::model

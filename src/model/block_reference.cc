@@ -68,14 +68,12 @@ double BlockReference::InverseRoot(std::span<const double> x, const Approximant&
 
 std::vector<double> BlockReference::Attention(const std::vector<double>& x, double root) {
   const BlockShape& s = block_.shape;
-  Matrix wq = w_->wq, wk = w_->wk;
-  std::vector<double> bq = w_->bq, bk = w_->bk;
-  RotateRows(s, position_, wq, bq);
-  RotateRows(s, position_, wk, bk);
-  std::vector<double> q = Multiply(wq, x), k = Multiply(wk, x), v = Multiply(w_->wv, x);
-  ScaleAndAdd(q, root, bq);
-  ScaleAndAdd(k, root, bk);
+  std::vector<double> q = Multiply(w_->wq, x), k = Multiply(w_->wk, x), v = Multiply(w_->wv, x);
+  ScaleAndAdd(q, root, w_->bq);
+  ScaleAndAdd(k, root, w_->bk);
   ScaleAndAdd(v, root, w_->bv);
+  RotateRows(s, position_, q, 1);
+  RotateRows(s, position_, k, 1);
   Note(ranges_.bounds.query, q);
   Note(ranges_.bounds.key, k);
   Note(ranges_.bounds.value, v);

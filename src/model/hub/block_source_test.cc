@@ -60,7 +60,8 @@ TEST(BlockSource, TurnedRowsEqualTurnedVectors) {
       table.Rotate(position, expected.data(), 2, 8);
       Matrix turned = w.wk;
       std::vector<double> bias = plain;
-      RotateRows(shape, position, turned, bias);
+      RotateRows(shape, position, turned.values, turned.cols);
+      RotateRows(shape, position, bias, 1);
       const std::vector<double> actual = Multiply(turned, x);
       for (std::size_t i = 0; i < actual.size(); ++i) {
         EXPECT_NEAR(actual[i], expected[i], 1e-5) << position;

@@ -17,7 +17,8 @@ namespace {
 namespace hub = model::hub;
 using Tokens = std::vector<std::vector<double>>;
 
-constexpr int kCalibrationTexts = 64, kCalibrationTokens = 48;
+constexpr int kCalibrationTexts = 32, kCalibrationTokens = 48;
+constexpr int kRandomTexts = 2, kRandomTokens = 16;  // large shapes take a second a token
 constexpr const char* kSentences =
     "The harbour was quiet in the early morning, and the fishing boats had not yet come back. An "
     "old man sat on the wall and mended a net with careful hands. Behind him the town was waking "
@@ -125,7 +126,7 @@ Result<BlockText> FromShape(const model::ModelShape& shape, int tokens, const Bl
                         shape.block.centred);
   };
   std::vector<Tokens> texts;
-  for (int i = 0; i < 2; ++i) texts.push_back(text(kCalibrationTokens, 10 + i));
+  for (int i = 0; i < kRandomTexts; ++i) texts.push_back(text(kRandomTokens, 10 + i));
   result.inputs = text(tokens, 20);
   PV_RETURN_IF_ERROR(Calibrate(result, texts, degrees, margin));
   return result;
