@@ -91,6 +91,42 @@ NodeId LowerRoot(Context& c, const char* part, NodeId x, double unit,
   return LowerApproximant(c.b, "inverse root", sum, unit * unit / c.shape.d_model, p);
 }
 
+// A real map of a real vector in half of its terms: with x' = x + i rotate(x, terms / 2 strides) and
+// diagonals d_k - i d_(k + terms / 2) the real part of the sum is the map's. Returns its half, so that
+// TwiceReal makes it whole. Worth its rotation and conjugation from some terms on.
+constexpr int kPackedTerms = 16;
+
+NodeId LowerRealMap(GraphBuilder& b, const std::string& name, NodeId x, LinearMap map) {
+  if (map.terms < kPackedTerms) {
+    LinearMap half{map.terms, map.stride, [map](int term) {
+                     Vector diagonal = map.diagonal(term);
+                     for (Complex& v : diagonal) v *= 0.5;
+                     return diagonal;
+                   }};
+    return b.Linear(name, x, std::move(half), true);
+  }
+  const int terms = map.terms / 2;
+  NodeId shifted = b.MulByI(name + ": i times the other half",
+                            b.Rotate(name + ": other half", x, terms * map.stride));
+  NodeId packed = b.Add(name + ": packed", x, shifted);
+  b.SetReal(packed, false);
+  LinearMap half{terms, map.stride, [map, terms](int term) {
+                   Vector diagonal = map.diagonal(term);
+                   const Vector other = map.diagonal(term + terms);
+                   for (size_t s = 0; s < diagonal.size(); ++s)
+                     diagonal[s] = 0.5 * (diagonal[s] - Complex(0, 1) * other[s]);
+                   return diagonal;
+                 }};
+  return b.Linear(name, packed, std::move(half), false);
+}
+
+// x + conj(x); nothing but a sum where x is real.
+NodeId TwiceReal(GraphBuilder& b, const std::string& name, NodeId x) {
+  NodeId sum = b.Add(name, x, b.graph()[x].real ? x : b.Conjugate(name + " conjugate", x));
+  b.SetReal(sum, true);
+  return sum;
+}
+
 struct BlockQkv {
   NodeId query = -1;
   std::vector<NodeId> caches;  // by chunk, this token's key and value included
@@ -246,9 +282,10 @@ NodeId LowerBlockAttention(Context& c, NodeId x, NodeId root, double unit, doubl
   c.Enter(Component::kProjection, "attention");
   GraphBuilder& b = c.b;
   NodeId products =
-      b.Linear("projection products", heads, ProjectionMap(c.place.block, c.l, units), true);
-  NodeId output = b.RotateSum("projection", products, FeatureSum(c.l, c.l.attention));
-  b.SetPeriod(output, Log2(c.l.width));
+      LowerRealMap(b, "projection products", heads, ProjectionMap(c.place.block, c.l, units));
+  NodeId sums = b.RotateSum("projection sums", products, FeatureSum(c.l, c.l.attention));
+  b.SetPeriod(sums, Log2(c.l.width));
+  NodeId output = TwiceReal(b, "projection", sums);
   return AddBias(c, "projection biased", output, FeatureVector(c, biases.o, unit_after));
 }
 
@@ -291,26 +328,29 @@ NodeId LowerBlockFeedForward(Context& c, NodeId x, NodeId root, double unit, dou
   const RowLayout& rows = c.l.hidden;
   const Biases biases = PositionBiases(c);
   const bool gated = c.shape.gated;
-  NodeId products =
-      b.Linear("hidden products", x, HiddenMap(c.place.block, c.l, units), !gated);
+  LinearMap map = HiddenMap(c.place.block, c.l, units);
+  NodeId products = gated ? b.Linear("hidden products", x, std::move(map), false)
+                          : LowerRealMap(b, "hidden products", x, std::move(map));
   NodeId sums = b.RotateSum("hidden sums", products, DoublingRotations(1, Log2(rows.window)));
   Vector mask(rows.size);
-  mask[0] = gated ? 0.5 : 1;
+  mask[0] = gated ? 0.5 : 1.0;
   NodeId masked = b.MulPlain("hidden masked", sums, std::move(mask));
   NodeId hidden = b.RotateSum("hidden", masked, DoublingRotations(-1, Log2(rows.size)));
   NodeId product;
   if (gated) {
     product = LowerGated(c, hidden, root, units, biases);
   } else {
-    NodeId biased =
-        AddRowBias(c, "hidden biased", b.Mul("hidden scaled", hidden, root), biases.up, units.gate);
+    NodeId scaled = b.Mul("hidden scaled", TwiceReal(b, "hidden real", hidden), root);
+    NodeId biased = AddRowBias(c, "hidden biased", scaled, biases.up, units.gate);
     product = LowerActivation(c, biased, units, units.product);
   }
   b.SetMagnitude(product, 1);
   b.MarkCut(product);
-  NodeId down = b.Linear("down products", product, DownMap(c.place.block, c.l, units), true);
-  NodeId output = b.RotateSum("down", down, FeatureSum(c.l, rows));
-  b.SetPeriod(output, Log2(c.l.width));
+  NodeId down =
+      LowerRealMap(b, "down products", product, DownMap(c.place.block, c.l, units));
+  NodeId down_sums = b.RotateSum("down sums", down, FeatureSum(c.l, rows));
+  b.SetPeriod(down_sums, Log2(c.l.width));
+  NodeId output = TwiceReal(b, "down", down_sums);
   return AddBias(c, "down biased", output, FeatureVector(c, biases.down, unit_after));
 }
 

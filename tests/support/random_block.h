@@ -56,6 +56,15 @@ inline model::BlockShape NeoxShape() {
           .rotary = {0.7}};
 }
 
+// Narrow rows: matrices of many terms, packed in pairs where they are real.
+inline model::BlockShape WideShape() {
+  model::BlockShape shape = NeoxShape();
+  shape.d_model = 60;
+  shape.d_head = 32;
+  shape.d_ff = 250;
+  return shape;
+}
+
 // GPT-2's: sequential, biases, no rotary; wide rows, so that a term holds every column.
 inline model::BlockShape Gpt2Shape() {
   return {.d_model = 8, .n_heads = 2, .n_kv_heads = 2, .d_head = 4, .d_ff = 16, .centred = true,
