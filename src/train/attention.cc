@@ -25,11 +25,14 @@ struct HeadTask {
   T scale, eps, shift, kappa;
   const T *q, *k, *v;
   const approx::Approximant* inverse;
-  bool mean, divides;
+  bool mean, divides, causal;
+  int exact_rows;
   approx::Range clamp;  // of the inverse's input
 
+  int Keys(int i) const { return causal ? i + 1 : context; }  // that row i sees
   // What the summands of row i are multiplied by.
-  T Factor(int i) const { return 1 / (kappa * (mean ? static_cast<T>(i + 1) : T(1))); }
+  T Factor(int i) const { return 1 / (kappa * (mean ? static_cast<T>(Keys(i)) : T(1))); }
+  const approx::Approximant* InverseOf(int i) const { return i < exact_rows ? nullptr : inverse; }
 };
 
 // gcc clones these row loops for the vector units it may find.
@@ -111,17 +114,19 @@ void SoftmaxRowBackward(const T* p, T* g, int n) {
 }
 
 template <typename T>
-T Inverse(const HeadTask<T>& task, T y) {
+T Inverse(const HeadTask<T>& task, int row, T y) {
   if (!task.divides) return 1;
-  if (!task.inverse) return 1 / (task.eps + y);
-  return static_cast<T>((*task.inverse)(std::clamp<double>(y, task.clamp.lo, task.clamp.hi)));
+  const approx::Approximant* inverse = task.InverseOf(row);
+  if (!inverse) return 1 / (task.eps + y);
+  return static_cast<T>((*inverse)(std::clamp<double>(y, task.clamp.lo, task.clamp.hi)));
 }
 
 template <typename T>
-T InverseDerivative(const HeadTask<T>& task, T y) {
+T InverseDerivative(const HeadTask<T>& task, int row, T y) {
   if (!task.divides) return 0;
-  if (task.inverse && (y < task.clamp.lo || y > task.clamp.hi)) return 0;
-  if (task.inverse) return static_cast<T>(task.inverse->Derivative(y));
+  const approx::Approximant* inverse = task.InverseOf(row);
+  if (inverse && (y < task.clamp.lo || y > task.clamp.hi)) return 0;
+  if (inverse) return static_cast<T>(inverse->Derivative(y));
   const T inv = 1 / (task.eps + y);
   return -inv * inv;
 }
@@ -144,14 +149,15 @@ void HeadForward(const HeadTask<T>& task, bool softmax, T* s, T* out, int out_ld
   Scores(task, s);
   for (int i = 0; i < n; ++i) {
     T* row = s + static_cast<std::int64_t>(i) * n;
+    const int keys = task.Keys(i);
     if (softmax) {
-      SoftmaxRow(row, row, i + 1);
+      SoftmaxRow(row, row, keys);
     } else {
-      divisor[i] = PowerRow(row, row, i + 1, task.shift, task.Factor(i), task.power);
-      const T inv = Inverse(task, divisor[i]);
-      for (int k = 0; k <= i; ++k) row[k] *= inv;
+      divisor[i] = PowerRow(row, row, keys, task.shift, task.Factor(i), task.power);
+      const T inv = Inverse(task, i, divisor[i]);
+      for (int k = 0; k < keys; ++k) row[k] *= inv;
     }
-    ZeroTail(row, i + 1, n);
+    ZeroTail(row, keys, n);
   }
   Gemm(false, false, n, task.d_head, n, T(1), s, n, task.v, task.ld, T(0), out, out_ld);
 }
@@ -160,6 +166,7 @@ template <typename T>
 struct HeadGradients {
   T *dq, *dk, *dv;  // leading dimension ld
   T shift = 0, log_kappa = 0;
+  bool add = false;  // to dk and dv, which the heads of a group share
 };
 
 // s, p, g: scratch of context^2. d_out [context, d_head] with leading dimension out_ld.
@@ -172,25 +179,27 @@ void HeadBackward(const HeadTask<T>& task, bool softmax, const T* divisor, const
   for (int i = 0; i < n; ++i) {
     const std::int64_t at = static_cast<std::int64_t>(i) * n;
     T *srow = s + at, *prow = p + at, *grow = g + at;
+    const int keys = task.Keys(i);
     if (softmax) {
-      SoftmaxRow(srow, prow, i + 1);
-      SoftmaxRowBackward(prow, grow, i + 1);
+      SoftmaxRow(srow, prow, keys);
+      SoftmaxRowBackward(prow, grow, keys);
     } else {
-      PowerRow(srow, prow, i + 1, task.shift, task.Factor(i), task.power);
+      PowerRow(srow, prow, keys, task.shift, task.Factor(i), task.power);
       T d_inverse = 0;
-      for (int k = 0; k <= i; ++k) d_inverse += prow[k] * grow[k];
-      const T dy = d_divisor[i] + d_inverse * InverseDerivative(task, divisor[i]);
+      for (int k = 0; k < keys; ++k) d_inverse += prow[k] * grow[k];
+      const T dy = d_divisor[i] + d_inverse * InverseDerivative(task, i, divisor[i]);
       T weighted = 0;
-      grad.shift += PowerRowBackward(srow, prow, grow, i + 1, task.shift, Inverse(task, divisor[i]),
-                                     dy, task.power, &weighted);
+      grad.shift += PowerRowBackward(srow, prow, grow, keys, task.shift,
+                                     Inverse(task, i, divisor[i]), dy, task.power, &weighted);
       grad.log_kappa -= weighted;
     }
-    ZeroTail(prow, i + 1, n);
-    ZeroTail(grow, i + 1, n);
+    ZeroTail(prow, keys, n);
+    ZeroTail(grow, keys, n);
   }
-  Gemm(true, false, n, task.d_head, n, T(1), p, n, d_out, out_ld, T(0), grad.dv, task.ld);
+  const T beta = grad.add ? T(1) : T(0);
+  Gemm(true, false, n, task.d_head, n, T(1), p, n, d_out, out_ld, beta, grad.dv, task.ld);
   Gemm(false, false, n, task.d_head, n, task.scale, g, n, task.k, task.ld, T(0), grad.dq, task.ld);
-  Gemm(true, false, n, task.d_head, n, task.scale, g, n, task.q, task.ld, T(0), grad.dk, task.ld);
+  Gemm(true, false, n, task.d_head, n, task.scale, g, n, task.q, task.ld, beta, grad.dk, task.ld);
 }
 
 approx::Range ClampRange(const AttentionOptions& options) {
@@ -199,12 +208,24 @@ approx::Range ClampRange(const AttentionOptions& options) {
   return approx::Widened(options.inverse->a, options.inverse->b, options.clamp);
 }
 
+// Where the columns of query head h begin in a row of qkv, and those of its keys and values.
+struct HeadColumns {
+  std::int64_t query, key, value;
+
+  HeadColumns(const AttentionOptions& options, int d_head, std::int64_t h) {
+    const std::int64_t heads = options.n_heads, kv = options.kv_heads(), shared = h * kv / heads;
+    query = h * d_head;
+    key = (heads + shared) * d_head;
+    value = (heads + kv + shared) * d_head;
+  }
+};
+
 template <typename T>
 HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
-                     const AttentionOptions& options, std::int64_t index) {
-  const int d_model = static_cast<int>(qkv.size(2) / 3), d_head = d_model / options.n_heads;
-  const std::int64_t b = index / options.n_heads, h = index % options.n_heads;
-  const T* base = qkv.data_ptr<T>() + b * qkv.stride(0) + h * d_head;
+                     const AttentionOptions& options, std::int64_t b, std::int64_t h) {
+  const int d_head = options.d_head(qkv.size(2));
+  const HeadColumns columns(options, d_head, h);
+  const T* base = qkv.data_ptr<T>() + b * qkv.stride(0);
   return {static_cast<int>(qkv.size(1)),
           d_head,
           static_cast<int>(qkv.stride(1)),
@@ -213,28 +234,44 @@ HeadTask<T> MakeTask(const Tensor& qkv, const Tensor& shift, const Tensor& log_k
           static_cast<T>(options.eps),
           shift.data_ptr<T>()[h],
           std::exp(log_kappa.data_ptr<T>()[h]),
-          base,
-          base + d_model,
-          base + 2 * d_model,
+          base + columns.query,
+          base + columns.key,
+          base + columns.value,
           options.inverse ? &*options.inverse : nullptr,
           options.mean,
           options.divides(),
+          options.causal,
+          options.exact_rows,
           ClampRange(options)};
+}
+
+// Calls work(batch, head) for every head, the heads of a group one after another on one thread.
+template <typename Work>
+void ForEachHead(std::int64_t batch, const AttentionOptions& options, const Work& work) {
+  const std::int64_t kv = options.kv_heads(), group = options.n_heads / kv;
+  at::parallel_for(0, batch * kv, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t g = 0; g < group; ++g) work(i / kv, i % kv * group + g);
+  });
+}
+
+template <typename T>
+T* Scratch(std::int64_t size) {
+  thread_local std::vector<T> scratch;
+  scratch.resize(static_cast<std::size_t>(size));
+  return scratch.data();
 }
 
 template <typename T>
 void ForwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
                 const AttentionOptions& options, Tensor& out, Tensor& divisor) {
-  const std::int64_t n = qkv.size(1), tasks = qkv.size(0) * options.n_heads;
+  const std::int64_t n = qkv.size(1);
   const bool softmax = options.form == AttentionForm::kSoftmax;
-  at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<T> s(static_cast<std::size_t>(n * n));
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto task = MakeTask<T>(qkv, shift, log_kappa, options, i);
-      const std::int64_t b = i / options.n_heads, h = i % options.n_heads;
-      HeadForward(task, softmax, s.data(), out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
-                  static_cast<int>(out.stride(1)), divisor.data_ptr<T>() + i * n);
-    }
+  ForEachHead(qkv.size(0), options, [&](std::int64_t b, std::int64_t h) {
+    const auto task = MakeTask<T>(qkv, shift, log_kappa, options, b, h);
+    HeadForward(
+        task, softmax, Scratch<T>(n * n), out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
+        static_cast<int>(out.stride(1)), divisor.data_ptr<T>() + (b * options.n_heads + h) * n);
   });
 }
 
@@ -242,23 +279,21 @@ template <typename T>
 void BackwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
                  const Tensor& divisor, const AttentionOptions& options, const Tensor& d_out,
                  const Tensor& d_divisor, Tensor& d_qkv, Tensor& d_shift, Tensor& d_kappa) {
-  const std::int64_t n = qkv.size(1), tasks = qkv.size(0) * options.n_heads;
-  const int d_model = static_cast<int>(qkv.size(2) / 3);
+  const std::int64_t n = qkv.size(1), group = options.n_heads / options.kv_heads();
   const bool softmax = options.form == AttentionForm::kSoftmax;
-  at::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<T> scratch(static_cast<std::size_t>(3 * n * n));
-    T *s = scratch.data(), *p = s + n * n, *g = p + n * n;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto task = MakeTask<T>(qkv, shift, log_kappa, options, i);
-      const std::int64_t b = i / options.n_heads, h = i % options.n_heads;
-      T* dq = d_qkv.data_ptr<T>() + b * d_qkv.stride(0) + h * task.d_head;
-      HeadGradients<T> grad{dq, dq + d_model, dq + 2 * d_model};
-      HeadBackward(task, softmax, divisor.data_ptr<T>() + i * n, d_divisor.data_ptr<T>() + i * n,
-                   d_out.data_ptr<T>() + b * d_out.stride(0) + h * task.d_head,
-                   static_cast<int>(d_out.stride(1)), s, p, g, grad);
-      d_shift.data_ptr<T>()[i] = grad.shift;
-      d_kappa.data_ptr<T>()[i] = grad.log_kappa;
-    }
+  ForEachHead(qkv.size(0), options, [&](std::int64_t b, std::int64_t h) {
+    const auto task = MakeTask<T>(qkv, shift, log_kappa, options, b, h);
+    T *s = Scratch<T>(3 * n * n), *p = s + n * n, *g = p + n * n;
+    const HeadColumns columns(options, task.d_head, h);
+    T* base = d_qkv.data_ptr<T>() + b * d_qkv.stride(0);
+    HeadGradients<T> grad{base + columns.query, base + columns.key, base + columns.value};
+    grad.add = h % group != 0;
+    const std::int64_t i = b * options.n_heads + h;
+    HeadBackward(task, softmax, divisor.data_ptr<T>() + i * n, d_divisor.data_ptr<T>() + i * n,
+                 d_out.data_ptr<T>() + b * d_out.stride(0) + h * task.d_head,
+                 static_cast<int>(d_out.stride(1)), s, p, g, grad);
+    d_shift.data_ptr<T>()[i] = grad.shift;
+    d_kappa.data_ptr<T>()[i] = grad.log_kappa;
   });
 }
 
@@ -283,6 +318,9 @@ void Save(AutogradContext* ctx, const AttentionOptions& options) {
   ctx->saved_data["powers"] =
       std::vector<std::int64_t>(options.head_powers.begin(), options.head_powers.end());
   ctx->saved_data["clamp"] = options.clamp;
+  ctx->saved_data["kv_heads"] = static_cast<std::int64_t>(options.n_kv_heads);
+  ctx->saved_data["causal"] = options.causal;
+  ctx->saved_data["exact_rows"] = static_cast<std::int64_t>(options.exact_rows);
   ctx->saved_data["inverse"] =
       options.inverse ? model::ApproximantToJson(*options.inverse).dump() : std::string();
 }
@@ -297,6 +335,9 @@ AttentionOptions Restore(AutogradContext* ctx) {
   for (const std::int64_t power : ctx->saved_data["powers"].toIntVector())
     options.head_powers.push_back(static_cast<int>(power));
   options.clamp = ctx->saved_data["clamp"].toDouble();
+  options.n_kv_heads = static_cast<int>(ctx->saved_data["kv_heads"].toInt());
+  options.causal = ctx->saved_data["causal"].toBool();
+  options.exact_rows = static_cast<int>(ctx->saved_data["exact_rows"].toInt());
   const std::string inverse = ctx->saved_data["inverse"].toStringRef();
   if (!inverse.empty())
     options.inverse =
@@ -311,7 +352,8 @@ Tensor OrZeros(const Tensor& grad, const Tensor& like) {
 struct FusedFunction : torch::autograd::Function<FusedFunction> {
   static tensor_list forward(AutogradContext* ctx, const Tensor& qkv, const Tensor& shift,
                              const Tensor& log_kappa, const AttentionOptions& options) {
-    Tensor out = torch::empty({qkv.size(0), qkv.size(1), qkv.size(2) / 3}, qkv.options());
+    const std::int64_t width = options.n_heads * options.d_head(qkv.size(2));
+    Tensor out = torch::empty({qkv.size(0), qkv.size(1), width}, qkv.options());
     Tensor divisor = torch::ones({qkv.size(0), options.n_heads, qkv.size(1)}, qkv.options());
     PV_DISPATCH(qkv, (ForwardAll<scalar_t>(qkv, shift, log_kappa, options, out, divisor)));
     ctx->save_for_backward({qkv, shift, log_kappa, divisor});
@@ -323,7 +365,8 @@ struct FusedFunction : torch::autograd::Function<FusedFunction> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &qkv = saved[0], &divisor = saved[3];
     const AttentionOptions options = Restore(ctx);
-    const Tensor d_out = OrZeros(grads[0], qkv.narrow(2, 0, qkv.size(2) / 3));
+    const std::int64_t width = options.n_heads * options.d_head(qkv.size(2));
+    const Tensor d_out = OrZeros(grads[0], qkv.narrow(2, 0, width));
     const Tensor d_divisor = OrZeros(grads[1], divisor);
     Tensor d_qkv = torch::empty_like(qkv);
     Tensor d_shift = torch::empty({qkv.size(0), options.n_heads}, qkv.options());
@@ -339,13 +382,6 @@ Tensor Heads(const Tensor& x, int heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
 }
 
-Tensor IntegerPower(const Tensor& x, int power) {
-  const Tensor square = x * x;
-  Tensor out = square;
-  for (int e = 2; e < power; e += 2) out = out * square;
-  return out;
-}
-
 // x^p of [batch, heads, rows, columns], p by head.
 Tensor HeadPower(const Tensor& x, const AttentionOptions& options) {
   if (options.head_powers.empty()) return IntegerPower(x, options.power);
@@ -356,6 +392,13 @@ Tensor HeadPower(const Tensor& x, const AttentionOptions& options) {
 }
 
 }  // namespace
+
+Tensor IntegerPower(const Tensor& x, int power) {
+  const Tensor square = x * x;
+  Tensor out = square;
+  for (int e = 2; e < power; e += 2) out = out * square;
+  return out;
+}
 
 AttentionResult FusedAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
                                const AttentionOptions& options) {

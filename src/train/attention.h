@@ -1,4 +1,4 @@
-// Causal attention as one differentiable operation: softmax, shifted Power-Softmax or pointwise
+// Attention as one differentiable operation: softmax, shifted Power-Softmax or pointwise
 // powers. The definition is model/attention_form.h's.
 #pragma once
 
@@ -20,8 +20,15 @@ struct AttentionOptions {
   std::optional<approx::Approximant> inverse{};  // in the place of y -> 1 / (eps + y)
   std::vector<int> head_powers{};                // by head; empty: `power`
   bool mean = true;                              // divide by the number of keys
-  double clamp = 0;  // >= 1: the inverse reads its interval widened by this ratio, clamped
+  double clamp = 0;    // >= 1: the inverse reads its interval widened by this ratio, clamped
+  int n_kv_heads = 0;  // groups of n_heads / n_kv_heads query heads share keys; 0: n_heads
+  bool causal = true;  // else every row sees every key
+  int exact_rows = 0;  // so many first rows divide exactly whatever `inverse` is
 
+  int kv_heads() const { return n_kv_heads > 0 ? n_kv_heads : n_heads; }
+  int d_head(std::int64_t qkv_width) const {
+    return static_cast<int>(qkv_width) / (n_heads + 2 * kv_heads());
+  }
   int PowerOf(std::int64_t head) const {
     return head_powers.empty() ? power : head_powers[static_cast<std::size_t>(head)];
   }
@@ -29,24 +36,29 @@ struct AttentionOptions {
 };
 
 struct AttentionResult {
-  torch::Tensor output;  // [batch, context, d_model], heads side by side
+  torch::Tensor output;  // [batch, context, n_heads d_head], heads side by side
   torch::Tensor
       divisor;  // [batch, heads, context], normalised by kappa; undefined unless powers are divided
 };
 
-// qkv [batch, context, 3 d_model] (queries, keys, values), shift and log_kappa [heads].
-// Scores are q.k / sqrt(d_head) + shift; row i sees keys 0..i, n = i + 1 (1 in the sum form).
-// Keeps O(batch heads context^2) values nowhere: scores are recomputed in the backward pass.
+// qkv [batch, context, (n_heads + 2 n_kv_heads) d_head] (queries, keys, values), shift and
+// log_kappa [heads]. Scores are q.k / sqrt(d_head) + shift; row i sees n keys (1 in the sum form):
+// 0..i, or all. Keeps O(batch heads context^2) values nowhere: scores are recomputed in the
+// backward pass.
 AttentionResult FusedAttention(const torch::Tensor& qkv, const torch::Tensor& shift,
                                const torch::Tensor& log_kappa, const AttentionOptions& options);
 
 // The same by LibTorch's own operations: slower, every form, and it can show its intermediates.
+// Requires n_kv_heads = n_heads, causal, exact_rows = 0.
 struct AttentionTrace {
   torch::Tensor scores, powers, divisor, inverse, weights;
 };
 AttentionResult PlainAttention(const torch::Tensor& qkv, const torch::Tensor& shift,
                                const torch::Tensor& log_kappa, const AttentionOptions& options,
                                AttentionTrace* trace = nullptr);
+
+// x^power by products, power even and positive.
+torch::Tensor IntegerPower(const torch::Tensor& x, int power);
 
 // p(x), differentiable; with clamp >= 1, p of x clamped to p's interval widened by that ratio.
 torch::Tensor EvaluateApproximant(const approx::Approximant& p, const torch::Tensor& x,

@@ -103,11 +103,12 @@ std::map<std::string, const Approximant*> PolynomialsBySite(
 SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& batches) {
   torch::NoGradGuard no_grad;
   SiteRanges ranges;
-  for (const Batch& batch : batches)
-    model.Forward(batch.inputs, {}, [&](const std::string& site, const Tensor& values) {
-      Merge(ranges[site], values);
-    });
+  for (const Batch& batch : batches) model.Forward(batch.inputs, {}, RangeObserver(ranges));
   return ranges;
+}
+
+Recorder RangeObserver(SiteRanges& ranges) {
+  return [&](const std::string& site, const Tensor& values) { Merge(ranges[site], values); };
 }
 
 Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const SiteRanges& ranges,
@@ -120,14 +121,10 @@ Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const S
   return out;
 }
 
-Tensor ForwardCountingEscapes(
-    const Transformer& model, const Batch& batch, EscapeReport& report,
-    const std::function<void(const std::string& site, const Tensor& outside)>& mark) {
-  PV_CHECK(model.polynomials.has_value(), "escapes of a model without polynomials");
-  torch::NoGradGuard no_grad;
-  const auto sites = PolynomialsBySite(*model.polynomials);
-  report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
-  const auto count = [&](const std::string& site, const Tensor& values) {
+Recorder EscapeCounter(const std::vector<LayerPolynomials>& polynomials, EscapeReport& report,
+                       EscapeMark mark) {
+  return [sites = PolynomialsBySite(polynomials), &report, mark = std::move(mark)](
+             const std::string& site, const Tensor& values) {
     const auto it = sites.find(site);
     if (it == sites.end()) return;
     const Approximant& p = *it->second;
@@ -145,7 +142,14 @@ Tensor ForwardCountingEscapes(
     report.worst_ratio = std::max(report.worst_ratio, here.worst_ratio);
     if (mark) mark(site, outside);
   };
-  return model.Forward(batch.inputs, {}, count).hidden;
+}
+
+Tensor ForwardCountingEscapes(const Transformer& model, const Batch& batch, EscapeReport& report,
+                              const EscapeMark& mark) {
+  PV_CHECK(model.polynomials.has_value(), "escapes of a model without polynomials");
+  torch::NoGradGuard no_grad;
+  report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
+  return model.Forward(batch.inputs, {}, EscapeCounter(*model.polynomials, report, mark)).hidden;
 }
 
 EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches) {

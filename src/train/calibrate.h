@@ -19,6 +19,9 @@ using SiteRanges = std::map<std::string, approx::Range>;
 // "residual in" of the first layer (the embedding) included, as "layer 0 / attention / input".
 SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& batches);
 
+// Adds what a forward pass shows to ranges, which must outlive the recorder.
+Recorder RangeObserver(SiteRanges& ranges);
+
 // Minimax (relative error) fits on the seen ranges stretched by options.margin.
 // Errors: kOutOfRange when a range is empty or not positive (site and both ends).
 Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const SiteRanges& ranges,
@@ -38,11 +41,16 @@ struct EscapeReport {
 };
 EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches);
 
+// Which values of a site lie outside (bool, the site's shape).
+using EscapeMark = std::function<void(const std::string& site, const torch::Tensor& outside)>;
+// Adds the escapes of a forward pass to report and tells mark of them; all must outlive it.
+Recorder EscapeCounter(const std::vector<LayerPolynomials>& polynomials, EscapeReport& report,
+                       EscapeMark mark = {});
+
 // One batch: adds to report, tells `mark` which values of a site lie outside (bool, the site's
 // shape), and returns Forward's hidden values. Requires model.polynomials.
-torch::Tensor ForwardCountingEscapes(
-    const Transformer& model, const Batch& batch, EscapeReport& report,
-    const std::function<void(const std::string& site, const torch::Tensor& outside)>& mark = {});
+torch::Tensor ForwardCountingEscapes(const Transformer& model, const Batch& batch,
+                                     EscapeReport& report, const EscapeMark& mark = {});
 
 // Text for calibration: `count` batches at steps that no training batch uses, so that it is drawn
 // independently of the order.

@@ -1,6 +1,8 @@
 // Checkpoints: weights, optimiser state, polynomials and position of a run in one file, atomically.
 #pragma once
 
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,5 +30,11 @@ Result<CheckpointInfo> LoadCheckpoint(const std::string& path, Transformer& mode
 
 // The info alone: which config to build a model from.
 Result<CheckpointInfo> ReadCheckpointInfo(const std::string& path);
+
+// Polynomials by layer as checkpoints hold them; an empty list for none.
+nlohmann::ordered_json PolynomialsToJson(
+    const std::optional<std::vector<LayerPolynomials>>& polynomials);
+Result<std::optional<std::vector<LayerPolynomials>>> PolynomialsFromJson(
+    const nlohmann::ordered_json& json);
 
 }  // namespace polyveil::train

@@ -41,43 +41,7 @@ Status Decide(SiteChoice& choice, const Budget& budget, const std::string& famil
   return {};
 }
 
-Result<SiteChoice> ChooseInverse(const SiteRanges& ranges, const std::string& site, Target target,
-                                 double shift, double error, const ConvertOptions& options) {
-  PV_ASSIGN_OR_RETURN(SiteChoice choice, Start(ranges, site));
-  if (!(choice.seen.lo > 0) || !std::isfinite(choice.seen.hi))
-    return MakeError(ErrorCode::kOutOfRange, "{}: range [{}, {}] is not positive and finite", site,
-                     choice.seen.lo, choice.seen.hi);
-  const approx::Range interval = approx::WithRatioMargin(choice.seen, options.margin);
-  choice.a = interval.lo;
-  choice.b = interval.hi;
-  const Budget budget{error, options.max_depth};
-  choice.candidates = approx::Candidates(target, choice.a, choice.b, shift, budget);
-  PV_RETURN_IF_ERROR(Decide(choice, budget, options.family));
-  return choice;
-}
-
-// GELU: minimax series alone, by absolute error.
-Result<SiteChoice> ChooseActivation(const SiteRanges& ranges, const std::string& site,
-                                    const ConvertOptions& options) {
-  PV_ASSIGN_OR_RETURN(SiteChoice choice, Start(ranges, site));
-  choice.b = options.margin * std::max(std::abs(choice.seen.lo), std::abs(choice.seen.hi));
-  choice.a = -choice.b;
-  const auto gelu = [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); };
-  for (int degree = 3; degree <= 127; degree = 2 * degree + 1) {
-    const auto fit = approx::Minimax(
-        gelu, [](double) { return 1.0; }, choice.a, choice.b, degree);
-    if (!fit.ok() || fit->error > options.activation_error) continue;
-    Candidate c{"remez", fit->series, fit->error};
-    c.depth = c.polynomial.LevelDepth();
-    c.products = c.polynomial.Products();
-    c.beyond = std::abs(c.polynomial(1.25 * choice.b) - 1.25 * choice.b);
-    choice.candidates.push_back(std::move(c));
-    break;
-  }
-  const Budget budget{options.activation_error, options.max_depth};
-  PV_RETURN_IF_ERROR(Decide(choice, budget, ""));
-  return choice;
-}
+double Gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 
 class Chooser {
  public:
@@ -112,7 +76,7 @@ class Chooser {
 
   Result<SiteChoice> Site(const std::string& key, const std::string& name, bool bilinear) const {
     const Shape& shape = model_.shape();
-    if (key == "activation") return ChooseActivation(ranges_, name, options_);
+    if (key == "activation") return ChooseActivation(ranges_, name, Gelu, options_);
     if (key == "divisor_inverse")
       return ChooseInverse(ranges_, name, Target::kInverse, shape.attention_eps,
                            options_.divisor_error, options_);
@@ -126,29 +90,6 @@ class Chooser {
   const ConvertOptions& options_;
   Conversion out_;
 };
-
-// Positions [batch, context] at which a value of a site lies outside the interval.
-Tensor EscapedPositions(const std::string& site, const Tensor& outside) {
-  if (site.ends_with("attention / divisor")) return outside.any(1);  // [batch, heads, context]
-  return outside.reshape({outside.size(0), outside.size(1), -1}).any(2);
-}
-
-void Add(OutputChange& change, const Tensor& kl, const Tensor& differs) {
-  const auto count = kl.numel();
-  if (count == 0) return;
-  const double before = change.mean_kl * static_cast<double>(change.positions);
-  change.positions += static_cast<std::uint64_t>(count);
-  change.mean_kl = (before + kl.sum().item<double>()) / static_cast<double>(change.positions);
-  change.worst_kl = std::max(change.worst_kl, kl.max().item<double>());
-  change.other_argmax += static_cast<std::uint64_t>(differs.sum().item<std::int64_t>());
-}
-
-nlohmann::ordered_json ToJson(const OutputChange& change) {
-  return {{"positions", change.positions},
-          {"mean_kl", change.mean_kl},
-          {"worst_kl", change.worst_kl},
-          {"other_argmax", change.other_argmax}};
-}
 
 nlohmann::ordered_json ToJson(const Candidate& c) {
   return {{"method", c.method},
@@ -166,6 +107,58 @@ std::string ToText(const char* where, const OutputChange& change) {
 }
 
 }  // namespace
+
+Tensor EscapedPositions(const std::string& site, const Tensor& outside) {
+  if (site.ends_with("attention / divisor")) return outside.any(1);  // [batch, heads, context]
+  return outside.reshape({outside.size(0), outside.size(1), -1}).any(2);
+}
+
+void AddChange(OutputChange& change, const Tensor& kl, const Tensor& differs) {
+  const auto count = kl.numel();
+  if (count == 0) return;
+  const double before = change.mean_kl * static_cast<double>(change.positions);
+  change.positions += static_cast<std::uint64_t>(count);
+  change.mean_kl = (before + kl.sum().item<double>()) / static_cast<double>(change.positions);
+  change.worst_kl = std::max(change.worst_kl, kl.max().item<double>());
+  change.other_argmax += static_cast<std::uint64_t>(differs.sum().item<std::int64_t>());
+}
+
+Result<SiteChoice> ChooseInverse(const SiteRanges& ranges, const std::string& site, Target target,
+                                 double shift, double error, const ConvertOptions& options) {
+  PV_ASSIGN_OR_RETURN(SiteChoice choice, Start(ranges, site));
+  if (!(choice.seen.lo > 0) || !std::isfinite(choice.seen.hi))
+    return MakeError(ErrorCode::kOutOfRange, "{}: range [{}, {}] is not positive and finite", site,
+                     choice.seen.lo, choice.seen.hi);
+  const approx::Range interval = approx::WithRatioMargin(choice.seen, options.margin);
+  choice.a = interval.lo;
+  choice.b = interval.hi;
+  const Budget budget{error, options.max_depth};
+  choice.candidates = approx::Candidates(target, choice.a, choice.b, shift, budget);
+  PV_RETURN_IF_ERROR(Decide(choice, budget, options.family));
+  return choice;
+}
+
+Result<SiteChoice> ChooseActivation(const SiteRanges& ranges, const std::string& site,
+                                    const approx::Function& activation,
+                                    const ConvertOptions& options) {
+  PV_ASSIGN_OR_RETURN(SiteChoice choice, Start(ranges, site));
+  choice.b = options.margin * std::max(std::abs(choice.seen.lo), std::abs(choice.seen.hi));
+  choice.a = -choice.b;
+  for (int degree = 3; degree <= 127; degree = 2 * degree + 1) {
+    const auto fit = approx::Minimax(
+        activation, [](double) { return 1.0; }, choice.a, choice.b, degree);
+    if (!fit.ok() || fit->error > options.activation_error) continue;
+    Candidate c{"remez", fit->series, fit->error};
+    c.depth = c.polynomial.LevelDepth();
+    c.products = c.polynomial.Products();
+    c.beyond = std::abs(c.polynomial(1.25 * choice.b) - activation(1.25 * choice.b));
+    choice.candidates.push_back(std::move(c));
+    break;
+  }
+  const Budget budget{options.activation_error, options.max_depth};
+  PV_RETURN_IF_ERROR(Decide(choice, budget, ""));
+  return choice;
+}
 
 Result<Conversion> ChoosePolynomials(const Transformer& model, const SiteRanges& ranges,
                                      const ConvertOptions& options) {
@@ -196,9 +189,9 @@ ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch
     effect.polynomial_nats -= q.gather(1, index).sum().item<double>();
     counted += static_cast<double>(kept.numel());
     const Tensor kl = (p.exp() * (p - q)).sum(1), differs = p.argmax(1) != q.argmax(1);
-    Add(effect.all, kl, differs);
+    AddChange(effect.all, kl, differs);
     const Tensor there = escaped.view(-1).index_select(0, kept).nonzero().view(-1);
-    Add(effect.at_escapes, kl.index_select(0, there), differs.index_select(0, there));
+    AddChange(effect.at_escapes, kl.index_select(0, there), differs.index_select(0, there));
   }
   effect.parent_nats /= std::max(1.0, counted);
   effect.polynomial_nats /= std::max(1.0, counted);
@@ -226,17 +219,26 @@ nlohmann::ordered_json ToJson(const ConversionEffect& effect) {
           {"escapes", ToJson(effect.escapes)}};
 }
 
+nlohmann::ordered_json ToJson(const OutputChange& change) {
+  return {{"positions", change.positions},
+          {"mean_kl", change.mean_kl},
+          {"worst_kl", change.worst_kl},
+          {"other_argmax", change.other_argmax}};
+}
+
+nlohmann::ordered_json ToJson(const SiteChoice& choice) {
+  nlohmann::ordered_json candidates = nlohmann::ordered_json::array();
+  for (const Candidate& c : choice.candidates) candidates.push_back(ToJson(c));
+  return {{"site", choice.site},
+          {"seen", {choice.seen.lo, choice.seen.hi}},
+          {"interval", {choice.a, choice.b}},
+          {"chosen", ToJson(choice.chosen)},
+          {"candidates", candidates}};
+}
+
 nlohmann::ordered_json ToJson(const Conversion& conversion) {
   nlohmann::ordered_json out = nlohmann::ordered_json::array();
-  for (const SiteChoice& choice : conversion.choices) {
-    nlohmann::ordered_json candidates = nlohmann::ordered_json::array();
-    for (const Candidate& c : choice.candidates) candidates.push_back(ToJson(c));
-    out.push_back({{"site", choice.site},
-                   {"seen", {choice.seen.lo, choice.seen.hi}},
-                   {"interval", {choice.a, choice.b}},
-                   {"chosen", ToJson(choice.chosen)},
-                   {"candidates", candidates}});
-  }
+  for (const SiteChoice& choice : conversion.choices) out.push_back(ToJson(choice));
   return out;
 }
 

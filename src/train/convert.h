@@ -30,6 +30,16 @@ struct SiteChoice {
   approx::Candidate chosen;
 };
 
+// One site: every family within the budget on the seen range times the margin, and the cheapest.
+// Errors: kOutOfRange for a site that was never seen, a range that is not positive, no candidate.
+Result<SiteChoice> ChooseInverse(const SiteRanges& ranges, const std::string& site,
+                                 approx::Target target, double shift, double error,
+                                 const ConvertOptions& options);
+// Minimax series alone, by absolute error, on an interval around 0.
+Result<SiteChoice> ChooseActivation(const SiteRanges& ranges, const std::string& site,
+                                    const approx::Function& activation,
+                                    const ConvertOptions& options);
+
 struct Conversion {
   std::vector<LayerPolynomials> polynomials;
   std::vector<SiteChoice> choices;
@@ -46,6 +56,11 @@ struct OutputChange {
   double mean_kl = 0, worst_kl = 0;  // nats, parent to polynomial
   std::uint64_t other_argmax = 0;
 };
+// kl, differs [positions].
+void AddChange(OutputChange& change, const torch::Tensor& kl, const torch::Tensor& differs);
+// Positions [batch, context] at which a value of a site lies outside the interval.
+torch::Tensor EscapedPositions(const std::string& site, const torch::Tensor& outside);
+
 struct ConversionEffect {
   double parent_nats = 0, polynomial_nats = 0;  // per token
   OutputChange all, at_escapes;
@@ -53,6 +68,8 @@ struct ConversionEffect {
 };
 ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch>& batches);
 
+nlohmann::ordered_json ToJson(const SiteChoice& choice);
+nlohmann::ordered_json ToJson(const OutputChange& change);
 nlohmann::ordered_json ToJson(const EscapeReport& report);
 nlohmann::ordered_json ToJson(const ConversionEffect& effect);
 nlohmann::ordered_json ToJson(const Conversion& conversion);

@@ -14,8 +14,10 @@ constexpr std::int64_t kRows = 256;  // two blocks of logits at a time
 struct DistillationFunction : torch::autograd::Function<DistillationFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& hidden, const Tensor& embed,
                         const Tensor& teacher_hidden, const Tensor& teacher_embed,
-                        const Tensor& targets, double weight, Tensor* text_loss) {
-    Tensor d_hidden = torch::empty_like(hidden), d_embed = torch::zeros_like(embed);
+                        const Tensor& targets, double weight, bool embed_trains,
+                        Tensor* text_loss) {
+    Tensor d_hidden = torch::empty_like(hidden);
+    Tensor d_embed = embed_trains ? torch::zeros_like(embed) : torch::zeros({}, embed.options());
     const Tensor counted = (targets >= 0).to(hidden.scalar_type());
     const double scale = 1.0 / std::max(1.0, counted.sum().item<double>());
     Tensor text = torch::zeros({}, hidden.options()), teacher = torch::zeros({}, hidden.options());
@@ -34,7 +36,7 @@ struct DistillationFunction : torch::autograd::Function<DistillationFunction> {
       d_logits.mul_((mask * scale).unsqueeze(1));
       Tensor d_rows = d_hidden.narrow(0, at, rows);
       torch::mm_out(d_rows, d_logits, embed);
-      d_embed.addmm_(d_logits.t(), h);
+      if (embed_trains) d_embed.addmm_(d_logits.t(), h);
     }
     ctx->save_for_backward({d_hidden, d_embed});
     *text_loss = text * scale;
@@ -43,8 +45,15 @@ struct DistillationFunction : torch::autograd::Function<DistillationFunction> {
 
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
     const auto saved = ctx->get_saved_variables();
-    return {
-        saved[0] * grads[0], saved[1] * grads[0], Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    const bool embed_trains = saved[1].dim() > 0;
+    return {saved[0] * grads[0],
+            embed_trains ? saved[1] * grads[0] : Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor()};
   }
 };
 
@@ -54,7 +63,7 @@ Tensor HeadDistillation(const Tensor& hidden, const Tensor& embed, const Tensor&
                         const Tensor& teacher_embed, const Tensor& targets, double weight,
                         Tensor* text_loss) {
   return DistillationFunction::apply(hidden, embed, teacher_hidden.detach(), teacher_embed.detach(),
-                                     targets, weight, text_loss);
+                                     targets, weight, embed.requires_grad(), text_loss);
 }
 
 }  // namespace polyveil::train

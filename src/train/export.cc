@@ -83,17 +83,10 @@ model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges,
   const LayerPolynomials& fit = (*model.polynomials)[static_cast<std::size_t>(layer)];
   const std::string at = fmt::format("layers.{}.", layer);
   model::LayerConfig out;
-  out.norm1 = fit.norm1;
-  out.divisor_inverse = fit.divisor_inverse;
-  out.norm2 = fit.norm2;
-  out.activation = fit.activation;
+  FillPolynomials(fit, ranges, layer, out);
   out.kappa = Values(Wide(model, at + "log_kappa").exp());
   out.shift = Values(Wide(model, at + "shift"));
   out.attention = MakeForm(model, fit, layer);
-  out.bounds = Bounds(ranges, layer);
-  out.norm1_seen = Seen(ranges, layer, "attention / variance");
-  out.divisor_seen = Seen(ranges, layer, "attention / divisor");
-  out.norm2_seen = Seen(ranges, layer, "feed-forward / variance");
   return out;
 }
 
@@ -109,6 +102,18 @@ std::vector<Batch> CalibrationText(const TrainConfig& config, const Dataset& dat
 }
 
 }  // namespace
+
+void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
+                     model::LayerConfig& out) {
+  out.norm1 = fit.norm1;
+  out.divisor_inverse = fit.divisor_inverse;
+  out.norm2 = fit.norm2;
+  out.activation = fit.activation;
+  out.bounds = Bounds(ranges, layer);
+  out.norm1_seen = Seen(ranges, layer, "attention / variance");
+  out.divisor_seen = Seen(ranges, layer, "attention / divisor");
+  out.norm2_seen = Seen(ranges, layer, "feed-forward / variance");
+}
 
 model::TensorMap FoldTensors(const Transformer& model) {
   const Shape& shape = model.shape();

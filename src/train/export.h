@@ -12,6 +12,10 @@ namespace polyveil::train {
 // Folds norm gains and 1/sqrt(d_head) into the matrices. Tensors as docs/formats/model-bundle.md.
 model::TensorMap FoldTensors(const Transformer& model);
 
+// The polynomials, seen ranges and bounds of one layer's config, from the sites' ranges.
+void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
+                     model::LayerConfig& out);
+
 // Config of a model with polynomials; bounds are the largest values in ranges, the residual's bound
 // with `margin`. Requires model.polynomials; a softmax layer's form is left to the caller.
 model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& ranges,

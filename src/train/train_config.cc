@@ -1,125 +1,15 @@
 #include "train/train_config.h"
 
-#include <algorithm>
 #include <cmath>
-#include <functional>
-#include <nlohmann/json.hpp>
-#include <set>
+
+#include "train/config_fields.h"
 
 namespace polyveil::train {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-template <typename T>
-struct IsList : std::false_type {};
-template <typename T>
-struct IsList<std::vector<T>> : std::true_type {};
-
 const std::vector<std::string> kForms = {"softmax", "power-mean", "power-stable", "pointwise"};
-
-// Reads or writes fields of one object, by the direction; collects what was not asked for.
-class Fields {
- public:
-  Fields(Json& json, bool reading, std::string where, std::string& error)
-      : json_(json), reading_(reading), where_(std::move(where)), error_(error) {
-    if (reading_ && !json_.is_object()) Fail("is no object");
-  }
-  ~Fields() {
-    if (!reading_ || !json_.is_object()) return;
-    for (const auto& [key, value] : json_.items())
-      if (!known_.count(key)) Fail("has an unknown field \"" + key + "\"");
-  }
-
-  template <typename T>
-  void Field(const char* key, T& value) {
-    known_.insert(key);
-    if (!reading_) {
-      json_[key] = value;
-    } else if (json_.is_object() && json_.contains(key)) {
-      Read(key, value);
-    }
-  }
-
-  void Choice(const char* key, const std::vector<std::string>& names, int& value) {
-    std::string name = names[static_cast<std::size_t>(value)];
-    Field(key, name);
-    value = Find(key, names, name);
-  }
-
-  template <typename Enum>
-  void Choices(const char* key, const std::vector<std::string>& names, std::vector<Enum>& values) {
-    std::vector<std::string> chosen;
-    for (const Enum value : values) chosen.push_back(names[static_cast<std::size_t>(value)]);
-    Field(key, chosen);
-    values.clear();
-    for (const std::string& name : chosen)
-      values.push_back(static_cast<Enum>(Find(key, names, name)));
-  }
-
-  void Object(const char* key, const std::function<void(Fields&)>& body) {
-    known_.insert(key);
-    if (reading_ && !(json_.is_object() && json_.contains(key))) return;
-    Fields inner(json_[key], reading_, where_ + "." + key, error_);
-    body(inner);
-  }
-
-  bool Has(const char* key) const { return json_.is_object() && json_.contains(key); }
-  bool reading() const { return reading_; }
-
- private:
-  int Find(const char* key, const std::vector<std::string>& names, const std::string& name) {
-    const auto it = std::find(names.begin(), names.end(), name);
-    if (it != names.end()) return static_cast<int>(it - names.begin());
-    Fail(std::string(key) + " = \"" + name + "\" is no known choice");
-    return 0;
-  }
-
-  template <typename T>
-  void Read(const char* key, T& value) {
-    const Json& field = json_[key];
-    if constexpr (std::is_same_v<T, bool>) {
-      if (!field.is_boolean()) return Fail(std::string(key) + " is no boolean");
-    } else if constexpr (std::is_same_v<T, std::uint64_t>) {
-      if (!field.is_number_unsigned()) return Fail(std::string(key) + " is no count");
-    } else if constexpr (std::is_integral_v<T>) {
-      if (!field.is_number_integer()) return Fail(std::string(key) + " is no integer");
-    } else if constexpr (std::is_floating_point_v<T>) {
-      if (!field.is_number()) return Fail(std::string(key) + " is no number");
-    } else if constexpr (std::is_same_v<T, std::string>) {
-      if (!field.is_string()) return Fail(std::string(key) + " is no string");
-    } else if constexpr (IsList<T>::value) {
-      try {
-        (void)field.get<T>();
-      } catch (const Json::exception&) {
-        return Fail(std::string(key) + " is no list of the kind it should be");
-      }
-    } else {
-      if (!field.is_object()) return Fail(std::string(key) + " is no object");
-      for (const auto& entry : field)
-        if (!entry.is_number()) return Fail(std::string(key) + " holds a value that is no number");
-    }
-    value = field.get<T>();
-  }
-
-  void Fail(const std::string& what) {
-    if (error_.empty()) error_ = where_ + ": " + what;
-  }
-
-  Json& json_;
-  bool reading_;
-  std::string where_;
-  std::string& error_;
-  std::set<std::string> known_;
-};
-
-void Hinge(Fields& at, const char* key, HingeOptions& hinge) {
-  at.Object(key, [&](Fields& f) {
-    f.Field("weight", hinge.weight);
-    f.Field("peak_weight", hinge.peak_weight);
-    f.Field("window", hinge.window);
-  });
-}
 
 void VisitShape(Fields& f, Shape& shape) {
   int ffn = static_cast<int>(shape.ffn);
@@ -175,13 +65,7 @@ void Visit(Fields& f, TrainConfig& c) {
   f.Field("accumulate", c.accumulate);
   f.Field("steps", c.steps);
   f.Object("optimizer", [&](Fields& inner) { VisitOptimizer(inner, c.optimizer); });
-  f.Object("range", [&](Fields& inner) {
-    Hinge(inner, "divisor", c.range.divisor);
-    Hinge(inner, "variance", c.range.variance);
-    Hinge(inner, "residual", c.range.residual);
-    Hinge(inner, "activation", c.range.activation);
-    inner.Field("interval_margin", c.range.interval_margin);
-  });
+  f.Object("range", [&](Fields& inner) { VisitRange(inner, c.range); });
   if (f.reading() && f.Has("polynomial")) c.polynomial.emplace();
   if (c.polynomial)
     f.Object("polynomial", [&](Fields& inner) { VisitPolynomial(inner, *c.polynomial); });

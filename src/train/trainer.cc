@@ -160,13 +160,8 @@ class Run {
                             config_.distillation->weight, text);
   }
 
-  // How far the polynomials' inputs are clamped at this step; see PolynomialOptions.
   double ClampAt(std::int64_t step) const {
-    if (!config_.polynomial || config_.polynomial->clamp_fraction == 0) return 0;
-    const double steps = config_.polynomial->clamp_fraction * static_cast<double>(config_.steps);
-    const double progress = static_cast<double>(step) / steps;
-    if (progress >= 1) return 0;
-    return std::pow(config_.polynomial->clamp_widening, std::max(0.0, 2 * progress - 1));
+    return config_.polynomial ? ClampRatio(*config_.polynomial, step, config_.steps) : 0;
   }
 
   double TokensPerStep() const {
@@ -258,6 +253,14 @@ class Run {
 };
 
 }  // namespace
+
+double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps) {
+  if (options.clamp_fraction == 0) return 0;
+  const double clamped = options.clamp_fraction * static_cast<double>(steps);
+  const double progress = static_cast<double>(step) / clamped;
+  if (progress >= 1) return 0;
+  return std::pow(options.clamp_widening, std::max(0.0, 2 * progress - 1));
+}
 
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options) {
   torch::set_num_threads(config.threads);

@@ -54,6 +54,10 @@ struct TrainSummary {
 // threads), wherever it was interrupted; the curve's times differ.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
+// How far the polynomials' inputs are clamped at this step (Transformer::clamp); see
+// PolynomialOptions.
+double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps);
+
 // All held-out text, every token predicted once.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "train/hinges.h"
 
 namespace polyveil::train {
 namespace {
@@ -14,15 +15,6 @@ Tensor Normal(std::vector<std::int64_t> shape, double deviation, torch::Generato
   // Drawn in double, so that both scalar types start from the same numbers.
   return (torch::randn(shape, random, torch::TensorOptions().dtype(torch::kFloat64)) * deviation)
       .to(options.dtype());
-}
-
-Tensor Squared(const Tensor& excess) { return excess * excess; }
-
-// Mean and worst excess, both squared and weighted; the worst is taken per site.
-Tensor Hinge(const Tensor& excess, const HingeOptions& hinge) {
-  Tensor out = hinge.weight * Squared(excess).mean();
-  if (hinge.peak_weight > 0) out = out + hinge.peak_weight * Squared(excess.amax());
-  return out;
 }
 
 // log E (s + c)^p of the first step, by head: c^p, or the moment of a normal score without a shift.
@@ -38,36 +30,15 @@ Tensor LogCentres(const Shape& shape, int layer, const torch::TensorOptions& opt
   return torch::tensor(centres, torch::kFloat64).to(options.dtype());
 }
 
-Tensor LogExcess(const Tensor& x, const Tensor& centre, double window) {
-  return torch::relu(((x + 1e-12).log() - centre).abs() - std::log(window));
-}
-
 }  // namespace
 
 struct Transformer::Pass {
   const RangeOptions& range;
   const Recorder& recorder;
-  Tensor penalty;
+  Penalties penalties;
 
   void Record(int layer, const char* part, const char* what, const Tensor& values) const {
     if (recorder) recorder(fmt::format("layer {} / {} / {}", layer, part, what), values);
-  }
-  static bool On(const HingeOptions& hinge) { return hinge.weight > 0 || hinge.peak_weight > 0; }
-
-  // fit: the polynomial that takes x, or null while the exact function does.
-  void PenaliseLog(const Tensor& x, const Tensor& centre, const approx::Approximant* fit,
-                   const HingeOptions& hinge) {
-    if (!On(hinge)) return;
-    if (!fit || range.interval_margin == 0) {
-      penalty = penalty + Hinge(LogExcess(x, centre, hinge.window), hinge);
-      return;
-    }
-    const Tensor middle = torch::full({1}, 0.5 * std::log(fit->a * fit->b), x.options());
-    const double window = std::max(1.0, std::sqrt(fit->b / fit->a) / range.interval_margin);
-    penalty = penalty + Hinge(LogExcess(x, middle, window), hinge);
-  }
-  void PenaliseSize(const Tensor& x, const HingeOptions& hinge) {
-    if (On(hinge)) penalty = penalty + Hinge(torch::relu(x.abs() - hinge.window), hinge);
   }
 };
 
@@ -135,7 +106,7 @@ Tensor Transformer::NormaliseHeads(int index, const Tensor& qkv, Pass& pass) con
                              const approx::Approximant* root, const Tensor& gain) {
     const Tensor heads = x.reshape({x.size(0), x.size(1), shape_.n_heads, shape_.d_head()});
     const Tensor variance = (heads * heads).mean(-1, true);
-    pass.PenaliseLog(variance, centre, root, pass.range.variance);
+    pass.penalties.AddLog(variance, centre, root, pass.range.variance);
     pass.Record(index, "attention", what, variance);
     const Tensor inverse =
         root ? EvaluateApproximant(*root, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
@@ -157,7 +128,7 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const Tensor variance = (x * x).mean(-1, true);
   const Tensor root =
       fit ? EvaluateApproximant(fit->norm1, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
-  pass.PenaliseLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
+  pass.penalties.AddLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
   const Tensor scaled = x * layer.norm1;
   Tensor qkv = torch::linear(scaled * root, layer.wqkv);
   if (shape_.qk_norm) qkv = NormaliseHeads(index, qkv, pass);
@@ -173,8 +144,8 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
       plain ? PlainAttention(qkv, layer.shift, layer.log_kappa, options, &trace)
             : FusedAttention(qkv, layer.shift, layer.log_kappa, options);
   if (result.divisor.defined())
-    pass.PenaliseLog(result.divisor, torch::zeros({1}, options_),
-                     fit ? &fit->divisor_inverse : nullptr, pass.range.divisor);
+    pass.penalties.AddLog(result.divisor, torch::zeros({1}, options_),
+                          fit ? &fit->divisor_inverse : nullptr, pass.range.divisor);
   const Tensor projected = torch::linear(result.output, layer.wo);
   const Tensor out = x + projected;
   if (pass.recorder) {
@@ -210,7 +181,7 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
       polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
   const bool bilinear = shape_.ffn == model::FeedForwardKind::kBilinear;
   const Tensor variance = (x * x).mean(-1, true);
-  pass.PenaliseLog(variance, layer.centre2, fit ? &fit->norm2 : nullptr, pass.range.variance);
+  pass.penalties.AddLog(variance, layer.centre2, fit ? &fit->norm2 : nullptr, pass.range.variance);
   const Tensor shifted = variance + shape_.norm_eps;
   const Tensor scale = fit        ? EvaluateApproximant(fit->norm2, variance, clamp)
                        : bilinear ? shifted.reciprocal()
@@ -225,7 +196,7 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
     added = down * scale;
   } else {
     hidden = torch::linear(scaled * scale, layer.w12);
-    pass.PenaliseSize(hidden, pass.range.activation);
+    pass.penalties.AddSize(hidden, pass.range.activation);
     product = fit && fit->activation ? EvaluateApproximant(*fit->activation, hidden, clamp)
                                      : torch::gelu(hidden);
     down = torch::linear(product, layer.wdown);
@@ -245,18 +216,18 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
 
 ForwardResult Transformer::Forward(const Tensor& inputs, const RangeOptions& range,
                                    const Recorder& recorder) const {
-  Pass pass{range, recorder, torch::zeros({}, options_)};
+  Pass pass{range, recorder, Penalties(range, options_)};
   const std::int64_t batch = inputs.size(0), context = inputs.size(1);
   Tensor x = torch::embedding(embed_, inputs) + pos_.narrow(0, 0, context);
-  pass.PenaliseSize(x, range.residual);
+  pass.penalties.AddSize(x, range.residual);
   for (int i = 0; i < shape_.n_layers; ++i) {
     x = Attention(i, x, pass);
-    pass.PenaliseSize(x, range.residual);
+    pass.penalties.AddSize(x, range.residual);
     x = FeedForward(i, x, pass);
-    pass.PenaliseSize(x, range.residual);
+    pass.penalties.AddSize(x, range.residual);
   }
   const Tensor root = ((x * x).mean(-1, true) + shape_.norm_eps).rsqrt();
-  return {(x * root * final_norm_).view({batch * context, shape_.d_model}), pass.penalty};
+  return {(x * root * final_norm_).view({batch * context, shape_.d_model}), pass.penalties.total()};
 }
 
 Tensor Transformer::Logits(const Tensor& inputs) const {

@@ -95,4 +95,8 @@ std::string Describe(const Architecture& architecture);
 // kCorrupt, kOutOfRange, kMismatch; the field named.
 Result<Architecture> ParseHuggingFaceConfig(std::string_view json);
 
+// The config.json that ParseHuggingFaceConfig reads as this architecture. Errors: kMismatch for
+// another family than llama.
+Result<std::string> FormatLlamaConfig(const Architecture& architecture);
+
 }  // namespace polyveil::model::hub

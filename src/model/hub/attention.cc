@@ -39,7 +39,44 @@ void Softmax(float* scores, int seen, int width) {
   std::fill(scores + seen, scores + width, 0.0f);
 }
 
-void AttendBlock(const Architecture& a, const Block& block, std::vector<float>& scores) {
+// What makes the scores of one head weights; docs/formats/converted-model.md.
+struct PowerWeights {
+  int power, prefix;
+  double shift, kappa, eps;
+  bool mean;
+  const Approximant* inverse;  // null: exact
+
+  PowerWeights(const ConvertedForms& forms, int layer, int head)
+      : prefix(forms.prefix_length()), eps(forms.attention_eps) {
+    const LayerConfig& config = forms.layers[static_cast<std::size_t>(layer)];
+    const auto h = static_cast<std::size_t>(head);
+    power = config.attention.powers.empty() ? forms.power : config.attention.powers[h];
+    shift = config.shift[h];
+    kappa = config.kappa[h];
+    mean = config.attention.mean;
+    inverse = forms.stage == FormStage::kPolynomial ? &config.divisor_inverse : nullptr;
+  }
+
+  // The first `seen` scores of the row at `position`; zero behind them.
+  void Apply(float* scores, int seen, int width, int position) const {
+    const double factor = 1 / (kappa * (mean ? seen : 1));
+    double sum = 0;
+    for (int i = 0; i < seen; ++i) {
+      const double z = scores[i] + shift;
+      double u = factor;
+      for (int e = 0; e < power; e += 2) u *= z * z;
+      scores[i] = static_cast<float>(u);
+      sum += u;
+    }
+    const bool exact = !inverse || position < prefix;
+    const auto scale = static_cast<float>(exact ? 1 / (eps + sum) : (*inverse)(sum));
+    for (int i = 0; i < seen; ++i) scores[i] *= scale;
+    std::fill(scores + seen, scores + width, 0.0f);
+  }
+};
+
+void AttendBlock(const Architecture& a, const Block& block, const ConvertedForms* forms, int layer,
+                 std::vector<float>& scores) {
   const AttentionTask& task = *block.task;
   const QkvColumns columns = ColumnsOf(a);
   const int kv_head = block.head / (a.n_heads / a.n_kv_heads);
@@ -52,9 +89,13 @@ void AttendBlock(const Architecture& a, const Block& block, std::vector<float>& 
   Multiply({block.rows, keys, a.d_head, static_cast<float>(1 / std::sqrt(a.d_head)), query,
             task.query_stride, task.kv.keys + task.kv.key.first + kv_head * task.kv.key.stride,
             task.kv.stride, true, scores.data(), keys});
-  for (int r = 0; r < block.rows; ++r)
-    Softmax(scores.data() + static_cast<std::size_t>(r) * keys, a.causal ? first + r + 1 : keys,
-            keys);
+  std::optional<PowerWeights> power;
+  if (forms) power.emplace(*forms, layer, block.head);
+  for (int r = 0; r < block.rows; ++r) {
+    float* row = scores.data() + static_cast<std::size_t>(r) * keys;
+    const int seen = a.causal ? first + r + 1 : keys;
+    power ? power->Apply(row, seen, keys, first + r) : Softmax(row, seen, keys);
+  }
   float* out = task.out + static_cast<std::size_t>(block.first_row) * task.out_stride +
                block.head * a.d_head;
   Multiply({block.rows, a.d_head, keys, 1, scores.data(), keys,
@@ -81,11 +122,12 @@ QkvColumns ColumnsOf(const Architecture& a) {
   return {{0, d}, {a.q_width(), d}, {a.q_width() + a.kv_width(), d}};
 }
 
-void Attend(const Architecture& architecture, std::span<const AttentionTask> tasks) {
+void Attend(const Architecture& architecture, std::span<const AttentionTask> tasks,
+            const ConvertedForms* forms, int layer) {
   const std::vector<Block> blocks = MakeBlocks(architecture, tasks);
   ParallelFor(blocks.size(), [&](std::size_t i) {
     thread_local std::vector<float> scores;
-    AttendBlock(architecture, blocks[i], scores);
+    AttendBlock(architecture, blocks[i], forms, layer, scores);
   });
 }
 

@@ -1,4 +1,4 @@
-// Softmax attention over the columns that the query, key and value projections wrote.
+// Attention over the columns that the query, key and value projections wrote.
 #pragma once
 
 #include <span>
@@ -6,6 +6,7 @@
 
 #include "model/hub/architecture.h"
 #include "model/hub/float_matrix.h"
+#include "model/hub/forms.h"
 
 namespace polyveil::model::hub {
 
@@ -58,8 +59,9 @@ struct AttentionTask {
 };
 
 // out head h = softmax(q k^T / sqrt(d_head)) v, query head h reads key head h n_kv_heads / n_heads.
-// Causal: a query sees positions up to its own; else rows = all positions. Parallel over sequences,
-// heads and blocks of queries.
-void Attend(const Architecture& architecture, std::span<const AttentionTask> tasks);
+// Causal: a query sees positions up to its own; else rows = all positions. With forms, the weights
+// of `layer` in the place of softmax. Parallel over sequences, heads and blocks of queries.
+void Attend(const Architecture& architecture, std::span<const AttentionTask> tasks,
+            const ConvertedForms* forms = nullptr, int layer = 0);
 
 }  // namespace polyveil::model::hub

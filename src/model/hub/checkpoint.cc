@@ -94,6 +94,8 @@ Status LoadFolder(Checkpoint& checkpoint, const std::string& path) {
   checkpoint.directory = path;
   PV_ASSIGN_OR_RETURN(const auto config, MappedFile::Open(path + "/config.json"));
   PV_ASSIGN_OR_RETURN(checkpoint.architecture, ParseHuggingFaceConfig(config->text()));
+  PV_ASSIGN_OR_RETURN(checkpoint.forms, LoadForms(path));
+  if (checkpoint.forms) PV_RETURN_IF_ERROR(CheckForms(*checkpoint.forms, checkpoint.architecture));
   PV_ASSIGN_OR_RETURN(const TensorViews tensors, MapShards(checkpoint, path));
   return Bind(checkpoint, HuggingFaceNames(checkpoint.architecture), tensors);
 }

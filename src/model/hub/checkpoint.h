@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/hub/forms.h"
 #include "model/hub/gguf.h"
 #include "model/hub/mapped_file.h"
 #include "model/hub/weights.h"
@@ -21,13 +22,15 @@ struct Checkpoint {
   std::map<ElementType, std::uint64_t> elements_by_type;
   std::vector<std::shared_ptr<const MappedFile>> files;  // keep the weights' bytes alive
   std::optional<GgufFile> gguf;                          // else a folder
+  std::optional<ConvertedForms> forms;                   // of a converted model
   std::string directory;                                 // of config.json, where there is one
 };
 
 // path: a folder with config.json and model.safetensors or model.safetensors.index.json, or a file
 // *.gguf. Weights are mapped, not read. Errors: as ReadSafetensorsIndex, GgufFile::Parse,
-// ParseHuggingFaceConfig and BindWeights; kNotFound for a shard that is missing, kCorrupt for an
-// index that names a file outside the folder, a tensor twice, or one that its shard lacks.
+// ParseHuggingFaceConfig, BindWeights, LoadForms and CheckForms; kNotFound for a shard that is
+// missing, kCorrupt for an index that names a file outside the folder, a tensor twice, or one that
+// its shard lacks.
 Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path);
 
 // Reads every weight that the model uses. Errors: kCorrupt for one that is not finite.

@@ -259,6 +259,7 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::uint8_t> bytes) {
     if (!file.metadata_.emplace(key, value).second)
       return MakeError(ErrorCode::kCorrupt, "gguf: key \"{}\" stands twice", key);
   }
+  file.head_ = bytes.first(cursor.at());
   std::vector<Entry> entries;
   for (std::uint64_t i = 0; i < tensors; ++i) {
     PV_ASSIGN_OR_RETURN(Entry entry, ReadEntry(cursor));
@@ -280,6 +281,13 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::uint8_t> bytes) {
       return MakeError(ErrorCode::kCorrupt, "gguf: tensor \"{}\" stands twice", name);
   }
   return file;
+}
+
+std::vector<std::uint8_t> GgufFile::MetadataOnly() const {
+  constexpr std::size_t kTensorCountAt = 8;
+  std::vector<std::uint8_t> out(head_.begin(), head_.end());
+  std::fill_n(out.begin() + kTensorCountAt, sizeof(std::uint64_t), std::uint8_t{0});
+  return out;
 }
 
 const GgufValue* GgufFile::Find(const std::string& key) const {

@@ -58,6 +58,9 @@ class GgufFile {
   Result<std::optional<std::vector<std::string_view>>> Texts(const std::string& key) const;
   Result<std::optional<std::vector<double>>> Numbers(const std::string& key) const;
 
+  // A file of the same metadata without tensors: what a tokenizer needs.
+  std::vector<std::uint8_t> MetadataOnly() const;
+
   bool Has(const std::string& key) const { return metadata_.contains(key); }
   // Shapes in row-major order (the file's reversed).
   const TensorViews& tensors() const { return tensors_; }
@@ -67,6 +70,7 @@ class GgufFile {
 
   std::map<std::string, GgufValue> metadata_;
   TensorViews tensors_;
+  std::span<const std::uint8_t> head_;  // magic, version, counts, all keys with their values
 };
 
 // The architecture that the metadata and the tensors' names describe: general.architecture llama,

@@ -9,7 +9,8 @@
 namespace polyveil::model::hub {
 namespace {
 
-void NormalizeRow(NormKind kind, double eps, const Norm& norm, std::span<float> x) {
+void NormalizeRow(NormKind kind, double eps, const Norm& norm, const approx::Approximant* root,
+                  std::span<float> x) {
   const auto n = static_cast<double>(x.size());
   double mean = 0, square = 0;
   if (kind == NormKind::kLayerNorm) {
@@ -17,7 +18,7 @@ void NormalizeRow(NormKind kind, double eps, const Norm& norm, std::span<float> 
     mean /= n;
   }
   for (const float value : x) square += (value - mean) * (value - mean);
-  const double scale = 1 / std::sqrt(square / n + eps);
+  const double scale = root ? (*root)(square / n) : 1 / std::sqrt(square / n + eps);
   for (std::size_t i = 0; i < x.size(); ++i) {
     x[i] = static_cast<float>((x[i] - mean) * scale) * norm.gain[i];
     if (!norm.bias.empty()) x[i] += norm.bias[i];
@@ -34,9 +35,11 @@ float GeluTanh(float x) {
 float Silu(float x) { return x / (1 + std::exp(-x)); }
 
 template <float Function(float)>
-void Map(FloatMatrix& x) {
+void Map(FloatMatrix& x, const RowPolynomial& polynomial) {
   ParallelFor(static_cast<std::size_t>(x.rows), [&](std::size_t r) {
-    for (float& value : x.row(static_cast<int>(r))) value = Function(value);
+    const approx::Approximant* p = polynomial.Of(r);
+    for (float& value : x.row(static_cast<int>(r)))
+      value = p ? static_cast<float>((*p)(value)) : Function(value);
   });
 }
 
@@ -55,23 +58,25 @@ double ScaleFrequency(const Rotary::Llama3& s, double frequency) {
 
 }  // namespace
 
-void Normalize(NormKind kind, double eps, const Norm& norm, FloatMatrix& x) {
+void Normalize(NormKind kind, double eps, const Norm& norm, FloatMatrix& x,
+               const RowPolynomial& root) {
   PV_CHECK(static_cast<int>(norm.gain.size()) == x.cols, "{} gains, width {}", norm.gain.size(),
            x.cols);
-  ParallelFor(static_cast<std::size_t>(x.rows),
-              [&](std::size_t r) { NormalizeRow(kind, eps, norm, x.row(static_cast<int>(r))); });
+  ParallelFor(static_cast<std::size_t>(x.rows), [&](std::size_t r) {
+    NormalizeRow(kind, eps, norm, root.Of(r), x.row(static_cast<int>(r)));
+  });
 }
 
-void Activate(Activation activation, FloatMatrix& x) {
+void Activate(Activation activation, FloatMatrix& x, const RowPolynomial& polynomial) {
   switch (activation) {
     case Activation::kGelu:
-      return Map<Gelu>(x);
+      return Map<Gelu>(x, polynomial);
     case Activation::kGeluTanh:
-      return Map<GeluTanh>(x);
+      return Map<GeluTanh>(x, polynomial);
     case Activation::kSilu:
-      return Map<Silu>(x);
+      return Map<Silu>(x, polynomial);
     case Activation::kRelu:
-      return Map<Relu>(x);
+      return Map<Relu>(x, polynomial);
   }
 }
 

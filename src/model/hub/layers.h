@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "approx/approximant.h"
 #include "model/hub/architecture.h"
 #include "model/hub/float_matrix.h"
 
@@ -13,10 +14,22 @@ struct Norm {
   std::vector<float> gain, bias;  // bias is empty for RMSNorm
 };
 
-// Every row on its own; sums in float64, as the smallest variances need it. In place.
-void Normalize(NormKind kind, double eps, const Norm& norm, FloatMatrix& x);
+// A polynomial in the place of a function, except in some rows.
+struct RowPolynomial {
+  const approx::Approximant* polynomial = nullptr;  // null: the function itself in every row
+  const std::vector<bool>* exact_rows = nullptr;    // rows of the function itself; null: none
 
-void Activate(Activation activation, FloatMatrix& x);
+  const approx::Approximant* Of(std::size_t row) const {
+    return exact_rows && (*exact_rows)[row] ? nullptr : polynomial;
+  }
+};
+
+// Every row on its own; sums in float64, as the smallest variances need it. In place.
+// root: in the place of v -> 1/sqrt(v + eps).
+void Normalize(NormKind kind, double eps, const Norm& norm, FloatMatrix& x,
+               const RowPolynomial& root = {});
+
+void Activate(Activation activation, FloatMatrix& x, const RowPolynomial& polynomial = {});
 
 // cos and sin of position x frequency, of every pair of a head. Frequencies and angles are rounded
 // to float32 like those that the models were trained with.
@@ -30,6 +43,8 @@ class RotaryTable {
   void Rotate(int position, float* first_head, int heads, int stride) const;
   // Radians a position, by pair.
   const std::vector<float>& frequencies() const { return frequencies_; }
+
+  const std::vector<float>& frequencies() const { return frequencies_; }  // one a pair
 
  private:
   std::vector<float> frequencies_;

@@ -1,5 +1,6 @@
 #include "model/hub/reference.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -46,8 +47,13 @@ void AppendHeads(const float* row, const HeadColumns& columns, int heads, int d_
 
 }  // namespace
 
-Reference::Reference(const Architecture& architecture, const Weights& weights)
-    : a_(architecture), w_(weights) {
+Reference::Reference(const Checkpoint& checkpoint)
+    : Reference(checkpoint.architecture, checkpoint.weights,
+                checkpoint.forms ? &*checkpoint.forms : nullptr) {}
+
+Reference::Reference(const Architecture& architecture, const Weights& weights,
+                     const ConvertedForms* forms)
+    : a_(architecture), w_(weights), forms_(forms) {
   PV_CHECK(static_cast<int>(weights.layers.size()) == architecture.n_layers,
            "{} layers of weights, {} in the configuration", weights.layers.size(),
            architecture.n_layers);
@@ -68,6 +74,13 @@ Status Reference::CheckSequence(const Sequence& s) const {
     if (token < 0 || token >= a_.vocab_size)
       return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", token,
                        a_.vocab_size);
+  for (std::size_t at = static_cast<std::size_t>(CachedTokens(s));
+       forms_ && at < std::min(end, forms_->prefix.size()); ++at) {
+    const TokenId token = s.tokens[at - static_cast<std::size_t>(CachedTokens(s))];
+    if (token != forms_->prefix[at])
+      return MakeError(ErrorCode::kMismatch, "token {} at position {}, the model's prefix has {}",
+                       token, at, forms_->prefix[at]);
+  }
   for (const TokenId type : s.types)
     if (type < 0 || type >= a_.type_vocab)
       return MakeError(ErrorCode::kOutOfRange, "segment {} outside the {} types", type,
@@ -139,14 +152,30 @@ FloatMatrix Reference::Attention(int layer, const FloatMatrix& x,
     tasks.push_back(MakeTask(layer, s, qkv.row(row).data(), heads.row(row).data()));
     row += static_cast<int>(s.tokens.size());
   }
-  Attend(a_, tasks);
+  Attend(a_, tasks, forms_, layer);
   return Apply(w.out, heads);
 }
 
-FloatMatrix Reference::FeedForward(int layer, const FloatMatrix& x) const {
+const LayerConfig* Reference::Polynomials(int layer) const {
+  if (!forms_ || forms_->stage != FormStage::kPolynomial) return nullptr;
+  return &forms_->layers[static_cast<std::size_t>(layer)];
+}
+
+std::vector<bool> Reference::PrefixRows(std::span<const Sequence> batch) const {
+  std::vector<bool> rows;
+  const int prefix = forms_ ? forms_->prefix_length() : 0;
+  ForEachToken(
+      batch, [&](int, const Sequence& s, int i) { rows.push_back(CachedTokens(s) + i < prefix); });
+  return rows;
+}
+
+FloatMatrix Reference::FeedForward(int layer, const FloatMatrix& x,
+                                   std::span<const Sequence> batch) const {
   const LayerWeights& w = w_.layers[static_cast<std::size_t>(layer)];
   FloatMatrix hidden = Apply(a_.gated ? w.gate : w.up, x);
-  Activate(a_.activation, hidden);
+  const LayerConfig* polynomials = Polynomials(layer);
+  const std::vector<bool> exact = PrefixRows(batch);
+  Activate(a_.activation, hidden, {polynomials ? &*polynomials->activation : nullptr, &exact});
   if (a_.gated) {
     const FloatMatrix up = Apply(w.up, x);
     for (std::size_t i = 0; i < hidden.values.size(); ++i) hidden.values[i] *= up.values[i];
@@ -156,27 +185,31 @@ FloatMatrix Reference::FeedForward(int layer, const FloatMatrix& x) const {
 
 void Reference::Block(int layer, FloatMatrix& x, std::span<const Sequence> batch) const {
   const LayerWeights& w = w_.layers[static_cast<std::size_t>(layer)];
-  const auto normalized = [&](const Norm& norm, const FloatMatrix& of) {
-    FloatMatrix copy = of;
-    Normalize(a_.norm, a_.norm_eps, norm, copy);
+  const LayerConfig* polynomials = Polynomials(layer);
+  const std::vector<bool> exact = PrefixRows(batch);
+  const RowPolynomial root1{polynomials ? &polynomials->norm1 : nullptr, &exact};
+  const RowPolynomial root2{polynomials ? &polynomials->norm2 : nullptr, &exact};
+  const auto normalized = [&](const Norm& norm, const RowPolynomial& root) {
+    FloatMatrix copy = x;
+    Normalize(a_.norm, a_.norm_eps, norm, copy, root);
     return copy;
   };
   switch (a_.form) {
     case BlockForm::kPreNorm:
-      AddTo(x, Attention(layer, normalized(w.attention_norm, x), batch));
-      AddTo(x, FeedForward(layer, normalized(w.ffn_norm, x)));
+      AddTo(x, Attention(layer, normalized(w.attention_norm, root1), batch));
+      AddTo(x, FeedForward(layer, normalized(w.ffn_norm, root2), batch));
       return;
     case BlockForm::kParallel: {
-      const FloatMatrix ffn = FeedForward(layer, normalized(w.ffn_norm, x));
-      AddTo(x, Attention(layer, normalized(w.attention_norm, x), batch));
+      const FloatMatrix ffn = FeedForward(layer, normalized(w.ffn_norm, root2), batch);
+      AddTo(x, Attention(layer, normalized(w.attention_norm, root1), batch));
       AddTo(x, ffn);
       return;
     }
     case BlockForm::kPostNorm:
       AddTo(x, Attention(layer, x, batch));
-      Normalize(a_.norm, a_.norm_eps, w.attention_norm, x);
-      AddTo(x, FeedForward(layer, x));
-      Normalize(a_.norm, a_.norm_eps, w.ffn_norm, x);
+      Normalize(a_.norm, a_.norm_eps, w.attention_norm, x, root1);
+      AddTo(x, FeedForward(layer, x, batch));
+      Normalize(a_.norm, a_.norm_eps, w.ffn_norm, x, root2);
       return;
   }
 }

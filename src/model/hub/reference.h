@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/hub/attention.h"
+#include "model/hub/checkpoint.h"
 #include "model/hub/weights.h"
 
 namespace polyveil::model::hub {
@@ -23,13 +24,17 @@ struct Sequence {
 
 class Reference {
  public:
-  // Both are kept by reference and must outlive the reference, as must the weights' mapping.
-  Reference(const Architecture& architecture, const Weights& weights);
+  // All are kept by reference and must outlive the reference, as must the weights' mapping.
+  // forms: of a converted model, checked against the architecture; null as released.
+  Reference(const Architecture& architecture, const Weights& weights,
+            const ConvertedForms* forms = nullptr);
+  explicit Reference(const Checkpoint& checkpoint);
 
   // Hidden states after the last norm, the sequences' rows one after another.
   // Shape: [sum of tokens, d_model]. Errors: kOutOfRange for an empty sequence, a token outside the
   // vocabulary, a segment outside the types, a position outside the context; kInvalidArgument for a
-  // cache on an encoder (all with both values). On an error caches are unchanged.
+  // cache on an encoder; kMismatch for a text that does not begin with the forms' prefix (all with
+  // both values). On an error caches are unchanged.
   Result<FloatMatrix> Hidden(std::span<const Sequence> batch) const;
 
   // hidden [rows, d_model] -> logits [rows, vocabulary]. Requires a causal head.
@@ -46,13 +51,17 @@ class Reference {
   Status CheckSequence(const Sequence& sequence) const;
   FloatMatrix Embed(std::span<const Sequence> batch) const;
   FloatMatrix Attention(int layer, const FloatMatrix& x, std::span<const Sequence> batch) const;
-  FloatMatrix FeedForward(int layer, const FloatMatrix& x) const;
+  FloatMatrix FeedForward(int layer, const FloatMatrix& x, std::span<const Sequence> batch) const;
+  // The layer's polynomials, if it has come to them; rows of the prefix stay exact.
+  const LayerConfig* Polynomials(int layer) const;
+  std::vector<bool> PrefixRows(std::span<const Sequence> batch) const;
   void Block(int layer, FloatMatrix& x, std::span<const Sequence> batch) const;
   void Rotate(FloatMatrix& qkv, std::span<const Sequence> batch) const;
   AttentionTask MakeTask(int layer, const Sequence& sequence, const float* qkv, float* out) const;
 
   const Architecture& a_;
   const Weights& w_;
+  const ConvertedForms* forms_;
   std::optional<RotaryTable> rotary_;
 };
 

@@ -75,7 +75,7 @@ Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& argumen
 }
 
 Result<hub::FloatMatrix> Run(const hub::Checkpoint& checkpoint, const std::vector<int>& ids) {
-  const hub::Reference reference(checkpoint.architecture, checkpoint.weights);
+  const hub::Reference reference(checkpoint);
   const hub::Sequence sequence{ids};
   if (checkpoint.architecture.head == hub::HeadKind::kClassifier)
     return reference.Classify(std::span(&sequence, 1));

@@ -54,18 +54,38 @@ class CheckpointScorer : public TextScorer {
       : checkpoint_(std::move(checkpoint)),
         tokenizer_(std::move(tokenizer)),
         beginning_(std::move(beginning)),
-        reference_(checkpoint_->architecture, checkpoint_->weights) {}
+        reference_(*checkpoint_) {}
 
   std::vector<TokenId> Encode(std::string_view text) const override {
     return tokenizer_.Encode(text);
   }
   std::vector<TokenId> Beginning() const override { return beginning_; }
   bool AlwaysBegins() const override { return !tokenizer_.parts().prefix.empty(); }
-  int context() const override { return checkpoint_->architecture.context; }
+  int context() const override {
+    return checkpoint_->architecture.context - static_cast<int>(Prefix().size());
+  }
 
   Result<std::vector<TextScore>> Score(std::span<const ScoreRequest> requests) const override {
+    if (Prefix().empty()) return ScoreWhole(requests);
+    std::vector<ScoreRequest> whole(requests.begin(), requests.end());
+    for (ScoreRequest& request : whole)
+      if (!std::ranges::equal(
+              std::span(request.context).first(std::min(request.context.size(), Prefix().size())),
+              Prefix()))
+        request.context.insert(request.context.begin(), Prefix().begin(), Prefix().end());
+    return ScoreWhole(whole);
+  }
+
+ private:
+  // What a converted model has before every text.
+  std::span<const TokenId> Prefix() const {
+    if (!checkpoint_->forms) return {};
+    return checkpoint_->forms->prefix;
+  }
+
+  Result<std::vector<TextScore>> ScoreWhole(std::span<const ScoreRequest> requests) const {
     for (const ScoreRequest& request : requests)
-      PV_RETURN_IF_ERROR(CheckRequest(request, context()));
+      PV_RETURN_IF_ERROR(CheckRequest(request, checkpoint_->architecture.context));
     std::deque<Group> groups;
     for (std::size_t i = 0; i < requests.size(); ++i) {
       if (i > 0 && requests[i].context == requests[i - 1].context) {
@@ -85,7 +105,6 @@ class CheckpointScorer : public TextScorer {
     return scores;
   }
 
- private:
   // The last hidden state of a context predicts every continuation's first token.
   Status ReadContexts(std::span<const ScoreRequest> requests, std::deque<Group>& groups,
                       std::vector<Target>& targets) const {
@@ -215,6 +234,8 @@ Result<std::unique_ptr<TextScorer>> MakeScorer(std::shared_ptr<const Checkpoint>
     return MakeError(ErrorCode::kMismatch, "the tokenizer has {} tokens, the model {}",
                      tokenizer.vocab_size(), a.vocab_size);
   std::vector<TokenId> beginning = tokenizer.parts().prefix;
+  if (checkpoint->forms && !checkpoint->forms->prefix.empty())
+    beginning = checkpoint->forms->prefix;
   if (beginning.empty() && a.begin_token) beginning.push_back(*a.begin_token);
   if (beginning.empty())
     return MakeError(ErrorCode::kNotFound, "the model names no token to begin a text with");

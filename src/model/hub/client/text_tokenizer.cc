@@ -1,6 +1,7 @@
 #include "model/hub/client/text_tokenizer.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "model/hub/client/unicode.h"
 
@@ -134,6 +135,13 @@ TextTokenizer::TextTokenizer(TokenizerParts parts)
 
 Result<TextTokenizer> TextTokenizer::Load(const Checkpoint& checkpoint) {
   if (checkpoint.gguf) return FromGguf(*checkpoint.gguf);
+  std::error_code error;
+  if (const std::string path = checkpoint.directory + "/tokenizer.gguf";
+      std::filesystem::exists(path, error)) {
+    PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
+    PV_ASSIGN_OR_RETURN(const GgufFile gguf, GgufFile::Parse(file->bytes()));
+    return FromGguf(gguf);
+  }
   PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(checkpoint.directory + "/tokenizer.json"));
   return ParseJson(file->text());
 }

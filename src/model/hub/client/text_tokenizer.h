@@ -52,7 +52,8 @@ class TextTokenizer {
   static Result<TextTokenizer> ParseJson(std::string_view json);
   // tokenizer.ggml.*: models gpt2 (with `pre` gpt-2, olmo, smollm or llama-bpe), llama and bert.
   static Result<TextTokenizer> FromGguf(const GgufFile& file);
-  // The checkpoint's own: tokenizer.json of its folder, or the GGUF file's.
+  // The checkpoint's own: tokenizer.gguf (a converted model's) or tokenizer.json of its folder, or
+  // the GGUF file's.
   static Result<TextTokenizer> Load(const Checkpoint& checkpoint);
 
   // special: with the tokens around a text.

@@ -1,0 +1,25 @@
+// The file form of a layer's polynomials, attention and bounds, as model.json and a converted
+// model's forms.json hold it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "model/config.h"
+#include "model/strict_json.h"
+
+namespace polyveil::model {
+
+// Whether a layer's polynomials, ranges and bounds are in the file, or only its attention.
+enum class LayerFields { kAll, kAttention };
+
+// Keeps the first fault in the reader's error, like every reader. Checks types, not values.
+LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields);
+nlohmann::ordered_json LayerToJson(const LayerConfig& layer, LayerFields fields);
+
+// The checks of a layer's values: series valid and of degree <= 127, powers even, one shift and one
+// positive kappa a head, an activation exactly where one is wanted. Errors: kMismatch,
+// kOutOfRange; `where` begins the message.
+Status ValidateLayer(const LayerConfig& layer, int n_heads, bool activation, LayerFields fields,
+                     const std::string& where);
+
+}  // namespace polyveil::model

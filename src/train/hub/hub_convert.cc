@@ -1,0 +1,479 @@
+#include "train/hub/hub_convert.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "base/system.h"
+#include "train/archive.h"
+#include "train/checkpoint.h"
+#include "train/files.h"
+#include "train/hub/hub_data.h"
+#include "train/hub/hub_evaluate.h"
+#include "train/hub/hub_export.h"
+#include "train/hub/hub_loss.h"
+#include "train/hub/hub_sample.h"
+#include "train/hub/hub_start.h"
+#include "train/optimizer.h"
+#include "train/trainer.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+namespace hub = model::hub;
+
+constexpr std::int64_t kCalibrationSteps = 1'000'000, kStartSteps = 2'000'000;
+constexpr int kSentences = 200;
+
+// Where a conversion stands.
+struct Position {
+  std::size_t stage = 0;
+  std::int64_t step = 0, total_steps = 0;  // of the stage, of all stages
+  std::uint64_t tokens = 0;
+  double seconds = 0;  // training alone
+};
+
+class Runner {
+ public:
+  Runner(const HubConversionConfig& config, const HubRunOptions& options)
+      : config_(config), options_(options), config_text_(FormatHubConfig(config)) {}
+
+  Status Execute() {
+    PV_RETURN_IF_ERROR(Prepare());
+    if (options_.resume && std::filesystem::exists(Path("last.pt"))) {
+      PV_RETURN_IF_ERROR(Restore());
+    } else {
+      PV_RETURN_IF_ERROR(Begin());
+    }
+    while (at_.stage < config_.stages.size()) {
+      PV_ASSIGN_OR_RETURN(const bool stopped, RunStage());
+      if (stopped) return {};
+    }
+    return {};
+  }
+
+ private:
+  std::string Path(const std::string& name) const { return options_.out + "/" + name; }
+  const HubStage& stage() const { return config_.stages[at_.stage]; }
+  void Note(const std::string& line) const {
+    if (options_.note) options_.note(line);
+  }
+
+  Status Prepare() {
+    torch::set_num_threads(config_.threads);
+    std::filesystem::create_directories(options_.out);
+    PV_ASSIGN_OR_RETURN(source_, hub::LoadCheckpoint(options_.model));
+    if (!source_->architecture.causal && !config_.prefix.empty())
+      return MakeError(ErrorCode::kMismatch, "config.prefix has {} tokens, an encoder takes 0",
+                       config_.prefix.size());
+    if (config_.context > source_->architecture.context)
+      return MakeError(ErrorCode::kOutOfRange, "config.context = {} > the model's {}",
+                       config_.context, source_->architecture.context);
+    PV_ASSIGN_OR_RETURN(const auto tokenizer, hub::TextTokenizer::Load(*source_));
+    PV_ASSIGN_OR_RETURN(text_,
+                        ReadHubText(options_.stories, tokenizer, source_->architecture, config_));
+    Note(fmt::format("{} training tokens, {} held out", text_.train.size(), text_.heldout.size()));
+    PV_RETURN_IF_ERROR(Sample());
+    PV_ASSIGN_OR_RETURN(teacher_, HubModel::Load(*source_));
+    teacher_->forms.prefix =
+        source_->architecture.causal ? static_cast<int>(config_.prefix.size()) : 0;
+    student_ = teacher_->Clone();
+    student_->forms.attention = AttentionForm::kPowerMean;
+    student_->forms.power = config_.power;
+    student_->forms.eps = config_.attention_eps;
+    heldout_ = HeldoutHubBatches(text_, config_.evaluation.heldout_rows, config_.batch);
+    return {};
+  }
+
+  // The original's own text, kept beside the run.
+  Status Sample() {
+    if (config_.sampling.sequences == 0) return {};
+    const std::size_t wanted = static_cast<std::size_t>(config_.sampling.sequences) *
+                               static_cast<std::size_t>(text_.sampled_length());
+    std::ifstream in(Path("sampled.bin"), std::ios::binary);
+    text_.sampled.resize(wanted);
+    in.read(reinterpret_cast<char*>(text_.sampled.data()),
+            static_cast<std::streamsize>(wanted * sizeof(std::int32_t)));
+    const bool whole = static_cast<std::size_t>(in.gcount()) == wanted * sizeof(std::int32_t);
+    const bool known = std::ranges::all_of(text_.sampled, [&](std::int32_t token) {
+      return token >= 0 && token < source_->architecture.vocab_size;
+    });
+    if (whole && known) return {};
+    const auto start = Clock::now();
+    PV_ASSIGN_OR_RETURN(text_.sampled, SampleText(*source_, config_.prefix, text_.sampled_length(),
+                                                  config_.sampling, config_.seed));
+    torch::set_num_threads(config_.threads);
+    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, Since(start)));
+    return WriteFile(Path("sampled.bin"), text_.sampled.data(), wanted * sizeof(std::int32_t));
+  }
+
+  static double Since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  // The original and the start of the power form, measured.
+  Status Begin() {
+    PV_RETURN_IF_ERROR(Write("config.json", config_text_));
+    PV_RETURN_IF_ERROR(Write("curve.jsonl", ""));
+    report_ = {{"model", hub::Describe(source_->architecture)}, {"stages", Json::array()}};
+    PV_RETURN_IF_ERROR(Report("original", options_.model, *teacher_, Json::object()));
+    std::vector<Tensor> batches;
+    for (int i = 0; i < config_.start_batches; ++i)
+      batches.push_back(
+          DrawHubBatch(text_, config_.batch, 0, config_.seed, kStartSteps + i).inputs);
+    Json layers = Json::array();
+    for (const auto& heads : StartPower(*teacher_, *student_, batches)) {
+      Json& layer = layers.emplace_back(Json::array());
+      for (const HeadStart& head : heads)
+        layer.push_back(
+            {{"shift", head.shift}, {"error", head.error}, {"divisor_ratio", head.divisor_ratio}});
+    }
+    PV_RETURN_IF_ERROR(Write("start.json", layers.dump(1)));
+    PV_RETURN_IF_ERROR(Export("start"));
+    PV_RETURN_IF_ERROR(Report("start", Path("start"), *student_, Json::object()));
+    return Save();
+  }
+
+  // Returns whether the run was asked to stop.
+  Result<bool> RunStage() {
+    MakeOptimizers();
+    if (restored_) {
+      PV_RETURN_IF_ERROR(RestoreOptimizers());
+    } else if (at_.step == 0 && stage().fit) {
+      PV_RETURN_IF_ERROR(Fit());
+    }
+    restored_ = false;
+    while (at_.step < stage().steps) {
+      PV_RETURN_IF_ERROR(Step());
+      if (at_.step % config_.log_every == 0 || at_.step == stage().steps) Log();
+      if (config_.eval_every > 0 && at_.step % config_.eval_every == 0) LogHeldout();
+      const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
+      if (stop || at_.step % config_.checkpoint_every == 0) PV_RETURN_IF_ERROR(Save());
+      if (stop) return true;
+    }
+    PV_RETURN_IF_ERROR(Export(stage().name));
+    Json extra = {{"steps", stage().steps}};
+    if (student_->polynomials) extra["effect"] = ToJson(Effect());
+    PV_RETURN_IF_ERROR(Report(stage().name, Path(stage().name), *student_, extra));
+    ++at_.stage;
+    at_.step = 0;
+    weights_.reset();
+    forms_.reset();
+    PV_RETURN_IF_ERROR(Save());
+    return false;
+  }
+
+  void MakeOptimizers() {
+    const bool all = !stage().attention_only;
+    std::vector<Transformer::Parameter> weights, forms;
+    student_->Visit([&](const std::string& name, Tensor tensor) {
+      const auto rest = name.substr(name.find_last_of('.') + 1);
+      const bool layer = name.starts_with("layers.");
+      const bool form = rest == "shift" || rest == "log_kappa" || rest.starts_with("centre");
+      const bool attention = rest.starts_with("qkv") || rest.starts_with("out");
+      const bool trained =
+          form || (layer && (all || attention)) || (all && name.starts_with("final_norm"));
+      tensor.set_requires_grad(trained);
+      if (trained) (form ? forms : weights).push_back({name, tensor, false, 1});
+    });
+    OptimizerOptions options;
+    options.weight_decay = 0;
+    options.adam_lr = stage().rate;
+    weights_.emplace(weights, options);
+    options.adam_lr = stage().form_rate;
+    forms_.emplace(forms, options);
+  }
+
+  double ClampAt() const {
+    if (!stage().fit) return 0;
+    PolynomialOptions options;
+    options.clamp_fraction = stage().fit->clamp_fraction;
+    options.clamp_widening = stage().fit->clamp_widening;
+    return ClampRatio(options, at_.step, stage().steps);
+  }
+
+  Status Step() {
+    const auto start = Clock::now();
+    const Batch batch =
+        DrawHubBatch(text_, config_.batch, stage().sampled_share, config_.seed, at_.total_steps);
+    student_->clamp = ClampAt();
+    const HubLoss loss = stage().kind == HubStageKind::kMatch
+                             ? MatchAndBackward(*teacher_, *student_, batch, stage())
+                             : DistilAndBackward(*teacher_, *student_, batch, stage());
+    student_->clamp = 0;
+    OptimizerOptions schedule;
+    schedule.warmup = stage().warmup;
+    schedule.decay_fraction = stage().decay_fraction;
+    schedule.final_fraction = stage().final_fraction;
+    const double factor = ScheduleFactor(schedule, at_.step, stage().steps);
+    const double norm = weights_->Step(factor);
+    const double form_norm = forms_->Step(factor);
+    if (!std::isfinite(loss.total) || !std::isfinite(norm) || !std::isfinite(form_norm))
+      return MakeError(ErrorCode::kOutOfRange,
+                       "stage {}, step {}: loss {}, gradient norms {} and {}: diverged",
+                       stage().name, at_.step, loss.total, norm, form_norm);
+    ++at_.step;
+    ++at_.total_steps;
+    at_.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
+    at_.seconds += Since(start);
+    window_.Add(loss, norm, static_cast<double>(batch.inputs.numel()), Since(start));
+    return {};
+  }
+
+  // Means since the last line of the curve.
+  struct Window {
+    double steps = 0, tokens = 0, seconds = 0, norm = 0;
+    HubLoss sum;
+    void Add(const HubLoss& loss, double gradient_norm, double count, double time) {
+      ++steps;
+      tokens += count;
+      seconds += time;
+      norm = gradient_norm;
+      sum.Add(loss);
+    }
+  };
+
+  void Log() {
+    const HubLoss mean = window_.sum.Over(window_.steps);
+    const double rate = window_.tokens / std::max(1e-9, window_.seconds);
+    Curve("train", mean, rate);
+    if (options_.progress)
+      options_.progress({stage().name, at_.step, stage().steps, at_.tokens, mean.total, mean.kl,
+                         mean.text, mean.hidden, mean.penalty, window_.norm, rate});
+    window_ = {};
+  }
+
+  void LogHeldout() { Curve("heldout", HeldoutLoss(*teacher_, *student_, heldout_), 0); }
+
+  void Curve(const char* what, const HubLoss& loss, double rate) const {
+    const Json line = {{"stage", stage().name},
+                       {"step", at_.step},
+                       {"total_steps", at_.total_steps},
+                       {"tokens", at_.tokens},
+                       {"what", what},
+                       {"loss", loss.total},
+                       {"kl", loss.kl},
+                       {"text_nats", loss.text},
+                       {"hidden", loss.hidden},
+                       {"penalty", loss.penalty},
+                       {"tokens_per_second", rate},
+                       {"seconds", at_.seconds}};
+    std::ofstream(Path("curve.jsonl"), std::ios::app) << line.dump() << "\n";
+  }
+
+  SiteRanges Observe(int batches, std::uint64_t* tokens) const {
+    torch::NoGradGuard no_grad;
+    SiteRanges ranges;
+    *tokens = 0;
+    for (int i = 0; i < batches; ++i) {
+      const Batch batch = DrawHubBatch(text_, config_.batch, stage().sampled_share, config_.seed,
+                                       kCalibrationSteps + i);
+      HubModel::Pass pass(*student_, {}, RangeObserver(ranges));
+      student_->Hidden(batch.inputs, pass);
+      *tokens += static_cast<std::uint64_t>(batch.inputs.numel());
+    }
+    return ranges;
+  }
+
+  Status Fit() {
+    student_->polynomials.reset();
+    std::uint64_t tokens = 0;
+    const SiteRanges ranges = Observe(stage().fit->calibration_batches, &tokens);
+    PV_ASSIGN_OR_RETURN(Conversion fits, ChooseAll(ranges, stage().fit->options));
+    student_->polynomials = std::move(fits.polynomials);
+    Json choices = Json::array();
+    for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
+    PV_RETURN_IF_ERROR(Write(stage().name + ".fit.json", choices.dump(1)));
+    const ConversionEffect effect = Effect();
+    Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, tokens, ToText(effect)));
+    return Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
+  }
+
+  Result<Conversion> ChooseAll(const SiteRanges& ranges, const ConvertOptions& options) const {
+    Conversion out;
+    for (int i = 0; i < student_->architecture().n_layers; ++i) {
+      PV_ASSIGN_OR_RETURN(LayerPolynomials layer, ChooseLayer(ranges, i, options, out.choices));
+      out.polynomials.push_back(std::move(layer));
+    }
+    return out;
+  }
+
+  Result<LayerPolynomials> ChooseLayer(const SiteRanges& ranges, int index,
+                                       const ConvertOptions& options,
+                                       std::vector<SiteChoice>& choices) const {
+    LayerPolynomials layer;
+    layer.activation.emplace();
+    Status status;
+    VisitPolynomials(layer, [&](const std::string& key, const char* site, approx::Approximant& p) {
+      if (!status.ok()) return;
+      const std::string name = fmt::format("layer {} / {}", index, site);
+      auto choice =
+          key == "activation" ? ChooseActivation(ranges, name, ExactActivation(), options)
+          : key == "divisor_inverse"
+              ? ChooseInverse(ranges, name, approx::Target::kInverse, student_->forms.eps,
+                              options.divisor_error, options)
+              : ChooseInverse(ranges, name, approx::Target::kInverseRoot,
+                              student_->architecture().norm_eps, options.norm_error, options);
+      if (!choice.ok()) return (void)(status = choice.error());
+      p = choice->chosen.polynomial;
+      choices.push_back(*std::move(choice));
+    });
+    PV_RETURN_IF_ERROR(status);
+    return layer;
+  }
+
+  approx::Function ExactActivation() const {
+    switch (student_->architecture().activation) {
+      case hub::Activation::kGelu:
+        return [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); };
+      case hub::Activation::kGeluTanh:
+        return [](double x) {
+          return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+        };
+      case hub::Activation::kSilu:
+        return [](double x) { return x / (1 + std::exp(-x)); };
+      case hub::Activation::kRelu:
+        return [](double x) { return std::max(0.0, x); };
+    }
+    return {};
+  }
+
+  ConversionEffect Effect() const { return HubEffect(*student_, heldout_); }
+
+  Status Export(const std::string& name) {
+    HubCalibration calibration;
+    if (student_->polynomials) {
+      const HubFit& fit = stage().fit ? *stage().fit : last_fit_;
+      calibration.ranges = Observe(fit.calibration_batches, &calibration.tokens);
+      calibration.margin = fit.options.margin;
+    }
+    return WriteHubFolder(*student_, *source_, config_.prefix, calibration, Path(name));
+  }
+
+  // Scores a folder and adds a line to the report.
+  Status Report(const std::string& name, const std::string& folder, const HubModel& model,
+                const Json& extra) {
+    Json line = {{"stage", name}, {"tokens", at_.tokens}, {"seconds", at_.seconds}};
+    const HubLoss heldout = HeldoutLoss(*teacher_, model, heldout_);
+    if (text_.causal) {
+      line["heldout"] = {{"perplexity", std::exp(heldout.text)}, {"kl", heldout.kl}};
+      PV_ASSIGN_OR_RETURN(line["scores"],
+                          EvaluateDecoder(folder, options_.evaluation, config_.evaluation));
+    } else {
+      line["heldout"] = {{"hidden_error", heldout.hidden}};
+      PV_ASSIGN_OR_RETURN(line["scores"],
+                          EvaluateEncoder(options_.model, folder, Sentences(), config_.context));
+    }
+    torch::set_num_threads(config_.threads);  // the reference's products ran on threads of its own
+    line.update(extra);
+    line["peak_memory_bytes"] = PeakRssBytes();
+    report_["stages"].push_back(line);
+    Note(line.dump());
+    return Write("report.json", report_.dump(1) + "\n");
+  }
+
+  std::vector<std::string> Sentences() const {
+    std::vector<std::string> out;
+    const std::size_t lines = text_.heldout_lines.size();
+    const std::size_t count = std::min<std::size_t>(kSentences, lines);
+    for (std::size_t i = 0; i < count; ++i) out.push_back(text_.heldout_lines[lines * i / count]);
+    return out;
+  }
+
+  Status Write(const std::string& name, const std::string& text) const {
+    return WriteFile(Path(name), text.data(), text.size());
+  }
+
+  NamedTensors StudentTensors() const {
+    NamedTensors out;
+    student_->Visit([&](const std::string& name, const Tensor& tensor) {
+      if (name.starts_with("layers.") || name.starts_with("final_norm"))
+        out.emplace_back("model." + name, tensor.detach());
+    });
+    return out;
+  }
+
+  NamedTensors OptimizerTensors() const {
+    NamedTensors out;
+    for (const auto* optimizer : {&weights_, &forms_})
+      for (const auto& [name, tensor] : (*optimizer)->State())
+        out.emplace_back("state." + name, tensor);
+    return out;
+  }
+
+  Status Save() const {
+    NamedTensors tensors = StudentTensors();
+    if (weights_ && at_.step > 0)
+      for (auto& each : OptimizerTensors()) tensors.push_back(std::move(each));
+    const Json info = {
+        {"config", config_text_}, {"stage", at_.stage},
+        {"step", at_.step},       {"total_steps", at_.total_steps},
+        {"tokens", at_.tokens},   {"seconds", at_.seconds},
+        {"report", report_},      {"polynomials", PolynomialsToJson(student_->polynomials)}};
+    return SaveArchive(Path("last.pt"), info, tensors);
+  }
+
+  Status Restore() {
+    torch::NoGradGuard no_grad;
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), StudentTensors()));
+    try {
+      if (info.at("config") != config_text_)
+        return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Path("last.pt"));
+      at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
+             info.at("seconds")};
+      report_ = info.at("report");
+      PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
+    } catch (const Json::exception& error) {
+      return MakeError(ErrorCode::kCorrupt, "{}: {}", Path("last.pt"), error.what());
+    }
+    for (std::size_t i = 0; i < std::min(at_.stage, config_.stages.size()); ++i)
+      if (config_.stages[i].fit) last_fit_ = *config_.stages[i].fit;
+    restored_ = at_.step > 0;
+    return TruncateCurve();
+  }
+
+  Status RestoreOptimizers() {
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), OptimizerTensors()));
+    weights_->set_steps_done(at_.step);
+    forms_->set_steps_done(at_.step);
+    return {};
+  }
+
+  // A run that was cut off has written lines beyond its checkpoint; they come again.
+  Status TruncateCurve() const {
+    std::ifstream in(Path("curve.jsonl"));
+    std::string kept;
+    for (std::string line; std::getline(in, line);) {
+      const auto json = Json::parse(line, nullptr, false);
+      if (json.is_object() && json.value("total_steps", std::int64_t{0}) <= at_.total_steps)
+        kept += line + "\n";
+    }
+    return Write("curve.jsonl", kept);
+  }
+
+  const HubConversionConfig& config_;
+  const HubRunOptions& options_;
+  std::string config_text_;
+  std::shared_ptr<const hub::Checkpoint> source_;
+  HubText text_;
+  std::optional<HubModel> teacher_, student_;
+  std::vector<Batch> heldout_;
+  std::optional<Optimizer> weights_, forms_;
+  Position at_;
+  Window window_;
+  HubFit last_fit_;
+  Json report_;
+  bool restored_ = false;
+};
+
+}  // namespace
+
+Status RunHubConversion(const HubConversionConfig& config, const HubRunOptions& options) {
+  return Runner(config, options).Execute();
+}
+
+}  // namespace polyveil::train

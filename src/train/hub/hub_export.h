@@ -1,0 +1,34 @@
+// A conversion's output folder: what polyveil import and eval read.
+// docs/formats/converted-model.md.
+#pragma once
+
+#include <string>
+
+#include "model/hub/checkpoint.h"
+#include "train/calibrate.h"
+#include "train/hub/hub_model.h"
+
+namespace polyveil::train {
+
+// What forms.json says of a model. ranges: of every site over calibration text, for a model with
+// polynomials; `tokens` of it.
+struct HubCalibration {
+  SiteRanges ranges;
+  std::uint64_t tokens = 0;
+  double margin = 1;
+};
+model::hub::ConvertedForms MakeForms(const HubModel& model, const std::vector<int>& prefix,
+                                     const HubCalibration& calibration);
+
+// Weights under the names of Hugging Face's files, in their layouts.
+std::vector<std::pair<std::string, torch::Tensor>> HuggingFaceTensors(
+    const HubModel& model, const model::hub::Architecture& source);
+
+// Writes config.json, model.safetensors (float32), the source's tokenizer and, unless the model is
+// softmax, forms.json. Errors: kIo; kMismatch for a GGUF file of a family whose config.json cannot
+// be written or with frequencies of its own.
+Status WriteHubFolder(const HubModel& model, const model::hub::Checkpoint& source,
+                      const std::vector<int>& prefix, const HubCalibration& calibration,
+                      const std::string& folder);
+
+}  // namespace polyveil::train

@@ -1,0 +1,223 @@
+// The trainable model against the float32 reference, architecture by architecture, in every form.
+#include "train/hub/hub_model.h"
+
+#include <gtest/gtest.h>
+
+#include "approx/remez.h"
+#include "model/hub/reference.h"
+#include "train/hub/activation.h"
+#include "train/hub/hub_export.h"
+#include "train/hub/hub_start.h"
+#include "train/hub/hub_toy.h"
+
+namespace polyveil::train {
+namespace {
+
+namespace hub = model::hub;
+using torch::Tensor;
+
+// float32 against float32: outputs of size 1 after about 100 rounded operations each, and weights
+// that are quotients of rounded sums.
+constexpr double kTolerance = 1e-4;
+
+Tensor TokenTensor(const std::vector<hub::TokenId>& tokens) {
+  return torch::tensor(std::vector<std::int64_t>(tokens.begin(), tokens.end())).unsqueeze(0);
+}
+
+hub::FloatMatrix ReferenceOutputs(const hub::Checkpoint& checkpoint,
+                                  const std::vector<hub::TokenId>& tokens) {
+  const hub::Reference reference(checkpoint);
+  const hub::Sequence sequence{tokens};
+  hub::FloatMatrix hidden = reference.Hidden(std::span(&sequence, 1)).value();
+  return checkpoint.architecture.head == hub::HeadKind::kCausalLm ? reference.Logits(hidden)
+                                                                  : hidden;
+}
+
+void ExpectEqual(const HubModel& model, const hub::Checkpoint& checkpoint,
+                 const std::vector<hub::TokenId>& tokens) {
+  torch::NoGradGuard no_grad;
+  Tensor out = model.Hidden(TokenTensor(tokens));
+  if (checkpoint.architecture.head == hub::HeadKind::kCausalLm) out = model.Logits(out);
+  hub::FloatMatrix wanted = ReferenceOutputs(checkpoint, tokens);
+  const Tensor other =
+      torch::from_blob(wanted.values.data(), {wanted.rows, wanted.cols}, torch::kFloat32);
+  EXPECT_LT((out[0] - other).abs().max().item<double>(), kTolerance);
+}
+
+std::vector<hub::TokenId> Tokens() { return {1, 7, 3, 28, 0, 11, 5, 5, 19, 2, 26, 14}; }
+
+TEST(HubModel, SoftmaxEqualsTheReferenceOfEveryArchitecture) {
+  for (const auto& vectors : hub::ReadVectors("logits.json")) {
+    SCOPED_TRACE(vectors["name"].get<std::string>());
+    const hub::TemporaryFolder folder;
+    hub::WriteModel(vectors, folder.path());
+    const auto checkpoint = hub::LoadCheckpoint(folder.path()).value();
+    if (checkpoint->architecture.head == hub::HeadKind::kClassifier) {
+      EXPECT_FALSE(HubModel::Load(*checkpoint).ok());
+    } else {
+      ExpectEqual(HubModel::Load(*checkpoint).value(), *checkpoint, Tokens());
+    }
+  }
+}
+
+TEST(HubModel, SoftmaxEqualsTheReferenceOfGgufFiles) {
+  for (const char* name : {"bert", "gpt2", "gpt_neox", "llama"}) {
+    SCOPED_TRACE(name);
+    const auto checkpoint =
+        hub::LoadCheckpoint(hub::VectorPath(std::string(name) + ".gguf")).value();
+    ExpectEqual(HubModel::Load(*checkpoint).value(), *checkpoint, Tokens());
+  }
+}
+
+// Powers of their own scale, and polynomials that are far from exact: what matters is that both
+// sides evaluate the same.
+HubModel Converted(const hub::Checkpoint& checkpoint, const std::vector<int>& prefix,
+                   bool polynomials) {
+  torch::NoGradGuard no_grad;
+  HubModel model = HubModel::Load(checkpoint).value();
+  model.forms = {AttentionForm::kPowerMean, 4, 1e-3,
+                 checkpoint.architecture.causal ? static_cast<int>(prefix.size()) : 0};
+  int salt = 0;
+  for (HubModel::Layer& layer : model.layers) {
+    layer.shift.copy_(torch::linspace(1.5, 2.5, layer.shift.size(0)) + 0.1 * ++salt);
+    layer.log_kappa.copy_(4 * layer.shift.log());
+  }
+  if (!polynomials) return model;
+  const LayerPolynomials fits{approx::Chebyshev{0.05, 4, {1.2, -0.7, 0.3}},
+                              approx::Chebyshev{0.2, 5, {1.1, -0.6, 0.2}},
+                              approx::Chebyshev{0.05, 4, {1.3, -0.6, 0.2}},
+                              approx::Approximant(approx::Chebyshev{-6, 6, {2, 3, 0.9, 0, -0.1}})};
+  model.polynomials.emplace(model.layers.size(), fits);
+  return model;
+}
+
+SiteRanges Observed(const HubModel& model, const Tensor& tokens) {
+  torch::NoGradGuard no_grad;
+  SiteRanges ranges;
+  HubModel::Pass pass(model, {}, RangeObserver(ranges));
+  model.Hidden(tokens, pass);
+  return ranges;
+}
+
+void ExpectFolderEqual(const HubModel& model, const hub::Checkpoint& source,
+                       const std::vector<int>& prefix) {
+  const hub::TemporaryFolder folder;
+  std::vector<hub::TokenId> tokens = Tokens();
+  std::copy(prefix.begin(), prefix.end(), tokens.begin());
+  HubCalibration calibration{Observed(model, TokenTensor(tokens)), 12, 1.5};
+  ASSERT_TRUE(WriteHubFolder(model, source, prefix, calibration, folder.path()).ok());
+  const auto converted = hub::LoadCheckpoint(folder.path());
+  ASSERT_TRUE(converted.ok()) << converted.error().message;
+  EXPECT_TRUE((*converted)->unused.empty());
+  ExpectEqual(model, **converted, tokens);
+  if (prefix.empty()) return;
+  const std::vector<hub::TokenId> other = {2, 2, 2};
+  const hub::Sequence sequence{other};
+  const auto refused = hub::Reference(**converted).Hidden(std::span(&sequence, 1));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("prefix"), std::string::npos);
+}
+
+TEST(HubModel, ExportedFoldersEqualTheTrainedModelInEveryForm) {
+  for (const char* name : {"gpt2", "gpt_neox", "gpt_neox sequential", "llama", "llama 3", "bert"}) {
+    const hub::TemporaryFolder folder;
+    const auto source = WriteToyModel(name, folder.path());
+    for (const bool polynomials : {false, true}) {
+      SCOPED_TRACE(fmt::format("{} {}", name, polynomials));
+      const std::vector<int> prefix =
+          source->architecture.causal ? std::vector<int>{1, 9} : std::vector<int>{};
+      ExpectFolderEqual(Converted(*source, prefix, polynomials), *source, prefix);
+    }
+  }
+}
+
+TEST(HubModel, AGgufModelBecomesAFolder) {
+  const auto source = hub::LoadCheckpoint(hub::VectorPath("llama.gguf")).value();
+  ExpectFolderEqual(Converted(*source, {3}, true), *source, {3});
+}
+
+// The fused kernel with shared keys, or without a mask, against LibTorch's operations; gradients by
+// both ways.
+TEST(HubModel, GroupedAndBidirectionalAttentionEqualsPlainOperations) {
+  for (const bool causal : {true, false}) {
+    torch::manual_seed(5);
+    const auto options = torch::TensorOptions().dtype(torch::kFloat64);
+    const int heads = 6, kv = 2, d = 5, n = 9;
+    Tensor qkv = torch::randn({2, n, (heads + 2 * kv) * d}, options).set_requires_grad(true);
+    Tensor shift = (torch::rand({heads}, options) + 2).set_requires_grad(true);
+    Tensor log_kappa = torch::rand({heads}, options).set_requires_grad(true);
+    AttentionOptions attention{AttentionForm::kPowerMean, heads, 4, 1e-3};
+    attention.n_kv_heads = kv;
+    attention.causal = causal;
+    attention.exact_rows = 2;
+    attention.inverse = approx::Chebyshev{0.5, 20, {0.5, -0.2, 0.1}};
+    const AttentionResult fused = FusedAttention(qkv, shift, log_kappa, attention);
+
+    const Tensor split = qkv.view({2, n, -1, d}).transpose(1, 2);
+    const Tensor keys = split.narrow(1, heads, kv).repeat_interleave(heads / kv, 1);
+    const Tensor values = split.narrow(1, heads + kv, kv).repeat_interleave(heads / kv, 1);
+    const Tensor ones = torch::ones({n, n}, options), mask = causal ? ones.tril() : ones;
+    const Tensor z = torch::matmul(split.narrow(1, 0, heads), keys.transpose(2, 3)) /
+                         std::sqrt(static_cast<double>(d)) +
+                     shift.view({1, -1, 1, 1});
+    const Tensor u = IntegerPower(z, 4) * mask /
+                     (log_kappa.exp().view({1, -1, 1, 1}) * mask.sum(1).view({1, 1, -1, 1}));
+    const Tensor y = u.sum(-1, true);
+    const Tensor inverse =
+        torch::cat({1 / (1e-3 + y.narrow(2, 0, 2)),
+                    EvaluateApproximant(*attention.inverse, y.narrow(2, 2, n - 2))},
+                   2);
+    const Tensor plain =
+        torch::matmul(u * inverse, values).transpose(1, 2).reshape({2, n, heads * d});
+    EXPECT_LT((plain - fused.output).abs().max().item<double>(), 1e-11);
+
+    const Tensor weights = torch::randn({2, n, heads * d}, options);
+    const auto gradients = [&](const Tensor& out) {
+      return torch::autograd::grad({(out * weights).sum()}, {qkv, shift, log_kappa});
+    };
+    const auto a = gradients(fused.output), b = gradients(plain);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      const double scale = b[i].abs().max().item<double>();
+      EXPECT_LT((a[i] - b[i]).abs().max().item<double>(), 1e-11 * scale) << i;
+    }
+  }
+}
+
+TEST(HubModel, FusedSeriesHaveTheSeriesValuesAndGradients) {
+  const approx::Approximant p(approx::Chebyshev{-3, 5, {0.5, 1, -0.25, 0.125, 0.3}});
+  for (const double clamp : {0.0, 1.0, 1.25}) {
+    const auto options = torch::TensorOptions().dtype(torch::kFloat64);
+    Tensor x = (torch::linspace(-5, 8, 203, options)).set_requires_grad(true);
+    const Tensor a = FusedSeries(p, x, clamp), b = EvaluateApproximant(p, x, clamp);
+    EXPECT_LT((a - b).abs().max().item<double>(), 1e-10);
+    const Tensor da = torch::autograd::grad({a.sum()}, {x})[0];
+    const Tensor db = torch::autograd::grad({b.sum()}, {x})[0];
+    EXPECT_LT((da - db).abs().max().item<double>(), 1e-9);
+  }
+}
+
+// A head whose scores hardly differ is near (1 + s/c)^p for every large c; sharp ones want a small
+// one.
+TEST(HubModel, TheStartIsNearerToSoftmaxThanAFixedShift) {
+  const hub::TemporaryFolder folder;
+  const auto source = WriteToyModel("llama", folder.path());
+  torch::NoGradGuard no_grad;
+  const HubModel teacher = HubModel::Load(*source).value();
+  HubModel student = teacher.Clone();
+  student.forms = {AttentionForm::kPowerMean, 4, 1e-3, 0};
+  const auto start = StartPower(teacher, student, {TokenTensor(Tokens())});
+  ASSERT_EQ(start.size(), 2u);
+  const Tensor x = teacher.Embed(TokenTensor(Tokens()));
+  HubModel::Pass a(teacher), b(student);
+  const Tensor wanted = teacher.Attention(0, x, a), got = student.Attention(0, x, b);
+  HubModel fixed = student.Clone();
+  for (HubModel::Layer& layer : fixed.layers) layer.shift.fill_(0.5);
+  HubModel::Pass c(fixed);
+  EXPECT_LT((got - wanted).norm().item<double>(),
+            (fixed.Attention(0, x, c) - wanted).norm().item<double>());
+  for (const auto& heads : start)
+    for (const HeadStart& head : heads) EXPECT_LT(head.error, 0.5);
+}
+
+}  // namespace
+}  // namespace polyveil::train
