@@ -31,7 +31,8 @@ struct Context {
             OrOne(forms.bounds.key),
             OrOne(forms.bounds.value),
             OrOne(forms.bounds.product),
-            forms.activation->b,  // arguments of polynomials stay near their scale
+            // Arguments of polynomials stay near their scale.
+            std::max(std::abs(forms.activation->a), std::abs(forms.activation->b)),
             OrOne(forms.bounds.hidden)};
   }
   void Enter(Component component, const char* part) {

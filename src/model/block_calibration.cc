@@ -8,17 +8,6 @@
 namespace polyveil::model {
 namespace {
 
-using Texts = std::vector<std::vector<std::vector<double>>>;
-
-Result<BlockRanges> Observe(const Block& block, const Texts& texts) {
-  BlockReference reference(block, Evaluation::kExact);
-  for (const auto& text : texts) {
-    reference.Reset();
-    for (const auto& token : text) PV_RETURN_IF_ERROR(reference.Step(token));
-  }
-  return reference.ranges();
-}
-
 Result<Approximant> FitSeries(approx::Target target, const approx::Range& seen, double shift,
                               int degree, double margin) {
   const approx::Range range = approx::WithRatioMargin(seen, margin);
@@ -29,17 +18,31 @@ Result<Approximant> FitSeries(approx::Target target, const approx::Range& seen, 
 
 }  // namespace
 
-Result<LayerConfig> CalibrateBlock(const Block& block, const Texts& texts, const BlockFit& fit) {
+Result<BlockRanges> ObserveBlock(const Block& block, const BlockTexts& texts,
+                                 Evaluation evaluation) {
+  BlockReference reference(block, evaluation);
+  for (const auto& text : texts) {
+    reference.Reset();
+    for (const auto& token : text) PV_RETURN_IF_ERROR(reference.Step(token));
+  }
+  return reference.ranges();
+}
+
+Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
+                                   const BlockFit& fit) {
+  const auto observe = [&](const Block& observed) {
+    return ObserveBlock(observed, texts, Evaluation::kExact);
+  };
   Block working = block;
   const auto heads = static_cast<std::size_t>(block.shape.n_heads);
   working.forms.shift.assign(heads, 0);
   working.forms.kappa.assign(heads, 1);
-  PV_ASSIGN_OR_RETURN(const BlockRanges scores, Observe(working, texts));
+  PV_ASSIGN_OR_RETURN(const BlockRanges scores, observe(working));
   for (std::size_t h = 0; h < heads; ++h) working.forms.shift[h] = std::max(2.0, 2 * scores.score[h]);
-  PV_ASSIGN_OR_RETURN(const BlockRanges powers, Observe(working, texts));
+  PV_ASSIGN_OR_RETURN(const BlockRanges powers, observe(working));
   for (std::size_t h = 0; h < heads; ++h)
     working.forms.kappa[h] = std::exp(powers.log_mean[h] / std::max(1, powers.tokens));
-  PV_ASSIGN_OR_RETURN(const BlockRanges ranges, Observe(working, texts));
+  PV_ASSIGN_OR_RETURN(const BlockRanges ranges, observe(working));
 
   LayerConfig forms = working.forms;
   forms.bounds = ranges.bounds;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# polyveil import and eval as programs: reports, exit codes, a run stopped and continued.
+# polyveil import, eval, estimate and bench layer as programs: reports, exit codes, a run stopped and continued.
 set -euo pipefail
 polyveil=$1
 source=$2
@@ -30,4 +30,14 @@ evaluate again
 cmp "$folder/whole.json" "$folder/again.json" || fail "a continued run gives other results"
 if evaluate other --evaluation exact 2>"$folder/error"; then fail "a journal of other settings is continued"; fi
 grep -q 'MISMATCH\|mismatch' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
-echo "import and eval: ok"
+"$polyveil" estimate pythia-1.4b --context 8 --json "$folder/estimate.json" >"$folder/out"
+grep -q '24 layers' "$folder/out" || fail "estimate prints no layers"
+grep -q '"model_parameters": 14' "$folder/estimate.json" || fail "estimate writes no parameters"
+if "$polyveil" estimate pythia-2b 2>"$folder/error"; then fail "an unknown shape is accepted"; fi
+grep -q 'known: .*llama-3-8b' "$folder/error" || fail "the refusal names no shapes: $(cat "$folder/error")"
+# One layer on ciphertexts, in a ring that is for tests only.
+"$polyveil" bench layer pythia-70m --parameters test12 --tokens 1 --json "$folder/layer.json" >"$folder/out" 2>/dev/null
+grep -q 'INSECURE' "$folder/out" || fail "an insecure ring is not named"
+grep -q '"polyveil-bench-layer/1"' "$folder/layer.json" || fail "bench layer writes no report"
+if "$polyveil" bench layer "$source/tests/vectors/hub/llama.gguf" --layer 9 2>"$folder/error"; then fail "a layer that is not there"; fi
+echo "import, eval, estimate, bench layer: ok"

@@ -1,6 +1,7 @@
 #include "model/hub/block_source.h"
 
 #include <cmath>
+#include <optional>
 
 #include "base/check.h"
 #include "model/hub/attention.h"
@@ -141,6 +142,16 @@ Result<BlockActivation> ActivationOf(Activation activation) {
                    "activation: relu has no smooth polynomial; silu and gelu do");
 }
 
+Status TakeForms(const ConvertedForms& forms, int layer, Block& block) {
+  block.forms = forms.layers[static_cast<std::size_t>(layer)];
+  block.shape.power = forms.power;
+  block.shape.attention_eps = forms.attention_eps;
+  if (block.forms.attention.powers.empty() && block.forms.attention.mean) return {};
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "forms.layers[{}].attention: block programs have one power and the mean form",
+                   layer);
+}
+
 }  // namespace
 
 Result<BlockShape> ShapeOfBlocks(const Architecture& a) {
@@ -179,6 +190,7 @@ Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer)
     for (std::size_t i = 0; i < block.shape.rotary.size(); ++i)
       block.shape.rotary[i] /= checkpoint->weights.rotary_factors[i];
   }
+  if (checkpoint->forms) PV_RETURN_IF_ERROR(TakeForms(*checkpoint->forms, layer, block));
   block.weights = std::make_shared<const BlockWeightSource>(
       [checkpoint, shape = block.shape, layer] { return LoadBlock(*checkpoint, shape, layer); });
   return block;
@@ -193,7 +205,9 @@ Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpo
   front.n_layers = layer;
   front.final_norm = false;
   weights.layers.resize(static_cast<std::size_t>(layer));
-  const Reference reference(front, weights);
+  std::optional<ConvertedForms> forms = checkpoint.forms;
+  if (forms) forms->layers.resize(static_cast<std::size_t>(layer));
+  const Reference reference(front, weights, forms ? &*forms : nullptr);
   const Sequence sequence{tokens};
   PV_ASSIGN_OR_RETURN(const FloatMatrix hidden, reference.Hidden(std::span(&sequence, 1)));
   std::vector<std::vector<double>> inputs;

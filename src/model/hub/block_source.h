@@ -15,11 +15,13 @@ namespace polyveil::model::hub {
 // Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field named).
 Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
 
-// Layer `layer` without forms. Weights are decoded when they are asked for.
+// Layer `layer`, with the forms of a converted model; its prefix is the caller's part. Weights are
+// decoded when they are asked for.
 // Errors: those of ShapeOfBlocks, kOutOfRange for a layer that the model lacks.
 Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer);
 
-// What layer `layer` reads of a text: [tokens][d_model], the original's residual; without its mean for
+// What layer `layer` reads of a text (which begins with the forms' prefix): [tokens][d_model], the
+// residual of the model in its form; without its mean for
 // LayerNorm, as the blocks keep it. Errors: kOutOfRange for the layer, those of Reference::Hidden.
 Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
                                                        std::span<const std::int32_t> tokens);

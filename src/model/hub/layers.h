@@ -41,8 +41,6 @@ class RotaryTable {
   // Rotates `heads` heads in place, `stride` values apart. Requires heads of at least `dims`
   // values.
   void Rotate(int position, float* first_head, int heads, int stride) const;
-  // Radians a position, by pair.
-  const std::vector<float>& frequencies() const { return frequencies_; }
 
   const std::vector<float>& frequencies() const { return frequencies_; }  // one a pair
 

@@ -22,7 +22,8 @@ using nlohmann::json;
 
 struct Arguments {
   std::string model, text, parameters = "decode16", keys = "auto", json_file;
-  int layer = 0, tokens = 2, context = 0;
+  BlockRange layers;
+  int tokens = 2, context = 0;
   double margin = 1.3, key_gigabytes = 6;
   BlockDegrees degrees;
   size_t threads = 0;
@@ -35,23 +36,24 @@ struct Measurement {
 };
 
 Result<Measurement> Measure(const Arguments& arguments) {
-  PV_ASSIGN_OR_RETURN(BlockText layer,
-                      CalibratedLayer(arguments.model, arguments.layer, arguments.tokens,
-                                      arguments.text, arguments.degrees, arguments.margin));
+  PV_ASSIGN_OR_RETURN(BlockText text,
+                      CalibratedLayers(arguments.model, arguments.layers, arguments.tokens,
+                                       arguments.text, arguments.degrees, arguments.margin));
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
   const auto speed =
       compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
   Measurement result;
-  result.name = fmt::format("{}, layer {}", layer.name, arguments.layer);
+  result.name = fmt::format("{}, layers {}..{}", text.name, arguments.layers.first,
+                            arguments.layers.first + arguments.layers.count - 1);
   const int context = std::max(arguments.context, arguments.tokens);
   PV_ASSIGN_OR_RETURN(
       result.program,
-      compile::CompiledBlocks::Create({result.name, {layer.block}, context, arguments.margin},
+      compile::CompiledBlocks::Create({result.name, std::move(text.blocks), context, arguments.margin},
                                       params, speed, runtime::MakeCircuitKeys(params)));
   bench::LayerBenchOptions options;
   options.program = result.program;
-  options.tokens = layer.inputs;
+  options.tokens = std::move(text.inputs);
   options.key_budget = static_cast<size_t>(arguments.key_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(options.key_storage, ckks::ParseKeyStorage(arguments.keys));
   const compile::Estimate& estimate = result.program->estimate();
@@ -86,7 +88,7 @@ json ToJson(const Arguments& arguments, const Measurement& m) {
     tokens.push_back({{"seconds", t.seconds}, {"error", t.error}, {"exact_error", t.exact_error},
                       {"largest", t.size}, {"rms", t.rms}, {"update", t.update}});
   return {{"format", "polyveil-bench-layer/1"},
-          {"layer", m.name},
+          {"layers", m.name},
           {"parameters", m.program->params()->Describe()},
           {"plan", EstimateToJson(*m.program)},
           {"tokens", tokens},
@@ -129,7 +131,7 @@ void Print(const Measurement& m) {
   std::printf("keys         %d: %s in memory, made in %s\n", r.key_count,
               FormatBytes(static_cast<double>(r.key_bytes)).c_str(),
               FormatSeconds(r.keys_seconds).c_str());
-  std::printf("cache        %s a layer\npeak memory  %s (client and server)\n",
+  std::printf("cache        %s\npeak memory  %s (client and server)\n",
               FormatBytes(static_cast<double>(r.state_bytes)).c_str(),
               FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
 }
@@ -149,7 +151,10 @@ Command DescribeBenchLayer(CLI::App& app) {
   app.add_option("model", arguments->model,
                  "folder or *.gguf of a released decoder, or the name of a shape")
       ->required();
-  app.add_option("--layer", arguments->layer, "which layer")->capture_default_str();
+  app.add_option("--layer", arguments->layers.first, "the first layer")->capture_default_str();
+  app.add_option("--layers", arguments->layers.count, "how many of them, one after another")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 256));
   app.add_option("--tokens", arguments->tokens, "tokens to run")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));

@@ -16,6 +16,7 @@ namespace {
 
 namespace hub = model::hub;
 using Tokens = std::vector<std::vector<double>>;
+using TokenIds = std::vector<std::int32_t>;
 
 constexpr int kCalibrationTexts = 32, kCalibrationTokens = 48;
 constexpr int kRandomTexts = 2, kRandomTokens = 16;  // large shapes take a second a token
@@ -72,63 +73,101 @@ Status SetPrefix(model::Block& block, const Tokens& tokens) {
   return {};
 }
 
-Status Calibrate(BlockText& result, const std::vector<Tokens>& texts, const BlockDegrees& degrees,
+// Gives the block its forms and bounds on the texts; the texts become what it makes of them.
+Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegrees& degrees,
                  double margin) {
-  PV_ASSIGN_OR_RETURN(result.block.forms,
-                      model::CalibrateBlock(result.block, texts,
-                                            {margin, degrees.norm, degrees.divisor,
-                                             degrees.activation}));
+  if (block.forms.activation) {
+    PV_ASSIGN_OR_RETURN(const model::BlockRanges ranges,
+                        model::ObserveBlock(block, texts, model::Evaluation::kPolynomial));
+    block.forms.bounds = ranges.bounds;
+  } else {
+    PV_ASSIGN_OR_RETURN(
+        block.forms,
+        model::CalibrateBlock(block, texts,
+                              {margin, degrees.norm, degrees.divisor, degrees.activation}));
+  }
+  model::BlockReference reference(block, model::Evaluation::kPolynomial);
+  for (auto& text : texts) {
+    reference.Reset();
+    for (auto& token : text) {
+      PV_ASSIGN_OR_RETURN(token, reference.Step(token));
+    }
+  }
   return {};
 }
 
-// Windows of the text, each behind the begin token; the last one is what will run.
-Result<BlockText> FromCheckpoint(const std::string& path, int layer, int tokens,
+// Tokens before every text: the converted model's, or the begin token.
+TokenIds PrefixOf(const hub::Checkpoint& checkpoint) {
+  if (checkpoint.forms) return checkpoint.forms->prefix;
+  const auto begin = checkpoint.architecture.begin_token;
+  return begin ? TokenIds{*begin} : TokenIds{};
+}
+
+// The first `count` windows of the text behind the prefix, as layer `layer` reads them.
+Result<model::BlockTexts> LayerTexts(const hub::Checkpoint& checkpoint, int layer,
+                                     const TokenIds& ids, int window, int count) {
+  const TokenIds prefix = PrefixOf(checkpoint);
+  model::BlockTexts texts;
+  for (int i = 0; i < count; ++i) {
+    TokenIds part = prefix;
+    part.insert(part.end(), ids.begin() + i * window, ids.begin() + (i + 1) * window);
+    PV_ASSIGN_OR_RETURN(Tokens inputs, hub::InputsOfLayer(checkpoint, layer, part));
+    inputs.erase(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(prefix.size()));
+    texts.push_back(std::move(inputs));
+  }
+  return texts;
+}
+
+// The text's last window is what will run, the others calibrate.
+Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int tokens,
                                  const std::string& text_path, const BlockDegrees& degrees,
                                  double margin) {
   PV_ASSIGN_OR_RETURN(const auto checkpoint, hub::LoadCheckpoint(path));
   PV_ASSIGN_OR_RETURN(const auto tokenizer, hub::TextTokenizer::Load(*checkpoint));
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(text_path));
-  std::vector<std::int32_t> ids = tokenizer.Encode(text);
+  const TokenIds ids = tokenizer.Encode(text);
   const int window = std::max(kCalibrationTokens, tokens);
   const int windows = std::min<int>(kCalibrationTexts, static_cast<int>(ids.size()) / window);
   if (windows < 2)
     return MakeError(ErrorCode::kOutOfRange, "the text has {} tokens, {} are needed", ids.size(),
                      2 * window);
-  BlockText result{{}, {}, checkpoint->architecture.family};
-  PV_ASSIGN_OR_RETURN(result.block, hub::MakeBlock(checkpoint, layer));
-  std::vector<Tokens> texts;
-  for (int i = 0; i < windows; ++i) {
-    std::vector<std::int32_t> part(ids.begin() + i * window, ids.begin() + (i + 1) * window);
-    const auto begin = checkpoint->architecture.begin_token;
-    if (begin) part.insert(part.begin(), *begin);
-    PV_ASSIGN_OR_RETURN(Tokens inputs, hub::InputsOfLayer(*checkpoint, layer, part));
-    if (begin) {
-      if (i == 0) PV_RETURN_IF_ERROR(SetPrefix(result.block, {inputs.front()}));
-      inputs.erase(inputs.begin());
-    }
-    texts.push_back(std::move(inputs));
-  }
-  result.inputs = std::move(texts.back());
-  texts.pop_back();
+  PV_ASSIGN_OR_RETURN(model::BlockTexts texts,
+                      LayerTexts(*checkpoint, layers.first, ids, window, windows));
+  BlockText result{{}, std::move(texts.back()), checkpoint->architecture.family};
   result.inputs.resize(static_cast<size_t>(tokens));
-  PV_RETURN_IF_ERROR(Calibrate(result, texts, degrees, margin));
+  texts.pop_back();
+  for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
+    PV_ASSIGN_OR_RETURN(model::Block block, hub::MakeBlock(checkpoint, layer));
+    const TokenIds prefix = PrefixOf(*checkpoint);
+    if (!prefix.empty()) {
+      PV_ASSIGN_OR_RETURN(const Tokens constant, hub::InputsOfLayer(*checkpoint, layer, prefix));
+      PV_RETURN_IF_ERROR(SetPrefix(block, constant));
+    }
+    PV_RETURN_IF_ERROR(Calibrate(block, texts, degrees, margin));
+    result.blocks.push_back(std::move(block));
+  }
+  if (checkpoint->forms) result.name += ", converted";
   return result;
 }
 
-Result<BlockText> FromShape(const model::ModelShape& shape, int tokens, const BlockDegrees& degrees,
-                            double margin) {
-  BlockText result{{}, {}, shape.name + ", random weights"};
-  result.block.shape = shape.block;
-  result.block.weights = std::make_shared<const model::BlockWeightSource>(
-      [block = shape.block] { return model::RandomBlockWeights(block, 1); });
+Result<BlockText> FromShape(const model::ModelShape& shape, BlockRange layers, int tokens,
+                            const BlockDegrees& degrees, double margin) {
   const auto text = [&](int count, int seed) {
     return RandomTokens(shape.block.d_model, count, static_cast<std::uint64_t>(seed),
                         shape.block.centred);
   };
-  std::vector<Tokens> texts;
+  model::BlockTexts texts;
   for (int i = 0; i < kRandomTexts; ++i) texts.push_back(text(kRandomTokens, 10 + i));
-  result.inputs = text(tokens, 20);
-  PV_RETURN_IF_ERROR(Calibrate(result, texts, degrees, margin));
+  BlockText result{{}, text(tokens, 20), shape.name + ", random weights"};
+  for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
+    model::Block block;
+    block.shape = shape.block;
+    block.weights = std::make_shared<const model::BlockWeightSource>([s = shape.block, layer] {
+      return model::RandomBlockWeights(s, static_cast<std::uint64_t>(layer));
+    });
+    PV_RETURN_IF_ERROR(Calibrate(block, texts, degrees, margin));
+    result.blocks.push_back(std::move(block));
+  }
   return result;
 }
 
@@ -138,8 +177,9 @@ Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& d
   BlockModel result;
   result.name = what;
   const auto nominal = [&](model::Block block) {
-    block.forms = model::NominalForms(block.shape, degrees.norm, degrees.divisor,
-                                      degrees.activation);
+    if (!block.forms.activation)
+      block.forms = model::NominalForms(block.shape, degrees.norm, degrees.divisor,
+                                        degrees.activation);
     return block;
   };
   if (!std::filesystem::exists(what)) {
@@ -161,13 +201,13 @@ Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& d
   return result;
 }
 
-Result<BlockText> CalibratedLayer(const std::string& what, int layer, int tokens,
-                                  const std::string& text, const BlockDegrees& degrees,
-                                  double margin) {
+Result<BlockText> CalibratedLayers(const std::string& what, BlockRange layers, int tokens,
+                                   const std::string& text, const BlockDegrees& degrees,
+                                   double margin) {
   if (std::filesystem::exists(what))
-    return FromCheckpoint(what, layer, tokens, text, degrees, margin);
+    return FromCheckpoint(what, layers, tokens, text, degrees, margin);
   PV_ASSIGN_OR_RETURN(const model::ModelShape shape, model::FindModelShape(what));
-  return FromShape(shape, tokens, degrees, margin);
+  return FromShape(shape, layers, tokens, degrees, margin);
 }
 
 }  // namespace polyveil::tools

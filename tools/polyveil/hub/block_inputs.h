@@ -22,16 +22,21 @@ struct BlockModel {
 // kNotFound when it is neither.
 Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& degrees);
 
+struct BlockRange {
+  int first = 0, count = 1;  // layers
+};
+
 struct BlockText {
-  model::Block block;                        // one layer, calibrated
-  std::vector<std::vector<double>> inputs;   // of a text that did not calibrate, without the prefix
+  std::vector<model::Block> blocks;
+  std::vector<std::vector<double>> inputs;  // of a text that did not calibrate, without the prefix
   std::string name;
 };
 
-// The layer with polynomials fitted on what it sees of a text (`text`: a file, or empty for a few
-// built-in sentences; random normal values for a shape). A checkpoint's begin token becomes a prefix.
-Result<BlockText> CalibratedLayer(const std::string& what, int layer, int tokens,
-                                  const std::string& text, const BlockDegrees& degrees,
-                                  double margin);
+// Consecutive layers with a converted model's polynomials, or with polynomials fitted on what they see
+// of a text (`text`: a file, or empty for a few built-in sentences; random normal values for a shape),
+// each behind the polynomials before it. A begin token becomes a prefix.
+Result<BlockText> CalibratedLayers(const std::string& what, BlockRange layers, int tokens,
+                                   const std::string& text, const BlockDegrees& degrees,
+                                   double margin);
 
 }  // namespace polyveil::tools
