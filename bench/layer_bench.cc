@@ -69,8 +69,8 @@ class LayerBench {
   Status MakeKeys() {
     Timer timer;
     const ckks::KeyRequest& request = program_.keys();
-    const ckks::KeyRequest expanded = ckks::KeysToExpand(
-        *params_, request, program_.key_uses(), options_.key_storage, options_.key_budget);
+    const ckks::KeyRequest expanded = ckks::KeysToExpand(*params_, request, program_.key_uses(),
+                                                         options_.key_storage, options_.key_budget);
     const ckks::KeyGenerator generator(secret_);
     keys_ = std::make_shared<ckks::EvaluationKeys>();
     const auto kept = [&](ckks::KeySwitchKey key, bool expand) {
@@ -81,12 +81,12 @@ class LayerBench {
     for (const auto& [rotation, level] : request.rotations) {
       if (options_.cancelled && options_.cancelled())
         return MakeError(ErrorCode::kCancelled, "cancelled while making keys");
-      keys_->rotations[rotation][level] = kept(generator.Rotation(rotation, level),
-                                               expanded.rotations.contains({rotation, level}));
+      keys_->rotations[rotation][level] =
+          kept(generator.Rotation(rotation, level), expanded.rotations.contains({rotation, level}));
     }
     for (const int level : request.relinearization_levels)
-      keys_->relinearization[level] = kept(generator.Relinearization(level),
-                                           expanded.relinearization_levels.contains(level));
+      keys_->relinearization[level] =
+          kept(generator.Relinearization(level), expanded.relinearization_levels.contains(level));
     for (const int level : request.conjugation_levels)
       keys_->conjugation[level] =
           kept(generator.Conjugation(level), expanded.conjugation_levels.contains(level));
@@ -104,9 +104,8 @@ class LayerBench {
     for (double& v : token) v /= program_.units().input;
     token.resize(std::bit_ceil(token.size()));
     const int level = program_.input_level();
-    PV_ASSIGN_OR_RETURN(
-        const ckks::Plaintext plain,
-        encoder_.Encode(std::span<const double>(token), level, params_->scale(level)));
+    PV_ASSIGN_OR_RETURN(const ckks::Plaintext plain, encoder_.Encode(std::span<const double>(token),
+                                                                     level, params_->scale(level)));
     return ckks::Expand(*params_, ckks::Encryptor(secret_).Encrypt(plain));
   }
 

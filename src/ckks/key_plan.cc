@@ -69,8 +69,7 @@ Candidate BestCandidate(const Parameters& params, std::vector<Purpose*>& purpose
       if (purpose->keys.contains(level)) continue;
       const Candidate candidate{purpose, level, GadgetBytes(params, level),
                                 purpose->Gain(params, level)};
-      if (candidate.bytes <= room && candidate.gain >= kLeastGain &&
-          candidate.rate() > best.rate())
+      if (candidate.bytes <= room && candidate.gain >= kLeastGain && candidate.rate() > best.rate())
         best = candidate;
     }
   return best;

@@ -34,8 +34,8 @@ KeyRequest PlanKeys(const Parameters& params, const KeyRequest& request);
 // The result may exceed the budget by what is needed anyway. Deterministic.
 KeyRequest PlanKeys(const Parameters& params, const KeyUses& uses, size_t byte_budget);
 
-// Which of the keys at these levels switches fastest at level `at`, as EvaluationKeys finds it; -1 when
-// none reaches it.
+// Which of the keys at these levels switches fastest at level `at`, as EvaluationKeys finds it; -1
+// when none reaches it.
 int FastestKey(const Parameters& params, const std::set<int>& levels, int at);
 
 // Bytes of the keys of a request, expanded.

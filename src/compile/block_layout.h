@@ -1,9 +1,9 @@
-// Layouts of a block of any width: those of layout.h with several rotated copies of the vector where a
-// matrix has more rows or columns than one product holds.
+// Layouts of a block of any width: those of layout.h with several rotated copies of the vector
+// where a matrix has more rows or columns than one product holds.
 //
-// Features: period D, the power of two from d_model on; the padding is zero. Rows: row r of a matrix in
-// block r of `size` slots. A product from features to rows has windows of `window` columns and D / window
-// rotated terms; one from rows to features has D / size of them.
+// Features: period D, the power of two from d_model on; the padding is zero. Rows: row r of a
+// matrix in block r of `size` slots. A product from features to rows has windows of `window`
+// columns and D / window rotated terms; one from rows to features has D / size of them.
 #pragma once
 
 #include <memory>
@@ -26,8 +26,9 @@ struct BlockLayout {
   int width = 0;  // D
   int heads = 0;  // power of two; index inside a head on top, as in layout.h
   int d_head = 0;
-  int chunks = 1;       // ciphertexts of the key-value cache
-  RowLayout attention;  // the first half of a row is indexed by the key's position, the second holds V
+  int chunks = 1;  // ciphertexts of the key-value cache
+  RowLayout
+      attention;  // the first half of a row is indexed by the key's position, the second holds V
   RowLayout hidden;
 
   int keys() const { return attention.size / 2; }  // of a chunk
@@ -39,8 +40,8 @@ struct BlockLayout {
   static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots);
 };
 
-// value(row, column) at position `slot` of term k of a map from features to rows whose windows begin
-// at slot `first` of their rows.
+// value(row, column) at position `slot` of term k of a map from features to rows whose windows
+// begin at slot `first` of their rows.
 template <typename F>
 void FillRows(const BlockLayout& l, const RowLayout& rows, int window, int first, int term,
               F&& value, std::vector<Complex>& diagonal) {
@@ -52,8 +53,8 @@ void FillRows(const BlockLayout& l, const RowLayout& rows, int window, int first
   }
 }
 
-// The map from rows to features with entries value(weights, feature, row); a sum over all slots of the
-// same feature follows: FeatureSum.
+// The map from rows to features with entries value(weights, feature, row); a sum over all slots of
+// the same feature follows: FeatureSum.
 template <typename F>
 LinearMap RowsToFeatures(const BlockLayout& l, const RowLayout& rows,
                          std::shared_ptr<const model::BlockWeightSource> source, F value) {

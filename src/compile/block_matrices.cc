@@ -63,12 +63,15 @@ LinearMap QkvMap(const Block& block, const BlockLayout& l, const BlockUnits& uni
             const auto w = once->Get();
             std::vector<Complex> diagonal(l.slots);
             const auto fill = [&](int first, const Matrix& m, bool shared, Complex unit) {
-              FillRows(l, rows, rows.window, first, term, [&](int row, int col) -> Complex {
-                const int head = row % l.heads, element = row / l.heads;
-                if (head >= shape.n_heads) return 0;
-                const int source = shared ? shape.KvHead(head) : head;
-                return unit * At(m, source * shape.d_head + element, col);
-              }, diagonal);
+              FillRows(
+                  l, rows, rows.window, first, term,
+                  [&](int row, int col) -> Complex {
+                    const int head = row % l.heads, element = row / l.heads;
+                    if (head >= shape.n_heads) return 0;
+                    const int source = shared ? shape.KvHead(head) : head;
+                    return unit * At(m, source * shape.d_head + element, col);
+                  },
+                  diagonal);
             };
             fill(slot, w->wk, true, units.input / units.key);
             fill(slot + l.keys(), w->weights->wv, true, units.input / units.value);
@@ -96,12 +99,15 @@ LinearMap HiddenMap(const Block& block, const BlockLayout& l, const BlockUnits& 
   return {l.width / rows.window, rows.window, [=](int term) {
             const auto w = source->Get();
             std::vector<Complex> diagonal(l.slots);
-            FillRows(l, rows, rows.window, 0, term, [&](int row, int col) -> Complex {
-              const double up = units.input * At(w->up, row, col);
-              return gated ? Complex(units.input / units.gate * At(w->gate, row, col),
-                                     up / units.hidden)
-                           : Complex(up / units.gate);
-            }, diagonal);
+            FillRows(
+                l, rows, rows.window, 0, term,
+                [&](int row, int col) -> Complex {
+                  const double up = units.input * At(w->up, row, col);
+                  return gated ? Complex(units.input / units.gate * At(w->gate, row, col),
+                                         up / units.hidden)
+                               : Complex(up / units.gate);
+                },
+                diagonal);
             return diagonal;
           }};
 }

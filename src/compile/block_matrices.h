@@ -16,9 +16,9 @@ struct BlockUnits {
   double hidden = 1;  // of the gated factor
 };
 
-// Keys in the first halves of the rows and values in the second, both at `slot` of their half, as the
-// real part; the queries, turned for `position`, at the last slot of the first half as the imaginary
-// one.
+// Keys in the first halves of the rows and values in the second, both at `slot` of their half, as
+// the real part; the queries, turned for `position`, at the last slot of the first half as the
+// imaginary one.
 LinearMap QkvMap(const model::Block& block, const BlockLayout& layout, const BlockUnits& units,
                  int position);
 LinearMap ProjectionMap(const model::Block& block, const BlockLayout& layout,

@@ -10,7 +10,9 @@ namespace polyveil::compile {
 namespace {
 
 ResidualUnits UnitsOf(const BlocksSpec& spec) {
-  const auto unit = [&](double bound) { return bound > 0 ? bound * std::max(1.0, spec.margin) : 1; };
+  const auto unit = [&](double bound) {
+    return bound > 0 ? bound * std::max(1.0, spec.margin) : 1;
+  };
   ResidualUnits units;
   units.input = unit(spec.blocks.front().forms.bounds.residual_in);
   for (const model::Block& block : spec.blocks) {
@@ -42,10 +44,9 @@ Result<std::shared_ptr<const CompiledBlocks>> CompiledBlocks::Create(BlocksSpec 
   std::shared_ptr<CompiledBlocks> result(
       new CompiledBlocks(std::move(spec), std::move(params), speed));
   const BlocksSpec& kept = result->spec_;
-  PV_ASSIGN_OR_RETURN(result->layout_,
-                      BlockLayout::Create(kept.blocks.front().shape,
-                                          kept.context + result->prefix(),
-                                          result->params()->log_slots()));
+  PV_ASSIGN_OR_RETURN(result->layout_, BlockLayout::Create(kept.blocks.front().shape,
+                                                           kept.context + result->prefix(),
+                                                           result->params()->log_slots()));
   PV_RETURN_IF_ERROR(result->Plan(circuits));
   return std::shared_ptr<const CompiledBlocks>(std::move(result));
 }

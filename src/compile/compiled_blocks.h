@@ -15,8 +15,8 @@ namespace polyveil::compile {
 struct BlocksSpec {
   std::string name;  // goes into the digest
   std::vector<model::Block> blocks;
-  int context = 1;        // tokens that a text may have at least
-  double margin = 1;      // of the residual's bounds
+  int context = 1;    // tokens that a text may have at least
+  double margin = 1;  // of the residual's bounds
 };
 
 class CompiledBlocks : public CompiledProgram {

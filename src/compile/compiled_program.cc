@@ -70,7 +70,7 @@ double CompiledProgram::EstimateSeconds(const Node& node) const {
 
 Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circuits) {
   std::map<std::pair<int, bool>, int> bootstraps;  // their number
-  std::set<std::tuple<int, int, int>> maps;  // linear maps of the same keys
+  std::set<std::tuple<int, int, int>> maps;        // linear maps of the same keys
   ckks::KeyUses uses;
   for (const Node& node : plan.nodes) {
     for (int rotation : node.rotations) uses.AddRotation(rotation, params_->slots(), node.level);

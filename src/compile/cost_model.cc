@@ -103,7 +103,8 @@ double CostModel::Seconds(const Node& node, int level) const {
       return Rescale(level + 1) +
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
     case OpKind::kLinear:
-      return LinearTransform(node.linear->terms, level + 1) + EncodeTerms(node.linear->terms, level + 1);
+      return LinearTransform(node.linear->terms, level + 1) +
+             EncodeTerms(node.linear->terms, level + 1);
     case OpKind::kChangeUnit:
       return Rescale(level + 1);
     case OpKind::kAddPlain:

@@ -26,8 +26,8 @@ class CostModel {
  public:
   CostModel(ckks::ParametersPtr params, MachineSpeed speed);
 
-  // From now on key switches cost what the fastest key of the request makes them cost, before: what a
-  // key of their own level would.
+  // From now on key switches cost what the fastest key of the request makes them cost, before: what
+  // a key of their own level would.
   void UseKeys(const ckks::KeyRequest& keys);
 
   // The operation at this level (Depth(node) above it for its operands); bootstraps:

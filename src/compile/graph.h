@@ -66,9 +66,9 @@ struct Node {
   std::vector<Complex> constant{};  // kMulPlain, kAddPlain: 2^k values, repeated over the slots
   std::vector<double> coeffs{};     // kChebyshev
   std::shared_ptr<const LinearMap> linear{};  // kLinear
-  double factor = 1;                // kRescaleUnit
-  int state = -1;                   // kState: slot of the state table
-  bool cut = false;                 // the planner may bootstrap this value: magnitude <= 1
+  double factor = 1;                          // kRescaleUnit
+  int state = -1;                             // kState: slot of the state table
+  bool cut = false;  // the planner may bootstrap this value: magnitude <= 1
   // Filled by the level pass.
   int level = -1;
 };

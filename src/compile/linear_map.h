@@ -1,5 +1,5 @@
-// A matrix between two layouts, given by diagonals that are made when they are needed: a program of a
-// large model holds its matrices without their weights in memory.
+// A matrix between two layouts, given by diagonals that are made when they are needed: a program of
+// a large model holds its matrices without their weights in memory.
 #pragma once
 
 #include <complex>

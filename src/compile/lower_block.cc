@@ -26,10 +26,7 @@ struct Context {
   int slot() const { return place.position % l.keys(); }
   int chunk() const { return place.position / l.keys(); }
   BlockUnits Units(double input, double output) const {
-    return {input,
-            output,
-            OrOne(forms.bounds.key),
-            OrOne(forms.bounds.value),
+    return {input, output, OrOne(forms.bounds.key), OrOne(forms.bounds.value),
             OrOne(forms.bounds.product),
             // Arguments of polynomials stay near their scale.
             std::max(std::abs(forms.activation->a), std::abs(forms.activation->b)),
@@ -53,8 +50,7 @@ Biases PositionBiases(const Context& c) {
   if (!c.shape.biases) return {};
   const auto w = c.place.block.weights->Get();
   Biases biases{w->bq, w->bk, w->bv, w->bo, w->b_gate, w->b_up, w->b_down};
-  for (auto* bias : {&biases.q, &biases.k})
-    model::RotateRows(c.shape, c.place.position, *bias, 1);
+  for (auto* bias : {&biases.q, &biases.k}) model::RotateRows(c.shape, c.place.position, *bias, 1);
   return biases;
 }
 
@@ -92,9 +88,9 @@ NodeId LowerRoot(Context& c, const char* part, NodeId x, double unit,
   return LowerApproximant(c.b, "inverse root", sum, unit * unit / c.shape.d_model, p);
 }
 
-// A real map of a real vector in half of its terms: with x' = x + i rotate(x, terms / 2 strides) and
-// diagonals d_k - i d_(k + terms / 2) the real part of the sum is the map's. Returns its half, so that
-// TwiceReal makes it whole. Worth its rotation and conjugation from some terms on.
+// A real map of a real vector in half of its terms: with x' = x + i rotate(x, terms / 2 strides)
+// and diagonals d_k - i d_(k + terms / 2) the real part of the sum is the map's. Returns its half,
+// so that TwiceReal makes it whole. Worth its rotation and conjugation from some terms on.
 constexpr int kPackedTerms = 16;
 
 NodeId LowerRealMap(GraphBuilder& b, const std::string& name, NodeId x, LinearMap map) {
@@ -145,12 +141,12 @@ NodeId AddPrefix(Context& c, NodeId cache, int chunk, const BlockUnits& units) {
   for (int k = first; k < std::min(block.prefix(), first + half); ++k) {
     const size_t row = static_cast<size_t>(k) * c.shape.kv_width();
     const auto at = [&](int e, int h) { return row + c.shape.KvHead(h) * c.shape.d_head + e; };
-    FillAttentionSlot(c, k - first, [&](int e, int h) {
-      return block.prefix_keys[at(e, h)] / units.key;
-    }, constant);
-    FillAttentionSlot(c, k - first + half, [&](int e, int h) {
-      return block.prefix_values[at(e, h)] / units.value;
-    }, constant);
+    FillAttentionSlot(
+        c, k - first, [&](int e, int h) { return block.prefix_keys[at(e, h)] / units.key; },
+        constant);
+    FillAttentionSlot(
+        c, k - first + half,
+        [&](int e, int h) { return block.prefix_values[at(e, h)] / units.value; }, constant);
   }
   if (constant.empty()) return cache;
   return c.b.AddPlain(fmt::format("cache {} with prefix", chunk), cache, std::move(constant));
@@ -163,8 +159,7 @@ BlockQkv LowerBlockQkv(Context& c, NodeId x, NodeId root, const BlockUnits& unit
   const int half = c.l.keys();
   NodeId products =
       b.Linear("qkv products", x, QkvMap(c.place.block, c.l, units, c.place.position), false);
-  NodeId qkv =
-      b.RotateSum("qkv sums", products, DoublingRotations(1, Log2(c.l.attention.window)));
+  NodeId qkv = b.RotateSum("qkv sums", products, DoublingRotations(1, Log2(c.l.attention.window)));
   NodeId conjugate = b.Conjugate("qkv conjugate", qkv);
 
   Vector mask = HeadMask(c, c.slot(), c.slot(), [](int) { return 0.5; });
@@ -174,10 +169,11 @@ BlockQkv LowerBlockQkv(Context& c, NodeId x, NodeId root, const BlockUnits& unit
   Vector kv_bias;
   if (c.shape.biases) {
     const auto at = [&](int h) { return static_cast<size_t>(c.shape.KvHead(h)) * c.shape.d_head; };
-    FillAttentionSlot(c, c.slot(), [&](int e, int h) { return biases.k[at(h) + e] / units.key; },
-                      kv_bias);
-    FillAttentionSlot(c, c.slot() + half,
-                      [&](int e, int h) { return biases.v[at(h) + e] / units.value; }, kv_bias);
+    FillAttentionSlot(
+        c, c.slot(), [&](int e, int h) { return biases.k[at(h) + e] / units.key; }, kv_bias);
+    FillAttentionSlot(
+        c, c.slot() + half, [&](int e, int h) { return biases.v[at(h) + e] / units.value; },
+        kv_bias);
   }
   NodeId key_value =
       AddBias(c, "key and value", b.Mul("kv scaled", masked, root), std::move(kv_bias));
@@ -190,19 +186,23 @@ BlockQkv LowerBlockQkv(Context& c, NodeId x, NodeId root, const BlockUnits& unit
     b.graph().updates.push_back({state, cache});
     result.caches.push_back(AddPrefix(c, cache, chunk, units));
   }
-  NodeId q_masked = b.MulPlain(
-      "query masked", b.Sub("query sums", qkv, conjugate),
-      HeadMask(c, half - 1, half - 1, [&](int h) -> Complex {
-        return h < c.shape.n_heads ? Complex(0, -0.5 * c.ScoreUnit(h)) : Complex(0);
-      }));
+  NodeId q_masked =
+      b.MulPlain("query masked", b.Sub("query sums", qkv, conjugate),
+                 HeadMask(c, half - 1, half - 1, [&](int h) -> Complex {
+                   return h < c.shape.n_heads ? Complex(0, -0.5 * c.ScoreUnit(h)) : Complex(0);
+                 }));
   b.SetReal(q_masked, true);
   Vector q_bias;
   if (c.shape.biases) {
-    FillAttentionSlot(c, half - 1, [&](int e, int h) {
-      return biases.q[static_cast<size_t>(h) * c.shape.d_head + e] * units.key * c.ScoreUnit(h);
-    }, q_bias);
+    FillAttentionSlot(
+        c, half - 1,
+        [&](int e, int h) {
+          return biases.q[static_cast<size_t>(h) * c.shape.d_head + e] * units.key * c.ScoreUnit(h);
+        },
+        q_bias);
   }
-  NodeId query = AddBias(c, "query biased", b.Mul("query scaled", q_masked, root), std::move(q_bias));
+  NodeId query =
+      AddBias(c, "query biased", b.Mul("query scaled", q_masked, root), std::move(q_bias));
   // From the last slot of its half to all of it: the same query for every chunk.
   result.query = b.RotateSum("query", query, DoublingRotations(1, Log2(half)));
   return result;
@@ -237,8 +237,8 @@ NodeId LowerWeightedValues(Context& c, const BlockQkv& qkv) {
     Vector ones(c.l.attention.size);
     const int seen = std::min(half, c.place.position + 1 - chunk * half);
     for (int k = 0; k < seen; ++k) ones[half + k] = Complex(0, 1 / c.forms.divisor_inverse.b);
-    NodeId values = b.AddPlain(fmt::format("values and ones {}", chunk), qkv.caches[chunk],
-                               std::move(ones));
+    NodeId values =
+        b.AddPlain(fmt::format("values and ones {}", chunk), qkv.caches[chunk], std::move(ones));
     NodeId products = b.Mul(fmt::format("value products {}", chunk), aligned, values);
     sum = sum < 0 ? products : b.Add("value products", sum, products);
   }
@@ -347,8 +347,7 @@ NodeId LowerBlockFeedForward(Context& c, NodeId x, NodeId root, double unit, dou
   }
   b.SetMagnitude(product, 1);
   b.MarkCut(product);
-  NodeId down =
-      LowerRealMap(b, "down products", product, DownMap(c.place.block, c.l, units));
+  NodeId down = LowerRealMap(b, "down products", product, DownMap(c.place.block, c.l, units));
   NodeId down_sums = b.RotateSum("down sums", down, FeatureSum(c.l, rows));
   b.SetPeriod(down_sums, Log2(c.l.width));
   NodeId output = TwiceReal(b, "down", down_sums);
@@ -356,8 +355,8 @@ NodeId LowerBlockFeedForward(Context& c, NodeId x, NodeId root, double unit, dou
 }
 
 NodeId AddToResidual(Context& c, NodeId x, double unit, double unit_after, NodeId update) {
-  NodeId sum = c.b.Add("residual", c.b.ChangeUnit("residual in its unit", x, unit / unit_after),
-                       update);
+  NodeId sum =
+      c.b.Add("residual", c.b.ChangeUnit("residual in its unit", x, unit / unit_after), update);
   c.b.SetMagnitude(sum, 1);
   c.b.SetReal(sum, true);
   c.b.MarkCut(sum);

@@ -12,7 +12,7 @@ struct BlockPlace {
   const model::Block& block;
   const BlockLayout& layout;
   int index;
-  int position;  // the prefix included
+  int position;                           // the prefix included
   double unit_in, unit_middle, unit_out;  // of the residual
 };
 

@@ -1,6 +1,6 @@
 // One transformer block of a released architecture as a polynomial: pre-norm (Llama, GPT-2) or
-// parallel (GPT-NeoX), grouped-query Power-Softmax attention with rotary positions, a feed-forward of
-// any width, gated or not. What the general block program computes and what it is compared with.
+// parallel (GPT-NeoX), grouped-query Power-Softmax attention with rotary positions, a feed-forward
+// of any width, gated or not. What the general block program computes and what it is compared with.
 #pragma once
 
 #include <functional>

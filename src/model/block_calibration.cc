@@ -11,8 +11,7 @@ namespace {
 Result<Approximant> FitSeries(approx::Target target, const approx::Range& seen, double shift,
                               int degree, double margin) {
   const approx::Range range = approx::WithRatioMargin(seen, margin);
-  PV_ASSIGN_OR_RETURN(auto fit,
-                      approx::SeriesOfDegree(target, range.lo, range.hi, shift, degree));
+  PV_ASSIGN_OR_RETURN(auto fit, approx::SeriesOfDegree(target, range.lo, range.hi, shift, degree));
   return fit.polynomial;
 }
 
@@ -38,7 +37,8 @@ Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
   working.forms.shift.assign(heads, 0);
   working.forms.kappa.assign(heads, 1);
   PV_ASSIGN_OR_RETURN(const BlockRanges scores, observe(working));
-  for (std::size_t h = 0; h < heads; ++h) working.forms.shift[h] = std::max(2.0, 2 * scores.score[h]);
+  for (std::size_t h = 0; h < heads; ++h)
+    working.forms.shift[h] = std::max(2.0, 2 * scores.score[h]);
   PV_ASSIGN_OR_RETURN(const BlockRanges powers, observe(working));
   for (std::size_t h = 0; h < heads; ++h)
     working.forms.kappa[h] = std::exp(powers.log_mean[h] / std::max(1, powers.tokens));
@@ -46,18 +46,16 @@ Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
 
   LayerConfig forms = working.forms;
   forms.bounds = ranges.bounds;
-  PV_ASSIGN_OR_RETURN(forms.norm1,
-                      FitSeries(approx::Target::kInverseRoot, ranges.norm1, block.shape.norm_eps,
-                                fit.norm_degree, fit.margin));
+  PV_ASSIGN_OR_RETURN(forms.norm1, FitSeries(approx::Target::kInverseRoot, ranges.norm1,
+                                             block.shape.norm_eps, fit.norm_degree, fit.margin));
   forms.norm2 = forms.norm1;
   if (!block.shape.parallel) {
-    PV_ASSIGN_OR_RETURN(forms.norm2,
-                        FitSeries(approx::Target::kInverseRoot, ranges.norm2,
-                                  block.shape.norm_eps, fit.norm_degree, fit.margin));
+    PV_ASSIGN_OR_RETURN(forms.norm2, FitSeries(approx::Target::kInverseRoot, ranges.norm2,
+                                               block.shape.norm_eps, fit.norm_degree, fit.margin));
   }
   PV_ASSIGN_OR_RETURN(forms.divisor_inverse,
-                      FitSeries(approx::Target::kInverse, ranges.divisor,
-                                block.shape.attention_eps, fit.divisor_degree, fit.margin));
+                      FitSeries(approx::Target::kInverse, ranges.divisor, block.shape.attention_eps,
+                                fit.divisor_degree, fit.margin));
   const double size =
       fit.margin * std::max(std::abs(ranges.activation.lo), std::abs(ranges.activation.hi));
   forms.activation =

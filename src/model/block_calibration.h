@@ -1,5 +1,5 @@
-// Polynomials for a block whose forms are not given: swapped attention and fits on the ranges that a
-// text shows. No training: the block computes another function than its softmax parent.
+// Polynomials for a block whose forms are not given: swapped attention and fits on the ranges that
+// a text shows. No training: the block computes another function than its softmax parent.
 #pragma once
 
 #include <vector>
@@ -21,8 +21,8 @@ Result<BlockRanges> ObserveBlock(const Block& block, const BlockTexts& texts,
                                  Evaluation evaluation);
 
 // Shifts are twice the largest |q . k| of
-// the head (at least 2): powers grow with the score, and no divisor comes near zero; kappa centres it.
-// Errors: kOutOfRange where a fit is not possible.
+// the head (at least 2): powers grow with the score, and no divisor comes near zero; kappa centres
+// it. Errors: kOutOfRange where a fit is not possible.
 Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
                                    const BlockFit& fit);
 

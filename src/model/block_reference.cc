@@ -11,8 +11,7 @@ void Note(double& bound, std::span<const double> values) {
 }
 
 void ScaleAndAdd(std::vector<double>& x, double factor, const std::vector<double>& bias) {
-  for (std::size_t i = 0; i < x.size(); ++i)
-    x[i] = x[i] * factor + (bias.empty() ? 0 : bias[i]);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] * factor + (bias.empty() ? 0 : bias[i]);
 }
 
 void AddTo(std::vector<double>& x, std::span<const double> y) {
@@ -49,8 +48,7 @@ Result<std::vector<double>> BlockReference::Step(std::span<const double> input) 
     AddTo(middle, FeedForward(x, root1));
   } else {
     Note(ranges_.bounds.residual_mid, middle);
-    AddTo(middle,
-          FeedForward(middle, InverseRoot(middle, block_.forms.norm2, ranges_.norm2)));
+    AddTo(middle, FeedForward(middle, InverseRoot(middle, block_.forms.norm2, ranges_.norm2)));
   }
   Note(ranges_.bounds.residual_out, middle);
   ++position_;

@@ -17,7 +17,7 @@ namespace polyveil::model {
 struct BlockRanges {
   approx::Range norm1, norm2, divisor, activation;
   LayerBounds bounds;
-  std::vector<double> score;    // by head: largest |q . k|
+  std::vector<double> score;     // by head: largest |q . k|
   std::vector<double> log_mean;  // by head: sum over tokens of the log of N kappa times the divisor
   int tokens = 0;
 };
@@ -29,7 +29,7 @@ class BlockReference {
 
   // One token of a text: d_model values in, d_model out; appends to the cache. Errors: kMismatch.
   Result<std::vector<double>> Step(std::span<const double> x);
-  void Reset();  // forgets the text but for the prefix; ranges stay
+  void Reset();                               // forgets the text but for the prefix; ranges stay
   int position() const { return position_; }  // the prefix included
   const std::vector<double>& keys() const { return keys_; }  // [position, kv_width]
   const std::vector<double>& values() const { return values_; }

@@ -75,8 +75,8 @@ LayerConfig NominalForms(const BlockShape& shape, int norm_degree, int divisor_d
   forms.norm1 = forms.norm2 = approx::Interpolate(root, 0.25, 4, norm_degree);
   forms.divisor_inverse = approx::Interpolate(
       [&](double y) { return 1 / (shape.attention_eps + y); }, 0.2, 5, divisor_degree);
-  forms.activation = approx::Interpolate(
-      [&](double x) { return Activate(shape.activation, x); }, -6, 6, activation_degree);
+  forms.activation = approx::Interpolate([&](double x) { return Activate(shape.activation, x); },
+                                         -6, 6, activation_degree);
   forms.kappa.assign(static_cast<std::size_t>(shape.n_heads), 1);
   forms.shift.assign(static_cast<std::size_t>(shape.n_heads), 2);
   return forms;

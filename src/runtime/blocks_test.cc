@@ -44,10 +44,10 @@ struct Case {
 };
 
 std::vector<Case> Cases() {
-  return {{testing::LlamaShape(), 16, 0}, {testing::LlamaShape(), 40, 1},
-          {testing::BiasedLlamaShape(), 4, 0},
-          {testing::NeoxShape(), 16, 0},  {testing::NeoxShape(), 50, 20},
-          {testing::WideShape(), 6, 1},     {testing::Gpt2Shape(), 8, 2}};
+  return {{testing::LlamaShape(), 16, 0},      {testing::LlamaShape(), 40, 1},
+          {testing::BiasedLlamaShape(), 4, 0}, {testing::NeoxShape(), 16, 0},
+          {testing::NeoxShape(), 50, 20},      {testing::WideShape(), 6, 1},
+          {testing::Gpt2Shape(), 8, 2}};
 }
 
 TEST(Blocks, ProgramEqualsBlockWithoutNoise) {
@@ -70,7 +70,8 @@ TEST(Blocks, ProgramEqualsBlockWithoutNoise) {
 }
 
 TEST(Blocks, CiphertextsEqualBlocksWithinPredictedNoise) {
-  for (const model::BlockShape& shape : {testing::LlamaShape(), testing::NeoxShape(), testing::WideShape()}) {
+  for (const model::BlockShape& shape :
+       {testing::LlamaShape(), testing::NeoxShape(), testing::WideShape()}) {
     const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, 1)};
     const auto text = testing::RandomText(shape.d_model, 3, 105);
     const auto expected = Expected(blocks, text);

@@ -20,13 +20,13 @@ ckks::KeyRequest LinearKeys(const ckks::Parameters& params, const std::vector<in
 }  // namespace
 
 compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
-  return {[params](int log_period, bool real) {
-            return circuits::Bootstrapper::Keys(*params,
-                                                circuits::BootstrapSpec{log_period, !real});
-          },
-          [params](const std::vector<int>& rotations, int level) {
-            return LinearKeys(*params, rotations, level);
-          }};
+  return {
+      [params](int log_period, bool real) {
+        return circuits::Bootstrapper::Keys(*params, circuits::BootstrapSpec{log_period, !real});
+      },
+      [params](const std::vector<int>& rotations, int level) {
+        return LinearKeys(*params, rotations, level);
+      }};
 }
 
 Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(

@@ -16,7 +16,8 @@ inline std::vector<std::vector<double>> RandomText(int d_model, int tokens, std:
 }
 
 // prefix: tokens whose keys and values are constants.
-inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t seed, int prefix = 0) {
+inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t seed,
+                                int prefix = 0) {
   model::Block block;
   block.shape = shape;
   block.weights = std::make_shared<const model::BlockWeightSource>(
@@ -24,21 +25,27 @@ inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t se
   block.forms.shift.assign(shape.n_heads, 1);
   block.forms.kappa.assign(shape.n_heads, 1);
   model::BlockReference constant(block, model::Evaluation::kExact);
-  for (const auto& token : RandomText(shape.d_model, prefix, seed + 50)) constant.Step(token).value();
+  for (const auto& token : RandomText(shape.d_model, prefix, seed + 50))
+    constant.Step(token).value();
   block.prefix_keys = constant.keys();
   block.prefix_values = constant.values();
   std::vector<std::vector<std::vector<double>>> texts;
   for (int i = 0; i < 4; ++i) texts.push_back(RandomText(shape.d_model, 8, seed + 100 + i));
-  block.forms =
-      model::CalibrateBlock(block, texts,
-                            {.margin = 2, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7})
-          .value();
+  block.forms = model::CalibrateBlock(
+                    block, texts,
+                    {.margin = 2, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7})
+                    .value();
   return block;
 }
 
 // Llama's form: grouped queries, rotary, gated, no biases.
 inline model::BlockShape LlamaShape() {
-  return {.d_model = 12, .n_heads = 3, .n_kv_heads = 1, .d_head = 4, .d_ff = 20, .gated = true,
+  return {.d_model = 12,
+          .n_heads = 3,
+          .n_kv_heads = 1,
+          .d_head = 4,
+          .d_ff = 20,
+          .gated = true,
           .rotary = {1.0, 0.1}};
 }
 
@@ -51,8 +58,15 @@ inline model::BlockShape BiasedLlamaShape() {
 
 // GPT-NeoX's: LayerNorm, parallel, part of a head turned, biases, GELU.
 inline model::BlockShape NeoxShape() {
-  return {.d_model = 16, .n_heads = 2, .n_kv_heads = 2, .d_head = 8, .d_ff = 64, .parallel = true,
-          .centred = true, .biases = true, .activation = model::BlockActivation::kGelu,
+  return {.d_model = 16,
+          .n_heads = 2,
+          .n_kv_heads = 2,
+          .d_head = 8,
+          .d_ff = 64,
+          .parallel = true,
+          .centred = true,
+          .biases = true,
+          .activation = model::BlockActivation::kGelu,
           .rotary = {0.7}};
 }
 
@@ -67,8 +81,16 @@ inline model::BlockShape WideShape() {
 
 // GPT-2's: sequential, biases, no rotary; wide rows, so that a term holds every column.
 inline model::BlockShape Gpt2Shape() {
-  return {.d_model = 8, .n_heads = 2, .n_kv_heads = 2, .d_head = 4, .d_ff = 16, .centred = true,
-          .biases = true, .activation = model::BlockActivation::kGeluTanh, .power = 6, .rotary = {}};
+  return {.d_model = 8,
+          .n_heads = 2,
+          .n_kv_heads = 2,
+          .d_head = 4,
+          .d_ff = 16,
+          .centred = true,
+          .biases = true,
+          .activation = model::BlockActivation::kGeluTanh,
+          .power = 6,
+          .rotary = {}};
 }
 
 }  // namespace polyveil::testing

@@ -22,8 +22,7 @@ Matrix Rows(const Linear& linear, int first, int stride, int heads, int d_head) 
   };
   for (int h = 0; h < heads; ++h)
     for (int e = 0; e < d_head; ++e)
-      for (int col = 0; col < linear.in; ++col)
-        m.values.push_back(at(first + h * stride + e, col));
+      for (int col = 0; col < linear.in; ++col) m.values.push_back(at(first + h * stride + e, col));
   return m;
 }
 

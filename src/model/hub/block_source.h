@@ -1,5 +1,6 @@
-// Blocks of a checkpoint as model/block.h describes them: norm gains folded into the matrices behind
-// them, means taken out of what writes to a layer-normed residual, 1/sqrt(d_head) in the queries.
+// Blocks of a checkpoint as model/block.h describes them: norm gains folded into the matrices
+// behind them, means taken out of what writes to a layer-normed residual, 1/sqrt(d_head) in the
+// queries.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace polyveil::model::hub {
 
-// Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field named).
+// Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field
+// named).
 Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
 
 // Layer `layer`, with the forms of a converted model; its prefix is the caller's part. Weights are

@@ -49,7 +49,8 @@ TEST(BlockSource, TurnedRowsEqualTurnedVectors) {
     rotary.theta = 100;
     rotary.pairs = pairs;
     const RotaryTable table(rotary, {});
-    BlockShape shape{.d_model = 5, .n_heads = 2, .n_kv_heads = 2, .d_head = 8, .d_ff = 4, .rotary = {}};
+    BlockShape shape{
+        .d_model = 5, .n_heads = 2, .n_kv_heads = 2, .d_head = 8, .d_ff = 4, .rotary = {}};
     for (const float f : table.frequencies()) shape.rotary.push_back(f);
     shape.adjacent_pairs = pairs == RotaryPairs::kAdjacent;
     const BlockWeights w = RandomBlockWeights(shape, 1);

@@ -41,16 +41,15 @@ Result<Measurement> Measure(const Arguments& arguments) {
                                        arguments.text, arguments.degrees, arguments.margin));
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
-  const auto speed =
-      compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
+  const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
   Measurement result;
   result.name = fmt::format("{}, layers {}..{}", text.name, arguments.layers.first,
                             arguments.layers.first + arguments.layers.count - 1);
   const int context = std::max(arguments.context, arguments.tokens);
-  PV_ASSIGN_OR_RETURN(
-      result.program,
-      compile::CompiledBlocks::Create({result.name, std::move(text.blocks), context, arguments.margin},
-                                      params, speed, runtime::MakeCircuitKeys(params)));
+  PV_ASSIGN_OR_RETURN(result.program,
+                      compile::CompiledBlocks::Create(
+                          {result.name, std::move(text.blocks), context, arguments.margin}, params,
+                          speed, runtime::MakeCircuitKeys(params)));
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);
@@ -85,8 +84,12 @@ json ToJson(const Arguments& arguments, const Measurement& m) {
   for (const auto& row : r.latency.primitives)
     primitives.push_back({{"name", row.name}, {"count", row.count}, {"seconds", row.seconds}});
   for (const auto& t : r.tokens)
-    tokens.push_back({{"seconds", t.seconds}, {"error", t.error}, {"exact_error", t.exact_error},
-                      {"largest", t.size}, {"rms", t.rms}, {"update", t.update}});
+    tokens.push_back({{"seconds", t.seconds},
+                      {"error", t.error},
+                      {"exact_error", t.exact_error},
+                      {"largest", t.size},
+                      {"rms", t.rms},
+                      {"update", t.update}});
   return {{"format", "polyveil-bench-layer/1"},
           {"layers", m.name},
           {"parameters", m.program->params()->Describe()},

@@ -81,10 +81,9 @@ Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegre
                         model::ObserveBlock(block, texts, model::Evaluation::kPolynomial));
     block.forms.bounds = ranges.bounds;
   } else {
-    PV_ASSIGN_OR_RETURN(
-        block.forms,
-        model::CalibrateBlock(block, texts,
-                              {margin, degrees.norm, degrees.divisor, degrees.activation}));
+    PV_ASSIGN_OR_RETURN(block.forms, model::CalibrateBlock(block, texts,
+                                                           {margin, degrees.norm, degrees.divisor,
+                                                            degrees.activation}));
   }
   model::BlockReference reference(block, model::Evaluation::kPolynomial);
   for (auto& text : texts) {
@@ -178,8 +177,8 @@ Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& d
   result.name = what;
   const auto nominal = [&](model::Block block) {
     if (!block.forms.activation)
-      block.forms = model::NominalForms(block.shape, degrees.norm, degrees.divisor,
-                                        degrees.activation);
+      block.forms =
+          model::NominalForms(block.shape, degrees.norm, degrees.divisor, degrees.activation);
     return block;
   };
   if (!std::filesystem::exists(what)) {

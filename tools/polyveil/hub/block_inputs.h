@@ -32,9 +32,9 @@ struct BlockText {
   std::string name;
 };
 
-// Consecutive layers with a converted model's polynomials, or with polynomials fitted on what they see
-// of a text (`text`: a file, or empty for a few built-in sentences; random normal values for a shape),
-// each behind the polynomials before it. A begin token becomes a prefix.
+// Consecutive layers with a converted model's polynomials, or with polynomials fitted on what they
+// see of a text (`text`: a file, or empty for a few built-in sentences; random normal values for a
+// shape), each behind the polynomials before it. A begin token becomes a prefix.
 Result<BlockText> CalibratedLayers(const std::string& what, BlockRange layers, int tokens,
                                    const std::string& text, const BlockDegrees& degrees,
                                    double margin);

@@ -8,7 +8,9 @@ namespace polyveil::tools {
 
 void AddDegrees(CLI::App& app, BlockDegrees& degrees) {
   const auto degree = CLI::Range(1, 255);
-  app.add_option("--norm-degree", degrees.norm, "of 1/sqrt(v)")->capture_default_str()->check(degree);
+  app.add_option("--norm-degree", degrees.norm, "of 1/sqrt(v)")
+      ->capture_default_str()
+      ->check(degree);
   app.add_option("--divisor-degree", degrees.divisor, "of attention's 1/(eps + y)")
       ->capture_default_str()
       ->check(degree);
@@ -27,15 +29,14 @@ std::string EstimateToText(const compile::CompiledBlocks& program) {
       program.layout().width, program.layout().heads, program.layout().d_head,
       program.layout().attention.size, program.layout().hidden.size,
       program.layout().keys() * program.layout().chunks, program.layout().chunks);
-  text += fmt::format("plan         {} a token: {:.3g} s a layer; depth {}, {} bootstraps, {} rotations, {} "
-                      "products\n",
-                      FormatSeconds(e.seconds_per_token), e.seconds_per_token / layers,
-                      e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
-                      e.products_per_token);
+  text += fmt::format(
+      "plan         {} a token: {:.3g} s a layer; depth {}, {} bootstraps, {} rotations, {} "
+      "products\n",
+      FormatSeconds(e.seconds_per_token), e.seconds_per_token / layers, e.depth_per_token,
+      e.bootstraps_per_token, e.rotations_per_token, e.products_per_token);
   text += fmt::format("keys         {}: {} expanded, {} compact, {} on the wire; made in {}\n",
-                      program.keys().count(), bytes(e.key_bytes_memory),
-                      bytes(e.key_bytes_compact), bytes(e.key_bytes_wire),
-                      FormatSeconds(e.key_generation_seconds));
+                      program.keys().count(), bytes(e.key_bytes_memory), bytes(e.key_bytes_compact),
+                      bytes(e.key_bytes_wire), FormatSeconds(e.key_generation_seconds));
   return text;
 }
 

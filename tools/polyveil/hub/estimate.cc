@@ -29,8 +29,7 @@ void PrintComponents(const compile::CompiledBlocks& program) {
   std::printf("%-24s%12s%12s\n", "seconds a token", "a layer", "in all");
   for (size_t i = 0; i < e.component_seconds.size(); ++i) {
     if (e.component_seconds[i] == 0) continue;
-    std::printf("  %-22s%12.3f%12.1f\n",
-                compile::ComponentName(static_cast<compile::Component>(i)),
+    std::printf("  %-22s%12.3f%12.1f\n", compile::ComponentName(static_cast<compile::Component>(i)),
                 e.component_seconds[i] / layers, e.component_seconds[i]);
   }
   std::printf("  %-22s%12.3f%12.1f\n", "total", e.seconds_per_token / layers, e.seconds_per_token);
@@ -49,17 +48,16 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(BlockModel blocks, DescribeBlocks(arguments.model, arguments.degrees));
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
-  const auto speed =
-      compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
+  const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
   PV_ASSIGN_OR_RETURN(
       const auto program,
-      compile::CompiledBlocks::Create(
-          {blocks.name, std::move(blocks.blocks), arguments.context, 1}, params, speed,
-          runtime::MakeCircuitKeys(params)));
-  std::printf("model        %s: %.3g million parameters, %zu layers; the client keeps embedding and "
-              "head\n%s\n",
-              blocks.name.c_str(), static_cast<double>(blocks.parameters) / 1e6,
-              program->spec().blocks.size(), params->Describe().c_str());
+      compile::CompiledBlocks::Create({blocks.name, std::move(blocks.blocks), arguments.context, 1},
+                                      params, speed, runtime::MakeCircuitKeys(params)));
+  std::printf(
+      "model        %s: %.3g million parameters, %zu layers; the client keeps embedding and "
+      "head\n%s\n",
+      blocks.name.c_str(), static_cast<double>(blocks.parameters) / 1e6,
+      program->spec().blocks.size(), params->Describe().c_str());
   std::printf("%s", EstimateToText(*program).c_str());
   PrintComponents(*program);
   std::printf("compiled     in %s, peak memory %s, %zu threads, %s\n",
