@@ -29,13 +29,20 @@ Matrix RandomMatrix(int rows, int cols, std::mt19937_64& random) {
   return m;
 }
 
-// The columns' means are taken out: what the matrix writes has mean zero.
-void Centre(Matrix& w) {
-  for (int c = 0; c < w.cols; ++c) {
-    double mean = 0;
-    for (int r = 0; r < w.rows; ++r) mean += w.at(r, c) / w.rows;
-    for (int r = 0; r < w.rows; ++r) w.values[static_cast<std::size_t>(r) * w.cols + c] -= mean;
-  }
+void AddRandomBiases(const BlockShape& s, std::mt19937_64& random, BlockWeights& w) {
+  std::normal_distribution<double> normal(0, 0.1);
+  const auto fill = [&](int size) {
+    std::vector<double> bias(static_cast<std::size_t>(size));
+    for (double& v : bias) v = normal(random);
+    return bias;
+  };
+  w.bq = fill(s.q_width());
+  w.bk = fill(s.kv_width());
+  w.bv = fill(s.kv_width());
+  w.bo = fill(s.d_model);
+  if (s.gated) w.b_gate = fill(s.d_ff);
+  w.b_up = fill(s.d_ff);
+  w.b_down = fill(s.d_model);
 }
 
 }  // namespace
@@ -102,6 +109,21 @@ Status ValidateBlock(const Block& block, const std::string& where) {
   return approx::Validate(*block.forms.activation, where + ": activation");
 }
 
+void RemoveMean(std::vector<double>& x) {
+  double mean = 0;
+  for (const double v : x) mean += v / static_cast<double>(x.size());
+  for (double& v : x) v -= mean;
+}
+
+void RemoveMean(Matrix& w, std::vector<double>& bias) {
+  for (int c = 0; c < w.cols; ++c) {
+    double mean = 0;
+    for (int r = 0; r < w.rows; ++r) mean += w.at(r, c) / w.rows;
+    for (int r = 0; r < w.rows; ++r) w.values[static_cast<std::size_t>(r) * w.cols + c] -= mean;
+  }
+  RemoveMean(bias);
+}
+
 BlockWeights RandomBlockWeights(const BlockShape& s, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   BlockWeights w;
@@ -113,24 +135,11 @@ BlockWeights RandomBlockWeights(const BlockShape& s, std::uint64_t seed) {
   if (s.gated) w.gate = RandomMatrix(s.d_ff, s.d_model, random);
   w.up = RandomMatrix(s.d_ff, s.d_model, random);
   w.down = RandomMatrix(s.d_model, s.d_ff, random);
+  if (s.biases) AddRandomBiases(s, random, w);
   if (s.centred) {
-    Centre(w.wo);
-    Centre(w.down);
+    RemoveMean(w.wo, w.bo);
+    RemoveMean(w.down, w.b_down);
   }
-  if (!s.biases) return w;
-  std::normal_distribution<double> normal(0, 0.1);
-  const auto fill = [&](int size) {
-    std::vector<double> bias(static_cast<std::size_t>(size));
-    for (double& v : bias) v = normal(random);
-    return bias;
-  };
-  w.bq = fill(s.q_width());
-  w.bk = fill(s.kv_width());
-  w.bv = fill(s.kv_width());
-  w.bo = fill(s.d_model);
-  if (s.gated) w.b_gate = fill(s.d_ff);
-  w.b_up = fill(s.d_ff);
-  w.b_down = fill(s.d_model);
   return w;
 }
 

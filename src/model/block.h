@@ -79,6 +79,10 @@ struct Block {
 // kOutOfRange, kMismatch (field, both values); `where` names the block.
 Status ValidateBlock(const Block& block, const std::string& where);
 
+void RemoveMean(std::vector<double>& x);
+// What the matrix and its bias (which may be empty) write has mean zero afterwards.
+void RemoveMean(Matrix& w, std::vector<double>& bias);
+
 // Normal weights of standard deviation 1/sqrt(columns): a shape without a checkpoint.
 BlockWeights RandomBlockWeights(const BlockShape& shape, std::uint64_t seed);
 

@@ -50,22 +50,6 @@ void FoldNorm(const Norm& norm, Matrix& w, std::vector<double>& bias) {
   }
 }
 
-void RemoveMean(std::vector<double>& x) {
-  double mean = 0;
-  for (const double v : x) mean += v / static_cast<double>(x.size());
-  for (double& v : x) v -= mean;
-}
-
-// What the matrix and its bias write has mean zero.
-void RemoveMean(Matrix& w, std::vector<double>& bias) {
-  for (int c = 0; c < w.cols; ++c) {
-    double mean = 0;
-    for (int r = 0; r < w.rows; ++r) mean += w.at(r, c) / w.rows;
-    for (int r = 0; r < w.rows; ++r) w.values[static_cast<std::size_t>(r) * w.cols + c] -= mean;
-  }
-  RemoveMean(bias);
-}
-
 // Finds query, key or value among the linears that write them.
 struct Part {
   const Linear* linear;

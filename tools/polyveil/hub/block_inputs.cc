@@ -53,10 +53,8 @@ Tokens RandomTokens(int d_model, int count, std::uint64_t seed, bool centred) {
   std::normal_distribution<double> normal;
   Tokens tokens(static_cast<size_t>(count), std::vector<double>(static_cast<size_t>(d_model)));
   for (auto& token : tokens) {
-    double mean = 0;
-    for (double& v : token) mean += (v = normal(random)) / d_model;
-    if (centred)
-      for (double& v : token) v -= mean;
+    for (double& v : token) v = normal(random);
+    if (centred) model::RemoveMean(token);
   }
   return tokens;
 }
