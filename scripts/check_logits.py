@@ -49,4 +49,5 @@ def main():
           f"argmax equal at {same} of {len(ids)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

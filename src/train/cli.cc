@@ -182,7 +182,7 @@ ranges   --data FOLDER CHECKPOINT...
 convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]
          [--divisor-error E] [--activation-error E] [--depth LEVELS] [--family NAME] [--batches N]
          [--json FILE]
-study    --config FILE [--quick] [--estimate] --data FOLDER --out FOLDER
+study    --config FILE [--quick] [--estimate] --data FOLDER --out FOLDER [--pairs FOLDER]
 baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
          [--error E] [--windows N] [--out FOLDER]
 export   --checkpoint FILE --data FOLDER --out FOLDER

@@ -59,9 +59,9 @@ Status Convert(const std::vector<std::string>& words, std::FILE* out) {
 }
 
 Status RunStudyCommand(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, {"--config", "--data", "--out"}, {"--quick", "--estimate"}));
+  PV_ASSIGN_OR_RETURN(const Arguments arguments,
+                      Arguments::Parse(words, {"--config", "--data", "--out", "--pairs"},
+                                       {"--quick", "--estimate"}));
   PV_RETURN_IF_ERROR(arguments.Require({"--config"}));
   PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(arguments.Get("--config"), 1 << 20));
   PV_ASSIGN_OR_RETURN(const StudyConfig study,
@@ -73,6 +73,7 @@ Status RunStudyCommand(const std::vector<std::string>& words, std::FILE* out) {
   if (arguments.Has("--estimate")) return {};
   PV_RETURN_IF_ERROR(arguments.Require({"--data", "--out"}));
   const StudyOptions options{arguments.Get("--data"), arguments.Get("--out"),
+                             arguments.Get("--pairs"),
                              [&](const std::string& line) { Print(out, "{}\n", line); }};
   PV_ASSIGN_OR_RETURN(const auto report, RunStudy(study, options));
   Print(out, "{} runs: {}/study.json, {}/study.html\n", report.at("runs").size(), options.out,

@@ -6,7 +6,9 @@
 #include <set>
 
 #include "model/bundle.h"
+#include "model/client/language_model.h"
 #include "train/files.h"
+#include "train/minimal_pairs.h"
 #include "train/study_page.h"
 #include "train/study_probes.h"
 #include "train/throughput.h"
@@ -40,8 +42,8 @@ StudyVariant ReadVariant(const Json& json, const std::vector<std::uint64_t>& see
 
 Status CheckFields(const Json& json) {
   static const std::set<std::string> kKnown = {
-      "name",  "baseline",   "base",           "variants", "budgets",      "margin",
-      "seeds", "task_share", "task_sequences", "symbols",  "first_symbol", "quick"};
+      "name",       "baseline",       "base",  "variants", "budgets",      "margin", "seeds",
+      "task_share", "task_sequences", "pairs", "symbols",  "first_symbol", "quick"};
   for (const auto& [key, value] : json.items())
     if (!kKnown.count(key))
       return MakeError(ErrorCode::kInvalidArgument, "study: unknown field \"{}\"", key);
@@ -131,9 +133,25 @@ Json ConvertAtBudgets(const StudyConfig& study, const TrainConfig& config, const
   return out;
 }
 
+// The mean over sets, and every set's share.
+Result<Json> JudgePairs(const Transformer& model, const StudyConfig& study,
+                        const StudyOptions& options) {
+  PV_ASSIGN_OR_RETURN(const auto tokenizer, model::LoadTokenizer(options.data));
+  PV_ASSIGN_OR_RETURN(const auto sets, LoadPairSets(options.pairs, study.pairs));
+  Json by_set;
+  double sum = 0;
+  for (const PairSet& set : sets) {
+    const double accuracy = PairAccuracy(model, tokenizer, set);
+    by_set[set.name] = accuracy;
+    sum += accuracy;
+  }
+  return Json{{"accuracy", sum / static_cast<double>(sets.size())}, {"by_set", by_set}};
+}
+
 // Everything that is measured of one trained model.
-Result<Json> Analyse(const StudyConfig& study, const StudyVariant& variant,
-                     const TrainSummary& summary, const Dataset& data) {
+Result<Json> Analyse(const StudyConfig& study, const StudyOptions& options,
+                     const StudyVariant& variant, const TrainSummary& summary,
+                     const Dataset& data) {
   PV_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(summary.checkpoint));
   Transformer& model = *loaded.model;
   const TrainConfig& config = loaded.config;
@@ -155,6 +173,10 @@ Result<Json> Analyse(const StudyConfig& study, const StudyVariant& variant,
               {"nats_by_position", NatsByPosition(model, text)},
               {"score_scales", kScoreScales},
               {"nats_by_score_scale", NatsByScoreScale(model, text, kScoreScales)}};
+  if (!options.pairs.empty()) {
+    PV_ASSIGN_OR_RETURN(const Json pairs, JudgePairs(model, study, options));
+    out["pairs"] = pairs;
+  }
   if (variant.convert) out["conversions"] = ConvertAtBudgets(study, config, data, model);
   return out;
 }
@@ -192,7 +214,8 @@ class Study {
     PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study_, variant, seed));
     const std::string folder = options_.out + "/" + config.name;
     const std::string path = folder + "/analysis.json";
-    const std::string key = FormatTrainConfig(config) + Json(study_.budgets).dump();
+    const std::string key = FormatTrainConfig(config) + Json(study_.budgets).dump() +
+                            (options_.pairs.empty() ? "" : fmt::format("{}", study_.pairs));
     if (const auto cached = ReadJson(path); cached.ok() && cached->value("config", "") == key)
       return cached->at("result");
     Json run = {{"variant", variant.name}, {"group", variant.group}, {"seed", seed}};
@@ -205,7 +228,7 @@ class Study {
     run["curve"] = Curve(folder + "/curve.jsonl");
     if (summary.ok()) {
       PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(data_folder_));
-      PV_ASSIGN_OR_RETURN(const Json analysis, Analyse(study_, variant, *summary, data));
+      PV_ASSIGN_OR_RETURN(const Json analysis, Analyse(study_, options_, variant, *summary, data));
       run.update(analysis);
       Tell(fmt::format("{}: held-out perplexity {:.3f}", config.name, summary->heldout.perplexity));
     } else if (summary.error().code == ErrorCode::kOutOfRange) {
@@ -238,6 +261,7 @@ Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
     study.margin = json.value("margin", study.margin);
     study.task_share = json.value("task_share", study.task_share);
     study.task_sequences = json.value("task_sequences", study.task_sequences);
+    study.pairs = json.value("pairs", study.pairs);
     study.alphabet.first_symbol = json.value("first_symbol", study.alphabet.first_symbol);
     study.alphabet.symbols = json.value("symbols", study.alphabet.symbols);
     const auto seeds = json.value("seeds", std::vector<std::uint64_t>{1, 2, 3});

@@ -30,6 +30,7 @@ struct StudyConfig {
   double margin = 1.3;
   double task_share = 0.25;  // of the training tokens: in-context tasks beside the text
   int task_sequences = 100;  // of each task, for accuracies
+  int pairs = 50;            // of each set of minimal pairs
   TaskAlphabet alphabet;
 };
 
@@ -45,8 +46,9 @@ Result<TrainConfig> RunConfigOf(const StudyConfig& study, const StudyVariant& va
 Result<double> EstimateHours(const StudyConfig& study, double flops_per_second);
 
 struct StudyOptions {
-  std::string data;  // folder of `prepare`
-  std::string out;   // runs, analyses, study.json, study.html
+  std::string data;   // folder of `prepare`
+  std::string out;    // runs, analyses, study.json, study.html
+  std::string pairs;  // folder of minimal pairs (train/minimal_pairs.h); empty: not asked
   std::function<void(const std::string& line)> progress;
 };
 

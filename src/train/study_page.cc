@@ -32,7 +32,7 @@ double Number(const Json& json, const char* pointer) {
 }
 
 struct Statistic {
-  double mean = 0, deviation = 0;
+  double mean = 0, deviation = 0;  // of the values; no number where one value shows none
   int count = 0;
 };
 
@@ -43,11 +43,11 @@ Statistic Over(const std::vector<double>& values) {
     s.mean += v;
     ++s.count;
   }
-  if (s.count == 0) return {std::nan(""), 0, 0};
+  if (s.count == 0) return {std::nan(""), std::nan(""), 0};
   s.mean /= s.count;
   for (const double v : values)
     if (std::isfinite(v)) s.deviation += (v - s.mean) * (v - s.mean);
-  s.deviation = s.count > 1 ? std::sqrt(s.deviation / (s.count - 1)) : 0;
+  s.deviation = s.count > 1 ? std::sqrt(s.deviation / (s.count - 1)) : std::nan("");
   return s;
 }
 
@@ -144,13 +144,14 @@ class Page {
   }
 
   void VariantTable(const std::vector<std::string>& names) {
-    Table table({"variant", "seeds", "diverged", "perplexity", "± sd", "against baseline",
+    Table table({"variant", "seeds", "diverged", "perplexity", "± sd", "against baseline", "± sd",
                  "divisor's range", "0.1–99.9%", "variances' range", "largest score"});
     for (const std::string& name : names) {
       const Statistic perplexity = Of(name, "/perplexity");
       table.Row({name, std::to_string(runs_.at(name).size()), std::to_string(Diverged(name)),
                  Cell(perplexity.mean, "{:.3f}"), Cell(perplexity.deviation, "{:.3f}"),
-                 Cell(Change(name).mean, "{:+.2f}%"), Ratio(Of(name, "/ranges/divisor_ratio").mean),
+                 Cell(Change(name).mean, "{:+.2f}%"), Cell(Change(name).deviation, "{:.2f}"),
+                 Ratio(Of(name, "/ranges/divisor_ratio").mean),
                  Ratio(Of(name, "/ranges/divisor_ratio_trimmed").mean),
                  Cell(Of(name, "/ranges/variance_ratio").mean, "{:.3g}"),
                  Cell(Of(name, "/ranges/largest_score").mean, "{:.3g}")});
@@ -235,21 +236,25 @@ class Page {
     Heading(
         "In-context tasks",
         "Share of predictable positions whose likeliest token is right, on fresh sequences. The "
-        "best possible is 1 (n-gram: 0.9).");
+        "best possible is 1 (n-gram: 0.9). Minimal pairs: the share whose right sentence is the "
+        "likelier, the mean of all sets; chance is 0.5.");
     std::vector<std::string> names = {"variant"};
     const std::vector<std::string> tasks = {"copy", "recall", "n-gram", "key-value"};
     for (const std::string& task : tasks) names.insert(names.end(), {task, "± sd"});
+    names.insert(names.end(), {"minimal pairs", "± sd"});
     Table table(names);
     Chart chart{"Accuracy", "task", "share right"};
     chart.x_names = tasks;
     for (const std::string& name : Group("twins")) {
       std::vector<std::string> row = {name};
-      ChartSeries series{name};
+      ChartSeries series{name, {}, false};  // tasks have no order that a line could follow
       for (std::size_t i = 0; i < tasks.size(); ++i) {
         const Statistic s = Of(name, ("/tasks/" + tasks[i]).c_str());
         row.insert(row.end(), {Cell(s.mean, "{:.3f}"), Cell(s.deviation, "{:.3f}")});
         series.points.emplace_back(static_cast<double>(i), s.mean);
       }
+      const Statistic pairs = Of(name, "/pairs/accuracy");
+      row.insert(row.end(), {Cell(pairs.mean, "{:.3f}"), Cell(pairs.deviation, "{:.3f}")});
       table.Row(row);
       chart.series.push_back(std::move(series));
     }
@@ -296,30 +301,51 @@ class Page {
     }
   }
 
+  // Twins stand for themselves, a sweep's variants for their group: as many colours as there are.
+  std::string Label(const std::string& name) const {
+    const std::string group = runs_.at(name).front()->at("group");
+    return group == "twins" ? name : group;
+  }
+
+  // The points that no other beats in both, joined.
+  static ChartSeries Front(const std::vector<ChartSeries>& clouds) {
+    std::vector<std::pair<double, double>> points;
+    for (const ChartSeries& cloud : clouds)
+      for (const auto& point : cloud.points)
+        if (point.first > 0 && std::isfinite(point.second)) points.push_back(point);
+    std::sort(points.begin(), points.end());
+    ChartSeries front{"front", {}, true, true};
+    for (const auto& point : points)
+      if (front.points.empty() || point.second < front.points.back().second)
+        front.points.push_back(point);
+    return front;
+  }
+
   void Pareto() {
     Heading(
         "Perplexity against range and against levels",
-        "Every run of every variant. Levels: the longest path of the deepest layer in the decode "
-        "program, with the polynomials of each error budget.");
+        "Every run of every variant, a colour for each sweep; the pale line joins the runs that no "
+        "other beats in both. Levels: the longest path of the deepest layer in the decode program, "
+        "with the polynomials of each error budget.");
     Chart range{"Against the divisor's range", "range (largest / smallest)", "perplexity"};
     range.log_x = true;
     Chart levels{"Against levels a block", "levels", "perplexity, polynomial"};
+    // One exploded conversion would flatten all the others.
+    levels.log_y = true;
     for (const std::string& name : order_) {
-      ChartSeries by_range{name, {}, false}, by_levels{name, {}, false};
+      ChartSeries by_range{Label(name), {}, false}, by_levels{Label(name), {}, false};
       for (const Json* run : runs_.at(name)) {
-        by_range.points.emplace_back(Number(*run, "/ranges/divisor_ratio"),
-                                     Number(*run, "/perplexity"));
+        const double ratio = Number(*run, "/ranges/divisor_ratio");
+        if (ratio > 0) by_range.points.emplace_back(ratio, Number(*run, "/perplexity"));
         if (!run->contains("conversions")) continue;
         for (const Json& c : run->at("conversions"))
           by_levels.points.emplace_back(Number(c, "/levels"),
                                         Number(c, "/effect/polynomial_perplexity"));
       }
-      const bool shown = Of(name, "/ranges/divisor_ratio").mean > 0;
-      if (shown && range.series.size() < 8) range.series.push_back(std::move(by_range));
+      if (!by_range.points.empty()) range.series.push_back(std::move(by_range));
       if (!by_levels.points.empty()) levels.series.push_back(std::move(by_levels));
     }
-    // One exploded conversion would flatten all the others.
-    levels.log_y = true;
+    for (Chart* chart : {&range, &levels}) chart->series.push_back(Front(chart->series));
     Charts({range, levels});
   }
 

@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <map>
 #include <set>
 
 #include "support/toy_training.h"
+#include "train/minimal_pairs.h"
 #include "train/study_page.h"
 #include "train/study_probes.h"
 #include "train/svg_chart.h"
@@ -135,6 +137,57 @@ TEST(SvgChart, DrawsWhatIsFiniteAndEscapesNames) {
   EXPECT_FALSE(ToSvg(Chart{"empty", "x", "y"}).empty());
 }
 
+using MinimalPairsTest = ToyTraining;
+
+TEST_F(MinimalPairsTest, AreJudgedByTheSumsOfLogProbabilities) {
+  const std::string folder = folder_ + "/pairs";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/b.jsonl")
+      << R"({"good": "the cat saw", "bad": "the cat saw the dog. the"})"
+      << "\n\n"
+      << R"({"good": "owl", "bad": "owl"})"
+      << "\n"
+      << R"({"good": "never", "bad": "read"})"
+      << "\n";
+  std::ofstream(folder + "/a.jsonl") << R"({"good": "the hen met the fox", "bad": "hen the"})";
+  const auto sets = LoadPairSets(folder, 2).value();
+  ASSERT_EQ(sets.size(), 2u);
+  EXPECT_EQ(sets[0].name, "a");
+  ASSERT_EQ(sets[1].pairs.size(), 2u);
+  const auto tokenizer = model::Tokenizer::Parse(tokenizer_).value();
+  const Transformer model(Tiny("").shape, AttentionForm::kPowerMean, torch::kFloat64, 3);
+  const auto sum = [&](const std::string& text) {
+    std::vector<std::int64_t> tokens{model::Tokenizer::kEnd};
+    for (const auto token : tokenizer.Encode(text)) tokens.push_back(token);
+    const torch::Tensor logits = model.Logits(torch::tensor(tokens).unsqueeze(0))[0].log_softmax(1);
+    double out = 0;
+    for (std::size_t t = 1; t < tokens.size(); ++t)
+      out += logits[static_cast<std::int64_t>(t) - 1][tokens[t]].item<double>();
+    return out;
+  };
+  for (const PairSet& set : sets) {
+    double right = 0;
+    for (const auto& [good, bad] : set.pairs) right += sum(good) > sum(bad);
+    const double count = static_cast<double>(set.pairs.size());
+    EXPECT_EQ(PairAccuracy(model, tokenizer, set), right / count) << set.name;
+  }
+  EXPECT_EQ(PairAccuracy(model, tokenizer, {"equal", {{"owl", "owl"}}}), 0);
+}
+
+TEST_F(MinimalPairsTest, BrokenFilesAreNamed) {
+  const std::string folder = folder_ + "/pairs";
+  EXPECT_FALSE(LoadPairSets(folder, 2).ok());
+  std::filesystem::create_directories(folder);
+  for (const char* line : {"{", "[]", R"({"good": "a"})", R"({"good": 1, "bad": "b"})"}) {
+    std::ofstream(folder + "/x.jsonl") << R"({"good": "a", "bad": "b"})"
+                                       << "\n"
+                                       << line << "\n";
+    const auto sets = LoadPairSets(folder, 5);
+    ASSERT_FALSE(sets.ok()) << line;
+    EXPECT_NE(sets.error().message.find("line 2"), std::string::npos) << sets.error().message;
+  }
+}
+
 class StudyTest : public ToyTraining {
  protected:
   std::string Config() const {
@@ -165,9 +218,13 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   EXPECT_EQ(RunConfigOf(study, study.variants[0], 7)->name, "softmax-s7");
   EXPECT_GT(EstimateHours(study, 1e9).value(), 0);
   int trained = 0;
-  const StudyOptions options{folder_ + "/data", folder_ + "/study", [&](const std::string& line) {
-                               trained += line.find("held-out") != std::string::npos;
-                             }};
+  const std::string pairs = folder_ + "/pairs";
+  std::filesystem::create_directories(pairs);
+  std::ofstream(pairs + "/order.jsonl") << R"({"good": "the cat met", "bad": "cat the met"})"
+                                        << "\n";
+  const StudyOptions options{
+      folder_ + "/data", folder_ + "/study", pairs,
+      [&](const std::string& line) { trained += line.find("held-out") != std::string::npos; }};
   const auto report = RunStudy(study, options);
   ASSERT_TRUE(report.ok()) << report.error().message;
   EXPECT_EQ(trained, 5);
@@ -178,6 +235,7 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   EXPECT_GT(power.at("ranges").at("divisor_ratio").get<double>(), 1);
   EXPECT_GT(power.at("conversions")[0].at("levels").get<int>(), 10);
   EXPECT_TRUE(std::isfinite(power.at("perplexity").get<double>()));
+  EXPECT_EQ(power.at("pairs").at("accuracy"), power.at("pairs").at("by_set").at("order"));
   const auto again = RunStudy(study, options);
   EXPECT_EQ(again->dump(), report->dump());
   EXPECT_EQ(trained, 5);  // nothing twice

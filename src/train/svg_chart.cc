@@ -13,6 +13,7 @@ constexpr double kWidth = 460, kHeight = 300, kLeft = 62, kRight = 108, kTop = 3
 // Okabe and Ito's palette without yellow: told apart by every kind of eye.
 constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                     "#56b4e9", "#8c6d1f", "#555555", "#e69f00"};
+constexpr const char* kUnnamed = "#222222";  // series that stand in no legend
 
 struct Axis {
   double lo = std::numeric_limits<double>::infinity(), hi = -lo;
@@ -152,6 +153,7 @@ std::string ToSvg(const Chart& chart) { return Drawing(chart).Run(); }
 
 std::string ChartColour(const std::vector<std::string>& names, const std::string& name) {
   const auto at = std::find(names.begin(), names.end(), name) - names.begin();
+  if (at == static_cast<std::ptrdiff_t>(names.size())) return kUnnamed;
   return kColours[static_cast<std::size_t>(at) % std::size(kColours)];
 }
 

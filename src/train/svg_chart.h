@@ -25,7 +25,8 @@ struct Chart {
 // out.
 std::string ToSvg(const Chart& chart);
 
-// One colour a name, in the order of `names` (eight of them, then again).
+// One colour a name, in the order of `names` (eight of them, then again); a name outside them is
+// nearly black.
 std::string ChartColour(const std::vector<std::string>& names, const std::string& name);
 
 // &, <, > and quotes for HTML and SVG.

@@ -3,6 +3,7 @@
 set -euo pipefail
 polyveil=$1
 source=$2
+make_random_model=$3
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -30,6 +31,33 @@ evaluate again
 cmp "$folder/whole.json" "$folder/again.json" || fail "a continued run gives other results"
 if evaluate other --evaluation exact 2>"$folder/error"; then fail "a journal of other settings is continued"; fi
 grep -q 'MISMATCH\|mismatch' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+rm "$folder/state"
+evaluate part --limit 4
+evaluate all  # the limit is no setting: a longer run continues a shorter one
+[ "$(wc -l <"$folder/state")" = 7 ] || fail "a run with a limit is not continued"
+
+# Every form of a bundle gives the same scores, within what noise and the encoding leave: the sums of
+# log-probabilities of a model whose logits reach some tens move by far less than 0.05.
+"$make_random_model" "$folder/random"
+mkdir -p "$folder/forms/blimp"
+echo '{"good": "once upon a", "bad": "once a upon"}' >"$folder/forms/blimp/order.jsonl"
+form() {
+  "$polyveil" eval "$folder/random" --data "$folder/forms" --tasks blimp --parameters test10 --evaluation "$@" 2>"$folder/error"
+}
+for evaluation in polynomial simulated encrypted; do
+  form $evaluation --insecure-test --state "$folder/$evaluation" >/dev/null || fail "$evaluation: $(cat "$folder/error")"
+done
+grep -q 'INSECURE' "$folder/error" || fail "parameters for tests are not told"
+grep -q '1 examples to score, .* tokens, about' "$folder/error" || fail "the cost is not told"
+python3 - "$folder" <<'EOF' || fail "forms differ"
+import json, sys
+scores = [json.loads(open(f"{sys.argv[1]}/{form}").readlines()[1])["log_probabilities"] for form in ("polynomial", "simulated", "encrypted")]
+errors = [abs(a - b) for other in scores[1:] for a, b in zip(scores[0], other)]
+sys.exit(not all(0 < error < 0.05 for error in errors))
+EOF
+if form encrypted >/dev/null; then fail "insecure parameters are used unasked"; fi
+grep -q 'insecure' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+
 "$polyveil" estimate pythia-1.4b --context 8 --json "$folder/estimate.json" >"$folder/out"
 grep -q '24 layers' "$folder/out" || fail "estimate prints no layers"
 grep -q '"model_parameters": 14' "$folder/estimate.json" || fail "estimate writes no parameters"

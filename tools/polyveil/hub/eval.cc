@@ -1,4 +1,5 @@
-// polyveil eval: perplexity and task scores of a released model or of our own bundle, in the clear.
+// polyveil eval: perplexity and task scores of a released model, or of our own bundle in any of its
+// forms.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -6,8 +7,10 @@
 #include <fstream>
 #include <memory>
 
+#include "base/thread_pool.h"
 #include "model/hub/client/evaluation.h"
 #include "polyveil/commands.h"
+#include "polyveil/hub/eval_form.h"
 #include "polyveil/hub/eval_journal.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
@@ -19,31 +22,36 @@ namespace hub = model::hub;
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// Tokens of one batch: enough for full matrix products, few enough for small activations.
-constexpr std::size_t kBatchTokens = 2048;
-
 struct Arguments {
-  std::string model, evaluation = "polynomial", data, text, state, json;
+  std::string model, data, text, state, json;
+  FormOptions form;
   std::vector<std::string> tasks;
   int shots = 0, window = 1024, stride = 0;
-  std::size_t limit = 0;
+  std::size_t limit = 0, threads = 0;
 };
 
+// What a score depends on: a journal with other settings cannot be continued. The limit is none of
+// them.
 json Settings(const Arguments& a) {
-  return {{"model", a.model},   {"evaluation", a.evaluation}, {"data", a.data},
-          {"text", a.text},     {"shots", a.shots},           {"limit", a.limit},
-          {"window", a.window}, {"stride", a.stride}};
+  json settings = {{"model", a.model},  {"evaluation", a.form.evaluation},
+                   {"data", a.data},    {"text", a.text},
+                   {"shots", a.shots},  {"window", a.window},
+                   {"stride", a.stride}};
+  const bool simulated = a.form.evaluation == "simulated";
+  if (simulated || a.form.evaluation == "encrypted") settings["parameters"] = a.form.parameters;
+  if (simulated) settings["seed"] = a.form.seed;
+  return settings;
 }
 
-Result<std::unique_ptr<hub::TextScorer>> LoadScorer(const Arguments& arguments) {
+Result<Form> LoadForm(const Arguments& arguments) {
   if (fs::exists(arguments.model + "/model.json")) {
     PV_ASSIGN_OR_RETURN(auto bundle, model::LoadLanguageModel(arguments.model));
-    return hub::MakeScorer(std::make_shared<const model::LanguageModelBundle>(std::move(bundle)),
-                           arguments.evaluation == "exact" ? model::Evaluation::kExact
-                                                           : model::Evaluation::kPolynomial);
+    return MakeForm(std::make_shared<const model::LanguageModelBundle>(std::move(bundle)),
+                    arguments.form);
   }
   PV_ASSIGN_OR_RETURN(auto checkpoint, hub::LoadCheckpoint(arguments.model));
-  return hub::MakeScorer(std::move(checkpoint));
+  PV_ASSIGN_OR_RETURN(auto scorer, hub::MakeScorer(std::move(checkpoint)));
+  return Form{std::move(scorer)};
 }
 
 Result<std::string> ReadText(const std::string& path) {
@@ -65,23 +73,44 @@ struct Item {
   std::vector<hub::ScoreRequest> requests;
 };
 
+std::vector<hub::ScoreRequest> InGroup(std::vector<hub::ScoreRequest> requests, std::size_t group) {
+  for (hub::ScoreRequest& request : requests) request.group = group;
+  return requests;
+}
+
+// Tells what a slow form is about to cost.
+template <typename Make>
+void Announce(const Form& form, const std::string& name, std::size_t count,
+              const EvalJournal& journal, Make make) {
+  if (form.seconds_per_token == 0) return;
+  std::size_t steps = 0, left = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (journal.Find(name, i)) continue;
+    steps += hub::CountSteps(InGroup(make(i), i));
+    ++left;
+  }
+  std::fprintf(stderr, "%s: %zu examples to score, %zu tokens, about %s\n", name.c_str(), left,
+               steps, FormatSeconds(form.seconds_per_token * static_cast<double>(steps)).c_str());
+}
+
 // Runs make(index) for every index of [0, count) that the journal lacks, in batches, and gives the
 // scores to keep(index, scores), whose entry is appended.
 template <typename Make, typename Keep>
-Status RunItems(const hub::TextScorer& scorer, const std::string& name, std::size_t count,
-                EvalJournal& journal, Make make, Keep keep) {
+Status RunItems(const Form& form, const std::string& name, std::size_t count, EvalJournal& journal,
+                Make make, Keep keep) {
+  Announce(form, name, count, journal, make);
   ProgressBar bar(name, 0);
   std::vector<Item> batch;
   std::vector<hub::ScoreRequest> requests;
   std::size_t tokens = 0;
   for (std::size_t i = 0; i < count; ++i) {
     if (!journal.Find(name, i)) {
-      batch.push_back({i, make(i)});
+      batch.push_back({i, InGroup(make(i), i)});
       tokens += CountTokens(batch.back().requests);
       requests.insert(requests.end(), batch.back().requests.begin(), batch.back().requests.end());
     }
-    if (requests.empty() || (tokens < kBatchTokens && i + 1 < count)) continue;
-    PV_ASSIGN_OR_RETURN(const auto scores, scorer.Score(requests));
+    if (requests.empty() || (tokens < form.scorer->batch_tokens() && i + 1 < count)) continue;
+    PV_ASSIGN_OR_RETURN(const auto scores, form.scorer->Score(requests));
     std::size_t at = 0;
     for (const Item& item : batch) {
       const auto part = std::span(scores).subspan(at, item.requests.size());
@@ -98,18 +127,22 @@ Status RunItems(const hub::TextScorer& scorer, const std::string& name, std::siz
   return {};
 }
 
-Result<json> RunTask(const hub::TextScorer& scorer, const Arguments& arguments,
-                     const std::string& name, EvalJournal& journal) {
+Result<json> RunTask(const Form& form, const Arguments& arguments, const std::string& name,
+                     EvalJournal& journal) {
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.data + "/" + hub::TaskFile(name)));
   PV_ASSIGN_OR_RETURN(hub::Task task, hub::ParseTask(name, text, arguments.shots));
   if (arguments.limit > 0 && task.examples.size() > arguments.limit)
     task.examples.resize(arguments.limit);
   PV_RETURN_IF_ERROR(RunItems(
-      scorer, name, task.examples.size(), journal,
-      [&](std::size_t i) { return hub::MakeRequests(scorer, task.examples[i]); },
+      form, name, task.examples.size(), journal,
+      [&](std::size_t i) { return hub::MakeRequests(*form.scorer, task.examples[i]); },
       [&](const Item& item, std::span<const hub::TextScore> scores) -> json {
         const auto result = hub::Judge(task.examples[item.index], scores);
-        return {{"right", result.right},
+        json log_probabilities = json::array();
+        for (const hub::TextScore& score : scores)
+          log_probabilities.push_back(score.log_probability);
+        return {{"log_probabilities", log_probabilities},
+                {"right", result.right},
                 {"right_normalized", result.right_normalized},
                 {"gold_log_probability", result.gold_log_probability}};
       }));
@@ -130,8 +163,8 @@ Result<json> RunTask(const hub::TextScorer& scorer, const Arguments& arguments,
               {"gold_perplexity", s.gold_perplexity}};
 }
 
-Result<json> RunPerplexity(const hub::TextScorer& scorer, const Arguments& arguments,
-                           EvalJournal& journal) {
+Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJournal& journal) {
+  const hub::TextScorer& scorer = *form.scorer;
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.text));
   std::vector<model::TokenId> tokens = scorer.Encode(text);
   if (scorer.AlwaysBegins()) {
@@ -143,7 +176,7 @@ Result<json> RunPerplexity(const hub::TextScorer& scorer, const Arguments& argum
   PV_ASSIGN_OR_RETURN(auto windows, hub::MakeWindows(tokens, window, stride));
   if (arguments.limit > 0 && windows.size() > arguments.limit) windows.resize(arguments.limit);
   PV_RETURN_IF_ERROR(RunItems(
-      scorer, "text", windows.size(), journal,
+      form, "text", windows.size(), journal,
       [&](std::size_t i) { return std::vector<hub::ScoreRequest>{windows[i]}; },
       [&](const Item&, std::span<const hub::TextScore> scores) -> json {
         return {{"log_probability", scores[0].log_probability}};
@@ -219,24 +252,27 @@ void AddBlimpMean(json& results) {
 Status RunEval(const Arguments& arguments) {
   if (arguments.text.empty() && arguments.tasks.empty())
     return MakeError(ErrorCode::kInvalidArgument, "nothing to evaluate: name --text or --tasks");
-  PV_ASSIGN_OR_RETURN(const auto scorer, LoadScorer(arguments));
+  SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(EvalJournal journal, EvalJournal::Open(arguments.state, Settings(arguments)));
+  PV_ASSIGN_OR_RETURN(const Form form, LoadForm(arguments));
   PV_ASSIGN_OR_RETURN(const auto names, ExpandTasks(arguments));
   json results = json::array();
   if (!arguments.text.empty()) {
-    PV_ASSIGN_OR_RETURN(const json result, RunPerplexity(*scorer, arguments, journal));
+    PV_ASSIGN_OR_RETURN(const json result, RunPerplexity(form, arguments, journal));
     Print(result);
     results.push_back(result);
   }
   for (const std::string& name : names) {
-    PV_ASSIGN_OR_RETURN(const json result, RunTask(*scorer, arguments, name, journal));
+    PV_ASSIGN_OR_RETURN(const json result, RunTask(form, arguments, name, journal));
     Print(result);
     results.push_back(result);
   }
   AddBlimpMean(results);
   if (arguments.json.empty()) return {};
   std::ofstream out(arguments.json);
-  out << json{{"settings", Settings(arguments)}, {"results", results}}.dump(1) << "\n";
+  json settings = Settings(arguments);
+  settings["limit"] = arguments.limit;
+  out << json{{"settings", settings}, {"results", results}}.dump(1) << "\n";
   if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", arguments.json);
   return {};
 }
@@ -246,8 +282,9 @@ Status RunEval(const Arguments& arguments) {
 Command DescribeEval(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.description(
-      "Scores a model in the clear: a released one (folder or *.gguf, see polyveil import) in\n"
-      "float32, or a bundle of ours (folder with model.json) in float64.\n"
+      "Scores a model: a released one (folder or *.gguf, see polyveil import) in float32, or a "
+      "bundle\n"
+      "of ours (folder with model.json) in float64, on the noise simulator or on ciphertexts.\n"
       "Tasks: lambada, piqa, winogrande, arc-easy, arc-challenge, blimp, blimp/SET.");
   app.add_option("model", arguments->model, "folder or *.gguf")->required();
   app.add_option("--text", arguments->text, "perplexity of this text file");
@@ -261,9 +298,18 @@ Command DescribeEval(CLI::App& app) {
                  "answered examples before each, the file's first ones")
       ->check(CLI::Range(0, 64));
   app.add_option("--limit", arguments->limit, "examples of a task, windows of a text; 0: all");
-  app.add_option("--evaluation", arguments->evaluation, "of a bundle: polynomial or exact")
-      ->check(CLI::IsMember({"polynomial", "exact"}))
+  app.add_option(
+         "--evaluation", arguments->form.evaluation,
+         "of a bundle: its polynomials or the exact functions in float64, its program with\n"
+         "the parameters' noise, or on ciphertexts (seconds a token: a sample, see --limit)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"polynomial", "exact", "simulated", "encrypted"}));
+  app.add_option("--parameters", arguments->form.parameters,
+                 "parameter set, simulated and encrypted")
       ->capture_default_str();
+  app.add_option("--seed", arguments->form.seed, "of the noise, simulated");
+  app.add_flag("--insecure-test", arguments->form.insecure, "allow parameters for tests");
+  app.add_option("--threads", arguments->threads, "threads, 0 for all");
   app.add_option("--state", arguments->state, "keep finished examples here, continue from them");
   app.add_option("--json", arguments->json, "also write the results to this file");
   return [arguments] { return RunEval(*arguments); };

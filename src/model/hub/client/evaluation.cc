@@ -75,12 +75,14 @@ TaskSummary Summarize(std::span<const ExampleResult> results) {
   s.examples = results.size();
   if (results.empty()) return s;
   const auto count = static_cast<double>(results.size());
-  double log_sum = 0;
+  double right = 0, right_normalized = 0, log_sum = 0;
   for (const ExampleResult& r : results) {
-    s.accuracy += r.right / count;
-    s.normalized_accuracy += r.right_normalized / count;
+    right += r.right;
+    right_normalized += r.right_normalized;
     log_sum += r.gold_log_probability;
   }
+  s.accuracy = right / count;  // at most 1: the error has no root of a negative number
+  s.normalized_accuracy = right_normalized / count;
   s.accuracy_error = StandardError(s.accuracy, count);
   s.normalized_accuracy_error = StandardError(s.normalized_accuracy, count);
   s.gold_perplexity = std::exp(-log_sum / count);

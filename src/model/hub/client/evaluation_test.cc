@@ -180,6 +180,11 @@ TEST(Evaluation, SummariesHaveStandardErrors) {
   EXPECT_NEAR(s.accuracy_error, std::sqrt(0.24 / 9), 1e-12);
   EXPECT_NEAR(s.gold_perplexity, std::exp(2), 1e-12);
   EXPECT_EQ(Summarize({}).examples, 0u);
+  for (std::size_t count : {1, 49, 100}) {
+    const std::vector<ExampleResult> all(count, {true, true, -1});
+    EXPECT_EQ(Summarize(all).accuracy, 1);
+    EXPECT_EQ(Summarize(all).accuracy_error, 0);
+  }
 }
 
 }  // namespace

@@ -1,38 +1,18 @@
 #include "model/hub/client/text_scorer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <deque>
 #include <mutex>
 
 #include "base/thread_pool.h"
+#include "model/hub/client/token_score.h"
 
 namespace polyveil::model::hub {
 namespace {
 
 constexpr int kLogitRows = 256;  // of one product with the head: bounds the memory of logits
-
-Status CheckRequest(const ScoreRequest& request, int context) {
-  if (request.context.empty() || request.continuation.empty())
-    return MakeError(ErrorCode::kOutOfRange, "a request of {} tokens of context and {} to score",
-                     request.context.size(), request.continuation.size());
-  const std::size_t read = request.context.size() + request.continuation.size() - 1;
-  if (read > static_cast<std::size_t>(context))
-    return MakeError(ErrorCode::kOutOfRange, "a request reads {} tokens > context {}", read,
-                     context);
-  return {};
-}
-
-// log softmax(logits)[target], and whether target is the largest.
-template <typename T>
-void AddToken(std::span<const T> logits, TokenId target, TextScore& score) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const T logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-  const double at = logits[static_cast<std::size_t>(target)];
-  score.log_probability += at - largest - std::log(sum);
-  score.greedy = score.greedy && at == largest;
-}
+// Tokens of one batch: enough for full matrix products, few enough for small activations.
+constexpr std::size_t kBatchTokens = 2048;
 
 // Requests [begin, end) with the same context, and the context's keys and values.
 struct Group {
@@ -64,6 +44,7 @@ class CheckpointScorer : public TextScorer {
   int context() const override {
     return checkpoint_->architecture.context - static_cast<int>(Prefix().size());
   }
+  std::size_t batch_tokens() const override { return kBatchTokens; }
 
   Result<std::vector<TextScore>> Score(std::span<const ScoreRequest> requests) const override {
     if (Prefix().empty()) return ScoreWhole(requests);
@@ -177,49 +158,6 @@ class CheckpointScorer : public TextScorer {
   Reference reference_;
 };
 
-class BundleScorer : public TextScorer {
- public:
-  BundleScorer(std::shared_ptr<const LanguageModelBundle> bundle, Evaluation evaluation)
-      : bundle_(std::move(bundle)), evaluation_(evaluation) {}
-
-  std::vector<TokenId> Encode(std::string_view text) const override {
-    return bundle_->tokenizer.Encode(text);
-  }
-  std::vector<TokenId> Beginning() const override { return {Tokenizer::kEnd}; }
-  bool AlwaysBegins() const override { return true; }
-  int context() const override { return bundle_->body.config.context; }
-
-  Result<std::vector<TextScore>> Score(std::span<const ScoreRequest> requests) const override {
-    std::vector<TextScore> scores(requests.size());
-    std::mutex mutex;
-    Status failure;
-    ParallelFor(requests.size(), [&](std::size_t i) {
-      const Status status = ScoreOne(requests[i], scores[i]);
-      const std::lock_guard lock(mutex);
-      if (!status.ok()) failure = status;
-    });
-    PV_RETURN_IF_ERROR(failure);
-    return scores;
-  }
-
- private:
-  Status ScoreOne(const ScoreRequest& request, TextScore& score) const {
-    PV_RETURN_IF_ERROR(CheckRequest(request, context()));
-    ReferenceLanguageModel model(bundle_->body, bundle_->client, evaluation_);
-    std::vector<TokenId> tokens = request.context;
-    tokens.insert(tokens.end(), request.continuation.begin(), request.continuation.end());
-    for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
-      PV_ASSIGN_OR_RETURN(const auto logits, model.Step(tokens[i], static_cast<int>(i)));
-      if (i + 1 >= request.context.size())
-        AddToken(std::span<const double>(logits), tokens[i + 1], score);
-    }
-    return {};
-  }
-
-  std::shared_ptr<const LanguageModelBundle> bundle_;
-  Evaluation evaluation_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<TextScorer>> MakeScorer(std::shared_ptr<const Checkpoint> checkpoint) {
@@ -241,11 +179,6 @@ Result<std::unique_ptr<TextScorer>> MakeScorer(std::shared_ptr<const Checkpoint>
     return MakeError(ErrorCode::kNotFound, "the model names no token to begin a text with");
   return std::unique_ptr<TextScorer>(std::make_unique<CheckpointScorer>(
       std::move(checkpoint), std::move(tokenizer), std::move(beginning)));
-}
-
-std::unique_ptr<TextScorer> MakeScorer(std::shared_ptr<const LanguageModelBundle> bundle,
-                                       Evaluation evaluation) {
-  return std::make_unique<BundleScorer>(std::move(bundle), evaluation);
 }
 
 }  // namespace polyveil::model::hub

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "model/client/language_model.h"
 #include "model/hub/client/text_tokenizer.h"
 #include "model/hub/reference.h"
 
@@ -17,6 +16,8 @@ namespace polyveil::model::hub {
 struct ScoreRequest {
   std::vector<TokenId> context;  // at least one token
   std::vector<TokenId> continuation;
+  std::size_t group =
+      0;  // neighbours of one group may share the work of the tokens they begin with
 };
 
 struct TextScore {
@@ -33,6 +34,8 @@ class TextScorer {
   // Whether Beginning also stands before texts that are not empty.
   virtual bool AlwaysBegins() const = 0;
   virtual int context() const = 0;  // tokens that the model can read
+  // So many tokens make one call of Score efficient.
+  virtual std::size_t batch_tokens() const = 0;
 
   // One score a request, in their order. Errors: kOutOfRange for a request longer than the context
   // + 1 or without context; the model's.
@@ -43,9 +46,5 @@ class TextScorer {
 // The checkpoint's bytes must outlive the scorer. Errors: kMismatch for a model without a causal
 // head, kNotFound without a token to begin with.
 Result<std::unique_ptr<TextScorer>> MakeScorer(std::shared_ptr<const Checkpoint> checkpoint);
-
-// Our own bundle in float64: its polynomials, or the exact functions in their place.
-std::unique_ptr<TextScorer> MakeScorer(std::shared_ptr<const LanguageModelBundle> bundle,
-                                       Evaluation evaluation);
 
 }  // namespace polyveil::model::hub
