@@ -421,10 +421,9 @@ class Runner {
     torch::NoGradGuard no_grad;
     PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), StudentTensors()));
     try {
-      if (info.at("config") != config_text_)
-        return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Path("last.pt"));
       at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
              info.at("seconds")};
+      PV_RETURN_IF_ERROR(CheckContinues(info.at("config").get<std::string>()));
       report_ = info.at("report");
       PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
     } catch (const Json::exception& error) {
@@ -434,6 +433,24 @@ class Runner {
       if (config_.stages[i].fit) last_fit_ = *config_.stages[i].fit;
     restored_ = at_.step > 0;
     return TruncateCurve();
+  }
+
+  // What is done must be what this config asks for; stages that are not, their text, and what is
+  // reported may have changed.
+  Status CheckContinues(const std::string& stored) const {
+    PV_ASSIGN_OR_RETURN(HubConversionConfig before, ParseHubConfig(stored));
+    HubConversionConfig now = config_;
+    before.threads = now.threads;
+    before.log_every = now.log_every;
+    before.eval_every = now.eval_every;
+    before.checkpoint_every = now.checkpoint_every;
+    before.sampling = now.sampling;
+    before.evaluation = now.evaluation;
+    for (HubConversionConfig* config : {&before, &now})
+      config->stages.resize(std::min(config->stages.size(), at_.stage));
+    if (FormatHubConfig(before) == FormatHubConfig(now)) return {};
+    return MakeError(ErrorCode::kMismatch, "{}: its {} finished stages belong to another config",
+                     Path("last.pt"), at_.stage);
   }
 
   Status RestoreOptimizers() {

@@ -33,8 +33,8 @@ struct HubRunOptions {
 
 // Writes out/{config.json, last.pt, curve.jsonl, report.json} and a folder for the original (with
 // the power form's start in its own) and for every stage. A resumed run ends with the same weights
-// as an uninterrupted one (same machine, same threads). Errors: those of the parts; kMismatch to
-// resume another config.
+// as an uninterrupted one (same machine, same threads); stages that it has not come to may be
+// changed, longer, or more. Errors: those of the parts; kMismatch when finished stages differ.
 Status RunHubConversion(const HubConversionConfig& config, const HubRunOptions& options);
 
 }  // namespace polyveil::train

@@ -41,11 +41,11 @@ std::string ReadFile(const std::string& path) {
   return out.str();
 }
 
-struct Run {
+struct ToyRun {
   hub::TemporaryFolder folder;
   HubRunOptions options;
 
-  explicit Run(const std::string& model) {
+  explicit ToyRun(const std::string& model) {
     std::filesystem::create_directories(folder / "model");
     WriteToyModel(model, folder / "model");
     WriteToyStories(folder / "stories");
@@ -70,7 +70,7 @@ std::pair<double, double> Losses(const std::string& curve, const std::string& st
 }
 
 TEST(HubConversion, EveryStageOfADecoderIsAFolderAndTheLossFalls) {
-  Run run("llama");
+  ToyRun run("llama");
   const Status status = RunHubConversion(ToyConfig(true), run.options);
   ASSERT_TRUE(status.ok()) << status.error().message;
   const auto report = run.Report();
@@ -89,19 +89,19 @@ TEST(HubConversion, EveryStageOfADecoderIsAFolderAndTheLossFalls) {
 }
 
 TEST(HubConversion, AnEncoderKeepsItsSentences) {
-  Run run("bert");
+  ToyRun run("bert");
   HubConversionConfig config = ToyConfig(false);
   config.stages[1].steps = 30;
   const Status status = RunHubConversion(config, run.options);
   ASSERT_TRUE(status.ok()) << status.error().message;
-  const auto& scores = run.Report()["stages"][3]["scores"];
+  const nlohmann::json report = run.Report(), scores = report["stages"][3]["scores"];
   EXPECT_GT(scores["mean_cosine"].get<double>(), 0.9);
   EXPECT_GT(scores["pair_rank_correlation"].get<double>(), 0.5);
-  EXPECT_NEAR(run.Report()["stages"][0]["scores"]["mean_cosine"].get<double>(), 1, 1e-5);
+  EXPECT_NEAR(report["stages"][0]["scores"]["mean_cosine"].get<double>(), 1, 1e-5);
 }
 
 TEST(HubConversion, InterruptedAndResumedItEndsTheSame) {
-  Run whole("llama"), parts("llama");
+  ToyRun whole("llama"), parts("llama");
   ASSERT_TRUE(RunHubConversion(ToyConfig(true), whole.options).ok());
   parts.options.resume = true;
   for (const std::int64_t stop : {2, 9, 17, 0}) {  // inside the stages, and to the end
@@ -114,6 +114,11 @@ TEST(HubConversion, InterruptedAndResumedItEndsTheSame) {
       const std::string path = std::string("/") + name + "/" + file;
       EXPECT_EQ(ReadFile(parts.options.out + path), ReadFile(whole.options.out + path)) << path;
     }
+  HubConversionConfig longer = ToyConfig(true);
+  longer.stages.push_back(longer.stages[1]);
+  longer.stages.back().name = "more";
+  ASSERT_TRUE(RunHubConversion(longer, parts.options).ok());
+  EXPECT_EQ(parts.Report()["stages"].back()["stage"], "more");
   HubConversionConfig other = ToyConfig(true);
   other.stages[0].rate = 1;
   const Status refused = RunHubConversion(other, parts.options);
@@ -139,7 +144,7 @@ TEST(HubConversion, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
     ASSERT_FALSE(result.ok()) << json;
     EXPECT_NE(result.error().message.find(field), std::string::npos) << result.error().message;
   }
-  Run encoder("bert");
+  ToyRun encoder("bert");
   HubConversionConfig prefixed = ToyConfig(false);
   prefixed.prefix = {1};
   EXPECT_FALSE(RunHubConversion(prefixed, encoder.options).ok());

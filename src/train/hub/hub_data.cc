@@ -28,8 +28,7 @@ void PutRow(const HubText& text, const std::int32_t* from, int length, torch::Te
 
 // rows [rows, context + 1] of a decoder -> inputs and targets.
 Batch Shifted(const HubText& text, const torch::Tensor& rows) {
-  Batch batch{rows.narrow(1, 0, text.context).contiguous(),
-              rows.narrow(1, 1, text.context).contiguous()};
+  Batch batch{rows.narrow(1, 0, text.context).clone(), rows.narrow(1, 1, text.context).clone()};
   batch.targets.narrow(1, 0, static_cast<std::int64_t>(text.prefix.size())).fill_(-100);
   return batch;
 }
