@@ -19,7 +19,7 @@ constexpr const char* kHead = R"(<!doctype html>
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff;max-width:980px;margin:2em auto;padding:0 1em}
 h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #ddd}
 p.note{color:#555;max-width:70em}table{border-collapse:collapse;font-size:13px;margin:.6em 0}
-th,td{padding:3px 9px;text-align:right;border-bottom:1px solid #e6e6e6}th:first-child,td:first-child{text-align:left}
+div.table{overflow-x:auto}th,td{padding:3px 8px;text-align:right;border-bottom:1px solid #e6e6e6}td{white-space:nowrap}th:first-child,td:first-child{text-align:left}
 th{border-bottom:2px solid #999}td.bad{color:#b00}.charts{display:flex;flex-wrap:wrap;gap:12px}
 svg{width:460px;max-width:100%;height:auto}svg line{stroke:#e3e3e3}svg text{font:11px system-ui,sans-serif;fill:#333}
 svg .title{font-size:13px;font-weight:600}svg .tick{fill:#666;font-size:10px}svg .legend{font-size:11px}
@@ -67,7 +67,7 @@ class Table {
       rows_ += fmt::format("<{}>{}</{}>", tag, Escaped(cell), tag);
     rows_ += "</tr>\n";
   }
-  std::string Html() const { return "<table>\n" + rows_ + "</table>\n"; }
+  std::string Html() const { return "<div class=\"table\"><table>\n" + rows_ + "</table></div>\n"; }
 
  private:
   std::string rows_;
@@ -112,6 +112,11 @@ class Page {
       if (std::find(out.begin(), out.end(), group) == out.end()) out.push_back(group);
     }
     return out;
+  }
+  bool AnyRunHas(const char* field) const {
+    for (const Json& run : study_.at("runs"))
+      if (run.contains(field)) return true;
+    return false;
   }
   Statistic Of(const std::string& variant, const char* pointer) const {
     std::vector<double> values;
@@ -241,7 +246,8 @@ class Page {
     std::vector<std::string> names = {"variant"};
     const std::vector<std::string> tasks = {"copy", "recall", "n-gram", "key-value"};
     for (const std::string& task : tasks) names.insert(names.end(), {task, "± sd"});
-    names.insert(names.end(), {"minimal pairs", "± sd"});
+    const bool pairs = AnyRunHas("pairs");
+    if (pairs) names.insert(names.end(), {"minimal pairs", "± sd"});
     Table table(names);
     Chart chart{"Accuracy", "task", "share right"};
     chart.x_names = tasks;
@@ -253,8 +259,8 @@ class Page {
         row.insert(row.end(), {Cell(s.mean, "{:.3f}"), Cell(s.deviation, "{:.3f}")});
         series.points.emplace_back(static_cast<double>(i), s.mean);
       }
-      const Statistic pairs = Of(name, "/pairs/accuracy");
-      row.insert(row.end(), {Cell(pairs.mean, "{:.3f}"), Cell(pairs.deviation, "{:.3f}")});
+      const Statistic s = Of(name, "/pairs/accuracy");
+      if (pairs) row.insert(row.end(), {Cell(s.mean, "{:.3f}"), Cell(s.deviation, "{:.3f}")});
       table.Row(row);
       chart.series.push_back(std::move(series));
     }
@@ -321,17 +327,28 @@ class Page {
     return front;
   }
 
+  // What one run far from all others would flatten.
+  static void LeaveOutFar(Chart& chart) {
+    double least = INFINITY;
+    for (const ChartSeries& series : chart.series)
+      for (const auto& [x, y] : series.points)
+        if (std::isfinite(y)) least = std::min(least, y);
+    for (ChartSeries& series : chart.series)
+      std::erase_if(series.points, [&](const auto& point) {
+        return !(point.first <= 1e5) || !(point.second <= 1.5 * least);
+      });
+  }
+
   void Pareto() {
     Heading(
         "Perplexity against range and against levels",
         "Every run of every variant, a colour for each sweep; the pale line joins the runs that no "
         "other beats in both. Levels: the longest path of the deepest layer in the decode program, "
-        "with the polynomials of each error budget.");
+        "with the polynomials of each error budget. Ranges above 10^5, and perplexities half again "
+        "above the least, stand in the tables alone.");
     Chart range{"Against the divisor's range", "range (largest / smallest)", "perplexity"};
     range.log_x = true;
     Chart levels{"Against levels a block", "levels", "perplexity, polynomial"};
-    // One exploded conversion would flatten all the others.
-    levels.log_y = true;
     for (const std::string& name : order_) {
       ChartSeries by_range{Label(name), {}, false}, by_levels{Label(name), {}, false};
       for (const Json* run : runs_.at(name)) {
@@ -345,17 +362,48 @@ class Page {
       if (!by_range.points.empty()) range.series.push_back(std::move(by_range));
       if (!by_levels.points.empty()) levels.series.push_back(std::move(by_levels));
     }
-    for (Chart* chart : {&range, &levels}) chart->series.push_back(Front(chart->series));
+    for (Chart* chart : {&range, &levels}) {
+      LeaveOutFar(*chart);
+      chart->series.push_back(Front(chart->series));
+    }
     Charts({range, levels});
   }
 
+  // Run by run, so that a seed without a number drops out on both sides.
+  Statistic AgainstParent(const std::string& variant, std::size_t budget) const {
+    std::vector<double> values;
+    for (const Json* run : runs_.at(variant)) {
+      const std::string effect = fmt::format("/conversions/{}/effect", budget);
+      values.push_back(100 * (Number(*run, (effect + "/polynomial_perplexity").c_str()) /
+                                  Number(*run, (effect + "/parent_perplexity").c_str()) -
+                              1));
+    }
+    return Over(values);
+  }
+
+  // Seeds whose conversion was refused, or whose polynomials gave no number.
+  std::string Unusable(const std::string& variant, std::size_t budget, bool exploded) const {
+    int count = 0;
+    for (const Json* run : runs_.at(variant)) {
+      if (!run->contains("conversions")) continue;
+      const Json& conversion = run->at("conversions").at(budget);
+      const bool refused = conversion.contains("refused");
+      count += exploded
+                   ? !refused && !std::isfinite(Number(conversion, "/effect/polynomial_perplexity"))
+                   : refused;
+    }
+    return std::to_string(count);
+  }
+
   void Conversions() {
-    Heading(
-        "The polynomial against its parent",
-        "Means over seeds. KL is from the parent's distribution, by position; escapes are inputs "
-        "outside their interval on all held-out text.");
-    Table table({"variant", "budget", "levels", "perplexity", "against parent", "mean KL",
-                 "worst KL", "another argmax", "escapes", "positions hit", "worst ratio"});
+    Heading("The polynomial against its parent",
+            "Means over the seeds that gave a number; the others are counted: refused where no "
+            "approximation fits, exploded where an input so far outside its interval came that the "
+            "loss is none. KL is from the parent's distribution, by position; escapes are inputs "
+            "outside their interval on all held-out text.");
+    Table table({"variant", "budget", "refused", "exploded", "levels", "perplexity",
+                 "against parent", "mean KL", "worst KL", "another argmax", "escapes",
+                 "positions hit", "worst ratio"});
     for (const std::string& name : order_) {
       const Json& first = *runs_.at(name).front();
       if (!first.contains("conversions")) continue;
@@ -363,10 +411,10 @@ class Page {
         const auto of = [&](const char* what) {
           return Of(name, fmt::format("/conversions/{}/{}", i, what).c_str()).mean;
         };
-        const double parent = of("effect/parent_perplexity");
-        const double polynomial = of("effect/polynomial_perplexity");
-        table.Row({name, Cell(of("budget"), "{:.3g}"), Cell(of("levels"), "{:.1f}"),
-                   Cell(polynomial, "{:.3f}"), Cell(100 * (polynomial / parent - 1), "{:+.3f}%"),
+        table.Row({name, Cell(of("budget"), "{:.3g}"), Unusable(name, i, false),
+                   Unusable(name, i, true), Cell(of("levels"), "{:.1f}"),
+                   Cell(of("effect/polynomial_perplexity"), "{:.3f}"),
+                   Cell(AgainstParent(name, i).mean, "{:+.3f}%"),
                    Cell(of("effect/all_positions/mean_kl"), "{:.2e}"),
                    Cell(of("effect/all_positions/worst_kl"), "{:.2e}"),
                    Cell(of("effect/all_positions/other_argmax"), "{:.0f}"),

@@ -59,6 +59,11 @@ Result<std::string> ReadText(const std::string& path) {
   return std::string(file->text());
 }
 
+// A number of a journal, where null stands for what is none.
+double Number(const json& entry, const char* key) {
+  return entry.at(key).is_number() ? entry.at(key).get<double>() : std::nan("");
+}
+
 std::size_t CountTokens(std::span<const hub::ScoreRequest> requests) {
   std::size_t count = 0;
   for (const auto& request : requests)
@@ -144,13 +149,14 @@ Result<json> RunTask(const Form& form, const Arguments& arguments, const std::st
         return {{"log_probabilities", log_probabilities},
                 {"right", result.right},
                 {"right_normalized", result.right_normalized},
-                {"gold_log_probability", result.gold_log_probability}};
+                {"gold_log_probability", result.gold_log_probability},
+                {"finite", result.finite}};
       }));
   std::vector<hub::ExampleResult> results;
   for (std::size_t i = 0; i < task.examples.size(); ++i) {
     const json& entry = *journal.Find(name, i);
     results.push_back({entry.value("right", false), entry.value("right_normalized", false),
-                       entry.value("gold_log_probability", 0.0)});
+                       Number(entry, "gold_log_probability"), entry.value("finite", true)});
   }
   const hub::TaskSummary s = hub::Summarize(results);
   return json{{"task", name},
@@ -160,20 +166,20 @@ Result<json> RunTask(const Form& form, const Arguments& arguments, const std::st
               {"accuracy_error", s.accuracy_error},
               {"normalized_accuracy", s.normalized_accuracy},
               {"normalized_accuracy_error", s.normalized_accuracy_error},
-              {"gold_perplexity", s.gold_perplexity}};
+              {"gold_perplexity", s.gold_perplexity},
+              {"not_finite", s.not_finite}};
 }
 
 Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJournal& journal) {
   const hub::TextScorer& scorer = *form.scorer;
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.text));
-  std::vector<model::TokenId> tokens = scorer.Encode(text);
-  if (scorer.AlwaysBegins()) {
-    const auto beginning = scorer.Beginning();
-    tokens.insert(tokens.begin(), beginning.begin(), beginning.end());
-  }
+  const std::vector<model::TokenId> tokens = scorer.Encode(text);
+  std::vector<model::TokenId> beginning;
+  if (scorer.AlwaysBegins()) beginning = scorer.Beginning();
   const int window = std::min(arguments.window, scorer.context());
-  const int stride = arguments.stride > 0 ? std::min(arguments.stride, window) : window;
-  PV_ASSIGN_OR_RETURN(auto windows, hub::MakeWindows(tokens, window, stride));
+  const int room = window - static_cast<int>(beginning.size());
+  const int stride = arguments.stride > 0 ? std::min(arguments.stride, room) : room;
+  PV_ASSIGN_OR_RETURN(auto windows, hub::MakeWindows(tokens, window, stride, beginning));
   if (arguments.limit > 0 && windows.size() > arguments.limit) windows.resize(arguments.limit);
   PV_RETURN_IF_ERROR(RunItems(
       form, "text", windows.size(), journal,
@@ -184,7 +190,7 @@ Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJou
   double sum = 0;
   std::size_t scored = 0;
   for (std::size_t i = 0; i < windows.size(); ++i) {
-    sum += journal.Find("text", i)->value("log_probability", 0.0);
+    sum += Number(*journal.Find("text", i), "log_probability");
     scored += windows[i].continuation.size();
   }
   return json{
@@ -228,11 +234,13 @@ void Print(const json& result) {
                 result["window"].dump().c_str(), result["stride"].dump().c_str());
     return;
   }
-  std::printf("%-28s accuracy %.4f +- %.4f  normalised %.4f +- %.4f  (%s examples, %s shots)\n",
+  std::string lost;  // a polynomial far outside its interval has no number to show
+  if (result["not_finite"] > 0) lost = ", " + result["not_finite"].dump() + " without a number";
+  std::printf("%-28s accuracy %.4f +- %.4f  normalised %.4f +- %.4f  (%s examples, %s shots%s)\n",
               result["task"].get<std::string>().c_str(), result["accuracy"].get<double>(),
               result["accuracy_error"].get<double>(), result["normalized_accuracy"].get<double>(),
               result["normalized_accuracy_error"].get<double>(), result["examples"].dump().c_str(),
-              result["shots"].dump().c_str());
+              result["shots"].dump().c_str(), lost.c_str());
 }
 
 // The mean over BLiMP's sets, which are of equal size.

@@ -52,21 +52,27 @@ ExampleResult Judge(const Example& example, std::span<const TextScore> scores) {
   const auto gold = static_cast<std::size_t>(example.gold);
   ExampleResult result;
   result.gold_log_probability = scores[gold].log_probability;
+  for (const TextScore& score : scores)
+    result.finite = result.finite && std::isfinite(score.log_probability);
+  if (!std::isfinite(result.gold_log_probability)) return result;
   if (scores.size() == 1) {
     result.right = result.right_normalized = scores[0].greedy;
     return result;
   }
-  std::size_t best = 0, best_normalized = 0;
-  std::vector<double> normalized;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
+  const auto normalized = [&](std::size_t i) {
     const std::string_view text = example.choices[i].continuation;
-    normalized.push_back(scores[i].log_probability /
-                         Characters(text.starts_with(' ') ? text.substr(1) : text));
-    if (scores[i].log_probability > scores[best].log_probability) best = i;
-    if (normalized[i] > normalized[best_normalized]) best_normalized = i;
+    return scores[i].log_probability / Characters(text.starts_with(' ') ? text.substr(1) : text);
+  };
+  // Of equal choices the first counts; one without a number never does.
+  result.right = result.right_normalized = true;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (i == gold || !std::isfinite(scores[i].log_probability)) continue;
+    const auto beaten = [&](double gold_value, double value) {
+      return value > gold_value || (value == gold_value && i < gold);
+    };
+    if (beaten(result.gold_log_probability, scores[i].log_probability)) result.right = false;
+    if (beaten(normalized(gold), normalized(i))) result.right_normalized = false;
   }
-  result.right = best == gold;
-  result.right_normalized = best_normalized == gold;
   return result;
 }
 
@@ -80,6 +86,7 @@ TaskSummary Summarize(std::span<const ExampleResult> results) {
     right += r.right;
     right_normalized += r.right_normalized;
     log_sum += r.gold_log_probability;
+    s.not_finite += !r.finite;
   }
   s.accuracy = right / count;  // at most 1: the error has no root of a negative number
   s.normalized_accuracy = right_normalized / count;
@@ -90,22 +97,24 @@ TaskSummary Summarize(std::span<const ExampleResult> results) {
 }
 
 Result<std::vector<ScoreRequest>> MakeWindows(std::span<const TokenId> tokens, int window,
-                                              int stride) {
-  if (window < 2 || stride < 1 || stride > window)
-    return MakeError(ErrorCode::kOutOfRange, "windows of {} tokens every {}: need 1 <= {} <= {}",
-                     window, stride, stride, window);
-  const auto width = static_cast<std::size_t>(window), step = static_cast<std::size_t>(stride);
+                                              int stride, std::span<const TokenId> beginning) {
+  const int room = window - static_cast<int>(beginning.size());
+  if (room < 2 || stride < 1 || stride > room)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "windows of {} tokens, {} of them the beginning, every {}: need 1 <= {} <= {}",
+                     window, beginning.size(), stride, stride, room);
+  const auto width = static_cast<std::size_t>(room), step = static_cast<std::size_t>(stride);
+  const std::size_t unscored = beginning.empty() ? 1 : 0;  // a first token has nothing before it
   std::vector<ScoreRequest> requests;
-  for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += step) {
+  for (std::size_t begin = 0; begin < tokens.size(); begin += step) {
     const std::size_t end = std::min(tokens.size(), begin + width);
     // What the window before has scored is context here.
-    const std::size_t scored = begin == 0 ? 1 : begin + std::max<std::size_t>(1, width - step);
+    const std::size_t scored = begin + std::max(unscored, begin == 0 ? 0 : width - step);
     if (scored >= end) break;
-    const auto part = [&](std::size_t from, std::size_t to) {
-      return std::vector<TokenId>(tokens.begin() + static_cast<long>(from),
-                                  tokens.begin() + static_cast<long>(to));
-    };
-    requests.push_back({part(begin, scored), part(scored, end)});
+    const auto at = [&](std::size_t i) { return tokens.begin() + static_cast<long>(i); };
+    ScoreRequest request{{beginning.begin(), beginning.end()}, {at(scored), at(end)}};
+    request.context.insert(request.context.end(), at(begin), at(scored));
+    requests.push_back(std::move(request));
   }
   return requests;
 }

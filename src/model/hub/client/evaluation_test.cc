@@ -113,6 +113,19 @@ TEST(Evaluation, WindowsScoreEveryTokenOnce) {
   ASSERT_EQ(apart.size(), 3u);
   EXPECT_EQ(apart[1].context, (std::vector<TokenId>{8}));
   EXPECT_EQ(apart[2].continuation.size(), 6u);
+  // Behind a beginning every token is scored, and the windows are so much shorter.
+  const std::vector<TokenId> beginning = {99};
+  for (const auto& [window, stride] : {std::pair{9, 3}, {9, 8}, {24, 5}}) {
+    std::vector<TokenId> scored;
+    for (const auto& request : MakeWindows(tokens, window, stride, beginning).value()) {
+      EXPECT_EQ(request.context[0], 99);
+      EXPECT_LE(request.context.size() + request.continuation.size(),
+                static_cast<std::size_t>(window));
+      scored.insert(scored.end(), request.continuation.begin(), request.continuation.end());
+    }
+    EXPECT_EQ(scored, tokens) << window;
+  }
+  EXPECT_FALSE(MakeWindows(tokens, 9, 9, beginning).ok());
   EXPECT_FALSE(MakeWindows(tokens, 1, 1).ok());
   EXPECT_FALSE(MakeWindows(tokens, 8, 9).ok());
 }
@@ -169,6 +182,20 @@ TEST(Evaluation, JudgesByProbabilityAndByCharacter) {
   EXPECT_EQ(result.gold_log_probability, -6);
   const std::vector<TextScore> one = {{-1, true}};
   EXPECT_TRUE(Judge({{{"q", " x"}}, 0}, one).right);
+}
+
+TEST(Evaluation, ScoresThatAreNoNumbersLose) {
+  const Example example{{{"q", " a"}, {"q", " b"}, {"q", " c"}}, 1};
+  const double nan = std::nan("");
+  EXPECT_TRUE(Judge(example, std::vector<TextScore>{{nan, false}, {-4, false}, {-5, false}}).right);
+  const ExampleResult lost =
+      Judge(example, std::vector<TextScore>{{-3, false}, {nan, true}, {-5, false}});
+  EXPECT_FALSE(lost.right || lost.right_normalized || lost.finite);
+  EXPECT_FALSE(Judge({{{"q", " x"}}, 0}, std::vector<TextScore>{{nan, true}}).right);
+  EXPECT_EQ(Summarize(std::vector<ExampleResult>{lost, {}}).not_finite, 1u);
+  // Of equal choices the first one is taken.
+  EXPECT_FALSE(Judge(example, std::vector<TextScore>{{-4, false}, {-4, false}, {-5, false}}).right);
+  EXPECT_TRUE(Judge(example, std::vector<TextScore>{{-5, false}, {-4, false}, {-4, false}}).right);
 }
 
 TEST(Evaluation, SummariesHaveStandardErrors) {
