@@ -182,6 +182,8 @@ ranges   --data FOLDER CHECKPOINT...
 convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]
          [--divisor-error E] [--activation-error E] [--depth LEVELS] [--family NAME] [--batches N]
          [--json FILE]
+convert-hub --config FILE --model FOLDER|GGUF --data STORIES --out FOLDER [--eval-data FOLDER]
+         [--resume] [--stop-after N] [--threads N]     (builds with POLYVEIL_HUB)
 study    --config FILE [--quick] [--estimate] --data FOLDER --out FOLDER [--pairs FOLDER]
 baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
          [--error E] [--windows N] [--out FOLDER]

@@ -46,7 +46,12 @@ Result<Json> Perplexity(const hub::TextScorer& scorer, const std::string& path,
     windows.resize(static_cast<std::size_t>(options.windows));
   PV_ASSIGN_OR_RETURN(const auto scores, ScoreAll(scorer, windows));
   double nats = 0, count = 0;
+  int lost = 0;  // windows in which an input left its polynomial's interval too far
   for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (!std::isfinite(scores[i].log_probability)) {
+      ++lost;
+      continue;
+    }
     nats -= scores[i].log_probability;
     count += static_cast<double>(windows[i].continuation.size());
   }

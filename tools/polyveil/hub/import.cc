@@ -22,6 +22,14 @@ struct Arguments {
   bool check = false, special = false, texts = false;
 };
 
+std::string FormOf(const hub::Checkpoint& checkpoint) {
+  if (!checkpoint.forms) return "softmax, as released";
+  const hub::ConvertedForms& forms = *checkpoint.forms;
+  return fmt::format("{}, power {}, a prefix of {} tokens",
+                     forms.stage == hub::FormStage::kPower ? "Power-Softmax" : "polynomials",
+                     forms.power, forms.prefix_length());
+}
+
 nlohmann::json ToJson(const hub::Checkpoint& checkpoint) {
   const hub::Architecture& a = checkpoint.architecture;
   nlohmann::json types;
@@ -35,11 +43,13 @@ nlohmann::json ToJson(const hub::Checkpoint& checkpoint) {
           {"files", checkpoint.files.size()},
           {"bytes", bytes},
           {"elements_by_type", types},
+          {"form", FormOf(checkpoint)},
           {"unused_tensors", checkpoint.unused}};
 }
 
 void Print(const nlohmann::json& report) {
   std::printf("model       %s\n", report["description"].get<std::string>().c_str());
+  std::printf("form        %s\n", report["form"].get<std::string>().c_str());
   std::printf("files       %d, %s\n", report["files"].get<int>(),
               FormatBytes(report["bytes"].get<double>()).c_str());
   for (const auto& [type, elements] : report["elements_by_type"].items())
@@ -92,11 +102,19 @@ Status WriteOutputs(const hub::FloatMatrix& outputs, const std::string& path) {
   return {};
 }
 
-// Every weight is read, and one pass over a few tokens must give numbers.
+// Every weight is read, and one pass over a few tokens must give numbers, but for polynomials: an
+// input outside of their intervals is no fault of the file.
 Status Check(const hub::Checkpoint& checkpoint, nlohmann::json& report) {
   Timer timer;
   PV_RETURN_IF_ERROR(hub::CheckAllFinite(checkpoint));
+  if (checkpoint.forms && checkpoint.forms->stage == hub::FormStage::kPolynomial) {
+    std::printf(
+        "check       every weight is finite; polynomials are not tried on tokens that are "
+        "no text\n");
+    return {};
+  }
   std::vector<int> ids;
+  if (checkpoint.forms) ids = checkpoint.forms->prefix;
   for (int i = 0; i < std::min(8, checkpoint.architecture.context); ++i)
     ids.push_back(i % checkpoint.architecture.vocab_size);
   PV_ASSIGN_OR_RETURN(const hub::FloatMatrix outputs, Run(checkpoint, ids));
