@@ -11,7 +11,7 @@
 
 namespace polyveil::circuits {
 
-inline constexpr int kMaxChebyshevDegree = 63;
+inline constexpr int kMaxChebyshevDegree = 127;
 
 // sum_k coeffs[k] T_k(u) for a ciphertext u whose slots lie in [-1, 1] (any exact scale).
 // Level/scale: out.level = u.level - ChebyshevDepth(degree), degree = coeffs.size() - 1; out.scale

@@ -52,7 +52,7 @@ TEST_F(ChebyshevTest, EveryDegreeOnWorkingLevels) {
   std::uniform_real_distribution<double> uniform(-1, 1);
   const int level = context_->params()->working_level();
   const double scale = context_->params()->scale(level);
-  for (int degree = 0; degree <= 63; ++degree) {
+  for (int degree = 0; degree <= kMaxChebyshevDegree; degree += degree < 64 ? 1 : 7) {
     std::vector<double> c(degree + 1);
     const int parity = degree % 3;  // all, odd, even
     for (int k = 0; k <= degree; ++k)
@@ -111,7 +111,7 @@ TEST_F(ChebyshevTest, Errors) {
   EXPECT_EQ(too_deep.error().code, ErrorCode::kOutOfRange);
   EXPECT_NE(too_deep.error().message.find("level 3 < depth 4"), std::string::npos);
   EXPECT_EQ(EvaluateChebyshev(evaluator, x, {}, 0x1p40).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(EvaluateChebyshev(evaluator, x, std::vector<double>(65, 1.0), 0x1p40).error().code,
+  EXPECT_EQ(EvaluateChebyshev(evaluator, x, std::vector<double>(129, 1.0), 0x1p40).error().code,
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(EvaluateChebyshev(evaluator, x, std::vector<double>(3, 1e9), 0x1p40).error().code,
             ErrorCode::kOutOfRange);

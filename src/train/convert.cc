@@ -109,7 +109,8 @@ std::string ToText(const char* where, const OutputChange& change) {
 }  // namespace
 
 Tensor EscapedPositions(const std::string& site, const Tensor& outside) {
-  if (site.ends_with("attention / divisor")) return outside.any(1);  // [batch, heads, context]
+  if (site.ends_with("attention / divisor"))  // [batch, heads, context], perhaps with a last 1
+    return outside.reshape({outside.size(0), outside.size(1), -1}).any(1);
   return outside.reshape({outside.size(0), outside.size(1), -1}).any(2);
 }
 

@@ -5,6 +5,7 @@
 
 #include "approx/remez.h"
 #include "model/hub/reference.h"
+#include "train/convert.h"
 #include "train/hub/activation.h"
 #include "train/hub/hub_export.h"
 #include "train/hub/hub_start.h"
@@ -239,6 +240,19 @@ TEST(HubModel, TheStartIsNearerToSoftmaxThanAFixedShift) {
             (fixed.Attention(0, x, c) - wanted).norm().item<double>());
   for (const auto& heads : start)
     for (const HeadStart& head : heads) EXPECT_LT(head.error, 0.5);
+}
+
+// A position escapes when any of its heads does, whether or not the divisors keep their key axis.
+TEST(HubEscapes, MarkPositionsOfEveryShape) {
+  torch::Tensor outside = torch::zeros({2, 3, 5}, torch::kBool);
+  outside.index_put_({1, 2, 4}, true);
+  torch::Tensor wanted = torch::zeros({2, 5}, torch::kBool);
+  wanted.index_put_({1, 4}, true);
+  const std::string divisor = "layer 0 / attention / divisor";
+  EXPECT_TRUE(torch::equal(EscapedPositions(divisor, outside), wanted));
+  EXPECT_TRUE(torch::equal(EscapedPositions(divisor, outside.unsqueeze(3)), wanted));
+  const torch::Tensor hidden = outside.transpose(1, 2).contiguous();  // [batch, context, features]
+  EXPECT_TRUE(torch::equal(EscapedPositions("layer 0 / feed-forward / hidden", hidden), wanted));
 }
 
 }  // namespace
