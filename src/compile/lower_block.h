@@ -16,11 +16,10 @@ struct BlockPlace {
   double unit_in, unit_middle, unit_out;  // of the residual
 };
 
-// x: the residual in the feature layout divided by unit_in; the result divided by unit_out. Depth:
-// without bootstraps 13 + p + q + a for polynomials of depth p (norms), q (divisor), a (activation)
-// in a sequential gated block with power 4. Cut values: residuals, divisor, product of the
-// feed-forward. States: layout.chunks for each block. Source: layout.h; ePrint-style folding of
-// rotary positions and norm gains into the plaintext matrices.
+// x: the residual in the feature layout divided by unit_in; the result divided by unit_out. Depth
+// without bootstraps: 13 + 2 p + q + a for polynomials of depth p (norms), q (divisor), a
+// (activation) in a sequential gated block with power 4. Cut values: residuals, divisor, product of
+// the feed-forward. States: layout.chunks for each block. docs/decisions/0012-blocks.md.
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 
 }  // namespace polyveil::compile
