@@ -84,8 +84,8 @@ Command DescribeEstimate(CLI::App& app) {
   for (const std::string& name : model::ModelShapeNames()) names += " " + name;
   app.description(
       "Compiles every block of a released decoder to an encrypted program and says what a token\n"
-      "would cost: levels, bootstraps, keys, memory, time by component. Nothing is encrypted, no\n"
-      "weights are read.\nShapes:" +
+      "would cost: levels, bootstraps, keys, memory, time by component. Nothing is encrypted;\n"
+      "a layer's weights are read only where it has biases.\nShapes:" +
       names);
   app.add_option("model", arguments->model, "folder, *.gguf, or the name of a shape")->required();
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
