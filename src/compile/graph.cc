@@ -1,5 +1,8 @@
 #include "compile/graph.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace polyveil::compile {
 
 const char* OpKindName(OpKind kind) {
@@ -40,6 +43,11 @@ const char* OpKindName(OpKind kind) {
       return "bootstrap";
   }
   return "unknown";
+}
+
+std::int64_t IntegerPart(double factor) {
+  const double below = std::max(1.0, std::floor(factor));
+  return static_cast<std::int64_t>(factor / below > (below + 1) / factor ? below + 1 : below);
 }
 
 const char* ComponentName(Component component) {

@@ -25,8 +25,8 @@ enum class OpKind {
   kRotate,     // slot j <- slot j + rotation
   kRotateSum,  // for each r of rotations in turn: a <- a + rotate(a, r)
   kConjugate,
-  kRescaleUnit,  // a * factor by declaring another scale: no level, no noise, exact; for
-                 // kChebyshev's argument
+  kRescaleUnit,  // a * factor: by an integer, exactly, and the rest by declaring another scale: no
+                 // level, no noise; for kChebyshev's argument
   kChangeUnit,   // a * factor at the nominal scale: part of the drop to a lower level, which it
                  // needs
   kChebyshev,    // sum_k coeffs[k] T_k(a), |a| <= 1
@@ -72,6 +72,9 @@ struct Node {
   // Filled by the level pass.
   int level = -1;
 };
+
+// What kRescaleUnit multiplies by: the integer >= 1 next to factor > 0 by its ratio.
+std::int64_t IntegerPart(double factor);
 
 struct StateUpdate {
   int state;    // slot of the state table

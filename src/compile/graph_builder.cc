@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -119,10 +120,22 @@ NodeId GraphBuilder::ChangeUnit(std::string name, NodeId a, double factor) {
   return id;
 }
 
+NodeId GraphBuilder::ArgumentUnit(std::string name, NodeId a, double factor, int degree) {
+  // What is declared returns as its k-th power in T_k's scale, and its inverse in the scale of what
+  // T_k is multiplied by: precision on one side, and constants that no word holds.
+  constexpr double kLargestDrift = 12;  // bits
+  const double declared = factor / static_cast<double>(IntegerPart(factor));
+  if (std::abs(std::log2(declared)) * degree > kLargestDrift)
+    return MulPlain(std::move(name), a, {Complex(factor)});
+  const NodeId id = Append(OpKind::kRescaleUnit, std::move(name), {a});
+  graph_.nodes[id].factor = factor;
+  return id;
+}
+
 NodeId GraphBuilder::Polynomial(std::string name, NodeId a, double factor, double offset,
                                 const std::vector<double>& coeffs) {
-  NodeId unit = Append(OpKind::kRescaleUnit, name + " / unit", {a});
-  graph_.nodes[unit].factor = factor;
+  const NodeId unit =
+      ArgumentUnit(name + " / unit", a, factor, static_cast<int>(coeffs.size()) - 1);
   NodeId argument = AddPlain(name + " / argument", unit, {Complex(offset)});
   NodeId id = Append(OpKind::kChebyshev, std::move(name), {argument});
   graph_.nodes[id].coeffs = coeffs;

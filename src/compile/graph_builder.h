@@ -30,7 +30,8 @@ class GraphBuilder {
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
   NodeId Conjugate(std::string name, NodeId a);
   NodeId ChangeUnit(std::string name, NodeId a, double factor);
-  // coeffs on [lo, hi] applied to factor * a + offset: the affine map to [-1, 1] costs no level.
+  // coeffs on [lo, hi] applied to factor * a + offset. The affine map to [-1, 1] costs no level,
+  // but one where the degree is high and the factor far from an integer.
   NodeId Polynomial(std::string name, NodeId a, double factor, double offset,
                     const std::vector<double>& coeffs);
 
@@ -43,6 +44,7 @@ class GraphBuilder {
   Graph& graph() { return graph_; }
 
  private:
+  NodeId ArgumentUnit(std::string name, NodeId a, double factor, int degree);
   NodeId Append(OpKind kind, std::string name, std::vector<NodeId> inputs);
 
   int log_slots_;

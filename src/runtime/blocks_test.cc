@@ -87,6 +87,23 @@ TEST(Blocks, CiphertextsEqualBlocksWithinPredictedNoise) {
   }
 }
 
+// The units of a converted model's divisors and norms, far from integers, come back as their
+// powers.
+TEST(Blocks, CiphertextsEvaluateHighDegreesWithinPredictedNoise) {
+  const model::Block block = testing::RandomBlock(
+      testing::LlamaShape(), 5, 1,
+      {.margin = 16, .norm_degree = 31, .divisor_degree = 127, .activation_degree = 63});
+  const auto text = testing::RandomText(block.shape.d_model, 2, 105);
+  const auto expected = Expected({block}, text);
+  testing::EncryptedRun run(Compile({block}, 2));
+  const double tolerance = 2 * testing::PredictedError(run.model(), text, expected);
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto out = run.session().Step(run.Encrypt(text[i]), {});
+    ASSERT_TRUE(out.ok()) << out.error().message;
+    EXPECT_LT(LargestDifference(expected[i], run.Decrypt(*out)), tolerance) << "token " << i;
+  }
+}
+
 TEST(Blocks, RefusesWhatTheLayoutCannotHold) {
   const auto params = TestParams();
   const auto refuse = [&](model::BlockShape shape, const std::string& part) {

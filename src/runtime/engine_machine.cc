@@ -92,8 +92,9 @@ Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Va
     case OpKind::kChebyshev:
       return circuits::EvaluateChebyshev(evaluator, a, node.coeffs, params().scale(node.level));
     case OpKind::kRescaleUnit: {
-      Value result = a;
-      result.scale /= node.factor;
+      const std::int64_t integer = compile::IntegerPart(node.factor);
+      Value result = integer == 1 ? a : evaluator.MulInteger(a, integer);
+      result.scale /= node.factor / static_cast<double>(integer);
       return result;
     }
     default:

@@ -15,9 +15,12 @@ inline std::vector<std::vector<double>> RandomText(int d_model, int tokens, std:
   return text;
 }
 
+inline constexpr model::BlockFit kSmallDegrees = {
+    .margin = 2, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7};
+
 // prefix: tokens whose keys and values are constants.
-inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t seed,
-                                int prefix = 0) {
+inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t seed, int prefix = 0,
+                                const model::BlockFit& calibration = kSmallDegrees) {
   model::Block block;
   block.shape = shape;
   block.weights = std::make_shared<const model::BlockWeightSource>(
@@ -31,10 +34,7 @@ inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t se
   block.prefix_values = constant.values();
   std::vector<std::vector<std::vector<double>>> texts;
   for (int i = 0; i < 4; ++i) texts.push_back(RandomText(shape.d_model, 8, seed + 100 + i));
-  block.forms = model::CalibrateBlock(
-                    block, texts,
-                    {.margin = 2, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7})
-                    .value();
+  block.forms = model::CalibrateBlock(block, texts, calibration).value();
   return block;
 }
 
