@@ -10,8 +10,7 @@ using approx::Refinement;
 
 NodeId Series(GraphBuilder& b, const std::string& name, NodeId x, double unit,
               const approx::Chebyshev& p) {
-  const double width = p.b - p.a;
-  return b.Polynomial(name, x, 2 * unit / width, -(p.a + p.b) / width, p.coeffs);
+  return b.Polynomial(name, x, ArgumentFactor(unit, p), -(p.a + p.b) / (p.b - p.a), p.coeffs);
 }
 
 // factor (unit x + shift): one product, beside the start's evaluation.
@@ -80,6 +79,8 @@ NodeId Composite(GraphBuilder& b, const std::string& name, NodeId x, double unit
 }
 
 }  // namespace
+
+double ArgumentFactor(double unit, const approx::Chebyshev& p) { return 2 * unit / (p.b - p.a); }
 
 NodeId LowerApproximant(GraphBuilder& b, const std::string& name, NodeId x, double unit,
                         const approx::Approximant& p) {

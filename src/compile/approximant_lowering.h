@@ -8,8 +8,11 @@
 
 namespace polyveil::compile {
 
-// p(unit x) in every slot of x. Depth: p.LevelDepth(); a series costs no level for its unit, and
-// the iterations' constants stand beside the start's evaluation.
+// What x is multiplied by to become a series' argument, x in units of `unit`.
+double ArgumentFactor(double unit, const approx::Chebyshev& p);
+
+// p(unit x) in every slot of x. Depth: p.LevelDepth(), and one level more where ArgumentFactor is
+// no FreeFactor; the iterations' constants stand beside the start's evaluation.
 NodeId LowerApproximant(GraphBuilder& builder, const std::string& name, NodeId x, double unit,
                         const approx::Approximant& p);
 

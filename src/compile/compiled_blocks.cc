@@ -1,23 +1,34 @@
 #include "compile/compiled_blocks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
+#include "compile/approximant_lowering.h"
 #include "compile/layout.h"
 #include "compile/lower_block.h"
 
 namespace polyveil::compile {
 namespace {
 
+// The bound with its margin, and as much more as makes the argument of the norm that reads it free.
+double ResidualUnit(const BlocksSpec& spec, double bound, const approx::Approximant* norm) {
+  const double unit = bound > 0 ? bound * std::max(1.0, spec.margin) : 1;
+  if (norm == nullptr) return unit;
+  const double factor = ArgumentFactor(unit * unit / spec.blocks.front().shape.d_model, *norm);
+  return unit * std::sqrt(FreeFactor(factor, norm->degree()) / factor);
+}
+
 ResidualUnits UnitsOf(const BlocksSpec& spec) {
-  const auto unit = [&](double bound) {
-    return bound > 0 ? bound * std::max(1.0, spec.margin) : 1;
-  };
   ResidualUnits units;
-  units.input = unit(spec.blocks.front().forms.bounds.residual_in);
-  for (const model::Block& block : spec.blocks) {
-    units.middle.push_back(unit(block.forms.bounds.residual_mid));
-    units.output.push_back(unit(block.forms.bounds.residual_out));
+  const auto& first = spec.blocks.front().forms;
+  units.input = ResidualUnit(spec, first.bounds.residual_in, &first.norm1);
+  for (size_t i = 0; i < spec.blocks.size(); ++i) {
+    const model::LayerConfig& forms = spec.blocks[i].forms;
+    const bool last = i + 1 == spec.blocks.size();
+    units.middle.push_back(ResidualUnit(spec, forms.bounds.residual_mid, &forms.norm2));
+    units.output.push_back(ResidualUnit(spec, forms.bounds.residual_out,
+                                        last ? nullptr : &spec.blocks[i + 1].forms.norm1));
   }
   return units;
 }

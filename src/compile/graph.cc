@@ -1,7 +1,6 @@
 #include "compile/graph.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace polyveil::compile {
 
@@ -46,8 +45,7 @@ const char* OpKindName(OpKind kind) {
 }
 
 std::int64_t IntegerPart(double factor) {
-  const double below = std::max(1.0, std::floor(factor));
-  return static_cast<std::int64_t>(factor / below > (below + 1) / factor ? below + 1 : below);
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(1.02 * factor));
 }
 
 const char* ComponentName(Component component) {

@@ -73,7 +73,7 @@ struct Node {
   int level = -1;
 };
 
-// What kRescaleUnit multiplies by: the integer >= 1 next to factor > 0 by its ratio.
+// What kRescaleUnit multiplies by; it declares the rest. At least 1; above factor by 2% at most.
 std::int64_t IntegerPart(double factor);
 
 struct StateUpdate {

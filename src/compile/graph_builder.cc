@@ -22,6 +22,15 @@ bool IsReal(const std::vector<Complex>& values) {
 
 }  // namespace
 
+double FreeFactor(double factor, int degree) {
+  // What is declared returns as its k-th power in the scale of T_k, and inversely in the scale of
+  // T_k's quotient: above 1 it makes constants large, which a word must hold; below 1 it takes the
+  // quotient's precision.
+  constexpr double kConstantBits = 20, kPrecisionBits = 6;
+  const double bits = degree * std::log2(factor / static_cast<double>(IntegerPart(factor)));
+  return bits <= kConstantBits && bits >= -kPrecisionBits ? factor : std::ceil(factor);
+}
+
 void GraphBuilder::Enter(int layer, Component component, std::string prefix) {
   layer_ = layer;
   component_ = component;
@@ -121,12 +130,7 @@ NodeId GraphBuilder::ChangeUnit(std::string name, NodeId a, double factor) {
 }
 
 NodeId GraphBuilder::ArgumentUnit(std::string name, NodeId a, double factor, int degree) {
-  // What is declared returns as its k-th power in T_k's scale, and its inverse in the scale of what
-  // T_k is multiplied by: precision on one side, and constants that no word holds.
-  constexpr double kLargestDrift = 12;  // bits
-  const double declared = factor / static_cast<double>(IntegerPart(factor));
-  if (std::abs(std::log2(declared)) * degree > kLargestDrift)
-    return MulPlain(std::move(name), a, {Complex(factor)});
+  if (FreeFactor(factor, degree) != factor) return MulPlain(std::move(name), a, {Complex(factor)});
   const NodeId id = Append(OpKind::kRescaleUnit, std::move(name), {a});
   graph_.nodes[id].factor = factor;
   return id;

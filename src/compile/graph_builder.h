@@ -8,6 +8,10 @@
 
 namespace polyveil::compile {
 
+// The least factor >= `factor` that Polynomial's argument takes without a level: itself or the next
+// integer.
+double FreeFactor(double factor, int degree);
+
 class GraphBuilder {
  public:
   explicit GraphBuilder(int log_slots) : log_slots_(log_slots) {}
@@ -30,8 +34,8 @@ class GraphBuilder {
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
   NodeId Conjugate(std::string name, NodeId a);
   NodeId ChangeUnit(std::string name, NodeId a, double factor);
-  // coeffs on [lo, hi] applied to factor * a + offset. The affine map to [-1, 1] costs no level,
-  // but one where the degree is high and the factor far from an integer.
+  // sum_k coeffs[k] T_k(factor * a + offset). The affine map costs a level where FreeFactor(factor,
+  // degree) is another.
   NodeId Polynomial(std::string name, NodeId a, double factor, double offset,
                     const std::vector<double>& coeffs);
 

@@ -15,11 +15,9 @@ Result<Approximant> FitSeries(approx::Target target, const approx::Range& seen, 
   return fit.polynomial;
 }
 
-}  // namespace
-
-Result<BlockRanges> ObserveBlock(const Block& block, const BlockTexts& texts,
-                                 Evaluation evaluation) {
-  BlockReference reference(block, evaluation);
+// What the block's exact functions see of the texts.
+Result<BlockRanges> Observe(const Block& block, const BlockTexts& texts) {
+  BlockReference reference(block, Evaluation::kExact);
   for (const auto& text : texts) {
     reference.Reset();
     for (const auto& token : text) PV_RETURN_IF_ERROR(reference.Step(token));
@@ -27,22 +25,21 @@ Result<BlockRanges> ObserveBlock(const Block& block, const BlockTexts& texts,
   return reference.ranges();
 }
 
+}  // namespace
+
 Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
                                    const BlockFit& fit) {
-  const auto observe = [&](const Block& observed) {
-    return ObserveBlock(observed, texts, Evaluation::kExact);
-  };
   Block working = block;
   const auto heads = static_cast<std::size_t>(block.shape.n_heads);
   working.forms.shift.assign(heads, 0);
   working.forms.kappa.assign(heads, 1);
-  PV_ASSIGN_OR_RETURN(const BlockRanges scores, observe(working));
+  PV_ASSIGN_OR_RETURN(const BlockRanges scores, Observe(working, texts));
   for (std::size_t h = 0; h < heads; ++h)
     working.forms.shift[h] = std::max(2.0, 2 * scores.score[h]);
-  PV_ASSIGN_OR_RETURN(const BlockRanges powers, observe(working));
+  PV_ASSIGN_OR_RETURN(const BlockRanges powers, Observe(working, texts));
   for (std::size_t h = 0; h < heads; ++h)
     working.forms.kappa[h] = std::exp(powers.log_mean[h] / std::max(1, powers.tokens));
-  PV_ASSIGN_OR_RETURN(const BlockRanges ranges, observe(working));
+  PV_ASSIGN_OR_RETURN(const BlockRanges ranges, Observe(working, texts));
 
   LayerConfig forms = working.forms;
   forms.bounds = ranges.bounds;

@@ -16,13 +16,8 @@ struct BlockFit {
 // Tokens' inputs of a block: [text][token][d_model].
 using BlockTexts = std::vector<std::vector<std::vector<double>>>;
 
-// What the block's functions see of the texts. Errors: kMismatch of a token's width.
-Result<BlockRanges> ObserveBlock(const Block& block, const BlockTexts& texts,
-                                 Evaluation evaluation);
-
-// Shifts are twice the largest |q . k| of
-// the head (at least 2): powers grow with the score, and no divisor comes near zero; kappa centres
-// it. Errors: kOutOfRange where a fit is not possible.
+// Shifts are twice the largest |q . k| of the head (at least 2): powers grow with the score, and no
+// divisor comes near zero; kappa centres it. Errors: kOutOfRange where a fit is not possible.
 Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
                                    const BlockFit& fit);
 

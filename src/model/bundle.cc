@@ -3,8 +3,13 @@
 #include <fmt/ranges.h>
 #include <sodium.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
+
+#include "base/thread_pool.h"
 
 namespace polyveil::model {
 namespace {
@@ -74,17 +79,28 @@ Result<Files> ReadFiles(const std::string& directory) {
   return files;
 }
 
+// Sums of every eighth product: independent additions that the processor overlaps.
+double Dot(std::span<const double> a, std::span<const double> b) {
+  constexpr std::size_t kSums = 8;
+  std::array<double, kSums> sums{};
+  std::size_t i = 0;
+  for (; i + kSums <= a.size(); i += kSums)
+    for (std::size_t k = 0; k < kSums; ++k) sums[k] += a[i + k] * b[i + k];
+  for (; i < a.size(); ++i) sums[0] += a[i] * b[i];
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 }  // namespace
 
 std::vector<double> Multiply(const Matrix& w, std::span<const double> x) {
+  constexpr std::size_t kRowsAtOnce = 64;
   PV_CHECK(static_cast<int>(x.size()) == w.cols, "{} values for {} columns", x.size(), w.cols);
   std::vector<double> y(static_cast<std::size_t>(w.rows));
-  for (int r = 0; r < w.rows; ++r) {
-    const auto row = w.row(r);
-    double sum = 0;
-    for (std::size_t c = 0; c < row.size(); ++c) sum += row[c] * x[c];
-    y[static_cast<std::size_t>(r)] = sum;
-  }
+  ParallelFor((y.size() + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::size_t part) {
+    const std::size_t end = std::min(y.size(), (part + 1) * kRowsAtOnce);
+    for (std::size_t r = part * kRowsAtOnce; r < end; ++r)
+      y[r] = Dot(w.row(static_cast<int>(r)), x);
+  });
   return y;
 }
 

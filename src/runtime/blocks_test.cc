@@ -92,7 +92,7 @@ TEST(Blocks, CiphertextsEqualBlocksWithinPredictedNoise) {
 TEST(Blocks, CiphertextsEvaluateHighDegreesWithinPredictedNoise) {
   const model::Block block = testing::RandomBlock(
       testing::LlamaShape(), 5, 1,
-      {.margin = 16, .norm_degree = 31, .divisor_degree = 127, .activation_degree = 63});
+      {.margin = 16, .norm_degree = 63, .divisor_degree = 127, .activation_degree = 63});
   const auto text = testing::RandomText(block.shape.d_model, 2, 105);
   const auto expected = Expected({block}, text);
   testing::EncryptedRun run(Compile({block}, 2));

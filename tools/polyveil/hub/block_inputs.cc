@@ -10,6 +10,8 @@
 #include "model/hub/block_source.h"
 #include "model/hub/client/text_tokenizer.h"
 #include "model/known_shapes.h"
+#include "polyveil/progress_bar.h"
+#include "polyveil/terminal.h"
 
 namespace polyveil::tools {
 namespace {
@@ -74,11 +76,8 @@ Status SetPrefix(model::Block& block, const Tokens& tokens) {
 // Gives the block its forms and bounds on the texts; the texts become what it makes of them.
 Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegrees& degrees,
                  double margin) {
-  if (block.forms.activation) {
-    PV_ASSIGN_OR_RETURN(const model::BlockRanges ranges,
-                        model::ObserveBlock(block, texts, model::Evaluation::kPolynomial));
-    block.forms.bounds = ranges.bounds;
-  } else {
+  const bool converted = block.forms.activation.has_value();
+  if (!converted) {
     PV_ASSIGN_OR_RETURN(block.forms, model::CalibrateBlock(block, texts,
                                                            {margin, degrees.norm, degrees.divisor,
                                                             degrees.activation}));
@@ -90,6 +89,7 @@ Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegre
       PV_ASSIGN_OR_RETURN(token, reference.Step(token));
     }
   }
+  if (converted) block.forms.bounds = reference.ranges().bounds;
   return {};
 }
 
@@ -100,12 +100,20 @@ TokenIds PrefixOf(const hub::Checkpoint& checkpoint) {
   return begin ? TokenIds{*begin} : TokenIds{};
 }
 
+Status Advance(ProgressBar& bar, int done, int all, const char* what) {
+  bar.Update(static_cast<double>(done) / all, fmt::format("{} {} of {}", what, done + 1, all));
+  if (!Interrupted()) return {};
+  return MakeError(ErrorCode::kCancelled, "cancelled at {} {} of {}", what, done + 1, all);
+}
+
 // The first `count` windows of the text behind the prefix, as layer `layer` reads them.
 Result<model::BlockTexts> LayerTexts(const hub::Checkpoint& checkpoint, int layer,
                                      const TokenIds& ids, int window, int count) {
   const TokenIds prefix = PrefixOf(checkpoint);
+  ProgressBar bar("read", 0);
   model::BlockTexts texts;
   for (int i = 0; i < count; ++i) {
+    PV_RETURN_IF_ERROR(Advance(bar, i, count, "text"));
     TokenIds part = prefix;
     part.insert(part.end(), ids.begin() + i * window, ids.begin() + (i + 1) * window);
     PV_ASSIGN_OR_RETURN(Tokens inputs, hub::InputsOfLayer(checkpoint, layer, part));
@@ -133,7 +141,9 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
   BlockText result{{}, std::move(texts.back()), checkpoint->architecture.family};
   result.inputs.resize(static_cast<size_t>(tokens));
   texts.pop_back();
+  ProgressBar bar("calibrate", 0);
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
+    PV_RETURN_IF_ERROR(Advance(bar, layer - layers.first, layers.count, "layer"));
     PV_ASSIGN_OR_RETURN(model::Block block, hub::MakeBlock(checkpoint, layer));
     const TokenIds prefix = PrefixOf(*checkpoint);
     if (!prefix.empty()) {
