@@ -62,7 +62,9 @@ class Interpreter {
     }
     std::vector<const Value*> operands;
     for (compile::NodeId id : node.inputs) operands.push_back(values_[id].get());
-    return machine_.Execute(node, operands);
+    Result<Value> result = machine_.Execute(node, operands);
+    if (result.ok()) return result;
+    return MakeError(result.error().code, "{}: {}", node.name, result.error().message);
   }
 
   void CountUses(const compile::Graph& graph) {

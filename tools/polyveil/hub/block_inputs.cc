@@ -76,12 +76,9 @@ Status SetPrefix(model::Block& block, const Tokens& tokens) {
 // Gives the block its forms and bounds on the texts; the texts become what it makes of them.
 Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegrees& degrees,
                  double margin) {
-  const bool converted = block.forms.activation.has_value();
-  if (!converted) {
-    PV_ASSIGN_OR_RETURN(block.forms, model::CalibrateBlock(block, texts,
-                                                           {margin, degrees.norm, degrees.divisor,
-                                                            degrees.activation}));
-  }
+  PV_ASSIGN_OR_RETURN(
+      block.forms, model::CalibrateBlock(
+                       block, texts, {margin, degrees.norm, degrees.divisor, degrees.activation}));
   model::BlockReference reference(block, model::Evaluation::kPolynomial);
   for (auto& text : texts) {
     reference.Reset();
@@ -89,8 +86,11 @@ Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegre
       PV_ASSIGN_OR_RETURN(token, reference.Step(token));
     }
   }
-  if (converted) block.forms.bounds = reference.ranges().bounds;
   return {};
+}
+
+bool IsPolynomial(const hub::Checkpoint& checkpoint) {
+  return checkpoint.forms && checkpoint.forms->stage == hub::FormStage::kPolynomial;
 }
 
 // Tokens before every text: the converted model's, or the begin token.
@@ -132,10 +132,13 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(text_path));
   const TokenIds ids = tokenizer.Encode(text);
   const int window = std::max(kCalibrationTokens, tokens);
-  const int windows = std::min<int>(kCalibrationTexts, static_cast<int>(ids.size()) / window);
-  if (windows < 2)
+  // A converted model has polynomials and bounds of its own: its one window runs.
+  const bool calibrates = !IsPolynomial(*checkpoint);
+  const int windows =
+      std::min<int>(calibrates ? kCalibrationTexts : 1, static_cast<int>(ids.size()) / window);
+  if (windows < 1 + calibrates)
     return MakeError(ErrorCode::kOutOfRange, "the text has {} tokens, {} are needed", ids.size(),
-                     2 * window);
+                     (1 + calibrates) * window);
   PV_ASSIGN_OR_RETURN(model::BlockTexts texts,
                       LayerTexts(*checkpoint, layers.first, ids, window, windows));
   BlockText result{{}, std::move(texts.back()), checkpoint->architecture.family};
@@ -150,7 +153,7 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
       PV_ASSIGN_OR_RETURN(const Tokens constant, hub::InputsOfLayer(*checkpoint, layer, prefix));
       PV_RETURN_IF_ERROR(SetPrefix(block, constant));
     }
-    PV_RETURN_IF_ERROR(Calibrate(block, texts, degrees, margin));
+    if (calibrates) PV_RETURN_IF_ERROR(Calibrate(block, texts, degrees, margin));
     result.blocks.push_back(std::move(block));
   }
   if (checkpoint->forms) result.name += ", converted";
