@@ -145,7 +145,10 @@ class LayerBench {
     result.update = LargestDifference(expected, token);
     for (const double v : expected) result.rms += v * v / static_cast<double>(expected.size());
     result.rms = std::sqrt(result.rms);
-    report_.tokens.push_back(result);
+    result.output = actual;
+    result.polynomial = expected;
+    result.exact = original;
+    report_.tokens.push_back(std::move(result));
     return {};
   }
 

@@ -30,6 +30,7 @@ struct LayerToken {
   double size = 0;         // largest |output|
   double rms = 0;          // of the output
   double update = 0;       // largest |output - input|: what the block adds
+  std::vector<double> output, polynomial, exact;  // decrypted, and of the float64 blocks
 };
 
 struct LayerReport {

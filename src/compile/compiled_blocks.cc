@@ -1,10 +1,8 @@
 #include "compile/compiled_blocks.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
-#include "compile/approximant_lowering.h"
 #include "compile/layout.h"
 #include "compile/lower_block.h"
 
@@ -14,9 +12,7 @@ namespace {
 // The bound with its margin, and as much more as makes the argument of the norm that reads it free.
 double ResidualUnit(const BlocksSpec& spec, double bound, const approx::Approximant* norm) {
   const double unit = bound > 0 ? bound * std::max(1.0, spec.margin) : 1;
-  if (norm == nullptr) return unit;
-  const double factor = ArgumentFactor(unit * unit / spec.blocks.front().shape.d_model, *norm);
-  return unit * std::sqrt(FreeFactor(factor, norm->degree()) / factor);
+  return norm != nullptr ? UnitForNorm(unit, spec.blocks.front().shape.d_model, *norm) : unit;
 }
 
 ResidualUnits UnitsOf(const BlocksSpec& spec) {

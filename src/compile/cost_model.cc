@@ -15,7 +15,8 @@ namespace polyveil::compile {
 namespace {
 
 constexpr int kDoubleAngles = 3, kCosineDegree = 28;  // of circuits::CosineFitSpec
-constexpr double kEncodeNtts = 20;  // an encoding before its limbs, in transforms of a limb
+// A matrix' term before its limbs: gathered, transformed, rounded; in transforms of a limb.
+constexpr double kEncodeNtts = 31;
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
@@ -43,7 +44,7 @@ CostModel::CostModel(ckks::ParametersPtr params, MachineSpeed speed)
     : params_(std::move(params)), speed_(speed) {}
 
 double CostModel::Parallel(double seconds) const {
-  return seconds / (1 + speed_.efficiency * (speed_.threads - 1));
+  return seconds / speed_.threads;
 }
 
 void CostModel::UseKeys(const ckks::KeyRequest& keys) {
@@ -55,7 +56,9 @@ void CostModel::UseKeys(const ckks::KeyRequest& keys) {
 
 double CostModel::Rotate(int rotation, int level) const {
   const auto keys = rotation_keys_.find(rotation);
-  return KeySwitch(level, keys != rotation_keys_.end() ? &keys->second : nullptr);
+  // Both parts are permuted before, and added to something behind.
+  return KeySwitch(level, keys != rotation_keys_.end() ? &keys->second : nullptr) +
+         Parallel(4.0 * params_->limbs(level) * speed_.stream_seconds);
 }
 
 double CostModel::KeySwitch(int level, const std::set<int>* keys) const {
@@ -86,7 +89,9 @@ double CostModel::Product(int level) const {
 
 double CostModel::Chebyshev(int degree, int level) const {
   const int depth = std::bit_width(static_cast<unsigned>(degree));
-  return ChebyshevProducts(degree) * Product(level + (depth + 1) / 2);
+  const int middle = level + (depth + 1) / 2;
+  return ChebyshevProducts(degree) * Product(middle) +
+         degree * Parallel(2.0 * params_->limbs(middle) * speed_.stream_seconds);
 }
 
 double CostModel::Seconds(const Node& node, int level) const {

@@ -10,16 +10,17 @@
 
 namespace polyveil::compile {
 
+// Seconds of one thread while all `threads` are at work: they share memory, and often cores.
 struct MachineSpeed {
-  double ntt_seconds = 1.1e-4;      // one limb, one core
-  double product_seconds = 1.5e-5;  // one limb of a multiply-accumulate in cache, one core
-  double stream_seconds = 4e-5;     // one limb of a key product, the key read from memory
-  double expand_seconds = 8e-5;     // one limb from its seed, one core
+  double ntt_seconds = 1.25e-4;     // one limb that is not in L2
+  double product_seconds = 1.7e-5;  // one limb of a multiply-accumulate in cache
+  double stream_seconds = 4.6e-5;   // one limb of a key product, the key read from memory
+  double expand_seconds = 9e-5;     // one limb from its seed
   int threads = 2;
-  double efficiency = 0.75;  // of the second and later threads
 };
 
-// Measures the speeds in about 50 ms with the active backend.
+// Measures the speeds in about 0.2 s with the active backend: medians, so that they hold for the
+// machine as it is, shared or not.
 MachineSpeed MeasureMachineSpeed(int log_n, int threads);
 
 class CostModel {

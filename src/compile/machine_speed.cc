@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "base/system.h"
+#include "base/thread_pool.h"
 #include "compile/cost_model.h"
 #include "ring/kernels.h"
 #include "ring/ntt_tables.h"
@@ -13,22 +15,32 @@ namespace polyveil::compile {
 
 namespace {
 
-// Least of a few timings: what the machine can do when nobody disturbs it.
+constexpr size_t kLimbs = 48;  // of a thread: 24 MB at N = 2^16, more than L2
+
+// What one thread works on.
+struct Workspace {
+  ring::RnsPoly limbs, sums;
+};
+
+// Times body(workspace, repeat) on all workspaces at once; the median over threads and repeats.
 template <typename F>
-double BestSeconds(int repeats, F&& body) {
-  double best = 1e30;
-  for (int i = 0; i < repeats; ++i) {
-    Timer timer;
-    body();
-    best = std::min(best, timer.Seconds());
-  }
-  return best;
+double MedianSeconds(std::vector<Workspace>& workspaces, size_t repeats, F&& body) {
+  std::vector<double> seconds(workspaces.size() * repeats);
+  ParallelFor(workspaces.size(), [&](size_t thread) {
+    for (size_t i = 0; i < repeats; ++i) {
+      Timer timer;
+      body(workspaces[thread], i);
+      seconds[thread * repeats + i] = timer.Seconds();
+    }
+  });
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
 }
 
 }  // namespace
 
 MachineSpeed MeasureMachineSpeed(int log_n, int threads) {
-  constexpr size_t kStreamLimbs = 48;  // 24 MB at N = 2^16: more than L2
   MachineSpeed speed;
   speed.threads = threads;
   const size_t n = size_t{1} << log_n;
@@ -37,22 +49,27 @@ MachineSpeed MeasureMachineSpeed(int log_n, int threads) {
   const auto tables = ring::NttTables::Get(n, primes.value()[0]);
   const ring::Kernels& kernels = ring::ActiveKernels();
   const ring::Modulus& q = tables->modulus();
-  auto words = ring::RnsPoly::Zero(kStreamLimbs, n);
-  auto sums = ring::RnsPoly::Zero(2, n);
-  speed.ntt_seconds =
-      BestSeconds(8, [&] { kernels.forward_ntt(sums.ptr(0), sums.ptr(0), *tables); });
-  speed.product_seconds = BestSeconds(
-      8, [&] { kernels.mul_add(sums.ptr(0), sums.ptr(1), sums.ptr(0), sums.ptr(1), n, q); });
-  speed.expand_seconds =
-      BestSeconds(8, [&] { ring::SampleUniform(Seed{}, "speed", 0, q, sums.limb(0)); });
-  std::array<const u64*, kStreamLimbs> rows;
-  for (size_t i = 0; i < kStreamLimbs; ++i) rows[i] = words.ptr(i);
-  speed.stream_seconds = BestSeconds(3,
-                                     [&] {
-                                       kernels.inner_product(sums.ptr(0), rows.data(), rows.data(),
-                                                             kStreamLimbs, n, q);
-                                     }) /
-                         kStreamLimbs;
+  std::vector<Workspace> workspaces;
+  for (int i = 0; i < threads; ++i)
+    workspaces.push_back({ring::RnsPoly::Zero(kLimbs, n), ring::RnsPoly::Zero(2, n)});
+  speed.ntt_seconds = MedianSeconds(workspaces, 200, [&](Workspace& w, size_t i) {
+    u64* limb = w.limbs.ptr(i % kLimbs);
+    kernels.forward_ntt(limb, limb, *tables);
+  });
+  speed.product_seconds = MedianSeconds(workspaces, 100, [&](Workspace& w, size_t) {
+    kernels.mul_add(w.sums.ptr(0), w.sums.ptr(1), w.sums.ptr(0), w.sums.ptr(1), n, q);
+  });
+  speed.expand_seconds = MedianSeconds(workspaces, 20, [&](Workspace& w, size_t) {
+    ring::SampleUniform(Seed{}, "speed", 0, q, w.sums.limb(0));
+  });
+  speed.stream_seconds =
+      MedianSeconds(workspaces, 5,
+                    [&](Workspace& w, size_t) {
+                      std::array<const u64*, kLimbs> rows;
+                      for (size_t i = 0; i < kLimbs; ++i) rows[i] = w.limbs.ptr(i);
+                      kernels.inner_product(w.sums.ptr(0), rows.data(), rows.data(), kLimbs, n, q);
+                    }) /
+      kLimbs;
   return speed;
 }
 

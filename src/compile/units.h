@@ -16,8 +16,12 @@ struct ResidualUnits {
   double result() const { return output.back(); }
 };
 
+// The least unit from `unit` on at which the argument of the norm that reads the residual is free:
+// FreeFactor of unit^2 / d_model.
+double UnitForNorm(double unit, int d_model, const approx::Approximant& norm);
+
 // The calibrated bound of each place times the calibration's margin; the model's overall bound
-// where none is recorded.
+// where none is recorded; UnitForNorm of that.
 ResidualUnits MakeResidualUnits(const model::ModelConfig& config);
 
 }  // namespace polyveil::compile

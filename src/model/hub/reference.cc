@@ -229,6 +229,11 @@ FloatMatrix Reference::Logits(const FloatMatrix& hidden) const {
   return Apply(w_.head, hidden);
 }
 
+FloatMatrix Reference::LogitsOfResidual(FloatMatrix x) const {
+  if (a_.final_norm) Normalize(a_.norm, a_.norm_eps, w_.final_norm, x);
+  return Logits(x);
+}
+
 Result<FloatMatrix> Reference::Classify(std::span<const Sequence> batch) const {
   if (a_.head != HeadKind::kClassifier)
     return MakeError(ErrorCode::kMismatch, "{}: the model has no classifier", a_.family);

@@ -40,6 +40,9 @@ class Reference {
   // hidden [rows, d_model] -> logits [rows, vocabulary]. Requires a causal head.
   FloatMatrix Logits(const FloatMatrix& hidden) const;
 
+  // The same from what the last block leaves, before the last norm.
+  FloatMatrix LogitsOfResidual(FloatMatrix x) const;
+
   // Logits of a classifier: [sequences, labels]. Errors as Hidden's; kMismatch without a
   // classifier.
   Result<FloatMatrix> Classify(std::span<const Sequence> batch) const;

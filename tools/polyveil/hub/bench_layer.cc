@@ -1,7 +1,9 @@
 // polyveil bench layer: one layer of a released model, or of its shape, on ciphertexts.
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/thread_pool.h"
 #include "bench/layer_bench.h"
@@ -33,6 +35,7 @@ struct Measurement {
   std::string name;
   std::shared_ptr<const compile::CompiledBlocks> program;
   bench::LayerReport report;
+  std::function<std::string(std::span<const double>)> next_token;
 };
 
 Result<Measurement> Measure(const Arguments& arguments) {
@@ -45,6 +48,7 @@ Result<Measurement> Measure(const Arguments& arguments) {
   Measurement result;
   result.name = fmt::format("{}, layers {}..{}", text.name, arguments.layers.first,
                             arguments.layers.first + arguments.layers.count - 1);
+  result.next_token = std::move(text.next_token);
   const int context = std::max(arguments.context, arguments.tokens);
   PV_ASSIGN_OR_RETURN(result.program,
                       compile::CompiledBlocks::Create(
@@ -83,13 +87,18 @@ json ToJson(const Arguments& arguments, const Measurement& m) {
   }
   for (const auto& row : r.latency.primitives)
     primitives.push_back({{"name", row.name}, {"count", row.count}, {"seconds", row.seconds}});
-  for (const auto& t : r.tokens)
+  for (const auto& t : r.tokens) {
     tokens.push_back({{"seconds", t.seconds},
                       {"error", t.error},
                       {"exact_error", t.exact_error},
                       {"largest", t.size},
                       {"rms", t.rms},
                       {"update", t.update}});
+    if (!m.next_token) continue;
+    tokens.back()["next"] = {{"ciphertexts", m.next_token(t.output)},
+                             {"float64", m.next_token(t.polynomial)},
+                             {"exact", m.next_token(t.exact)}};
+  }
   return {{"format", "polyveil-bench-layer/1"},
           {"layers", m.name},
           {"parameters", m.program->params()->Describe()},
@@ -130,6 +139,10 @@ void Print(const Measurement& m) {
         "token %zu: %.2f s; error %.2e (exact functions: %.2e); outputs: largest %.3g, rms %.3g, "
         "largest change %.3g\n",
         i, t.seconds, t.error, t.exact_error, t.size, t.rms, t.update);
+    if (m.next_token)
+      std::printf("         next: \"%s\"; float64 \"%s\"; exact functions \"%s\"\n",
+                  m.next_token(t.output).c_str(), m.next_token(t.polynomial).c_str(),
+                  m.next_token(t.exact).c_str());
   }
   std::printf("keys         %d: %s in memory, made in %s\n", r.key_count,
               FormatBytes(static_cast<double>(r.key_bytes)).c_str(),

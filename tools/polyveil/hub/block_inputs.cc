@@ -9,6 +9,7 @@
 #include "model/block_calibration.h"
 #include "model/hub/block_source.h"
 #include "model/hub/client/text_tokenizer.h"
+#include "model/hub/reference.h"
 #include "model/known_shapes.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
@@ -123,6 +124,16 @@ Result<model::BlockTexts> LayerTexts(const hub::Checkpoint& checkpoint, int laye
   return texts;
 }
 
+std::string LikeliestToken(const hub::Checkpoint& checkpoint, const hub::TextTokenizer& tokenizer,
+                           std::span<const double> x) {
+  hub::FloatMatrix residual(1, static_cast<int>(x.size()));
+  std::copy(x.begin(), x.end(), residual.row(0).begin());
+  const auto logits = hub::Reference(checkpoint).LogitsOfResidual(std::move(residual));
+  const auto best = std::max_element(logits.values.begin(), logits.values.end());
+  const TokenIds id = {static_cast<std::int32_t>(best - logits.values.begin())};
+  return tokenizer.Decode(id).value();  // a row of the head is a token
+}
+
 // The text's last window is what will run, the others calibrate.
 Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int tokens,
                                  const std::string& text_path, const BlockDegrees& degrees,
@@ -157,6 +168,10 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
     result.blocks.push_back(std::move(block));
   }
   if (checkpoint->forms) result.name += ", converted";
+  if (layers.first + layers.count == checkpoint->architecture.n_layers)
+    result.next_token = [checkpoint, tokenizer](std::span<const double> x) {
+      return LikeliestToken(*checkpoint, tokenizer, x);
+    };
   return result;
 }
 

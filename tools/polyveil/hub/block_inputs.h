@@ -1,6 +1,8 @@
 // Blocks to compile: of a checkpoint, or of a shape with random weights.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,9 @@ struct BlockText {
   std::vector<model::Block> blocks;
   std::vector<std::vector<double>> inputs;  // of a text that did not calibrate, without the prefix
   std::string name;
+  // What the model's head makes of the last layer's output: the likeliest token's text. Empty where
+  // the last layer is not among them.
+  std::function<std::string(std::span<const double>)> next_token;
 };
 
 // Consecutive layers with a converted model's polynomials, or with polynomials fitted on what they
