@@ -1,0 +1,65 @@
+// Units of polynomials' arguments: which are free, and what is done about those that are not.
+#include "compile/graph_builder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "compile/approximant_lowering.h"
+#include "compile/levels.h"
+#include "compile/units.h"
+
+namespace polyveil::compile {
+namespace {
+
+TEST(ArgumentUnits, IntegerPartIsAtMostTwoPerCentAbove) {
+  for (double factor = 0.01; factor < 300; factor *= 1.003) {
+    const double integer = static_cast<double>(IntegerPart(factor));
+    EXPECT_GE(integer, 1);
+    EXPECT_LE(integer, std::max(1.0, 1.02 * factor)) << factor;
+    EXPECT_GT(integer + 1, factor) << factor;
+  }
+}
+
+TEST(ArgumentUnits, FreeFactorIsTheFactorOrTheNextInteger) {
+  for (const int degree : {1, 7, 31, 63, 127}) {
+    for (double factor = 0.01; factor < 300; factor *= 1.01) {
+      const double free = FreeFactor(factor, degree);
+      EXPECT_TRUE(free == factor || free == std::ceil(factor)) << factor << ", degree " << degree;
+      EXPECT_EQ(FreeFactor(free, degree), free);
+    }
+  }
+  EXPECT_EQ(FreeFactor(2.4, 7), 2.4);      // 1.2^7: two bits
+  EXPECT_EQ(FreeFactor(2.4, 127), 3);      // 1.2^127: 33 bits
+  EXPECT_EQ(FreeFactor(0.3, 7), 1);        // 0.3^7: twelve bits of precision
+  EXPECT_EQ(FreeFactor(1.99, 127), 1.99);  // 0.995^127: one bit
+}
+
+TEST(ArgumentUnits, OnlyAnUnfreeArgumentCostsALevel) {
+  for (const double factor : {2.0, 2.6}) {
+    GraphBuilder b(9);
+    const NodeId x = b.Input("x", 4);
+    const NodeId y = b.Polynomial("p", x, factor, 0, std::vector<double>(64, 0.01));
+    int depth = 0;
+    for (NodeId id = y; id != x; id = b.graph()[id].inputs[0]) depth += Depth(b.graph()[id]);
+    EXPECT_EQ(depth, factor == 2.0 ? 6 : 7) << factor;
+  }
+}
+
+TEST(ArgumentUnits, UnitForNormIsTheLeastFreeOne) {
+  approx::Approximant norm;
+  norm.a = 0.1, norm.b = 10;
+  for (const int degree : {7, 63}) {
+    norm.coeffs.assign(static_cast<std::size_t>(degree) + 1, 0.01);
+    for (double unit = 1; unit < 300; unit *= 1.1) {
+      const double free = UnitForNorm(unit, 64, norm);
+      const double before = ArgumentFactor(unit * unit / 64, norm);
+      const double after = ArgumentFactor(free * free / 64, norm);
+      EXPECT_GE(free, unit);
+      EXPECT_NEAR(after, FreeFactor(before, degree), 1e-12 * after) << unit;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace polyveil::compile
