@@ -15,7 +15,7 @@ namespace polyveil::compile {
 
 namespace {
 
-constexpr size_t kLimbs = 48;  // of a thread: 24 MB at N = 2^16, more than L2
+constexpr size_t kLimbs = 16;  // of a thread: 8 MB at N = 2^16, more than L2
 
 // What one thread works on.
 struct Workspace {
