@@ -20,11 +20,17 @@ constexpr double kEncodeNtts = 31;
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
-// Ciphertext products of a Paterson-Stockmeyer evaluation of this degree.
-int ChebyshevProducts(int degree) {
-  const int depth = std::bit_width(static_cast<unsigned>(degree));
-  const int baby = std::max(1, depth / 2);
-  return ((1 << baby) - 1) + (depth - baby) + ((degree >> baby) - 1);
+// Against measured operations, alone and inside of programs (docs/decisions/0012-blocks.md).
+// A key switch against its transforms, products and key reads: permutations, copies, buffers that
+// are not in cache, threads that wait. The same from 3 to 17 limbs.
+constexpr double kKeySwitchOverhead = 1.65;
+// A bootstrap against the sum of its steps, which find their operands in cache.
+constexpr double kBootstrapShare = 0.8;
+
+// What an evaluation costs in ciphertext products at a level a third of its depth above its result.
+// Lazy relinearisations make it less than the products that Paterson and Stockmeyer count.
+double ChebyshevProducts(int degree) {
+  return 1.8 * std::bit_width(static_cast<unsigned>(degree)) + 0.08 * degree;
 }
 
 // Diagonals of the factors of a Fourier transform of 2^log_size slots, the stages spread over
@@ -43,9 +49,7 @@ std::vector<int> FactorDiagonals(int log_size, int levels) {
 CostModel::CostModel(ckks::ParametersPtr params, MachineSpeed speed)
     : params_(std::move(params)), speed_(speed) {}
 
-double CostModel::Parallel(double seconds) const {
-  return seconds / speed_.threads;
-}
+double CostModel::Parallel(double seconds) const { return seconds / speed_.threads; }
 
 void CostModel::UseKeys(const ckks::KeyRequest& keys) {
   rotation_keys_.clear();
@@ -56,9 +60,7 @@ void CostModel::UseKeys(const ckks::KeyRequest& keys) {
 
 double CostModel::Rotate(int rotation, int level) const {
   const auto keys = rotation_keys_.find(rotation);
-  // Both parts are permuted before, and added to something behind.
-  return KeySwitch(level, keys != rotation_keys_.end() ? &keys->second : nullptr) +
-         Parallel(4.0 * params_->limbs(level) * speed_.stream_seconds);
+  return KeySwitch(level, keys != rotation_keys_.end() ? &keys->second : nullptr);
 }
 
 double CostModel::KeySwitch(int level, const std::set<int>* keys) const {
@@ -67,8 +69,9 @@ double CostModel::KeySwitch(int level, const std::set<int>* keys) const {
   const double n = params_->limbs(level), alpha = special, digits = params_->digits(level, special);
   const double ntts = digits * (n + alpha) + 2 * (n + alpha);
   const double products = n * (n + alpha - n / digits) + 2 * alpha * n + 4 * n;
-  return Parallel(ntts * speed_.ntt_seconds + products * speed_.product_seconds +
-                  2 * digits * (n + alpha) * speed_.stream_seconds);
+  return Parallel(kKeySwitchOverhead *
+                  (ntts * speed_.ntt_seconds + products * speed_.product_seconds +
+                   2 * digits * (n + alpha) * speed_.stream_seconds));
 }
 
 double CostModel::HoistedRotation(int level) const {
@@ -79,19 +82,17 @@ double CostModel::HoistedRotation(int level) const {
 }
 
 double CostModel::Rescale(int level) const {
-  return Parallel(2.0 * params_->limbs(level) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+  return Parallel(2.0 * params_->limbs(level) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
 }
 
 double CostModel::Product(int level) const {
   return KeySwitch(level, &relinearization_keys_) + Rescale(level) +
-         Parallel(5.0 * params_->limbs(level) * speed_.product_seconds);
+         Parallel(5.0 * params_->limbs(level) * speed_.stream_seconds);
 }
 
 double CostModel::Chebyshev(int degree, int level) const {
   const int depth = std::bit_width(static_cast<unsigned>(degree));
-  const int middle = level + (depth + 1) / 2;
-  return ChebyshevProducts(degree) * Product(middle) +
-         degree * Parallel(2.0 * params_->limbs(middle) * speed_.stream_seconds);
+  return ChebyshevProducts(degree) * Product(level + (depth + 1) / 3);
 }
 
 double CostModel::Seconds(const Node& node, int level) const {
@@ -100,13 +101,13 @@ double CostModel::Seconds(const Node& node, int level) const {
     case OpKind::kAdd:
     case OpKind::kSub:
     case OpKind::kMulByI:
-      return Parallel(2 * limbs * speed_.product_seconds);
+      return Parallel(2 * limbs * speed_.stream_seconds);
     case OpKind::kMul:
     case OpKind::kSquare:
       return Product(level + 1);
     case OpKind::kMulPlain:
       return Rescale(level + 1) +
-             Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.product_seconds));
+             Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
     case OpKind::kLinear:
       return LinearTransform(node.linear->terms, level + 1) +
              EncodeTerms(node.linear->terms, level + 1);
@@ -144,13 +145,13 @@ double CostModel::LinearTransform(int diagonals, int level) const {
     const double seconds = (babies - 1) * HoistedRotation(level) + (giants - 1) * KeySwitch(level);
     if (babies == 1 || seconds < best) best = seconds;
   }
-  return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.product_seconds);
+  return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.stream_seconds);
 }
 
 // A matrix' terms are encoded when they are used: gathered, a Fourier transform over the slots and
 // the rounding, then a reduction and a transform for every limb.
 double CostModel::EncodeTerms(int terms, int level) const {
-  const double limb = speed_.ntt_seconds + 2 * speed_.product_seconds;
+  const double limb = speed_.ntt_seconds + 2 * speed_.stream_seconds;
   return Parallel(terms *
                   (kEncodeNtts * speed_.ntt_seconds + params_->extended_limbs(level) * limb));
 }
@@ -197,8 +198,9 @@ double CostModel::BootstrapSeconds(int log_period, bool real) const {
   const int eval_mod = params_->LevelsWithRole(ckks::LevelRole::kEvalMod);
   // Packed complex parts are multiplied by their mask beside the plain evaluation.
   const double evaluations = real ? 1 : full ? 2 : 1.6;
-  const int products = ChebyshevProducts(kCosineDegree) + kDoubleAngles;
-  return seconds + evaluations * products * Product(top - cts - eval_mod / 2);
+  const double products = ChebyshevProducts(kCosineDegree) + kDoubleAngles;
+  seconds += evaluations * products * Product(top - cts - eval_mod / 2);
+  return kBootstrapShare * seconds;
 }
 
 double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {
