@@ -1,6 +1,9 @@
 // Measured errors of circuits against their estimates: within a factor of 4 both ways.
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
+#include <numbers>
 
 #include "circuits/bootstrap_noise.h"
 #include "circuits/chebyshev.h"
@@ -57,6 +60,46 @@ TEST(CircuitNoise, ChebyshevOfGivenDegree) {
         ChebyshevErrors(estimator, level, scale, estimator.Encrypt(scale), c, scale, samples);
     Within(std::sqrt(sum / double(u.size())), MeanSquare(errors),
            "Chebyshev degree " + std::to_string(degree));
+  }
+}
+
+// Chebyshev coefficients of 1/sqrt on [1, b], interpolated.
+std::vector<double> InverseRoot(double b, int degree) {
+  const int points = degree + 1;
+  std::vector<double> c(points);
+  for (int k = 0; k < points; ++k) {
+    for (int j = 0; j < points; ++j) {
+      const double angle = std::numbers::pi * (j + 0.5) / points;
+      const double x = 0.5 * ((b - 1) * std::cos(angle) + b + 1);
+      c[k] += (k == 0 ? 1.0 : 2.0) / points * std::cos(k * angle) / std::sqrt(x);
+    }
+  }
+  return c;
+}
+
+// An argument whose scale is not the nominal one, but that divided by `rest`: what remains of the
+// precision. Above 1 nothing is lost until constants of T_k's quotients are far above the scale;
+// below 1 quotients lose rest^-degree.
+TEST(CircuitNoise, DeclaredScaleOfAnArgument) {
+  const auto params = ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value();
+  const ckks::NoiseEstimator estimator(*params);
+  const int level = 12;
+  const double scale = params->scale(level);
+  std::vector<double> samples;
+  for (int i = 0; i < 40; ++i) samples.push_back(-1 + 2.0 * i / 39);
+  for (const auto& [degree, b] : {std::pair(31, 150.0), {63, 530.0}, {127, 4000.0}}) {
+    const std::vector<double> c = InverseRoot(b, degree);
+    std::map<double, double> bits;
+    for (const double rest : {0.82, 0.9, 1.0, 1.05, 1.1, 1.22, 1.3}) {
+      const auto errors =
+          ChebyshevErrors(estimator, level, scale / rest, estimator.Rounding(scale), c,
+                          params->scale(level - ChebyshevDepth(degree)), samples);
+      bits[rest] = -std::log2(*std::max_element(errors.begin(), errors.end()));
+      fmt::print("degree {}, rest {:.2f}: worst error 2^-{:.1f}\n", degree, rest, bits[rest]);
+    }
+    EXPECT_LT(bits[0.9], bits[1.0] - 0.1 * degree);
+    EXPECT_GT(bits[1.1], bits[1.0] - 0.5);
+    EXPECT_GT(bits[1.0], 20);
   }
 }
 
