@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Training throughput of `polyveil-train run` beside a plain PyTorch loop of the same model, alternately in one run.
 
-    python3 scripts/bench_pytorch.py TRAINER CONFIG DATA [--steps 16] [--rounds 2] [--threads 2]
+    python3 scripts/bench_pytorch.py TRAINER CONFIG DATA [--steps 16] [--rounds 2] [--threads 2] [--precision float32|bf16]
 
 TRAINER: polyveil-train; CONFIG: a Power-Softmax config with the bilinear feed-forward (models/configs/tiny-power.json); DATA: a folder of
-`polyveil-train prepare`. The loop is ordinary eager PyTorch in float32: the same shape, batch, penalties and optimiser (Muon for
-matrices, Adam for the rest, one tensor after another), cross entropy over whole logits, autograd for everything. Both sides count
+`polyveil-train prepare`. The loop is ordinary eager PyTorch: the same shape, batch, penalties and optimiser (Muon for
+matrices, Adam for the rest, one tensor after another), cross entropy over whole logits, autograd for everything; with --precision bf16
+its forward pass runs under autocast and the trainer with its own bfloat16 products. Both sides count
 whole steps, drawing the batch included. Needs PyTorch, of the same BLAS as the trainer for a fair comparison.
 """
 import argparse
@@ -32,6 +33,15 @@ def log_hinge(x, centre, hinge):
 def size_hinge(x, hinge):
     excess = torch.relu(x.abs() - hinge["window"])
     return hinge["weight"] * excess.square().mean() + hinge["peak_weight"] * excess.amax().square()
+
+
+def ngram_rows(inputs, n, rows):
+    """Rows of a table for the n tokens up to each position from n - 1 on (src/model/ngram.h); int64 wraps as it should."""
+    h = torch.full_like(inputs[:, n - 1:], n)
+    for k in range(n):
+        h = (h ^ inputs[:, k:inputs.shape[1] - n + 1 + k]) * (0x9E3779B97F4A7C15 - 2**64)
+        h = h ^ ((h >> 32) & 0xFFFFFFFF)
+    return ((h & 0xFFFFFFFF) * rows) >> 32
 
 
 class Block(nn.Module):
@@ -80,12 +90,16 @@ class Model(nn.Module):
         self.embed = nn.Parameter(torch.randn(shape["vocab_size"], d) * 0.08)
         self.pos = nn.Parameter(torch.randn(n, d) * 0.02)
         self.final_norm = nn.Parameter(torch.ones(d))
+        self.ngrams = nn.ParameterList(nn.Parameter(torch.zeros(rows, d)) for rows in shape.get("ngram_rows", []))
         self.blocks = nn.ModuleList(Block(shape, penalties) for _ in range(shape["n_layers"]))
         self.register_buffer("mask", torch.ones(n, n).tril())
         self.register_buffer("keys", torch.arange(1, n + 1).view(1, 1, -1, 1).float())
 
     def forward(self, inputs, targets):
         x = nn.functional.embedding(inputs, self.embed) + self.pos
+        for n, table in enumerate(self.ngrams, 2):
+            entries = nn.functional.embedding(ngram_rows(inputs, n, table.shape[0]), table)
+            x = x + nn.functional.pad(entries, (0, 0, n - 1, 0))
         penalty = size_hinge(x, self.penalties["residual"])
         for block in self.blocks:
             x, part = block(x, self.mask, self.keys)
@@ -138,7 +152,7 @@ class Optimiser:
             value.grad = None
 
 
-def run_torch(config, shape, data, steps):
+def run_torch(config, shape, data, steps, precision):
     """Tokens a second, and the last loss."""
     torch.manual_seed(config["seed"])
     model = Model(shape, config["range"])
@@ -153,19 +167,20 @@ def run_torch(config, shape, data, steps):
         targets = torch.from_numpy(np.stack([stream[at:at + n] for at in starts]).astype(np.int64))
         inputs = torch.roll(targets, 1, 1)
         inputs[:, 0] = 256
-        loss, penalty = model(inputs, targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss, penalty = model(inputs, targets)
         (loss + penalty).backward()
         optimiser.step(min(1.0, (step + 1) / config["optimizer"]["warmup"]))
         value = loss.item()
     return steps * batch * n / (time.perf_counter() - begin), value
 
 
-def run_ours(trainer, config, data, steps, threads):
+def run_ours(trainer, config, data, steps, threads, precision):
     """Tokens a second, the machine's matrix product in GFLOP/s, and the last loss."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "config.json")
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({**config, "threads": threads, "log_every": 1, "checkpoint_every": 0}, file)
+            json.dump({**config, "threads": threads, "precision": precision, "log_every": 1, "checkpoint_every": 0}, file)
         subprocess.run([trainer, "run", "--config", path, "--data", data, "--out", folder, "--stop-after", str(steps)], check=True,
                        stdout=subprocess.DEVNULL)
         with open(os.path.join(folder, config["name"], "summary.json"), encoding="utf-8") as file:
@@ -183,21 +198,24 @@ def main():
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with open(arguments.config, encoding="utf-8") as file:
         config = json.load(file)
     shape = {**DEFAULTS, **config.get("shape", {})}
     best_ours = best_torch = 0.0
+    steps, precision = arguments.steps, arguments.precision
     for _ in range(arguments.rounds):
-        ours, rate, share, nats = run_ours(arguments.trainer, config, arguments.data, arguments.steps, arguments.threads)
-        plain, loss = run_torch(config, shape, arguments.data, arguments.steps)
+        ours, rate, share, nats = run_ours(arguments.trainer, config, arguments.data, steps, arguments.threads, precision)
+        plain, loss = run_torch(config, shape, arguments.data, steps, precision)
         best_ours, best_torch = max(best_ours, ours), max(best_torch, plain)
         flops = share * rate / ours
         print(f"polyveil-train {ours:8.0f} tokens/s ({100 * share:.0f}% of {1e-9 * rate:.0f} GFLOP/s, last loss {nats:.3f})   "
               f"PyTorch {torch.__version__} {plain:8.0f} tokens/s ({100 * plain * flops / rate:.0f}%, last loss {loss:.3f})   "
               f"ratio {ours / plain:.2f}", flush=True)
-    print(f"best: {best_ours:.0f} against {best_torch:.0f} tokens/s, {arguments.threads} threads, ratio {best_ours / best_torch:.2f}")
+    print(f"best: {best_ours:.0f} against {best_torch:.0f} tokens/s, {arguments.threads} threads, {precision}, "
+          f"ratio {best_ours / best_torch:.2f}")
 
 
 main()

@@ -11,6 +11,8 @@
 
 #include "base/thread_pool.h"
 
+#include "model/ngram.h"
+
 namespace polyveil::model {
 namespace {
 
@@ -126,6 +128,11 @@ Result<ClientBundle> ParseClientBundle(std::string_view model_json,
                       TakeMatrix(parts.tensors, "pos", config.context, config.d_model));
   PV_ASSIGN_OR_RETURN(Tensor gamma, Take(parts.tensors, "final_gamma", {config.d_model}));
   bundle.weights.final_gamma = std::move(gamma.values);
+  for (std::size_t i = 0; i < config.ngram_rows.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(Matrix table, TakeMatrix(parts.tensors, NgramName(i), config.ngram_rows[i],
+                                                 config.d_model));
+    bundle.weights.ngrams.push_back(std::move(table));
+  }
   return bundle;
 }
 

@@ -45,6 +45,7 @@ struct ClientWeights {
   Matrix embed;  // [vocab_size, d_model], tied with the head
   Matrix pos;    // [context, d_model]
   std::vector<double> final_gamma;
+  std::vector<Matrix> ngrams{};  // [ngram_rows[i], d_model]: added for the last 2 + i tokens
 };
 
 struct BodyBundle {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/layer_json.h"
+#include "model/ngram.h"
 #include "model/strict_json.h"
 
 namespace polyveil::model {
@@ -25,6 +26,12 @@ ModelConfig ReadConfig(const JsonReader& at) {
   c.ffn = ffn == "gelu" ? FeedForwardKind::kGelu : FeedForwardKind::kBilinear;
   c.vocab_size = at.Int("vocab_size");
   c.context = at.Int("context");
+  if (at.Given("ngram_rows"))
+    for (const double rows : at.Numbers("ngram_rows")) {
+      if (rows != std::floor(rows) || rows < 1 || rows > kMaxNgramRows)
+        at.Fail("ngram_rows", fmt::format("holds {}, no count in 1..{}", rows, kMaxNgramRows));
+      c.ngram_rows.push_back(static_cast<int>(std::clamp<double>(rows, 1, kMaxNgramRows)));
+    }
   c.power = at.Int("power");
   c.attention_eps = at.Number("attention_eps");
   c.norm_eps = at.Number("norm_eps");
@@ -65,6 +72,10 @@ Status CheckSizes(const ModelConfig& c) {
   PV_RETURN_IF_ERROR(in("vocab_size", c.vocab_size, 2, 1 << 20));
   PV_RETURN_IF_ERROR(in("context", c.context, 2, 1 << 16));
   PV_RETURN_IF_ERROR(in("power", c.power, 2, 12));
+  if (c.ngram_rows.size() > kLargestNgram - kSmallestNgram + 1)
+    return MakeError(ErrorCode::kOutOfRange, "model.ngram_rows has {} entries > {}",
+                     c.ngram_rows.size(), kLargestNgram - kSmallestNgram + 1);
+  for (const int rows : c.ngram_rows) PV_RETURN_IF_ERROR(in("ngram_rows", rows, 1, kMaxNgramRows));
   if (c.power % 2 != 0)
     return MakeError(ErrorCode::kOutOfRange, "model.power = {} is odd", c.power);
   if (c.d_model != c.n_heads * c.d_head)
@@ -132,6 +143,7 @@ std::string FormatModelConfig(const ModelConfig& c) {
   out["d_ff"] = c.d_ff;
   out["ffn"] = FeedForwardName(c.ffn);
   out["vocab_size"] = c.vocab_size;
+  if (!c.ngram_rows.empty()) out["ngram_rows"] = c.ngram_rows;
   out["context"] = c.context;
   out["power"] = c.power;
   out["attention_eps"] = c.attention_eps;

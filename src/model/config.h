@@ -79,6 +79,7 @@ struct ModelConfig {
   int d_ff = 0;
   FeedForwardKind ffn = FeedForwardKind::kBilinear;
   int vocab_size = 0;
+  std::vector<int> ngram_rows;  // of the embedding's tables for 2, 3, .. tokens (model/ngram.h)
   int context = 0;
   int power = 4;
   double attention_eps = 1e-3;

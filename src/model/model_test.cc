@@ -1,11 +1,13 @@
 // Configuration, safetensors, bundle and the reference body.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <random>
 
 #include "model/bundle.h"
+#include "model/ngram.h"
 #include "model/reference.h"
 
 namespace polyveil::model {
@@ -315,6 +317,56 @@ TEST(Bundle, RefusesWrongDigestsShapesAndMissingTensors) {
                    .ok());
 }
 
+// Tables as floats, or as bytes with a scale a row; a bundle that names them must hold them.
+TEST(Bundle, ReadsTablesOfNgrams) {
+  BodyBundle bundle = SmallBundle();
+  bundle.config.ngram_rows = {3, 2};
+  const std::string json = FormatModelConfig(bundle.config);
+  EXPECT_EQ(ParseModelConfig(json).value().ngram_rows, (std::vector<int>{3, 2}));
+  auto tensors = Tensors(bundle);
+  tensors["ngram2"] = {{3, kWidth}, {1, -2, 127, 0, -127, 4, 5, 6, 7, 8, 9, 10}};
+  tensors["ngram2.scale"] = {{3}, {0.5, 2, 0}};
+  tensors["ngram3"] = {{2, kWidth}, std::vector<double>(2 * kWidth, 0.125)};
+  const auto bytes =
+      FormatSafetensors(tensors, TensorType::kF32, {}, {{"ngram2", TensorType::kI8}});
+  const auto client = ParseClientBundle(json, bytes).value();
+  ASSERT_EQ(client.weights.ngrams.size(), 2u);
+  EXPECT_EQ(client.weights.ngrams[0].values,
+            (std::vector<double>{0.5, -1, 63.5, 0, -254, 8, 10, 12, 0, 0, 0, 0}));
+  EXPECT_EQ(client.weights.ngrams[1].values, tensors["ngram3"].values);
+  EXPECT_TRUE(ParseBodyBundle(json, bytes).ok());
+  const auto refused = [&](const TensorMap& bad, const char* named) {
+    const auto result = ParseClientBundle(
+        json, FormatSafetensors(bad, TensorType::kF32, {}, {{"ngram2", TensorType::kI8}}));
+    ASSERT_FALSE(result.ok());
+    EXPECT_NE(result.error().message.find(named), std::string::npos) << result.error().message;
+  };
+  auto bad = tensors;
+  bad["ngram2.scale"] = {{2}, {0.5, 2}};
+  refused(bad, "ngram2.scale");
+  bad.erase("ngram2.scale");
+  refused(bad, "ngram2.scale");
+  bad = tensors;
+  bad["ngram3"].shape = {kWidth, 2};
+  refused(bad, "ngram3");
+  bad.erase("ngram3");
+  refused(bad, "ngram3");
+}
+
+TEST(Ngram, RowsAreAsDocumented) {
+  const std::int32_t tokens[] = {256, 84, 0, 4095};
+  EXPECT_EQ(NgramRow(std::span(tokens).first(2), 1 << 20), 986196);
+  EXPECT_EQ(NgramRow(std::span(tokens).first(3), 1 << 20), 743900);
+  EXPECT_EQ(NgramRow(std::span(tokens), 14336), 13949);
+  EXPECT_EQ(NgramRow(std::span(tokens), 1), 0);
+  std::vector<int> hits(64);
+  for (std::int32_t i = 0; i < 128; ++i)
+    for (std::int32_t k = 0; k < 128; ++k)
+      ++hits[static_cast<std::size_t>(NgramRow(std::array{i, k}, 64))];
+  // 256 a row on average; a row's count would deviate by 16 if it were drawn.
+  for (const int count : hits) EXPECT_NEAR(count, 256, 6 * 16);
+}
+
 TEST(Config, NamesTheFieldThatIsWrong) {
   const std::string good = FormatModelConfig(SmallBundle().config);
   EXPECT_TRUE(ParseModelConfig(good).ok());
@@ -324,6 +376,11 @@ TEST(Config, NamesTheFieldThatIsWrong) {
       {"\"power\": 4", "\"power\": 3", "power"},
       {"\"context\": 6", "\"context\": -6", "context"},
       {"\"vocab_size\": 300", "\"vocab_size\": \"many\"", "vocab_size"},
+      {"\"vocab_size\"", "\"ngram_rows\": [0], \"vocab_size\"", "ngram_rows"},
+      {"\"vocab_size\"", "\"ngram_rows\": [1.5], \"vocab_size\"", "ngram_rows"},
+      {"\"vocab_size\"", "\"ngram_rows\": [2000000], \"vocab_size\"", "ngram_rows"},
+      {"\"vocab_size\"", "\"ngram_rows\": [1, 1, 1, 1], \"vocab_size\"", "ngram_rows"},
+      {"\"vocab_size\"", "\"ngram_rows\": 7, \"vocab_size\"", "ngram_rows"},
       {"\"ffn\": \"bilinear\"", "\"ffn\": \"relu\"", "ffn"},
       {"\"residual_bound\": 10.0", "\"residual_bound\": 0", "residual_bound"},
       {"\"shift\"", "\"shaft\"", "shift"},

@@ -22,6 +22,7 @@ double ReadValue(const std::uint8_t* at, TensorType type) {
     std::memcpy(&value, at, 8);
     return value;
   }
+  if (type == TensorType::kI8) return static_cast<std::int8_t>(*at);
   float value;
   DecodeElements(type, at, 1, &value);
   return value;
@@ -32,6 +33,9 @@ void AppendValue(std::vector<std::uint8_t>& out, double value, TensorType type) 
   if (type == TensorType::kF16) {
     const std::uint16_t bits = HalfFromDouble(value);
     std::memcpy(bytes, &bits, 2);
+  } else if (type == TensorType::kI8) {
+    PV_CHECK(value == std::round(value) && std::abs(value) <= 127, "{} is no I8", value);
+    bytes[0] = static_cast<std::uint8_t>(static_cast<std::int8_t>(value));
   } else if (type == TensorType::kF32) {
     const float narrow = static_cast<float>(value);
     std::memcpy(bytes, &narrow, 4);
@@ -131,7 +135,7 @@ Result<nlohmann::json> ParseHeader(std::span<const std::uint8_t> bytes,
 }
 
 Result<Tensor> ReadTensor(const SafetensorsEntry& entry, std::span<const std::uint8_t> file) {
-  if (!FormatOf(entry.type).real)
+  if (!FormatOf(entry.type).real && entry.type != TensorType::kI8)
     return Corrupt(entry.name, fmt::format("dtype {} holds no weights", FormatOf(entry.type).name));
   const std::uint64_t step = FormatOf(entry.type).block_bytes;
   Tensor tensor{entry.shape, std::vector<double>((entry.end - entry.begin) / step)};
@@ -141,6 +145,18 @@ Result<Tensor> ReadTensor(const SafetensorsEntry& entry, std::span<const std::ui
       return Corrupt(entry.name, fmt::format("element {} is {}", i, tensor.values[i]));
   }
   return tensor;
+}
+
+// Whole numbers become what they stand for.
+Status ApplyScale(const std::string& name, TensorMap& tensors) {
+  Tensor& matrix = tensors.at(name);
+  const auto scale = tensors.find(name + ".scale");
+  if (scale == tensors.end() || matrix.shape.size() != 2 ||
+      scale->second.shape != std::vector<std::int64_t>{matrix.shape[0]})
+    return Corrupt(name, fmt::format("I8 without a scale \"{}.scale\" for each row", name));
+  for (std::size_t i = 0; i < matrix.values.size(); ++i)
+    matrix.values[i] *= scale->second.values[i / static_cast<std::size_t>(matrix.shape[1])];
+  return {};
 }
 
 }  // namespace
@@ -185,11 +201,14 @@ Result<TensorMap> ParseSafetensors(std::span<const std::uint8_t> bytes,
     PV_ASSIGN_OR_RETURN(Tensor tensor, ReadTensor(entry, bytes));
     tensors.emplace(entry.name, std::move(tensor));
   }
+  for (const SafetensorsEntry& entry : entries)
+    if (entry.type == TensorType::kI8) PV_RETURN_IF_ERROR(ApplyScale(entry.name, tensors));
   return tensors;
 }
 
 std::vector<std::uint8_t> FormatSafetensors(const TensorMap& tensors, TensorType type,
-                                            const std::map<std::string, std::string>& metadata) {
+                                            const std::map<std::string, std::string>& metadata,
+                                            const std::map<std::string, TensorType>& types) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::vector<std::uint8_t> data;
@@ -197,8 +216,10 @@ std::vector<std::uint8_t> FormatSafetensors(const TensorMap& tensors, TensorType
     PV_CHECK(static_cast<std::int64_t>(tensor.values.size()) == tensor.size(),
              "{}: {} values, shape of {}", name, tensor.values.size(), tensor.size());
     const std::size_t begin = data.size();
-    for (const double value : tensor.values) AppendValue(data, value, type);
-    header[name] = {{"dtype", FormatOf(type).name},
+    const auto own = types.find(name);
+    const TensorType stored = own == types.end() ? type : own->second;
+    for (const double value : tensor.values) AppendValue(data, value, stored);
+    header[name] = {{"dtype", FormatOf(stored).name},
                     {"shape", tensor.shape},
                     {"data_offsets", {begin, data.size()}}};
   }

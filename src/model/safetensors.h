@@ -47,15 +47,17 @@ struct SafetensorsEntry {
 Result<std::vector<SafetensorsEntry>> ReadSafetensorsIndex(std::span<const std::uint8_t> bytes,
                                                            const SafetensorsLimits& limits = {});
 
-// Reads all tensors. Refuses beside the above: integers, values that are not finite.
+// Reads all tensors. Beside an I8 matrix "NAME" stands "NAME.scale" [rows], by which each of its
+// rows is multiplied. Refuses beside the above: I8 without its scale, other integers, values that
+// are not finite.
 Result<TensorMap> ParseSafetensors(std::span<const std::uint8_t> bytes,
                                    const SafetensorsLimits& limits = {});
 
-// Tensors in name order, values rounded to `type` (F16, F32 or F64). Deterministic: equal input,
-// equal bytes.
-std::vector<std::uint8_t> FormatSafetensors(
-    const TensorMap& tensors, TensorType type,
-    const std::map<std::string, std::string>& metadata = {});
+// Tensors in name order, values rounded to `type` (F16, F32 or F64) or to what `types` names for
+// them (I8 too: whole numbers in -127..127). Deterministic: equal input, equal bytes.
+std::vector<std::uint8_t> FormatSafetensors(const TensorMap& tensors, TensorType type,
+                                            const std::map<std::string, std::string>& metadata = {},
+                                            const std::map<std::string, TensorType>& types = {});
 
 // Rounds to nearest even to F16 and back; for tests and export checks.
 double RoundToHalf(double x);

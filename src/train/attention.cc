@@ -10,6 +10,7 @@
 #include "approx/range.h"
 #include "model/approximant_json.h"
 #include "train/gemm.h"
+#include "train/rows.h"
 
 namespace polyveil::train {
 namespace {
@@ -35,84 +36,6 @@ struct HeadTask {
   const approx::Approximant* InverseOf(int i) const { return i < exact_rows ? nullptr : inverse; }
 };
 
-// gcc clones these row loops for the vector units it may find.
-#define PV_ROW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-
-// p = (s + c)^power * factor over one row; returns the sum.
-template <typename T>
-[[gnu::always_inline]] inline T PowerRowBody(const T* s, T* p, int n, T shift, T factor,
-                                             int power) {
-  T sum = 0;
-  if (power == 4) {
-#pragma omp simd reduction(+ : sum)
-    for (int k = 0; k < n; ++k) {
-      const T z = s[k] + shift, z2 = z * z;
-      p[k] = z2 * z2 * factor;
-      sum += p[k];
-    }
-    return sum;
-  }
-  for (int k = 0; k < n; ++k) {
-    const T z2 = (s[k] + shift) * (s[k] + shift);
-    T value = factor;
-    for (int e = 0; e < power; e += 2) value *= z2;
-    p[k] = value;
-    sum += value;
-  }
-  return sum;
-}
-PV_ROW_CLONES float PowerRow(const float* s, float* p, int n, float shift, float f, int power) {
-  return PowerRowBody(s, p, n, shift, f, power);
-}
-double PowerRow(const double* s, double* p, int n, double shift, double f, int power) {
-  return PowerRowBody(s, p, n, shift, f, power);
-}
-
-// In: p powers, g = dO . v. Out: p = weights (inv p), g = dS. Returns sum of dS; adds sum dP p to
-// *scale_grad.
-template <typename T>
-[[gnu::always_inline]] inline T PowerRowBackwardBody(const T* s, T* p, T* g, int n, T shift, T inv,
-                                                     T dy, int power, T* scale_grad) {
-  T sum = 0, weighted = 0;
-  const T order = static_cast<T>(power);
-#pragma omp simd reduction(+ : sum, weighted)
-  for (int k = 0; k < n; ++k) {
-    const T dp = inv * g[k] + dy;
-    const T z = s[k] + shift;
-    const T safe = z == T(0) ? T(1) : z;  // p = 0 there: the quotient is 0 as it should be
-    weighted += dp * p[k];
-    g[k] = dp * order * p[k] / safe;
-    sum += g[k];
-    p[k] *= inv;
-  }
-  *scale_grad += weighted;
-  return sum;
-}
-PV_ROW_CLONES float PowerRowBackward(const float* s, float* p, float* g, int n, float shift,
-                                     float inv, float dy, int power, float* scale_grad) {
-  return PowerRowBackwardBody(s, p, g, n, shift, inv, dy, power, scale_grad);
-}
-double PowerRowBackward(const double* s, double* p, double* g, int n, double shift, double inv,
-                        double dy, int power, double* scale_grad) {
-  return PowerRowBackwardBody(s, p, g, n, shift, inv, dy, power, scale_grad);
-}
-
-template <typename T>
-void SoftmaxRow(const T* s, T* p, int n) {
-  T top = s[0];
-  for (int k = 1; k < n; ++k) top = std::max(top, s[k]);
-  T sum = 0;
-  for (int k = 0; k < n; ++k) sum += p[k] = std::exp(s[k] - top);
-  for (int k = 0; k < n; ++k) p[k] /= sum;
-}
-
-template <typename T>
-void SoftmaxRowBackward(const T* p, T* g, int n) {
-  T dot = 0;
-  for (int k = 0; k < n; ++k) dot += p[k] * g[k];
-  for (int k = 0; k < n; ++k) g[k] = p[k] * (g[k] - dot);
-}
-
 template <typename T>
 T Inverse(const HeadTask<T>& task, int row, T y) {
   if (!task.divides) return 1;
@@ -131,10 +54,33 @@ T InverseDerivative(const HeadTask<T>& task, int row, T y) {
   return -inv * inv;
 }
 
+// Rows first .. first + count - 1 of a head's scores and the keys that the last of them sees: with
+// causal rows what lies right of the diagonal is left out, block by block.
+struct RowBlock {
+  int first, count, keys;
+};
+constexpr int kBlockRows = 32;
+
 template <typename T>
-void Scores(const HeadTask<T>& task, T* s) {
-  Gemm(false, true, task.context, task.context, task.d_head, task.scale, task.q, task.ld, task.k,
-       task.ld, T(0), s, task.context);
+RowBlock MakeBlock(const HeadTask<T>& task, int first) {
+  const int count = std::min(kBlockRows, task.context - first);
+  return {first, count, task.Keys(first + count - 1)};
+}
+
+template <typename T>
+const T* At(const T* base, int row, int ld) {
+  return base + static_cast<std::int64_t>(row) * ld;
+}
+template <typename T>
+T* At(T* base, int row, int ld) {
+  return base + static_cast<std::int64_t>(row) * ld;
+}
+
+// s [count, keys].
+template <typename T>
+void Scores(const HeadTask<T>& task, const RowBlock& block, T* s) {
+  Gemm(false, true, block.count, block.keys, task.d_head, task.scale,
+       At(task.q, block.first, task.ld), task.ld, task.k, task.ld, T(0), s, block.keys);
 }
 
 template <typename T>
@@ -142,24 +88,28 @@ void ZeroTail(T* row, int from, int to) {
   for (int k = from; k < to; ++k) row[k] = 0;
 }
 
-// out [context, d_head] with leading dimension out_ld; divisor [context].
+// out [context, d_head] with leading dimension out_ld; divisor [context]; s: scratch of kBlockRows
+// context values.
 template <typename T>
 void HeadForward(const HeadTask<T>& task, bool softmax, T* s, T* out, int out_ld, T* divisor) {
-  const int n = task.context;
-  Scores(task, s);
-  for (int i = 0; i < n; ++i) {
-    T* row = s + static_cast<std::int64_t>(i) * n;
-    const int keys = task.Keys(i);
-    if (softmax) {
-      SoftmaxRow(row, row, keys);
-    } else {
-      divisor[i] = PowerRow(row, row, keys, task.shift, task.Factor(i), task.power);
-      const T inv = Inverse(task, i, divisor[i]);
-      for (int k = 0; k < keys; ++k) row[k] *= inv;
+  for (int first = 0; first < task.context; first += kBlockRows) {
+    const RowBlock block = MakeBlock(task, first);
+    Scores(task, block, s);
+    for (int r = 0; r < block.count; ++r) {
+      T* row = At(s, r, block.keys);
+      const int i = first + r, keys = task.Keys(i);
+      if (softmax) {
+        SoftmaxRow(row, row, keys);
+      } else {
+        divisor[i] = PowerRow(row, row, keys, task.shift, task.Factor(i), task.power);
+        const T inv = Inverse(task, i, divisor[i]);
+        for (int k = 0; k < keys; ++k) row[k] *= inv;
+      }
+      ZeroTail(row, keys, block.keys);
     }
-    ZeroTail(row, keys, n);
+    Gemm(false, false, block.count, task.d_head, block.keys, T(1), s, block.keys, task.v, task.ld,
+         T(0), At(out, first, out_ld), out_ld);
   }
-  Gemm(false, false, n, task.d_head, n, T(1), s, n, task.v, task.ld, T(0), out, out_ld);
 }
 
 template <typename T>
@@ -169,37 +119,53 @@ struct HeadGradients {
   bool add = false;  // to dk and dv, which the heads of a group share
 };
 
-// s, p, g: scratch of context^2. d_out [context, d_head] with leading dimension out_ld.
+// Scores s and dP g of row i on entry, weights p and dS g on exit.
+template <typename T>
+void RowBackward(const HeadTask<T>& task, bool softmax, int i, T divisor, T d_divisor, T* s, T* p,
+                 T* g, HeadGradients<T>& grad) {
+  const int keys = task.Keys(i);
+  if (softmax) {
+    SoftmaxRow(s, p, keys);
+    SoftmaxRowBackward(p, g, keys);
+    return;
+  }
+  PowerRow(s, p, keys, task.shift, task.Factor(i), task.power);
+  const T dy = d_divisor + DotRow(p, g, keys) * InverseDerivative(task, i, divisor);
+  T weighted = 0;
+  grad.shift += PowerRowBackward(s, p, g, keys, task.shift, Inverse(task, i, divisor), dy,
+                                 task.power, &weighted);
+  grad.log_kappa -= weighted;
+}
+
+// s, p, g: scratch of kBlockRows context values each. d_out [context, d_head] with leading
+// dimension out_ld.
 template <typename T>
 void HeadBackward(const HeadTask<T>& task, bool softmax, const T* divisor, const T* d_divisor,
                   const T* d_out, int out_ld, T* s, T* p, T* g, HeadGradients<T>& grad) {
-  const int n = task.context;
-  Scores(task, s);
-  Gemm(false, true, n, n, task.d_head, T(1), d_out, out_ld, task.v, task.ld, T(0), g, n);
-  for (int i = 0; i < n; ++i) {
-    const std::int64_t at = static_cast<std::int64_t>(i) * n;
-    T *srow = s + at, *prow = p + at, *grow = g + at;
-    const int keys = task.Keys(i);
-    if (softmax) {
-      SoftmaxRow(srow, prow, keys);
-      SoftmaxRowBackward(prow, grow, keys);
-    } else {
-      PowerRow(srow, prow, keys, task.shift, task.Factor(i), task.power);
-      T d_inverse = 0;
-      for (int k = 0; k < keys; ++k) d_inverse += prow[k] * grow[k];
-      const T dy = d_divisor[i] + d_inverse * InverseDerivative(task, i, divisor[i]);
-      T weighted = 0;
-      grad.shift += PowerRowBackward(srow, prow, grow, keys, task.shift,
-                                     Inverse(task, i, divisor[i]), dy, task.power, &weighted);
-      grad.log_kappa -= weighted;
+  // From the last block, which sees every key: it writes dk and dv, the others add.
+  T beta = grad.add ? T(1) : T(0);
+  for (int first = (task.context - 1) / kBlockRows * kBlockRows; first >= 0; first -= kBlockRows) {
+    const RowBlock block = MakeBlock(task, first);
+    const int keys = block.keys;
+    const T *d_rows = At(d_out, first, out_ld), *q = At(task.q, first, task.ld);
+    Scores(task, block, s);
+    Gemm(false, true, block.count, keys, task.d_head, T(1), d_rows, out_ld, task.v, task.ld, T(0),
+         g, keys);
+    for (int r = 0; r < block.count; ++r) {
+      const int i = first + r;
+      RowBackward(task, softmax, i, divisor[i], d_divisor[i], At(s, r, keys), At(p, r, keys),
+                  At(g, r, keys), grad);
+      ZeroTail(At(p, r, keys), task.Keys(i), keys);
+      ZeroTail(At(g, r, keys), task.Keys(i), keys);
     }
-    ZeroTail(prow, keys, n);
-    ZeroTail(grow, keys, n);
+    Gemm(true, false, keys, task.d_head, block.count, T(1), p, keys, d_rows, out_ld, beta, grad.dv,
+         task.ld);
+    Gemm(false, false, block.count, task.d_head, keys, task.scale, g, keys, task.k, task.ld, T(0),
+         At(grad.dq, first, task.ld), task.ld);
+    Gemm(true, false, keys, task.d_head, block.count, task.scale, g, keys, q, task.ld, beta,
+         grad.dk, task.ld);
+    beta = T(1);
   }
-  const T beta = grad.add ? T(1) : T(0);
-  Gemm(true, false, n, task.d_head, n, T(1), p, n, d_out, out_ld, beta, grad.dv, task.ld);
-  Gemm(false, false, n, task.d_head, n, task.scale, g, n, task.k, task.ld, T(0), grad.dq, task.ld);
-  Gemm(true, false, n, task.d_head, n, task.scale, g, n, task.q, task.ld, beta, grad.dk, task.ld);
 }
 
 approx::Range ClampRange(const AttentionOptions& options) {
@@ -269,9 +235,10 @@ void ForwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
   const bool softmax = options.form == AttentionForm::kSoftmax;
   ForEachHead(qkv.size(0), options, [&](std::int64_t b, std::int64_t h) {
     const auto task = MakeTask<T>(qkv, shift, log_kappa, options, b, h);
-    HeadForward(
-        task, softmax, Scratch<T>(n * n), out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
-        static_cast<int>(out.stride(1)), divisor.data_ptr<T>() + (b * options.n_heads + h) * n);
+    HeadForward(task, softmax, Scratch<T>(kBlockRows * n),
+                out.data_ptr<T>() + b * out.stride(0) + h * task.d_head,
+                static_cast<int>(out.stride(1)),
+                divisor.data_ptr<T>() + (b * options.n_heads + h) * n);
   });
 }
 
@@ -283,7 +250,7 @@ void BackwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa
   const bool softmax = options.form == AttentionForm::kSoftmax;
   ForEachHead(qkv.size(0), options, [&](std::int64_t b, std::int64_t h) {
     const auto task = MakeTask<T>(qkv, shift, log_kappa, options, b, h);
-    T *s = Scratch<T>(3 * n * n), *p = s + n * n, *g = p + n * n;
+    T *s = Scratch<T>(3 * kBlockRows * n), *p = s + kBlockRows * n, *g = p + kBlockRows * n;
     const HeadColumns columns(options, task.d_head, h);
     T* base = d_qkv.data_ptr<T>() + b * d_qkv.stride(0);
     HeadGradients<T> grad{base + columns.query, base + columns.key, base + columns.value};

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "model/ngram.h"
 #include "train/files.h"
 #include "train/trainer.h"
 
@@ -101,6 +102,32 @@ std::vector<Batch> CalibrationText(const TrainConfig& config, const Dataset& dat
   return batches;
 }
 
+// How a bundle's tensors are stored.
+struct Storage {
+  model::TensorType type = model::TensorType::kF32;
+  std::map<std::string, model::TensorType> types{};
+};
+
+// Tables to bytes with a scale a row; the model takes what they stand for, so that what is measured
+// of it is the bundle's.
+Storage StoreTables(const Transformer& model, model::TensorMap& tensors) {
+  Storage storage;
+  torch::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < model.shape().ngram_rows.size(); ++i) {
+    const std::string name = model::NgramName(i);
+    Tensor table = model.Get(name).detach();
+    const Tensor scale = (table.abs().amax(1, true) / 127).clamp_min(1e-30);
+    const Tensor whole = (table / scale).round();
+    table.copy_(whole * scale);
+    tensors[name] = ToModelTensor(whole);
+    tensors[name + ".scale"] = ToModelTensor(scale.squeeze(1));
+    storage.types[name] = model::TensorType::kI8;
+    storage.types[name + ".scale"] = model::TensorType::kF32;
+    storage.type = model::TensorType::kF16;
+  }
+  return storage;
+}
+
 }  // namespace
 
 void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
@@ -115,12 +142,24 @@ void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int 
   out.norm2_seen = Seen(ranges, layer, "feed-forward / variance");
 }
 
+double EmbeddingBound(const Transformer& model) {
+  const auto largest = [&](double sign) {
+    torch::Tensor sum = (sign * Wide(model, "embed")).amax(0) + (sign * Wide(model, "pos")).amax(0);
+    for (std::size_t i = 0; i < model.shape().ngram_rows.size(); ++i)
+      sum = sum + (sign * Wide(model, model::NgramName(i))).amax(0).clamp_min(0);
+    return sum.amax().item<double>();
+  };
+  return std::max(largest(1), largest(-1));
+}
+
 model::TensorMap FoldTensors(const Transformer& model) {
   const Shape& shape = model.shape();
   model::TensorMap out;
   out["embed"] = ToModelTensor(model.Get("embed"));
   out["pos"] = ToModelTensor(model.Get("pos"));
   out["final_gamma"] = ToModelTensor(model.Get("final_norm"));
+  for (std::size_t i = 0; i < shape.ngram_rows.size(); ++i)
+    out[model::NgramName(i)] = ToModelTensor(model.Get(model::NgramName(i)));
   for (int layer = 0; layer < shape.n_layers; ++layer) {
     const std::string at = fmt::format("layers.{}.", layer);
     const auto qkv = (Wide(model, at + "wqkv") * Wide(model, at + "norm1")).chunk(3, 0);
@@ -150,6 +189,7 @@ model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& r
   config.ffn = shape.ffn;
   config.vocab_size = shape.vocab_size;
   config.context = shape.context;
+  config.ngram_rows = shape.ngram_rows;
   config.power = shape.power;
   config.attention_eps = shape.attention_eps;
   config.norm_eps = shape.norm_eps;
@@ -157,7 +197,11 @@ model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& r
   config.calibration.margin = margin;
   for (int layer = 0; layer < shape.n_layers; ++layer) {
     config.layers.push_back(MakeLayer(model, ranges, layer));
-    const model::LayerBounds& b = config.layers.back().bounds;
+    model::LayerBounds& b = config.layers.back().bounds;
+    // Calibration sees few of the tokens that may follow each other: with tables the first input is
+    // bounded by what any could add up to.
+    if (layer == 0 && !shape.ngram_rows.empty())
+      b.residual_in = std::max(b.residual_in, EmbeddingBound(model) / margin);
     config.residual_bound = std::max({config.residual_bound, margin * b.residual_in,
                                       margin * b.residual_mid, margin * b.residual_out});
   }
@@ -177,13 +221,14 @@ Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::str
     if (loaded.model->attention(layer) == AttentionForm::kSoftmax)
       return MakeError(ErrorCode::kMismatch, "{}: layer {} is softmax, no polynomial", checkpoint,
                        layer);
+  model::TensorMap folded = FoldTensors(*loaded.model);
+  const Storage storage = StoreTables(*loaded.model, folded);
   const auto batches = CalibrationText(loaded.config, data);
   model::ModelConfig config =
       MakeModelConfig(*loaded.model, ObserveRanges(*loaded.model, batches), kMargin);
   for (const Batch& batch : batches)
     config.calibration.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
-  const auto tensors =
-      model::FormatSafetensors(FoldTensors(*loaded.model), model::TensorType::kF32);
+  const auto tensors = model::FormatSafetensors(folded, storage.type, {}, storage.types);
   config.tensors_sha256 = model::Sha256Hex(tensors);
   const std::string json = model::FormatModelConfig(config);
   PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));

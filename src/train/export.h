@@ -12,6 +12,9 @@ namespace polyveil::train {
 // Folds norm gains and 1/sqrt(d_head) into the matrices. Tensors as docs/formats/model-bundle.md.
 model::TensorMap FoldTensors(const Transformer& model);
 
+// The largest absolute value that a token's embedding can have, whatever stands before it.
+double EmbeddingBound(const Transformer& model);
+
 // The polynomials, seen ranges and bounds of one layer's config, from the sites' ranges.
 void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
                      model::LayerConfig& out);
@@ -26,9 +29,9 @@ struct ExportSummary {
   std::uint64_t calibration_tokens = 0;
 };
 
-// Writes model.json, model.safetensors (F32) and tokenizer.json to folder `out`. Bounds come from
-// training batches and the held-out text together. Errors: those of LoadModel, kMismatch for a
-// model without polynomials, kIo.
+// Writes model.json, model.safetensors (F32; with tables of n-grams I8 for these and F16) and
+// tokenizer.json to folder `out`. Bounds come from training batches and the held-out text together.
+// Errors: those of LoadModel, kMismatch for a model without polynomials, kIo.
 Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::string& data,
                                    const std::string& out);
 

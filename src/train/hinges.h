@@ -3,6 +3,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "approx/approximant.h"
@@ -42,7 +43,11 @@ class Penalties {
 
   // |x| beyond the window.
   void AddSize(const torch::Tensor& x, const HingeOptions& hinge) {
-    if (On(hinge)) total_ = total_ + Hinge(torch::relu(x.abs() - hinge.window), hinge);
+    if (!On(hinge)) return;
+    const auto [lo, hi] = torch::aminmax(x.detach());
+    const double largest = std::max(-lo.item<double>(), hi.item<double>());
+    if (largest <= hinge.window) return;  // nothing to pay and no gradient: the usual case
+    total_ = total_ + Hinge(torch::relu(x.abs() - hinge.window), hinge);
   }
 
   const RangeOptions& range() const { return range_; }

@@ -12,14 +12,17 @@ namespace polyveil::train {
 
 // Nearest semi-orthogonal matrix, roughly: five quintic Newton-Schulz steps (singular values end in
 // about 0.7..1.2). Source: Jordan et al. 2024, Muon; coefficients 3.4445, -4.7750, 2.0315.
-torch::Tensor Orthogonalise(const torch::Tensor& gradient);
+// Under kBf16 the steps' products have bfloat16 operands.
+torch::Tensor Orthogonalise(const torch::Tensor& gradient,
+                            Precision precision = Precision::kFloat32);
 
 // The rate's factor at `step` of `steps`: warm-up, constant, linear fall to final_fraction.
 double ScheduleFactor(const OptimizerOptions& options, std::int64_t step, std::int64_t steps);
 
 class Optimizer {
  public:
-  Optimizer(const std::vector<Transformer::Parameter>& parameters, const OptimizerOptions& options);
+  Optimizer(const std::vector<Transformer::Parameter>& parameters, const OptimizerOptions& options,
+            Precision precision = Precision::kFloat32);
 
   // Clips the global norm of the gradients, updates every parameter, clears the gradients. Returns
   // the norm before clipping.
@@ -35,10 +38,16 @@ class Optimizer {
     Transformer::Parameter parameter;
     torch::Tensor first, second;  // Muon keeps a momentum only
   };
-  void StepMuon(Slot& slot, const torch::Tensor& gradient, double factor);
-  void StepAdam(Slot& slot, const torch::Tensor& gradient, double factor);
+  // One matrix on its way: its part of a parameter, and the direction that becomes orthogonal.
+  struct MuonPart {
+    torch::Tensor target, direction;
+  };
+  std::vector<MuonPart> PrepareMuon(Slot& slot, const torch::Tensor& gradient, double factor);
+  void StepMuon(std::vector<MuonPart>& parts, double factor);
+  void StepAdam(Slot& slot, const torch::Tensor& gradient, double clip, double factor);
 
   OptimizerOptions options_;
+  Precision precision_;
   std::vector<Slot> slots_;
   std::int64_t steps_done_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "model/ngram.h"
 #include "train/config_fields.h"
 
 namespace polyveil::train {
@@ -29,6 +30,7 @@ void VisitShape(Fields& f, Shape& shape) {
   f.Field("shifted", shape.shifted);
   f.Field("shift_start", shape.shift_start);
   f.Field("qk_norm", shape.qk_norm);
+  f.Field("ngram_rows", shape.ngram_rows);
   shape.ffn = static_cast<model::FeedForwardKind>(ffn);
 }
 
@@ -36,6 +38,7 @@ void VisitOptimizer(Fields& f, OptimizerOptions& o) {
   f.Field("muon_lr", o.muon_lr);
   f.Field("adam_lr", o.adam_lr);
   f.Field("weight_decay", o.weight_decay);
+  f.Field("ngram_decay", o.ngram_decay);
   f.Field("grad_clip", o.grad_clip);
   f.Field("warmup", o.warmup);
   f.Field("decay_fraction", o.decay_fraction);
@@ -54,11 +57,12 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
 }
 
 void Visit(Fields& f, TrainConfig& c) {
-  int attention = static_cast<int>(c.attention);
+  int attention = static_cast<int>(c.attention), precision = static_cast<int>(c.precision);
   f.Field("name", c.name);
   f.Field("seed", c.seed);
   f.Field("threads", c.threads);
   f.Field("float64", c.float64);
+  f.Choice("precision", {"float32", "bf16"}, precision);
   f.Object("shape", [&](Fields& inner) { VisitShape(inner, c.shape); });
   f.Choice("attention", kForms, attention);
   f.Field("batch", c.batch);
@@ -75,12 +79,14 @@ void Visit(Fields& f, TrainConfig& c) {
       inner.Field("teacher", c.distillation->teacher);
       inner.Field("weight", c.distillation->weight);
     });
+  f.Field("ngram_dropout", c.ngram_dropout);
   f.Field("source_weights", c.source_weights);
   f.Field("init_from", c.init_from);
   f.Field("log_every", c.log_every);
   f.Field("eval_every", c.eval_every);
   f.Field("checkpoint_every", c.checkpoint_every);
   c.attention = static_cast<AttentionForm>(attention);
+  c.precision = static_cast<Precision>(precision);
 }
 
 Status CheckPower(int power) {
@@ -105,6 +111,20 @@ Status CheckLayers(const Shape& s) {
   return CheckPower(s.power);
 }
 
+Status CheckNgrams(const TrainConfig& c) {
+  if (c.shape.ngram_rows.size() > model::kLargestNgram - model::kSmallestNgram + 1)
+    return MakeError(ErrorCode::kOutOfRange, "config.shape.ngram_rows: {} tables > {}",
+                     c.shape.ngram_rows.size(), model::kLargestNgram - model::kSmallestNgram + 1);
+  for (const int rows : c.shape.ngram_rows)
+    if (rows < 1 || rows > model::kMaxNgramRows)
+      return MakeError(ErrorCode::kOutOfRange, "config.shape.ngram_rows: {}, not in 1..{}", rows,
+                       model::kMaxNgramRows);
+  if (c.ngram_dropout >= 0 && c.ngram_dropout < 1 && c.optimizer.ngram_decay >= 0) return {};
+  return MakeError(ErrorCode::kOutOfRange,
+                   "config: ngram_dropout {} not in [0, 1), or optimizer.ngram_decay {} < 0",
+                   c.ngram_dropout, c.optimizer.ngram_decay);
+}
+
 bool Uses(const TrainConfig& c, AttentionForm form) {
   const auto& layers = c.shape.layer_attention;
   return layers.empty() ? c.attention == form
@@ -119,12 +139,15 @@ Status Check(const TrainConfig& c) {
                      "config.shape: {} layers, width {}, {} heads, ff {}, context {} do not fit",
                      s.n_layers, s.d_model, s.n_heads, s.d_ff, s.context);
   PV_RETURN_IF_ERROR(CheckLayers(s));
+  PV_RETURN_IF_ERROR(CheckNgrams(c));
   if (s.shifted && !(s.shift_start > 0))
     return MakeError(ErrorCode::kOutOfRange, "config.shape.shift_start = {}, not positive",
                      s.shift_start);
   if (c.batch < 1 || c.accumulate < 1 || c.steps < 0 || c.threads < 1)
     return MakeError(ErrorCode::kOutOfRange, "config: batch {} x {}, steps {}, threads {}", c.batch,
                      c.accumulate, c.steps, c.threads);
+  if (c.float64 && c.precision != Precision::kFloat32)
+    return MakeError(ErrorCode::kInvalidArgument, "config.precision: bf16 in a float64 run");
   if (c.distillation && !(c.distillation->weight >= 0 && c.distillation->weight <= 1))
     return MakeError(ErrorCode::kOutOfRange, "config.distillation.weight = {}, not in [0, 1]",
                      c.distillation->weight);

@@ -20,6 +20,13 @@ enum class AttentionForm {
   kPointwise,    // (s + c)^p / (kappa n), not normalised over the keys; kappa learns the scale
 };
 
+// Of the matrix products of a training step: everything else, and every evaluation, is float32 (or
+// float64 in a float64 run).
+enum class Precision {
+  kFloat32,
+  kBf16,  // operands of the blocks' linear layers, the head and Muon's products in bfloat16
+};
+
 struct Shape {
   int n_layers = 4;
   int d_model = 128;
@@ -39,6 +46,9 @@ struct Shape {
   bool shifted = true;                           // c learnt per head from shift_start, else c = 0
   double shift_start = 2;
   bool qk_norm = false;
+  // Rows of the tables whose entries for the last 2, 3, .. tokens the embedding adds
+  // (model/ngram.h); empty: none. No entry where fewer tokens stand before.
+  std::vector<int> ngram_rows{};
 
   int d_head() const { return d_model / n_heads; }
   std::vector<int> HeadPowers(int layer) const;  // one a head
@@ -90,6 +100,7 @@ struct OptimizerOptions {
   double muon_lr = 0.02;
   double adam_lr = 0.003;
   double weight_decay = 0.1;  // decoupled, times the rate; matrices only
+  double ngram_decay = 0;     // the same for the tables of n-grams
   double grad_clip = 1.0;
   int warmup = 40;
   double decay_fraction = 0.6;  // the last part of the run falls linearly to final_fraction
@@ -101,6 +112,7 @@ struct TrainConfig {
   std::uint64_t seed = 1;
   int threads = 2;
   bool float64 = false;
+  Precision precision = Precision::kFloat32;
   Shape shape;
   AttentionForm attention = AttentionForm::kPowerMean;
   int batch = 32;
@@ -110,6 +122,7 @@ struct TrainConfig {
   RangeOptions range;
   std::optional<PolynomialOptions> polynomial;
   std::optional<DistillationOptions> distillation;
+  double ngram_dropout = 0;  // chance that a training position goes without its n-grams
   std::map<std::string, double> source_weights;
   std::string init_from;  // checkpoint to start from (weights only), relative to the runs' folder
   int log_every = 20;

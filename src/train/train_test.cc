@@ -7,6 +7,7 @@
 #include <set>
 
 #include "model/client/language_model.h"
+#include "model/ngram.h"
 #include "support/toy_training.h"
 #include "train/convert.h"
 #include "train/softmax_baseline.h"
@@ -99,7 +100,17 @@ void TrainTest::ExpectResumes(TrainConfig config, std::uint64_t seed) {
   }
 }
 
+TrainConfig WithNgrams(TrainConfig config) {
+  config.shape.ngram_rows = {64, 32};
+  config.ngram_dropout = 0.2;
+  config.optimizer.ngram_decay = 0.1;
+  return config;
+}
+
 TEST_F(TrainTest, EveryStageResumesToTheSameResult) {
+  TrainConfig rounded = WithNgrams(Tiny("rounded"));
+  rounded.precision = Precision::kBf16;
+  ExpectResumes(rounded, 4);
   TrainConfig scratch = Tiny("scratch");
   scratch.accumulate = 2;
   ExpectResumes(scratch, 1);
@@ -246,6 +257,37 @@ TEST_F(TrainTest, PolynomialStageEqualsTheReference) {
   }
 }
 
+TEST_F(TrainTest, NgramsEqualTheReference) {
+  TrainConfig config = WithNgrams(Tiny("parent"));
+  config.float64 = true;
+  const TrainSummary with = Run(config);
+  const auto loaded = LoadModel(folder_ + "/parent/last.pt", torch::kFloat64).value();
+  EXPECT_GT(loaded.model->Get("ngram3").abs().max().item<double>(), 0);
+  ExpectReferenceEquals(*loaded.model, model::Evaluation::kExact);
+  config.name = "without";
+  config.shape.ngram_rows = {};
+  EXPECT_NE(Run(config).heldout.nats, with.heldout.nats);
+}
+
+// A step's products differ by the rounding of their operands, what is measured between steps not
+// at all.
+TEST_F(TrainTest, Bf16IsForStepsAlone) {
+  TrainConfig config = Tiny("rounded");
+  config.precision = Precision::kBf16;
+  const TrainSummary rounded = Run(config);
+  const auto data = LoadDataset(folder_ + "/data").value();
+  const auto loaded = LoadModel(rounded.checkpoint).value();
+  EXPECT_EQ(Evaluate(*loaded.model, data).nats, rounded.heldout.nats);
+  config.name = "whole";
+  config.precision = Precision::kFloat32;
+  const TrainSummary whole = Run(config);
+  EXPECT_NE(whole.heldout.nats, rounded.heldout.nats);
+  EXPECT_NEAR(whole.heldout.nats, rounded.heldout.nats, 0.05);
+  config.precision = Precision::kBf16;
+  config.float64 = true;
+  EXPECT_FALSE(ParseTrainConfig(FormatTrainConfig(config)).ok());
+}
+
 // The power-stable trainer ends with the function that the reference evaluates exactly. The dummy
 // polynomials only make it exportable: the trained form and the reference both use exact functions.
 TEST_F(TrainTest, StableFormEqualsTheExactReference) {
@@ -275,6 +317,41 @@ TEST_F(TrainTest, ExportsABundleThatLoads) {
   EXPECT_EQ(text->size(), 8u);
 }
 
+// Tables as bytes and the rest as halves: each embedding within what its roundings allow, and no
+// text's embedding beyond the bound.
+TEST_F(TrainTest, ExportsTablesOfNgrams) {
+  Run(WithNgrams(Tiny("parent")));
+  TrainConfig config = WithNgrams(Tiny("poly"));
+  config.init_from = "parent/last.pt";
+  config.polynomial = PolynomialOptions{7, 7, 7, 15, 2, 3};
+  config.steps = 2;
+  Run(config);
+  const std::string out = folder_ + "/bundle";
+  ASSERT_TRUE(ExportBundle(folder_ + "/poly/last.pt", folder_ + "/data", out).ok());
+  const auto bundle = model::LoadLanguageModel(out).value();
+  const auto trained = LoadModel(folder_ + "/poly/last.pt").value();
+  const auto values = [&](const char* name, std::int64_t row) {
+    return trained.model->Get(name)[row].detach().to(torch::kFloat64);
+  };
+  const double bound = bundle.body.config.residual_bound;
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 200; ++i) {
+    std::vector<model::TokenId> text;
+    for (int t = 0; t < 3; ++t) text.push_back(static_cast<model::TokenId>(random() % 280));
+    const auto x = model::Embed(bundle.client, text).value();
+    const auto e = values("embed", text[2]), p = values("pos", 2);
+    const auto two = values("ngram2", model::NgramRow(std::span(text).last(2), 64));
+    const auto three = values("ngram3", model::NgramRow(text, 32));
+    const double bytes = (two.abs().max() + three.abs().max()).item<double>() / 254;
+    for (std::size_t k = 0; k < x.size(); ++k) {
+      const auto at = static_cast<std::int64_t>(k);
+      const double halves = (e[at].abs() + p[at].abs()).item<double>() * 0x1p-11 + 0x1p-23;
+      EXPECT_NEAR(x[k], (e[at] + p[at] + two[at] + three[at]).item<double>(), bytes + halves);
+      EXPECT_LE(std::abs(x[k]), bound * (1 + 0x1p-10));  // of halves
+    }
+  }
+}
+
 TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
   TrainConfig config;
   config.polynomial.emplace();
@@ -282,6 +359,8 @@ TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
   config.distillation.emplace();
   config.shape.layer_attention.assign(4, AttentionForm::kPointwise);
   config.shape.layer_powers = {{2}, {4, 6, 8, 10}, {4}, {12}};
+  config.shape.ngram_rows = {100, 7};
+  config.precision = Precision::kBf16;
   const std::string text = FormatTrainConfig(config);
   EXPECT_EQ(FormatTrainConfig(ParseTrainConfig(text).value()), text);
   for (const char* bad :
@@ -289,8 +368,13 @@ TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
         "{\"shape\":{\"layer_powers\":[[4]]}}", "{\"shape\":{\"layer_powers\":4}}",
         "{\"shape\":{\"layer_attention\":[\"x\"]}}", "{\"accumulate\":0}",
         "{\"shape\":{\"d_model\":10,\"n_heads\":4}}", "{\"shape\":{\"power\":3}}", "{\"batch\":0}",
-        "{\"range\":{\"divisor\":{\"wieght\":1}}}", "{\"source_weights\":{\"a\":\"b\"}}"})
+        "{\"range\":{\"divisor\":{\"wieght\":1}}}", "{\"source_weights\":{\"a\":\"b\"}}",
+        "{\"shape\":{\"ngram_rows\":[0]}}", "{\"shape\":{\"ngram_rows\":[1,1,1,1]}}",
+        "{\"ngram_dropout\":1}", "{\"optimizer\":{\"ngram_decay\":-1}}"})
     EXPECT_FALSE(ParseTrainConfig(bad).ok()) << bad;
+  const auto unknown = ParseTrainConfig("{\"precision\":\"bf8\"}");
+  ASSERT_FALSE(unknown.ok());
+  EXPECT_NE(unknown.error().message.find("precision"), std::string::npos);
 }
 
 TEST(Optimizer, OrthogonalisesAndSchedules) {

@@ -1,5 +1,7 @@
 #include "train/trainer.h"
 
+#include <malloc.h>
+
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -17,6 +19,15 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kEvaluationRows = 64;
 
+// A step frees what the next one asks for again, megabytes at a time: pages that stay mapped need
+// not be cleared anew.
+void KeepFreedMemory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
+
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -30,7 +41,7 @@ class Run {
         folder_(options.out + "/" + config.name),
         model_(config.shape, config.attention, config.float64 ? torch::kFloat64 : torch::kFloat32,
                config.seed),
-        optimizer_(model_.parameters(), config.optimizer) {
+        optimizer_(model_.parameters(), config.optimizer, config.precision) {
     info_.config = FormatTrainConfig(config);
   }
 
@@ -121,9 +132,11 @@ class Run {
   Status Step() {
     const auto start = Clock::now();
     model_.clamp = ClampAt(info_.step);
+    model_.precision = config_.precision;
     double nats = 0, penalty = 0;
     for (int i = 0; i < config_.accumulate; ++i) Accumulate(i, nats, penalty);
-    model_.clamp = 0;
+    model_.clamp = 0;  // and in full for whatever looks at the model between steps
+    model_.precision = Precision::kFloat32;
     const double factor = ScheduleFactor(config_.optimizer, info_.step, config_.steps);
     const double norm = optimizer_.Step(factor);
     if (!std::isfinite(nats) || !std::isfinite(norm))
@@ -138,7 +151,9 @@ class Run {
     const Batch batch =
         DrawBatch(data_, config_.source_weights, config_.batch, config_.shape.context, config_.seed,
                   info_.step * config_.accumulate + part);
+    DropNgrams(part);
     const ForwardResult forward = model_.Forward(batch.inputs, config_.range);
+    model_.ngram_keep.reset();
     torch::Tensor text;
     const torch::Tensor loss = Loss(forward.hidden, batch, &text);
     const double share = 1.0 / config_.accumulate;
@@ -147,10 +162,23 @@ class Run {
     penalty += share * forward.penalty.item<double>();
   }
 
+  // Draws the positions that go without n-grams, from (seed, batch), and scales the others up.
+  void DropNgrams(int part) {
+    if (config_.ngram_dropout == 0) return;
+    const auto batch = static_cast<std::uint64_t>(info_.step * config_.accumulate + part);
+    torch::Generator random =
+        at::make_generator<at::CPUGeneratorImpl>(config_.seed * 1'000'003 + batch);
+    const double keep = 1 - config_.ngram_dropout;
+    model_.ngram_keep =
+        torch::empty({config_.batch, config_.shape.context, 1}, torch::TensorOptions(model_.type()))
+            .bernoulli_(keep, random)
+            .div_(keep);
+  }
+
   // What is minimised; *text: the cross entropy of the text alone, for the curve.
   torch::Tensor Loss(const torch::Tensor& hidden, const Batch& batch, torch::Tensor* text) const {
     const torch::Tensor embed = model_.Get("embed"), targets = batch.targets.view(-1);
-    if (!teacher_) return *text = HeadCrossEntropy(hidden, embed, targets);
+    if (!teacher_) return *text = HeadCrossEntropy(hidden, embed, targets, config_.precision);
     torch::Tensor wanted;
     {
       torch::NoGradGuard no_grad;
@@ -264,6 +292,7 @@ double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int6
 
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options) {
   torch::set_num_threads(config.threads);
+  KeepFreedMemory();
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(options.data));
   if (data.vocab_size > config.shape.vocab_size)
     return MakeError(ErrorCode::kMismatch, "data has a vocabulary of {} > the config's {}",

@@ -3,7 +3,10 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "model/ngram.h"
 #include "train/hinges.h"
+#include "train/linear.h"
+#include "train/row_functions.h"
 
 namespace polyveil::train {
 namespace {
@@ -30,6 +33,20 @@ Tensor LogCentres(const Shape& shape, int layer, const torch::TensorOptions& opt
   return torch::tensor(centres, torch::kFloat64).to(options.dtype());
 }
 
+// Rows for the n tokens up to each position from n - 1 on: [batch, context - n + 1].
+Tensor NgramRows(const Tensor& inputs, int n, std::int64_t rows) {
+  const std::int64_t batch = inputs.size(0), context = inputs.size(1), width = context - n + 1;
+  const Tensor tokens = inputs.to(torch::kInt32).contiguous();
+  Tensor out = torch::empty({batch, width}, torch::kInt64);
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int32_t* text = tokens.data_ptr<std::int32_t>() + b * context;
+    std::int64_t* row = out.data_ptr<std::int64_t>() + b * width;
+    for (std::int64_t i = 0; i < width; ++i)
+      row[i] = model::NgramRow({text + i, static_cast<std::size_t>(n)}, rows);
+  }
+  return out;
+}
+
 }  // namespace
 
 struct Transformer::Pass {
@@ -49,6 +66,12 @@ Transformer::Transformer(const Shape& shape, AttentionForm attention, torch::Sca
   embed_ = Add("embed", Normal({shape.vocab_size, shape.d_model}, 0.08, random, options_));
   pos_ = Add("pos", Normal({shape.context, shape.d_model}, 0.02, random, options_));
   final_norm_ = Add("final_norm", torch::ones({shape.d_model}, options_));
+  // From 0: the model begins as the one without tables.
+  for (std::size_t i = 0; i < shape.ngram_rows.size(); ++i) {
+    ngrams_.push_back(
+        Add(model::NgramName(i), torch::zeros({shape.ngram_rows[i], shape.d_model}, options_)));
+    parameters_.back().ngrams = true;
+  }
   for (int i = 0; i < shape.n_layers; ++i) AddLayer(i, random);
 }
 
@@ -125,12 +148,11 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const Layer& layer = layers_[static_cast<std::size_t>(index)];
   const LayerPolynomials* fit =
       polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
-  const Tensor variance = (x * x).mean(-1, true);
+  const Tensor variance = MeanSquare(x);
   const Tensor root =
       fit ? EvaluateApproximant(fit->norm1, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
   pass.penalties.AddLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
-  const Tensor scaled = x * layer.norm1;
-  Tensor qkv = torch::linear(scaled * root, layer.wqkv);
+  Tensor qkv = Linear(ScaleRows(x, layer.norm1, root), layer.wqkv, precision);
   if (shape_.qk_norm) qkv = NormaliseHeads(index, qkv, pass);
   const AttentionForm form = attention(index);
   AttentionOptions options{form, shape_.n_heads, shape_.power, shape_.attention_eps};
@@ -146,14 +168,14 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   if (result.divisor.defined())
     pass.penalties.AddLog(result.divisor, torch::zeros({1}, options_),
                           fit ? &fit->divisor_inverse : nullptr, pass.range.divisor);
-  const Tensor projected = torch::linear(result.output, layer.wo);
+  const Tensor projected = Linear(result.output, layer.wo, precision);
   const Tensor out = x + projected;
   if (pass.recorder) {
     const char* part = "attention";
     pass.Record(index, part, "input", x);
     pass.Record(index, part, "variance", variance);
     pass.Record(index, part, "inverse root", root);
-    const auto raw = torch::linear(scaled, layer.wqkv).chunk(3, 2);
+    const auto raw = torch::linear(x * layer.norm1, layer.wqkv).chunk(3, 2);
     const auto parts = qkv.chunk(3, 2);
     pass.Record(index, part, "query raw", raw[0] * shape_.QueryFold());
     pass.Record(index, part, "key raw", raw[1]);
@@ -180,45 +202,58 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
   const LayerPolynomials* fit =
       polynomials ? &(*polynomials)[static_cast<std::size_t>(index)] : nullptr;
   const bool bilinear = shape_.ffn == model::FeedForwardKind::kBilinear;
-  const Tensor variance = (x * x).mean(-1, true);
+  const Tensor variance = MeanSquare(x);
   pass.penalties.AddLog(variance, layer.centre2, fit ? &fit->norm2 : nullptr, pass.range.variance);
   const Tensor shifted = variance + shape_.norm_eps;
   const Tensor scale = fit        ? EvaluateApproximant(fit->norm2, variance, clamp)
                        : bilinear ? shifted.reciprocal()
                                   : shifted.rsqrt();
-  const Tensor scaled = x * layer.norm2;
-  Tensor hidden, product, down, added;
+  Tensor hidden, product, down, out;
   if (bilinear) {
-    hidden = torch::linear(scaled, layer.w12);
-    const auto parts = hidden.chunk(2, 2);
-    product = parts[0] * parts[1];
-    down = torch::linear(product, layer.wdown);
-    added = down * scale;
+    hidden = Linear(ScaleRows(x, layer.norm2), layer.w12, precision);
+    product = HalvesProduct(hidden);
+    down = Linear(product, layer.wdown, precision);
+    out = AddScaled(x, down, scale);
   } else {
-    hidden = torch::linear(scaled * scale, layer.w12);
+    hidden = Linear(ScaleRows(x, layer.norm2, scale), layer.w12, precision);
     pass.penalties.AddSize(hidden, pass.range.activation);
     product = fit && fit->activation ? EvaluateApproximant(*fit->activation, hidden, clamp)
                                      : torch::gelu(hidden);
-    down = torch::linear(product, layer.wdown);
-    added = down;
+    down = Linear(product, layer.wdown, precision);
+    out = x + down;
   }
-  const Tensor out = x + added;
+  if (!pass.recorder) return out;
   const char* part = "feed-forward";
   pass.Record(index, part, "variance", variance);
   pass.Record(index, part, "scale", scale);
   pass.Record(index, part, "hidden", hidden);
   pass.Record(index, part, "product", product);
   pass.Record(index, part, "down", down);
-  pass.Record(index, part, "output", added);
+  pass.Record(index, part, "output", bilinear ? down * scale : down);
   pass.Record(index, part, "residual", out);
   return out;
+}
+
+Tensor Transformer::Embed(const Tensor& inputs) const {
+  const std::int64_t context = inputs.size(1);
+  Tensor x = torch::embedding(embed_, inputs) + pos_.narrow(0, 0, context);
+  Tensor ngrams;
+  for (std::size_t i = 0; i < ngrams_.size(); ++i) {
+    const int n = model::kSmallestNgram + static_cast<int>(i);
+    if (context < n) break;
+    const Tensor entries = torch::embedding(ngrams_[i], NgramRows(inputs, n, shape_.ngram_rows[i]));
+    const Tensor part = torch::constant_pad_nd(entries, {0, 0, n - 1, 0});
+    ngrams = ngrams.defined() ? ngrams + part : part;
+  }
+  if (!ngrams.defined()) return x;
+  return x + (ngram_keep.defined() ? ngrams * ngram_keep : ngrams);
 }
 
 ForwardResult Transformer::Forward(const Tensor& inputs, const RangeOptions& range,
                                    const Recorder& recorder) const {
   Pass pass{range, recorder, Penalties(range, options_)};
   const std::int64_t batch = inputs.size(0), context = inputs.size(1);
-  Tensor x = torch::embedding(embed_, inputs) + pos_.narrow(0, 0, context);
+  Tensor x = Embed(inputs);
   pass.penalties.AddSize(x, range.residual);
   for (int i = 0; i < shape_.n_layers; ++i) {
     x = Attention(i, x, pass);
@@ -226,8 +261,9 @@ ForwardResult Transformer::Forward(const Tensor& inputs, const RangeOptions& ran
     x = FeedForward(i, x, pass);
     pass.penalties.AddSize(x, range.residual);
   }
-  const Tensor root = ((x * x).mean(-1, true) + shape_.norm_eps).rsqrt();
-  return {(x * root * final_norm_).view({batch * context, shape_.d_model}), pass.penalties.total()};
+  const Tensor root = (MeanSquare(x) + shape_.norm_eps).rsqrt();
+  return {ScaleRows(x, final_norm_, root).view({batch * context, shape_.d_model}),
+          pass.penalties.total()};
 }
 
 Tensor Transformer::Logits(const Tensor& inputs) const {

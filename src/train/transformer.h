@@ -59,14 +59,17 @@ class Transformer {
   struct Parameter {
     std::string name;
     torch::Tensor value;
-    bool matrix;  // a block's matrix: Muon's; everything else is Adam's
-    int parts;    // equal row blocks that are matrices of their own (q, k, v)
+    bool matrix;          // a block's matrix: Muon's; everything else is Adam's
+    int parts;            // equal row blocks that are matrices of their own (q, k, v)
+    bool ngrams = false;  // a table of n-grams
   };
   const std::vector<Parameter>& parameters() const { return parameters_; }
   torch::Tensor Get(const std::string& name) const;
   std::int64_t ParameterCount() const;
 
   std::optional<std::vector<LayerPolynomials>> polynomials;  // one a layer when set
+  Precision precision = Precision::kFloat32;                 // of the blocks' products in Forward
+  torch::Tensor ngram_keep;  // [batch, context, 1]: what n-grams are multiplied by; undefined: 1
   double clamp = 0;  // >= 1: polynomials read their intervals widened by this ratio, clamped
 
   const Shape& shape() const { return shape_; }
@@ -87,6 +90,7 @@ class Transformer {
   torch::Tensor Add(const std::string& name, torch::Tensor value, bool matrix = false,
                     int parts = 1);
   void AddLayer(int index, torch::Generator& random);
+  torch::Tensor Embed(const torch::Tensor& inputs) const;
   torch::Tensor NormaliseHeads(int index, const torch::Tensor& qkv, Pass& pass) const;
   torch::Tensor Attention(int index, const torch::Tensor& x, Pass& pass) const;
   torch::Tensor FeedForward(int index, const torch::Tensor& x, Pass& pass) const;
@@ -96,6 +100,7 @@ class Transformer {
   torch::TensorOptions options_;
   std::vector<Parameter> parameters_;
   torch::Tensor embed_, pos_, final_norm_;
+  std::vector<torch::Tensor> ngrams_;  // [rows, d_model], by n from 2 on
   std::vector<Layer> layers_;
 };
 

@@ -119,10 +119,12 @@ void TrainedForm::ExpectSameFunction(const train::LoadedModel& trained) const {
   for (int row = 0; row < rows; ++row) {
     model::ReferenceLanguageModel reference(*body, client);
     runtime::Simulator simulator(*compiled, runtime::NoiseModel::Zero(), 1);
+    std::vector<model::TokenId> text;
     for (int t = 0; t < context; ++t) {
       const int token = batch.inputs[row][t].item<int>();
       const auto expected = reference.Step(token, t);
-      const auto residual = simulator.Step(model::Embed(client, token, t).value());
+      text.push_back(token);
+      const auto residual = simulator.Step(model::Embed(client, text).value());
       ASSERT_TRUE(expected.ok() && residual.ok());
       const auto actual = model::Head(client, *residual).value();
       EXPECT_LT(WorstDifference(*expected, logits[row][t]), 1e-6 * largest) << "position " << t;

@@ -105,7 +105,7 @@ Result<Outcome> RunPrompt(const Setup& setup, const std::string& prompt, int new
     const int position = static_cast<int>(i);
     PV_ASSIGN_OR_RETURN(const std::vector<double> expected, reference.Step(text[i], position));
     PV_ASSIGN_OR_RETURN(const std::vector<double> embedding,
-                        model::Embed(setup.language.client, text[i], position));
+                        model::Embed(setup.language.client, std::span(text).first(i + 1)));
     PV_ASSIGN_OR_RETURN(const std::vector<double> residual, simulator.Step(embedding));
     PV_ASSIGN_OR_RETURN(const std::vector<double> actual,
                         model::Head(setup.language.client, residual));

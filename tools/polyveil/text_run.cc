@@ -62,7 +62,7 @@ Status TextRun::Run(std::vector<model::TokenId> tokens) {
   for (size_t i = 0; i < total; ++i) {
     TokenReport report;
     report.generated = i >= prompt;
-    PV_ASSIGN_OR_RETURN(const auto logits, Feed(tokens[i], i, total, report));
+    PV_ASSIGN_OR_RETURN(const auto logits, Feed(std::span(tokens).first(i + 1), total, report));
     if (i + 1 >= prompt) {
       PV_RETURN_IF_ERROR(Pick(logits, report));
       tokens.push_back(report.next);
@@ -79,13 +79,13 @@ Status TextRun::Run(std::vector<model::TokenId> tokens) {
   return {};
 }
 
-Result<std::vector<double>> TextRun::Feed(model::TokenId token, size_t index, size_t total,
+Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, size_t total,
                                           TokenReport& report) {
   Timer timer;
-  report.token = token;
+  report.token = text.back();
   report.position = session_.position();
-  PV_ASSIGN_OR_RETURN(const auto embedding, model::Embed(model_.bundle, token, report.position));
-  ProgressBar bar(fmt::format("token {:>3}/{}", index + 1, total),
+  PV_ASSIGN_OR_RETURN(const auto embedding, model::Embed(model_.bundle, text));
+  ProgressBar bar(fmt::format("token {:>3}/{}", text.size(), total),
                   report_.info.estimate.seconds_per_token);
   PV_ASSIGN_OR_RETURN(const serve::SessionStep step,
                       session_.Step(embedding, [&](const serve::RemoteProgress& progress) {
@@ -100,7 +100,7 @@ Result<std::vector<double>> TextRun::Feed(model::TokenId token, size_t index, si
   report.seconds = timer.Seconds();
   report.server_seconds = step.server.total_seconds;
   Account(step, head_timer.Seconds(), report.seconds);
-  if (check_) PV_RETURN_IF_ERROR(check_->Compare(token, report.position, logits, report));
+  if (check_) PV_RETURN_IF_ERROR(check_->Compare(report.token, report.position, logits, report));
   return logits;
 }
 

@@ -53,7 +53,7 @@ class TextRun {
   Status Run(std::vector<model::TokenId> tokens);
 
  private:
-  Result<std::vector<double>> Feed(model::TokenId token, size_t index, size_t total,
+  Result<std::vector<double>> Feed(std::span<const model::TokenId> text, size_t total,
                                    TokenReport& report);
   Status Pick(const std::vector<double>& logits, TokenReport& report);
   void Account(const serve::SessionStep& step, double head_seconds, double total_seconds);

@@ -2,19 +2,39 @@
 
 #include <cmath>
 
+#include "model/ngram.h"
+
 namespace polyveil::model {
 
-Result<std::vector<double>> Embed(const ClientBundle& client, TokenId token, int position) {
+namespace {
+
+void AddRow(const Matrix& table, std::int64_t index, std::vector<double>& x) {
+  const auto row = table.row(static_cast<int>(index));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] += row[i];
+}
+
+}  // namespace
+
+Result<std::vector<double>> Embed(const ClientBundle& client, std::span<const TokenId> text) {
   const Matrix &embed = client.weights.embed, &pos = client.weights.pos;
+  if (text.empty()) return MakeError(ErrorCode::kOutOfRange, "embedding of no token");
+  const TokenId token = text.back();
+  const auto position = static_cast<std::int64_t>(text.size()) - 1;
   if (token < 0 || token >= embed.rows)
     return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", token,
                      embed.rows);
   if (position < 0 || position >= pos.rows)
     return MakeError(ErrorCode::kOutOfRange, "position {} outside the context of {}", position,
                      pos.rows);
-  const auto e = embed.row(token), p = pos.row(position);
+  const auto e = embed.row(token);
   std::vector<double> x(e.begin(), e.end());
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] += p[i];
+  AddRow(pos, position, x);
+  for (std::size_t i = 0; i < client.weights.ngrams.size(); ++i) {
+    const Matrix& table = client.weights.ngrams[i];
+    const std::size_t n = static_cast<std::size_t>(kSmallestNgram) + i;
+    if (text.size() < n) break;
+    AddRow(table, NgramRow(text.last(n), table.rows), x);
+  }
   return x;
 }
 
@@ -48,9 +68,17 @@ Result<LanguageModelBundle> LoadLanguageModel(const std::string& directory) {
 }
 
 Result<std::vector<double>> ReferenceLanguageModel::Step(TokenId token, int position) {
-  PV_ASSIGN_OR_RETURN(const auto x0, Embed(client_, token, position));
-  PV_ASSIGN_OR_RETURN(const auto x, body_.StepFromEmbedding(x0, position));
-  return Head(client_, x);
+  if (position != static_cast<int>(text_.size()))
+    return MakeError(ErrorCode::kOutOfRange, "position {}, {} tokens so far", position,
+                     text_.size());
+  text_.push_back(token);
+  const auto logits = [&]() -> Result<std::vector<double>> {
+    PV_ASSIGN_OR_RETURN(const auto x0, Embed(client_, text_));
+    PV_ASSIGN_OR_RETURN(const auto x, body_.StepFromEmbedding(x0, position));
+    return Head(client_, x);
+  }();
+  if (!logits.ok()) text_.pop_back();
+  return logits;
 }
 
 Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,

@@ -10,9 +10,11 @@
 
 namespace polyveil::model {
 
-// embed[token] + pos[position]: the d_model values that the client encrypts.
-// Errors: kOutOfRange for a token outside the vocabulary or a position outside the context.
-Result<std::vector<double>> Embed(const ClientBundle& client, TokenId token, int position);
+// The d_model values of the text's last token, which the client encrypts: embed[token] +
+// pos[position] + the tables' entries for its last 2, 3, .. tokens, as far as there are as many.
+// text: every token from position 0 on. Errors: kOutOfRange for no text, a token outside the
+// vocabulary or a position outside the context.
+Result<std::vector<double>> Embed(const ClientBundle& client, std::span<const TokenId> text);
 
 // logits = embed . (final_gamma * x / sqrt(mean x^2 + final_norm_eps)). Requires d_model values.
 Result<std::vector<double>> Head(const ClientBundle& client, std::span<const double> x);
@@ -37,12 +39,16 @@ class ReferenceLanguageModel {
 
   // Logits after token at position (= tokens so far).
   Result<std::vector<double>> Step(TokenId token, int position);
-  void Reset() { body_.Reset(); }
+  void Reset() {
+    body_.Reset();
+    text_.clear();
+  }
   ReferenceModel& body() { return body_; }
 
  private:
   ReferenceModel body_;
   const ClientBundle& client_;
+  std::vector<TokenId> text_;
 };
 
 // kEnd, the prompt's tokens, then at most max_new_tokens picked ones (stops at kEnd or a full

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "model/client/language_model.h"
+#include "model/ngram.h"
 
 namespace polyveil::model {
 namespace {
@@ -103,14 +104,31 @@ TEST(Client, EmbedsAndPredictsByHand) {
   ClientBundle client;
   client.config.final_norm_eps = 0;
   client.weights = {{2, 2, {1, 2, 3, 4}}, {2, 2, {0.5, 0, 0, 0.25}}, {2, 1}};
-  EXPECT_EQ(Embed(client, 1, 1).value(), (std::vector<double>{3, 4.25}));
-  EXPECT_FALSE(Embed(client, 2, 0).ok());
-  EXPECT_FALSE(Embed(client, 0, 2).ok());
+  const auto embed = [&](std::vector<TokenId> text) { return Embed(client, text); };
+  EXPECT_EQ(embed({0, 1}).value(), (std::vector<double>{3, 4.25}));
+  EXPECT_FALSE(embed({}).ok());
+  EXPECT_FALSE(embed({2}).ok());
+  EXPECT_FALSE(embed({0, 0, 0}).ok());
   const auto logits = Head(client, std::vector<double>{3, 4}).value();
   const double root = 1 / std::sqrt(12.5);  // of mean(9, 16)
   EXPECT_NEAR(logits[0], (6 + 8) * root, 1e-12);
   EXPECT_NEAR(logits[1], (18 + 16) * root, 1e-12);
   EXPECT_FALSE(Head(client, std::vector<double>{3}).ok());
+}
+
+// A table's entry joins from the n-th token on, whatever stands before the last n.
+TEST(Client, EmbedsNgrams) {
+  ClientBundle client;
+  client.weights = {{4, 1, {1, 2, 3, 4}}, {4, 1, {0, 0, 0, 0}}, {1}};
+  client.weights.ngrams = {{8, 1, {10, 20, 30, 40, 50, 60, 70, 80}}, {2, 1, {100, 200}}};
+  const auto embed = [&](std::vector<TokenId> text) { return Embed(client, text).value()[0]; };
+  const auto entry = [](std::vector<TokenId> ngram, std::int64_t rows) {
+    return static_cast<double>(NgramRow(ngram, rows) + 1);
+  };
+  EXPECT_EQ(embed({3}), 4);
+  EXPECT_EQ(embed({3, 1}), 2 + 10 * entry({3, 1}, 8));
+  EXPECT_EQ(embed({0, 3, 1}), 2 + 10 * entry({3, 1}, 8) + 100 * entry({0, 3, 1}, 2));
+  EXPECT_EQ(embed({2, 0, 3, 1}), embed({0, 3, 1}));
 }
 
 }  // namespace

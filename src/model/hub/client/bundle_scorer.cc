@@ -89,7 +89,7 @@ class GroupScorer {
     for (std::size_t t = shared; t < text.size(); ++t) {
       if (branches.count(t) && !kept_.count(t)) kept_[t] = runner_->Clone();
       PV_ASSIGN_OR_RETURN(const auto embedding,
-                          Embed(bundle_.client, text[t], static_cast<int>(t)));
+                          Embed(bundle_.client, std::span(text).first(t + 1)));
       PV_ASSIGN_OR_RETURN(auto residual, runner_->Step(embedding));
       residuals_.push_back(std::move(residual));
       read_.push_back(text[t]);

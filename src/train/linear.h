@@ -1,0 +1,17 @@
+// Products of activations and weights at a chosen precision.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "train/train_config.h"
+
+namespace polyveil::train {
+
+// x w^T: x [..., in], w [out, in] -> [..., out]. Under kBf16 the operands of this product and of
+// both gradients' are rounded to bfloat16 (relative 2^-9 each), sums and results stay float32.
+torch::Tensor Linear(const torch::Tensor& x, const torch::Tensor& w, Precision precision);
+
+// a b without gradients: a [m, k], b [k, n], float32 or float64.
+torch::Tensor Product(const torch::Tensor& a, const torch::Tensor& b, Precision precision);
+
+}  // namespace polyveil::train
