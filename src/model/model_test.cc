@@ -90,7 +90,10 @@ TEST(Safetensors, RefusesValuesThatAreNotFinite) {
 }
 
 TEST(Safetensors, SurvivesTruncationAndFlippedBits) {
-  const auto good = FormatSafetensors({{"x", {{4}, {1, 2, 3, 4}}}}, TensorType::kF32);
+  const auto good = FormatSafetensors(
+      {{"x", {{4}, {1, 2, 3, 4}}}, {"y", {{2, 2}, {1, -2, 127, 0}}}, {"y.scale", {{2}, {0.5, 2}}}},
+      TensorType::kF32, {}, {{"y", TensorType::kI8}});
+  ASSERT_TRUE(ParseSafetensors(good).ok());
   for (std::size_t n = 0; n < good.size(); ++n)
     EXPECT_FALSE(ParseSafetensors(std::span(good).first(n)).ok()) << n;
   std::mt19937_64 random(3);

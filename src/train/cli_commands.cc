@@ -13,8 +13,10 @@
 namespace polyveil::train {
 namespace {
 
-// A third of the machine's matrix product: what runs of these shapes reach.
-constexpr double kExpectedGemmFraction = 0.33;
+// What runs of these shapes reach of the machine's float32 matrix product.
+double ExpectedGemmFraction(Precision precision) {
+  return precision == Precision::kBf16 ? 0.95 : 0.55;
+}
 
 }  // namespace
 
@@ -67,9 +69,11 @@ Status RunStudyCommand(const std::vector<std::string>& words, std::FILE* out) {
   PV_ASSIGN_OR_RETURN(const StudyConfig study,
                       ParseStudyConfig({bytes.begin(), bytes.end()}, arguments.Has("--quick")));
   const double rate = MeasureGemmRate(torch::kFloat32);
-  PV_ASSIGN_OR_RETURN(const double hours, EstimateHours(study, kExpectedGemmFraction * rate));
+  PV_ASSIGN_OR_RETURN(const TrainConfig first, RunConfigOf(study, study.variants.front(), 1));
+  const double fraction = ExpectedGemmFraction(first.precision);
+  PV_ASSIGN_OR_RETURN(const double hours, EstimateHours(study, fraction * rate));
   Print(out, "{}: {} variants, about {:.2f} hours of training at {:.0f}% of {:.1f} GFLOP/s\n",
-        study.name, study.variants.size(), hours, 100 * kExpectedGemmFraction, 1e-9 * rate);
+        study.name, study.variants.size(), hours, 100 * fraction, 1e-9 * rate);
   if (arguments.Has("--estimate")) return {};
   PV_RETURN_IF_ERROR(arguments.Require({"--data", "--out"}));
   const StudyOptions options{arguments.Get("--data"), arguments.Get("--out"),

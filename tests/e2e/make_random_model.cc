@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "model/client/language_model.h"
+#include "model/ngram.h"
 #include "model/safetensors.h"
 #include "support/random_model.h"
 
@@ -36,6 +37,8 @@ model::TensorMap Tensors(const model::BodyBundle& bundle, std::mt19937_64& rando
   }
   tensors["embed"] = ToTensor(RandomMatrix(c.vocab_size, c.d_model, 0.9, random));
   tensors["pos"] = ToTensor(RandomMatrix(c.context, c.d_model, 0.2, random));
+  for (size_t i = 0; i < c.ngram_rows.size(); ++i)
+    tensors[model::NgramName(i)] = ToTensor(RandomMatrix(c.ngram_rows[i], c.d_model, 0.2, random));
   tensors["final_gamma"] = {{c.d_model}, std::vector<double>(static_cast<size_t>(c.d_model), 1)};
   return tensors;
 }
@@ -47,6 +50,7 @@ int Make(const std::filesystem::path& directory, std::uint64_t seed) {
       model::Tokenizer::Train({"once upon a time there was a time once upon"}, 264);
   if (!tokenizer.ok()) return 1;
   bundle.config.vocab_size = tokenizer->vocab_size();
+  bundle.config.ngram_rows = {32, 16};
   const auto bytes = FormatSafetensors(Tensors(bundle, random), model::TensorType::kF32);
   bundle.config.tensors_sha256 = model::Sha256Hex(bytes);
   std::filesystem::create_directories(directory);

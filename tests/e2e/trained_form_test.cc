@@ -46,6 +46,11 @@ const FormCase kCases[] = {
      [](auto& c) {
        c.shape.layer_attention = {AttentionForm::kPointwise, AttentionForm::kPowerMean};
      }},
+    // The simulator's inputs are the client's, so the text's tokens must reach its tables.
+    {"Ngrams",
+     [](auto& c) {
+       c.shape.ngram_rows = {50, 30};
+     }},
     {"QkNorm", [](auto& c) { c.shape.qk_norm = true; }},
     {"QkNormUnshifted",
      [](auto& c) {
