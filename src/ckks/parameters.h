@@ -138,9 +138,10 @@ class Parameters {
 
 using ParametersPtr = std::shared_ptr<const Parameters>;
 
-// Named production and test sets: "decode16" (the demo's program), "fast16" (the same levels, faster
-// and coarser), "sparse16" and "full16" (twelve levels, sparse and full-slot bootstraps),
-// "test10".."test13" (insecure small rings with fast16's structure). kNotFound with the known names.
+// Named production and test sets: "decode16" (the demo's program), "fast16" (the same levels,
+// faster and coarser), "sparse16" and "full16" (twelve levels, sparse and full-slot bootstraps),
+// "test10".."test13" (insecure small rings with fast16's structure). kNotFound with the known
+// names.
 Result<ParametersSpec> FindParameters(const std::string& name);
 std::vector<std::string> ParameterNames();
 

@@ -10,7 +10,6 @@
 #include <numeric>
 
 #include "base/thread_pool.h"
-
 #include "model/ngram.h"
 
 namespace polyveil::model {
