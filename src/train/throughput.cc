@@ -3,18 +3,24 @@
 #include <algorithm>
 #include <chrono>
 
+#include "train/bf16_product.h"
+
 namespace polyveil::train {
 
-double MeasureGemmRate(torch::ScalarType type) {
+double MeasureGemmRate(torch::ScalarType type, Precision precision) {
   constexpr std::int64_t kSize = 768;
   constexpr int kRepeats = 5;
   torch::NoGradGuard no_grad;
-  const torch::Tensor a = torch::ones({kSize, kSize}, type), b = a.clone();
-  torch::Tensor c = torch::mm(a, b);  // threads and pages are ready after this one
+  const bool bf16 = precision == Precision::kBf16;
+  torch::Tensor c = torch::zeros({kSize, kSize}, type);
+  const torch::Tensor a = torch::ones({kSize, kSize}, bf16 ? torch::kBFloat16 : type),
+                      b = a.clone();
+  const auto multiply = [&] { bf16 ? MultiplyBf16(a, b, c) : (void)torch::mm_out(c, a, b); };
+  multiply();  // threads and pages are ready after this one
   double best = 0;
   for (int i = 0; i < kRepeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    torch::mm_out(c, a, b);
+    multiply();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best = std::max(best, 2.0 * kSize * kSize * kSize / seconds.count());
   }

@@ -49,7 +49,7 @@ class Run {
     std::filesystem::create_directories(folder_);
     PV_RETURN_IF_ERROR(Prepare());
     PV_RETURN_IF_ERROR(LoadTeacher());
-    gemm_rate_ = MeasureGemmRate(model_.type());
+    gemm_rate_ = MeasureGemmRate(model_.type(), config_.precision);
     PV_RETURN_IF_ERROR(Loop());
     PV_RETURN_IF_ERROR(Save());
     const double rate = total_.seconds > 0 ? total_.steps * TokensPerStep() / total_.seconds : 0;
