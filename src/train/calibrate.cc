@@ -166,10 +166,10 @@ std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& 
   return batches;
 }
 
-std::vector<Batch> HeldoutBatches(const Dataset& data, int rows, int context) {
+std::vector<Batch> HeldoutBatches(const Dataset& data, int rows, int context, std::int64_t skip) {
   std::vector<Batch> batches;
   for (const auto& [source, stream] : data.heldout)
-    for (Batch& batch : SequentialBatches(stream, rows, context))
+    for (Batch& batch : SequentialBatches(stream, rows, context, skip))
       batches.push_back(std::move(batch));
   return batches;
 }

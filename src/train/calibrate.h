@@ -56,7 +56,9 @@ torch::Tensor ForwardCountingEscapes(const Transformer& model, const Batch& batc
 // independently of the order.
 std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& data, int count);
 
-// All held-out text, `rows` windows at a time.
-std::vector<Batch> HeldoutBatches(const Dataset& data, int rows, int context);
+// All held-out text, `rows` windows at a time; the first `skip` tokens of every source left out, so
+// that windows begin elsewhere.
+std::vector<Batch> HeldoutBatches(const Dataset& data, int rows, int context,
+                                  std::int64_t skip = 0);
 
 }  // namespace polyveil::train

@@ -184,7 +184,8 @@ convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [
          [--json FILE]
 convert-hub --config FILE --model FOLDER|GGUF --data STORIES --out FOLDER [--eval-data FOLDER]
          [--resume] [--stop-after N] [--threads N]     (builds with POLYVEIL_HUB)
-study    --config FILE [--quick] [--estimate] --data FOLDER --out FOLDER [--pairs FOLDER]
+study    --config FILE [--quick] [--estimate] [--only RUN] --data FOLDER --out FOLDER
+         [--pairs FOLDER]
 baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
          [--error E] [--windows N] [--out FOLDER]
 export   --checkpoint FILE --data FOLDER --out FOLDER

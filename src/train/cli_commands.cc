@@ -62,12 +62,15 @@ Status Convert(const std::vector<std::string>& words, std::FILE* out) {
 
 Status RunStudyCommand(const std::vector<std::string>& words, std::FILE* out) {
   PV_ASSIGN_OR_RETURN(const Arguments arguments,
-                      Arguments::Parse(words, {"--config", "--data", "--out", "--pairs"},
+                      Arguments::Parse(words, {"--config", "--data", "--out", "--pairs", "--only"},
                                        {"--quick", "--estimate"}));
   PV_RETURN_IF_ERROR(arguments.Require({"--config"}));
   PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(arguments.Get("--config"), 1 << 20));
-  PV_ASSIGN_OR_RETURN(const StudyConfig study,
+  PV_ASSIGN_OR_RETURN(StudyConfig study,
                       ParseStudyConfig({bytes.begin(), bytes.end()}, arguments.Has("--quick")));
+  if (arguments.Has("--only")) {
+    PV_ASSIGN_OR_RETURN(study, OnlyRun(study, arguments.Get("--only")));
+  }
   PV_ASSIGN_OR_RETURN(const TrainConfig first, RunConfigOf(study, study.variants.front(), 1));
   const double rate = MeasureGemmRate(torch::kFloat32, first.precision);
   const double fraction = ExpectedGemmFraction(first.precision);

@@ -133,15 +133,16 @@ Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weight
   return out;
 }
 
-std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int context) {
+std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int context,
+                                     std::int64_t skip) {
   std::vector<Batch> out;
   const auto size = static_cast<std::int64_t>(stream.tokens.size());
-  const std::int64_t windows = (size + context - 1) / context;
+  const std::int64_t windows = (std::max<std::int64_t>(0, size - skip) + context - 1) / context;
   for (std::int64_t first = 0; first < windows; first += batch) {
     const int rows = static_cast<int>(std::min<std::int64_t>(batch, windows - first));
     Batch next = EmptyBatch(rows, context);
     for (int row = 0; row < rows; ++row)
-      FillRow(stream, (first + row) * context, context,
+      FillRow(stream, skip + (first + row) * context, context,
               next.inputs.data_ptr<std::int64_t>() + row * context,
               next.targets.data_ptr<std::int64_t>() + row * context);
     out.push_back(std::move(next));

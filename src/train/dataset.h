@@ -42,9 +42,10 @@ Dataset Tokenize(const Corpus& corpus, const model::Tokenizer& tokenizer);
 Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weights, int batch,
                 int context, std::uint64_t seed, std::int64_t step);
 
-// Consecutive windows of a stream, each behind an end mark; the last window is padded with targets
-// -100 (not counted).
-std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int context);
+// Consecutive windows of a stream from token `skip` on, each behind an end mark; the last window is
+// padded with targets -100 (not counted).
+std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int context,
+                                     std::int64_t skip = 0);
 
 // Folder form: tokenizer.json, dataset.json (sizes, bytes), <part>.<source>.bin (int32 little
 // endian).

@@ -19,6 +19,9 @@ struct StudyVariant {
   nlohmann::ordered_json patch;  // merged into the base config (RFC 7396)
   bool convert = false;          // at each budget
   std::vector<std::uint64_t> seeds;
+  // Patch of the run's config for a stage that goes on from it with polynomials in place; null:
+  // none.
+  nlohmann::ordered_json polynomial;
 };
 
 struct StudyConfig {
@@ -38,9 +41,18 @@ struct StudyConfig {
 // refused. Errors: kCorrupt, kInvalidArgument, and ParseTrainConfig's for every variant.
 Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick);
 
+// The study with this run alone ("<variant>-s<seed>"), its polynomial stage included. Errors:
+// kInvalidArgument where no run has that name.
+Result<StudyConfig> OnlyRun(StudyConfig study, const std::string& run);
+
 // The training config of one run, named <variant>-s<seed>.
 Result<TrainConfig> RunConfigOf(const StudyConfig& study, const StudyVariant& variant,
                                 std::uint64_t seed);
+
+// The stage of that run with polynomials in place, named <variant>-s<seed>-polynomial. Requires
+// variant.polynomial. Errors: kInvalidArgument without a field "polynomial" in it.
+Result<TrainConfig> PolynomialConfigOf(const StudyConfig& study, const StudyVariant& variant,
+                                       std::uint64_t seed);
 
 // What all runs' products cost at the given rate (floating-point operations a second), in hours.
 Result<double> EstimateHours(const StudyConfig& study, double flops_per_second);

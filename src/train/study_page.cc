@@ -95,6 +95,7 @@ class Page {
     Sweeps();
     Pareto();
     Conversions();
+    Stages();
     return out_ + "</body></html>\n";
   }
 
@@ -423,6 +424,61 @@ class Page {
                    Cell(of("effect/escapes/worst_ratio"), "{:.3f}")});
       }
     }
+    out_ += table.Html();
+  }
+
+  // Of the stage's sites whose name holds `what`: the largest of f(site).
+  template <typename F>
+  static double Worst(const Json& stage, const char* what, F f) {
+    double worst = std::nan("");
+    for (const Json& site : stage.at("escapes").at("sites"))
+      if (site.at("site").get<std::string>().find(what) != std::string::npos)
+        worst = std::fmax(worst, f(site));
+    return worst;
+  }
+
+  void StageRow(const Json& run, Table& table) const {
+    const Json& stage = run.at("polynomial");
+    const std::string name = fmt::format("{} s{}", run.at("variant").get<std::string>(),
+                                         run.at("seed").get<std::uint64_t>());
+    if (stage.contains("diverged")) return table.Row({name, "diverged"});
+    const auto change = [&](const Json& of, const char* from) {
+      return Cell(100 * (Number(stage, "/perplexity") / Number(of, from) - 1), "{:+.2f}%");
+    };
+    const auto interval = [](const Json& site) {
+      return Number(site, "/interval/1") / Number(site, "/interval/0");
+    };
+    const double margin = -Worst(stage, "", [](const Json& site) {
+      return -std::min(Number(site, "/margins/0"), Number(site, "/margins/1"));
+    });
+    std::vector<std::string> row = {name,
+                                    Cell(Number(stage, "/perplexity"), "{:.3f}"),
+                                    change(run, "/perplexity"),
+                                    change(stage, "/effect/parent_perplexity"),
+                                    Cell(Number(stage, "/levels"), "{:.0f}"),
+                                    Ratio(Worst(stage, "divisor", interval)),
+                                    Ratio(Worst(stage, "variance", interval)),
+                                    Cell(Number(stage, "/escapes/positions"), "{:.0f}"),
+                                    Cell(Number(stage, "/escapes/escapes"), "{:.0f}"),
+                                    Cell(margin, "{:.2f}")};
+    for (const char* task : {"copy", "recall", "n-gram", "key-value"})
+      row.push_back(Cell(Number(stage, fmt::format("/tasks/{}", task).c_str()), "{:.3f}"));
+    row.push_back(Cell(Number(stage, "/pairs/accuracy"), "{:.3f}"));
+    table.Row(row);
+  }
+
+  void Stages() {
+    if (!AnyRunHas("polynomial")) return;
+    Heading("Trained on with polynomials in place",
+            "Every seed's polynomial stage: its perplexity against the run it went on from and "
+            "against its own weights with exact functions; widths of the widest intervals, margin "
+            "included; inputs outside their interval on held-out text cut into windows at 16 "
+            "offsets, and the least margin of any end of an interval there.");
+    Table table({"run", "perplexity", "against the run", "against exact", "levels",
+                 "divisors' interval", "variances' interval", "positions", "escapes",
+                 "least margin", "copy", "recall", "n-gram", "key-value", "minimal pairs"});
+    for (const Json& run : study_.at("runs"))
+      if (run.contains("polynomial")) StageRow(run, table);
     out_ += table.Html();
   }
 

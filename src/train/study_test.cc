@@ -193,21 +193,25 @@ class StudyTest : public ToyTraining {
   std::string Config() const {
     Json base = Json::parse(FormatTrainConfig(Tiny("base")));
     base["steps"] = 40;
-    return Json({{"name", "toy"},
-                 {"seeds", {1, 2}},
-                 {"budgets", {0.2}},
-                 {"first_symbol", 0},
-                 {"symbols", 32},
-                 {"task_sequences", 4},
-                 {"base", base},
-                 {"variants",
-                  {{{"name", "softmax"}, {"patch", {{"attention", "softmax"}}}},
-                   {{"name", "power"}, {"convert", true}},
-                   {{"name", "p2"},
-                    {"group", "p"},
-                    {"seeds", {1}},
-                    {"patch", {{"shape", {{"power", 2}}}}}}}},
-                 {"quick", {{"base", {{"steps", 6}}}}}})
+    return Json(
+               {{"name", "toy"},
+                {"seeds", {1, 2}},
+                {"budgets", {0.2}},
+                {"first_symbol", 0},
+                {"symbols", 32},
+                {"task_sequences", 4},
+                {"base", base},
+                {"variants",
+                 {{{"name", "softmax"}, {"patch", {{"attention", "softmax"}}}},
+                  {{"name", "power"},
+                   {"convert", true},
+                   {"polynomial",
+                    {{"steps", 4}, {"polynomial", {{"margin", 1.4}, {"calibration_batches", 4}}}}}},
+                  {{"name", "p2"},
+                   {"group", "p"},
+                   {"seeds", {1}},
+                   {"patch", {{"shape", {{"power", 2}}}}}}}},
+                {"quick", {{"base", {{"steps", 6}}}}}})
         .dump();
   }
 };
@@ -227,7 +231,7 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
       [&](const std::string& line) { trained += line.find("held-out") != std::string::npos; }};
   const auto report = RunStudy(study, options);
   ASSERT_TRUE(report.ok()) << report.error().message;
-  EXPECT_EQ(trained, 5);
+  EXPECT_EQ(trained, 7);
   ASSERT_EQ(report->at("runs").size(), 5u);
   const Json& power = report->at("runs")[2];
   EXPECT_EQ(power.at("variant"), "power");
@@ -236,15 +240,23 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   EXPECT_GT(power.at("conversions")[0].at("levels").get<int>(), 10);
   EXPECT_TRUE(std::isfinite(power.at("perplexity").get<double>()));
   EXPECT_EQ(power.at("pairs").at("accuracy"), power.at("pairs").at("by_set").at("order"));
+  const Json& stage = power.at("polynomial");
+  EXPECT_TRUE(std::isfinite(stage.at("perplexity").get<double>()));
+  EXPECT_EQ(stage.at("levels"), 20);
+  EXPECT_EQ(stage.at("escapes").at("sites").size(), 6u);  // three a layer
+  EXPECT_GT(stage.at("escapes").at("positions"), stage.at("effect").at("escapes").at("positions"));
+  EXPECT_EQ(RunConfigOf(study, study.variants[1], 2)->name + "-polynomial",
+            PolynomialConfigOf(study, study.variants[1], 2)->name);
   const auto again = RunStudy(study, options);
   EXPECT_EQ(again->dump(), report->dump());
-  EXPECT_EQ(trained, 5);  // nothing twice
+  EXPECT_EQ(trained, 7);  // nothing twice
   const auto page = model::ReadBundleFile(folder_ + "/study/study.html", 16 << 20).value();
   const std::string html(page.begin(), page.end());
   EXPECT_EQ(html, StudyPage(*report));
   EXPECT_NE(html.find("<svg"), std::string::npos);
   EXPECT_EQ(html.find("http"), std::string::npos);  // nothing is fetched
   EXPECT_NE(html.find("Sweep: p"), std::string::npos);
+  EXPECT_NE(html.find("polynomials in place"), std::string::npos);
 }
 
 TEST_F(StudyTest, RefusesWhatItDoesNotUnderstand) {
@@ -253,6 +265,13 @@ TEST_F(StudyTest, RefusesWhatItDoesNotUnderstand) {
   EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
   json.erase("sedes");
   json["variants"][0]["patch"]["attention"] = "none";
+  EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
+  const StudyConfig study = ParseStudyConfig(Config(), false).value();
+  EXPECT_EQ(OnlyRun(study, "power-s2")->variants.size(), 1u);
+  EXPECT_EQ(OnlyRun(study, "power-s2")->variants[0].seeds, std::vector<std::uint64_t>{2});
+  EXPECT_NE(OnlyRun(study, "p2-s2").error().message.find("p2-s1"), std::string::npos);
+  json = Json::parse(Config());
+  json["variants"][1]["polynomial"].erase("polynomial");
   EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
   for (const char* bad : {"", "[]", "{}", "{\"base\":{},\"variants\":[]}"})
     EXPECT_FALSE(ParseStudyConfig(bad, false).ok()) << bad;

@@ -1,0 +1,132 @@
+#include <set>
+
+#include "train/study.h"
+#include "train/throughput.h"
+
+namespace polyveil::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr std::uint64_t kPolynomialSeed = 1000;  // another order of the text than the parent's
+
+StudyVariant ReadVariant(const Json& json, const std::vector<std::uint64_t>& seeds) {
+  StudyVariant v{json.at("name"),
+                 json.value("group", std::string("twins")),
+                 json.value("patch", Json::object()),
+                 json.value("convert", false),
+                 seeds,
+                 json.value("polynomial", Json())};
+  if (json.contains("seeds")) v.seeds = json.at("seeds").get<std::vector<std::uint64_t>>();
+  return v;
+}
+
+Status CheckFields(const Json& json) {
+  static const std::set<std::string> kKnown = {
+      "name",       "baseline",       "base",  "variants", "budgets",      "margin", "seeds",
+      "task_share", "task_sequences", "pairs", "symbols",  "first_symbol", "quick"};
+  for (const auto& [key, value] : json.items())
+    if (!kKnown.count(key))
+      return MakeError(ErrorCode::kInvalidArgument, "study: unknown field \"{}\"", key);
+  return {};
+}
+
+std::string RunName(const StudyVariant& variant, std::uint64_t seed) {
+  return fmt::format("{}-s{}", variant.name, seed);
+}
+
+}  // namespace
+
+Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
+  Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "study: no JSON object");
+  try {
+    if (quick) json.merge_patch(Json(json.value("quick", Json::object())));
+    PV_RETURN_IF_ERROR(CheckFields(json));
+    StudyConfig study;
+    study.name = json.value("name", study.name);
+    study.base = json.at("base");
+    study.budgets = json.value("budgets", study.budgets);
+    study.margin = json.value("margin", study.margin);
+    study.task_share = json.value("task_share", study.task_share);
+    study.task_sequences = json.value("task_sequences", study.task_sequences);
+    study.pairs = json.value("pairs", study.pairs);
+    study.alphabet.first_symbol = json.value("first_symbol", study.alphabet.first_symbol);
+    study.alphabet.symbols = json.value("symbols", study.alphabet.symbols);
+    const auto seeds = json.value("seeds", std::vector<std::uint64_t>{1, 2, 3});
+    for (const Json& variant : json.at("variants"))
+      study.variants.push_back(ReadVariant(variant, seeds));
+    if (study.variants.empty()) return MakeError(ErrorCode::kInvalidArgument, "study: no variants");
+    study.baseline = json.value("baseline", study.variants.front().name);
+    if (study.alphabet.symbols < 32 || !(study.margin >= 1))
+      return MakeError(ErrorCode::kOutOfRange, "study: {} symbols < 32, or margin {} < 1",
+                       study.alphabet.symbols, study.margin);
+    for (const StudyVariant& variant : study.variants)
+      PV_RETURN_IF_ERROR([&]() -> Status {
+        auto config = RunConfigOf(study, variant, 1);
+        if (config.ok() && !variant.polynomial.is_null())
+          config = PolynomialConfigOf(study, variant, 1);
+        if (config.ok()) return {};
+        return MakeError(config.error().code, "variant {}: {}", variant.name,
+                         config.error().message);
+      }());
+    return study;
+  } catch (const Json::exception& error) {
+    return MakeError(ErrorCode::kCorrupt, "study: {}", error.what());
+  }
+}
+
+Result<StudyConfig> OnlyRun(StudyConfig study, const std::string& run) {
+  std::string names;
+  for (StudyVariant& variant : study.variants) {
+    std::erase_if(variant.seeds, [&](std::uint64_t seed) {
+      const std::string name = RunName(variant, seed);
+      names += (names.empty() ? "" : ", ") + name;
+      return name != run;
+    });
+  }
+  std::erase_if(study.variants, [](const StudyVariant& variant) { return variant.seeds.empty(); });
+  if (!study.variants.empty()) return study;
+  return MakeError(ErrorCode::kInvalidArgument, "no run \"{}\" among {}", run, names);
+}
+
+Result<TrainConfig> RunConfigOf(const StudyConfig& study, const StudyVariant& variant,
+                                std::uint64_t seed) {
+  Json json = study.base;
+  json.merge_patch(variant.patch);
+  json["name"] = RunName(variant, seed);
+  json["seed"] = seed;
+  return ParseTrainConfig(json.dump());
+}
+
+Result<TrainConfig> PolynomialConfigOf(const StudyConfig& study, const StudyVariant& variant,
+                                       std::uint64_t seed) {
+  Json json = study.base;
+  json.merge_patch(variant.patch);
+  json.merge_patch(variant.polynomial);
+  const std::string parent = RunName(variant, seed);
+  json["name"] = parent + "-polynomial";
+  json["init_from"] = parent + "/last.pt";
+  json["seed"] = seed + kPolynomialSeed;
+  PV_ASSIGN_OR_RETURN(TrainConfig config, ParseTrainConfig(json.dump()));
+  if (config.polynomial) return config;
+  return MakeError(ErrorCode::kInvalidArgument, "its polynomial stage has no field \"polynomial\"");
+}
+
+Result<double> EstimateHours(const StudyConfig& study, double flops_per_second) {
+  double flops = 0;
+  const auto add = [&](const StudyVariant& variant, const TrainConfig& config) {
+    flops += static_cast<double>(variant.seeds.size()) * static_cast<double>(config.steps) *
+             config.accumulate * config.batch * config.shape.context *
+             TrainingFlopsPerToken(config.shape);
+  };
+  for (const StudyVariant& variant : study.variants) {
+    PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study, variant, 1));
+    add(variant, config);
+    if (variant.polynomial.is_null()) continue;
+    PV_ASSIGN_OR_RETURN(const TrainConfig stage, PolynomialConfigOf(study, variant, 1));
+    add(variant, stage);
+  }
+  return flops / flops_per_second / 3600;
+}
+
+}  // namespace polyveil::train
