@@ -4,7 +4,7 @@ set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev)
 test=(libgtest-dev python3)
-train=(libtorch-dev libopenblas0-openmp libdnnl-dev)
+train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 hub=(libopenblas-openmp-dev libutf8proc-dev)
 
 wanted=()

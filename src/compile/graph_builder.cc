@@ -25,10 +25,14 @@ bool IsReal(const std::vector<Complex>& values) {
 double FreeFactor(double factor, int degree) {
   // What is declared returns as its k-th power in the scale of T_k, and inversely in the scale of
   // T_k's quotient: above 1 it makes constants large, which a word must hold; below 1 it takes the
-  // quotient's precision.
-  constexpr double kConstantBits = 20, kPrecisionBits = 6;
-  const double bits = degree * std::log2(factor / static_cast<double>(IntegerPart(factor)));
-  return bits <= kConstantBits && bits >= -kPrecisionBits ? factor : std::ceil(factor);
+  // quotient's precision, and a series of low degree has more of that to lose before its error is
+  // that of a bootstrap (circuits' CircuitNoise.DeclaredScaleOfAnArgument).
+  constexpr double kConstantBits = 20, kRounding = 1 - 1e-9;
+  const double precision_bits = 13 - 1.5 * std::bit_width(static_cast<unsigned>(degree));
+  const double least = std::exp2(-precision_bits / degree);
+  if (factor < kRounding * least) return least;
+  const double declared = factor / static_cast<double>(IntegerPart(factor));
+  return degree * std::log2(declared) <= kConstantBits ? factor : std::ceil(factor);
 }
 
 void GraphBuilder::Enter(int layer, Component component, std::string prefix) {

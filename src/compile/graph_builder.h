@@ -8,8 +8,8 @@
 
 namespace polyveil::compile {
 
-// The least factor >= `factor` that Polynomial's argument takes without a level: itself or the next
-// integer.
+// The least factor >= `factor` that Polynomial's argument takes without a level: itself, one below
+// 1 that still leaves the series its precision, or the next integer.
 double FreeFactor(double factor, int degree);
 
 class GraphBuilder {

@@ -21,18 +21,21 @@ TEST(ArgumentUnits, IntegerPartIsAtMostTwoPerCentAbove) {
   }
 }
 
-TEST(ArgumentUnits, FreeFactorIsTheFactorOrTheNextInteger) {
+TEST(ArgumentUnits, FreeFactorIsTheLeastThatKeepsPrecisionAndConstants) {
   for (const int degree : {1, 7, 31, 63, 127}) {
     for (double factor = 0.01; factor < 300; factor *= 1.01) {
       const double free = FreeFactor(factor, degree);
-      EXPECT_TRUE(free == factor || free == std::ceil(factor)) << factor << ", degree " << degree;
+      EXPECT_GE(free, factor);
+      EXPECT_LE(free, std::max(1.0, std::ceil(factor))) << factor << ", degree " << degree;
       EXPECT_EQ(FreeFactor(free, degree), free);
     }
   }
-  EXPECT_EQ(FreeFactor(2.4, 7), 2.4);      // 1.2^7: two bits
-  EXPECT_EQ(FreeFactor(2.4, 127), 3);      // 1.2^127: 33 bits
-  EXPECT_EQ(FreeFactor(0.3, 7), 1);        // 0.3^7: twelve bits of precision
-  EXPECT_EQ(FreeFactor(1.99, 127), 1.99);  // 0.995^127: one bit
+  EXPECT_EQ(FreeFactor(2.4, 7), 2.4);            // 1.2^7: two bits
+  EXPECT_EQ(FreeFactor(2.4, 127), 3);            // 1.2^127: 33 bits
+  EXPECT_EQ(FreeFactor(0.5, 7), 0.5);            // 0.5^7: seven bits of precision
+  EXPECT_NEAR(FreeFactor(0.3, 7), 0.43, 0.01);   // 0.3^7: twelve
+  EXPECT_NEAR(FreeFactor(0.5, 63), 0.96, 0.01);  // 0.5^63
+  EXPECT_EQ(FreeFactor(1.99, 127), 1.99);        // 0.995^127: one bit
 }
 
 TEST(ArgumentUnits, OnlyAnUnfreeArgumentCostsALevel) {
@@ -57,6 +60,7 @@ TEST(ArgumentUnits, UnitForNormIsTheLeastFreeOne) {
       const double after = ArgumentFactor(free * free / 64, norm);
       EXPECT_GE(free, unit);
       EXPECT_NEAR(after, FreeFactor(before, degree), 1e-12 * after) << unit;
+      EXPECT_EQ(FreeFactor(after, degree), after) << unit;
     }
   }
 }

@@ -2,11 +2,13 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <array>
 #include <dnnl.hpp>
 #include <map>
 
 #include "base/check.h"
+#include "train/rows.h"
 
 namespace polyveil::train {
 namespace {
@@ -76,6 +78,20 @@ bool HasBf16Products() {
     }
   }();
   return has;
+}
+
+Tensor RoundToBf16(const Tensor& x) {
+  constexpr std::int64_t kPart = 1 << 14;
+  if (x.dim() == 2 && !x.is_contiguous() && x.t().is_contiguous()) return RoundToBf16(x.t()).t();
+  if (x.scalar_type() != torch::kFloat32 || !x.is_contiguous()) return x.to(torch::kBFloat16);
+  Tensor y = torch::empty(x.sizes(), torch::kBFloat16);
+  const float* from = x.data_ptr<float>();
+  auto* to = reinterpret_cast<std::uint16_t*>(y.data_ptr());
+  at::parallel_for(0, x.numel(), kPart, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; i += kPart)
+      ScaleRow(from + i, to + i, static_cast<int>(std::min(kPart, end - i)), 1);
+  });
+  return y;
 }
 
 void MultiplyBf16(const Tensor& a, const Tensor& b, Tensor& c, bool accumulate) {

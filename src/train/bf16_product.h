@@ -5,6 +5,10 @@
 
 namespace polyveil::train {
 
+// x [..] rounded to bfloat16, to nearest even: x.to(torch::kBFloat16), for contiguous float32 (or a
+// transposed view of it) in one vectorised pass.
+torch::Tensor RoundToBf16(const torch::Tensor& x);
+
 // c = a b (+ c when accumulate). a [m, k], b [k, n]: bfloat16 with one unit stride each, so
 // transposed views are welcome; c [m, n]: contiguous float32, no part of a or b. Errors: none; on a
 // processor for which oneDNN has no bfloat16 the rounded operands are multiplied in float32, which

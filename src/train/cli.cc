@@ -58,21 +58,30 @@ void PrintEvaluation(std::FILE* out, const std::string& name, const Evaluation& 
 Status RunConfig(const std::vector<std::string>& words, std::FILE* out) {
   PV_ASSIGN_OR_RETURN(
       const Arguments arguments,
-      Arguments::Parse(words, {"--config", "--data", "--out", "--stop-after", "--threads"},
+      Arguments::Parse(words,
+                       {"--config", "--data", "--out", "--stop-after", "--threads", "--processes"},
                        {"--resume"}));
   PV_RETURN_IF_ERROR(arguments.Require({"--config", "--data", "--out"}));
   PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.Get("--config")));
   PV_ASSIGN_OR_RETURN(const long threads, arguments.Number("--threads", config.threads));
   config.threads = std::max(1, static_cast<int>(threads));
   PV_ASSIGN_OR_RETURN(const long stop, arguments.Number("--stop-after", 0));
-  RunOptions options{arguments.Get("--data"), arguments.Get("--out"), arguments.Has("--resume"),
-                     stop, [&](const TrainProgress& p) {
+  PV_ASSIGN_OR_RETURN(const long count, arguments.Number("--processes", 1));
+  if (count < 1 || count > 64)
+    return MakeError(ErrorCode::kOutOfRange, "--processes {} not in [1, 64]", count);
+  PV_ASSIGN_OR_RETURN(const auto processes, Processes::Start(static_cast<int>(count)));
+  RunOptions options{arguments.Get("--data"),
+                     arguments.Get("--out"),
+                     arguments.Has("--resume"),
+                     stop,
+                     [&](const TrainProgress& p) {
                        Print(out,
                              "{}: step {}/{}  loss {:.4f}  penalty {:.5f}  gradient {:.3f}  {:.0f} "
                              "tokens/s ({:.0f}% of GEMM)  {:.0f} s left\n",
                              config.name, p.step, p.steps, p.loss, p.penalty, p.gradient_norm,
                              p.tokens_per_second, 100 * p.gemm_fraction, p.seconds_left);
-                     }};
+                     },
+                     processes.get()};
   PV_ASSIGN_OR_RETURN(const TrainSummary summary, RunTrain(config, options));
   Print(out,
         "{}: {} steps, {} tokens, {:.0f} s; {:.0f} tokens/s, {:.0f}% of the machine's {:.1f} "
@@ -177,6 +186,7 @@ Status Sample(const std::vector<std::string>& words, std::FILE* out) {
 constexpr const char* kUsage =
     R"(prepare  --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
 run      --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N] [--threads N]
+         [--processes N]
 eval     --data FOLDER [--train-batches N] CHECKPOINT...
 ranges   --data FOLDER CHECKPOINT...
 convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]

@@ -76,8 +76,8 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
     const bool bf16 = precision == Precision::kBf16;
     Tensor d_hidden = torch::empty_like(hidden), d_embed = torch::zeros_like(embed);
     const double scale = 1.0 / std::max<double>(1, (targets >= 0).sum().item<double>());
-    const Tensor h = bf16 ? hidden.to(torch::kBFloat16) : hidden;
-    const Tensor e = bf16 ? embed.to(torch::kBFloat16) : embed;
+    const Tensor h = bf16 ? RoundToBf16(hidden) : hidden;
+    const Tensor e = bf16 ? RoundToBf16(embed) : embed;
     Tensor loss = torch::zeros({}, hidden.options());
     for (std::int64_t at = 0; at < hidden.size(0); at += kRows) {
       const std::int64_t rows = std::min(kRows, hidden.size(0) - at);

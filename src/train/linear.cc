@@ -9,8 +9,6 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-Tensor Rounded(const Tensor& x) { return x.to(torch::kBFloat16); }
-
 Tensor Multiply(const Tensor& a, const Tensor& b) {
   Tensor c = torch::empty({a.size(0), b.size(1)}, torch::kFloat32);
   MultiplyBf16(a, b, c);
@@ -19,7 +17,7 @@ Tensor Multiply(const Tensor& a, const Tensor& b) {
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w) {
-    const Tensor rows = Rounded(x.reshape({-1, x.size(-1)})), weights = Rounded(w);
+    const Tensor rows = RoundToBf16(x.reshape({-1, x.size(-1)})), weights = RoundToBf16(w);
     ctx->save_for_backward({rows, weights});
     std::vector<std::int64_t> shape = x.sizes().vec();
     shape.back() = w.size(0);
@@ -29,7 +27,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
     const auto saved = ctx->get_saved_variables();
     std::vector<std::int64_t> shape = grads[0].sizes().vec();
-    const Tensor rows = Rounded(grads[0].reshape({-1, shape.back()}));
+    const Tensor rows = RoundToBf16(grads[0].reshape({-1, shape.back()}));
     shape.back() = saved[1].size(1);
     return {Multiply(rows, saved[1]).view(shape), Multiply(rows.t(), saved[0])};
   }
@@ -42,7 +40,7 @@ Tensor Linear(const Tensor& x, const Tensor& w, Precision precision) {
 }
 
 Tensor Product(const Tensor& a, const Tensor& b, Precision precision) {
-  return precision == Precision::kBf16 ? Multiply(Rounded(a), Rounded(b)) : torch::mm(a, b);
+  return precision == Precision::kBf16 ? Multiply(RoundToBf16(a), RoundToBf16(b)) : torch::mm(a, b);
 }
 
 }  // namespace polyveil::train

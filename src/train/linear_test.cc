@@ -48,6 +48,20 @@ TEST(Bf16Product, SumsInFloat32WhateverTheLayout) {
   }
 }
 
+TEST(Bf16Product, RoundsAsLibTorchWhateverTheLayout) {
+  torch::manual_seed(3);
+  Tensor x = Random({300, 257}) * torch::pow(2.0, 40 * Random({300, 257}));
+  const float edges[] = {0.0f,    -0.0f,  1.00390625f, 1.01171875f,
+                         3.4e38f, 1e-40f, INFINITY,    -INFINITY};
+  for (int i = 0; i < 8; ++i)
+    x[0][i] = edges[i];  // ties go to even, the last finite ones to infinity
+  for (const Tensor& view : {x, x.t(), x.narrow(1, 3, 40), x[5], x.to(torch::kFloat64)}) {
+    const Tensor rounded = RoundToBf16(view);
+    EXPECT_EQ(rounded.sizes(), view.sizes());
+    EXPECT_TRUE(torch::equal(rounded, view.to(torch::kBFloat16)));
+  }
+}
+
 // Gradients of float64 beside those of bfloat16 operands: every product errs by at most
 // kProduct + float32's sums, times the product of absolute values.
 TEST(Linear, ValuesAndGradientsWithinTheRoundingOfOperands) {

@@ -29,9 +29,20 @@ Status WriteText(const std::string& path, const std::string& text) {
 // The prepared data with one more source of training text: in-context tasks, a sequence a story.
 Status AddTasks(const StudyConfig& study, const std::string& from, const std::string& to,
                 int context) {
-  if (std::filesystem::exists(to + "/dataset.json")) return {};
+  const Json tasks = {{"share", study.task_share},
+                      {"first_symbol", study.alphabet.first_symbol},
+                      {"symbols", study.alphabet.symbols},
+                      {"length", context}};
+  if (std::filesystem::exists(to + "/dataset.json")) {
+    PV_ASSIGN_OR_RETURN(const Json made, ReadJson(to + "/dataset.json"));
+    const Json there = made.value("tasks", Json());
+    if (there == tasks) return {};
+    return MakeError(ErrorCode::kMismatch, "{}: made with tasks {}, the study wants {}", to,
+                     there.dump(), tasks.dump());
+  }
   std::filesystem::create_directories(to);
   PV_ASSIGN_OR_RETURN(Json info, ReadJson(from + "/dataset.json"));
+  info["tasks"] = tasks;
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(from));
   if (study.alphabet.first_symbol + study.alphabet.symbols > data.vocab_size)
     return MakeError(ErrorCode::kOutOfRange, "task symbols {} .. {} > vocabulary of {}",

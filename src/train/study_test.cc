@@ -250,6 +250,9 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   const auto again = RunStudy(study, options);
   EXPECT_EQ(again->dump(), report->dump());
   EXPECT_EQ(trained, 7);  // nothing twice
+  StudyConfig other = study;
+  other.task_share = 0.5;
+  EXPECT_EQ(RunStudy(other, options).error().code, ErrorCode::kMismatch);
   const auto page = model::ReadBundleFile(folder_ + "/study/study.html", 16 << 20).value();
   const std::string html(page.begin(), page.end());
   EXPECT_EQ(html, StudyPage(*report));

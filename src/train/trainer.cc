@@ -51,6 +51,7 @@ class Run {
     PV_RETURN_IF_ERROR(LoadTeacher());
     gemm_rate_ = MeasureGemmRate(model_.type(), config_.precision);
     PV_RETURN_IF_ERROR(Loop());
+    if (!IsFirst()) return TrainSummary{};
     PV_RETURN_IF_ERROR(Save());
     const double rate = total_.seconds > 0 ? total_.steps * TokensPerStep() / total_.seconds : 0;
     TrainSummary summary{info_.step, info_.tokens,   info_.seconds,           rate,
@@ -60,6 +61,9 @@ class Run {
 
  private:
   std::string Checkpoint() const { return folder_ + "/last.pt"; }
+  int ProcessCount() const { return options_.processes ? options_.processes->count() : 1; }
+  int Rank() const { return options_.processes ? options_.processes->rank() : 0; }
+  bool IsFirst() const { return Rank() == 0; }
 
   Status Prepare() {
     if (options_.resume && std::filesystem::exists(Checkpoint())) {
@@ -67,10 +71,12 @@ class Run {
       if (info.config != info_.config)
         return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Checkpoint());
       info_ = std::move(info);
-      return TruncateCurve();
+      return IsFirst() ? TruncateCurve() : Status{};
     }
-    std::ofstream(folder_ + "/config.json") << info_.config;
-    std::ofstream(folder_ + "/curve.jsonl");  // a new run begins a new curve
+    if (IsFirst()) {
+      std::ofstream(folder_ + "/config.json") << info_.config;
+      std::ofstream(folder_ + "/curve.jsonl");  // a new run begins a new curve
+    }
     if (!config_.init_from.empty()) {
       PV_ASSIGN_OR_RETURN(const CheckpointInfo parent,
                           LoadCheckpoint(options_.out + "/" + config_.init_from, model_, nullptr));
@@ -119,6 +125,7 @@ class Run {
         options_.stop_after > 0 ? std::min(config_.steps, options_.stop_after) : config_.steps;
     while (info_.step < end) {
       PV_RETURN_IF_ERROR(Step());
+      if (!IsFirst()) continue;
       if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
         Report();
       if (config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0)
@@ -134,7 +141,8 @@ class Run {
     model_.clamp = ClampAt(info_.step);
     model_.precision = config_.precision;
     double nats = 0, penalty = 0;
-    for (int i = 0; i < config_.accumulate; ++i) Accumulate(i, nats, penalty);
+    for (int i = Rank(); i < config_.accumulate; i += ProcessCount()) Accumulate(i, nats, penalty);
+    PV_RETURN_IF_ERROR(SumOverProcesses(nats, penalty));
     model_.clamp = 0;  // and in full for whatever looks at the model between steps
     model_.precision = Precision::kFloat32;
     const double factor = ScheduleFactor(config_.optimizer, info_.step, config_.steps);
@@ -143,6 +151,19 @@ class Run {
       return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}, gradient norm {}: diverged",
                        info_.step, nats, norm);
     Count(nats, penalty, norm, SecondsSince(start));
+    return {};
+  }
+
+  Status SumOverProcesses(double& nats, double& penalty) const {
+    if (ProcessCount() == 1) return {};
+    std::vector<torch::Tensor> gradients;
+    for (const Transformer::Parameter& parameter : model_.parameters())
+      if (parameter.value.grad().defined()) gradients.push_back(parameter.value.grad());
+    PV_RETURN_IF_ERROR(options_.processes->Sum(gradients));
+    const torch::Tensor losses = torch::tensor({nats, penalty}, torch::kFloat64);
+    PV_RETURN_IF_ERROR(options_.processes->Sum({losses}));
+    nats = losses[0].item<double>();
+    penalty = losses[1].item<double>();
     return {};
   }
 
@@ -297,6 +318,11 @@ Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& optio
   if (data.vocab_size > config.shape.vocab_size)
     return MakeError(ErrorCode::kMismatch, "data has a vocabulary of {} > the config's {}",
                      data.vocab_size, config.shape.vocab_size);
+  const int processes = options.processes ? options.processes->count() : 1;
+  if (config.accumulate % processes != 0)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "accumulate {} is no multiple of {} processes, which share a step's batches",
+                     config.accumulate, processes);
   return Run(config, options, data).Execute();
 }
 

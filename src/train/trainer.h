@@ -9,6 +9,7 @@
 #include "train/calibrate.h"
 #include "train/checkpoint.h"
 #include "train/dataset.h"
+#include "train/processes.h"
 #include "train/train_config.h"
 
 namespace polyveil::train {
@@ -30,6 +31,8 @@ struct RunOptions {
   bool resume = false;
   std::int64_t stop_after = 0;  // stop (with a checkpoint) after so many steps; 0: at the end
   std::function<void(const TrainProgress&)> progress;
+  // Those that share the batches of a step, or null. Rank 0 alone writes, reports and evaluates.
+  const Processes* processes = nullptr;
 };
 
 struct Evaluation {
@@ -51,7 +54,10 @@ struct TrainSummary {
 
 // Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}.
 // A resumed run ends with the same weights and curve as an uninterrupted one (same machine, same
-// threads), wherever it was interrupted; the curve's times differ.
+// threads), wherever it was interrupted; the curve's times differ. With P processes each takes every
+// P-th of a step's `accumulate` batches: the weights are one process's, with P > 2 up to the order
+// of sums. Other ranks return a summary without results. Errors: kInvalidArgument for an
+// `accumulate` that P does not divide.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
 // How far the polynomials' inputs are clamped at this step (Transformer::clamp); see

@@ -1,0 +1,91 @@
+#include "train/processes.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+constexpr std::chrono::minutes kPatience{10};  // for the slowest process of a step
+
+void SilenceOutput() {
+  const int nowhere = open("/dev/null", O_WRONLY);
+  if (nowhere < 0) return;
+  dup2(nowhere, STDOUT_FILENO);
+  close(nowhere);
+}
+
+}  // namespace
+
+struct Processes::Group {
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+};
+
+Result<std::unique_ptr<Processes>> Processes::Start(int count) {
+  std::unique_ptr<Processes> out(new Processes());
+  out->count_ = count;
+  if (count == 1) return out;
+  std::string folder = (std::filesystem::temp_directory_path() / "polyveil-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr)
+    return MakeError(ErrorCode::kIo, "cannot make a folder like {}", folder);
+  std::fflush(nullptr);  // or the others would write it again
+  for (int rank = 1; rank < count && out->rank_ == 0; ++rank) {
+    const pid_t id = fork();
+    if (id < 0) return MakeError(ErrorCode::kIo, "cannot fork process {} of {}", rank, count);
+    if (id > 0) {
+      out->others_.push_back(id);
+      continue;
+    }
+    out->rank_ = rank;
+    out->others_.clear();
+    SilenceOutput();
+  }
+  try {
+    auto options = c10d::ProcessGroupGloo::Options::create(kPatience);
+    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
+    const auto store = c10::make_intrusive<c10d::FileStore>(folder + "/meet", count);
+    out->group_ = std::make_unique<Group>(
+        Group{c10::make_intrusive<c10d::ProcessGroupGloo>(store, out->rank_, count, options)});
+  } catch (const std::exception& error) {
+    return MakeError(ErrorCode::kIo, "process {} of {}: {}", out->rank_, count, error.what());
+  }
+  // A sum that every process takes part in: all have met.
+  PV_RETURN_IF_ERROR(out->Sum({torch::zeros({1})}));
+  if (out->rank_ == 0) std::filesystem::remove_all(folder);
+  return out;
+}
+
+Processes::~Processes() {
+  group_.reset();
+  for (const pid_t id : others_) waitpid(id, nullptr, 0);
+}
+
+Status Processes::Sum(const std::vector<Tensor>& tensors) const {
+  if (!group_ || tensors.empty()) return {};
+  torch::NoGradGuard no_grad;
+  std::vector<Tensor> flat;
+  for (const Tensor& tensor : tensors) flat.push_back(tensor.reshape({-1}));
+  std::vector<Tensor> message{torch::cat(flat)};
+  try {
+    group_->gloo->allreduce(message)->wait();
+  } catch (const std::exception& error) {
+    return MakeError(ErrorCode::kIo, "process {} of {} lost another: {}", rank_, count_,
+                     error.what());
+  }
+  std::int64_t at = 0;
+  for (Tensor tensor : tensors) {
+    tensor.copy_(message[0].narrow(0, at, tensor.numel()).view(tensor.sizes()));
+    at += tensor.numel();
+  }
+  return {};
+}
+
+}  // namespace polyveil::train
