@@ -158,11 +158,19 @@ EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& ba
   return report;
 }
 
+Batch DrawTrainingBatch(const TrainConfig& config, const Dataset& data, std::uint64_t seed,
+                        std::int64_t step) {
+  Batch batch =
+      DrawBatch(data, config.source_weights, config.batch, config.shape.context, seed, step);
+  if (config.polynomial && config.polynomial->random_rows > 0)
+    ReplaceByRandomRows(batch, config.polynomial->random_rows, config.shape.vocab_size, seed, step);
+  return batch;
+}
+
 std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& data, int count) {
   std::vector<Batch> batches;
   for (int i = 0; i < count; ++i)
-    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
-                                config.seed + 7919, 1'000'000 + i));
+    batches.push_back(DrawTrainingBatch(config, data, config.seed + 7919, 1'000'000 + i));
   return batches;
 }
 

@@ -52,6 +52,10 @@ Recorder EscapeCounter(const std::vector<LayerPolynomials>& polynomials, EscapeR
 torch::Tensor ForwardCountingEscapes(const Transformer& model, const Batch& batch,
                                      EscapeReport& report, const EscapeMark& mark = {});
 
+// What a step of this run reads: text, and the polynomial stage's random rows.
+Batch DrawTrainingBatch(const TrainConfig& config, const Dataset& data, std::uint64_t seed,
+                        std::int64_t step);
+
 // Text for calibration: `count` batches at steps that no training batch uses, so that it is drawn
 // independently of the order.
 std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& data, int count);

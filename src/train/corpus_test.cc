@@ -54,6 +54,21 @@ TEST(Dataset, WindowsBeginWithTheEndMarkAndTargetsFollow) {
   const Batch y = DrawBatch(data, {{"a", 1}, {"b", 3}}, 8, 6, 5, 17);
   EXPECT_TRUE(torch::equal(x.inputs, y.inputs));
   EXPECT_FALSE(torch::equal(x.inputs, DrawBatch(data, {}, 8, 6, 5, 18).inputs));
+  Batch random = DrawBatch(data, {{"a", 1}, {"b", 3}}, 8, 6, 5, 17);
+  ReplaceByRandomRows(random, 0.5, data.vocab_size, 5, 17);
+  int replaced = 0;
+  for (int row = 0; row < 8; ++row) {
+    const bool counts = (random.targets[row] == -100).all().item<bool>();
+    replaced += counts;
+    EXPECT_EQ(counts, !torch::equal(random.inputs[row], x.inputs[row])) << row;
+    EXPECT_EQ(random.inputs[row][0].item<std::int64_t>(), x.inputs[row][0].item<std::int64_t>());
+  }
+  EXPECT_TRUE(replaced > 0 && replaced < 8) << replaced;
+  EXPECT_LT(random.inputs.max().item<std::int64_t>(), data.vocab_size);
+  ReplaceByRandomRows(random, 0, data.vocab_size, 5, 18);
+  Batch again = DrawBatch(data, {{"a", 1}, {"b", 3}}, 8, 6, 5, 17);
+  ReplaceByRandomRows(again, 0.5, data.vocab_size, 5, 17);
+  EXPECT_TRUE(torch::equal(again.inputs, random.inputs));
   for (int row = 0; row < 8; ++row) {
     EXPECT_EQ(x.inputs[row][0].item<int>(), model::Tokenizer::kEnd);
     for (int t = 1; t < 6; ++t)

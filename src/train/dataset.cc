@@ -38,6 +38,12 @@ std::uint64_t Below(std::mt19937_64& random, std::uint64_t bound) {
   return static_cast<std::uint64_t>(static_cast<unsigned __int128>(random()) * bound >> 64);
 }
 
+std::mt19937_64 Generator(std::uint64_t seed, std::int64_t step) {
+  std::seed_seq mixed{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
+                      static_cast<std::uint32_t>(step)};
+  return std::mt19937_64(mixed);
+}
+
 double Weight(const std::map<std::string, double>& weights, const std::string& source) {
   const auto it = weights.find(source);
   return it == weights.end() ? 1.0 : it->second;
@@ -117,9 +123,7 @@ Dataset Tokenize(const Corpus& corpus, const Tokenizer& tokenizer) {
 
 Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weights, int batch,
                 int context, std::uint64_t seed, std::int64_t step) {
-  std::seed_seq mixed{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
-                      static_cast<std::uint32_t>(step)};
-  std::mt19937_64 random(mixed);
+  std::mt19937_64 random = Generator(seed, step);
   Batch out = EmptyBatch(batch, context);
   for (int row = 0; row < batch; ++row) {
     const TokenStream& stream = PickSource(data, weights, random);
@@ -131,6 +135,19 @@ Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weight
             out.targets.data_ptr<std::int64_t>() + row * context);
   }
   return out;
+}
+
+void ReplaceByRandomRows(Batch& batch, double chance, int vocab_size, std::uint64_t seed,
+                         std::int64_t step) {
+  std::mt19937_64 random = Generator(~seed, step);
+  const std::int64_t context = batch.inputs.size(1);
+  for (std::int64_t row = 0; row < batch.inputs.size(0); ++row) {
+    if (static_cast<double>(random() >> 11) * 0x1p-53 >= chance) continue;
+    std::int64_t* inputs = batch.inputs.data_ptr<std::int64_t>() + row * context;
+    for (std::int64_t t = 1; t < context; ++t)
+      inputs[t] = static_cast<std::int64_t>(Below(random, static_cast<std::uint64_t>(vocab_size)));
+    batch.targets[row].fill_(kIgnore);
+  }
 }
 
 std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int context,

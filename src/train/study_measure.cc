@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr int kProbeBatches = 6, kProbeRows = 16;
-constexpr int kShifts = 16;
+constexpr int kShifts = 16, kRandomBatches = 64;
 constexpr std::uint64_t kTaskSeed = 900'000'000;  // far from the training sequences' seeds
 const std::vector<double> kScoreScales = {0.5, 0.7, 0.85, 1, 1.2, 1.4, 2};
 
@@ -78,9 +78,22 @@ Json JudgeTasks(const Transformer& model, const StudyConfig& study) {
   return tasks;
 }
 
+// Text that nobody wrote: every token behind the end mark as likely as any other.
+std::vector<Batch> RandomBatches(const Shape& shape) {
+  std::vector<Batch> out;
+  for (int i = 0; i < kRandomBatches; ++i) {
+    const torch::Tensor rows = torch::full({kProbeRows, shape.context}, model::Tokenizer::kEnd,
+                                           torch::TensorOptions().dtype(torch::kInt64));
+    out.push_back({rows, rows.clone()});
+    ReplaceByRandomRows(out.back(), 1, shape.vocab_size, kTaskSeed, i);
+  }
+  return out;
+}
+
 // Held-out text cut into windows at kShifts offsets, so that every token is met at as many
 // positions: what of it escapes, what that does, and how near the rest comes to the intervals.
-Json MeasureEscapes(const Transformer& model, const Dataset& data, int context) {
+Json MeasureEscapes(const Transformer& model, const Dataset& data) {
+  const int context = model.shape().context;
   torch::NoGradGuard no_grad;
   EscapeReport report;
   SiteRanges ranges;
@@ -114,6 +127,7 @@ Json MeasureEscapes(const Transformer& model, const Dataset& data, int context) 
     });
   Json out = ToJson(report);
   out["sites"] = sites;
+  out["random_tokens"] = ToJson(CountEscapes(model, RandomBatches(model.shape())));
   if (!hit.empty()) out["batches_with_escapes"] = ToJson(MeasureEffect(model, hit));
   return out;
 }
@@ -164,7 +178,7 @@ Result<Json> AnalysePolynomial(const StudyConfig& study, const StudyOptions& opt
       {"levels", levels},
       {"tasks", JudgeTasks(model, study)},
       {"effect", ToJson(MeasureEffect(model, HeldoutBatches(data, kProbeRows, shape.context)))},
-      {"escapes", MeasureEscapes(model, data, shape.context)}};
+      {"escapes", MeasureEscapes(model, data)}};
   if (!options.pairs.empty()) {
     PV_ASSIGN_OR_RETURN(const Json pairs, JudgePairs(model, study, options));
     out["pairs"] = pairs;

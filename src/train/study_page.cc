@@ -451,16 +451,18 @@ class Page {
     const double margin = -Worst(stage, "", [](const Json& site) {
       return -std::min(Number(site, "/margins/0"), Number(site, "/margins/1"));
     });
-    std::vector<std::string> row = {name,
-                                    Cell(Number(stage, "/perplexity"), "{:.3f}"),
-                                    change(run, "/perplexity"),
-                                    change(stage, "/effect/parent_perplexity"),
-                                    Cell(Number(stage, "/levels"), "{:.0f}"),
-                                    Ratio(Worst(stage, "divisor", interval)),
-                                    Ratio(Worst(stage, "variance", interval)),
-                                    Cell(Number(stage, "/escapes/positions"), "{:.0f}"),
-                                    Cell(Number(stage, "/escapes/escapes"), "{:.0f}"),
-                                    Cell(margin, "{:.2f}")};
+    std::vector<std::string> row = {
+        name,
+        Cell(Number(stage, "/perplexity"), "{:.3f}"),
+        change(run, "/perplexity"),
+        change(stage, "/effect/parent_perplexity"),
+        Cell(Number(stage, "/levels"), "{:.0f}"),
+        Ratio(Worst(stage, "divisor", interval)),
+        Ratio(Worst(stage, "variance", interval)),
+        Cell(Number(stage, "/escapes/positions"), "{:.0f}"),
+        Cell(Number(stage, "/escapes/escapes"), "{:.0f}"),
+        Cell(margin, "{:.2f}"),
+        Cell(Number(stage, "/escapes/random_tokens/escapes"), "{:.0f}")};
     for (const char* task : {"copy", "recall", "n-gram", "key-value"})
       row.push_back(Cell(Number(stage, fmt::format("/tasks/{}", task).c_str()), "{:.3f}"));
     row.push_back(Cell(Number(stage, "/pairs/accuracy"), "{:.3f}"));
@@ -469,14 +471,17 @@ class Page {
 
   void Stages() {
     if (!AnyRunHas("polynomial")) return;
-    Heading("Trained on with polynomials in place",
-            "Every seed's polynomial stage: its perplexity against the run it went on from and "
-            "against its own weights with exact functions; widths of the widest intervals, margin "
-            "included; inputs outside their interval on held-out text cut into windows at 16 "
-            "offsets, and the least margin of any end of an interval there.");
+    Heading(
+        "Trained on with polynomials in place",
+        "Every seed's polynomial stage: its perplexity against the run it went on from and "
+        "against its own weights with exact functions; widths of the widest intervals, margin "
+        "included; inputs outside their interval on held-out text cut into windows at 16 "
+        "offsets, and the least margin of any end of an interval there; and on text whose tokens "
+        "are drawn at random.");
     Table table({"run", "perplexity", "against the run", "against exact", "levels",
                  "divisors' interval", "variances' interval", "positions", "escapes",
-                 "least margin", "copy", "recall", "n-gram", "key-value", "minimal pairs"});
+                 "least margin", "escapes, random tokens", "copy", "recall", "n-gram", "key-value",
+                 "minimal pairs"});
     for (const Json& run : study_.at("runs"))
       if (run.contains("polynomial")) StageRow(run, table);
     out_ += table.Html();

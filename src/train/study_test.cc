@@ -193,25 +193,26 @@ class StudyTest : public ToyTraining {
   std::string Config() const {
     Json base = Json::parse(FormatTrainConfig(Tiny("base")));
     base["steps"] = 40;
-    return Json(
-               {{"name", "toy"},
-                {"seeds", {1, 2}},
-                {"budgets", {0.2}},
-                {"first_symbol", 0},
-                {"symbols", 32},
-                {"task_sequences", 4},
-                {"base", base},
-                {"variants",
-                 {{{"name", "softmax"}, {"patch", {{"attention", "softmax"}}}},
-                  {{"name", "power"},
-                   {"convert", true},
-                   {"polynomial",
-                    {{"steps", 4}, {"polynomial", {{"margin", 1.4}, {"calibration_batches", 4}}}}}},
-                  {{"name", "p2"},
-                   {"group", "p"},
-                   {"seeds", {1}},
-                   {"patch", {{"shape", {{"power", 2}}}}}}}},
-                {"quick", {{"base", {{"steps", 6}}}}}})
+    return Json({{"name", "toy"},
+                 {"seeds", {1, 2}},
+                 {"budgets", {0.2}},
+                 {"first_symbol", 0},
+                 {"symbols", 32},
+                 {"task_sequences", 4},
+                 {"base", base},
+                 {"variants",
+                  {{{"name", "softmax"}, {"patch", {{"attention", "softmax"}}}},
+                   {{"name", "power"},
+                    {"convert", true},
+                    {"polynomial",
+                     {{"steps", 4},
+                      {"polynomial",
+                       {{"margin", 1.4}, {"calibration_batches", 4}, {"random_rows", 0.2}}}}}},
+                   {{"name", "p2"},
+                    {"group", "p"},
+                    {"seeds", {1}},
+                    {"patch", {{"shape", {{"power", 2}}}}}}}},
+                 {"quick", {{"base", {{"steps", 6}}}}}})
         .dump();
   }
 };
@@ -245,6 +246,8 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   EXPECT_EQ(stage.at("levels"), 20);
   EXPECT_EQ(stage.at("escapes").at("sites").size(), 6u);  // three a layer
   EXPECT_GT(stage.at("escapes").at("positions"), stage.at("effect").at("escapes").at("positions"));
+  EXPECT_EQ(stage.at("escapes").at("random_tokens").at("positions"),
+            64 * 16 * RunConfigOf(study, study.variants[1], 1)->shape.context);
   EXPECT_EQ(RunConfigOf(study, study.variants[1], 2)->name + "-polynomial",
             PolynomialConfigOf(study, study.variants[1], 2)->name);
   const auto again = RunStudy(study, options);

@@ -54,6 +54,7 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("calibration_batches", o.calibration_batches);
   f.Field("clamp_fraction", o.clamp_fraction);
   f.Field("clamp_widening", o.clamp_widening);
+  f.Field("random_rows", o.random_rows);
 }
 
 void Visit(Fields& f, TrainConfig& c) {
@@ -156,6 +157,9 @@ Status Check(const TrainConfig& c) {
     return MakeError(ErrorCode::kOutOfRange,
                      "config.polynomial: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1",
                      c.polynomial->clamp_fraction, c.polynomial->clamp_widening);
+  if (c.polynomial && !(c.polynomial->random_rows >= 0 && c.polynomial->random_rows < 1))
+    return MakeError(ErrorCode::kOutOfRange, "config.polynomial: random_rows {} not in [0, 1)",
+                     c.polynomial->random_rows);
   if (c.polynomial && Uses(c, AttentionForm::kPowerStable))
     return MakeError(ErrorCode::kInvalidArgument,
                      "config: the polynomial stage needs power-mean, not power-stable");

@@ -88,6 +88,9 @@ struct PolynomialOptions {
   // inference does.
   double clamp_fraction = 0;
   double clamp_widening = 1.5;
+  // Share of the rows, of calibration and of training, that are random tokens whose predictions do
+  // not count: intervals and hinges then hold for whatever may be asked, not for the corpus alone.
+  double random_rows = 0;
 };
 
 // The loss against a teacher's distribution in the place of a part of the text's own.

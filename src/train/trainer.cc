@@ -170,8 +170,7 @@ class Run {
   // Adds 1 / accumulate of one batch's gradients.
   void Accumulate(int part, double& nats, double& penalty) {
     const Batch batch =
-        DrawBatch(data_, config_.source_weights, config_.batch, config_.shape.context, config_.seed,
-                  info_.step * config_.accumulate + part);
+        DrawTrainingBatch(config_, data_, config_.seed, info_.step * config_.accumulate + part);
     DropNgrams(part);
     const ForwardResult forward = model_.Forward(batch.inputs, config_.range);
     model_.ngram_keep.reset();

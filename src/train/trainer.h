@@ -54,9 +54,9 @@ struct TrainSummary {
 
 // Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}.
 // A resumed run ends with the same weights and curve as an uninterrupted one (same machine, same
-// threads), wherever it was interrupted; the curve's times differ. With P processes each takes every
-// P-th of a step's `accumulate` batches: the weights are one process's, with P > 2 up to the order
-// of sums. Other ranks return a summary without results. Errors: kInvalidArgument for an
+// threads), wherever it was interrupted; the curve's times differ. With P processes each takes
+// every P-th of a step's `accumulate` batches: the weights are one process's, with P > 2 up to the
+// order of sums. Other ranks return a summary without results. Errors: kInvalidArgument for an
 // `accumulate` that P does not divide.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
