@@ -89,6 +89,8 @@ class Study {
     PV_ASSIGN_OR_RETURN(const TrainConfig base, RunConfigOf(study_, study_.variants.front(), 1));
     data_folder_ = options_.out + "/data";
     PV_RETURN_IF_ERROR(AddTasks(study_, options_.data, data_folder_, base.shape.context));
+    if (auto report = ReadJson(options_.out + "/study.json"); report.ok())
+      earlier_ = report->value("runs", Json::array());
     Json report = {{"study", study_.name}, {"baseline", study_.baseline}, {"base", study_.base}};
     report["runs"] = Json::array();
     for (const StudyVariant& variant : study_.variants)
@@ -110,34 +112,48 @@ class Study {
     if (options_.progress) options_.progress(line);
   }
 
+  // A run of the report that lay in the folder, perhaps from another machine; {} if it has none.
+  Json Earlier(const StudyVariant& variant, std::uint64_t seed) const {
+    for (const Json& run : earlier_)
+      if (run.value("variant", "") == variant.name && run.value("seed", std::uint64_t{0}) == seed)
+        return run;
+    return Json::object();
+  }
+
   Result<Json> OneRun(const StudyVariant& variant, std::uint64_t seed) {
+    const Json earlier = Earlier(variant, seed);
     PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study_, variant, seed));
-    PV_ASSIGN_OR_RETURN(Json run, Cached(config, Json(study_.budgets).dump(),
+    PV_ASSIGN_OR_RETURN(Json run, Cached(config, Json(study_.budgets).dump(), earlier,
                                          [&](const TrainSummary& summary, const Dataset& data) {
                                            return AnalyseRun(study_, options_, variant, summary,
                                                              data);
                                          }));
     Json named = {{"variant", variant.name}, {"group", variant.group}, {"seed", seed}};
     named.update(run);
+    named.erase("polynomial");
     if (variant.polynomial.is_null() || run.contains("diverged")) return named;
     PV_ASSIGN_OR_RETURN(const TrainConfig stage, PolynomialConfigOf(study_, variant, seed));
-    PV_ASSIGN_OR_RETURN(named["polynomial"],
-                        Cached(stage, FormatTrainConfig(config),
-                               [&](const TrainSummary& summary, const Dataset& data) {
-                                 return AnalysePolynomial(study_, options_, summary, data);
-                               }));
+    PV_ASSIGN_OR_RETURN(
+        named["polynomial"],
+        Cached(stage, FormatTrainConfig(config), earlier.value("polynomial", Json::object()),
+               [&](const TrainSummary& summary, const Dataset& data) {
+                 return AnalysePolynomial(study_, options_, summary, data);
+               }));
     return named;
   }
 
-  // Trains and analyses, unless analysis.json holds what this config and `rest` gave.
+  // Trains and analyses, unless analysis.json or `earlier` holds what this config and `rest` gave.
   template <typename Analyse>
-  Result<Json> Cached(const TrainConfig& config, const std::string& rest, Analyse analyse) {
+  Result<Json> Cached(const TrainConfig& config, const std::string& rest, const Json& earlier,
+                      Analyse analyse) {
     const std::string folder = options_.out + "/" + config.name;
     const std::string path = folder + "/analysis.json";
     const std::string key = FormatTrainConfig(config) + rest +
                             (options_.pairs.empty() ? "" : fmt::format("{}", study_.pairs));
     if (const auto cached = ReadJson(path); cached.ok() && cached->value("config", "") == key)
-      return cached->at("result");
+      return Keyed(cached->at("result"), key);
+    std::filesystem::create_directories(folder);
+    if (earlier.value("config", "") == key) return Keep(earlier, key, path);
     const auto summary = RunTrain(
         config, {data_folder_, options_.out, true, 0, [&](const TrainProgress& p) {
                    Tell(fmt::format("{}: step {}/{}  loss {:.4f}  {:.0f} tokens/s  {:.0f} s left",
@@ -156,13 +172,22 @@ class Study {
     } else {
       return summary.error();
     }
-    PV_RETURN_IF_ERROR(WriteText(path, Json({{"config", key}, {"result", run}}).dump() + "\n"));
+    return Keep(run, key, path);
+  }
+
+  static Json Keyed(Json run, const std::string& key) {
+    run["config"] = key;
     return run;
+  }
+  static Result<Json> Keep(const Json& run, const std::string& key, const std::string& path) {
+    PV_RETURN_IF_ERROR(WriteText(path, Json({{"config", key}, {"result", run}}).dump() + "\n"));
+    return Keyed(run, key);
   }
 
   const StudyConfig& study_;
   const StudyOptions& options_;
   std::string data_folder_;
+  Json earlier_ = Json::array();
 };
 
 }  // namespace

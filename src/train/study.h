@@ -65,7 +65,9 @@ struct StudyOptions {
 };
 
 // Trains what is not trained yet (interrupted runs go on), analyses what is not analysed yet,
-// writes out/study.json and out/study.html. A run that diverges is a result, not an error.
+// writes out/study.json and out/study.html. Runs of an out/study.json that lies there, perhaps from
+// another machine, are taken over where their configs agree. A run that diverges is a result, not
+// an error. Errors: kMismatch for out/data made with other tasks.
 Result<nlohmann::ordered_json> RunStudy(const StudyConfig& study, const StudyOptions& options);
 
 }  // namespace polyveil::train

@@ -253,6 +253,10 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   const auto again = RunStudy(study, options);
   EXPECT_EQ(again->dump(), report->dump());
   EXPECT_EQ(trained, 7);  // nothing twice
+  for (const auto& run : std::filesystem::directory_iterator(folder_ + "/study"))
+    if (run.is_directory() && run.path().filename() != "data") std::filesystem::remove_all(run);
+  EXPECT_EQ(RunStudy(study, options)->dump(), report->dump());  // from the report alone
+  EXPECT_EQ(trained, 7);
   StudyConfig other = study;
   other.task_share = 0.5;
   EXPECT_EQ(RunStudy(other, options).error().code, ErrorCode::kMismatch);
