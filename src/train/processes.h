@@ -1,5 +1,6 @@
-// The processes of one data-parallel run on one machine, over LibTorch's Gloo. Where cores share
-// memory but little else, processes of one thread each make more of them than threads of one.
+// The processes of one data-parallel run on one machine, over LibTorch's Gloo. For machines of many
+// cores: every process repeats the optimiser's step, so that on two cores two threads of one process
+// are faster (docs/decisions/0013).
 #pragma once
 
 #include <sys/types.h>
