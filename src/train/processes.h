@@ -1,6 +1,6 @@
 // The processes of one data-parallel run on one machine, over LibTorch's Gloo. For machines of many
-// cores: every process repeats the optimiser's step, so that on two cores two threads of one process
-// are faster (docs/decisions/0013).
+// cores: every process repeats the optimiser's step, so that on two cores two threads of one
+// process are faster (docs/decisions/0013).
 #pragma once
 
 #include <sys/types.h>
