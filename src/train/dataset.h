@@ -42,8 +42,8 @@ Dataset Tokenize(const Corpus& corpus, const model::Tokenizer& tokenizer);
 Batch DrawBatch(const Dataset& data, const std::map<std::string, double>& weights, int batch,
                 int context, std::uint64_t seed, std::int64_t step);
 
-// Each row with this chance: tokens behind the first one drawn uniformly from the vocabulary, targets -100 (not
-// counted). The same (seed, step) gives the same rows on every machine.
+// Each row with this chance: tokens behind the first one drawn uniformly from the vocabulary,
+// targets -100 (not counted). The same (seed, step) gives the same rows on every machine.
 void ReplaceByRandomRows(Batch& batch, double chance, int vocab_size, std::uint64_t seed,
                          std::int64_t step);
 
