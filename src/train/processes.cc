@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -64,8 +65,12 @@ Result<std::unique_ptr<Processes>> Processes::Start(int count) {
 }
 
 Processes::~Processes() {
+  const bool met = group_ != nullptr;  // else the others would wait for this one
   group_.reset();
-  for (const pid_t id : others_) waitpid(id, nullptr, 0);
+  for (const pid_t id : others_) {
+    if (!met) kill(id, SIGTERM);
+    waitpid(id, nullptr, 0);
+  }
 }
 
 Status Processes::Sum(const std::vector<Tensor>& tensors) const {

@@ -24,6 +24,15 @@ std::vector<Batch> Probes(const Dataset& data, int context) {
   return out;
 }
 
+// Levels of the deepest block. Requires model.polynomials.
+int DeepestBlock(const Transformer& model) {
+  int levels = 0;
+  for (int layer = 0; layer < model.shape().n_layers; ++layer)
+    levels = std::max(levels, BlockLevels(model.shape(), model.attention(layer), layer,
+                                          (*model.polynomials)[static_cast<std::size_t>(layer)]));
+  return levels;
+}
+
 Json ConvertAtBudgets(const StudyConfig& study, const TrainConfig& config, const Dataset& data,
                       Transformer& model) {
   Json out = Json::array();
@@ -37,17 +46,13 @@ Json ConvertAtBudgets(const StudyConfig& study, const TrainConfig& config, const
       out.push_back({{"budget", budget}, {"refused", conversion.error().message}});
       continue;
     }
-    int deepest = 0;
-    for (int layer = 0; layer < config.shape.n_layers; ++layer)
-      deepest =
-          std::max(deepest, BlockLevels(config.shape, model.attention(layer), layer,
-                                        conversion->polynomials[static_cast<std::size_t>(layer)]));
     model.polynomials = conversion->polynomials;
+    const int levels = DeepestBlock(model);
     const ConversionEffect effect =
         MeasureEffect(model, HeldoutBatches(data, kProbeRows, config.shape.context));
     model.polynomials.reset();
     out.push_back({{"budget", budget},
-                   {"levels", deepest},
+                   {"levels", levels},
                    {"effect", ToJson(effect)},
                    {"sites", ToJson(*conversion)}});
   }
@@ -167,15 +172,11 @@ Result<Json> AnalysePolynomial(const StudyConfig& study, const StudyOptions& opt
   PV_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(summary.checkpoint));
   Transformer& model = *loaded.model;
   const Shape& shape = loaded.config.shape;
-  int levels = 0;
-  for (int layer = 0; layer < shape.n_layers; ++layer)
-    levels = std::max(levels, BlockLevels(shape, model.attention(layer), layer,
-                                          (*model.polynomials)[static_cast<std::size_t>(layer)]));
   Json out = {
       {"tokens", summary.tokens},
       {"perplexity", summary.heldout.perplexity},
       {"nats", summary.heldout.nats},
-      {"levels", levels},
+      {"levels", DeepestBlock(model)},
       {"tasks", JudgeTasks(model, study)},
       {"effect", ToJson(MeasureEffect(model, HeldoutBatches(data, kProbeRows, shape.context)))},
       {"escapes", MeasureEscapes(model, data)}};

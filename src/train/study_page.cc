@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "train/study_tasks.h"
 #include "train/svg_chart.h"
 
 namespace polyveil::train {
@@ -245,7 +246,8 @@ class Page {
         "best possible is 1 (n-gram: 0.9). Minimal pairs: the share whose right sentence is the "
         "likelier, the mean of all sets; chance is 0.5.");
     std::vector<std::string> names = {"variant"};
-    const std::vector<std::string> tasks = {"copy", "recall", "n-gram", "key-value"};
+    std::vector<std::string> tasks;
+    for (const Task task : kTasks) tasks.push_back(TaskName(task));
     for (const std::string& task : tasks) names.insert(names.end(), {task, "± sd"});
     const bool pairs = AnyRunHas("pairs");
     if (pairs) names.insert(names.end(), {"minimal pairs", "± sd"});
@@ -463,8 +465,9 @@ class Page {
         Cell(Number(stage, "/escapes/escapes"), "{:.0f}"),
         Cell(margin, "{:.2f}"),
         Cell(Number(stage, "/escapes/random_tokens/escapes"), "{:.0f}")};
-    for (const char* task : {"copy", "recall", "n-gram", "key-value"})
-      row.push_back(Cell(Number(stage, fmt::format("/tasks/{}", task).c_str()), "{:.3f}"));
+    for (const Task task : kTasks)
+      row.push_back(
+          Cell(Number(stage, fmt::format("/tasks/{}", TaskName(task)).c_str()), "{:.3f}"));
     row.push_back(Cell(Number(stage, "/pairs/accuracy"), "{:.3f}"));
     table.Row(row);
   }
@@ -478,10 +481,13 @@ class Page {
         "included; inputs outside their interval on held-out text cut into windows at 16 "
         "offsets, and the least margin of any end of an interval there; and on text whose tokens "
         "are drawn at random.");
-    Table table({"run", "perplexity", "against the run", "against exact", "levels",
-                 "divisors' interval", "variances' interval", "positions", "escapes",
-                 "least margin", "escapes, random tokens", "copy", "recall", "n-gram", "key-value",
-                 "minimal pairs"});
+    std::vector<std::string> heads = {
+        "run",     "perplexity",         "against the run",       "against exact",
+        "levels",  "divisors' interval", "variances' interval",   "positions",
+        "escapes", "least margin",       "escapes, random tokens"};
+    for (const Task task : kTasks) heads.push_back(TaskName(task));
+    heads.push_back("minimal pairs");
+    Table table(heads);
     for (const Json& run : study_.at("runs"))
       if (run.contains("polynomial")) StageRow(run, table);
     out_ += table.Html();
