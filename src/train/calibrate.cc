@@ -14,13 +14,16 @@ using torch::Tensor;
 
 std::string Site(int layer, const char* rest) { return fmt::format("layer {} / {}", layer, rest); }
 
-Result<Range> Stretched(const SiteRanges& ranges, const std::string& site, double margin) {
+// The range seen with a margin at both ends, or a larger one where `ratio` leaves room for it.
+Result<Range> Stretched(const SiteRanges& ranges, const std::string& site, double margin,
+                        double ratio) {
   const auto it = ranges.find(site);
   if (it == ranges.end() || !(it->second.lo > 0) || !std::isfinite(it->second.hi))
     return MakeError(ErrorCode::kOutOfRange, "{}: range [{}, {}] is not positive and finite", site,
                      it == ranges.end() ? 0 : it->second.lo,
                      it == ranges.end() ? 0 : it->second.hi);
-  return approx::WithRatioMargin(it->second, margin);
+  return approx::WithRatioMargin(it->second,
+                                 std::max(margin, std::sqrt(ratio / it->second.ratio())));
 }
 
 // Minimax in relative error of 1 / (x + eps)^order, order 1 or 1/2.
@@ -47,13 +50,15 @@ Result<Approximant> FitActivation(const SiteRanges& ranges, const std::string& s
 Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, int layer,
                                   const PolynomialOptions& options) {
   const bool bilinear = shape.ffn == model::FeedForwardKind::kBilinear;
+  const auto variance = [&](const char* site) {
+    return Stretched(ranges, Site(layer, site), options.margin, options.variance_ratio);
+  };
   LayerPolynomials out;
-  PV_ASSIGN_OR_RETURN(const Range norm1,
-                      Stretched(ranges, Site(layer, "attention / variance"), options.margin));
+  PV_ASSIGN_OR_RETURN(const Range norm1, variance("attention / variance"));
   PV_ASSIGN_OR_RETURN(out.norm1, FitInverse(norm1, shape.norm_eps, 0.5, options.norm1_degree));
   if (ranges.count(Site(layer, "attention / divisor"))) {
-    PV_ASSIGN_OR_RETURN(const Range divisor,
-                        Stretched(ranges, Site(layer, "attention / divisor"), options.margin));
+    PV_ASSIGN_OR_RETURN(const Range divisor, Stretched(ranges, Site(layer, "attention / divisor"),
+                                                       options.margin, options.divisor_ratio));
     PV_ASSIGN_OR_RETURN(out.divisor_inverse,
                         FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree));
   } else {
@@ -62,12 +67,11 @@ Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, 
   if (shape.qk_norm) {
     for (auto [site, root] : {std::pair{"attention / query variance", &out.query_root},
                               std::pair{"attention / key variance", &out.key_root}}) {
-      PV_ASSIGN_OR_RETURN(const Range seen, Stretched(ranges, Site(layer, site), options.margin));
+      PV_ASSIGN_OR_RETURN(const Range seen, variance(site));
       PV_ASSIGN_OR_RETURN(*root, FitInverse(seen, shape.norm_eps, 0.5, options.norm1_degree));
     }
   }
-  PV_ASSIGN_OR_RETURN(const Range norm2,
-                      Stretched(ranges, Site(layer, "feed-forward / variance"), options.margin));
+  PV_ASSIGN_OR_RETURN(const Range norm2, variance("feed-forward / variance"));
   PV_ASSIGN_OR_RETURN(out.norm2,
                       FitInverse(norm2, shape.norm_eps, bilinear ? 1 : 0.5, options.norm2_degree));
   if (!bilinear) {

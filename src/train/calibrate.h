@@ -22,7 +22,8 @@ SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& bat
 // Adds what a forward pass shows to ranges, which must outlive the recorder.
 Recorder RangeObserver(SiteRanges& ranges);
 
-// Minimax (relative error) fits on the seen ranges stretched by options.margin.
+// Minimax (relative error) fits on the seen ranges stretched by options.margin, or on to the
+// options' ratios.
 // Errors: kOutOfRange when a range is empty or not positive (site and both ends).
 Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const SiteRanges& ranges,
                                                      const PolynomialOptions& options);

@@ -121,24 +121,28 @@ class Study {
   }
 
   Result<Json> OneRun(const StudyVariant& variant, std::uint64_t seed) {
-    const Json earlier = Earlier(variant, seed);
-    PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study_, variant, seed));
-    PV_ASSIGN_OR_RETURN(Json run, Cached(config, Json(study_.budgets).dump(), earlier,
+    const StudyVariant& parent = ParentOf(study_, variant);
+    PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study_, parent, seed));
+    PV_ASSIGN_OR_RETURN(Json run, Cached(config, Json(study_.budgets).dump(), Earlier(parent, seed),
                                          [&](const TrainSummary& summary, const Dataset& data) {
-                                           return AnalyseRun(study_, options_, variant, summary,
+                                           return AnalyseRun(study_, options_, parent, summary,
                                                              data);
                                          }));
     Json named = {{"variant", variant.name}, {"group", variant.group}, {"seed", seed}};
-    named.update(run);
-    named.erase("polynomial");
+    if (variant.behind.empty()) {
+      named.update(run);
+      named.erase("polynomial");
+    } else {
+      named.update({{"behind", parent.name}, {"perplexity", run.value("perplexity", Json())}});
+    }
     if (variant.polynomial.is_null() || run.contains("diverged")) return named;
     PV_ASSIGN_OR_RETURN(const TrainConfig stage, PolynomialConfigOf(study_, variant, seed));
-    PV_ASSIGN_OR_RETURN(
-        named["polynomial"],
-        Cached(stage, FormatTrainConfig(config), earlier.value("polynomial", Json::object()),
-               [&](const TrainSummary& summary, const Dataset& data) {
-                 return AnalysePolynomial(study_, options_, summary, data);
-               }));
+    PV_ASSIGN_OR_RETURN(named["polynomial"],
+                        Cached(stage, FormatTrainConfig(config),
+                               Earlier(variant, seed).value("polynomial", Json::object()),
+                               [&](const TrainSummary& summary, const Dataset& data) {
+                                 return AnalysePolynomial(study_, options_, summary, data);
+                               }));
     return named;
   }
 

@@ -19,15 +19,18 @@ struct StudyVariant {
   nlohmann::ordered_json patch;  // merged into the base config (RFC 7396)
   bool convert = false;          // at each budget
   std::vector<std::uint64_t> seeds;
-  // Patch of the run's config for a stage that goes on from it with polynomials in place; null:
-  // none.
+  // Patch of the run's config for a stage that goes on from it with polynomials in place, itself a
+  // patch of the study's; null: none.
   nlohmann::ordered_json polynomial;
+  // A variant whose runs stand for this one's own: nothing but the stage is trained. Empty: none.
+  std::string behind;
 };
 
 struct StudyConfig {
   std::string name = "study";
   std::string baseline;         // the variant that others are compared with
   nlohmann::ordered_json base;  // a training config
+  nlohmann::ordered_json polynomial = nlohmann::ordered_json::object();  // of all such stages
   std::vector<StudyVariant> variants;
   std::vector<double> budgets = {0.2, 0.05, 0.01};  // relative errors of conversions
   double margin = 1.3;
@@ -37,8 +40,12 @@ struct StudyConfig {
   TaskAlphabet alphabet;
 };
 
+// The variant that another's stage goes on from, or the variant itself.
+const StudyVariant& ParentOf(const StudyConfig& study, const StudyVariant& variant);
+
 // Field "quick" of the JSON is a patch of the whole for a run of minutes; unknown fields are
-// refused. Errors: kCorrupt, kInvalidArgument, and ParseTrainConfig's for every variant.
+// refused. Errors: kCorrupt, kInvalidArgument (also for a stage behind a variant that is not there
+// or itself behind another), and ParseTrainConfig's for every variant.
 Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick);
 
 // The study with this run alone ("<variant>-s<seed>"), its polynomial stage included. Errors:

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <set>
 
 #include "train/study.h"
@@ -15,7 +16,8 @@ StudyVariant ReadVariant(const Json& json, const std::vector<std::uint64_t>& see
                  json.value("patch", Json::object()),
                  json.value("convert", false),
                  seeds,
-                 json.value("polynomial", Json())};
+                 json.value("polynomial", Json()),
+                 json.value("behind", std::string())};
   if (json.contains("seeds")) v.seeds = json.at("seeds").get<std::vector<std::uint64_t>>();
   return v;
 }
@@ -23,11 +25,28 @@ StudyVariant ReadVariant(const Json& json, const std::vector<std::uint64_t>& see
 Status CheckFields(const Json& json) {
   static const std::set<std::string> kKnown = {
       "name",       "baseline",       "base",  "variants", "budgets",      "margin", "seeds",
-      "task_share", "task_sequences", "pairs", "symbols",  "first_symbol", "quick"};
+      "task_share", "task_sequences", "pairs", "symbols",  "first_symbol", "quick",  "polynomial"};
   for (const auto& [key, value] : json.items())
     if (!kKnown.count(key))
       return MakeError(ErrorCode::kInvalidArgument, "study: unknown field \"{}\"", key);
   return {};
+}
+
+const StudyVariant* Find(const StudyConfig& study, const std::string& name) {
+  for (const StudyVariant& variant : study.variants)
+    if (variant.name == name) return &variant;
+  return nullptr;
+}
+
+Status CheckBehind(const StudyConfig& study, const StudyVariant& variant) {
+  if (variant.behind.empty()) return {};
+  const StudyVariant* parent = Find(study, variant.behind);
+  if (parent && parent->behind.empty() && !variant.polynomial.is_null() && variant.patch.empty())
+    return {};
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "variant {}: behind \"{}\", which must be a variant with runs of its own; a "
+                   "stage alone has a field \"polynomial\" and no \"patch\"",
+                   variant.name, variant.behind);
 }
 
 std::string RunName(const StudyVariant& variant, std::uint64_t seed) {
@@ -45,6 +64,7 @@ Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
     StudyConfig study;
     study.name = json.value("name", study.name);
     study.base = json.at("base");
+    study.polynomial = json.value("polynomial", study.polynomial);
     study.budgets = json.value("budgets", study.budgets);
     study.margin = json.value("margin", study.margin);
     study.task_share = json.value("task_share", study.task_share);
@@ -60,7 +80,8 @@ Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
     if (study.alphabet.symbols < 32 || !(study.margin >= 1))
       return MakeError(ErrorCode::kOutOfRange, "study: {} symbols < 32, or margin {} < 1",
                        study.alphabet.symbols, study.margin);
-    for (const StudyVariant& variant : study.variants)
+    for (const StudyVariant& variant : study.variants) {
+      PV_RETURN_IF_ERROR(CheckBehind(study, variant));
       PV_RETURN_IF_ERROR([&]() -> Status {
         auto config = RunConfigOf(study, variant, 1);
         if (config.ok() && !variant.polynomial.is_null())
@@ -69,10 +90,15 @@ Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
         return MakeError(config.error().code, "variant {}: {}", variant.name,
                          config.error().message);
       }());
+    }
     return study;
   } catch (const Json::exception& error) {
     return MakeError(ErrorCode::kCorrupt, "study: {}", error.what());
   }
+}
+
+const StudyVariant& ParentOf(const StudyConfig& study, const StudyVariant& variant) {
+  return variant.behind.empty() ? variant : *Find(study, variant.behind);
 }
 
 Result<StudyConfig> OnlyRun(StudyConfig study, const std::string& run) {
@@ -84,8 +110,16 @@ Result<StudyConfig> OnlyRun(StudyConfig study, const std::string& run) {
       return name != run;
     });
   }
-  std::erase_if(study.variants, [](const StudyVariant& variant) { return variant.seeds.empty(); });
-  if (!study.variants.empty()) return study;
+  const auto kept =
+      std::find_if(study.variants.begin(), study.variants.end(),
+                   [](const StudyVariant& variant) { return !variant.seeds.empty(); });
+  if (kept != study.variants.end()) {
+    const std::string parent = kept->behind;
+    std::erase_if(study.variants, [&](const StudyVariant& variant) {
+      return variant.seeds.empty() && variant.name != parent;
+    });
+    return study;
+  }
   return MakeError(ErrorCode::kInvalidArgument, "no run \"{}\" among {}", run, names);
 }
 
@@ -100,12 +134,13 @@ Result<TrainConfig> RunConfigOf(const StudyConfig& study, const StudyVariant& va
 
 Result<TrainConfig> PolynomialConfigOf(const StudyConfig& study, const StudyVariant& variant,
                                        std::uint64_t seed) {
+  const StudyVariant& parent = ParentOf(study, variant);
   Json json = study.base;
-  json.merge_patch(variant.patch);
+  json.merge_patch(parent.patch);
+  json.merge_patch(study.polynomial);
   json.merge_patch(variant.polynomial);
-  const std::string parent = RunName(variant, seed);
-  json["name"] = parent + "-polynomial";
-  json["init_from"] = parent + "/last.pt";
+  json["name"] = RunName(variant, seed) + "-polynomial";
+  json["init_from"] = RunName(parent, seed) + "/last.pt";
   json["seed"] = seed + kPolynomialSeed;
   PV_ASSIGN_OR_RETURN(TrainConfig config, ParseTrainConfig(json.dump()));
   if (config.polynomial) return config;
@@ -121,7 +156,7 @@ Result<double> EstimateHours(const StudyConfig& study, double flops_per_second) 
   };
   for (const StudyVariant& variant : study.variants) {
     PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study, variant, 1));
-    add(variant, config);
+    if (variant.behind.empty()) add(variant, config);
     if (variant.polynomial.is_null()) continue;
     PV_ASSIGN_OR_RETURN(const TrainConfig stage, PolynomialConfigOf(study, variant, 1));
     add(variant, stage);

@@ -304,7 +304,7 @@ class Page {
 
   void Sweeps() {
     for (const std::string& group : Groups()) {
-      if (group == "twins") continue;
+      if (group == "twins" || runs_.at(Group(group).front()).front()->contains("behind")) continue;
       Heading(Escaped("Sweep: " + group).c_str(), "One setting varied, the rest as the twins.");
       VariantTable(Group(group));
     }
@@ -347,7 +347,8 @@ class Page {
         "Perplexity against range and against levels",
         "Every run of every variant, a colour for each sweep; the pale line joins the runs that no "
         "other beats in both. Levels: the longest path of the deepest layer in the decode program, "
-        "with the polynomials of each error budget. Ranges above 10^5, and perplexities half again "
+        "with the polynomials of each error budget and of stages that train on through them. "
+        "Ranges above 10^5, and perplexities half again "
         "above the least, stand in the tables alone.");
     Chart range{"Against the divisor's range", "range (largest / smallest)", "perplexity"};
     range.log_x = true;
@@ -357,8 +358,10 @@ class Page {
       for (const Json* run : runs_.at(name)) {
         const double ratio = Number(*run, "/ranges/divisor_ratio");
         if (ratio > 0) by_range.points.emplace_back(ratio, Number(*run, "/perplexity"));
-        if (!run->contains("conversions")) continue;
-        for (const Json& c : run->at("conversions"))
+        if (run->contains("polynomial"))
+          by_levels.points.emplace_back(Number(*run, "/polynomial/levels"),
+                                        Number(*run, "/polynomial/perplexity"));
+        for (const Json& c : run->value("conversions", Json::array()))
           by_levels.points.emplace_back(Number(c, "/levels"),
                                         Number(c, "/effect/polynomial_perplexity"));
       }

@@ -200,14 +200,18 @@ class StudyTest : public ToyTraining {
                  {"symbols", 32},
                  {"task_sequences", 4},
                  {"base", base},
+                 {"polynomial",
+                  {{"steps", 4},
+                   {"polynomial",
+                    {{"margin", 1.4}, {"calibration_batches", 4}, {"random_rows", 0.2}}}}},
                  {"variants",
                   {{{"name", "softmax"}, {"patch", {{"attention", "softmax"}}}},
-                   {{"name", "power"},
-                    {"convert", true},
-                    {"polynomial",
-                     {{"steps", 4},
-                      {"polynomial",
-                       {{"margin", 1.4}, {"calibration_batches", 4}, {"random_rows", 0.2}}}}}},
+                   {{"name", "power"}, {"convert", true}, {"polynomial", Json::object()}},
+                   {{"name", "degree-3"},
+                    {"group", "degrees"},
+                    {"behind", "power"},
+                    {"seeds", {2}},
+                    {"polynomial", {{"polynomial", {{"norm1_degree", 3}}}}}},
                    {{"name", "p2"},
                     {"group", "p"},
                     {"seeds", {1}},
@@ -232,8 +236,8 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
       [&](const std::string& line) { trained += line.find("held-out") != std::string::npos; }};
   const auto report = RunStudy(study, options);
   ASSERT_TRUE(report.ok()) << report.error().message;
-  EXPECT_EQ(trained, 7);
-  ASSERT_EQ(report->at("runs").size(), 5u);
+  EXPECT_EQ(trained, 8);
+  ASSERT_EQ(report->at("runs").size(), 6u);
   const Json& power = report->at("runs")[2];
   EXPECT_EQ(power.at("variant"), "power");
   EXPECT_EQ(power.at("attention").size(), 4u);
@@ -250,13 +254,17 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
             64 * 16 * RunConfigOf(study, study.variants[1], 1)->shape.context);
   EXPECT_EQ(RunConfigOf(study, study.variants[1], 2)->name + "-polynomial",
             PolynomialConfigOf(study, study.variants[1], 2)->name);
+  const Json& behind = report->at("runs")[4];
+  EXPECT_EQ(behind.at("behind"), "power");
+  EXPECT_EQ(behind.at("perplexity"), report->at("runs")[3].at("perplexity"));
+  EXPECT_EQ(behind.at("polynomial").at("levels"), 19);
   const auto again = RunStudy(study, options);
   EXPECT_EQ(again->dump(), report->dump());
-  EXPECT_EQ(trained, 7);  // nothing twice
+  EXPECT_EQ(trained, 8);  // nothing twice
   for (const auto& run : std::filesystem::directory_iterator(folder_ + "/study"))
     if (run.is_directory() && run.path().filename() != "data") std::filesystem::remove_all(run);
   EXPECT_EQ(RunStudy(study, options)->dump(), report->dump());  // from the report alone
-  EXPECT_EQ(trained, 7);
+  EXPECT_EQ(trained, 8);
   StudyConfig other = study;
   other.task_share = 0.5;
   EXPECT_EQ(RunStudy(other, options).error().code, ErrorCode::kMismatch);
@@ -279,9 +287,15 @@ TEST_F(StudyTest, RefusesWhatItDoesNotUnderstand) {
   const StudyConfig study = ParseStudyConfig(Config(), false).value();
   EXPECT_EQ(OnlyRun(study, "power-s2")->variants.size(), 1u);
   EXPECT_EQ(OnlyRun(study, "power-s2")->variants[0].seeds, std::vector<std::uint64_t>{2});
+  EXPECT_EQ(OnlyRun(study, "degree-3-s2")->variants.size(), 2u);  // and what it stands behind
   EXPECT_NE(OnlyRun(study, "p2-s2").error().message.find("p2-s1"), std::string::npos);
   json = Json::parse(Config());
-  json["variants"][1]["polynomial"].erase("polynomial");
+  for (const char* parent : {"nobody", "degree-3"}) {
+    json["variants"][2]["behind"] = parent;
+    EXPECT_NE(ParseStudyConfig(json.dump(), false).error().message.find(parent), std::string::npos);
+  }
+  json = Json::parse(Config());
+  json["polynomial"].erase("polynomial");
   EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
   for (const char* bad : {"", "[]", "{}", "{\"base\":{},\"variants\":[]}"})
     EXPECT_FALSE(ParseStudyConfig(bad, false).ok()) << bad;

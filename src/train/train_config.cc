@@ -51,6 +51,9 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("norm2_degree", o.norm2_degree);
   f.Field("activation_degree", o.activation_degree);
   f.Field("margin", o.margin);
+  f.Field("divisor_ratio", o.divisor_ratio);
+  f.Field("variance_ratio", o.variance_ratio);
+  f.Field("refit_fraction", o.refit_fraction);
   f.Field("calibration_batches", o.calibration_batches);
   f.Field("clamp_fraction", o.clamp_fraction);
   f.Field("clamp_widening", o.clamp_widening);
@@ -132,6 +135,22 @@ bool Uses(const TrainConfig& c, AttentionForm form) {
                         : std::find(layers.begin(), layers.end(), form) != layers.end();
 }
 
+Status CheckPolynomial(const PolynomialOptions& p) {
+  if (!(p.clamp_fraction >= 0 && p.clamp_fraction < 1 && p.clamp_widening >= 1))
+    return MakeError(ErrorCode::kOutOfRange,
+                     "config.polynomial: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1",
+                     p.clamp_fraction, p.clamp_widening);
+  for (const auto& [name, share] :
+       {std::pair{"random_rows", p.random_rows}, std::pair{"refit_fraction", p.refit_fraction}})
+    if (!(share >= 0 && share < 1))
+      return MakeError(ErrorCode::kOutOfRange, "config.polynomial: {} {} not in [0, 1)", name,
+                       share);
+  if (p.margin >= 1 && p.divisor_ratio >= 0 && p.variance_ratio >= 0) return {};
+  return MakeError(ErrorCode::kOutOfRange,
+                   "config.polynomial: margin {} < 1, or divisor_ratio {} or variance_ratio {} < 0",
+                   p.margin, p.divisor_ratio, p.variance_ratio);
+}
+
 Status Check(const TrainConfig& c) {
   const Shape& s = c.shape;
   if (s.n_layers < 1 || s.n_heads < 1 || s.d_ff < 1 || s.context < 2 || s.d_model < s.n_heads ||
@@ -152,14 +171,7 @@ Status Check(const TrainConfig& c) {
   if (c.distillation && !(c.distillation->weight >= 0 && c.distillation->weight <= 1))
     return MakeError(ErrorCode::kOutOfRange, "config.distillation.weight = {}, not in [0, 1]",
                      c.distillation->weight);
-  if (c.polynomial && !(c.polynomial->clamp_fraction >= 0 && c.polynomial->clamp_fraction < 1 &&
-                        c.polynomial->clamp_widening >= 1))
-    return MakeError(ErrorCode::kOutOfRange,
-                     "config.polynomial: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1",
-                     c.polynomial->clamp_fraction, c.polynomial->clamp_widening);
-  if (c.polynomial && !(c.polynomial->random_rows >= 0 && c.polynomial->random_rows < 1))
-    return MakeError(ErrorCode::kOutOfRange, "config.polynomial: random_rows {} not in [0, 1)",
-                     c.polynomial->random_rows);
+  if (c.polynomial) PV_RETURN_IF_ERROR(CheckPolynomial(*c.polynomial));
   if (c.polynomial && Uses(c, AttentionForm::kPowerStable))
     return MakeError(ErrorCode::kInvalidArgument,
                      "config: the polynomial stage needs power-mean, not power-stable");

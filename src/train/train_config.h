@@ -91,6 +91,13 @@ struct PolynomialOptions {
   // Share of the rows, of calibration and of training, that are random tokens whose predictions do
   // not count: intervals and hinges then hold for whatever may be asked, not for the corpus alone.
   double random_rows = 0;
+  // An interval that is narrower than this (largest / smallest) is stretched on to it: a model that
+  // is trained through its polynomials pays the same levels and little else. 0: margin alone.
+  double divisor_ratio = 0;
+  double variance_ratio = 0;
+  // After this part of the steps the intervals are laid anew, around what the hinges have made of
+  // the ranges until then; 0: the first ones stay.
+  double refit_fraction = 0;
 };
 
 // The loss against a teacher's distribution in the place of a part of the text's own.

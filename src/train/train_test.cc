@@ -122,6 +122,10 @@ TEST_F(TrainTest, EveryStageResumesToTheSameResult) {
   polynomial.init_from = "distilled/last.pt";
   polynomial.polynomial = PolynomialOptions{3, 3, 3, 15, 1.3, 3, 0.5, 1.5};
   ExpectResumes(polynomial, 3);
+  polynomial.name = "refitted";
+  polynomial.polynomial->refit_fraction = 0.5;
+  polynomial.polynomial->divisor_ratio = 30;
+  for (const int stop : {2, 3}) ExpectResumes(polynomial, stop);
 }
 
 // Two batches' gradients averaged: the same first step as one batch of both.
@@ -352,6 +356,25 @@ TEST_F(TrainTest, ExportsTablesOfNgrams) {
   }
 }
 
+TEST(Calibrate, IntervalsReachTheRatioAskedForAndKeepTheMargin) {
+  Shape shape;
+  shape.n_layers = 1;
+  const SiteRanges ranges = {{"layer 0 / attention / variance", {0.1, 0.4, 1}},
+                             {"layer 0 / attention / divisor", {0.5, 2, 1}},
+                             {"layer 0 / feed-forward / variance", {0.1, 1, 1}}};
+  PolynomialOptions options;
+  options.margin = 1.5;
+  options.divisor_ratio = 64;
+  options.variance_ratio = 16;
+  const LayerPolynomials fit = FitPolynomials(shape, ranges, options).value().front();
+  EXPECT_DOUBLE_EQ(fit.norm1.a, 0.05);  // 4 seen, stretched to 16
+  EXPECT_DOUBLE_EQ(fit.norm1.b, 0.8);
+  EXPECT_DOUBLE_EQ(fit.divisor_inverse.a, 0.125);
+  EXPECT_DOUBLE_EQ(fit.divisor_inverse.b, 8);
+  EXPECT_DOUBLE_EQ(fit.norm2.a, 0.1 / 1.5);  // 10 seen: the margin alone makes it 22.5
+  EXPECT_DOUBLE_EQ(fit.norm2.b, 1.5);
+}
+
 TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
   TrainConfig config;
   config.polynomial.emplace();
@@ -363,14 +386,27 @@ TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
   config.precision = Precision::kBf16;
   const std::string text = FormatTrainConfig(config);
   EXPECT_EQ(FormatTrainConfig(ParseTrainConfig(text).value()), text);
-  for (const char* bad :
-       {"", "[]", "{\"stepz\":1}", "{\"steps\":\"x\"}", "{\"attention\":\"none\"}",
-        "{\"shape\":{\"layer_powers\":[[4]]}}", "{\"shape\":{\"layer_powers\":4}}",
-        "{\"shape\":{\"layer_attention\":[\"x\"]}}", "{\"accumulate\":0}",
-        "{\"shape\":{\"d_model\":10,\"n_heads\":4}}", "{\"shape\":{\"power\":3}}", "{\"batch\":0}",
-        "{\"range\":{\"divisor\":{\"wieght\":1}}}", "{\"source_weights\":{\"a\":\"b\"}}",
-        "{\"shape\":{\"ngram_rows\":[0]}}", "{\"shape\":{\"ngram_rows\":[1,1,1,1]}}",
-        "{\"ngram_dropout\":1}", "{\"optimizer\":{\"ngram_decay\":-1}}"})
+  for (const char* bad : {"",
+                          "[]",
+                          "{\"stepz\":1}",
+                          "{\"steps\":\"x\"}",
+                          "{\"attention\":\"none\"}",
+                          "{\"shape\":{\"layer_powers\":[[4]]}}",
+                          "{\"shape\":{\"layer_powers\":4}}",
+                          "{\"shape\":{\"layer_attention\":[\"x\"]}}",
+                          "{\"accumulate\":0}",
+                          "{\"shape\":{\"d_model\":10,\"n_heads\":4}}",
+                          "{\"shape\":{\"power\":3}}",
+                          "{\"batch\":0}",
+                          "{\"range\":{\"divisor\":{\"wieght\":1}}}",
+                          "{\"source_weights\":{\"a\":\"b\"}}",
+                          "{\"shape\":{\"ngram_rows\":[0]}}",
+                          "{\"shape\":{\"ngram_rows\":[1,1,1,1]}}",
+                          "{\"polynomial\":{\"refit_fraction\":1}}",
+                          "{\"polynomial\":{\"margin\":0.9}}",
+                          "{\"polynomial\":{\"variance_ratio\":-1}}",
+                          "{\"ngram_dropout\":1}",
+                          "{\"optimizer\":{\"ngram_decay\":-1}}"})
     EXPECT_FALSE(ParseTrainConfig(bad).ok()) << bad;
   const auto unknown = ParseTrainConfig("{\"precision\":\"bf8\"}");
   ASSERT_FALSE(unknown.ok());

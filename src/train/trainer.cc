@@ -120,10 +120,18 @@ class Run {
     return {};
   }
 
+  // A run that resumes here fits again, to the same weights.
+  bool IsRefit(std::int64_t step) const {
+    return config_.polynomial && step > 0 &&
+           step == std::llround(config_.polynomial->refit_fraction *
+                                static_cast<double>(config_.steps));
+  }
+
   Status Loop() {
     const std::int64_t end =
         options_.stop_after > 0 ? std::min(config_.steps, options_.stop_after) : config_.steps;
     while (info_.step < end) {
+      if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
       PV_RETURN_IF_ERROR(Step());
       if (!IsFirst()) continue;
       if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
