@@ -342,37 +342,63 @@ class Page {
       });
   }
 
+  // Of the stage's sites whose name holds `what`: the largest of f(site).
+  template <typename F>
+  static double Worst(const Json& stage, const char* what, F f) {
+    double worst = std::nan("");
+    for (const Json& site : stage.at("escapes").at("sites"))
+      if (site.at("site").get<std::string>().find(what) != std::string::npos)
+        worst = std::fmax(worst, f(site));
+    return worst;
+  }
+
+  static double Width(const Json& site) {
+    return Number(site, "/interval/1") / Number(site, "/interval/0");
+  }
+
+  // Where the runs of one variant stand: (range or levels, perplexity).
+  struct Points {
+    ChartSeries range, interval, levels;
+  };
+  void AddPoints(const Json& run, Points& points) const {
+    const double ratio = Number(run, "/ranges/divisor_ratio");
+    if (ratio > 0) points.range.points.emplace_back(ratio, Number(run, "/perplexity"));
+    for (const Json& c : run.value("conversions", Json::array()))
+      points.levels.points.emplace_back(Number(c, "/levels"),
+                                        Number(c, "/effect/polynomial_perplexity"));
+    if (!run.contains("polynomial") || run.at("polynomial").contains("diverged")) return;
+    const Json& stage = run.at("polynomial");
+    const double perplexity = Number(stage, "/perplexity");
+    points.levels.points.emplace_back(Number(stage, "/levels"), perplexity);
+    points.interval.points.emplace_back(Worst(stage, "divisor", Width), perplexity);
+  }
+
   void Pareto() {
     Heading(
         "Perplexity against range and against levels",
         "Every run of every variant, a colour for each sweep; the pale line joins the runs that no "
-        "other beats in both. Levels: the longest path of the deepest layer in the decode program, "
-        "with the polynomials of each error budget and of stages that train on through them. "
-        "Ranges above 10^5, and perplexities half again "
-        "above the least, stand in the tables alone.");
+        "other beats in both. Intervals: the widest of a divisor, margin included, of stages that "
+        "train on through polynomials. Levels: the longest path of the deepest layer in the decode "
+        "program, with the polynomials of each error budget and of those stages. Ranges above "
+        "10^5, and perplexities half again above the least, stand in the tables alone.");
     Chart range{"Against the divisor's range", "range (largest / smallest)", "perplexity"};
-    range.log_x = true;
+    Chart interval{"Against the divisors' interval", "b / a", "perplexity, polynomial"};
+    range.log_x = interval.log_x = true;
     Chart levels{"Against levels a block", "levels", "perplexity, polynomial"};
     for (const std::string& name : order_) {
-      ChartSeries by_range{Label(name), {}, false}, by_levels{Label(name), {}, false};
-      for (const Json* run : runs_.at(name)) {
-        const double ratio = Number(*run, "/ranges/divisor_ratio");
-        if (ratio > 0) by_range.points.emplace_back(ratio, Number(*run, "/perplexity"));
-        if (run->contains("polynomial"))
-          by_levels.points.emplace_back(Number(*run, "/polynomial/levels"),
-                                        Number(*run, "/polynomial/perplexity"));
-        for (const Json& c : run->value("conversions", Json::array()))
-          by_levels.points.emplace_back(Number(c, "/levels"),
-                                        Number(c, "/effect/polynomial_perplexity"));
-      }
-      if (!by_range.points.empty()) range.series.push_back(std::move(by_range));
-      if (!by_levels.points.empty()) levels.series.push_back(std::move(by_levels));
+      const ChartSeries empty{Label(name), {}, false};
+      Points points{empty, empty, empty};
+      for (const Json* run : runs_.at(name)) AddPoints(*run, points);
+      for (auto [chart, series] : {std::pair{&range, &points.range},
+                                   {&interval, &points.interval},
+                                   {&levels, &points.levels}})
+        if (!series->points.empty()) chart->series.push_back(std::move(*series));
     }
-    for (Chart* chart : {&range, &levels}) {
+    for (Chart* chart : {&range, &interval, &levels}) {
       LeaveOutFar(*chart);
       chart->series.push_back(Front(chart->series));
     }
-    Charts({range, levels});
+    Charts({range, interval, levels});
   }
 
   // Run by run, so that a seed without a number drops out on both sides.
@@ -432,16 +458,6 @@ class Page {
     out_ += table.Html();
   }
 
-  // Of the stage's sites whose name holds `what`: the largest of f(site).
-  template <typename F>
-  static double Worst(const Json& stage, const char* what, F f) {
-    double worst = std::nan("");
-    for (const Json& site : stage.at("escapes").at("sites"))
-      if (site.at("site").get<std::string>().find(what) != std::string::npos)
-        worst = std::fmax(worst, f(site));
-    return worst;
-  }
-
   void StageRow(const Json& run, Table& table) const {
     const Json& stage = run.at("polynomial");
     const std::string name = fmt::format("{} s{}", run.at("variant").get<std::string>(),
@@ -449,9 +465,6 @@ class Page {
     if (stage.contains("diverged")) return table.Row({name, "diverged"});
     const auto change = [&](const Json& of, const char* from) {
       return Cell(100 * (Number(stage, "/perplexity") / Number(of, from) - 1), "{:+.2f}%");
-    };
-    const auto interval = [](const Json& site) {
-      return Number(site, "/interval/1") / Number(site, "/interval/0");
     };
     const double margin = -Worst(stage, "", [](const Json& site) {
       return -std::min(Number(site, "/margins/0"), Number(site, "/margins/1"));
@@ -462,8 +475,8 @@ class Page {
         change(run, "/perplexity"),
         change(stage, "/effect/parent_perplexity"),
         Cell(Number(stage, "/levels"), "{:.0f}"),
-        Ratio(Worst(stage, "divisor", interval)),
-        Ratio(Worst(stage, "variance", interval)),
+        Ratio(Worst(stage, "divisor", Width)),
+        Ratio(Worst(stage, "variance", Width)),
         Cell(Number(stage, "/escapes/positions"), "{:.0f}"),
         Cell(Number(stage, "/escapes/escapes"), "{:.0f}"),
         Cell(margin, "{:.2f}"),
