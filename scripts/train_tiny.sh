@@ -17,9 +17,9 @@ twin() {
   "$train" study --config "$root/models/configs/twins.json" --only "$1" --data "$runs/data" --out "$runs/twins" \
     ${pairs:+--pairs "$pairs"}
 }
-twin power-s3    # models/tiny's parent and, behind it, models/tiny
-twin softmax-s3
-"$train" eval --data "$runs/data" "$runs/twins/softmax-s3/last.pt" "$runs/twins/power-s3/last.pt" \
-  "$runs/twins/power-s3-polynomial/last.pt"
-"$train" export --checkpoint "$runs/twins/power-s3-polynomial/last.pt" --data "$runs/twins/data" \
+twin norm1-3-divisor-3-of-32-s1    # models/tiny, behind power-s1, its parent
+twin softmax-s1
+"$train" eval --data "$runs/data" "$runs/twins/softmax-s1/last.pt" "$runs/twins/power-s1/last.pt" \
+  "$runs/twins/norm1-3-divisor-3-of-32-s1-polynomial/last.pt"
+"$train" export --checkpoint "$runs/twins/norm1-3-divisor-3-of-32-s1-polynomial/last.pt" --data "$runs/twins/data" \
   --out "$root/models/tiny"
