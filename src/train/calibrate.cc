@@ -153,7 +153,10 @@ Tensor ForwardCountingEscapes(const Transformer& model, const Batch& batch, Esca
   PV_CHECK(model.polynomials.has_value(), "escapes of a model without polynomials");
   torch::NoGradGuard no_grad;
   report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
-  return model.Forward(batch.inputs, {}, EscapeCounter(*model.polynomials, report, mark)).hidden;
+  return model
+      .Forward(batch.inputs, {}, EscapeCounter(*model.polynomials, report, mark),
+               Detail::kIntervals)
+      .hidden;
 }
 
 EscapeReport CountEscapes(const Transformer& model, const std::vector<Batch>& batches) {

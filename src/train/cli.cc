@@ -196,6 +196,8 @@ convert-hub --config FILE --model FOLDER|GGUF --data STORIES --out FOLDER [--eva
          [--resume] [--stop-after N] [--threads N]     (builds with POLYVEIL_HUB)
 study    --config FILE [--quick] [--estimate] [--only RUN] --data FOLDER --out FOLDER
          [--pairs FOLDER]
+search   --model FOLDER|CHECKPOINT --data FOLDER [--inputs N] [--seed N] [--swap-share R]
+         [--threads N] [--json FILE]
 baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
          [--error E] [--windows N] [--out FOLDER]
 export   --checkpoint FILE --data FOLDER --out FOLDER
@@ -211,14 +213,15 @@ Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out
     return {};
   }
   static const std::map<std::string, Command> kCommands = {
-      {"prepare", Prepare},       {"run", RunConfig},   {"eval", EvaluateCheckpoints},
-      {"ranges", PrintRanges},    {"convert", Convert}, {"study", RunStudyCommand},
-      {"baseline", MakeBaseline}, {"export", Export},   {"sample", Sample}};
+      {"prepare", Prepare},      {"run", RunConfig},         {"eval", EvaluateCheckpoints},
+      {"ranges", PrintRanges},   {"convert", Convert},       {"study", RunStudyCommand},
+      {"search", SearchCommand}, {"baseline", MakeBaseline}, {"export", Export},
+      {"sample", Sample}};
   const auto it = arguments.empty() ? kCommands.end() : kCommands.find(arguments[0]);
   if (it == kCommands.end())
     return MakeError(ErrorCode::kInvalidArgument,
                      "command \"{}\" is none of prepare, run, eval, ranges, convert, study, "
-                     "baseline, export, sample",
+                     "search, baseline, export, sample",
                      arguments.empty() ? "" : arguments[0]);
   return it->second(arguments, out);
 }

@@ -3,9 +3,11 @@
 #include <filesystem>
 
 #include "model/bundle.h"
+#include "model/client/language_model.h"
 #include "train/arguments.h"
 #include "train/convert.h"
 #include "train/files.h"
+#include "train/search.h"
 #include "train/softmax_baseline.h"
 #include "train/study.h"
 #include "train/throughput.h"
@@ -86,6 +88,38 @@ Status RunStudyCommand(const std::vector<std::string>& words, std::FILE* out) {
   Print(out, "{} runs: {}/study.json, {}/study.html\n", report.at("runs").size(), options.out,
         options.out);
   return {};
+}
+
+Status SearchCommand(const std::vector<std::string>& words, std::FILE* out) {
+  PV_ASSIGN_OR_RETURN(
+      const Arguments arguments,
+      Arguments::Parse(
+          words, {"--model", "--data", "--inputs", "--seed", "--swap-share", "--threads", "--json"},
+          {}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--model", "--data"}));
+  SearchOptions options;
+  PV_ASSIGN_OR_RETURN(options.inputs, arguments.Number("--inputs", options.inputs));
+  PV_ASSIGN_OR_RETURN(const long seed, arguments.Number("--seed", 1));
+  PV_ASSIGN_OR_RETURN(const long threads, arguments.Number("--threads", 1));
+  PV_ASSIGN_OR_RETURN(options.swap_share, arguments.Real("--swap-share", options.swap_share));
+  if (options.inputs < 1 || threads < 1 || !(options.swap_share >= 0 && options.swap_share <= 1))
+    return MakeError(ErrorCode::kOutOfRange,
+                     "--inputs {} < 1, --threads {} < 1 or --swap-share {} not in [0, 1]",
+                     options.inputs, threads, options.swap_share);
+  options.workers = static_cast<int>(threads);
+  options.seed = static_cast<std::uint64_t>(seed);
+  options.progress = [&](const std::string& line) { Print(out, "{}\n", line); };
+  PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(arguments.Get("--model")));
+  options.residual_bound = loaded.residual_bound;
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.Get("--data")));
+  PV_ASSIGN_OR_RETURN(const model::Tokenizer tokenizer,
+                      model::LoadTokenizer(arguments.Get("--data")));
+  const HardInputs inputs(tokenizer, &data.heldout, loaded.model->shape().context);
+  PV_ASSIGN_OR_RETURN(const SearchReport report, SearchInputs(*loaded.model, inputs, options));
+  Print(out, "{}", ToText(report, tokenizer));
+  if (!arguments.Has("--json")) return {};
+  const std::string json = ToJsonText(report, tokenizer);
+  return WriteFile(arguments.Get("--json"), json.data(), json.size());
 }
 
 Status MakeBaseline(const std::vector<std::string>& words, std::FILE* out) {

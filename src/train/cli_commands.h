@@ -11,6 +11,7 @@ namespace polyveil::train {
 
 Status Convert(const std::vector<std::string>& words, std::FILE* out);
 Status RunStudyCommand(const std::vector<std::string>& words, std::FILE* out);
+Status SearchCommand(const std::vector<std::string>& words, std::FILE* out);
 Status MakeBaseline(const std::vector<std::string>& words, std::FILE* out);
 
 }  // namespace polyveil::train

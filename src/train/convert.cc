@@ -167,9 +167,14 @@ Result<Conversion> ChoosePolynomials(const Transformer& model, const SiteRanges&
 }
 
 ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch>& batches) {
-  torch::NoGradGuard no_grad;
   Transformer parent = model;  // shares the weights
   parent.polynomials.reset();
+  return MeasureEffect(model, parent, batches);
+}
+
+ConversionEffect MeasureEffect(const Transformer& model, const Transformer& parent,
+                               const std::vector<Batch>& batches) {
+  torch::NoGradGuard no_grad;
   ConversionEffect effect;
   double counted = 0;
   const Tensor embed = model.Get("embed");

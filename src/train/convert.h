@@ -67,6 +67,9 @@ struct ConversionEffect {
   EscapeReport escapes;
 };
 ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch>& batches);
+// The same against any parent.
+ConversionEffect MeasureEffect(const Transformer& model, const Transformer& parent,
+                               const std::vector<Batch>& batches);
 
 nlohmann::ordered_json ToJson(const SiteChoice& choice);
 nlohmann::ordered_json ToJson(const OutputChange& change);

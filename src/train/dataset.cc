@@ -2,9 +2,9 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "model/client/language_model.h"
+#include "train/draws.h"
 #include "train/files.h"
 
 namespace polyveil::train {
@@ -31,17 +31,6 @@ std::uint64_t Count(const std::map<std::string, TokenStream>& part) {
   std::uint64_t total = 0;
   for (const auto& [source, stream] : part) total += stream.tokens.size();
   return total;
-}
-
-// Uniform in [0, bound) without the standard library's distributions, which differ by vendor.
-std::uint64_t Below(std::mt19937_64& random, std::uint64_t bound) {
-  return static_cast<std::uint64_t>(static_cast<unsigned __int128>(random()) * bound >> 64);
-}
-
-std::mt19937_64 Generator(std::uint64_t seed, std::int64_t step) {
-  std::seed_seq mixed{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
-                      static_cast<std::uint32_t>(step)};
-  return std::mt19937_64(mixed);
 }
 
 double Weight(const std::map<std::string, double>& weights, const std::string& source) {

@@ -58,6 +58,9 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("clamp_fraction", o.clamp_fraction);
   f.Field("clamp_widening", o.clamp_widening);
   f.Field("random_rows", o.random_rows);
+  f.Field("hard_rows", o.hard_rows);
+  f.Field("hard_candidates", o.hard_candidates);
+  f.Field("hard_files", o.hard_files);
 }
 
 void Visit(Fields& f, TrainConfig& c) {
@@ -140,8 +143,12 @@ Status CheckPolynomial(const PolynomialOptions& p) {
     return MakeError(ErrorCode::kOutOfRange,
                      "config.polynomial: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1",
                      p.clamp_fraction, p.clamp_widening);
+  if (p.hard_candidates < 1)
+    return MakeError(ErrorCode::kOutOfRange, "config.polynomial: hard_candidates {} < 1",
+                     p.hard_candidates);
   for (const auto& [name, share] :
-       {std::pair{"random_rows", p.random_rows}, std::pair{"refit_fraction", p.refit_fraction}})
+       {std::pair{"random_rows", p.random_rows}, std::pair{"hard_rows", p.hard_rows},
+        std::pair{"refit_fraction", p.refit_fraction}})
     if (!(share >= 0 && share < 1))
       return MakeError(ErrorCode::kOutOfRange, "config.polynomial: {} {} not in [0, 1)", name,
                        share);

@@ -91,6 +91,13 @@ struct PolynomialOptions {
   // Share of the rows, of calibration and of training, that are random tokens whose predictions do
   // not count: intervals and hinges then hold for whatever may be asked, not for the corpus alone.
   double random_rows = 0;
+  // Share of the rows of a training batch that are hard inputs (hard_inputs.h): the worst of
+  // hard_candidates drawn a row, among them the finds of searches (hard_files: reports, relative to
+  // the runs' folder), half of them made worse by exchanged tokens. The polynomials' inputs are
+  // then clamped in every step: text lies inside, and what lies outside is the hinges' to draw in.
+  double hard_rows = 0;
+  int hard_candidates = 8;
+  std::vector<std::string> hard_files{};
   // An interval that is narrower than this (largest / smallest) is stretched on to it: a model that
   // is trained through its polynomials pays the same levels and little else. 0: margin alone.
   double divisor_ratio = 0;
@@ -134,7 +141,9 @@ struct TrainConfig {
   std::optional<DistillationOptions> distillation;
   double ngram_dropout = 0;  // chance that a training position goes without its n-grams
   std::map<std::string, double> source_weights;
-  std::string init_from;  // checkpoint to start from (weights only), relative to the runs' folder
+  // Checkpoint or bundle's folder to start from (weights and polynomials), relative to the runs'
+  // folder.
+  std::string init_from;
   int log_every = 20;
   int eval_every = 0;  // 0: at the end only
   int checkpoint_every = 200;

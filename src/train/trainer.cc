@@ -9,8 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "model/bundle.h"
+#include "train/bundle_model.h"
 #include "train/distillation.h"
 #include "train/files.h"
+#include "train/hard_rows.h"
 #include "train/throughput.h"
 
 namespace polyveil::train {
@@ -49,6 +51,7 @@ class Run {
     std::filesystem::create_directories(folder_);
     PV_RETURN_IF_ERROR(Prepare());
     PV_RETURN_IF_ERROR(LoadTeacher());
+    PV_RETURN_IF_ERROR(LoadHardRows());
     gemm_rate_ = MeasureGemmRate(model_.type(), config_.precision);
     PV_RETURN_IF_ERROR(Loop());
     if (!IsFirst()) return TrainSummary{};
@@ -78,9 +81,12 @@ class Run {
       std::ofstream(folder_ + "/curve.jsonl");  // a new run begins a new curve
     }
     if (!config_.init_from.empty()) {
-      PV_ASSIGN_OR_RETURN(const CheckpointInfo parent,
-                          LoadCheckpoint(options_.out + "/" + config_.init_from, model_, nullptr));
-      info_.tokens = parent.tokens;
+      PV_ASSIGN_OR_RETURN(
+          const LoadedModel parent,
+          LoadModel(std::filesystem::path(options_.out) / config_.init_from, model_.type()));
+      PV_RETURN_IF_ERROR(CopyParameters(*parent.model, model_));
+      model_.polynomials = parent.model->polynomials;
+      info_.tokens = parent.info.tokens;
     }
     return config_.polynomial && !model_.polynomials ? FitToRanges() : Status{};
   }
@@ -97,6 +103,12 @@ class Run {
                      config_.distillation->teacher, teacher_->config.shape.vocab_size,
                      teacher_->config.shape.context, config_.shape.vocab_size,
                      config_.shape.context);
+  }
+
+  Status LoadHardRows() {
+    if (!config_.polynomial || config_.polynomial->hard_rows == 0) return {};
+    PV_ASSIGN_OR_RETURN(hard_rows_, HardRows::Load(config_, data_, options_.data, options_.out));
+    return {};
   }
 
   // A run that was cut off has written lines beyond its checkpoint; they come again.
@@ -177,8 +189,9 @@ class Run {
 
   // Adds 1 / accumulate of one batch's gradients.
   void Accumulate(int part, double& nats, double& penalty) {
-    const Batch batch =
-        DrawTrainingBatch(config_, data_, config_.seed, info_.step * config_.accumulate + part);
+    const std::int64_t index = info_.step * config_.accumulate + part;
+    Batch batch = DrawTrainingBatch(config_, data_, config_.seed, index);
+    if (hard_rows_) hard_rows_->Replace(model_, batch, config_.seed, index);
     DropNgrams(part);
     const ForwardResult forward = model_.Forward(batch.inputs, config_.range);
     model_.ngram_keep.reset();
@@ -217,6 +230,7 @@ class Run {
   }
 
   double ClampAt(std::int64_t step) const {
+    if (hard_rows_) return 1;
     return config_.polynomial ? ClampRatio(*config_.polynomial, step, config_.steps) : 0;
   }
 
@@ -306,6 +320,7 @@ class Run {
   Window window_, total_;
   double gemm_rate_ = 1;
   std::optional<LoadedModel> teacher_;
+  std::optional<HardRows> hard_rows_;
 };
 
 }  // namespace
@@ -333,17 +348,22 @@ Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& optio
   return Run(config, options, data).Execute();
 }
 
+Status CopyParameters(const Transformer& from, Transformer& to) {
+  torch::NoGradGuard no_grad;
+  for (const Transformer::Parameter& parameter : to.parameters()) {
+    const torch::Tensor value = from.Get(parameter.name);
+    if (value.sizes() != parameter.value.sizes())
+      return MakeError(ErrorCode::kMismatch, "{}: {} values for {}", parameter.name, value.numel(),
+                       parameter.value.numel());
+    torch::Tensor target = parameter.value;
+    target.copy_(value);
+  }
+  return {};
+}
+
 Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config) {
   Transformer out(config.shape, config.attention, model.type(), config.seed);
-  torch::NoGradGuard no_grad;
-  for (const Transformer::Parameter& parameter : out.parameters()) {
-    const torch::Tensor from = model.Get(parameter.name);
-    if (from.sizes() != parameter.value.sizes())
-      return MakeError(ErrorCode::kMismatch, "{}: {} values for {}", parameter.name, from.numel(),
-                       parameter.value.numel());
-    torch::Tensor to = parameter.value;
-    to.copy_(from);
-  }
+  PV_RETURN_IF_ERROR(CopyParameters(model, out));
   return out;
 }
 
@@ -372,11 +392,12 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data) {
   return result;
 }
 
-Result<LoadedModel> LoadModel(const std::string& checkpoint, torch::ScalarType type) {
-  PV_ASSIGN_OR_RETURN(const CheckpointInfo info, ReadCheckpointInfo(checkpoint));
+Result<LoadedModel> LoadModel(const std::string& path, torch::ScalarType type) {
+  if (std::filesystem::is_directory(path)) return LoadBundleModel(path, type);
+  PV_ASSIGN_OR_RETURN(const CheckpointInfo info, ReadCheckpointInfo(path));
   PV_ASSIGN_OR_RETURN(TrainConfig config, ParseTrainConfig(info.config));
   auto model = std::make_unique<Transformer>(config.shape, config.attention, type, config.seed);
-  PV_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *model, nullptr));
+  PV_RETURN_IF_ERROR(LoadCheckpoint(path, *model, nullptr));
   return LoadedModel{std::move(config), info, std::move(model)};
 }
 

@@ -67,16 +67,22 @@ double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int6
 // All held-out text, every token predicted once.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);
 
+// Copies the parameters of a model of the same sizes. Errors: kMismatch (name, both sizes).
+Status CopyParameters(const Transformer& from, Transformer& to);
+
 // The weights of a model under another config of the same sizes. Errors: kMismatch.
 Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config);
 
-// The model of a checkpoint, with its polynomials; `type` may differ from training's.
+// The model of a checkpoint or of a bundle's folder, with its polynomials; `type` may differ from
+// training's. A bundle's norm gains are folded into its matrices and stay there; how it was trained
+// is not known: only the shape of its config means something.
 struct LoadedModel {
   TrainConfig config;
   CheckpointInfo info;
   std::unique_ptr<Transformer> model;
+  double residual_bound = 0;  // a bundle's: what its program is made for; 0: not known
 };
-Result<LoadedModel> LoadModel(const std::string& checkpoint,
+Result<LoadedModel> LoadModel(const std::string& path,
                               torch::ScalarType type = torch::kFloat32);
 
 }  // namespace polyveil::train

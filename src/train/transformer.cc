@@ -52,8 +52,10 @@ Tensor NgramRows(const Tensor& inputs, int n, std::int64_t rows) {
 struct Transformer::Pass {
   const RangeOptions& range;
   const Recorder& recorder;
+  Detail detail;
   Penalties penalties;
 
+  bool everything() const { return recorder && detail == Detail::kEverything; }
   void Record(int layer, const char* part, const char* what, const Tensor& values) const {
     if (recorder) recorder(fmt::format("layer {} / {} / {}", layer, part, what), values);
   }
@@ -160,7 +162,7 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   options.mean = shape_.length_agnostic;
   options.clamp = clamp;
   if (fit && form == AttentionForm::kPowerMean) options.inverse = fit->divisor_inverse;
-  const bool plain = pass.recorder || form == AttentionForm::kPowerStable;
+  const bool plain = pass.everything() || form == AttentionForm::kPowerStable;
   AttentionTrace trace;
   const AttentionResult result =
       plain ? PlainAttention(qkv, layer.shift, layer.log_kappa, options, &trace)
@@ -170,10 +172,11 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
                           fit ? &fit->divisor_inverse : nullptr, pass.range.divisor);
   const Tensor projected = Linear(result.output, layer.wo, precision);
   const Tensor out = x + projected;
-  if (pass.recorder) {
-    const char* part = "attention";
+  const char* part = "attention";
+  pass.Record(index, part, "variance", variance);
+  if (result.divisor.defined()) pass.Record(index, part, "divisor", result.divisor);
+  if (pass.everything()) {
     pass.Record(index, part, "input", x);
-    pass.Record(index, part, "variance", variance);
     pass.Record(index, part, "inverse root", root);
     const auto raw = torch::linear(x * layer.norm1, layer.wqkv).chunk(3, 2);
     const auto parts = qkv.chunk(3, 2);
@@ -185,15 +188,12 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
     pass.Record(index, part, "value", parts[2]);
     pass.Record(index, part, "scores", trace.scores);
     if (trace.powers.defined()) pass.Record(index, part, "powers", trace.powers);
-    if (result.divisor.defined()) {
-      pass.Record(index, part, "divisor", trace.divisor);
-      pass.Record(index, part, "divisor inverse", trace.inverse);
-    }
+    if (result.divisor.defined()) pass.Record(index, part, "divisor inverse", trace.inverse);
     pass.Record(index, part, "weights", trace.weights);
     pass.Record(index, part, "head output", result.output);
     pass.Record(index, part, "projection", projected);
-    pass.Record(index, part, "residual", out);
   }
+  pass.Record(index, part, "residual", out);
   return out;
 }
 
@@ -222,15 +222,15 @@ Tensor Transformer::FeedForward(int index, const Tensor& x, Pass& pass) const {
     down = Linear(product, layer.wdown, precision);
     out = x + down;
   }
-  if (!pass.recorder) return out;
   const char* part = "feed-forward";
   pass.Record(index, part, "variance", variance);
-  pass.Record(index, part, "scale", scale);
   pass.Record(index, part, "hidden", hidden);
+  pass.Record(index, part, "residual", out);
+  if (!pass.everything()) return out;
+  pass.Record(index, part, "scale", scale);
   pass.Record(index, part, "product", product);
   pass.Record(index, part, "down", down);
   pass.Record(index, part, "output", bilinear ? down * scale : down);
-  pass.Record(index, part, "residual", out);
   return out;
 }
 
@@ -250,8 +250,8 @@ Tensor Transformer::Embed(const Tensor& inputs) const {
 }
 
 ForwardResult Transformer::Forward(const Tensor& inputs, const RangeOptions& range,
-                                   const Recorder& recorder) const {
-  Pass pass{range, recorder, Penalties(range, options_)};
+                                   const Recorder& recorder, Detail detail) const {
+  Pass pass{range, recorder, detail, Penalties(range, options_)};
   const std::int64_t batch = inputs.size(0), context = inputs.size(1);
   Tensor x = Embed(inputs);
   pass.penalties.AddSize(x, range.residual);

@@ -37,6 +37,10 @@ void VisitPolynomials(Layer& fits, F visit) {
 // model/reference.h.
 using Recorder = std::function<void(const std::string& site, const torch::Tensor& values)>;
 
+// What a recorder is told of. kIntervals: the polynomials' inputs and the residuals; attention keeps
+// its fused form and everything its gradients.
+enum class Detail { kEverything, kIntervals };
+
 struct ForwardResult {
   torch::Tensor hidden;   // [batch context, d_model], after the final norm
   torch::Tensor penalty;  // scalar: the weighted hinges
@@ -48,10 +52,10 @@ class Transformer {
   Transformer(const Shape& shape, AttentionForm attention, torch::ScalarType type,
               std::uint64_t seed);
 
-  // inputs [batch, context] int64, context <= shape.context. With a recorder, attention runs in its
-  // plain form so that scores and weights can be seen.
+  // inputs [batch, context] int64, context <= shape.context. With a recorder of everything,
+  // attention runs in its plain form so that scores and weights can be seen.
   ForwardResult Forward(const torch::Tensor& inputs, const RangeOptions& range,
-                        const Recorder& recorder = {}) const;
+                        const Recorder& recorder = {}, Detail detail = Detail::kEverything) const;
 
   // Logits [batch, context, vocab], for tests and samples.
   torch::Tensor Logits(const torch::Tensor& inputs) const;

@@ -1,0 +1,112 @@
+#include "train/hard_rows.h"
+
+#include <filesystem>
+
+#include "model/bundle.h"
+#include "model/client/language_model.h"
+#include "train/draws.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+constexpr int kSwapsARow = 8;
+
+Status AppendFound(const std::string& path, const Shape& shape, std::vector<TokenRow>& rows) {
+  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 64 << 20));
+  const auto json = nlohmann::json::parse(bytes.begin(), bytes.end(), nullptr, false);
+  if (!json.is_object() || !json.contains("ends") || !json["ends"].is_array())
+    return MakeError(ErrorCode::kCorrupt, "{}: no report of a search", path);
+  for (const auto& end : json["ends"]) {
+    try {
+      rows.push_back(end.at("tokens").get<TokenRow>());
+    } catch (const nlohmann::json::exception& error) {
+      return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
+    }
+    if (rows.back().size() != static_cast<std::size_t>(shape.context))
+      return MakeError(ErrorCode::kMismatch, "{}: a row of {} tokens, context {}", path,
+                       rows.back().size(), shape.context);
+    for (const std::int64_t token : rows.back())
+      if (token < 0 || token >= shape.vocab_size)
+        return MakeError(ErrorCode::kMismatch, "{}: token {} outside a vocabulary of {}", path,
+                         token, shape.vocab_size);
+  }
+  return {};
+}
+
+// Half of the rows by their worst end, half by one end each in turn.
+std::vector<std::int64_t> Choose(const Tensor& ratios, std::size_t wanted, std::int64_t turn) {
+  std::vector<std::int64_t> chosen;
+  const Tensor order = std::get<1>(ratios.amax(0).sort(0, true));
+  for (std::size_t i = 0; i < wanted; ++i) {
+    const auto end = (turn + static_cast<std::int64_t>(i)) % ratios.size(0);
+    chosen.push_back(i % 2 == 0 ? order[static_cast<std::int64_t>(i / 2)].item<std::int64_t>()
+                                : ratios[end].argmax().item<std::int64_t>());
+  }
+  return chosen;
+}
+
+// The worst neighbour of a row at its worst end.
+TokenRow Worsened(const Transformer& model, const std::vector<IntervalEnd>& ends,
+                  const TokenRow& row, const Tensor& ratios, std::mt19937_64& random) {
+  const std::int64_t at = ratios.argmax().item<std::int64_t>();
+  auto rows = SwapTokens(model, row, ends[static_cast<std::size_t>(at)], kSwapsARow, random);
+  rows.push_back(row);
+  const std::int64_t best =
+      MeasureEnds(model, ends, RowsToBatch(rows))[at].argmax().item<std::int64_t>();
+  return rows[static_cast<std::size_t>(best)];
+}
+
+}  // namespace
+
+Result<HardRows> HardRows::Load(const TrainConfig& config, const Dataset& data,
+                                const std::string& data_folder, const std::string& runs) {
+  HardRows out;
+  out.options_ = *config.polynomial;
+  PV_ASSIGN_OR_RETURN(model::Tokenizer tokenizer, model::LoadTokenizer(data_folder));
+  out.tokenizer_ = std::make_shared<const model::Tokenizer>(std::move(tokenizer));
+  out.inputs_ =
+      std::make_shared<const HardInputs>(*out.tokenizer_, &data.train, config.shape.context);
+  for (const std::string& file : out.options_.hard_files)
+    PV_RETURN_IF_ERROR(AppendFound(std::filesystem::path(runs) / file, config.shape, out.found_));
+  return out;
+}
+
+std::vector<TokenRow> HardRows::Candidates(std::size_t wanted, std::uint64_t seed,
+                                           std::int64_t step) const {
+  std::mt19937_64 random = Generator(seed + 15485863, step);
+  std::vector<TokenRow> rows;
+  const std::size_t drawn = wanted * static_cast<std::size_t>(options_.hard_candidates);
+  for (std::size_t i = 0; i < drawn; ++i) {
+    if (!found_.empty() && i % 4 == 0) {
+      rows.push_back(found_[Below(random, found_.size())]);
+    } else if (i % 4 == 1) {  // every token must hold by itself
+      rows.push_back(inputs_->Repeated(static_cast<std::int64_t>(
+          Below(random, static_cast<std::uint64_t>(inputs_->vocab_size())))));
+    } else {
+      rows.push_back(inputs_->Row(kInputKinds[Below(random, std::size(kInputKinds))], random(), i));
+    }
+  }
+  return rows;
+}
+
+void HardRows::Replace(const Transformer& model, Batch& batch, std::uint64_t seed,
+                       std::int64_t step) const {
+  const std::int64_t size = batch.inputs.size(0);
+  const auto wanted = static_cast<std::size_t>(options_.hard_rows * static_cast<double>(size));
+  if (wanted == 0) return;
+  const auto rows = Candidates(wanted, seed, step);
+  const auto ends = IntervalEnds(model);
+  const Tensor ratios = MeasureEnds(model, ends, RowsToBatch(rows));
+  const auto chosen = Choose(ratios, wanted, step);
+  std::mt19937_64 random = Generator(seed + 32452843, step);
+  for (std::size_t i = 0; i < wanted; ++i) {
+    TokenRow row = rows[static_cast<std::size_t>(chosen[i])];
+    if (i % 2 == 0) row = Worsened(model, ends, row, ratios.select(1, chosen[i]), random);
+    const std::int64_t to = size - 1 - static_cast<std::int64_t>(i);
+    batch.inputs[to].copy_(torch::tensor(row));
+    batch.targets[to].fill_(-100);
+  }
+}
+
+}  // namespace polyveil::train
