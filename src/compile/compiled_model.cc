@@ -26,6 +26,10 @@ Result<Graph> CompiledModel::Lower(int position) const {
   return LowerStep(*bundle_, layout_, position);
 }
 
-std::string CompiledModel::Description() const { return model::FormatModelConfig(bundle_->config); }
+std::string CompiledModel::Description() const {
+  model::ModelConfig computed = bundle_->config;
+  computed.certificate.reset();  // what is known of the program is no part of it
+  return model::FormatModelConfig(computed);
+}
 
 }  // namespace polyveil::compile

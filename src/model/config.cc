@@ -14,6 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr const char* kFormat = "polyveil-model/1";
 constexpr const char* kArchitecture = "power-softmax-decoder";
+
 ModelConfig ReadConfig(const JsonReader& at) {
   ModelConfig c;
   c.n_layers = at.Int("n_layers");
@@ -39,6 +40,7 @@ ModelConfig ReadConfig(const JsonReader& at) {
   c.residual_bound = at.Number("residual_bound");
   const JsonReader calibration = at.Object("calibration");
   c.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
+  if (at.Has("certificate")) c.certificate = CertificateFromJson(at.Object("certificate"));
   c.tensors_sha256 = at.Text("tensors_sha256");
   return c;
 }
@@ -113,6 +115,8 @@ Status ValidateModelConfig(const ModelConfig& config) {
     return MakeError(ErrorCode::kOutOfRange, "model.residual_bound = {}", config.residual_bound);
   for (int layer = 0; layer < config.n_layers; ++layer)
     PV_RETURN_IF_ERROR(CheckLayer(config, layer));
+  if (config.certificate)
+    PV_RETURN_IF_ERROR(ValidateCertificate(*config.certificate, "model.certificate"));
   return {};
 }
 
@@ -154,6 +158,7 @@ std::string FormatModelConfig(const ModelConfig& c) {
   for (const LayerConfig& layer : c.layers)
     out["layers"].push_back(LayerToJson(layer, LayerFields::kAll));
   out["calibration"] = {{"tokens", c.calibration.tokens}, {"margin", c.calibration.margin}};
+  if (c.certificate) out["certificate"] = CertificateToJson(*c.certificate);
   out["tensors_sha256"] = c.tensors_sha256;
   return out.dump(1) + "\n";
 }

@@ -12,6 +12,7 @@
 #include "approx/approximant.h"
 #include "base/result.h"
 #include "model/attention_form.h"
+#include "model/certificate.h"
 
 namespace polyveil::model {
 
@@ -89,6 +90,7 @@ struct ModelConfig {
       0;  // max |x_i| entering or leaving any block, embedding included, with margin
   std::vector<LayerConfig> layers;
   Calibration calibration;
+  std::optional<Certificate> certificate;
   std::string tensors_sha256;  // lower-case hex of model.safetensors
 };
 

@@ -125,6 +125,20 @@ Status CheckPolynomials(const LayerConfig& layer, bool activation, const std::st
   return CheckPolynomial(*layer.activation, where + ".activation");
 }
 
+Status CheckBounds(const LayerConfig& layer, const std::string& where) {
+  for (const auto& [name, member] : kBoundFields)
+    if (!(layer.bounds.*member >= 0) || !std::isfinite(layer.bounds.*member))
+      return MakeError(ErrorCode::kOutOfRange, "{}.bounds.{} = {}", where, name,
+                       layer.bounds.*member);
+  for (const auto& [name, seen] :
+       {std::pair{"norm1", &layer.norm1_seen}, std::pair{"divisor", &layer.divisor_seen},
+        std::pair{"norm2", &layer.norm2_seen}})
+    if (!(seen->lo <= seen->hi) || !std::isfinite(seen->lo) || !std::isfinite(seen->hi))
+      return MakeError(ErrorCode::kOutOfRange, "{}.seen.{} = [{}, {}]", where, name, seen->lo,
+                       seen->hi);
+  return {};
+}
+
 }  // namespace
 
 LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields) {
@@ -157,7 +171,10 @@ Json LayerToJson(const LayerConfig& layer, LayerFields fields) {
 
 Status ValidateLayer(const LayerConfig& layer, int n_heads, bool activation, LayerFields fields,
                      const std::string& where) {
-  if (fields == LayerFields::kAll) PV_RETURN_IF_ERROR(CheckPolynomials(layer, activation, where));
+  if (fields == LayerFields::kAll) {
+    PV_RETURN_IF_ERROR(CheckPolynomials(layer, activation, where));
+    PV_RETURN_IF_ERROR(CheckBounds(layer, where));
+  }
   PV_RETURN_IF_ERROR(Validate(layer.attention, n_heads, where + ".attention"));
   for (const auto* values : {&layer.kappa, &layer.shift})
     if (static_cast<int>(values->size()) != n_heads)

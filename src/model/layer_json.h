@@ -16,9 +16,9 @@ enum class LayerFields { kAll, kAttention };
 LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields);
 nlohmann::ordered_json LayerToJson(const LayerConfig& layer, LayerFields fields);
 
-// The checks of a layer's values: series valid and of degree <= 127, powers even, one shift and one
-// positive kappa a head, an activation exactly where one is wanted. Errors: kMismatch,
-// kOutOfRange; `where` begins the message.
+// The checks of a layer's values: series valid and of degree <= 127, bounds and seen ranges finite,
+// powers even, one shift and one positive kappa a head, an activation exactly where one is wanted.
+// Errors: kMismatch, kOutOfRange; `where` begins the message.
 Status ValidateLayer(const LayerConfig& layer, int n_heads, bool activation, LayerFields fields,
                      const std::string& where);
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "model/bundle.h"
@@ -225,6 +226,90 @@ void ExpectEqualsNaive(const BodyBundle& bundle) {
     const auto x = model.StepFromEmbedding(Inputs()[i], i).value();
     for (int e = 0; e < kWidth; ++e) EXPECT_NEAR(x[e], expected[i][e], 1e-10) << i << " " << e;
   }
+}
+
+std::string WithCertificate(const std::string& json) {
+  auto model = nlohmann::json::parse(FormatModelConfig(SmallBundle().config));
+  model["certificate"] = nlohmann::json::parse(json, nullptr, false);
+  return model.dump();
+}
+
+TEST(Certificate, RoundTripsAndReadsAsOneLine) {
+  ModelConfig config = SmallBundle().config;
+  EXPECT_FALSE(ParseModelConfig(FormatModelConfig(config))->certificate.has_value());
+  config.certificate = Certificate{1'000'000, 20'000'000, 12, 1.25, 3, 0.8, 5'000, 0, 7, 0.0125};
+  const std::string text = FormatModelConfig(config);
+  const ModelConfig again = ParseModelConfig(text).value();
+  EXPECT_EQ(FormatModelConfig(again), text);
+  ASSERT_TRUE(again.certificate.has_value());
+  EXPECT_EQ(again.certificate->searched_positions, 20'000'000u);
+  EXPECT_EQ(again.certificate->worst_outside, 1.25);
+  EXPECT_EQ(again.certificate->left_out_positions, 7u);
+  const std::string line = CertificateToText(*again.certificate);
+  for (const char* part : {"1000000 inputs", "12 out of range", "1.25", "3 changed", "0.8",
+                           "0 of 5000", "7 calibration", "0.013"})
+    EXPECT_NE(line.find(part), std::string::npos) << part << ": " << line;
+  EXPECT_EQ(line.find('\n'), std::string::npos);
+}
+
+TEST(Certificate, RefusesEveryFieldThatIsMissingOrNoNumberOfItsKind) {
+  const auto good = CertificateToJson({10, 100, 1, 1.5, 1, 0.5, 50, 2, 0, 0.01});
+  ASSERT_TRUE(ParseModelConfig(WithCertificate(good.dump())).ok());
+  for (const auto& [key, value] : good.items()) {
+    std::vector<std::string> bad;
+    for (const char* wrong : {"null", "\"1\"", "-1", "[1]", "true", "1e999"}) {
+      const std::string field = "\"" + key + "\":" + value.dump();
+      std::string text = good.dump();
+      bad.push_back(text.replace(text.find(field), field.size(), "\"" + key + "\":" + wrong));
+    }
+    if (key != "left_out_positions") {
+      auto without = good;
+      without.erase(key);
+      bad.push_back(without.dump());
+    }
+    for (const std::string& text : bad) {
+      const auto parsed = ParseModelConfig(WithCertificate(text));
+      ASSERT_FALSE(parsed.ok()) << text;
+      if (text.find("1e999") != std::string::npos) continue;  // no JSON
+      EXPECT_NE(parsed.error().message.find("certificate." + key), std::string::npos) << text;
+    }
+  }
+  for (const char* text : {"3", "null", "{}", "[]"})
+    EXPECT_FALSE(ParseModelConfig(WithCertificate(text)).ok()) << text;
+}
+
+TEST(Certificate, RefusesCountsBeyondTheirWholeAndWhatIsNotFinite) {
+  const Certificate good{10, 100, 1, 1.5, 1, 0.5, 50, 2, 0, 0.01};
+  const auto refused = [&](auto member, auto value, const char* field) {
+    Certificate bad = good;
+    bad.*member = value;
+    const Status status = ValidateCertificate(bad, "here");
+    ASSERT_FALSE(status.ok()) << field;
+    EXPECT_NE(status.error().message.find(std::string("here.") + field), std::string::npos);
+  };
+  EXPECT_TRUE(ValidateCertificate(good, "here").ok());
+  refused(&Certificate::out_of_range, 101u, "out_of_range");
+  refused(&Certificate::changed_tokens, 101u, "changed_tokens");
+  refused(&Certificate::heldout_out_of_range, 51u, "heldout_out_of_range");
+  for (const double value : {0.0, -1.0, double{NAN}, double{INFINITY}})
+    refused(&Certificate::least_margin, value, "least_margin");
+  for (const double value : {0.99, double{NAN}, double{INFINITY}})
+    refused(&Certificate::worst_outside, value, "worst_outside");
+  for (const double value : {-1e-9, double{NAN}, double{INFINITY}})
+    refused(&Certificate::predicted_logit_error, value, "predicted_logit_error");
+}
+
+TEST(Config, RefusesBoundsAndRangesThatAreNotFinite) {
+  for (const double value : {double{NAN}, double{INFINITY}, -1.0}) {
+    ModelConfig config = SmallBundle().config;
+    config.layers[1].bounds.weight = value;
+    const Status status = ValidateModelConfig(config);
+    ASSERT_FALSE(status.ok()) << value;
+    EXPECT_NE(status.error().message.find("layers[1].bounds.weight"), std::string::npos);
+  }
+  ModelConfig config = SmallBundle().config;
+  config.layers[0].divisor_seen = {1, INFINITY};
+  EXPECT_NE(ValidateModelConfig(config).error().message.find("seen.divisor"), std::string::npos);
 }
 
 TEST(Reference, EqualsTheNaiveFormulas) { ExpectEqualsNaive(SmallBundle()); }

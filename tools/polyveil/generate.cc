@@ -125,8 +125,10 @@ Status RunEncrypted(const Arguments& arguments, const ClientModel& model,
   Status status = Connect(arguments, model, connection, report);
   if (status.ok()) {
     std::fprintf(
-        stderr, "%s%zu prompt tokens and up to %d new ones: about %s\n",
-        InfoToText(report.info).c_str(), tokens.size(), arguments.run.new_tokens,
+        stderr, "%s%s\n%zu prompt tokens and up to %d new ones: about %s\n",
+        InfoToText(report.info).c_str(),
+        model::CertificateToText(model.bundle.config.certificate).c_str(), tokens.size(),
+        arguments.run.new_tokens,
         FormatSeconds(report.info.estimate.key_generation_seconds +
                       report.info.estimate.seconds_per_token *
                           (static_cast<double>(tokens.size()) + arguments.run.new_tokens - 1))

@@ -41,7 +41,7 @@ std::string ConfigText(const model::ModelConfig& c) {
     }
     text += "\n";
   }
-  return text;
+  return text + model::CertificateToText(c.certificate) + "\n";
 }
 
 Status ShowKeys(const std::string& path) {

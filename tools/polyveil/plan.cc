@@ -37,7 +37,9 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto served,
                       serve::LoadServedModel(directory, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
-  std::printf("%s%s", InfoToText(served.info).c_str(), Components(served.info.estimate).c_str());
+  std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
+              model::CertificateToText(served.model->bundle().config.certificate).c_str(),
+              Components(served.info.estimate).c_str());
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
     std::printf("%s", dump.c_str());

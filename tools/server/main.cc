@@ -100,9 +100,10 @@ Status Run(ServerArguments& arguments) {
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
-    std::fprintf(stderr, "polyveil-server: model '%s' on http://%s:%d; %s\n",
+    std::fprintf(stderr, "polyveil-server: model '%s' on http://%s:%d; %s\npolyveil-server: %s\n",
                  served.info.name.c_str(), arguments.http.address.c_str(), server->port(),
-                 served.info.security.c_str());
+                 served.info.security.c_str(),
+                 model::CertificateToText(served.model->bundle().config.certificate).c_str());
   }
   TellReady(arguments.ready_fd, server->port());
   int received = 0;
