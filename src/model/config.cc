@@ -121,7 +121,7 @@ Status ValidateModelConfig(const ModelConfig& config) {
 }
 
 Result<ModelConfig> ParseModelConfig(std::string_view text) {
-  const auto json = JsonReader::Json::parse(text, nullptr, false);
+  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(text, "model.json", {16 << 20, 16}));
   if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "model.json: no JSON object");
   std::string error;
   const JsonReader at(json, "model", error);

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <set>
 
+#include "base/printable.h"
+
 namespace polyveil::model {
 namespace {
 
@@ -27,7 +29,7 @@ class StrictKeys : public nlohmann::json_sax<Json> {
   }
   bool key(string_t& name) override {
     if (seen_.back().insert(name).second) return true;
-    failure = fmt::format("key \"{}\" stands twice", name);
+    failure = fmt::format("key \"{}\" stands twice", Printable(name, 64));
     return false;
   }
   bool end_object() override {

@@ -11,7 +11,8 @@ constexpr ErrorCode kAllCodes[] = {
     ErrorCode::kOutOfRange,      ErrorCode::kSecurity, ErrorCode::kNotFound,   ErrorCode::kIo,
     ErrorCode::kUnavailable,     ErrorCode::kResource, ErrorCode::kCancelled,
 };
-constexpr size_t kMaxMessageBytes = 4096;
+constexpr size_t kMaxErrorBytes = 16384;   // of a body: a message of 4096 bytes, escaped
+constexpr size_t kMaxMessageBytes = 1024;  // as it is shown
 
 }  // namespace
 
@@ -49,12 +50,12 @@ Error ErrorFromReply(int status, std::string_view body) {
     return MakeError(ErrorCode::kUnavailable, "the server answered HTTP {} ({} bytes)", status,
                      body.size());
   };
-  const auto json = wire::ParseJson(body, 2 * kMaxMessageBytes, "error reply");
+  const auto json = wire::ParseJson(body, kMaxErrorBytes, "error reply");
   if (!json.ok()) return unknown();
   const auto field = wire::JsonField(*json, "error");
   if (!field.ok()) return unknown();
   const auto code = wire::JsonString(**field, "code", 64);
-  const auto message = wire::JsonString(**field, "message", kMaxMessageBytes);
+  const auto message = PeerText(**field, "message", kMaxMessageBytes);
   if (!code.ok() || !message.ok()) return unknown();
   for (const ErrorCode known : kAllCodes) {
     if (*code == ErrorCodeName(known)) return Error{known, "server: " + *message};

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/printable.h"
 #include "wire/json_fields.h"
 
 namespace polyveil::serve {
@@ -21,6 +22,7 @@ constexpr int kMaxSlots = 1 << 16;
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;
 constexpr double kMaxSeconds = 1e9;
 constexpr size_t kMaxRows = 256;
+constexpr size_t kMaxNameBytes = 256;  // of a name as it is shown
 
 json KeysToJson(const ckks::KeyRequest& keys) {
   json rotations = json::array();
@@ -37,9 +39,10 @@ Status Into(const json& object, const char* name, std::int64_t lo, std::int64_t 
   return {};
 }
 
-Status TextInto(const json& object, const char* name, std::string& out) {
-  PV_ASSIGN_OR_RETURN(out, JsonString(object, name, 1024));
-  return {};
+// What a message says of a value that is not what it should be: numbers as they are, the rest by
+// type (printing nested values recurses).
+std::string Brief(const json& value) {
+  return value.is_number() ? value.dump() : std::string(value.type_name());
 }
 
 bool IsIntegerIn(const json& value, std::int64_t lo, std::int64_t hi) {
@@ -54,8 +57,7 @@ Status LevelsInto(const json& object, const char* name, std::set<int>& out) {
   }
   for (const json& level : *levels) {
     if (!IsIntegerIn(level, 0, kMaxLevel)) {
-      return MakeError(ErrorCode::kCorrupt, "field '{}': {} is no level", name,
-                       level.dump().substr(0, 64));
+      return MakeError(ErrorCode::kCorrupt, "field '{}': {} is no level", name, Brief(level));
     }
     out.insert(level.get<int>());
   }
@@ -69,10 +71,13 @@ Result<ckks::KeyRequest> KeysFromJson(const json& object) {
     return MakeError(ErrorCode::kCorrupt, "field 'rotations' is no array of at most {}", kMaxSlots);
   }
   for (const json& entry : *rotations) {
-    const bool pair = entry.is_array() && entry.size() == 2;
-    if (!pair || !IsIntegerIn(entry[0], 1, kMaxSlots) || !IsIntegerIn(entry[1], 0, kMaxLevel)) {
-      return MakeError(ErrorCode::kCorrupt, "field 'rotations': {} is no [rotation, level]",
-                       entry.dump().substr(0, 64));
+    if (!entry.is_array() || entry.size() != 2) {
+      return MakeError(ErrorCode::kCorrupt, "field 'rotations': entry {} is no pair but {}",
+                       keys.rotations.size(), Brief(entry));
+    }
+    if (!IsIntegerIn(entry[0], 1, kMaxSlots) || !IsIntegerIn(entry[1], 0, kMaxLevel)) {
+      return MakeError(ErrorCode::kCorrupt, "field 'rotations': [{}, {}] is no [rotation, level]",
+                       Brief(entry[0]), Brief(entry[1]));
     }
     keys.rotations.emplace(entry[0].get<int>(), entry[1].get<int>());
   }
@@ -124,7 +129,7 @@ Result<std::vector<runtime::LatencyTable::Row>> RowsFromJson(const json& object,
   std::vector<runtime::LatencyTable::Row> out;
   for (const json& entry : *rows) {
     runtime::LatencyTable::Row row;
-    PV_RETURN_IF_ERROR(TextInto(entry, "name", row.name));
+    PV_ASSIGN_OR_RETURN(row.name, PeerText(entry, "name", kMaxNameBytes));
     PV_RETURN_IF_ERROR(Into(entry, "count", 0, std::numeric_limits<int>::max(), row.count));
     PV_ASSIGN_OR_RETURN(row.seconds, JsonNumber(entry, "seconds", -kMaxSeconds, kMaxSeconds));
     out.push_back(std::move(row));
@@ -133,6 +138,20 @@ Result<std::vector<runtime::LatencyTable::Row>> RowsFromJson(const json& object,
 }
 
 }  // namespace
+
+Result<std::string> PeerText(const json& object, const char* name, size_t max_bytes) {
+  PV_ASSIGN_OR_RETURN(const std::string text, JsonString(object, name, kMaxPeerTextBytes));
+  return Printable(text, max_bytes);
+}
+
+void DescribeParameters(const ckks::Parameters& params, ModelInfo& info) {
+  info.parameters = params.spec().name;
+  info.parameters_digest = ToHex(params.digest());
+  info.security = params.Describe();
+  info.insecure = params.insecure();
+  info.log_qp = params.log_qp();
+  info.max_log_qp = ckks::MaxLogQp(params.log_n());
+}
 
 json EstimateToJson(const compile::Estimate& e) {
   json components = json::object();
@@ -192,17 +211,14 @@ Result<ModelInfo> InfoFromJson(const json& object) {
         std::pair{"program_digest", &info.program_digest},
         std::pair{"parameters", &info.parameters},
         std::pair{"parameters_digest", &info.parameters_digest},
-        std::pair{"security", &info.security}, std::pair{"key_storage", &info.key_storage},
-        std::pair{"backend", &info.backend}, std::pair{"version", &info.version}}) {
-    PV_RETURN_IF_ERROR(TextInto(object, name, *field));
+        std::pair{"key_storage", &info.key_storage}, std::pair{"backend", &info.backend},
+        std::pair{"version", &info.version}}) {
+    PV_ASSIGN_OR_RETURN(*field, PeerText(object, name, kMaxNameBytes));
   }
   PV_RETURN_IF_ERROR(Into(object, "context", 1, 1 << 24, info.context));
   PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
   PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(info.result_unit, JsonNumber(object, "result_unit", 1e-9, 1e9));
-  PV_ASSIGN_OR_RETURN(info.insecure, wire::JsonBool(object, "insecure"));
-  PV_ASSIGN_OR_RETURN(info.log_qp, JsonNumber(object, "log_qp", 0, 1e5));
-  PV_RETURN_IF_ERROR(Into(object, "max_log_qp", 0, 100000, info.max_log_qp));
   PV_RETURN_IF_ERROR(Into(object, "input_level", 0, kMaxLevel, info.input_level));
   PV_RETURN_IF_ERROR(Into(object, "output_level", 0, kMaxLevel, info.output_level));
   PV_ASSIGN_OR_RETURN(const json* keys, JsonField(object, "keys"));
@@ -232,7 +248,7 @@ Result<std::vector<MemoryReport::Entry>> MemoryFromJson(const json& entries) {
   std::vector<MemoryReport::Entry> out;
   for (const json& entry : entries) {
     MemoryReport::Entry& row = out.emplace_back();
-    PV_RETURN_IF_ERROR(TextInto(entry, "name", row.name));
+    PV_ASSIGN_OR_RETURN(row.name, PeerText(entry, "name", kMaxNameBytes));
     PV_RETURN_IF_ERROR(Into(entry, "bytes", 0, kMaxBytes, row.bytes));
   }
   return out;

@@ -9,6 +9,7 @@
 #include "base/memory_report.h"
 #include "base/result.h"
 #include "ckks/key_request.h"
+#include "ckks/parameters.h"
 #include "compile/compiled_model.h"
 #include "runtime/latency_table.h"
 #include "wire/bytes.h"
@@ -34,7 +35,8 @@ struct ModelInfo {
   double input_unit = 1, result_unit = 1;  // compile::MakeResidualUnits
   std::string parameters;                  // name of the set
   std::string parameters_digest;
-  std::string security;  // Parameters::Describe()
+  // DescribeParameters: a server sends them, a client computes its own.
+  std::string security;
   bool insecure = false;
   double log_qp = 0;
   int max_log_qp = 0;
@@ -58,9 +60,18 @@ struct ModelInfo {
   }
 };
 
+// Name, digest and security from the parameters themselves.
+void DescribeParameters(const ckks::Parameters& params, ModelInfo& info);
+
 nlohmann::json InfoToJson(const ModelInfo& info);
-// Bounds every number. Errors: kCorrupt, kOutOfRange; the field is named.
+// Bounds every number and text. What a server says of security is not read: a client that has the
+// parameters describes them itself. Errors: kCorrupt, kOutOfRange; the field is named.
 Result<ModelInfo> InfoFromJson(const nlohmann::json& json);
+
+// A text of the other side, as it may be shown or written: Printable. Every text that a client
+// takes from a reply comes through here. Errors: kCorrupt, kOutOfRange (above kMaxPeerTextBytes).
+inline constexpr size_t kMaxPeerTextBytes = 4096;
+Result<std::string> PeerText(const nlohmann::json& object, const char* name, size_t max_bytes);
 
 nlohmann::json EstimateToJson(const compile::Estimate& estimate);
 // [{"name","bytes"}] in the report's order. Errors: kCorrupt, kOutOfRange; the field is named.

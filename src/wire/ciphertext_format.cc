@@ -1,5 +1,6 @@
 #include "wire/ciphertext_format.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "wire/packed_poly.h"
@@ -42,6 +43,20 @@ Result<double> ReadPrefix(Reader& reader, const MessageBounds& bounds) {
   return scale;
 }
 
+// A part of a ciphertext. Where c1 is zero the message lies open and says nothing of who made it.
+// Residues of an honest part are uniform: half of them zero has a probability below 2^-(5 N).
+Result<ring::RnsPoly> ReadPart(Reader& reader, const Moduli& moduli, size_t n, const char* field) {
+  PV_ASSIGN_OR_RETURN(ring::RnsPoly part, ReadPoly(reader, moduli, n, field));
+  for (size_t i = 0; i < part.limbs(); ++i) {
+    const auto zeros = static_cast<size_t>(std::ranges::count(part.limb(i), u64{0}));
+    if (zeros <= n / 2) continue;
+    return MakeError(ErrorCode::kCorrupt,
+                     "{}: {} of {} residues of {} modulo q_{} are zero (not encrypted)",
+                     reader.what(), zeros, n, field, i);
+  }
+  return part;
+}
+
 Expected Requirement(Kind kind, const MessageBounds& bounds, size_t total_bytes) {
   Expected expected;
   expected.kind = kind;
@@ -80,8 +95,9 @@ Result<ckks::SeededCiphertext> ParseToken(const ckks::Parameters& params, ByteVi
   token.level = bounds.level;
   PV_ASSIGN_OR_RETURN(token.scale, ReadPrefix(reader, bounds));
   PV_ASSIGN_OR_RETURN(token.seed, reader.Array<kSeedBytes>("seed"));
+  // Its c1 is the expansion of the seed (ckks::Expand): zero would be a preimage of zero.
   PV_ASSIGN_OR_RETURN(token.c0,
-                      ReadPoly(reader, LevelModuli(params, bounds.level), params.n(), "c0"));
+                      ReadPart(reader, LevelModuli(params, bounds.level), params.n(), "c0"));
   PV_RETURN_IF_ERROR(reader.ExpectEnd());
   return token;
 }
@@ -106,7 +122,7 @@ Result<ckks::Ciphertext> ParseResult(const ckks::Parameters& params, ByteView by
   result.level = bounds.level;
   PV_ASSIGN_OR_RETURN(result.scale, ReadPrefix(reader, bounds));
   for (const char* field : {"c0", "c1"}) {
-    PV_ASSIGN_OR_RETURN(ring::RnsPoly part, ReadPoly(reader, moduli, params.n(), field));
+    PV_ASSIGN_OR_RETURN(ring::RnsPoly part, ReadPart(reader, moduli, params.n(), field));
     result.parts.push_back(std::move(part));
   }
   PV_RETURN_IF_ERROR(reader.ExpectEnd());

@@ -23,8 +23,9 @@ size_t ResultBytes(const ckks::Parameters& params, int level);
 // Requires token.level and the shape of c0 to agree. Layout: position, level, scale, seed, c0.
 Bytes FormatToken(const ckks::Parameters& params, const Binding& binding, u32 position,
                   const ckks::SeededCiphertext& token);
-// Refuses a wrong length before it allocates. Errors: kCorrupt, kMismatch (digests, position,
-// level, scale), kOutOfRange (residues, length); all name the field and both values.
+// Refuses a wrong length before it allocates. Errors: kCorrupt (also: a part most of whose
+// residues modulo a prime are zero), kMismatch (digests, position, level, scale), kOutOfRange
+// (residues, length); all name the field and both values. ParseResult has the same.
 Result<ckks::SeededCiphertext> ParseToken(const ckks::Parameters& params, ByteView bytes,
                                           const MessageBounds& bounds);
 

@@ -1,19 +1,18 @@
 #include "wire/json_fields.h"
 
+#include "model/strict_json.h"
+
 namespace polyveil::wire {
+namespace {
+
+constexpr int kMaxJsonDepth = 12;  // what a peer sends nests five deep
+
+}  // namespace
 
 using nlohmann::json;
 
 Result<json> ParseJson(std::string_view text, size_t max_bytes, std::string_view what) {
-  if (text.size() > max_bytes) {
-    return MakeError(ErrorCode::kOutOfRange, "{}: {} bytes of JSON, at most {} are read", what,
-                     text.size(), max_bytes);
-  }
-  json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded()) {
-    return MakeError(ErrorCode::kCorrupt, "{}: {} bytes are not JSON", what, text.size());
-  }
-  return parsed;
+  return model::ParseStrictJson(text, what, {max_bytes, kMaxJsonDepth});
 }
 
 Result<const json*> JsonField(const json& object, const char* name) {

@@ -9,7 +9,8 @@
 
 namespace polyveil::wire {
 
-// Parses text without exceptions; at most max_bytes. Errors: kOutOfRange, kCorrupt (`what` named).
+// The strict reader (model/strict_json.h) with the depth of a peer's JSON; at most max_bytes.
+// Errors: kOutOfRange, kCorrupt (`what` named).
 Result<nlohmann::json> ParseJson(std::string_view text, size_t max_bytes, std::string_view what);
 
 // The object's field; kCorrupt when absent or when `object` is no object.

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "model/client/merge_pairs.h"
+#include "model/strict_json.h"
 
 namespace polyveil::model {
 namespace {
@@ -174,7 +175,7 @@ Result<Tokenizer> Tokenizer::Train(const std::vector<std::string>& texts, int vo
 }
 
 Result<Tokenizer> Tokenizer::Parse(std::string_view json) {
-  const auto root = nlohmann::json::parse(json, nullptr, false);
+  PV_ASSIGN_OR_RETURN(const auto root, ParseStrictJson(json, "tokenizer", {64 << 20, 8}));
   if (!root.is_object() || root.value("format", nlohmann::json()) != kFormat)
     return MakeError(ErrorCode::kCorrupt, "tokenizer: no JSON object with format \"{}\"", kFormat);
   const auto merges = root.find("merges");

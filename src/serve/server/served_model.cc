@@ -19,15 +19,6 @@ std::string NameOf(const std::string& directory) {
   return path.filename().string();
 }
 
-void DescribeParameters(const ckks::Parameters& params, ModelInfo& info) {
-  info.parameters = params.spec().name;
-  info.parameters_digest = ToHex(params.digest());
-  info.security = params.Describe();
-  info.insecure = params.insecure();
-  info.log_qp = params.log_qp();
-  info.max_log_qp = ckks::MaxLogQp(params.log_n());
-}
-
 void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
   info.tensors_sha256 = model.bundle().config.tensors_sha256;
   info.program_digest = model.digest();

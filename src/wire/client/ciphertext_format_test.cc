@@ -1,5 +1,6 @@
 #include "wire/ciphertext_format.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -131,6 +132,43 @@ TEST(CiphertextFormat, RefusesAResultForAToken) {
   const Fixture f = Fixture::Make();
   EXPECT_FALSE(ParseToken(*f.params, f.ResultMessage(), f.bounds).ok());
   EXPECT_FALSE(ParseResult(*f.params, f.Token(), f.bounds).ok());
+}
+
+// A server that knows no key can make c1 = 0: it would decrypt to whatever it likes.
+TEST(CiphertextFormat, RefusesPartsThatAreNotEncrypted) {
+  const Fixture f = Fixture::Make();
+  const auto good = ckks::Expand(*f.params, f.seeded).value();
+  const size_t limbs = good.parts[0].limbs();
+  for (const size_t part : {0, 1}) {
+    for (size_t limb = 0; limb <= limbs; ++limb) {  // the last round: all of them
+      for (const size_t kept : {0, 1}) {
+        ckks::Ciphertext bad = good;
+        for (size_t i = limb % limbs; i < (limb == limbs ? limbs : limb + 1); ++i)
+          std::ranges::fill(bad.parts[part].limb(i).subspan(kept), u64{0});
+        const Bytes bytes = FormatResult(*f.params, f.bounds.binding, f.bounds.position, bad);
+        const auto parsed = ParseResult(*f.params, bytes, f.bounds);
+        ASSERT_FALSE(parsed.ok()) << part << " " << limb;
+        EXPECT_EQ(parsed.error().code, ErrorCode::kCorrupt);
+        EXPECT_NE(parsed.error().message.find(part == 0 ? "c0" : "c1"), std::string::npos);
+      }
+    }
+  }
+  ckks::SeededCiphertext token = f.seeded;
+  std::ranges::fill(token.c0.limb(1), u64{0});
+  const Bytes bytes = FormatToken(*f.params, f.bounds.binding, f.bounds.position, token);
+  EXPECT_FALSE(ParseToken(*f.params, bytes, f.bounds).ok());
+}
+
+// The seeded counterpart of c1 = 0 does not exist: no seed that can be found expands to zero.
+TEST(CiphertextFormat, EverySeedExpandsToAC1) {
+  const Fixture f = Fixture::Make();
+  ckks::SeededCiphertext token = f.seeded;
+  for (const int byte : {0, 0xff}) {
+    token.seed.fill(static_cast<std::uint8_t>(byte));
+    const auto expanded = ckks::Expand(*f.params, token).value();
+    for (size_t i = 0; i < expanded.parts[1].limbs(); ++i)
+      EXPECT_LT(std::ranges::count(expanded.parts[1].limb(i), u64{0}), 8);
+  }
 }
 
 TEST(CiphertextFormat, RefusesHugeDeclaredLengthBeforeAllocating) {
