@@ -13,6 +13,7 @@
 #include "serve/client/encrypted_session.h"
 #include "serve/client/remote_model.h"
 #include "serve/server/http_server.h"
+#include "serve/server/key_preparation.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
 #include "support/random_model.h"
@@ -76,6 +77,24 @@ class ServedModelTest : public ::testing::Test {
     EXPECT_TRUE(wire::WriteKeyStream(key, remote->info().keys, sink).ok());
     std::string keys = upload.Finish().value();
     return Client{std::move(remote), std::move(key), std::move(keys)};
+  }
+
+  // The evaluation keys of `key` as they travel.
+  static wire::Bytes KeyStream(const serve::RemoteModel& remote, const ckks::SecretKey& key) {
+    wire::Bytes stream;
+    const auto sink = [&](wire::ByteView bytes) -> Status {
+      stream.insert(stream.end(), bytes.begin(), bytes.end());
+      return {};
+    };
+    EXPECT_TRUE(wire::WriteKeyStream(key, remote.info().keys, sink).ok());
+    return stream;
+  }
+  // Begins an upload and sends the first bytes of the stream: the upload's name.
+  static Result<std::string> BeginUpload(serve::RemoteModel& remote, const ckks::SecretKey& key,
+                                         wire::ByteView first_bytes) {
+    PV_ASSIGN_OR_RETURN(auto upload, serve::KeyUpload::Begin(remote, wire::KeyIdOf(key)));
+    PV_RETURN_IF_ERROR(upload.Write(first_bytes));
+    return upload.handle();
   }
 
   std::vector<double> Embedding(std::mt19937_64& random) const {
