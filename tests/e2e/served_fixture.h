@@ -49,13 +49,21 @@ class ServedModelTest : public ::testing::Test {
   void SetUp() override {
     // Tiny work items: on a busy machine they wait longer for a second thread than they take.
     SetThreads(1);
-    bundle_ = std::make_shared<model::BodyBundle>(RandomModel({}, 5));
     Serve(Limits());
+  }
+  // The model is compiled once for all tests: limits are the service's.
+  static const serve::ServedModel& Served() {
+    static const serve::ServedModel served =
+        serve::ServeBundle(Bundle(), "random", "test10", "test", Limits()).value();
+    return served;
+  }
+  static std::shared_ptr<model::BodyBundle> Bundle() {
+    static const auto bundle = std::make_shared<model::BodyBundle>(RandomModel({}, 5));
+    return bundle;
   }
   void Serve(const serve::ServiceLimits& limits) {
     ServedModelTest::TearDown();
     server_.reset();
-    served_ = serve::ServeBundle(bundle_, "random", "test10", "test", limits).value();
     service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits);
     server_ = serve::HttpServer::Start({}, *service_).value();
   }
@@ -118,8 +126,8 @@ class ServedModelTest : public ::testing::Test {
     }
   }
 
-  std::shared_ptr<model::BodyBundle> bundle_;
-  serve::ServedModel served_;
+  const std::shared_ptr<model::BodyBundle> bundle_ = Bundle();
+  const serve::ServedModel served_ = Served();
   std::unique_ptr<serve::ModelService> service_;
   std::unique_ptr<serve::HttpServer> server_;
 };
