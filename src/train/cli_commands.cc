@@ -102,9 +102,9 @@ Status SearchCommand(const std::vector<std::string>& words, std::FILE* out) {
   PV_ASSIGN_OR_RETURN(const long seed, arguments.Number("--seed", 1));
   PV_ASSIGN_OR_RETURN(const long threads, arguments.Number("--threads", 1));
   PV_ASSIGN_OR_RETURN(options.swap_share, arguments.Real("--swap-share", options.swap_share));
-  if (options.inputs < 1 || threads < 1 || !(options.swap_share >= 0 && options.swap_share <= 1))
+  if (options.inputs < 1 || threads < 1 || !(options.swap_share >= 0 && options.swap_share <= 0.9))
     return MakeError(ErrorCode::kOutOfRange,
-                     "--inputs {} < 1, --threads {} < 1 or --swap-share {} not in [0, 1]",
+                     "--inputs {} < 1, --threads {} < 1 or --swap-share {} not in [0, 0.9]",
                      options.inputs, threads, options.swap_share);
   options.workers = static_cast<int>(threads);
   options.seed = static_cast<std::uint64_t>(seed);

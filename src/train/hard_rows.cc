@@ -20,9 +20,11 @@ Status AppendFound(const std::string& path, const Shape& shape, std::vector<Toke
   for (const auto& end : json["ends"]) {
     try {
       rows.push_back(end.at("tokens").get<TokenRow>());
+      if (rows.back().empty()) rows.pop_back();  // nothing was tried on this end
     } catch (const nlohmann::json::exception& error) {
       return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
     }
+    if (rows.empty()) continue;
     if (rows.back().size() != static_cast<std::size_t>(shape.context))
       return MakeError(ErrorCode::kMismatch, "{}: a row of {} tokens, context {}", path,
                        rows.back().size(), shape.context);

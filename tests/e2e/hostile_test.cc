@@ -115,12 +115,7 @@ TEST_F(HostileTest, TokensOfAnotherKeyModelPositionOrBroken) {
 
 TEST_F(HostileTest, UploadsOutOfOrderDamagedOrForeign) {
   const ckks::SecretKey key = ckks::SecretKey::Generate(attacker_->params());
-  wire::Bytes stream;
-  ASSERT_TRUE(
-      wire::WriteKeyStream(key, attacker_->info().keys, [&](wire::ByteView bytes) -> Status {
-        stream.insert(stream.end(), bytes.begin(), bytes.end());
-        return {};
-      }).ok());
+  const wire::Bytes stream = KeyStream(*attacker_, key);
   const auto begin = [&](const Digest& key_id) {
     return serve::KeyUpload::Begin(*attacker_, key_id).value().handle();
   };

@@ -167,11 +167,12 @@ TEST_F(ServedModelTest, LimitsSessionsAndKeySets) {
   for (size_t i = 0; i < Limits().sessions; ++i) sessions.push_back(client.NewSession());
   const auto more = client.remote->CreateSession(client.keys);
   EXPECT_EQ(more.error().code, ErrorCode::kResource) << more.error().message;
-  const Digest key_id = wire::KeyIdOf(client.key);
+  const wire::Bytes stream = KeyStream(*client.remote, client.key);
+  const wire::ByteView chunk = wire::ByteView(stream).first(Limits().chunk_bytes);
   for (size_t i = 1; i < Limits().key_sets; ++i) {
-    EXPECT_TRUE(serve::KeyUpload::Begin(*client.remote, key_id).ok());
+    EXPECT_TRUE(BeginUpload(*client.remote, client.key, chunk).ok());
   }
-  EXPECT_EQ(serve::KeyUpload::Begin(*client.remote, key_id).error().code, ErrorCode::kResource);
+  EXPECT_EQ(BeginUpload(*client.remote, client.key, {}).error().code, ErrorCode::kResource);
 }
 
 TEST_F(ServedModelTest, RefusesAnInsecureSetUnlessAllowed) {

@@ -13,6 +13,7 @@
 #include "serve/client/encrypted_session.h"
 #include "serve/client/remote_model.h"
 #include "serve/server/http_server.h"
+#include "serve/server/key_preparation.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
 #include "support/random_model.h"
@@ -48,13 +49,21 @@ class ServedModelTest : public ::testing::Test {
   void SetUp() override {
     // Tiny work items: on a busy machine they wait longer for a second thread than they take.
     SetThreads(1);
-    bundle_ = std::make_shared<model::BodyBundle>(RandomModel({}, 5));
     Serve(Limits());
+  }
+  // The model is compiled once for all tests: limits are the service's.
+  static const serve::ServedModel& Served() {
+    static const serve::ServedModel served =
+        serve::ServeBundle(Bundle(), "random", "test10", "test", Limits()).value();
+    return served;
+  }
+  static std::shared_ptr<model::BodyBundle> Bundle() {
+    static const auto bundle = std::make_shared<model::BodyBundle>(RandomModel({}, 5));
+    return bundle;
   }
   void Serve(const serve::ServiceLimits& limits) {
     ServedModelTest::TearDown();
     server_.reset();
-    served_ = serve::ServeBundle(bundle_, "random", "test10", "test", limits).value();
     service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits);
     server_ = serve::HttpServer::Start({}, *service_).value();
   }
@@ -78,6 +87,24 @@ class ServedModelTest : public ::testing::Test {
     return Client{std::move(remote), std::move(key), std::move(keys)};
   }
 
+  // The evaluation keys of `key` as they travel.
+  static wire::Bytes KeyStream(const serve::RemoteModel& remote, const ckks::SecretKey& key) {
+    wire::Bytes stream;
+    const auto sink = [&](wire::ByteView bytes) -> Status {
+      stream.insert(stream.end(), bytes.begin(), bytes.end());
+      return {};
+    };
+    EXPECT_TRUE(wire::WriteKeyStream(key, remote.info().keys, sink).ok());
+    return stream;
+  }
+  // Begins an upload and sends the first bytes of the stream: the upload's name.
+  static Result<std::string> BeginUpload(serve::RemoteModel& remote, const ckks::SecretKey& key,
+                                         wire::ByteView first_bytes) {
+    PV_ASSIGN_OR_RETURN(auto upload, serve::KeyUpload::Begin(remote, wire::KeyIdOf(key)));
+    PV_RETURN_IF_ERROR(upload.Write(first_bytes));
+    return upload.handle();
+  }
+
   std::vector<double> Embedding(std::mt19937_64& random) const {
     return RandomEmbedding(bundle_->config.d_model, random);
   }
@@ -99,8 +126,8 @@ class ServedModelTest : public ::testing::Test {
     }
   }
 
-  std::shared_ptr<model::BodyBundle> bundle_;
-  serve::ServedModel served_;
+  const std::shared_ptr<model::BodyBundle> bundle_ = Bundle();
+  const serve::ServedModel served_ = Served();
   std::unique_ptr<serve::ModelService> service_;
   std::unique_ptr<serve::HttpServer> server_;
 };

@@ -11,6 +11,7 @@
 #include "serve/server/http_server.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
+#include "server/stop_signals.h"
 #include "version.h"
 
 namespace polyveil {
@@ -31,7 +32,11 @@ struct ServerArguments {
 void Describe(CLI::App& app, ServerArguments& arguments) {
   app.add_option("--model", arguments.model, "folder of the model")->required();
   app.add_option("--parameters", arguments.parameters, "parameter set")->capture_default_str();
-  app.add_option("--bind", arguments.http.address, "address to listen on")->capture_default_str();
+  app.add_option("--bind", arguments.http.address, "address or name to listen on")
+      ->capture_default_str();
+  app.add_option("--allow-host", arguments.http.allowed_hosts,
+                 "name that clients and pages may know the server by, beside localhost and its "
+                 "address (repeatable)");
   app.add_option("--port", arguments.http.port, "port, 0 for any free one")
       ->check(CLI::Range(0, 65535));
   app.add_option("--threads", arguments.threads, "threads of a step, 0 for all");
@@ -53,22 +58,10 @@ void Describe(CLI::App& app, ServerArguments& arguments) {
   app.add_option("--parent", arguments.parent, "process id: end when it does");
 }
 
-// SIGINT and SIGTERM wait for sigwait, in every thread.
-sigset_t BlockSignals() {
-  signal(SIGPIPE, SIG_IGN);
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGHUP);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return signals;
-}
-
 void FollowParent(int parent) {
   if (parent == 0) return;
   prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != parent) raise(SIGTERM);  // it ended before we asked
+  if (getppid() != parent) kill(getpid(), SIGTERM);  // it ended before we asked
 }
 
 void TellReady(int fd, int port) {
@@ -87,7 +80,7 @@ Status CheckMemory(const serve::ModelInfo& info) {
 }
 
 Status Run(ServerArguments& arguments) {
-  const sigset_t signals = BlockSignals();
+  StopSignals stop;
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
@@ -100,14 +93,13 @@ Status Run(ServerArguments& arguments) {
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
-    std::fprintf(stderr, "polyveil-server: model '%s' on http://%s:%d; %s\npolyveil-server: %s\n",
-                 served.info.name.c_str(), arguments.http.address.c_str(), server->port(),
+    std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",
+                 served.info.name.c_str(), server->authority().c_str(),
                  served.info.security.c_str(),
                  model::CertificateToText(served.model->bundle().config.certificate).c_str());
   }
   TellReady(arguments.ready_fd, server->port());
-  int received = 0;
-  sigwait(&signals, &received);
+  stop.Wait();
   server->Stop();
   return {};
 }

@@ -1,5 +1,6 @@
 #include "serve/server/compute_queue.h"
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 
@@ -22,7 +23,9 @@ ComputeQueue::~ComputeQueue() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    for (const auto& job : waiting_) job->Cancel();
+    for (const Lane& lane : lanes_) {
+      for (const auto& job : lane.jobs) job->Cancel();
+    }
     for (const auto& job : running_) job->Cancel();
   }
   changed_.notify_all();
@@ -30,24 +33,53 @@ ComputeQueue::~ComputeQueue() {
 }
 
 Result<std::shared_ptr<Job>> ComputeQueue::Submit(
-    std::function<Status(const std::atomic<bool>&)> run) {
+    const void* owner, std::function<Status(const std::atomic<bool>&)> run) {
   auto job = std::make_shared<Job>(std::move(run));
   {
     const std::lock_guard lock(mutex_);
-    if (waiting_.size() >= max_waiting_) {
+    const auto lane = std::find_if(lanes_.begin(), lanes_.end(),
+                                   [&](const Lane& some) { return some.owner == owner; });
+    if (lane == lanes_.end()) {
+      lanes_.push_back({owner, {job}});
+    } else if (const size_t waiting = Waiting(); waiting >= max_waiting_) {
       return MakeError(ErrorCode::kUnavailable, "the queue holds {} waiting steps of at most {}",
-                       waiting_.size(), max_waiting_);
+                       waiting, max_waiting_);
+    } else {
+      lane->jobs.push_back(job);
     }
-    waiting_.push_back(job);
   }
   changed_.notify_all();
   return job;
 }
 
+size_t ComputeQueue::Waiting() const {
+  size_t count = 0;
+  for (const Lane& lane : lanes_) count += lane.jobs.size();
+  return count;
+}
+
+std::shared_ptr<Job> ComputeQueue::TakeNext() {
+  Lane lane = std::move(lanes_.front());
+  lanes_.pop_front();
+  std::shared_ptr<Job> job = std::move(lane.jobs.front());
+  lane.jobs.pop_front();
+  if (!lane.jobs.empty()) lanes_.push_back(std::move(lane));
+  return job;
+}
+
 size_t ComputeQueue::Ahead(const Job& job) const {
   const std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < waiting_.size(); ++i) {
-    if (waiting_[i].get() == &job) return i + running_.size();
+  for (size_t own = 0; own < lanes_.size(); ++own) {
+    const auto& jobs = lanes_[own].jobs;
+    const auto found = std::find_if(jobs.begin(), jobs.end(),
+                                    [&](const auto& some) { return some.get() == &job; });
+    if (found == jobs.end()) continue;
+    const auto rounds = static_cast<size_t>(found - jobs.begin());
+    size_t before = running_.size();
+    for (size_t i = 0; i < lanes_.size(); ++i) {
+      before += std::min(lanes_[i].jobs.size(), rounds + (i < own));
+    }
+    return before;
   }
   return 0;
 }
@@ -59,7 +91,7 @@ size_t ComputeQueue::running() const {
 
 size_t ComputeQueue::waiting() const {
   const std::lock_guard lock(mutex_);
-  return waiting_.size();
+  return Waiting();
 }
 
 void ComputeQueue::Execute(Job& job) {
@@ -85,10 +117,9 @@ void ComputeQueue::Execute(Job& job) {
 void ComputeQueue::Work() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
-    if (waiting_.empty()) return;
-    const std::shared_ptr<Job> job = std::move(waiting_.front());
-    waiting_.pop_front();
+    changed_.wait(lock, [&] { return stopping_ || !lanes_.empty(); });
+    if (lanes_.empty()) return;
+    const std::shared_ptr<Job> job = TakeNext();
     running_.push_back(job);
     lock.unlock();
     {

@@ -1,6 +1,6 @@
-// Long computations, started in the order of arrival, a few at a time. Each runner counts as one of
-// the pool's threads: with as many runners at work as threads, no loop inside is split any more;
-// with fewer, idle threads help inside.
+// Long computations, a few at a time: owners (clients) take turns, the jobs of one owner start in
+// the order of arrival. Each runner counts as one of the pool's threads: with as many runners at
+// work as threads, no loop inside is split any more; with fewer, idle threads help inside.
 #pragma once
 
 #include <atomic>
@@ -43,22 +43,32 @@ class ComputeQueue {
   ~ComputeQueue();  // cancels everything
 
   // `run` is called on a thread of the queue with a flag that asks it to stop. Its exceptions
-  // become errors (kResource for memory). Errors: kUnavailable when the queue is full (both
-  // values).
-  Result<std::shared_ptr<Job>> Submit(std::function<Status(const std::atomic<bool>&)> run);
-  // Jobs before this one, the running ones included; 0 once it runs.
+  // become errors (kResource for memory). `owner` is compared, never followed. Errors: kUnavailable
+  // when the queue is full (both values); an owner with none waiting may always add one.
+  Result<std::shared_ptr<Job>> Submit(const void* owner,
+                                      std::function<Status(const std::atomic<bool>&)> run);
+  // Jobs that start before this one, and the running ones; 0 once it runs.
   size_t Ahead(const Job& job) const;
   size_t running() const;
   size_t waiting() const;
 
  private:
+  // Jobs of one owner that wait; never empty.
+  struct Lane {
+    const void* owner;
+    std::deque<std::shared_ptr<Job>> jobs;
+  };
+
   void Work();
   static void Execute(Job& job);
+  // These require mutex_.
+  std::shared_ptr<Job> TakeNext();
+  size_t Waiting() const;
 
   const size_t max_waiting_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::shared_ptr<Job>> waiting_;
+  std::deque<Lane> lanes_;  // in the order of their turns
   std::vector<std::shared_ptr<Job>> running_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;

@@ -35,11 +35,12 @@ TEST(ComputeQueue, RunsInOrderOneAtATime) {
   std::vector<std::shared_ptr<Job>> jobs;
   for (int i = 0; i < 5; ++i)
     jobs.push_back(queue
-                       .Submit([&, i](const std::atomic<bool>&) -> Status {
-                         gate.Wait();
-                         order.push_back(i);  // one thread at a time
-                         return {};
-                       })
+                       .Submit(nullptr,
+                               [&, i](const std::atomic<bool>&) -> Status {
+                                 gate.Wait();
+                                 order.push_back(i);  // one thread at a time
+                                 return {};
+                               })
                        .value());
   gate.Open();
   for (const auto& job : jobs) ASSERT_TRUE(job->WaitFor(60));
@@ -53,14 +54,15 @@ TEST(ComputeQueue, RunsAsManyAsItHasRunners) {
   std::vector<std::shared_ptr<Job>> jobs;
   for (int i = 0; i < 8; ++i)
     jobs.push_back(queue
-                       .Submit([&](const std::atomic<bool>&) -> Status {
-                         const int now = ++inside;
-                         if (now > most) most = now;
-                         if (now == 3) gate.Open();  // three meet, or this test hangs
-                         gate.Wait();
-                         --inside;
-                         return {};
-                       })
+                       .Submit(nullptr,
+                               [&](const std::atomic<bool>&) -> Status {
+                                 const int now = ++inside;
+                                 if (now > most) most = now;
+                                 if (now == 3) gate.Open();  // three meet, or this test hangs
+                                 gate.Wait();
+                                 --inside;
+                                 return {};
+                               })
                        .value());
   for (const auto& job : jobs) {
     ASSERT_TRUE(job->WaitFor(60));
@@ -81,21 +83,54 @@ TEST(ComputeQueue, CountsJobsAheadAndRefusesWhenFull) {
   };
   std::vector<std::shared_ptr<Job>> jobs;
   for (int i = 0; i < 2; ++i) {
-    jobs.push_back(queue.Submit(wait).value());
+    jobs.push_back(queue.Submit(nullptr, wait).value());
     while (inside <= i) std::this_thread::yield();
   }
   EXPECT_EQ(queue.running(), 2u);
   for (size_t i = 0; i < 2; ++i) {
-    jobs.push_back(queue.Submit(wait).value());
+    jobs.push_back(queue.Submit(nullptr, wait).value());
     EXPECT_EQ(queue.Ahead(*jobs.back()), 2 + i);
   }
   EXPECT_EQ(queue.waiting(), 2u);
-  EXPECT_EQ(queue.Submit(wait).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(queue.Submit(nullptr, wait).error().code, ErrorCode::kUnavailable);
   jobs[3]->Cancel();  // before it starts
   gate.Open();
   for (const auto& job : jobs) ASSERT_TRUE(job->WaitFor(60));
   EXPECT_TRUE(jobs[2]->status().ok());
   EXPECT_EQ(jobs[3]->status().error().code, ErrorCode::kCancelled);
+}
+
+// One owner's many jobs hold up another's few by one each.
+TEST(ComputeQueue, OwnersTakeTurns) {
+  ComputeQueue queue(6, 1);
+  Gate gate;
+  std::atomic<bool> inside{false};
+  std::string order;
+  const int greedy = 0, modest = 0, late = 0;
+  std::vector<std::shared_ptr<Job>> jobs;
+  const auto add = [&](const int& owner, char name) {
+    jobs.push_back(queue
+                       .Submit(&owner,
+                               [&, name](const std::atomic<bool>&) -> Status {
+                                 inside = true;
+                                 gate.Wait();
+                                 order.push_back(name);
+                                 return {};
+                               })
+                       .value());
+    return queue.Ahead(*jobs.back());
+  };
+  add(greedy, 'a');
+  while (!inside) std::this_thread::yield();
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(add(greedy, 'a'), 1 + i);
+  EXPECT_EQ(add(modest, 'b'), 2u);
+  EXPECT_EQ(add(modest, 'b'), 4u);
+  EXPECT_EQ(queue.Ahead(*jobs[4]), 6u);  // all others come first
+  EXPECT_EQ(queue.Submit(&modest, {}).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(add(late, 'c'), 3u);  // the queue is full of the others' jobs
+  gate.Open();
+  for (const auto& job : jobs) ASSERT_TRUE(job->WaitFor(60));
+  EXPECT_EQ(order, "aabcabaa");
 }
 
 TEST(ComputeQueue, EndsItsJobsAndTurnsExceptionsIntoErrors) {
@@ -104,10 +139,11 @@ TEST(ComputeQueue, EndsItsJobsAndTurnsExceptionsIntoErrors) {
     ComputeQueue queue(10, 2);
     for (int i = 0; i < 4; ++i)
       jobs.push_back(queue
-                         .Submit([](const std::atomic<bool>& cancel) -> Status {
-                           while (!cancel) std::this_thread::yield();
-                           return MakeError(ErrorCode::kCancelled, "stopped");
-                         })
+                         .Submit(nullptr,
+                                 [](const std::atomic<bool>& cancel) -> Status {
+                                   while (!cancel) std::this_thread::yield();
+                                   return MakeError(ErrorCode::kCancelled, "stopped");
+                                 })
                          .value());
   }
   for (const auto& job : jobs) {
@@ -116,7 +152,8 @@ TEST(ComputeQueue, EndsItsJobsAndTurnsExceptionsIntoErrors) {
   }
   ComputeQueue queue(1, 1);
   const auto job =
-      queue.Submit([](const std::atomic<bool>&) -> Status { throw std::bad_alloc(); }).value();
+      queue.Submit(nullptr, [](const std::atomic<bool>&) -> Status { throw std::bad_alloc(); })
+          .value();
   ASSERT_TRUE(job->WaitFor(60));
   EXPECT_EQ(job->status().error().code, ErrorCode::kResource);
 }

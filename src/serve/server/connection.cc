@@ -1,12 +1,11 @@
 #include "serve/server/connection.h"
 
-#include <sys/socket.h>
+#include <poll.h>
 
 #include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
-#include <cerrno>
 #include <chrono>
 #include <new>
 
@@ -21,8 +20,10 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr char kServerName[] = "polyveil";
+constexpr size_t kPieceBytes = 65536;
 constexpr size_t kLingerBytes = size_t{32} << 20;
-constexpr double kLingerSeconds = 1;
+// What chunks of one byte each add to them, and a little more.
+constexpr u64 kFramingPerByte = 8;
 
 std::string PathOf(std::string_view target) {
   return std::string(target.substr(0, target.find('?')));
@@ -33,138 +34,224 @@ Status ToStatus(const beast::error_code& error, const char* action) {
   return MakeError(ErrorCode::kUnavailable, "{}: {}", action, error.message());
 }
 
+// What the client has sent is wrong, in contrast to a connection that broke.
+bool IsParseError(const beast::error_code& error) {
+  return error != http::error::end_of_stream &&
+         error.category() == http::make_error_code(http::error::bad_method).category();
+}
+
+std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
+
 }  // namespace
 
 template <typename Start>
 beast::error_code Connection::Run(double seconds, Start&& start) {
   beast::error_code result = asio::error::operation_aborted;
   stream_.expires_after(std::chrono::duration_cast<std::chrono::milliseconds>(
-      std::chrono::duration<double>(seconds)));
+      std::chrono::duration<double>(std::max(seconds, 0.0))));
   start([&result](beast::error_code error, size_t) { result = error; });
   context_.restart();
   context_.run();
   return result;
 }
 
+beast::error_code Connection::ReadMore(double seconds) {
+  return Run(seconds, [&](auto done) {
+    stream_.async_read_some(buffer_.prepare(kPieceBytes), [&, done](beast::error_code e, size_t n) {
+      buffer_.commit(n);
+      done(e, n);
+    });
+  });
+}
+
 void Connection::Interrupt() {
   asio::post(context_, [this] { stream_.close(); });
 }
 
-void Connection::Serve() {
-  buffer_.max_size(limits_.header_bytes + 65536);
-  while (!stopping_ && ServeOne()) {
+void Connection::Guarded(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::bad_alloc&) {
+    request_.body = {};
+    if (!answered_) ReplyError(503, MakeError(ErrorCode::kResource, "out of memory"));
+    keep_alive_ = false;
+  } catch (const std::exception& exception) {
+    if (!answered_) ReplyError(500, MakeError(ErrorCode::kIo, "internal: {}", exception.what()));
+    keep_alive_ = false;
   }
-  Linger();
+}
+
+// Whatever happens to a request, it ends its own connection only.
+void Connection::Serve() {
+  try {
+    buffer_.max_size(limits_.header_bytes + 2 * kPieceBytes);
+    bool more = true;
+    while (!stopping_ && more) {
+      more = false;
+      Guarded([&] { more = ServeOne(); });
+    }
+    Linger();
+  } catch (const std::exception&) {
+    // Not even the reply could be made: the socket closes with this object.
+  }
 }
 
 // A close with unread bytes resets the connection and the client loses the reply: say that we are
 // done, read what is still coming, for a bounded time and size.
 void Connection::Linger() {
-  beast::error_code ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  std::array<char, 65536> sink;
-  for (size_t drained = 0; !stopping_ && drained < kLingerBytes;) {
-    size_t got = 0;
-    const auto error = Run(kLingerSeconds, [&](auto done) {
-      stream_.async_read_some(asio::buffer(sink), [&got, done](beast::error_code e, size_t n) {
-        got = n;
-        done(e, n);
-      });
-    });
-    if (error) break;
-    drained += got;
+  beast::error_code error;
+  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
+  buffer_.clear();
+  const Timer timer;
+  for (size_t drained = 0; !stopping_ && !error && drained < kLingerBytes;) {
+    const double left = limits_.linger_seconds - timer.Seconds();
+    if (left <= 0) break;
+    error = ReadMore(left);
+    drained += buffer_.size();
+    buffer_.clear();
   }
   stream_.close();
 }
 
 void Connection::Refuse() {
-  keep_alive_ = false;
-  ReplyError(
-      503, MakeError(ErrorCode::kResource, "connections: all {} are in use", limits_.connections));
-  stream_.close();
+  try {
+    ReplyError(503, MakeError(ErrorCode::kResource, "connections: all {} are in use",
+                              limits_.connections));
+    Linger();
+  } catch (const std::exception&) {
+  }
 }
 
 bool Connection::ServeOne() {
   request_ = {};
-  answered_ = false;
-  if (buffer_.size() == 0 && !WaitForRequest()) return false;
+  answered_ = keep_alive_ = head_ = false;
+  // Reads nothing but the first bytes, so that an idle connection and a slow header differ.
+  if (buffer_.size() == 0 && ReadMore(limits_.idle_seconds)) return false;
   RequestParser parser;
   parser.header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
   parser.body_limit(boost::none);  // set for the route once the header is there
-  if (!ReadRequest(parser) || !ReadBody(parser)) return false;
+  if (!ReadRequest(parser) || !AdmitBody(parser) || !ReadBody(parser)) return false;
   keep_alive_ = parser.get().keep_alive();
   request_.body = std::move(parser.get().body());
-  HandleRequest();
+  handler_.Handle(*this);
   return keep_alive_;
 }
 
-// Reads nothing but the first bytes, so that an idle connection and a slow header differ.
-bool Connection::WaitForRequest() {
-  const auto error = Run(limits_.idle_seconds, [&](auto done) {
-    stream_.async_read_some(buffer_.prepare(4096), [&, done](beast::error_code e, size_t n) {
-      buffer_.commit(n);
-      done(e, n);
-    });
-  });
-  return !error;
-}
-
 bool Connection::ReadRequest(RequestParser& parser) {
-  const auto error = Run(limits_.header_seconds, [&](auto done) {
-    http::async_read_header(stream_, buffer_, parser, done);
-  });
-  if (!error) {
-    const auto& header = parser.get();
-    request_.method = std::string(header.method_string());
-    request_.path = PathOf({header.target().data(), header.target().size()});
-    const auto checksum = header[kChecksumHeader];
-    request_.checksum.assign(checksum.data(), checksum.size());
-    return true;
-  }
-  keep_alive_ = false;
+  const auto error = ReadHeader(parser);
+  if (!error) return TakeHeader(parser);
   if (error == http::error::header_limit) {
     ReplyError(431, MakeError(ErrorCode::kOutOfRange, "request header: more than {} bytes",
                               limits_.header_bytes));
-  } else if (error != http::error::end_of_stream &&
-             error.category() == http::make_error_code(http::error::bad_method).category()) {
+  } else if (IsParseError(error)) {
     ReplyError(400, MakeError(ErrorCode::kCorrupt, "request: {}", error.message()));
   }
   return false;
 }
 
-bool Connection::ReadBody(RequestParser& parser) {
+// The parser's own limit is one of a line's; this counts the header as a whole.
+beast::error_code Connection::ReadHeader(RequestParser& parser) {
+  const Timer timer;
+  for (size_t parsed = 0;;) {
+    beast::error_code error;
+    const size_t used = parser.put(buffer_.data(), error);
+    buffer_.consume(used);
+    parsed += used;
+    const bool done = parser.is_header_done();
+    if (error && error != http::error::need_more) return error;
+    if (parsed + (done ? 0 : buffer_.size()) > limits_.header_bytes) {
+      return http::error::header_limit;
+    }
+    if (done) return {};
+    error = ReadMore(limits_.header_seconds - timer.Seconds());
+    if (error) return error;
+  }
+}
+
+bool Connection::TakeHeader(const RequestParser& parser) {
+  const auto& header = parser.get();
+  head_ = header.method() == http::verb::head;
+  request_.method = head_ ? "GET" : std::string(header.method_string());
+  request_.path = PathOf(View(header.target()));
+  request_.checksum = std::string(header[kChecksumHeader]);
+  int status = 400;
+  const Status names = CheckNames(parser, status);
+  if (!names.ok()) ReplyError(status, names.error());
+  return names.ok();
+}
+
+Status Connection::CheckNames(const RequestParser& parser, int& status) const {
+  const auto& header = parser.get();
+  const size_t hosts = header.count(http::field::host);
+  const size_t origins = header.count(http::field::origin);
+  if (hosts > 1 || origins > 1 || (hosts == 0 && header.version() >= 11)) {
+    return MakeError(ErrorCode::kCorrupt,
+                     "request: {} fields Host and {} Origin, expected 1 and at most 1", hosts,
+                     origins);
+  }
+  const std::string_view host = View(header[http::field::host]);
+  Status allowed = hosts == 0 ? Status() : hosts_.CheckHost(host);
+  if (allowed.ok() && origins == 1) {
+    allowed = hosts_.CheckOrigin(View(header[http::field::origin]), host);
+  }
+  if (!allowed.ok() && allowed.error().code == ErrorCode::kSecurity) status = 403;
+  return allowed;
+}
+
+bool Connection::AdmitBody(RequestParser& parser) {
+  const Status admitted = handler_.Admit(request_.method, request_.path);
+  if (!admitted.ok()) {
+    ReplyError(HttpStatusOf(admitted.error().code), admitted.error());
+    return false;
+  }
   const u64 limit = handler_.BodyLimit(request_.method, request_.path);
   const auto length = parser.content_length();
-  keep_alive_ = false;
   if (length && *length > limit) {
     ReplyError(413, MakeError(ErrorCode::kOutOfRange, "request body of {} {}: {} bytes above {}",
                               request_.method, request_.path, *length, limit));
     return false;
   }
   parser.body_limit(limit);
-  if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
-    http::response<http::empty_body> go_on(http::status::continue_, 11);
-    if (!WriteMessage(go_on).ok()) return false;
-  }
-  const auto error = Run(limits_.body_seconds,
-                         [&](auto done) { http::async_read(stream_, buffer_, parser, done); });
+  if (!beast::iequals(parser.get()[http::field::expect], "100-continue")) return true;
+  http::response<http::empty_body> go_on(http::status::continue_, 11);
+  return WriteMessage(go_on).ok();
+}
+
+bool Connection::ReadBody(RequestParser& parser) {
+  const auto error = ReadPieces(parser);
   if (error == http::error::body_limit) {
     ReplyError(413, MakeError(ErrorCode::kOutOfRange, "request body of {} {}: more than {} bytes",
-                              request_.method, request_.path, limit));
+                              request_.method, request_.path,
+                              handler_.BodyLimit(request_.method, request_.path)));
+  } else if (IsParseError(error)) {
+    ReplyError(400, MakeError(ErrorCode::kCorrupt, "request body: {}", error.message()));
   }
   return !error;
 }
 
-void Connection::HandleRequest() {
-  try {
-    handler_.Handle(*this);
-  } catch (const std::bad_alloc&) {
-    keep_alive_ = false;
-    if (!answered_) ReplyError(503, MakeError(ErrorCode::kResource, "out of memory"));
-  } catch (const std::exception& exception) {
-    keep_alive_ = false;
-    if (!answered_) ReplyError(500, MakeError(ErrorCode::kIo, "internal: {}", exception.what()));
+// Chunks' sizes, extensions and trailers are read, but count for nothing: neither for time nor,
+// beyond what small chunks need, as bytes.
+beast::error_code Connection::ReadPieces(RequestParser& parser) {
+  const Timer timer;
+  parser.eager(true);
+  for (u64 parsed = 0; !parser.is_done();) {
+    beast::error_code error;
+    const size_t used = parser.put(buffer_.data(), error);
+    buffer_.consume(used);
+    parsed += used;
+    if (error && error != http::error::need_more) return error;
+    if (parser.is_done()) break;
+    const u64 received = parser.get().body().size();
+    const u64 framing = parsed - std::min<u64>(parsed, received) + buffer_.size();
+    if (buffer_.size() > limits_.header_bytes ||
+        framing > kFramingPerByte * received + limits_.header_bytes) {
+      return http::error::bad_chunk_extension;
+    }
+    const double earned = static_cast<double>(received) / limits_.body_bytes_per_second;
+    error = ReadMore(limits_.body_seconds + earned - timer.Seconds());
+    if (error) return error;
   }
+  return {};
 }
 
 template <typename Message>
@@ -175,6 +262,7 @@ Status Connection::WriteMessage(Message& message) {
 }
 
 void Connection::ReplyError(int status, const Error& error) {
+  keep_alive_ = false;
   HttpReply reply;
   reply.status = status;
   reply.text = ErrorToJson(error);
@@ -195,9 +283,13 @@ Status Connection::Reply(const HttpReply& reply) {
                        ? beast::span<const std::uint8_t>(text, reply.text.size())
                        : beast::span<const std::uint8_t>(reply.bytes.data(), reply.bytes.size());
   message.prepare_payload();
-  const Status status = WriteMessage(message);
-  if (!status.ok()) keep_alive_ = false;
-  return status;
+  http::response_serializer<http::span_body<const std::uint8_t>> serializer(message);
+  const auto error = Run(limits_.write_seconds, [&](auto done) {
+    if (head_) return http::async_write_header(stream_, serializer, done);
+    http::async_write(stream_, serializer, done);
+  });
+  if (error) keep_alive_ = false;
+  return ToStatus(error, "writing the reply");
 }
 
 Status Connection::BeginStream(const char* content_type) {
@@ -216,6 +308,7 @@ Status Connection::BeginStream(const char* content_type) {
 }
 
 Status Connection::Send(wire::ByteView bytes) {
+  if (head_ || bytes.empty()) return {};  // an empty chunk would end the stream
   const auto chunk = http::make_chunk(asio::buffer(bytes.data(), bytes.size()));
   const auto error =
       Run(limits_.write_seconds, [&](auto done) { asio::async_write(stream_, chunk, done); });
@@ -224,6 +317,7 @@ Status Connection::Send(wire::ByteView bytes) {
 }
 
 Status Connection::EndStream() {
+  if (head_) return {};
   const auto chunk = http::make_chunk_last();
   const auto error =
       Run(limits_.write_seconds, [&](auto done) { asio::async_write(stream_, chunk, done); });
@@ -231,11 +325,11 @@ Status Connection::EndStream() {
   return ToStatus(error, "ending the reply");
 }
 
+// Seen even when bytes of another request are still unread.
 bool Connection::Disconnected() {
   if (stopping_) return true;
-  char byte;
-  const ssize_t got = recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+  pollfd state{stream_.socket().native_handle(), POLLRDHUP, 0};
+  return poll(&state, 1, 0) > 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
 }
 
 }  // namespace polyveil::serve

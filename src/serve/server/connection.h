@@ -6,8 +6,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <functional>
 #include <optional>
 
+#include "base/system.h"
+#include "serve/server/growing_body.h"
+#include "serve/server/host_rules.h"
 #include "serve/server/http_server.h"
 
 namespace polyveil::serve {
@@ -16,11 +20,17 @@ namespace polyveil::serve {
 // io_context: blocking code, but no operation can hang.
 class Connection final : public Exchange {
  public:
-  Connection(const HttpLimits& limits, HttpHandler& handler, const std::atomic<bool>& stopping)
-      : limits_(limits), handler_(handler), stopping_(stopping), context_(1), stream_(context_) {}
+  Connection(const HttpLimits& limits, const HostRules& hosts, HttpHandler& handler,
+             const std::atomic<bool>& stopping)
+      : limits_(limits),
+        hosts_(hosts),
+        handler_(handler),
+        stopping_(stopping),
+        context_(1),
+        stream_(context_) {}
 
-  boost::asio::io_context& context() { return context_; }
-  void Adopt(boost::asio::ip::tcp::socket socket) { stream_.socket() = std::move(socket); }
+  // Of the connection's own io_context; to accept into.
+  boost::asio::ip::tcp::socket& socket() { return stream_.socket(); }
   // Requests until the client leaves, an error or a stop.
   void Serve();
   // Says 503 and closes.
@@ -34,33 +44,45 @@ class Connection final : public Exchange {
   Status Send(wire::ByteView bytes) override;
   Status EndStream() override;
   bool Disconnected() override;
+  std::weak_ptr<const void> connection() const override { return alive_; }
 
  private:
-  using RequestParser =
-      boost::beast::http::request_parser<boost::beast::http::vector_body<std::uint8_t>>;
+  using IoError = boost::beast::error_code;
+  using RequestParser = boost::beast::http::request_parser<GrowingBody>;
 
   // Starts an operation, waits for it: its error, or a timeout's.
   template <typename Start>
-  boost::beast::error_code Run(double seconds, Start&& start);
+  IoError Run(double seconds, Start&& start);
+  // More of what the client sends, into buffer_.
+  IoError ReadMore(double seconds);
+  // Calls `action`; its exceptions become a reply, where none has been given, and a close.
+  void Guarded(const std::function<void()>& action);
   bool ServeOne();
   void Linger();
-  bool WaitForRequest();
   bool ReadRequest(RequestParser& parser);
+  IoError ReadHeader(RequestParser& parser);
+  bool TakeHeader(const RequestParser& parser);
+  Status CheckNames(const RequestParser& parser, int& status) const;
+  bool AdmitBody(RequestParser& parser);
   bool ReadBody(RequestParser& parser);
-  void HandleRequest();
+  IoError ReadPieces(RequestParser& parser);
   template <typename Message>
   Status WriteMessage(Message& message);
+  // The connection closes after it.
   void ReplyError(int status, const Error& error);
 
   const HttpLimits& limits_;
+  const HostRules& hosts_;
   HttpHandler& handler_;
   const std::atomic<bool>& stopping_;
   boost::asio::io_context context_;
   boost::beast::tcp_stream stream_;
   boost::beast::flat_buffer buffer_;
   HttpRequest request_;
+  bool head_ = false;  // the request's method is HEAD
   bool keep_alive_ = false;
   bool answered_ = false;
+  const std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);
 };
 
 }  // namespace polyveil::serve

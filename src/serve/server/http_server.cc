@@ -1,9 +1,9 @@
 #include "serve/server/http_server.h"
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <list>
 #include <mutex>
@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "serve/server/connection.h"
+#include "serve/server/host_rules.h"
 
 namespace polyveil::serve {
 
@@ -20,26 +21,58 @@ using boost::system::error_code;
 
 namespace {
 
+constexpr std::chrono::milliseconds kRetry(100);
+
+std::string Authority(const tcp::endpoint& endpoint) {
+  const std::string address = endpoint.address().to_string();
+  return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" +
+         std::to_string(endpoint.port());
+}
+
+// What `address` stands for: itself, or the numbers of a name, IPv4 first.
+Result<std::vector<tcp::endpoint>> Resolve(const HttpOptions& options) {
+  std::string text = options.address;
+  if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);
+  error_code error;
+  const auto port = static_cast<unsigned short>(options.port);
+  const auto number = asio::ip::make_address(text, error);
+  if (!error) return std::vector{tcp::endpoint(number, port)};
+  asio::io_context context;
+  const auto found = tcp::resolver(context).resolve(text, std::to_string(port), error);
+  if (error || found.empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "bind address '{}': {}", options.address,
+                     error.message());
+  }
+  std::vector<tcp::endpoint> endpoints(found.begin(), found.end());
+  std::stable_sort(endpoints.begin(), endpoints.end(), [](const auto& a, const auto& b) {
+    return a.address().is_v4() && !b.address().is_v4();
+  });
+  return endpoints;
+}
+
 class ThreadedServer final : public HttpServer {
  public:
   ThreadedServer(const HttpOptions& options, HttpHandler& handler)
-      : options_(options), handler_(handler), acceptor_(context_), retry_(context_) {}
+      : options_(options), handler_(handler), acceptor_(context_) {}
   ~ThreadedServer() override { Stop(); }
 
   Status Listen();
-  int port() const override { return port_; }
+  int port() const override { return bound_.port(); }
+  std::string authority() const override { return Authority(bound_); }
   void Stop() override;
 
  private:
   struct Worker {
-    std::unique_ptr<Connection> connection;
+    std::unique_ptr<Connection> connection;  // null once it has ended
     std::thread thread;
-    std::atomic<bool> finished{false};
+    bool finished = false;
   };
 
-  void Accept();
-  void Accepted(std::unique_ptr<Connection> connection, tcp::socket socket);
-  void RetryLater();
+  error_code Open(const tcp::endpoint& endpoint);
+  void AcceptAll();
+  error_code AcceptOne();
+  void Accepted(std::unique_ptr<Connection> connection);
+  void Work(Worker& worker, bool refuse);
   void CollectFinished();
   size_t Running();
 
@@ -47,59 +80,70 @@ class ThreadedServer final : public HttpServer {
   HttpHandler& handler_;
   asio::io_context context_{1};
   tcp::acceptor acceptor_;
-  asio::steady_timer retry_;
   std::atomic<bool> stopping_{false};
   std::thread accept_thread_;
-  int port_ = 0;
+  tcp::endpoint bound_;
+  std::unique_ptr<const HostRules> hosts_;
   std::mutex mutex_;
-  std::list<Worker> workers_;  // guarded by mutex_
+  std::list<Worker> workers_;  // guarded by mutex_, members too
 };
 
-Status ThreadedServer::Listen() {
-  error_code error;
-  const auto address = asio::ip::make_address(options_.address, error);
-  if (error) {
-    return MakeError(ErrorCode::kInvalidArgument, "bind address '{}': {}", options_.address,
-                     error.message());
-  }
-  const tcp::endpoint endpoint(address, static_cast<unsigned short>(options_.port));
+error_code ThreadedServer::Open(const tcp::endpoint& endpoint) {
+  error_code error, ignored;
+  acceptor_.close(ignored);
   acceptor_.open(endpoint.protocol(), error);
   if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (!error) bound_ = acceptor_.local_endpoint(error);
+  return error;
+}
+
+Status ThreadedServer::Listen() {
+  PV_ASSIGN_OR_RETURN(const auto endpoints, Resolve(options_));
+  error_code error;
+  for (const tcp::endpoint& endpoint : endpoints) {
+    error = Open(endpoint);
+    if (!error) break;
+  }
   if (error) {
     return MakeError(ErrorCode::kIo, "cannot listen on {}:{}: {}", options_.address, options_.port,
                      error.message());
   }
-  port_ = acceptor_.local_endpoint().port();
-  Accept();
-  accept_thread_ = std::thread([this] { context_.run(); });
+  std::vector<std::string> names = options_.allowed_hosts;
+  names.push_back(options_.address);
+  hosts_ = std::make_unique<const HostRules>(bound_.address(), names);
+  accept_thread_ = std::thread([this] { AcceptAll(); });
   return {};
 }
 
-void ThreadedServer::Accept() {
-  auto connection = std::make_unique<Connection>(options_.limits, handler_, stopping_);
-  asio::io_context& context = connection->context();
-  acceptor_.async_accept(
-      context, [this, held = std::move(connection)](error_code error, tcp::socket socket) mutable {
-        if (stopping_) return;
-        if (error) return RetryLater();  // out of file descriptors, a client that left
-        Accepted(std::move(held), std::move(socket));
-        Accept();
-      });
+// Whatever a connection meets (no memory, no descriptor, no thread left), the next one is accepted.
+void ThreadedServer::AcceptAll() {
+  while (!stopping_) {
+    error_code error = asio::error::operation_aborted;
+    try {
+      CollectFinished();
+      error = AcceptOne();
+    } catch (const std::exception&) {
+    }
+    if (error && !stopping_) std::this_thread::sleep_for(kRetry);
+  }
 }
 
-void ThreadedServer::RetryLater() {
-  retry_.expires_after(std::chrono::milliseconds(100));
-  retry_.async_wait([this](error_code error) {
-    if (!error && !stopping_) Accept();
-  });
+// A connection needs descriptors of its own before its socket comes.
+error_code ThreadedServer::AcceptOne() {
+  auto connection = std::make_unique<Connection>(options_.limits, *hosts_, handler_, stopping_);
+  error_code error = asio::error::operation_aborted;
+  acceptor_.async_accept(connection->socket(), [&](error_code result) { error = result; });
+  context_.restart();
+  context_.run();
+  if (!error && !stopping_) Accepted(std::move(connection));
+  return error;
 }
 
-void ThreadedServer::Accepted(std::unique_ptr<Connection> connection, tcp::socket socket) {
+void ThreadedServer::Accepted(std::unique_ptr<Connection> connection) {
   error_code ignored;
-  socket.set_option(tcp::no_delay(true), ignored);
-  connection->Adopt(std::move(socket));
+  connection->socket().set_option(tcp::no_delay(true), ignored);
   CollectFinished();
   // A few threads more than the limit, to say 503 without blocking this one.
   const size_t running = Running();
@@ -110,17 +154,24 @@ void ThreadedServer::Accepted(std::unique_ptr<Connection> connection, tcp::socke
   Worker& worker = workers_.emplace_back();
   worker.connection = std::move(connection);
   try {
-    worker.thread = std::thread([&worker, refuse] {
-      if (refuse) {
-        worker.connection->Refuse();
-      } else {
-        worker.connection->Serve();
-      }
-      worker.finished = true;
-    });
+    worker.thread = std::thread([this, &worker, refuse] { Work(worker, refuse); });
   } catch (const std::system_error&) {
     workers_.pop_back();  // the machine has no thread left: closes it
+    throw;
   }
+}
+
+// Descriptors and memory go with the connection; the thread is collected later.
+void ThreadedServer::Work(Worker& worker, bool refuse) {
+  Connection* connection = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    connection = worker.connection.get();
+  }
+  refuse ? connection->Refuse() : connection->Serve();
+  const std::lock_guard lock(mutex_);
+  worker.connection.reset();
+  worker.finished = true;
 }
 
 size_t ThreadedServer::Running() {
@@ -142,14 +193,16 @@ void ThreadedServer::CollectFinished() {
 
 void ThreadedServer::Stop() {
   if (stopping_.exchange(true)) return;
-  asio::post(context_, [this] {
-    error_code ignored;
-    acceptor_.close(ignored);
-    retry_.cancel();
-  });
+  error_code ignored;
+  asio::post(context_, [this, &ignored] { acceptor_.cancel(ignored); });
   if (accept_thread_.joinable()) accept_thread_.join();
-  const std::lock_guard lock(mutex_);
-  for (Worker& worker : workers_) worker.connection->Interrupt();
+  acceptor_.close(ignored);
+  {
+    const std::lock_guard lock(mutex_);
+    for (Worker& worker : workers_) {
+      if (worker.connection) worker.connection->Interrupt();
+    }
+  }
   for (Worker& worker : workers_) worker.thread.join();
   workers_.clear();
 }

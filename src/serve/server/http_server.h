@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "wire/bytes.h"
@@ -13,22 +14,27 @@
 namespace polyveil::serve {
 
 struct HttpLimits {
-  int connections = 32;  // more are answered 503 and closed
-  size_t header_bytes = 8192;
+  int connections = 32;        // more are answered 503 and closed
+  size_t header_bytes = 8192;  // of a whole header
   double idle_seconds = 60;    // between requests of a connection
   double header_seconds = 15;  // from a request's first byte to the end of its header
-  double body_seconds = 120;
+  // A body may lag by body_seconds behind a sender of this rate.
+  double body_seconds = 15;
+  double body_bytes_per_second = 65536;
   double write_seconds = 60;  // each write
+  double linger_seconds = 2;  // for what is still coming when a connection closes
 };
 
 struct HttpOptions {
-  std::string address = "127.0.0.1";
-  int port = 0;  // 0: any free one
+  std::string address = "127.0.0.1";  // a number, in brackets or not, or a name
+  int port = 0;                       // 0: any free one
+  // Names that requests may give as their Host beside localhost, the address and its number.
+  std::vector<std::string> allowed_hosts;
   HttpLimits limits;
 };
 
 struct HttpRequest {
-  std::string method;
+  std::string method;    // GET for HEAD, whose reply goes without its body
   std::string path;      // without the query
   std::string checksum;  // kChecksumHeader's value
   wire::Bytes body;
@@ -53,26 +59,35 @@ class Exchange {
   virtual Status EndStream() = 0;
   // The client has closed its side, or the server is stopping. Cost: one system call.
   virtual bool Disconnected() = 0;
+  // Expires when the connection has ended.
+  virtual std::weak_ptr<const void> connection() const = 0;
 };
 
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
-  // Largest body of a request; asked before any of it is read.
+  // Why a request is refused whatever its body; asked before any of that is read.
+  virtual Status Admit(std::string_view /*method*/, std::string_view /*path*/) { return {}; }
+  // Largest body of a request; asked before any of it is read. Nothing is reserved for it: memory
+  // is taken as bytes arrive.
   virtual u64 BodyLimit(std::string_view method, std::string_view path) const = 0;
-  // Called from many threads. Exceptions end the connection with status 500.
+  // All are called from many threads. Exceptions end the connection with status 500, or 503 where
+  // memory is short.
   virtual void Handle(Exchange& exchange) = 0;
 };
 
 class HttpServer {
  public:
-  // Binds and starts to answer. `handler` outlives the server. Errors: kInvalidArgument (address),
-  // kIo (address and port named).
+  // Binds the first of the address' numbers that can be (IPv4 first) and starts to answer.
+  // `handler` outlives the server. Errors: kInvalidArgument (address), kIo (address and port
+  // named).
   static Result<std::unique_ptr<HttpServer>> Start(const HttpOptions& options,
                                                    HttpHandler& handler);
   virtual ~HttpServer() = default;  // stops
 
   virtual int port() const = 0;
+  // What it listens on: "127.0.0.1:8117", "[::1]:8117".
+  virtual std::string authority() const = 0;
   // Closes the listening socket, makes Disconnected() true everywhere, waits for every connection.
   virtual void Stop() = 0;
 };

@@ -2,11 +2,19 @@
 
 #include <unistd.h>
 
-#include "base/csprng.h"
 #include "base/digest.h"
 #include "serve/protocol.h"
 
 namespace polyveil::serve {
+namespace {
+
+constexpr size_t kMaxUnstarted = 64;
+
+Error NoKeys(const std::string& handle) {
+  return MakeError(ErrorCode::kNotFound, "keys '{}' are not here", handle.substr(0, 64));
+}
+
+}  // namespace
 
 u64 PhysicalMemoryBytes() {
   const long pages = sysconf(_SC_PHYS_PAGES);
@@ -16,11 +24,6 @@ u64 PhysicalMemoryBytes() {
 
 u64 KeyMemoryLimit(const ServiceLimits& limits) {
   return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : PhysicalMemoryBytes() / 4 * 3;
-}
-
-std::string NewHandle() {
-  const Seed seed = RandomSeed();
-  return ToHex(std::span(seed).first(16));
 }
 
 KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,
@@ -36,69 +39,118 @@ KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits&
   return result;
 }
 
-KeyStore::KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits)
-    : model_(std::move(model)), limits_(limits) {
+KeyStore::KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits,
+                   SessionStore& sessions)
+    : model_(std::move(model)), limits_(limits), sessions_(sessions) {
   const auto manifest = wire::ManifestOf(*model_->params(), model_->keys());
   PV_CHECK(manifest.ok(), "the program's own key request: {}", manifest.error().message);
   stream_bytes_ = wire::StreamBytes(*manifest);
 }
 
-u64 KeyStore::HeldBytes() const {
-  u64 bytes = 0;
-  for (const auto& [handle, set] : sets_) bytes += set->bytes;
-  return bytes;
-}
+KeyAllotment KeyStore::NextAllotment() const { return AllotKeys(*model_, limits_, budget_->bytes); }
 
-KeyAllotment KeyStore::NextAllotment() {
-  const std::lock_guard lock(mutex_);
-  return AllotKeys(*model_, limits_, HeldBytes());
-}
-
-Result<std::shared_ptr<KeySet>> KeyStore::Begin(const Digest& key_id, u64 total_bytes) {
-  if (total_bytes != stream_bytes_) {
-    return MakeError(ErrorCode::kMismatch,
-                     "evaluation keys: {} bytes announced, the program needs {}", total_bytes,
-                     stream_bytes_);
-  }
-  RemoveExpired();
-  const std::lock_guard lock(mutex_);
-  if (sets_.size() >= limits_.key_sets) {
+Status KeyStore::CheckRoom(u64 bytes, size_t sets) const {
+  if (budget_->sets - sets >= limits_.key_sets) {
     return MakeError(ErrorCode::kResource, "evaluation keys: {} sets are held of at most {}",
-                     sets_.size(), limits_.key_sets);
+                     budget_->sets.load(), limits_.key_sets);
   }
-  const KeyAllotment allotment = AllotKeys(*model_, limits_, HeldBytes());
-  const u64 needed = HeldBytes() + allotment.bytes;
+  const u64 held = budget_->bytes - bytes;
+  const u64 needed = held + AllotKeys(*model_, limits_, held).bytes;
   const u64 limit = KeyMemoryLimit(limits_);
-  if (limit != 0 && needed > limit) {
-    return MakeError(ErrorCode::kResource, "evaluation keys: {} bytes in memory above the limit {}",
-                     needed, limit);
+  if (limit == 0 || needed <= limit) return {};
+  return MakeError(ErrorCode::kResource, "evaluation keys: {} bytes in memory above the limit {}",
+                   needed, limit);
+}
+
+// In use right now, or idle for too short a time: no.
+bool KeyStore::MayYield(KeySet& set) const {
+  if (set.pins > 0) return false;
+  const std::unique_lock lock(set.mutex, std::try_to_lock);
+  if (!lock || set.claim.bytes() == 0) return false;
+  const double patience = set.last_use.Left() ? limits_.left_seconds : limits_.yield_seconds;
+  return set.last_use.IdleSeconds() > patience;
+}
+
+KeyStore::Sets::iterator KeyStore::Erase(Sets::iterator found) {
+  found->second->removed = true;  // before its sessions go: no new one comes after that
+  sessions_.RemoveOfKeys(*found->second);
+  return sets_.erase(found);
+}
+
+Status KeyStore::MakeRoom(const KeySet& asking) {
+  while (true) {
+    const Status room = CheckRoom(0, 0);
+    if (room.ok()) return room;
+    auto longest = sets_.end();
+    for (auto it = sets_.begin(); it != sets_.end(); ++it) {
+      if (it->second.get() == &asking || !MayYield(*it->second)) continue;
+      if (longest == sets_.end() ||
+          it->second->last_use.IdleSeconds() > longest->second->last_use.IdleSeconds()) {
+        longest = it;
+      }
+    }
+    if (longest == sets_.end()) return room;
+    Erase(longest);
   }
-  PV_ASSIGN_OR_RETURN(auto reader, wire::KeyStreamReader::Create(model_->params(), model_->keys(),
-                                                                 key_id, allotment.expanded));
-  auto set = std::make_shared<KeySet>(NewHandle(), std::move(reader), allotment.bytes);
-  set->key_id = key_id;
-  set->last_used = clock_.Seconds();
+}
+
+// Those who have only asked take no room but their names: the oldest of too many are forgotten.
+void KeyStore::LimitUnstarted() {
+  size_t count = 0;
+  auto oldest = sets_.end();
+  for (auto it = sets_.begin(); it != sets_.end(); ++it) {
+    const std::unique_lock lock(it->second->mutex, std::try_to_lock);
+    if (!lock || it->second->reader) continue;
+    ++count;
+    if (oldest == sets_.end() ||
+        it->second->last_use.IdleSeconds() > oldest->second->last_use.IdleSeconds()) {
+      oldest = it;
+    }
+  }
+  if (count > kMaxUnstarted) Erase(oldest);
+}
+
+Result<std::shared_ptr<KeySet>> KeyStore::Begin(const UploadRequest& request,
+                                                std::weak_ptr<const void> connection) {
+  if (request.total_bytes != stream_bytes_) {
+    return MakeError(ErrorCode::kMismatch,
+                     "evaluation keys: {} bytes announced, the program needs {}",
+                     request.total_bytes, stream_bytes_);
+  }
+  const std::lock_guard lock(mutex_);
+  u64 yielding_bytes = 0;
+  size_t yielding_sets = 0;
+  for (const auto& [handle, set] : sets_) {
+    const bool same = set->request_id == request.request_id && set->key_id == request.key_id;
+    if (same && !request.request_id.empty()) return set;
+    if (!MayYield(*set)) continue;
+    yielding_bytes += set->claim.bytes();
+    ++yielding_sets;
+  }
+  PV_RETURN_IF_ERROR(CheckRoom(yielding_bytes, yielding_sets));
+  auto set = std::make_shared<KeySet>(NewHandle(), request.key_id, request.request_id);
+  set->last_use.Touch(std::move(connection));
   sets_.emplace(set->handle, set);
+  LimitUnstarted();
   return set;
 }
 
-Result<std::shared_ptr<KeySet>> KeyStore::Find(const std::string& handle) {
+Result<std::shared_ptr<KeySet>> KeyStore::Find(const std::string& handle) const {
   const std::lock_guard lock(mutex_);
   const auto found = sets_.find(handle);
-  if (found == sets_.end()) {
-    return MakeError(ErrorCode::kNotFound, "keys '{}' are not here", handle.substr(0, 64));
-  }
-  found->second->last_used = clock_.Seconds();
+  if (found == sets_.end()) return NoKeys(handle);
   return found->second;
 }
 
 Status KeyStore::Remove(const std::string& handle) {
   const std::lock_guard lock(mutex_);
-  if (sets_.erase(handle) != 0) return {};
-  return MakeError(ErrorCode::kNotFound, "keys '{}' are not here", handle.substr(0, 64));
+  const auto found = sets_.find(handle);
+  if (found == sets_.end()) return NoKeys(handle);
+  Erase(found);
+  return {};
 }
 
-size_t KeyStore::Report(MemoryReport& report) {
+size_t KeyStore::Report(MemoryReport& report) const {
   std::vector<std::shared_ptr<KeySet>> sets;
   {
     const std::lock_guard lock(mutex_);
@@ -106,27 +158,31 @@ size_t KeyStore::Report(MemoryReport& report) {
   }
   for (const auto& set : sets) {
     std::unique_lock lock(set->mutex, std::try_to_lock);  // an upload's piece may take a while
-    if (lock && set->engine) set->engine->Report(report);
-    if (lock && !set->engine) report.Add("keys: uploads under way", set->reader.key_bytes());
+    if (!lock) continue;
+    if (set->engine) {
+      set->engine->Report(report);
+    } else if (set->reader) {
+      report.Add("keys: uploads under way", set->reader->key_bytes());
+    }
   }
   return sets.size();
 }
 
 void KeyStore::RemoveExpired() {
   const std::lock_guard lock(mutex_);
-  const double now = clock_.Seconds();
-  std::erase_if(sets_, [&](const auto& entry) {
-    KeySet& set = *entry.second;
+  for (auto it = sets_.begin(); it != sets_.end();) {
+    KeySet& set = *it->second;
     std::unique_lock set_lock(set.mutex, std::try_to_lock);
-    if (!set_lock || entry.second.use_count() > 1) return false;  // in use right now
-    const double limit = set.engine ? limits_.key_idle_seconds : limits_.upload_idle_seconds;
-    const bool expired = now - set.last_used > limit;
-    return expired;
-  });
+    const bool in_use = !set_lock || set.pins > 0;
+    const double limit =
+        !in_use && set.engine ? limits_.key_idle_seconds : limits_.upload_idle_seconds;
+    if (set_lock) set_lock.unlock();
+    it = !in_use && set.last_use.IdleSeconds() > limit ? Erase(it) : std::next(it);
+  }
 }
 
-Status KeyStore::AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum) {
-  const std::lock_guard lock(set.mutex);
+Status KeyStore::CheckChunk(const KeySet& set, u64 index, wire::ByteView bytes,
+                            std::string_view checksum) const {
   const u64 count = (stream_bytes_ + limits_.chunk_bytes - 1) / limits_.chunk_bytes;
   if (index >= count || index > set.next_chunk) {
     return MakeError(ErrorCode::kMismatch, "chunk {} of {}: expected {}", index, count,
@@ -139,27 +195,33 @@ Status KeyStore::AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::str
                      size);
   }
   const std::string computed = ToHex(ChunkChecksum(bytes));
-  if (checksum != computed) {
-    return MakeError(ErrorCode::kCorrupt, "chunk {}: {} '{}', computed {}", index, kChecksumHeader,
-                     checksum.substr(0, 16), computed.substr(0, 16));
-  }
-  PV_RETURN_IF_ERROR(set.reader.Push(bytes));
-  ++set.next_chunk;
+  if (checksum == computed) return {};
+  return MakeError(ErrorCode::kCorrupt, "chunk {}: {} '{}', computed {}", index, kChecksumHeader,
+                   checksum.substr(0, 16), computed.substr(0, 16));
+}
+
+Status KeyStore::Start(KeySet& set) {
+  const std::lock_guard lock(mutex_);
+  if (set.removed) return NoKeys(set.handle);
+  PV_RETURN_IF_ERROR(MakeRoom(set));
+  const KeyAllotment allotment = AllotKeys(*model_, limits_, budget_->bytes);
+  PV_ASSIGN_OR_RETURN(auto reader, wire::KeyStreamReader::Create(model_->params(), model_->keys(),
+                                                                 set.key_id, allotment.expanded));
+  set.reader.emplace(std::move(reader));
+  set.claim = KeyClaim(budget_, allotment.bytes);
   return {};
 }
 
-Result<std::shared_ptr<const ckks::EvaluationKeys>> KeyStore::TakeKeys(KeySet& set) {
+Status KeyStore::AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum,
+                          std::weak_ptr<const void> connection) {
   const std::lock_guard lock(set.mutex);
-  if (set.preparing || set.engine) {
-    return MakeError(ErrorCode::kUnavailable, "keys '{}' are complete already", set.handle);
-  }
-  if (!set.reader.complete()) {
-    return MakeError(ErrorCode::kMismatch, "evaluation keys: {} of {} bytes received",
-                     set.reader.received(), set.reader.total());
-  }
-  set.preparing = true;
-  return std::shared_ptr<const ckks::EvaluationKeys>(
-      std::make_shared<ckks::EvaluationKeys>(set.reader.TakeKeys()));
+  PV_RETURN_IF_ERROR(CheckChunk(set, index, bytes, checksum));
+  if (index < set.next_chunk) return {};
+  if (!set.reader) PV_RETURN_IF_ERROR(Start(set));
+  PV_RETURN_IF_ERROR(set.reader->Push(bytes));
+  ++set.next_chunk;
+  set.last_use.Touch(std::move(connection));
+  return {};
 }
 
 }  // namespace polyveil::serve

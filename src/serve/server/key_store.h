@@ -6,32 +6,12 @@
 #include <mutex>
 #include <string>
 
-#include "base/system.h"
 #include "compile/compiled_model.h"
-#include "runtime/decoder_session.h"
+#include "serve/server/key_set.h"
 #include "serve/server/service_limits.h"
-#include "wire/key_stream.h"
+#include "serve/server/session_store.h"
 
 namespace polyveil::serve {
-
-// A random 128-bit name, hexadecimal: who knows it may use what it names.
-std::string NewHandle();
-
-// One client's keys. Its own mutex: a slow upload blocks nobody else.
-struct KeySet {
-  KeySet(std::string name, wire::KeyStreamReader stream, u64 memory)
-      : handle(std::move(name)), bytes(memory), reader(std::move(stream)) {}
-
-  const std::string handle;
-  const u64 bytes;  // that the keys take, or will take, in memory
-  std::mutex mutex;
-  wire::KeyStreamReader reader;                   // guarded by mutex
-  u64 next_chunk = 0;                             // guarded by mutex
-  bool preparing = false;                         // guarded by mutex
-  std::shared_ptr<const runtime::Engine> engine;  // guarded by mutex; null until complete
-  Digest key_id{};
-  std::atomic<double> last_used{0};
-};
 
 // How a set of keys is kept: those that are expanded, and the memory of all.
 struct KeyAllotment {
@@ -42,40 +22,64 @@ struct KeyAllotment {
 KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,
                        u64 held_bytes);
 
+// What asks for an upload.
+struct UploadRequest {
+  Digest key_id{};
+  u64 total_bytes = 0;
+  std::string request_id;  // the same again: the same upload again; may be empty
+};
+
 class KeyStore {
  public:
-  KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits);
+  // `sessions` end with their keys.
+  KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits,
+           SessionStore& sessions);
 
   u64 stream_bytes() const { return stream_bytes_; }
-  // How the next set would be kept.
-  KeyAllotment NextAllotment();
   u64 chunk_bytes() const { return limits_.chunk_bytes; }
+  // How the next set would be kept.
+  KeyAllotment NextAllotment() const;
 
-  // Starts an upload. Errors: kMismatch (total bytes), kResource (sets, memory; both values).
-  Result<std::shared_ptr<KeySet>> Begin(const Digest& key_id, u64 total_bytes);
-  // Errors: kNotFound.
-  Result<std::shared_ptr<KeySet>> Find(const std::string& handle);
+  // Starts an upload when there is room for it; the room is taken by the first chunk, so that
+  // asking alone takes none. Errors: kMismatch (total bytes), kResource (sets, memory; both
+  // values).
+  Result<std::shared_ptr<KeySet>> Begin(const UploadRequest& request,
+                                        std::weak_ptr<const void> connection);
+  // Looking is no use: it keeps nothing alive. Errors: kNotFound.
+  Result<std::shared_ptr<KeySet>> Find(const std::string& handle) const;
   Status Remove(const std::string& handle);
+  void RemoveExpired();
   // Adds what complete sets hold; returns the number of all sets.
-  size_t Report(MemoryReport& report);
+  size_t Report(MemoryReport& report) const;
 
   // Chunk `index`, all of chunk_bytes() but the last. A chunk that is already there is accepted
-  // again and ignored. Errors: kMismatch (index, size), kCorrupt (checksum: send it again), and the
-  // stream's, which end the upload.
-  Status AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum);
-  // The received keys of a complete upload, once. Errors: kMismatch (bytes received), kUnavailable.
-  Result<std::shared_ptr<const ckks::EvaluationKeys>> TakeKeys(KeySet& set);
+  // again and ignored. Errors: kMismatch (index, size), kCorrupt (checksum: send it again),
+  // kResource (as Begin), kNotFound (removed), and the stream's, which end the upload.
+  Status AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum,
+                  std::weak_ptr<const void> connection);
 
  private:
-  void RemoveExpired();
-  u64 HeldBytes() const;  // requires mutex_
+  using Sets = std::map<std::string, std::shared_ptr<KeySet>>;
+
+  Status CheckChunk(const KeySet& set, u64 index, wire::ByteView bytes,
+                    std::string_view checksum) const;
+  // Claims the set's room, at other idle sets' cost where there is no other. Requires set.mutex.
+  Status Start(KeySet& set);
+  // Whether a set fits once `bytes` and `sets` are given back. The rest requires mutex_.
+  Status CheckRoom(u64 bytes, size_t sets) const;
+  Status MakeRoom(const KeySet& asking);
+  bool MayYield(KeySet& set) const;
+  Sets::iterator Erase(Sets::iterator set);
+  void LimitUnstarted();
 
   const std::shared_ptr<const compile::CompiledModel> model_;
   const ServiceLimits limits_;
+  SessionStore& sessions_;
   u64 stream_bytes_ = 0;
-  Timer clock_;
-  std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<KeySet>> sets_;  // guarded by mutex_
+  const std::shared_ptr<KeyBudget> budget_ = std::make_shared<KeyBudget>();
+  // Taken while a set's mutex is held; a set's is only tried while this one is.
+  mutable std::mutex mutex_;
+  Sets sets_;  // guarded by mutex_
 };
 
 }  // namespace polyveil::serve

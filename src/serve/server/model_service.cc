@@ -8,8 +8,8 @@
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "ckks/seeded.h"
+#include "serve/server/key_preparation.h"
 #include "serve/server/served_model.h"
-#include "serve/server/step_stream.h"
 #include "wire/json_fields.h"
 
 namespace polyveil::serve {
@@ -19,6 +19,7 @@ using nlohmann::json;
 namespace {
 
 constexpr size_t kMaxRequestJsonBytes = 4096;
+constexpr double kPollSeconds = 0.05;  // for a client that has left
 
 std::vector<std::string> Split(std::string_view path) {
   std::vector<std::string> segments;
@@ -70,6 +71,19 @@ size_t RunningSteps(const compile::CompiledModel& model, const ServiceLimits& li
   return std::clamp<size_t>(room, 1, threads);
 }
 
+// Often enough that nothing outlives its time by more than a quarter.
+double HousekeepingPeriod(const ServiceLimits& limits) {
+  const double shortest =
+      std::min({limits.upload_idle_seconds, limits.key_idle_seconds, limits.session_idle_seconds});
+  return std::clamp(shortest / 4, 0.02, 1.0);
+}
+
+// Optional; repeated when the reply to it was lost.
+Result<std::string> RequestId(const json& body) {
+  if (!body.is_object() || !body.contains("request_id")) return std::string();
+  return wire::JsonString(body, "request_id", 64);
+}
+
 Result<u64> ParseIndex(const std::string& text) {
   u64 value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -85,20 +99,33 @@ ModelService::ModelService(std::shared_ptr<const compile::CompiledModel> model, 
     : model_(std::move(model)),
       token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
       info_(std::move(info)),
-      keys_(model_, limits),
+      lease_seconds_(limits.lease_seconds),
       sessions_(limits),
-      queue_(limits.waiting_steps, RunningSteps(*model_, limits)) {
+      keys_(model_, limits, sessions_),
+      queue_(limits.waiting_steps, RunningSteps(*model_, limits)),
+      housekeeper_(HousekeepingPeriod(limits), [this] {
+        sessions_.RemoveExpired();
+        keys_.RemoveExpired();
+      }) {
   program_digest_ = DigestFromHex(model_->digest()).value();
   info_.key_stream_bytes = keys_.stream_bytes();
   info_.chunk_bytes = keys_.chunk_bytes();
   info_.key_storage = ckks::KeyStorageName(limits.key_storage);
 }
 
+Status ModelService::Admit(std::string_view /*method*/, std::string_view path) {
+  const Segments segments = Split(path);
+  if (segments.size() < 3) return {};
+  if (segments[1] == "keys") PV_RETURN_IF_ERROR(keys_.Find(segments[2]));
+  if (segments[1] == "sessions") PV_RETURN_IF_ERROR(sessions_.Find(segments[2]));
+  return {};
+}
+
 u64 ModelService::BodyLimit(std::string_view method, std::string_view path) const {
   const Segments segments = Split(path);
   if (segments.size() == 5 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
   if (segments.size() == 4 && segments[3] == "step" && method == "POST") return token_bytes_;
-  return kMaxRequestJsonBytes;
+  return method == "POST" ? kMaxRequestJsonBytes : 0;
 }
 
 void ModelService::Handle(Exchange& exchange) {
@@ -164,13 +191,20 @@ Status ModelService::RouteSessions(Exchange& exchange, const Segments& path) {
 }
 
 Status ModelService::BeginKeys(Exchange& exchange) {
-  PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange));
-  PV_ASSIGN_OR_RETURN(const std::string key_text, wire::JsonString(body, "key_id", 64));
-  PV_ASSIGN_OR_RETURN(const Digest key_id, DigestFromHex(key_text));
-  PV_ASSIGN_OR_RETURN(const auto total, wire::JsonInteger(body, "total_bytes", 0, INT64_MAX));
-  PV_ASSIGN_OR_RETURN(const auto set, keys_.Begin(key_id, static_cast<u64>(total)));
-  return ReplyJson(exchange, 201,
-                   {{"id", set->handle}, {"chunk_bytes", keys_.chunk_bytes()}, {"next_chunk", 0}});
+  PV_ASSIGN_OR_RETURN(const json asked, RequestJson(exchange));
+  UploadRequest request;
+  PV_ASSIGN_OR_RETURN(const std::string key_text, wire::JsonString(asked, "key_id", 64));
+  PV_ASSIGN_OR_RETURN(request.key_id, DigestFromHex(key_text));
+  PV_ASSIGN_OR_RETURN(const auto total, wire::JsonInteger(asked, "total_bytes", 0, INT64_MAX));
+  request.total_bytes = static_cast<u64>(total);
+  PV_ASSIGN_OR_RETURN(request.request_id, RequestId(asked));
+  PV_ASSIGN_OR_RETURN(const auto set, keys_.Begin(request, exchange.connection()));
+  json body = {{"id", set->handle}, {"chunk_bytes", keys_.chunk_bytes()}};
+  {
+    const std::lock_guard lock(set->mutex);
+    body["next_chunk"] = set->next_chunk;
+  }
+  return ReplyJson(exchange, 201, body);
 }
 
 Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
@@ -178,10 +212,12 @@ Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
   PV_ASSIGN_OR_RETURN(const u64 number, ParseIndex(index));
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
   const HttpRequest& request = exchange.request();
-  const Status added = keys_.AddChunk(*set, number, request.body, request.checksum);
+  const Status added =
+      keys_.AddChunk(*set, number, request.body, request.checksum, exchange.connection());
   if (!added.ok()) {
     const std::lock_guard lock(set->mutex);
-    if (set->reader.failed()) (void)keys_.Remove(handle).ok();  // its place is free again
+    // Its place is free again.
+    if (set->reader && set->reader->failed()) (void)keys_.Remove(handle).ok();
     return added;
   }
   return ReplyJson(exchange, 200, {{"next_chunk", number + 1}});
@@ -189,53 +225,48 @@ Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
 
 Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  const std::lock_guard lock(set->mutex);
-  return ReplyJson(exchange, 200,
-                   {{"id", set->handle},
-                    {"key_id", ToHex(set->key_id)},
-                    {"next_chunk", set->next_chunk},
-                    {"received_bytes", set->reader.received()},
-                    {"total_bytes", set->reader.total()},
-                    {"ready", set->engine != nullptr}});
+  json body = {{"id", set->handle}, {"key_id", ToHex(set->key_id)}};
+  {
+    const std::lock_guard lock(set->mutex);
+    body["next_chunk"] = set->next_chunk;
+    body["received_bytes"] = set->reader ? set->reader->received() : 0;
+    body["total_bytes"] = keys_.stream_bytes();
+    body["ready"] = set->engine != nullptr;
+  }
+  return ReplyJson(exchange, 200, body);
 }
 
 Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  PV_ASSIGN_OR_RETURN(auto keys, keys_.TakeKeys(*set));
-  // The job owns the keys: a full queue loses them, the client uploads again.
-  const auto run = [this, set, keys = std::move(keys)](const std::atomic<bool>&) -> Status {
-    PV_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(model_, keys));
-    const std::lock_guard lock(set->mutex);
-    set->engine = std::move(engine);
-    return {};
-  };
-  const auto job = queue_.Submit(run);
-  if (job.ok()) {
-    while (!(*job)->WaitFor(60)) {
-    }
+  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(model_, set, queue_));
+  while (!job->WaitFor(kPollSeconds)) {
+    if (set->removed) job->Cancel();
+    // The preparation goes on: the client may ask again.
+    if (exchange.Disconnected()) return MakeError(ErrorCode::kUnavailable, "the client has left");
   }
-  const Status status = job.ok() ? (*job)->status() : Status(job.error());
-  if (!status.ok()) {
+  set->last_use.Touch(exchange.connection());
+  if (!job->status().ok()) {
     (void)keys_.Remove(handle).ok();
-    return status;
+    return job->status();
   }
   return ReplyJson(exchange, 200, {{"id", handle}, {"ready", true}});
 }
 
 Status ModelService::RemoveKeys(Exchange& exchange, const std::string& handle) {
-  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
   PV_RETURN_IF_ERROR(keys_.Remove(handle));
-  sessions_.RemoveOfKeys(*set);
   return ReplyJson(exchange, 200, {{"id", handle}, {"removed", true}});
 }
 
 Status ModelService::CreateSession(Exchange& exchange) {
   PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange));
   PV_ASSIGN_OR_RETURN(const std::string handle, wire::JsonString(body, "keys", 64));
+  PV_ASSIGN_OR_RETURN(const std::string request_id, RequestId(body));
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Create(set));
+  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Create(set, request_id, exchange.connection()));
   return ReplyJson(exchange, 201,
-                   {{"id", session->handle}, {"position", 0}, {"context", model_->context()}});
+                   {{"id", session->handle},
+                    {"position", session->position.load()},
+                    {"context", model_->context()}});
 }
 
 Status ModelService::RemoveSession(Exchange& exchange, const std::string& handle) {
@@ -281,7 +312,7 @@ Status ModelService::TakeBackIfSentAgain(Session& session, wire::ByteView body,
 
 Status ModelService::Step(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
-  PV_ASSIGN_OR_RETURN(const SessionLease lease, SessionLease::Acquire(session));
+  PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   wire::MessageBounds bounds = TokenBounds(*session);
   PV_RETURN_IF_ERROR(TakeBackIfSentAgain(*session, exchange.request().body, bounds));
   if (session->decoder.position() >= model_->context()) {
@@ -292,23 +323,27 @@ Status ModelService::Step(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));
   PV_ASSIGN_OR_RETURN(const ckks::Ciphertext token, ckks::Expand(params, seeded));
   bool streaming = false;
-  auto outcome = RunStep(exchange, queue_, *session, token, &streaming);
+  const auto outcome = RunStep(exchange, queue_, *session, token, &streaming);
+  lease.Return();
   if (!streaming) return outcome.ok() ? Status() : Status(outcome.error());
-  Status sent;
+  // A client that is gone has no use for an error.
+  (void)SendOutcome(exchange, bounds, outcome).ok();
+  return {};
+}
+
+Status ModelService::SendOutcome(Exchange& exchange, const wire::MessageBounds& bounds,
+                                 const Result<StepOutcome>& outcome) const {
   if (outcome.ok()) {
     const json timing = {{"latency", LatencyToJson(outcome->latency)},
                          {"peak_rss_bytes", PeakRssBytes()}};
-    sent = exchange.Send(FormatFrame(FrameType::kTiming, timing.dump()));
-    if (sent.ok()) {
-      sent = exchange.Send(FormatFrame(
-          FrameType::kResult,
-          wire::FormatResult(params, bounds.binding, bounds.position, outcome->result)));
-    }
+    PV_RETURN_IF_ERROR(exchange.Send(FormatFrame(FrameType::kTiming, timing.dump())));
+    PV_RETURN_IF_ERROR(exchange.Send(FormatFrame(
+        FrameType::kResult,
+        wire::FormatResult(*model_->params(), bounds.binding, bounds.position, outcome->result))));
   } else {
-    sent = exchange.Send(FormatFrame(FrameType::kError, ErrorToJson(outcome.error())));
+    PV_RETURN_IF_ERROR(exchange.Send(FormatFrame(FrameType::kError, ErrorToJson(outcome.error()))));
   }
-  if (sent.ok()) (void)exchange.EndStream().ok();
-  return {};
+  return exchange.EndStream();
 }
 
 }  // namespace polyveil::serve

@@ -8,9 +8,11 @@
 
 #include "serve/protocol.h"
 #include "serve/server/compute_queue.h"
+#include "serve/server/housekeeper.h"
 #include "serve/server/http_server.h"
 #include "serve/server/key_store.h"
 #include "serve/server/session_store.h"
+#include "serve/server/step_stream.h"
 #include "wire/ciphertext_format.h"
 
 namespace polyveil::serve {
@@ -21,6 +23,8 @@ class ModelService final : public HttpHandler {
   ModelService(std::shared_ptr<const compile::CompiledModel> model, ModelInfo info,
                const ServiceLimits& limits);
 
+  // Keys and sessions that are not here.
+  Status Admit(std::string_view method, std::string_view path) override;
   u64 BodyLimit(std::string_view method, std::string_view path) const override;
   void Handle(Exchange& exchange) override;
 
@@ -42,6 +46,9 @@ class ModelService final : public HttpHandler {
   Status RemoveSession(Exchange& exchange, const std::string& handle);
   Status Step(Exchange& exchange, const std::string& handle);
 
+  Status SendOutcome(Exchange& exchange, const wire::MessageBounds& bounds,
+                     const Result<StepOutcome>& outcome) const;
+
   wire::MessageBounds TokenBounds(const Session& session) const;
   // A token of the position before the session's: its answer was lost, so the last step is taken
   // back.
@@ -51,9 +58,12 @@ class ModelService final : public HttpHandler {
   const u64 token_bytes_;
   Digest program_digest_{};
   ModelInfo info_;
-  KeyStore keys_;
+  const double lease_seconds_;
   SessionStore sessions_;
-  ComputeQueue queue_;  // last: its thread ends before what it uses
+  KeyStore keys_;
+  // Last: their threads end before what they use.
+  ComputeQueue queue_;
+  Housekeeper housekeeper_;
 };
 
 }  // namespace polyveil::serve

@@ -17,9 +17,14 @@ struct ServiceLimits {
   size_t waiting_steps = 32;
   // Steps of different sessions at the same time; 0: one per thread, as far as memory allows.
   size_t running_steps = 0;
-  double upload_idle_seconds = 600;
+  double upload_idle_seconds = 180;  // without a new chunk; longer than the slowest chunk
   double key_idle_seconds = 6 * 3600;
   double session_idle_seconds = 6 * 3600;
+  // When another client needs the place: idle ones give it up, and sooner when the connection of
+  // their last use has ended.
+  double yield_seconds = 600;
+  double left_seconds = 5;
+  double lease_seconds = 10;  // a step waits so long for the one before it
 };
 
 // Memory of this machine; 0 where unknown.

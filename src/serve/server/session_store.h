@@ -2,65 +2,96 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 
-#include "serve/server/key_store.h"
+#include "serve/server/http_server.h"
+#include "serve/server/key_set.h"
+#include "serve/server/service_limits.h"
 
 namespace polyveil::serve {
 
+// A random 128-bit name, hexadecimal: who knows it may use what it names.
+std::string NewHandle();
+
 struct Session {
-  Session(std::string name, std::shared_ptr<KeySet> set,
+  Session(std::string name, std::string request, std::shared_ptr<KeySet> set,
           std::shared_ptr<const runtime::Engine> engine)
-      : handle(std::move(name)), keys(std::move(set)), decoder(std::move(engine)) {}
+      : handle(std::move(name)),
+        request_id(std::move(request)),
+        keys(std::move(set)),
+        decoder(std::move(engine)) {}
 
   const std::string handle;
+  const std::string request_id;  // of the request that made it; may be empty
   const std::shared_ptr<KeySet> keys;
-  std::atomic<bool> busy{false};    // a step has the decoder
-  runtime::DecoderSession decoder;  // of whoever set busy
-  std::mutex mutex;
-  runtime::LatencyTable latency;  // of all steps; guarded by mutex
+  std::atomic<bool> removed{false};  // no longer in the store
+  LastUse last_use;
+  runtime::DecoderSession decoder;  // of the lease's holder
   std::atomic<int> position{0};
   std::atomic<size_t> state_bytes{0};  // of the decoder, after its last step
-  std::atomic<double> last_used{0};
+
+  std::mutex mutex;  // guards what follows
+  bool leased = false;
+  std::condition_variable returned;
+  runtime::LatencyTable latency;  // of all steps
 };
 
-// The right to step a session; one at a time.
+// The right to step a session; one at a time. While it is held, neither the session nor its keys
+// expire.
 class SessionLease {
  public:
-  // Errors: kUnavailable when a step is under way.
-  static Result<SessionLease> Acquire(std::shared_ptr<Session> session);
+  // Waits at most `seconds` for the step under way. Errors: kUnavailable (it is still under way, or
+  // the client has left), kNotFound (the session has ended).
+  static Result<SessionLease> Acquire(std::shared_ptr<Session> session, Exchange& exchange,
+                                      double seconds);
   SessionLease(SessionLease&&) noexcept = default;
   SessionLease& operator=(SessionLease&&) = delete;
-  ~SessionLease();
+  ~SessionLease() { Return(); }
   Session& session() { return *session_; }
+  // Before the last bytes of a reply: who has them may step again.
+  void Return();
 
  private:
-  explicit SessionLease(std::shared_ptr<Session> session) : session_(std::move(session)) {}
+  SessionLease(std::shared_ptr<Session> session, std::weak_ptr<const void> connection);
+
   std::shared_ptr<Session> session_;
+  std::shared_ptr<KeySet> pin_;
+  std::weak_ptr<const void> connection_;
 };
 
 class SessionStore {
  public:
   explicit SessionStore(const ServiceLimits& limits) : limits_(limits) {}
 
-  // Errors: kResource (sessions held, limit), kUnavailable (the keys are not complete).
-  Result<std::shared_ptr<Session>> Create(const std::shared_ptr<KeySet>& keys);
+  // A new session; with a request_id of before, the session of before. When all places are taken,
+  // an idle session gives up its own (ServiceLimits), or the client with the most sessions loses
+  // its longest idle one. Errors: kResource (sessions held, limit), kUnavailable (the keys are not
+  // complete), kNotFound (they are removed).
+  Result<std::shared_ptr<Session>> Create(const std::shared_ptr<KeySet>& keys,
+                                          const std::string& request_id,
+                                          std::weak_ptr<const void> connection);
   Result<std::shared_ptr<Session>> Find(const std::string& handle);  // kNotFound
   Status Remove(const std::string& handle);
   void RemoveOfKeys(const KeySet& keys);
+  void RemoveExpired();
   // Adds the encrypted caches; returns the number of sessions.
   size_t Report(MemoryReport& report);
 
  private:
-  void RemoveExpired();
+  using Sessions = std::map<std::string, std::shared_ptr<Session>>;
+
+  // These require mutex_.
+  Status MakeRoom(const KeySet& asking);
+  size_t CountOf(const KeySet& keys) const;
+  void EraseIf(const std::function<bool(Session&)>& condition);
 
   const ServiceLimits limits_;
-  Timer clock_;
   std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<Session>> sessions_;  // guarded by mutex_
+  Sessions sessions_;  // guarded by mutex_
 };
 
 }  // namespace polyveil::serve

@@ -67,7 +67,7 @@ Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& se
     PV_ASSIGN_OR_RETURN(outcome.result, session.decoder.Step(token, options));
     return {};
   };
-  PV_ASSIGN_OR_RETURN(const std::shared_ptr<Job> job, queue.Submit(run));
+  PV_ASSIGN_OR_RETURN(const std::shared_ptr<Job> job, queue.Submit(session.keys.get(), run));
   const JobGuard guard{*job};
   Status client = exchange.BeginStream(kStreamType);
   *streaming = client.ok();
@@ -75,7 +75,7 @@ Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& se
   Timer since;
   while (!job->WaitFor(kPollSeconds)) {
     if (client.ok()) client = Report(exchange, queue, *job, board, last, since);
-    if (!client.ok() || exchange.Disconnected()) job->Cancel();
+    if (!client.ok() || session.removed || exchange.Disconnected()) job->Cancel();
   }
   PV_RETURN_IF_ERROR(job->status());
   session.position = session.decoder.position();

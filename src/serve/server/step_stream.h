@@ -15,9 +15,9 @@ struct StepOutcome {
   runtime::LatencyTable latency;
 };
 
-// Streams progress frames while the step waits and runs; cancels it when the client leaves (the
-// session is then as before). Errors: those of DecoderSession::Step, kCancelled, kUnavailable.
-// After an error the stream is still open when *streaming is true.
+// Streams progress frames while the step waits and runs; cancels it when the client leaves or the
+// session ends (it is then as before). Errors: those of DecoderSession::Step, kCancelled,
+// kUnavailable. After an error the stream is still open when *streaming is true.
 Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& session,
                             const ckks::Ciphertext& token, bool* streaming);
 

@@ -1,0 +1,18 @@
+// From a complete upload to an engine.
+#pragma once
+
+#include <memory>
+
+#include "compile/compiled_model.h"
+#include "serve/server/compute_queue.h"
+#include "serve/server/key_set.h"
+
+namespace polyveil::serve {
+
+// The job that prepares the keys; the one under way or finished, when asked again. The keys stay
+// in their set all the time. Errors: kMismatch (bytes received), kUnavailable (the queue is full:
+// nothing has changed).
+Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<const compile::CompiledModel> model,
+                                         const std::shared_ptr<KeySet>& set, ComputeQueue& queue);
+
+}  // namespace polyveil::serve
