@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Reproduces models/tiny and its softmax twin: one seed of models/configs/twins.json, its polynomial stage, the export.
+# Reproduces models/tiny and its softmax twin: one seed of models/configs/twins.json, its polynomial stage, rounds of
+# search and training on what the search finds, the export, and the search that judges it.
 # Usage: scripts/train_tiny.sh STORIES [RUNS [PAIRS]]   (interrupted runs go on where they stopped; PAIRS: minimal pairs)
 set -euo pipefail
 stories=${1:?folder of stories: one subfolder a source, *.txt inside}
@@ -13,13 +14,37 @@ if [ -z "${OPENBLAS_CORETYPE:-}" ] && grep -qw avx512dq /proc/cpuinfo; then
 fi
 [ -e "$runs/data/dataset.json" ] ||
   "$train" prepare --data "$stories" --out "$runs/data" --vocab 4096 --heldout 8
+twins=$runs/twins data=$runs/twins/data
 twin() {
-  "$train" study --config "$root/models/configs/twins.json" --only "$1" --data "$runs/data" --out "$runs/twins" \
+  "$train" study --config "$root/models/configs/twins.json" --only "$1" --data "$runs/data" --out "$twins" \
     ${pairs:+--pairs "$pairs"}
 }
-twin norm1-3-divisor-3-of-32-s1    # models/tiny, behind power-s1, its parent
+twin norm1-3-divisor-3-of-32-s1    # the stage of 18 levels a block, behind power-s1
 twin softmax-s1
-"$train" eval --data "$runs/data" "$runs/twins/softmax-s1/last.pt" "$runs/twins/power-s1/last.pt" \
-  "$runs/twins/norm1-3-divisor-3-of-32-s1-polynomial/last.pt"
-"$train" export --checkpoint "$runs/twins/norm1-3-divisor-3-of-32-s1-polynomial/last.pt" --data "$runs/twins/data" \
-  --out "$root/models/tiny"
+
+found=()
+# NAME PARENT STEPS MUON ADAM MARGIN SEED INPUTS: searches the parent, then trains on all finds so far.
+harden() {
+  [ -e "$twins/search-$1.json" ] ||
+    "$train" search --model "$twins/$2/last.pt" --data "$data" --inputs "$8" --seed "$7" --threads 2 \
+      --json "$twins/search-$1.json"
+  found+=("search-$1.json")
+  python3 - "$root/models/configs/tiny-hard.json" "$@" "${found[@]}" >"$twins/$1.json" <<'PY'
+import json, sys
+path, name, parent, steps, muon, adam, margin, seed, _, *found = sys.argv[1:]
+config = json.load(open(path))
+config.update(name=name, seed=10 + int(seed), steps=int(steps), init_from=f"{parent}/last.pt")
+config["optimizer"].update(muon_lr=float(muon), adam_lr=float(adam))
+config["range"]["interval_margin"] = float(margin)
+config["polynomial"]["hard_files"] = found
+json.dump(config, sys.stdout, indent=1)
+PY
+  "$train" run --config "$twins/$1.json" --data "$data" --out "$twins" --resume
+}
+harden hard1 norm1-3-divisor-3-of-32-s1-polynomial 800 0.002 0.0004 1.5 1 12000
+harden hard2 hard1 1200 0.002 0.0004 1.8 2 20000
+harden hard3 hard2 800 0.0015 0.0003 2.0 3 40000
+
+"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard3/last.pt"
+"$train" export --checkpoint "$twins/hard3/last.pt" --data "$data" --out "$root/models/tiny"
+"$train" search --model "$root/models/tiny" --data "$data" --inputs 1000000 --seed 100 --threads 2 --certify

@@ -51,8 +51,8 @@ nlohmann::ordered_json CertificateToJson(const Certificate& certificate) {
 }
 
 Status ValidateCertificate(const Certificate& c, const std::string& where) {
-  PV_RETURN_IF_ERROR(CheckShare(where, "out_of_range", c.out_of_range, "searched_positions",
-                                c.searched_positions));
+  PV_RETURN_IF_ERROR(
+      CheckShare(where, "out_of_range", c.out_of_range, "searched_inputs", c.searched_inputs));
   PV_RETURN_IF_ERROR(CheckShare(where, "changed_tokens", c.changed_tokens, "searched_positions",
                                 c.searched_positions));
   PV_RETURN_IF_ERROR(CheckShare(where, "heldout_out_of_range", c.heldout_out_of_range,

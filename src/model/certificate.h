@@ -18,7 +18,7 @@ class JsonReader;
 struct Certificate {
   // The search for the worst inputs; 0 where none was made.
   std::uint64_t searched_inputs = 0, searched_positions = 0;
-  std::uint64_t out_of_range = 0;    // of the searched positions
+  std::uint64_t out_of_range = 0;    // of the searched inputs
   double worst_outside = 1;          // largest excess beyond an interval's end as a ratio, 1: none
   std::uint64_t changed_tokens = 0;  // other next tokens than with exact functions, there
   double least_margin = 1;           // an interval's end over the value that came closest to it

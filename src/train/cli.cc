@@ -197,7 +197,7 @@ convert-hub --config FILE --model FOLDER|GGUF --data STORIES --out FOLDER [--eva
 study    --config FILE [--quick] [--estimate] [--only RUN] --data FOLDER --out FOLDER
          [--pairs FOLDER]
 search   --model FOLDER|CHECKPOINT --data FOLDER [--inputs N] [--seed N] [--swap-share R]
-         [--threads N] [--json FILE]
+         [--threads N] [--json FILE] [--certify]     (--certify: into the bundle's certificate)
 baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
          [--error E] [--windows N] [--out FOLDER]
 export   --checkpoint FILE --data FOLDER --out FOLDER

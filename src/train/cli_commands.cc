@@ -117,6 +117,7 @@ Status SearchCommand(const std::vector<std::string>& words, std::FILE* out) {
   const HardInputs inputs(tokenizer, &data.heldout, loaded.model->shape().context);
   PV_ASSIGN_OR_RETURN(const SearchReport report, SearchInputs(*loaded.model, inputs, options));
   Print(out, "{}", ToText(report, tokenizer));
+  if (arguments.Has("--certify")) PV_RETURN_IF_ERROR(Certify(arguments.Get("--model"), report));
   if (!arguments.Has("--json")) return {};
   const std::string json = ToJsonText(report, tokenizer);
   return WriteFile(arguments.Get("--json"), json.data(), json.size());

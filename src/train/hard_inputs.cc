@@ -155,7 +155,7 @@ void HardInputs::Append(InputKind kind, std::size_t size, Random& random, Row64&
 
 void HardInputs::AppendTokens(InputKind kind, std::size_t size, Random& random, Row64& row) const {
   Row64 set(kind == InputKind::kRepeatedToken  ? 1
-            : kind == InputKind::kRepeatedSpan ? 2 + Below(random, 11)
+            : kind == InputKind::kRepeatedSpan ? 2 + Below(random, 1 + Below(random, 11))
                                                : 2 + Below(random, 5));
   for (std::int64_t& token : set) token = Token(random);
   for (std::size_t i = 0; row.size() < size; ++i) {

@@ -85,6 +85,8 @@ std::vector<TokenRow> HardRows::Candidates(std::size_t wanted, std::uint64_t see
     } else if (i % 4 == 1) {  // every token must hold by itself
       rows.push_back(inputs_->Repeated(static_cast<std::int64_t>(
           Below(random, static_cast<std::uint64_t>(inputs_->vocab_size())))));
+    } else if (i % 4 == 2) {  // and every short pattern, of which there are too many to list
+      rows.push_back(inputs_->Row(InputKind::kRepeatedSpan, random(), i));
     } else {
       rows.push_back(inputs_->Row(kInputKinds[Below(random, std::size(kInputKinds))], random(), i));
     }

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <thread>
 
+#include "model/bundle.h"
 #include "train/draws.h"
+#include "train/files.h"
 
 namespace polyveil::train {
 namespace {
@@ -134,8 +138,8 @@ class Search {
           return;
         continue;
       }
-      const int count = static_cast<int>(
-          std::min<std::int64_t>(options_.rows, share_ - report_.candidates));
+      const int count =
+          static_cast<int>(std::min<std::int64_t>(options_.rows, share_ - report_.candidates));
       Start& start = starts[at[e] % starts.size()];
       const auto rows = SwapTokens(model_, start.row, ends_[e], count, random);
       const Tensor ratios = Judge("swaps", rows)[static_cast<std::int64_t>(e)];
@@ -359,6 +363,30 @@ Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& in
   report.seed = options.seed;
   report.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return report;
+}
+
+Status Certify(const std::string& bundle_folder, const SearchReport& report) {
+  const std::string path = bundle_folder + "/model.json";
+  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 4 << 20));
+  PV_ASSIGN_OR_RETURN(
+      model::ModelConfig config,
+      model::ParseModelConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  if (!config.certificate)
+    return MakeError(ErrorCode::kMismatch, "{} has no certificate: export writes one", path);
+  model::Certificate& c = *config.certificate;
+  c.searched_inputs = static_cast<std::uint64_t>(report.candidates);
+  c.searched_positions = static_cast<std::uint64_t>(report.positions);
+  c.out_of_range = static_cast<std::uint64_t>(report.outside);
+  c.changed_tokens = report.effect_outside.other_argmax;
+  c.worst_outside = std::max(c.worst_outside, report.worst_ratio);
+  c.least_margin = std::min(c.least_margin, report.least_margin());
+  PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
+  const std::string json = model::FormatModelConfig(config);
+  PV_RETURN_IF_ERROR(WriteFile(path + ".new", json.data(), json.size()));
+  std::error_code error;
+  std::filesystem::rename(path + ".new", path, error);
+  if (error) return MakeError(ErrorCode::kIo, "{}: {}", path, error.message());
+  return {};
 }
 
 std::string ToJsonText(const SearchReport& report, const model::Tokenizer& tokenizer) {

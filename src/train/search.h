@@ -82,6 +82,10 @@ struct SearchReport {
 Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& inputs,
                                   const SearchOptions& options);
 
+// Writes what was searched into the certificate of the bundle that was searched. The rest of its
+// certificate is the exporter's. Errors: kMismatch for a bundle without one; the reader's; kIo.
+Status Certify(const std::string& bundle_folder, const SearchReport& report);
+
 // The report as a file; bytes of a text that are no UTF-8 are replaced (the ids stand beside it).
 std::string ToJsonText(const SearchReport& report, const model::Tokenizer& tokenizer);
 std::string ToText(const SearchReport& report, const model::Tokenizer& tokenizer);
