@@ -22,4 +22,4 @@ twin softmax-s1
 "$train" eval --data "$runs/data" "$runs/twins/softmax-s1/last.pt" "$runs/twins/power-s1/last.pt" \
   "$runs/twins/norm1-3-divisor-3-of-32-s1-polynomial/last.pt"
 "$train" export --checkpoint "$runs/twins/norm1-3-divisor-3-of-32-s1-polynomial/last.pt" --data "$runs/twins/data" \
-  --out "$root/models/tiny"
+  --out "$root/models/tiny" --replace

@@ -1,21 +1,14 @@
 #include "serve/server/key_store.h"
 
-#include <unistd.h>
-
 #include "base/csprng.h"
 #include "base/digest.h"
+#include "base/system.h"
 #include "serve/protocol.h"
 
 namespace polyveil::serve {
 
-u64 PhysicalMemoryBytes() {
-  const long pages = sysconf(_SC_PHYS_PAGES);
-  const long page = sysconf(_SC_PAGE_SIZE);
-  return pages > 0 && page > 0 ? static_cast<u64>(pages) * static_cast<u64>(page) : 0;
-}
-
 u64 KeyMemoryLimit(const ServiceLimits& limits) {
-  return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : PhysicalMemoryBytes() / 4 * 3;
+  return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : MemoryBytes() / 4 * 3;
 }
 
 std::string NewHandle() {
