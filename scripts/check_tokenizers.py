@@ -55,7 +55,7 @@ def read_lines(folder, wanted, rng):
 
 
 def run(program, tokenizer, path, special):
-    command = [program, "import", tokenizer, "--tokens", path] + (["--special"] if special else [])
+    command = [program, "import", tokenizer, "--tokens-file", path] + (["--special"] if special else [])
     out = subprocess.run(command, check=True, capture_output=True).stdout.decode()
     return [[int(i) for i in line.split()] for line in out.split("\n")[:-1]]
 

@@ -46,5 +46,5 @@ harden hard2 hard1 1200 0.002 0.0004 1.8 2 20000
 harden hard3 hard2 800 0.0015 0.0003 2.0 3 40000
 
 "$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard3/last.pt"
-"$train" export --checkpoint "$twins/hard3/last.pt" --data "$data" --out "$root/models/tiny"
+"$train" export --checkpoint "$twins/hard3/last.pt" --data "$data" --out "$root/models/tiny" --replace
 "$train" search --model "$root/models/tiny" --data "$data" --inputs 1000000 --seed 100 --threads 2 --certify

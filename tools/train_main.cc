@@ -1,30 +1,35 @@
 // polyveil-train: prepare data, train, evaluate, export. Thin: everything is in src/train.
-#include <cstdio>
-#include <filesystem>
-#include <string>
-#include <vector>
-
 #include "train/cli.h"
 #ifdef POLYVEIL_HUB
 #include "train/hub/hub_cli.h"
 #endif
+#include "version.h"
 
+namespace polyveil::train {
 namespace {
 
-polyveil::Status Run(const std::vector<std::string>& arguments) {
+Command Describe(CLI::App& app) {
+  return AddVerbs(
+      app, {{"prepare", "texts become a tokenizer and token streams", DescribePrepare},
+            {"run", "train a model from a configuration", DescribeRun},
+            {"eval", "held-out perplexities of checkpoints", DescribeEval},
+            {"ranges", "ranges of the polynomials' inputs on held-out text", DescribeRanges},
+            {"convert", "make a trained model polynomial", DescribeConvert},
 #ifdef POLYVEIL_HUB
-  if (!arguments.empty() && arguments[0] == "convert-hub")
-    return polyveil::train::RunConvertHubCommand(arguments, stdout);
+            {"convert-hub", "make a released model polynomial", DescribeConvertHub},
 #endif
-  return polyveil::train::RunTrainCommand(arguments, stdout);
+            {"study", "train and compare variants of a configuration", DescribeStudy},
+            {"search", "look for inputs that leave an interval", DescribeSearch},
+            {"baseline", "approximate a softmax model directly, as a bundle", DescribeBaseline},
+            {"export", "write a polynomial model as a bundle", DescribeExport},
+            {"sample", "continuations by a bundle's float64 model", DescribeSample}});
 }
 
 }  // namespace
+}  // namespace polyveil::train
 
 int main(int argc, char** argv) {
-  const auto status = Run({argv + 1, argv + argc});
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "polyveil-train: %s: %s\n", polyveil::ErrorCodeName(status.error().code),
-               status.error().message.c_str());
-  return 1;
+  return polyveil::RunProgram({"polyveil-train", "polyveil-train: the trainer of polyveil's models",
+                               POLYVEIL_VERSION " " POLYVEIL_COMMIT},
+                              argc, argv, polyveil::train::Describe);
 }

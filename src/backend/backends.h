@@ -10,4 +10,9 @@ const ring::Kernels& RefKernels();
 const ring::Kernels& Avx2Kernels();
 const ring::Kernels& Avx512Kernels();
 
+// Whether POLYVEIL_BACKEND, where it is set, names a backend that this CPU runs; programs ask
+// before their work, which would end in a failed check otherwise. Errors: kUnavailable (the known
+// ones).
+Status CheckVariable();
+
 }  // namespace polyveil::backend

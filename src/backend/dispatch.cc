@@ -31,13 +31,20 @@ const Kernels* Find(std::string_view name) {
   return nullptr;
 }
 
-// An unknown or unavailable name in the environment falls back to the best one: the name of the
-// active backend is in every report.
-const Kernels* Initial() {
-  const char* name = std::getenv("POLYVEIL_BACKEND");
-  const Kernels* chosen = Find(name == nullptr ? "" : name);
-  return chosen != nullptr ? chosen : Find("");
+Result<const Kernels*> FindOrRefuse(std::string_view name, const char* where) {
+  if (const Kernels* kernels = Find(name)) return kernels;
+  std::string known = "auto";
+  for (const Kernels* kernels : AvailableKernels()) known += std::string(", ") + kernels->name;
+  return MakeError(ErrorCode::kUnavailable, "{} '{}' is none of those that this CPU runs: {}",
+                   where, name, known);
 }
+
+Result<const Kernels*> FromEnvironment() {
+  const char* name = std::getenv("POLYVEIL_BACKEND");
+  return FindOrRefuse(name == nullptr ? "" : name, "POLYVEIL_BACKEND");
+}
+
+const Kernels* Initial() { return FromEnvironment().value(); }
 
 std::atomic<const Kernels*>& Active() {
   static std::atomic<const Kernels*> active{Initial()};
@@ -54,14 +61,18 @@ std::vector<const Kernels*> AvailableKernels() {
 const Kernels& ActiveKernels() { return *Active().load(std::memory_order_relaxed); }
 
 Status SetBackend(std::string_view name) {
-  const Kernels* kernels = Find(name);
-  if (kernels == nullptr) {
-    return MakeError(ErrorCode::kUnavailable,
-                     "backend '{}' is not one that this CPU runs (best: {})", name,
-                     AvailableKernels().front()->name);
-  }
+  PV_ASSIGN_OR_RETURN(const Kernels* kernels, FindOrRefuse(name, "backend"));
   Active().store(kernels, std::memory_order_relaxed);
   return {};
 }
 
 }  // namespace polyveil::ring
+
+namespace polyveil::backend {
+
+Status CheckVariable() {
+  PV_RETURN_IF_ERROR(ring::FromEnvironment());
+  return {};
+}
+
+}  // namespace polyveil::backend

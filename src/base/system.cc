@@ -4,10 +4,34 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
+#include "base/cgroup.h"
+
 namespace polyveil {
+namespace {
+
+CgroupLimits OwnLimits() {
+  std::ifstream in("/proc/self/cgroup");
+  std::stringstream groups;
+  groups << in.rdbuf();
+  return ReadCgroupLimits(groups.str(), "/sys/fs/cgroup");
+}
+
+size_t AllowedCpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    const int count = CPU_COUNT(&set);
+    if (count > 0) return static_cast<size_t>(count);
+  }
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
 
 size_t PeakRssBytes() {
   rusage usage{};
@@ -33,13 +57,18 @@ std::string CpuName() {
 }
 
 size_t CpuCount() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    const int count = CPU_COUNT(&set);
-    if (count > 0) return static_cast<size_t>(count);
-  }
-  const unsigned count = std::thread::hardware_concurrency();
-  return count > 0 ? count : 1;
+  const size_t allowed = AllowedCpus();
+  const double granted = OwnLimits().cpus;
+  if (granted <= 0) return allowed;
+  return std::clamp<size_t>(static_cast<size_t>(std::ceil(granted)), 1, allowed);
+}
+
+u64 MemoryBytes() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGE_SIZE);
+  const u64 machine = pages > 0 && page > 0 ? static_cast<u64>(pages) * static_cast<u64>(page) : 0;
+  const u64 granted = OwnLimits().memory_bytes;
+  if (granted == 0 || machine == 0) return std::max(granted, machine);
+  return std::min(granted, machine);
 }
 
 }  // namespace polyveil

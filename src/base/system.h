@@ -11,7 +11,11 @@ namespace polyveil {
 size_t PeakRssBytes();     // largest resident set so far; 0 where unknown
 size_t CurrentRssBytes();  // resident set now; 0 where unknown
 std::string CpuName();     // "AMD EPYC ..."; "unknown" where unknown
-size_t CpuCount();         // CPUs that this process may use (affinity respected)
+// CPUs that this process may use: by its affinity, and by the time that its control groups grant.
+size_t CpuCount();
+// Memory that this process may use: the machine's, or less where its control groups say so; 0 where
+// unknown.
+u64 MemoryBytes();
 
 // Wall clock since construction.
 class Timer {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -194,7 +195,12 @@ class Pool {
 
   void StartWorkers() {
     if (!workers_.empty()) return;
-    for (size_t i = 1; i < threads(); ++i) workers_.emplace_back([this] { WorkerLoop(); });
+    // Where the system grants fewer threads than asked for, those that there are do the work.
+    try {
+      for (size_t i = 1; i < threads(); ++i) workers_.emplace_back([this] { WorkerLoop(); });
+    } catch (const std::system_error&) {
+      threads_.store(workers_.size() + 1, std::memory_order_relaxed);
+    }
   }
 
   void StopWorkers() {

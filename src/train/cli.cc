@@ -1,94 +1,94 @@
 #include "train/cli.h"
 
 #include <algorithm>
-#include <filesystem>
+#include <memory>
 
+#include "base/output_file.h"
 #include "model/bundle.h"
 #include "model/client/language_model.h"
-#include "train/arguments.h"
-#include "train/cli_commands.h"
+#include "train/cli_options.h"
 #include "train/export.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
 namespace {
 
-Status Prepare(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(const Arguments arguments,
-                      Arguments::Parse(words, {"--data", "--out", "--vocab", "--heldout"}, {}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--data", "--out"}));
-  PV_ASSIGN_OR_RETURN(const long vocab, arguments.Number("--vocab", 4096));
-  CorpusOptions options;
-  PV_ASSIGN_OR_RETURN(const long percent, arguments.Number("--heldout", options.heldout_percent));
-  options.heldout_percent = static_cast<int>(percent);
-  PV_ASSIGN_OR_RETURN(auto documents, ReadStories(arguments.Get("--data")));
-  const Corpus corpus = SplitCorpus(std::move(documents), options);
+struct PrepareArguments {
+  std::string data, out;
+  int vocab = 4096;
+  CorpusOptions corpus;
+  bool replace = false;
+};
+
+void PrintPart(const char* part, const std::map<std::string, TokenStream>& streams) {
+  for (const auto& [source, stream] : streams)
+    Print("  {} {:12} {:9} tokens {:9} bytes\n", part, source, stream.tokens.size(), stream.bytes);
+}
+
+Status Prepare(const PrepareArguments& arguments) {
+  PV_RETURN_IF_ERROR(CheckReplace(arguments.out + "/dataset.json", arguments.replace));
+  PV_RETURN_IF_ERROR(CheckWritableFolder(arguments.out));
+  PV_ASSIGN_OR_RETURN(const Corpus corpus, ReadCorpus(arguments.data, arguments.corpus));
+  if (corpus.cut_files > 0)
+    Print("{} files cut at blank lines into documents of about {} bytes\n", corpus.cut_files,
+          corpus.document_bytes);
   std::vector<std::string> texts;
   for (const Document& document : corpus.train) texts.push_back(document.text);
-  PV_ASSIGN_OR_RETURN(const auto tokenizer,
-                      model::Tokenizer::Train(texts, static_cast<int>(vocab)));
+  PV_ASSIGN_OR_RETURN(const auto tokenizer, model::Tokenizer::Train(texts, arguments.vocab));
   const Dataset data = Tokenize(corpus, tokenizer);
-  PV_RETURN_IF_ERROR(SaveDataset(data, tokenizer, corpus, arguments.Get("--out")));
-  Print(out, "{} training documents ({} duplicates dropped), {} tokens\n", corpus.train.size(),
+  PV_RETURN_IF_ERROR(SaveDataset(data, tokenizer, corpus, arguments.out));
+  Print("{} training documents ({} duplicates dropped), {} tokens\n", corpus.train.size(),
         corpus.train_duplicates, data.TrainTokens());
-  Print(out, "{} held-out documents ({} duplicates dropped), {} tokens\n", corpus.heldout.size(),
+  Print("{} held-out documents ({} duplicates dropped), {} tokens\n", corpus.heldout.size(),
         corpus.heldout_duplicates, data.HeldoutTokens());
-  for (const auto& [source, stream] : data.train)
-    Print(out, "  train {:12} {:9} tokens {:9} bytes\n", source, stream.tokens.size(),
-          stream.bytes);
-  for (const auto& [source, stream] : data.heldout)
-    Print(out, "  held  {:12} {:9} tokens {:9} bytes\n", source, stream.tokens.size(),
-          stream.bytes);
+  PrintPart("train", data.train);
+  PrintPart("held ", data.heldout);
   return {};
 }
+
+struct RunArguments {
+  std::string config, data, out;
+  bool resume = false, replace = false;
+  int stop_after = 0, threads = 0, processes = 1;
+};
 
 Result<TrainConfig> ReadConfig(const std::string& path) {
   PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 1 << 20));
   return ParseTrainConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-void PrintEvaluation(std::FILE* out, const std::string& name, const Evaluation& e) {
-  Print(out, "{}: held-out perplexity {:.4f} ({:.4f} bits per byte, {} tokens)", name, e.perplexity,
+void PrintEvaluation(const std::string& name, const Evaluation& e) {
+  Print("{}: held-out perplexity {:.4f} ({:.4f} bits per byte, {} tokens)", name, e.perplexity,
         e.bits_per_byte, e.tokens);
-  for (const auto& [source, value] : e.perplexity_by_source)
-    Print(out, "  {} {:.2f}", source, value);
-  Print(out, "\n");
+  for (const auto& [source, value] : e.perplexity_by_source) Print("  {} {:.2f}", source, value);
+  Print("\n");
 }
 
-Status RunConfig(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words,
-                       {"--config", "--data", "--out", "--stop-after", "--threads", "--processes"},
-                       {"--resume"}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--config", "--data", "--out"}));
-  PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.Get("--config")));
-  PV_ASSIGN_OR_RETURN(const long threads, arguments.Number("--threads", config.threads));
-  config.threads = std::max(1, static_cast<int>(threads));
-  PV_ASSIGN_OR_RETURN(const long stop, arguments.Number("--stop-after", 0));
-  PV_ASSIGN_OR_RETURN(const long count, arguments.Number("--processes", 1));
-  if (count < 1 || count > 64)
-    return MakeError(ErrorCode::kOutOfRange, "--processes {} not in [1, 64]", count);
-  PV_ASSIGN_OR_RETURN(const auto processes, Processes::Start(static_cast<int>(count)));
-  RunOptions options{arguments.Get("--data"),
-                     arguments.Get("--out"),
-                     arguments.Has("--resume"),
-                     stop,
-                     [&](const TrainProgress& p) {
-                       Print(out,
-                             "{}: step {}/{}  loss {:.4f}  penalty {:.5f}  gradient {:.3f}  {:.0f} "
-                             "tokens/s ({:.0f}% of GEMM)  {:.0f} s left\n",
-                             config.name, p.step, p.steps, p.loss, p.penalty, p.gradient_norm,
-                             p.tokens_per_second, 100 * p.gemm_fraction, p.seconds_left);
-                     },
-                     processes.get()};
+Status RunConfig(const RunArguments& arguments) {
+  PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.config));
+  if (arguments.threads > 0) config.threads = arguments.threads;
+  PV_ASSIGN_OR_RETURN(const auto processes, Processes::Start(arguments.processes));
+  RunOptions options;
+  options.data = arguments.data;
+  options.out = arguments.out;
+  options.resume = arguments.resume;
+  options.replace = arguments.replace;
+  options.stop_after = arguments.stop_after;
+  options.processes = processes.get();
+  options.progress = [&](const TrainProgress& p) {
+    Print(
+        "{}: step {}/{}  loss {:.4f}  penalty {:.5f}  gradient {:.3f}  {:.0f} tokens/s ({:.0f}% of "
+        "GEMM)  {:.0f} s left\n",
+        config.name, p.step, p.steps, p.loss, p.penalty, p.gradient_norm, p.tokens_per_second,
+        100 * p.gemm_fraction, p.seconds_left);
+  };
   PV_ASSIGN_OR_RETURN(const TrainSummary summary, RunTrain(config, options));
-  Print(out,
-        "{}: {} steps, {} tokens, {:.0f} s; {:.0f} tokens/s, {:.0f}% of the machine's {:.1f} "
-        "GFLOP/s matrix product\n",
-        config.name, summary.steps, summary.tokens, summary.seconds, summary.tokens_per_second,
-        100 * summary.gemm_fraction, 1e-9 * summary.gemm_rate);
-  PrintEvaluation(out, config.name, summary.heldout);
+  Print(
+      "{}: {} steps, {} tokens, {:.0f} s; {:.0f} tokens/s, {:.0f}% of the machine's {:.1f} "
+      "GFLOP/s matrix product\n",
+      config.name, summary.steps, summary.tokens, summary.seconds, summary.tokens_per_second,
+      100 * summary.gemm_fraction, 1e-9 * summary.gemm_rate);
+  PrintEvaluation(config.name, summary.heldout);
   return {};
 }
 
@@ -101,129 +101,164 @@ std::vector<Batch> TrainBatches(const TrainConfig& config, const Dataset& data, 
   return batches;
 }
 
-void PrintEscapes(std::FILE* out, const EscapeReport& report) {
-  Print(out, "  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n", report.escapes,
+void PrintEscapes(const EscapeReport& report) {
+  Print("  {} escapes in {} evaluations at {} positions, worst ratio {:.3f}\n", report.escapes,
         report.evaluations, report.positions, report.worst_ratio);
   for (const auto& [site, escapes] : report.by_site)
-    Print(out, "    {}: {}, worst ratio {:.3f}\n", site, escapes.count, escapes.worst_ratio);
+    Print("    {}: {}, worst ratio {:.3f}\n", site, escapes.count, escapes.worst_ratio);
 }
 
-Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(const Arguments arguments,
-                      Arguments::Parse(words, {"--data", "--train-batches"}, {}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--data"}));
-  PV_ASSIGN_OR_RETURN(const long train_batches, arguments.Number("--train-batches", 0));
-  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.Get("--data")));
+struct CheckpointArguments {
+  std::string data;
+  int train_batches = 0;
+  std::vector<std::string> checkpoints;
+};
+
+Status EvaluateCheckpoints(const CheckpointArguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.data));
   double first = 0;
-  for (const std::string& path : arguments.positional) {
+  for (const std::string& path : arguments.checkpoints) {
     PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
     const Evaluation e = Evaluate(*loaded.model, data);
-    PrintEvaluation(out, loaded.config.name, e);
+    PrintEvaluation(loaded.config.name, e);
     if (first == 0) first = e.perplexity;
-    Print(out, "  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
+    Print("  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
           100 * (e.perplexity / first - 1));
     if (!loaded.model->polynomials) continue;
-    Print(out, "  held-out text:\n");
+    Print("  held-out text:\n");
     PrintEscapes(
-        out, CountEscapes(*loaded.model, HeldoutBatches(data, 64, loaded.config.shape.context)));
-    if (train_batches == 0) continue;
-    Print(out, "  training text:\n");
-    PrintEscapes(out,
-                 CountEscapes(*loaded.model, TrainBatches(loaded.config, data, train_batches)));
+        CountEscapes(*loaded.model, HeldoutBatches(data, 64, loaded.config.shape.context)));
+    if (arguments.train_batches == 0) continue;
+    Print("  training text:\n");
+    PrintEscapes(
+        CountEscapes(*loaded.model, TrainBatches(loaded.config, data, arguments.train_batches)));
   }
   return {};
 }
 
-Status PrintRanges(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(const Arguments arguments, Arguments::Parse(words, {"--data"}, {}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--data"}));
-  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.Get("--data")));
-  for (const std::string& path : arguments.positional) {
+Status PrintRanges(const CheckpointArguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.data));
+  for (const std::string& path : arguments.checkpoints) {
     PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
     const SiteRanges ranges =
         ObserveRanges(*loaded.model, HeldoutBatches(data, 64, loaded.config.shape.context));
     for (const auto& [site, range] : ranges)
-      Print(out, "{:42} [{:.5g}, {:.5g}]  ratio {:.4g}\n", site, range.lo, range.hi, range.ratio());
+      Print("{:42} [{:.5g}, {:.5g}]  ratio {:.4g}\n", site, range.lo, range.hi, range.ratio());
   }
   return {};
 }
 
-Status Export(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(const Arguments arguments,
-                      Arguments::Parse(words, {"--checkpoint", "--data", "--out"}, {}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--checkpoint", "--data", "--out"}));
-  PV_ASSIGN_OR_RETURN(
-      const ExportSummary summary,
-      ExportBundle(arguments.Get("--checkpoint"), arguments.Get("--data"), arguments.Get("--out")));
-  Print(out, "{}: {} bytes, calibrated on {} tokens\n", arguments.Get("--out"), summary.bytes,
+struct ExportArguments {
+  std::string checkpoint, data, out;
+  bool replace = false;
+};
+
+Status Export(const ExportArguments& arguments) {
+  PV_RETURN_IF_ERROR(CheckReplace(arguments.out + "/model.json", arguments.replace));
+  PV_RETURN_IF_ERROR(CheckWritableFolder(arguments.out));
+  PV_ASSIGN_OR_RETURN(const ExportSummary summary,
+                      ExportBundle(arguments.checkpoint, arguments.data, arguments.out));
+  Print("{}: {} bytes, calibrated on {} tokens\n", arguments.out, summary.bytes,
         summary.calibration_tokens);
   return {};
 }
 
-Status Sample(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      Arguments::Parse(words, {"--model", "--tokens", "--temperature", "--top-p", "--seed"}, {}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--model"}));
-  PV_ASSIGN_OR_RETURN(const auto bundle, model::LoadLanguageModel(arguments.Get("--model")));
-  PV_ASSIGN_OR_RETURN(const long tokens, arguments.Number("--tokens", 48));
-  PV_ASSIGN_OR_RETURN(const long seed, arguments.Number("--seed", 1));
-  model::SamplingOptions options;
-  options.seed = static_cast<std::uint64_t>(seed);
-  options.temperature = std::atof(arguments.Get("--temperature", "0").c_str());
-  options.top_p = std::atof(arguments.Get("--top-p", "1").c_str());
-  for (const std::string& prompt : arguments.positional) {
+struct SampleArguments {
+  std::string model;
+  int tokens = 48;
+  model::SamplingOptions sampling;
+  std::vector<std::string> prompts;
+};
+
+Status Sample(const SampleArguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const auto bundle, model::LoadLanguageModel(arguments.model));
+  for (const std::string& prompt : arguments.prompts) {
     model::ReferenceLanguageModel reference(bundle.body, bundle.client);
     PV_ASSIGN_OR_RETURN(const auto ids, model::Generate(reference, bundle.tokenizer.Encode(prompt),
-                                                        static_cast<int>(tokens), options));
+                                                        arguments.tokens, arguments.sampling));
     PV_ASSIGN_OR_RETURN(const std::string text, bundle.tokenizer.Decode(ids));
-    Print(out, "[{}]{}\n", prompt, text);
+    Print("[{}]{}\n", prompt, text);
   }
   return {};
 }
 
-// The options of cli.h, for people.
-constexpr const char* kUsage =
-    R"(prepare  --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
-run      --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N] [--threads N]
-         [--processes N]
-eval     --data FOLDER [--train-batches N] CHECKPOINT...
-ranges   --data FOLDER CHECKPOINT...
-convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]
-         [--divisor-error E] [--activation-error E] [--depth LEVELS] [--family NAME] [--batches N]
-         [--json FILE]
-convert-hub --config FILE --model FOLDER|GGUF --data STORIES --out FOLDER [--eval-data FOLDER]
-         [--resume] [--stop-after N] [--threads N]     (builds with POLYVEIL_HUB)
-study    --config FILE [--quick] [--estimate] [--only RUN] --data FOLDER --out FOLDER
-         [--pairs FOLDER]
-search   --model FOLDER|CHECKPOINT --data FOLDER [--inputs N] [--seed N] [--swap-share R]
-         [--threads N] [--json FILE] [--certify]     (--certify: into the bundle's certificate)
-baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
-         [--error E] [--windows N] [--out FOLDER]
-export   --checkpoint FILE --data FOLDER --out FOLDER
-sample   --model FOLDER [--tokens N] [--temperature T] [--top-p P] [--seed S] PROMPT...
-)";
-
 }  // namespace
 
-Status RunTrainCommand(const std::vector<std::string>& arguments, std::FILE* out) {
-  using Command = Status (*)(const std::vector<std::string>&, std::FILE*);
-  if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
-    Print(out, "{}", kUsage);
-    return {};
-  }
-  static const std::map<std::string, Command> kCommands = {
-      {"prepare", Prepare},      {"run", RunConfig},         {"eval", EvaluateCheckpoints},
-      {"ranges", PrintRanges},   {"convert", Convert},       {"study", RunStudyCommand},
-      {"search", SearchCommand}, {"baseline", MakeBaseline}, {"export", Export},
-      {"sample", Sample}};
-  const auto it = arguments.empty() ? kCommands.end() : kCommands.find(arguments[0]);
-  if (it == kCommands.end())
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "command \"{}\" is none of prepare, run, eval, ranges, convert, study, "
-                     "search, baseline, export, sample",
-                     arguments.empty() ? "" : arguments[0]);
-  return it->second(arguments, out);
+Command DescribePrepare(CLI::App& app) {
+  auto a = std::make_shared<PrepareArguments>();
+  app.description(
+      "Reads every *.txt below a folder, holds whole documents out, trains a tokenizer and writes\n"
+      "token streams. A file is a document, a folder of files a source; where whole files would\n"
+      "leave nothing to train on or nothing held out, large files are cut at blank lines.");
+  app.add_option("--data", a->data, "folder of texts: one subfolder a source, *.txt inside")
+      ->required();
+  app.add_option("--out", a->out, "folder of the token streams")->required();
+  AddNumber(app, "--vocab", a->vocab, {257, 65536}, "tokens of the vocabulary");
+  AddNumber(app, "--heldout", a->corpus.heldout_percent, {1, 90}, "percent of the documents");
+  AddNumber(app, "--document-bytes", a->corpus.document_bytes, {0, 1 << 30},
+            "cut larger files at blank lines into documents of about this size; 0: only where it "
+            "is needed");
+  AddReplace(app, a->replace);
+  return [a] { return Prepare(*a); };
+}
+
+Command DescribeRun(CLI::App& app) {
+  auto a = std::make_shared<RunArguments>();
+  app.description(
+      "Trains a model from a configuration. Ctrl-C saves a checkpoint before it ends; --resume "
+      "goes on.");
+  app.add_option("--config", a->config, "the run's configuration, JSON")->required();
+  AddData(app, a->data)->required();
+  app.add_option("--out", a->out, "folder of runs; this one's files go to OUT/<name>")->required();
+  auto* resume = app.add_flag("--resume", a->resume, "go on where a run of this name stopped");
+  app.add_flag("--replace", a->replace, "start over, replacing a run of this name")
+      ->excludes(resume);
+  AddNumber(app, "--stop-after", a->stop_after, {0, kMaxSteps},
+            "stop with a checkpoint after so many steps; 0: at the end");
+  AddNumber(app, "--threads", a->threads, {0, static_cast<int>(kMaxThreads)},
+            "threads, 0 for the configuration's");
+  AddNumber(app, "--processes", a->processes, {1, 64}, "processes that share a step's batches");
+  return [a] { return RunConfig(*a); };
+}
+
+Command DescribeEval(CLI::App& app) {
+  auto a = std::make_shared<CheckpointArguments>();
+  app.description("Held-out perplexities; of polynomial models what leaves the intervals.");
+  AddData(app, a->data)->required();
+  AddNumber(app, "--train-batches", a->train_batches, {0, 1'000'000},
+            "batches of training text whose escapes are counted too");
+  app.add_option("checkpoint", a->checkpoints, "checkpoints, compared with the first")->required();
+  return [a] { return EvaluateCheckpoints(*a); };
+}
+
+Command DescribeRanges(CLI::App& app) {
+  auto a = std::make_shared<CheckpointArguments>();
+  app.description("The ranges of every polynomial's inputs on held-out text.");
+  AddData(app, a->data)->required();
+  app.add_option("checkpoint", a->checkpoints, "checkpoints")->required();
+  return [a] { return PrintRanges(*a); };
+}
+
+Command DescribeExport(CLI::App& app) {
+  auto a = std::make_shared<ExportArguments>();
+  app.description("Writes a polynomial model's checkpoint as a bundle: what a server runs.");
+  app.add_option("--checkpoint", a->checkpoint, "checkpoint of a polynomial model")->required();
+  AddData(app, a->data)->required();
+  app.add_option("--out", a->out, "folder of the bundle")->required();
+  AddReplace(app, a->replace);
+  return [a] { return Export(*a); };
+}
+
+Command DescribeSample(CLI::App& app) {
+  auto a = std::make_shared<SampleArguments>();
+  app.description("Continuations of prompts by a bundle's float64 polynomial model.");
+  app.add_option("--model", a->model, "folder of the bundle")->required();
+  AddNumber(app, "--tokens", a->tokens, {1, 1 << 20}, "new tokens of each");
+  AddNumber(app, "--temperature", a->sampling.temperature, {0, 1000}, "0 is greedy");
+  AddNumber(app, "--top-p", a->sampling.top_p, {1e-9, 1}, "nucleus");
+  AddSeed(app, a->sampling.seed, "of sampling");
+  app.add_option("prompt", a->prompts, "prompts")->required();
+  return [a] { return Sample(*a); };
 }
 
 }  // namespace polyveil::train

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -75,6 +77,15 @@ class Fields {
   }
 
   template <typename T>
+  static bool Fits(const nlohmann::ordered_json& field) {
+    if (field.is_number_unsigned())
+      return field.get<std::uint64_t>() <=
+             static_cast<std::uint64_t>(std::numeric_limits<T>::max());
+    return field.get<std::int64_t>() >= std::numeric_limits<T>::min() &&
+           field.get<std::int64_t>() <= std::numeric_limits<T>::max();
+  }
+
+  template <typename T>
   void Read(const char* key, T& value) {
     const nlohmann::ordered_json& field = json_[key];
     if constexpr (std::is_same_v<T, bool>) {
@@ -83,8 +94,12 @@ class Fields {
       if (!field.is_number_unsigned()) return Fail(std::string(key) + " is no count");
     } else if constexpr (std::is_integral_v<T>) {
       if (!field.is_number_integer()) return Fail(std::string(key) + " is no integer");
+      if (!Fits<T>(field))
+        return Fail(fmt::format("{} = {} is not in {}..{}", key, field.dump(),
+                                std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
     } else if constexpr (std::is_floating_point_v<T>) {
-      if (!field.is_number()) return Fail(std::string(key) + " is no number");
+      if (!field.is_number() || !std::isfinite(field.get<double>()))
+        return Fail(std::string(key) + " is no number");
     } else if constexpr (std::is_same_v<T, std::string>) {
       if (!field.is_string()) return Fail(std::string(key) + " is no string");
     } else if constexpr (IsList<T>::value) {

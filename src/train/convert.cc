@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "approx/remez.h"
+#include "base/output_file.h"
 
 namespace polyveil::train {
 namespace {
@@ -276,6 +277,11 @@ std::string ToText(const ConversionEffect& effect) {
 }
 
 Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request) {
+  PV_RETURN_IF_ERROR(CheckFileName("the model's name", request.name));
+  const std::string folder = request.out + "/" + request.name;
+  if (!request.replace && std::filesystem::exists(folder + "/last.pt"))
+    return MakeError(ErrorCode::kInvalidArgument, "{}: holds a model (--replace replaces it)",
+                     folder);
   PV_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(request.checkpoint));
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(request.data));
   if (loaded.model->polynomials)
@@ -293,8 +299,8 @@ Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request) {
       ObserveRanges(model, CalibrationBatches(config, data, request.calibration_batches));
   PV_ASSIGN_OR_RETURN(result.conversion, ChoosePolynomials(model, ranges, request.options));
   model.polynomials = result.conversion.polynomials;
-  std::filesystem::create_directories(request.out + "/" + request.name);
-  result.checkpoint = request.out + "/" + request.name + "/last.pt";
+  std::filesystem::create_directories(folder);
+  result.checkpoint = folder + "/last.pt";
   PV_RETURN_IF_ERROR(
       SaveCheckpoint(result.checkpoint, model, nullptr, {0, 0, loaded.info.tokens, config_text}));
   result.effect = MeasureEffect(model, HeldoutBatches(data, kRows, config.shape.context));

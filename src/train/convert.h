@@ -83,7 +83,8 @@ std::string ToText(const ConversionEffect& effect);
 // Loads a checkpoint, calibrates on training text, chooses, writes runs/<name>/last.pt with the
 // polynomials (a checkpoint that a run can start from), and measures on held-out text.
 struct ConvertRequest {
-  std::string checkpoint, data, out, name;
+  std::string checkpoint, data, out, name = "polynomial";
+  bool replace = false;  // a model of this name that is there; else it is refused
   int calibration_batches = 40;
   ConvertOptions options;
 };

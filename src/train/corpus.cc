@@ -7,10 +7,14 @@
 #include <sstream>
 #include <unordered_set>
 
+#include "base/output_file.h"
+
 namespace polyveil::train {
 namespace {
 
 constexpr int kShingleWords = 8;
+// Of documents cut because whole files would not do: enough of them that some are held out.
+constexpr std::size_t kFewestDocuments = 200, kSmallestDocument = 256, kLargestDocument = 16384;
 const std::pair<const char*, const char*> kTypography[] = {
     {"\u2018", "'"},   {"\u2019", "'"},   {"\u201c", "\""}, {"\u201d", "\""},       {"\u2013", "-"},
     {"\u2014", " - "}, {"\u2026", "..."}, {"\u00a0", " "},  {"\ufeff", ""},         {"\u200b", ""},
@@ -75,16 +79,8 @@ double Overlap(const std::vector<std::uint64_t>& shingles,
   return static_cast<double>(hits) / static_cast<double>(shingles.size());
 }
 
-}  // namespace
-
-std::uint64_t StableHash(const std::string& text) {
-  std::uint64_t hash = 14695981039346656037ull;
-  for (const unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
-  return hash ^ (hash >> 29);
-}
-
-std::string CleanStory(const std::string& source, const std::string& raw) {
-  std::string text = WithoutFooter(source, raw);
+// Typographic signs to ASCII, markup off, one paragraph a line.
+std::string CleanText(std::string text) {
   for (const auto& [from, to] : kTypography) ReplaceAll(text, from, to);
   std::istringstream lines(text);
   std::string out, line;
@@ -95,7 +91,54 @@ std::string CleanStory(const std::string& source, const std::string& raw) {
   return out;
 }
 
-Result<std::vector<Document>> ReadStories(const std::string& folder) {
+}  // namespace
+
+std::uint64_t StableHash(const std::string& text) {
+  std::uint64_t hash = 14695981039346656037ull;
+  for (const unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
+  return hash ^ (hash >> 29);
+}
+
+std::string CleanStory(const std::string& source, const std::string& raw) {
+  return CleanText(WithoutFooter(source, raw));
+}
+
+std::size_t FindCut(std::string_view text, std::size_t bytes) {
+  const std::size_t most = 2 * bytes;
+  if (bytes == 0 || text.size() <= most) return text.size();
+  for (std::size_t at = text.find('\n', bytes); at < most; at = text.find('\n', at + 1)) {
+    const std::size_t next = text.find_first_not_of(" \t\r", at + 1);
+    if (next == std::string_view::npos || text[next] == '\n') return at + 1;
+  }
+  for (const char mark : {'\n', ' '})
+    if (const std::size_t at = text.rfind(mark, most - 1);
+        at != std::string_view::npos && at >= bytes)
+      return at + 1;
+  std::size_t at = most;
+  while (at > bytes && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) --at;
+  return at;
+}
+
+namespace {
+
+// One file's documents.
+void AddDocuments(const std::string& source, const std::string& name, const std::string& raw,
+                  int document_bytes, std::vector<Document>& documents) {
+  const std::string whole = WithoutFooter(source, raw);
+  std::string_view rest = whole;
+  const auto bytes = static_cast<std::size_t>(document_bytes);
+  const bool cut = FindCut(rest, bytes) < rest.size();
+  for (int part = 1; part == 1 || !rest.empty(); ++part) {
+    const std::size_t end = FindCut(rest, bytes);
+    std::string text = CleanText(std::string(rest.substr(0, end)));
+    documents.push_back({source, cut ? fmt::format("{}#{}", name, part) : name, std::move(text)});
+    rest.remove_prefix(end);
+  }
+}
+
+}  // namespace
+
+Result<std::vector<Document>> ReadStories(const std::string& folder, int document_bytes) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (!fs::is_directory(folder, error))
@@ -110,12 +153,42 @@ Result<std::vector<Document>> ReadStories(const std::string& folder) {
     std::stringstream raw;
     raw << in.rdbuf();
     if (!in) return MakeError(ErrorCode::kIo, "stories: cannot read {}", path.string());
-    const std::string source = path.parent_path().filename().string();
-    documents.push_back({source, path.filename().string(), CleanStory(source, raw.str())});
+    AddDocuments(ToFileName(path.parent_path().filename().string()), path.filename().string(),
+                 raw.str(), document_bytes, documents);
   }
   if (documents.empty())
     return MakeError(ErrorCode::kNotFound, "stories: no *.txt below {}", folder);
   return documents;
+}
+
+Result<Corpus> ReadCorpus(const std::string& folder, const CorpusOptions& options) {
+  PV_ASSIGN_OR_RETURN(std::vector<Document> documents, ReadStories(folder, options.document_bytes));
+  std::size_t bytes = 0;
+  for (const Document& document : documents) bytes += document.text.size();
+  Corpus corpus = SplitCorpus(std::move(documents), options);
+  corpus.document_bytes = options.document_bytes;
+  const auto has_text = [](const std::vector<Document>& part) {
+    return std::any_of(part.begin(), part.end(), [](const Document& d) { return !d.text.empty(); });
+  };
+  if (!(has_text(corpus.train) && has_text(corpus.heldout)) && options.document_bytes == 0) {
+    corpus.document_bytes = static_cast<int>(
+        std::clamp<std::size_t>(bytes / kFewestDocuments, kSmallestDocument, kLargestDocument));
+    PV_ASSIGN_OR_RETURN(documents, ReadStories(folder, corpus.document_bytes));
+    const int size = corpus.document_bytes;
+    corpus = SplitCorpus(std::move(documents), options);
+    corpus.document_bytes = size;
+  }
+  for (const auto* part : {&corpus.train, &corpus.heldout})
+    corpus.cut_files += static_cast<int>(std::count_if(
+        part->begin(), part->end(), [](const Document& d) { return d.name.ends_with("#1"); }));
+  if (has_text(corpus.train) && has_text(corpus.heldout)) return corpus;
+  return MakeError(
+      ErrorCode::kOutOfRange,
+      "stories: of {} bytes below {} (documents of about {} bytes) {} documents are left "
+      "to train on and {} held out; both need text: more of it, smaller documents, or "
+      "another share held out than {}%",
+      bytes, folder, corpus.document_bytes, corpus.train.size(), corpus.heldout.size(),
+      options.heldout_percent);
 }
 
 Corpus SplitCorpus(std::vector<Document> documents, const CorpusOptions& options) {

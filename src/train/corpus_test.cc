@@ -1,6 +1,11 @@
 #include "train/corpus.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
 
 #include "train/dataset.h"
 
@@ -33,7 +38,7 @@ TEST(Corpus, SplitsByWholeDocumentAndDropsDuplicates) {
     documents.push_back({"tales", fmt::format("{}.txt", i), Story(i, 100)});
   for (int i = 0; i < 200; ++i)  // the same texts again, under other names
     documents.push_back({"zz", fmt::format("{}.txt", i), Story(i, 100)});
-  const Corpus corpus = SplitCorpus(documents, {20, 0.2});
+  const Corpus corpus = SplitCorpus(documents, {0, 20, 0.2});
   std::map<std::string, int> seen;
   for (const Document& d : corpus.train) ++seen[d.text];
   for (const auto& [text, count] : seen) EXPECT_EQ(count, 1);
@@ -41,6 +46,81 @@ TEST(Corpus, SplitsByWholeDocumentAndDropsDuplicates) {
   EXPECT_GT(corpus.train_duplicates, 0);
   EXPECT_GT(corpus.heldout_duplicates, 0);
   EXPECT_GT(corpus.heldout.size(), 0u);
+}
+
+class CorpusFolder : public testing::Test {
+ protected:
+  CorpusFolder() {
+    std::string folder = testing::TempDir() + "corpus-XXXXXX";
+    folder_ = mkdtemp(folder.data());
+  }
+  ~CorpusFolder() override { std::filesystem::remove_all(folder_); }
+  void Put(const std::string& name, const std::string& text) const {
+    std::filesystem::create_directories(std::filesystem::path(folder_ + "/" + name).parent_path());
+    std::ofstream(folder_ + "/" + name) << text;
+  }
+  std::string folder_;
+};
+
+TEST_F(CorpusFolder, OneLargeFileIsCutAndHeldOutInPart) {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += Story(i, 60) + "\n\n";
+  Put("my texts/all.txt", text);
+  const Corpus corpus = ReadCorpus(folder_, {}).value();
+  EXPECT_GT(corpus.train.size(), 20u);
+  EXPECT_GT(corpus.heldout.size(), 0u);
+  EXPECT_EQ(corpus.cut_files, 1);
+  EXPECT_EQ(corpus.train[0].source, "my_texts");
+  std::size_t bytes = 0;
+  for (const auto* part : {&corpus.train, &corpus.heldout})
+    for (const Document& d : *part) {
+      EXPECT_LE(d.text.size(), 2u * static_cast<std::size_t>(corpus.document_bytes)) << d.name;
+      bytes += d.text.size();
+    }
+  EXPECT_GT(bytes, text.size() / 2);  // but for duplicates, all of it
+  EXPECT_GT(ReadCorpus(folder_, {1000, 5, 0.2}).value().train.size(), corpus.train.size());
+}
+
+TEST_F(CorpusFolder, TooLittleTextIsRefusedWithItsNumbers) {
+  for (const char* text : {"", "\n\n\n", "one short line\n"}) {
+    Put("a/b.txt", text);
+    const auto corpus = ReadCorpus(folder_, {});
+    ASSERT_FALSE(corpus.ok()) << text;
+    EXPECT_EQ(corpus.error().code, ErrorCode::kOutOfRange);
+    EXPECT_NE(corpus.error().message.find("held out"), std::string::npos);
+  }
+}
+
+TEST_F(CorpusFolder, ManyFilesStayWhole) {
+  for (int i = 0; i < 60; ++i) Put(fmt::format("tales/{}.txt", i), Story(i, 4000));
+  const Corpus corpus = ReadCorpus(folder_, {}).value();
+  EXPECT_EQ(corpus.cut_files, 0);
+  EXPECT_EQ(corpus.train.size() + corpus.heldout.size(), 60u);
+}
+
+TEST(Corpus, CutsAtBlankLinesFirst) {
+  const std::string lines = std::string(50, 'a') + "\n" + std::string(30, 'b') + "\n";
+  const std::string blank = std::string(60, 'a') + "\n \r\n" + std::string(300, 'b');
+  EXPECT_EQ(FindCut(blank, 50), 61u);
+  EXPECT_EQ(FindCut(lines + std::string(300, 'c'), 50), 82u);  // the last line's end below 100
+  EXPECT_EQ(FindCut(std::string(70, 'a') + " " + std::string(300, 'b'), 50), 71u);
+  std::string wide;
+  for (int i = 0; i < 200; ++i) wide += "\u20ac";  // three bytes each
+  EXPECT_EQ(FindCut(wide, 50) % 3, 0u);
+  EXPECT_EQ(FindCut("short", 50), 5u);
+  EXPECT_EQ(FindCut(wide, 0), wide.size());
+  std::mt19937 random(7);
+  for (int round = 0; round < 300; ++round) {
+    std::string text(random() % 500, ' '), joined;
+    for (char& c : text) c = "ab \n"[random() % 4];
+    for (std::string_view rest = text; !rest.empty();) {
+      const std::size_t end = FindCut(rest, 1 + random() % 60);
+      ASSERT_GT(end, 0u);
+      joined += rest.substr(0, end);
+      rest.remove_prefix(end);
+    }
+    ASSERT_EQ(joined, text);
+  }
 }
 
 TEST(Dataset, WindowsBeginWithTheEndMarkAndTargetsFollow) {

@@ -3,9 +3,9 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "model/client/language_model.h"
 #include "train/draws.h"
-#include "train/files.h"
 
 namespace polyveil::train {
 namespace {
@@ -169,27 +169,29 @@ Status SaveDataset(const Dataset& data, const Tokenizer& tokenizer, const Corpus
     const std::string name = part == &data.train ? "train" : "heldout";
     for (const auto& [source, stream] : *part) {
       info[name][source] = {{"tokens", stream.tokens.size()}, {"bytes", stream.bytes}};
-      PV_RETURN_IF_ERROR(WriteFile(folder + "/" + name + "." + source + ".bin",
-                                   stream.tokens.data(), stream.tokens.size() * 4));
+      PV_RETURN_IF_ERROR(
+          WriteFile(folder + "/" + name + "." + source + ".bin", BytesOf(stream.tokens)));
     }
   }
   for (const Document& document : corpus.heldout)
     info["heldout_names"].push_back(document.source + "/" + document.name);
-  const std::string text = info.dump(1) + "\n", merges = tokenizer.Format();
-  PV_RETURN_IF_ERROR(WriteFile(folder + "/dataset.json", text.data(), text.size()));
-  return WriteFile(folder + "/tokenizer.json", merges.data(), merges.size());
+  PV_RETURN_IF_ERROR(WriteFile(folder + "/dataset.json", info.dump(1) + "\n"));
+  return WriteFile(folder + "/tokenizer.json", tokenizer.Format());
 }
 
 Result<Dataset> LoadDataset(const std::string& folder) {
   PV_ASSIGN_OR_RETURN(const auto raw, model::ReadBundleFile(folder + "/dataset.json", 1 << 24));
   PV_ASSIGN_OR_RETURN(const Tokenizer tokenizer, model::LoadTokenizer(folder));
   const auto info = nlohmann::json::parse(raw.begin(), raw.end(), nullptr, false);
-  if (!info.is_object() || !info.contains("train") || !info.contains("heldout"))
-    return MakeError(ErrorCode::kCorrupt, "{}/dataset.json: no train and heldout parts", folder);
+  for (const char* part : {"train", "heldout"})
+    if (!info.is_object() || !info.contains(part) || !info[part].is_object() || info[part].empty())
+      return MakeError(ErrorCode::kCorrupt, "{}/dataset.json: nothing in its part \"{}\"", folder,
+                       part);
   Dataset data;
   data.vocab_size = tokenizer.vocab_size();
   for (const std::string part : {"train", "heldout"})
     for (const auto& [source, entry] : info[part].items()) {
+      PV_RETURN_IF_ERROR(CheckFileName(folder + "/dataset.json: source", source));
       PV_ASSIGN_OR_RETURN(TokenStream stream,
                           ReadStream(folder + "/" + part + "." + source + ".bin",
                                      entry.value("bytes", 0ull), tokenizer));

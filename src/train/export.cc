@@ -3,8 +3,8 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/output_file.h"
 #include "model/ngram.h"
-#include "train/files.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -233,9 +233,9 @@ Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::str
   const std::string json = model::FormatModelConfig(config);
   PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
   std::filesystem::create_directories(out);
-  PV_RETURN_IF_ERROR(WriteFile(out + "/model.json", json.data(), json.size()));
-  PV_RETURN_IF_ERROR(WriteFile(out + "/model.safetensors", tensors.data(), tensors.size()));
-  PV_RETURN_IF_ERROR(WriteFile(out + "/tokenizer.json", tokenizer.data(), tokenizer.size()));
+  PV_RETURN_IF_ERROR(WriteFile(out + "/model.json", json));
+  PV_RETURN_IF_ERROR(WriteFile(out + "/model.safetensors", BytesOf(tensors)));
+  PV_RETURN_IF_ERROR(WriteFile(out + "/tokenizer.json", BytesOf(tokenizer)));
   return ExportSummary{json.size() + tensors.size() + tokenizer.size(), config.calibration.tokens};
 }
 

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/output_file.h"
 #include "model/bundle.h"
 #include "train/draws.h"
-#include "train/files.h"
 
 namespace polyveil::train {
 namespace {
@@ -381,12 +380,7 @@ Status Certify(const std::string& bundle_folder, const SearchReport& report) {
   c.worst_outside = std::max(c.worst_outside, report.worst_ratio);
   c.least_margin = std::min(c.least_margin, report.least_margin());
   PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
-  const std::string json = model::FormatModelConfig(config);
-  PV_RETURN_IF_ERROR(WriteFile(path + ".new", json.data(), json.size()));
-  std::error_code error;
-  std::filesystem::rename(path + ".new", path, error);
-  if (error) return MakeError(ErrorCode::kIo, "{}: {}", path, error.message());
-  return {};
+  return WriteFile(path, model::FormatModelConfig(config));
 }
 
 std::string ToJsonText(const SearchReport& report, const model::Tokenizer& tokenizer) {

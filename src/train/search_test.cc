@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/output_file.h"
 #include "support/toy_training.h"
 #include "train/bundle_model.h"
 #include "train/draws.h"
-#include "train/files.h"
 #include "train/hard_rows.h"
 
 namespace polyveil::train {
@@ -136,7 +136,7 @@ TEST_F(SearchTest, HardRowsJoinTheStage) {
   const SearchReport report =
       SearchInputs(*parent.model, HardInputs(tokenizer, nullptr, 24), options).value();
   const std::string text = ToJsonText(report, tokenizer);
-  ASSERT_TRUE(WriteFile(folder_ + "/found.json", text.data(), text.size()).ok());
+  ASSERT_TRUE(WriteFile(folder_ + "/found.json", text).ok());
   TrainConfig config = Polynomial();
   config.name = "hard";
   config.init_from = "poly/last.pt";
@@ -149,8 +149,8 @@ TEST_F(SearchTest, HardRowsJoinTheStage) {
   const auto twice = LoadModel(folder_ + "/hard/last.pt").value();
   EXPECT_TRUE(torch::equal(once.model->Get("embed"), twice.model->Get("embed")));
   const auto refused = [&](const std::string& content) {
-    EXPECT_TRUE(WriteFile(folder_ + "/found.json", content.data(), content.size()).ok());
-    return !RunTrain(config, {folder_ + "/data", folder_, false, 0, {}}).ok();
+    EXPECT_TRUE(WriteFile(folder_ + "/found.json", content).ok());
+    return !RunTrain(config, {folder_ + "/data", folder_, false, 0, {}, nullptr, true}).ok();
   };
   EXPECT_TRUE(refused("[]"));
   EXPECT_TRUE(refused(R"({"ends": [{"tokens": [256, 1]}]})"));

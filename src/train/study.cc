@@ -3,9 +3,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/output_file.h"
 #include "model/bundle.h"
 #include "model/client/language_model.h"
-#include "train/files.h"
 #include "train/study_measure.h"
 #include "train/study_page.h"
 #include "train/trainer.h"
@@ -20,10 +20,6 @@ Result<Json> ReadJson(const std::string& path) {
   Json json = Json::parse(bytes.begin(), bytes.end(), nullptr, false);
   if (json.is_discarded()) return MakeError(ErrorCode::kCorrupt, "{}: no JSON", path);
   return json;
-}
-
-Status WriteText(const std::string& path, const std::string& text) {
-  return WriteFile(path, text.data(), text.size());
 }
 
 // The prepared data with one more source of training text: in-context tasks, a sequence a story.
@@ -64,9 +60,9 @@ Status AddTasks(const StudyConfig& study, const std::string& from, const std::st
   }
   if (!tokens.empty()) {
     info["train"]["tasks"] = {{"tokens", tokens.size()}, {"bytes", 0}};
-    PV_RETURN_IF_ERROR(WriteFile(to + "/train.tasks.bin", tokens.data(), tokens.size() * 4));
+    PV_RETURN_IF_ERROR(WriteFile(to + "/train.tasks.bin", BytesOf(tokens)));
   }
-  return WriteText(to + "/dataset.json", info.dump(1) + "\n");
+  return WriteFile(to + "/dataset.json", info.dump(1) + "\n");
 }
 
 // [[step, nats], ...] of one kind of line.
@@ -104,8 +100,8 @@ class Study {
 
  private:
   Status Write(const Json& report) const {
-    PV_RETURN_IF_ERROR(WriteText(options_.out + "/study.json", report.dump(1) + "\n"));
-    return WriteText(options_.out + "/study.html", StudyPage(report));
+    PV_RETURN_IF_ERROR(WriteFile(options_.out + "/study.json", report.dump(1) + "\n"));
+    return WriteFile(options_.out + "/study.html", StudyPage(report));
   }
 
   void Tell(const std::string& line) const {
@@ -184,7 +180,7 @@ class Study {
     return run;
   }
   static Result<Json> Keep(const Json& run, const std::string& key, const std::string& path) {
-    PV_RETURN_IF_ERROR(WriteText(path, Json({{"config", key}, {"result", run}}).dump() + "\n"));
+    PV_RETURN_IF_ERROR(WriteFile(path, Json({{"config", key}, {"result", run}}).dump() + "\n"));
     return Keyed(run, key);
   }
 

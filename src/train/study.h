@@ -61,9 +61,6 @@ Result<TrainConfig> RunConfigOf(const StudyConfig& study, const StudyVariant& va
 Result<TrainConfig> PolynomialConfigOf(const StudyConfig& study, const StudyVariant& variant,
                                        std::uint64_t seed);
 
-// What all runs' products cost at the given rate (floating-point operations a second), in hours.
-Result<double> EstimateHours(const StudyConfig& study, double flops_per_second);
-
 struct StudyOptions {
   std::string data;   // folder of `prepare`
   std::string out;    // runs, analyses, study.json, study.html

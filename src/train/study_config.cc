@@ -2,7 +2,6 @@
 #include <set>
 
 #include "train/study.h"
-#include "train/throughput.h"
 
 namespace polyveil::train {
 namespace {
@@ -10,7 +9,26 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr std::uint64_t kPolynomialSeed = 1000;  // another order of the text than the parent's
 
-StudyVariant ReadVariant(const Json& json, const std::vector<std::uint64_t>& seeds) {
+// A misspelt field must not pass for a default.
+Status CheckFields(const std::string& where, const Json& json, const std::set<std::string>& known) {
+  if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "{}: no JSON object", where);
+  for (const auto& [key, value] : json.items())
+    if (!known.count(key))
+      return MakeError(ErrorCode::kInvalidArgument, "{}: unknown field \"{}\"", where, key);
+  return {};
+}
+
+const std::set<std::string> kStudyFields = {
+    "name",       "baseline",       "base",  "variants", "budgets",      "margin", "seeds",
+    "task_share", "task_sequences", "pairs", "symbols",  "first_symbol", "quick",  "polynomial"};
+const std::set<std::string> kVariantFields = {"name",   "group", "patch",     "convert",
+                                              "behind", "seeds", "polynomial"};
+
+Result<StudyVariant> ReadVariant(const Json& json, const std::vector<std::uint64_t>& seeds) {
+  PV_RETURN_IF_ERROR(CheckFields(json.is_object()
+                                     ? "study: variant " + json.value("name", Json()).dump()
+                                     : std::string("study: a variant"),
+                                 json, kVariantFields));
   StudyVariant v{json.at("name"),
                  json.value("group", std::string("twins")),
                  json.value("patch", Json::object()),
@@ -20,16 +38,6 @@ StudyVariant ReadVariant(const Json& json, const std::vector<std::uint64_t>& see
                  json.value("behind", std::string())};
   if (json.contains("seeds")) v.seeds = json.at("seeds").get<std::vector<std::uint64_t>>();
   return v;
-}
-
-Status CheckFields(const Json& json) {
-  static const std::set<std::string> kKnown = {
-      "name",       "baseline",       "base",  "variants", "budgets",      "margin", "seeds",
-      "task_share", "task_sequences", "pairs", "symbols",  "first_symbol", "quick",  "polynomial"};
-  for (const auto& [key, value] : json.items())
-    if (!kKnown.count(key))
-      return MakeError(ErrorCode::kInvalidArgument, "study: unknown field \"{}\"", key);
-  return {};
 }
 
 const StudyVariant* Find(const StudyConfig& study, const std::string& name) {
@@ -59,8 +67,10 @@ Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
   Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "study: no JSON object");
   try {
+    if (json.contains("quick"))
+      PV_RETURN_IF_ERROR(CheckFields("study.quick", json.at("quick"), kStudyFields));
     if (quick) json.merge_patch(Json(json.value("quick", Json::object())));
-    PV_RETURN_IF_ERROR(CheckFields(json));
+    PV_RETURN_IF_ERROR(CheckFields("study", json, kStudyFields));
     StudyConfig study;
     study.name = json.value("name", study.name);
     study.base = json.at("base");
@@ -73,8 +83,10 @@ Result<StudyConfig> ParseStudyConfig(const std::string& text, bool quick) {
     study.alphabet.first_symbol = json.value("first_symbol", study.alphabet.first_symbol);
     study.alphabet.symbols = json.value("symbols", study.alphabet.symbols);
     const auto seeds = json.value("seeds", std::vector<std::uint64_t>{1, 2, 3});
-    for (const Json& variant : json.at("variants"))
-      study.variants.push_back(ReadVariant(variant, seeds));
+    for (const Json& entry : json.at("variants")) {
+      PV_ASSIGN_OR_RETURN(StudyVariant variant, ReadVariant(entry, seeds));
+      study.variants.push_back(std::move(variant));
+    }
     if (study.variants.empty()) return MakeError(ErrorCode::kInvalidArgument, "study: no variants");
     study.baseline = json.value("baseline", study.variants.front().name);
     if (study.alphabet.symbols < 32 || !(study.margin >= 1))
@@ -145,23 +157,6 @@ Result<TrainConfig> PolynomialConfigOf(const StudyConfig& study, const StudyVari
   PV_ASSIGN_OR_RETURN(TrainConfig config, ParseTrainConfig(json.dump()));
   if (config.polynomial) return config;
   return MakeError(ErrorCode::kInvalidArgument, "its polynomial stage has no field \"polynomial\"");
-}
-
-Result<double> EstimateHours(const StudyConfig& study, double flops_per_second) {
-  double flops = 0;
-  const auto add = [&](const StudyVariant& variant, const TrainConfig& config) {
-    flops += static_cast<double>(variant.seeds.size()) * static_cast<double>(config.steps) *
-             config.accumulate * config.batch * config.shape.context *
-             TrainingFlopsPerToken(config.shape);
-  };
-  for (const StudyVariant& variant : study.variants) {
-    PV_ASSIGN_OR_RETURN(const TrainConfig config, RunConfigOf(study, variant, 1));
-    if (variant.behind.empty()) add(variant, config);
-    if (variant.polynomial.is_null()) continue;
-    PV_ASSIGN_OR_RETURN(const TrainConfig stage, PolynomialConfigOf(study, variant, 1));
-    add(variant, stage);
-  }
-  return flops / flops_per_second / 3600;
 }
 
 }  // namespace polyveil::train

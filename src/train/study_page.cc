@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "train/page_parts.h"
 #include "train/study_tasks.h"
 #include "train/svg_chart.h"
 
@@ -25,54 +26,6 @@ th{border-bottom:2px solid #999}td.bad{color:#b00}.charts{display:flex;flex-wrap
 svg{width:460px;max-width:100%;height:auto}svg line{stroke:#e3e3e3}svg text{font:11px system-ui,sans-serif;fill:#333}
 svg .title{font-size:13px;font-weight:600}svg .tick{fill:#666;font-size:10px}svg .legend{font-size:11px}
 </style>)";
-
-double Number(const Json& json, const char* pointer) {
-  const Json::json_pointer at(pointer);
-  if (!json.contains(at) || !json.at(at).is_number()) return std::nan("");
-  return json.at(at).get<double>();
-}
-
-struct Statistic {
-  double mean = 0, deviation = 0;  // of the values; no number where one value shows none
-  int count = 0;
-};
-
-Statistic Over(const std::vector<double>& values) {
-  Statistic s;
-  for (const double v : values) {
-    if (!std::isfinite(v)) continue;
-    s.mean += v;
-    ++s.count;
-  }
-  if (s.count == 0) return {std::nan(""), std::nan(""), 0};
-  s.mean /= s.count;
-  for (const double v : values)
-    if (std::isfinite(v)) s.deviation += (v - s.mean) * (v - s.mean);
-  s.deviation = s.count > 1 ? std::sqrt(s.deviation / (s.count - 1)) : std::nan("");
-  return s;
-}
-
-std::string Cell(double value, const char* format) {
-  return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : std::string("–");
-}
-
-// 0 stands for a form without a divisor.
-std::string Ratio(double value) { return Cell(value > 0 ? value : std::nan(""), "{:.3g}"); }
-
-class Table {
- public:
-  explicit Table(const std::vector<std::string>& heads) { Row(heads, "th"); }
-  void Row(const std::vector<std::string>& cells, const char* tag = "td") {
-    rows_ += "<tr>";
-    for (const std::string& cell : cells)
-      rows_ += fmt::format("<{}>{}</{}>", tag, Escaped(cell), tag);
-    rows_ += "</tr>\n";
-  }
-  std::string Html() const { return "<div class=\"table\"><table>\n" + rows_ + "</table></div>\n"; }
-
- private:
-  std::string rows_;
-};
 
 class Page {
  public:

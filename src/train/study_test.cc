@@ -11,6 +11,7 @@
 
 #include "support/toy_training.h"
 #include "train/minimal_pairs.h"
+#include "train/study_estimate.h"
 #include "train/study_page.h"
 #include "train/study_probes.h"
 #include "train/svg_chart.h"
@@ -225,7 +226,9 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   const StudyConfig study = ParseStudyConfig(Config(), true).value();
   EXPECT_EQ(RunConfigOf(study, study.variants[0], 7)->steps, 6);
   EXPECT_EQ(RunConfigOf(study, study.variants[0], 7)->name, "softmax-s7");
-  EXPECT_GT(EstimateHours(study, 1e9).value(), 0);
+  const StudyEstimate estimate = EstimateStudy(study, 1000).value();
+  EXPECT_GT(estimate.training_hours, 0);
+  EXPECT_GT(estimate.analysis_hours, 0);
   int trained = 0;
   const std::string pairs = folder_ + "/pairs";
   std::filesystem::create_directories(pairs);
@@ -294,6 +297,19 @@ TEST_F(StudyTest, RefusesWhatItDoesNotUnderstand) {
     json["variants"][2]["behind"] = parent;
     EXPECT_NE(ParseStudyConfig(json.dump(), false).error().message.find(parent), std::string::npos);
   }
+  for (const char* field : {"behnd", "patsh", "seed"}) {
+    json = Json::parse(Config());
+    json["variants"][1][field] = "power";
+    const std::string error = ParseStudyConfig(json.dump(), false).error().message;
+    EXPECT_NE(error.find(field), std::string::npos) << error;
+    EXPECT_NE(error.find("\"power\""), std::string::npos) << error;  // the variant
+  }
+  json = Json::parse(Config());
+  json["quick"]["bass"] = 1;
+  EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
+  json = Json::parse(Config());
+  json["variants"][0]["name"] = "../evil";
+  EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());
   json = Json::parse(Config());
   json["polynomial"].erase("polynomial");
   EXPECT_FALSE(ParseStudyConfig(json.dump(), false).ok());

@@ -1,7 +1,9 @@
 #include "train/train_config.h"
 
 #include <cmath>
+#include <tuple>
 
+#include "base/output_file.h"
 #include "model/ngram.h"
 #include "train/config_fields.h"
 
@@ -158,7 +160,22 @@ Status CheckPolynomial(const PolynomialOptions& p) {
                    p.margin, p.divisor_ratio, p.variance_ratio);
 }
 
+Status CheckOptimizer(const OptimizerOptions& o) {
+  for (const auto& [name, value, most] :
+       {std::tuple{"muon_lr", o.muon_lr, 100.0}, std::tuple{"adam_lr", o.adam_lr, 100.0},
+        std::tuple{"weight_decay", o.weight_decay, 100.0},
+        std::tuple{"grad_clip", o.grad_clip, 1e9},
+        std::tuple{"warmup", static_cast<double>(o.warmup), 1e9},
+        std::tuple{"decay_fraction", o.decay_fraction, 1.0},
+        std::tuple{"final_fraction", o.final_fraction, 1.0}})
+    if (!(value >= 0 && value <= most))
+      return MakeError(ErrorCode::kOutOfRange, "config.optimizer.{} = {}, not in 0..{}", name,
+                       value, most);
+  return {};
+}
+
 Status Check(const TrainConfig& c) {
+  PV_RETURN_IF_ERROR(CheckFileName("config.name", c.name));
   const Shape& s = c.shape;
   if (s.n_layers < 1 || s.n_heads < 1 || s.d_ff < 1 || s.context < 2 || s.d_model < s.n_heads ||
       s.d_model % s.n_heads != 0)
@@ -167,6 +184,7 @@ Status Check(const TrainConfig& c) {
                      s.n_layers, s.d_model, s.n_heads, s.d_ff, s.context);
   PV_RETURN_IF_ERROR(CheckLayers(s));
   PV_RETURN_IF_ERROR(CheckNgrams(c));
+  PV_RETURN_IF_ERROR(CheckOptimizer(c.optimizer));
   if (s.shifted && !(s.shift_start > 0))
     return MakeError(ErrorCode::kOutOfRange, "config.shape.shift_start = {}, not positive",
                      s.shift_start);

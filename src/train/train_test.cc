@@ -244,6 +244,25 @@ TEST_F(TrainTest, RefusesToResumeAnotherConfig) {
   EXPECT_FALSE(RunTrain(other, {folder_ + "/data", folder_, true, 0, {}}).ok());
 }
 
+TEST_F(TrainTest, KeepsARunThatIsThere) {
+  Run(Tiny("a"), false, 4);
+  const RunOptions fresh{folder_ + "/data", folder_, false, 0, {}};
+  const auto refused = RunTrain(Tiny("a"), fresh);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ReadCheckpointInfo(folder_ + "/a/last.pt")->step, 4);
+  EXPECT_EQ(Run(Tiny("a"), true).steps, 12);
+  ConvertRequest request{folder_ + "/a/last.pt", folder_ + "/data", folder_, "b"};
+  request.options.norm_error = request.options.divisor_error = 0.2;
+  request.calibration_batches = 2;
+  ASSERT_TRUE(ConvertCheckpoint(request).ok());
+  EXPECT_FALSE(ConvertCheckpoint(request).ok());
+  request.replace = true;
+  EXPECT_TRUE(ConvertCheckpoint(request).ok());
+  request.name = "../evil";
+  EXPECT_FALSE(ConvertCheckpoint(request).ok());
+}
+
 TEST_F(TrainTest, PolynomialStageEqualsTheReference) {
   for (const auto ffn : {model::FeedForwardKind::kBilinear, model::FeedForwardKind::kGelu}) {
     TrainConfig config = Tiny("parent");
@@ -398,6 +417,13 @@ TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
                           "{\"shape\":{\"d_model\":10,\"n_heads\":4}}",
                           "{\"shape\":{\"power\":3}}",
                           "{\"batch\":0}",
+                          "{\"name\":\"\"}",
+                          "{\"name\":\"../../evil\"}",
+                          "{\"name\":\".hidden\"}",
+                          "{\"shape\":{\"n_layers\":4294967300}}",
+                          "{\"steps\":1e999}",
+                          "{\"optimizer\":{\"adam_lr\":-0.1}}",
+                          "{\"optimizer\":{\"muon_lr\":1e999}}",
                           "{\"range\":{\"divisor\":{\"wieght\":1}}}",
                           "{\"source_weights\":{\"a\":\"b\"}}",
                           "{\"shape\":{\"ngram_rows\":[0]}}",

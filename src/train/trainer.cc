@@ -8,10 +8,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/interrupt.h"
+#include "base/output_file.h"
 #include "model/bundle.h"
 #include "train/bundle_model.h"
 #include "train/distillation.h"
-#include "train/files.h"
 #include "train/hard_rows.h"
 #include "train/throughput.h"
 
@@ -69,7 +70,12 @@ class Run {
   bool IsFirst() const { return Rank() == 0; }
 
   Status Prepare() {
-    if (options_.resume && std::filesystem::exists(Checkpoint())) {
+    const bool exists = std::filesystem::exists(Checkpoint());
+    if (exists && !options_.resume && !options_.replace)
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: holds a run (--resume goes on with it, --replace starts over)",
+                       folder_);
+    if (options_.resume && exists) {
       PV_ASSIGN_OR_RETURN(CheckpointInfo info, LoadCheckpoint(Checkpoint(), model_, &optimizer_));
       if (info.config != info_.config)
         return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Checkpoint());
@@ -77,8 +83,8 @@ class Run {
       return IsFirst() ? TruncateCurve() : Status{};
     }
     if (IsFirst()) {
-      std::ofstream(folder_ + "/config.json") << info_.config;
-      std::ofstream(folder_ + "/curve.jsonl");  // a new run begins a new curve
+      PV_RETURN_IF_ERROR(WriteFile(folder_ + "/config.json", info_.config));
+      PV_RETURN_IF_ERROR(WriteFile(folder_ + "/curve.jsonl", ""));  // a new run, a new curve
     }
     if (!config_.init_from.empty()) {
       PV_ASSIGN_OR_RETURN(
@@ -120,7 +126,7 @@ class Run {
       if (json.is_object() && json.value("step", std::int64_t{0}) <= info_.step)
         kept += line + "\n";
     }
-    return WriteFile(folder_ + "/curve.jsonl", kept.data(), kept.size());
+    return WriteFile(folder_ + "/curve.jsonl", kept);
   }
 
   Status FitToRanges() {
@@ -142,18 +148,30 @@ class Run {
   Status Loop() {
     const std::int64_t end =
         options_.stop_after > 0 ? std::min(config_.steps, options_.stop_after) : config_.steps;
+    const OrderlyEnd orderly(0);  // of a step; a second signal does not wait for it
     while (info_.step < end) {
       if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
       PV_RETURN_IF_ERROR(Step());
+      if (stopped_) return Stop();
       if (!IsFirst()) continue;
       if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
-        Report();
+        PV_RETURN_IF_ERROR(Report());
       if (config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0)
         PV_RETURN_IF_ERROR(Save());
-      if (config_.eval_every > 0 && info_.step % config_.eval_every == 0)
-        Curve("heldout", Evaluate(model_, data_).nats);
+      if (config_.eval_every == 0 || info_.step % config_.eval_every != 0) continue;
+      const double nats = Evaluate(model_, data_).nats;
+      if (!Interrupted()) PV_RETURN_IF_ERROR(Curve("heldout", nats));
     }
     return {};
+  }
+
+  // Behind a signal that any process has seen: all stop at the same step, the first one saves.
+  Status Stop() {
+    if (!IsFirst()) return {};
+    PV_RETURN_IF_ERROR(Save());
+    return MakeError(ErrorCode::kCancelled,
+                     "interrupted: step {} of {} is in {} (--resume goes on)", info_.step,
+                     config_.steps, Checkpoint());
   }
 
   Status Step() {
@@ -174,16 +192,19 @@ class Run {
     return {};
   }
 
-  Status SumOverProcesses(double& nats, double& penalty) const {
+  Status SumOverProcesses(double& nats, double& penalty) {
+    stopped_ = Interrupted();
     if (ProcessCount() == 1) return {};
     std::vector<torch::Tensor> gradients;
     for (const Transformer::Parameter& parameter : model_.parameters())
       if (parameter.value.grad().defined()) gradients.push_back(parameter.value.grad());
     PV_RETURN_IF_ERROR(options_.processes->Sum(gradients));
-    const torch::Tensor losses = torch::tensor({nats, penalty}, torch::kFloat64);
+    const torch::Tensor losses =
+        torch::tensor({nats, penalty, stopped_ ? 1.0 : 0.0}, torch::kFloat64);
     PV_RETURN_IF_ERROR(options_.processes->Sum({losses}));
     nats = losses[0].item<double>();
     penalty = losses[1].item<double>();
+    stopped_ = losses[2].item<double>() > 0;
     return {};
   }
 
@@ -254,7 +275,7 @@ class Run {
     window_.norm = norm;
   }
 
-  void Report() {
+  Status Report() {
     const double steps = std::max(1, window_.steps);
     TrainProgress p{info_.step,
                     config_.steps,
@@ -265,12 +286,13 @@ class Run {
                     Fraction(steps * TokensPerStep() / window_.seconds),
                     static_cast<double>(config_.steps - info_.step) * window_.seconds / steps,
                     info_.seconds};
-    Curve("train", p.loss, p.penalty, p.tokens_per_second);
+    PV_RETURN_IF_ERROR(Curve("train", p.loss, p.penalty, p.tokens_per_second));
     if (options_.progress) options_.progress(p);
     window_ = {};
+    return {};
   }
 
-  void Curve(const char* what, double nats, double penalty = 0, double rate = 0) {
+  Status Curve(const char* what, double nats, double penalty = 0, double rate = 0) {
     const nlohmann::ordered_json line = {{"step", info_.step},
                                          {"tokens", info_.tokens},
                                          {"what", what},
@@ -278,7 +300,10 @@ class Run {
                                          {"penalty", penalty},
                                          {"tokens_per_second", rate},
                                          {"seconds", info_.seconds}};
-    std::ofstream(folder_ + "/curve.jsonl", std::ios::app) << line.dump() << "\n";
+    std::ofstream out(folder_ + "/curve.jsonl", std::ios::app);
+    out << line.dump() << "\n";
+    if (out.flush()) return {};
+    return MakeError(ErrorCode::kIo, "cannot write {}/curve.jsonl", folder_);
   }
 
   Status Save() { return SaveCheckpoint(Checkpoint(), model_, &optimizer_, info_); }
@@ -298,10 +323,7 @@ class Run {
                                            {"bits_per_byte", summary.heldout.bits_per_byte},
                                            {"tokens", summary.heldout.tokens},
                                            {"by_source", summary.heldout.perplexity_by_source}}}};
-    std::ofstream out(folder_ + "/summary.json");
-    out << json.dump(2) << "\n";
-    out.close();
-    if (!out) return MakeError(ErrorCode::kIo, "cannot write {}/summary.json", folder_);
+    PV_RETURN_IF_ERROR(WriteFile(folder_ + "/summary.json", json.dump(2) + "\n"));
     return summary;
   }
 
@@ -319,6 +341,7 @@ class Run {
   CheckpointInfo info_;
   Window window_, total_;
   double gemm_rate_ = 1;
+  bool stopped_ = false;
   std::optional<LoadedModel> teacher_;
   std::optional<HardRows> hard_rows_;
 };
@@ -374,6 +397,7 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data) {
   for (const auto& [source, stream] : data.heldout) {
     LossSum sum;
     for (const Batch& batch : SequentialBatches(stream, kEvaluationRows, model.shape().context)) {
+      if (Interrupted()) break;
       const LossSum part = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.Get("embed"),
                                        batch.targets.view(-1));
       sum.nats += part.nats;

@@ -33,6 +33,7 @@ struct RunOptions {
   std::function<void(const TrainProgress&)> progress;
   // Those that share the batches of a step, or null. Rank 0 alone writes, reports and evaluates.
   const Processes* processes = nullptr;
+  bool replace = false;  // a run of this name that is there is lost; else it is refused
 };
 
 struct Evaluation {
@@ -54,17 +55,19 @@ struct TrainSummary {
 
 // Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}.
 // A resumed run ends with the same weights and curve as an uninterrupted one (same machine, same
-// threads), wherever it was interrupted; the curve's times differ. With P processes each takes
+// threads), wherever it was interrupted; the curve's times differ, and the first mean behind an
+// interruption is that of the steps since. With P processes each takes
 // every P-th of a step's `accumulate` batches: the weights are one process's, with P > 2 up to the
 // order of sums. Other ranks return a summary without results. Errors: kInvalidArgument for an
-// `accumulate` that P does not divide.
+// `accumulate` that P does not divide, and for a run of this name that is neither resumed nor
+// replaced; kCancelled behind a signal, with a checkpoint of the last step.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
 // How far the polynomials' inputs are clamped at this step (Transformer::clamp); see
 // PolynomialOptions.
 double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps);
 
-// All held-out text, every token predicted once.
+// All held-out text, every token predicted once; part of it behind a signal.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);
 
 // Copies the parameters of a model of the same sizes. Errors: kMismatch (name, both sizes).

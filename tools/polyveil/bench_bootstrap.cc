@@ -2,6 +2,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "circuits/client/bootstrap_bench.h"
@@ -94,7 +95,6 @@ Result<circuits::BootstrapReport> Measure(const Arguments& arguments) {
   options.runs = {arguments.runs, arguments.seed, arguments.two_passes ? 2 : 1};
   ProgressBar bar("bootstraps", 0);
   Progress progress([&](const ProgressReport& report) {
-    if (Interrupted()) progress.Cancel();
     bar.Update(
         report.total ? static_cast<double>(report.done) / static_cast<double>(report.total) : 0,
         report.label);
@@ -111,7 +111,7 @@ Status Run(const Arguments& arguments) {
   } else {
     Print(report);
   }
-  return arguments.json_file.empty() ? Status() : WriteText(arguments.json_file, text);
+  return arguments.json_file.empty() ? Status() : WriteFile(arguments.json_file, text);
 }
 
 }  // namespace
@@ -120,18 +120,16 @@ Command DescribeBenchBootstrap(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--parameters,--params", arguments->parameters, "parameter set")
       ->capture_default_str();
-  app.add_option("--log-period", arguments->log_period,
-                 "slots repeat with period 2^k (default: full slots)");
+  AddNumber(app, "--log-period", arguments->log_period, {-1, 16},
+            "slots repeat with period 2^k; -1 for full slots");
   app.add_flag("--complex", arguments->complex_slots, "data in both parts of the slots");
   app.add_flag("--two-passes", arguments->two_passes,
                "bootstrap the error once more: more precision, one level less");
-  app.add_option("--runs", arguments->runs, "bootstraps to measure")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100000));
-  app.add_option("--seed", arguments->seed, "of the random inputs")->capture_default_str();
-  app.add_option("--threads", arguments->threads, "threads, 0 for all");
+  AddNumber(app, "--runs", arguments->runs, {1, 100000}, "bootstraps to measure");
+  AddSeed(app, arguments->seed, "of the random inputs");
+  AddThreads(app, arguments->threads);
   app.add_flag("--json", arguments->json_out, "print JSON");
-  app.add_option("--out", arguments->json_file, "write JSON to this file");
+  AddOutputFile(app, "--out", arguments->json_file, "write JSON to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "base/system.h"
 #include "bench/engine_bench.h"
 #include "bench/targets.h"
@@ -164,7 +165,6 @@ Result<bench::EngineBenchOptions> MakeOptions(const Arguments& arguments) {
   if (arguments.threads == "1") options.threads = {1};
   if (arguments.threads == "2") options.threads = {2};
   options.quick = arguments.quick;
-  options.cancelled = [] { return Interrupted().load(); };
   options.on_row = [](const std::string& what) { std::fprintf(stderr, "%s\n", what.c_str()); };
   const auto demo = std::find(names.begin(), names.end(), "decode16");
   if (demo == names.end()) return options;  // the demo's program is compiled for that set
@@ -183,7 +183,7 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const EngineReport report, bench::RunEngineBench(options));
   const std::string text = ToJson(report, arguments, load_before).dump(1) + "\n";
   std::fputs(arguments.json_out ? text.c_str() : ToText(report).c_str(), stdout);
-  return arguments.json_file.empty() ? Status() : WriteText(arguments.json_file, text);
+  return arguments.json_file.empty() ? Status() : WriteFile(arguments.json_file, text);
 }
 
 }  // namespace
@@ -199,7 +199,7 @@ Command DescribeBenchEngine(CLI::App& app) {
   app.add_flag("--quick", arguments->quick,
                "few repetitions, one sparse bootstrap, no key generation");
   app.add_flag("--json", arguments->json_out, "print JSON instead of the table");
-  app.add_option("--out", arguments->json_file, "write JSON to this file");
+  AddOutputFile(app, "--out", arguments->json_file, "write JSON to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -15,6 +15,7 @@ namespace polyveil::tools {
 namespace {
 
 using nlohmann::json;
+constexpr unsigned kRoundSeconds = 30;
 
 struct Arguments {
   std::string parameters = "decode16";
@@ -77,6 +78,7 @@ void Print(const Soak& soak) {
 
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
+  const OrderlyEnd end(kRoundSeconds);  // what was measured until then is told
   PV_ASSIGN_OR_RETURN(const Soak soak, Measure(arguments));
   if (arguments.json_out) {
     const json out = {{"format", "polyveil-bench-soak/1"},
@@ -95,6 +97,8 @@ Status Run(const Arguments& arguments) {
   } else {
     Print(soak);
   }
+  if (soak.escapes == 0 && Interrupted())
+    return MakeError(ErrorCode::kCancelled, "interrupted after {} bootstraps", soak.bootstraps);
   if (soak.escapes == 0) return {};
   return MakeError(ErrorCode::kOutOfRange, "soak: {} slots escaped in {} bootstraps", soak.escapes,
                    soak.bootstraps);
@@ -106,15 +110,12 @@ Command DescribeBenchSoak(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--parameters,--params", arguments->parameters, "parameter set")
       ->capture_default_str();
-  app.add_option("--seconds", arguments->seconds, "how long")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e7));
-  app.add_option("--log-period", arguments->log_period,
-                 "slots repeat with period 2^k; -1 for full slots")
-      ->capture_default_str();
+  AddNumber(app, "--seconds", arguments->seconds, {0, 1e7}, "how long");
+  AddNumber(app, "--log-period", arguments->log_period, {-1, 16},
+            "slots repeat with period 2^k; -1 for full slots");
   app.add_flag("--complex", arguments->complex_slots, "data in both parts of the slots");
-  app.add_option("--seed", arguments->seed, "of the random inputs")->capture_default_str();
-  app.add_option("--threads", arguments->threads, "threads, 0 for all");
+  AddSeed(app, arguments->seed, "of the random inputs");
+  AddThreads(app, arguments->threads);
   app.add_flag("--json", arguments->json_out, "print JSON");
   return [arguments] { return Run(*arguments); };
 }

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -59,19 +60,20 @@ std::string DescribeEnd(int status) {
 }  // namespace
 
 Result<std::string> FindProgram(const std::string& name) {
+  namespace fs = std::filesystem;
   std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (!error && IsProgram(self.parent_path() / name)) return (self.parent_path() / name).string();
+  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  std::vector<fs::path> places = {folder, folder / "../src/train",
+                                  folder / "../../build-test/src/train"};
+  for (fs::path& place : places) place = place.lexically_normal();
   const char* search = std::getenv("PATH");
-  std::string_view paths = search ? search : "";
-  while (!paths.empty()) {
-    const size_t end = std::min(paths.find(':'), paths.size());
-    const auto candidate = std::filesystem::path(paths.substr(0, end)) / name;
-    if (end > 0 && IsProgram(candidate)) return candidate.string();
-    paths.remove_prefix(std::min(end + 1, paths.size()));
-  }
-  return MakeError(ErrorCode::kNotFound, "program {} is neither in {} nor in the PATH", name,
-                   self.parent_path().string());
+  std::istringstream paths(search ? search : "");
+  for (std::string path; std::getline(paths, path, ':');)
+    if (!path.empty()) places.emplace_back(path);
+  for (const fs::path& place : places)
+    if (IsProgram(place / name)) return (place / name).string();
+  return MakeError(ErrorCode::kNotFound, "program {} is neither in {}, {}, {} nor in the PATH",
+                   name, places[0].string(), places[1].string(), places[2].string());
 }
 
 Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model,

@@ -12,7 +12,9 @@
 
 namespace polyveil::tools {
 
-// The program of this name beside this one, or in the PATH. Errors: kNotFound.
+// The program of this name beside this one, where a build puts it (the trainer: of this build, or
+// of
+// ./test.sh's beside it), or in the PATH. Errors: kNotFound names the places.
 Result<std::string> FindProgram(const std::string& name);
 
 class ChildServer {

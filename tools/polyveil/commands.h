@@ -1,14 +1,9 @@
 // The commands of polyveil: each describes its options to CLI11 and runs.
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <functional>
-
-#include "base/result.h"
+#include "base/command_line.h"
 
 namespace polyveil::tools {
-
-using Command = std::function<Status()>;
 
 // Adds the subcommand's options to `app` and returns what to run once they are parsed.
 Command DescribeKeygen(CLI::App& app);

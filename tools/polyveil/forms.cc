@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "approx/softmax.h"
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "compile/form_report.h"
 #include "polyveil/commands.h"
@@ -144,6 +145,9 @@ void PrintHead(const Arguments& arguments, const model::ModelConfig& config) {
 }
 
 Status Run(const Arguments& arguments) {
+  if (arguments.score_lo >= arguments.score_hi)
+    return MakeError(ErrorCode::kInvalidArgument, "--score-lo {} is not below --score-hi {}",
+                     arguments.score_lo, arguments.score_hi);
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
   PV_ASSIGN_OR_RETURN(const model::BodyBundle model, model::LoadBodyBundle(directory));
@@ -168,7 +172,7 @@ Status Run(const Arguments& arguments) {
   }
   for (const Form& form : forms) std::printf("  %s: %s\n", form.name.c_str(), form.detail.c_str());
   if (arguments.json.empty()) return {};
-  return WriteText(arguments.json, json.dump(1) + "\n");
+  return WriteFile(arguments.json, json.dump(1) + "\n");
 }
 
 }  // namespace
@@ -177,24 +181,16 @@ Command DescribeForms(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--model", arguments->model, "folder of the model whose attention is exchanged");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
-  app.add_option("--score-lo", arguments->score_lo, "smallest score of the softmax to approximate")
-      ->capture_default_str();
-  app.add_option("--score-hi", arguments->score_hi, "its largest score")->capture_default_str();
-  app.add_option("--softmax-range", arguments->softmax_range, "range of its divisor")
-      ->check(CLI::Range(1.0, 1e12))
-      ->capture_default_str();
-  app.add_option("--base-range", arguments->base_range,
-                 "range of the divisor of a Power-Softmax trained without a penalty")
-      ->check(CLI::Range(1.0, 1e12))
-      ->capture_default_str();
-  app.add_option("--error", arguments->error, "relative error of each approximation")
-      ->check(CLI::Range(1e-6, 0.5))
-      ->capture_default_str();
-  app.add_option("--keys", arguments->keys, "numbers of keys to estimate for")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--threads", arguments->threads, "threads of the estimate, 0 for all");
-  app.add_option("--json", arguments->json, "write the table to this file");
+  AddNumber(app, "--score-lo", arguments->score_lo, {-1e6, 1e6},
+            "smallest score of the softmax to approximate");
+  AddNumber(app, "--score-hi", arguments->score_hi, {-1e6, 1e6}, "its largest score");
+  AddNumber(app, "--softmax-range", arguments->softmax_range, {1, 1e12}, "range of its divisor");
+  AddNumber(app, "--base-range", arguments->base_range, {1, 1e12},
+            "range of the divisor of a Power-Softmax trained without a penalty");
+  AddNumber(app, "--error", arguments->error, {1e-6, 0.5}, "relative error of each approximation");
+  AddNumber(app, "--keys", arguments->keys, {1, 1 << 20}, "numbers of keys to estimate for");
+  AddThreads(app, arguments->threads, "the estimate");
+  AddOutputFile(app, "--json", arguments->json, "write the table to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -1,10 +1,10 @@
-#include <unistd.h>
-
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/buffer.h"
+#include "base/output_file.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "compile/units.h"
@@ -17,6 +17,9 @@
 
 namespace polyveil::tools {
 namespace {
+
+constexpr mode_t kPrivate = 0600;          // reports hold the texts
+constexpr unsigned kPatienceSeconds = 10;  // to take keys off the server, to end an own one
 
 struct Arguments {
   std::string model, prompt, server, keys, parameters = "decode16", key_storage = "auto", json;
@@ -44,8 +47,9 @@ Status RunPlain(const Arguments& arguments, const ClientModel& model,
                                  {"text", text},
                                  {"tokens", picked},
                                  {"commit", POLYVEIL_COMMIT}};
-  return WriteText(arguments.json,
-                   report.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  return WriteFile(arguments.json,
+                   report.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n",
+                   kPrivate);
 }
 
 // What a run holds, in the order of its making: the child server ends last.
@@ -97,7 +101,7 @@ Status RunSession(const Arguments& arguments, const ClientModel& model,
   PV_ASSIGN_OR_RETURN(auto session,
                       serve::EncryptedSession::Create(remote, key, connection.keys, units));
   const std::string& prompt = report.prompt;
-  if (!isatty(STDOUT_FILENO)) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
+  if (StreamsText()) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
   PV_RETURN_IF_ERROR(TextRun(model, *session, arguments.run, report).Run(tokens));
   PV_ASSIGN_OR_RETURN(report.server_memory, remote.Memory());
   return {};
@@ -121,6 +125,7 @@ Error Explain(const Error& error, Connection& connection) {
 
 Status RunEncrypted(const Arguments& arguments, const ClientModel& model,
                     const std::vector<model::TokenId>& tokens, RunReport& report) {
+  const OrderlyEnd end(kPatienceSeconds);
   Connection connection;
   Status status = Connect(arguments, model, connection, report);
   if (status.ok()) {
@@ -152,15 +157,16 @@ Status Run(const Arguments& arguments) {
   RunReport report;
   PV_ASSIGN_OR_RETURN(report.prompt, model.tokenizer.Decode(tokens));
   const Status status = RunEncrypted(arguments, model, tokens, report);
-  if (!isatty(STDOUT_FILENO) && !report.tokens.empty()) std::fputs("\n", stdout);
+  if (StreamsText() && !report.tokens.empty()) std::fputs("\n", stdout);
   PV_RETURN_IF_ERROR(status);
   Finish(report);
   std::fprintf(stderr, "\n%s", ReportToText(report).c_str());
-  if (isatty(STDOUT_FILENO)) std::printf("\n%s%s\n", report.prompt.c_str(), report.text.c_str());
+  if (!StreamsText()) std::printf("\n%s%s\n", report.prompt.c_str(), report.text.c_str());
   if (arguments.json.empty()) return {};
   const auto replace =
       nlohmann::json::error_handler_t::replace;  // tokens may end inside a character
-  return WriteText(arguments.json, ReportToJson(report).dump(1, ' ', false, replace) + "\n");
+  return WriteFile(arguments.json, ReportToJson(report).dump(1, ' ', false, replace) + "\n",
+                   kPrivate);
 }
 
 }  // namespace
@@ -168,10 +174,10 @@ Status Run(const Arguments& arguments) {
 Command DescribeGenerate(CLI::App& app) {
   auto a = std::make_shared<Arguments>();
   app.add_option("--prompt", a->prompt, "the text to continue");
-  app.add_option("--prompt-tokens", a->prompt_tokens, "token ids before it")->delimiter(',');
-  app.add_option("--tokens", a->run.new_tokens, "new tokens")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
+  AddNumber(app, "--prompt-tokens", a->prompt_tokens, {0, std::numeric_limits<int>::max()},
+            "token ids before it")
+      ->delimiter(',');
+  AddNumber(app, "--tokens", a->run.new_tokens, {1, 1 << 20}, "new tokens");
   app.add_option("--model", a->model, "folder of the model (default: the embedded one)");
   app.add_option("--server", a->server,
                  "http://host:port (default: a server of its own, on loopback)");
@@ -183,15 +189,14 @@ Command DescribeGenerate(CLI::App& app) {
                  "how the own server keeps keys: auto, expanded, compact")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "expanded", "compact"}));
-  app.add_option("--temperature", a->run.sampling.temperature, "0 is greedy")
-      ->capture_default_str();
-  app.add_option("--top-p", a->run.sampling.top_p, "nucleus")->capture_default_str();
-  app.add_option("--seed", a->run.sampling.seed, "of sampling")->capture_default_str();
+  AddNumber(app, "--temperature", a->run.sampling.temperature, {0, 1000}, "0 is greedy");
+  AddNumber(app, "--top-p", a->run.sampling.top_p, {1e-9, 1}, "nucleus");
+  AddSeed(app, a->run.sampling.seed, "of sampling");
   app.add_flag("--passphrase", a->passphrase.ask, "ask for the key's passphrase");
   app.add_option("--passphrase-file", a->passphrase.file,
                  "the passphrase is this file's first line");
-  app.add_option("--threads", a->threads, "threads, 0 for all");
-  app.add_option("--json", a->json, "write the run's report to this file");
+  AddThreads(app, a->threads);
+  AddOutputFile(app, "--json", a->json, "write the run's report to this file, for its owner alone");
   app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");
   app.add_flag("--check", a->run.check, "compare each token with the float64 polynomial model");
   app.add_flag("--insecure-test", a->insecure, "allow parameters for tests");

@@ -1,8 +1,8 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 
+#include "base/output_file.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/run_report.h"
@@ -19,7 +19,7 @@ namespace {
 constexpr u64 kMaxCardBytes = 1 << 20;
 
 struct Arguments {
-  std::string model, server, keys, parameters = "decode16";
+  std::string model, server, keys, parameters = "decode16", json;
   bool insecure = false;
 };
 
@@ -53,26 +53,19 @@ Status ShowKeys(const std::string& path) {
   return {};
 }
 
+// Every key of the request is in the JSON; people get their number and size.
+Status WriteInfo(const Arguments& arguments, const serve::ModelInfo& info) {
+  if (arguments.json.empty()) return {};
+  return WriteFile(arguments.json, serve::InfoToJson(info).dump(1) + "\n");
+}
+
 Status ShowServer(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
   PV_ASSIGN_OR_RETURN(auto remote,
                       serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
   PV_ASSIGN_OR_RETURN(const auto memory, remote->Memory());
   std::printf("%s%s", InfoToText(remote->info()).c_str(), MemoryToText(memory).c_str());
-  return {};
-}
-
-void ShowRequest(const ckks::KeyRequest& keys) {
-  const auto levels = [](const std::set<int>& list) {
-    std::string text;
-    for (const int level : list) text += fmt::format(" {}", level);
-    return text.empty() ? std::string(" none") : text;
-  };
-  std::printf("key request: relinearisation at%s, conjugation at%s, encapsulation %s\n",
-              levels(keys.relinearization_levels).c_str(), levels(keys.conjugation_levels).c_str(),
-              keys.encapsulation ? "yes" : "no");
-  for (const auto& [rotation, level] : keys.rotations) std::printf(" %d@%d", rotation, level);
-  std::printf("\n");
+  return WriteInfo(arguments, remote->info());
 }
 
 Status ShowModel(const Arguments& arguments) {
@@ -87,8 +80,7 @@ Status ShowModel(const Arguments& arguments) {
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT));
   std::printf("%s\n%s\n", ConfigText(served.model->bundle().config).c_str(),
               InfoToText(served.info).c_str());
-  ShowRequest(served.info.keys);
-  return {};
+  return WriteInfo(arguments, served.info);
 }
 
 Status Run(const Arguments& arguments) {
@@ -105,6 +97,8 @@ Command DescribeInfo(CLI::App& app) {
   app.add_option("--server", arguments->server, "a server's URL");
   app.add_option("--keys", arguments->keys, "a secret key's file");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddOutputFile(app, "--json", arguments->json,
+                "write the description of a model or a server, its key request included");
   app.add_flag("--insecure-test", arguments->insecure, "allow parameters for tests");
   return [arguments] { return Run(*arguments); };
 }

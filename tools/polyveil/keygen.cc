@@ -16,6 +16,8 @@
 namespace polyveil::tools {
 namespace {
 
+constexpr unsigned kPatienceSeconds = 10;
+
 struct Arguments {
   std::string out, model, server, parameters = "decode16";
   PassphraseSource passphrase;
@@ -53,6 +55,7 @@ Result<Request> FindRequest(const Arguments& arguments) {
 
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
+  const OrderlyEnd end(kPatienceSeconds);  // no part of a file stays behind
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   for (const std::string& path : {arguments.out, EvaluationKeyPath(arguments.out)}) {
     if (arguments.force || access(path.c_str(), F_OK) != 0) continue;
@@ -80,7 +83,8 @@ Status Run(const Arguments& arguments) {
 
 Command DescribeKeygen(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--out", arguments->out, "secret key's file; FILE.eval gets the evaluation keys")
+  AddOutputFile(app, "--out", arguments->out,
+                "secret key's file; FILE.eval gets the evaluation keys")
       ->required();
   app.add_option("--model", arguments->model, "folder of the model the keys are for");
   app.add_option("--server", arguments->server, "ask this server which keys it needs");
@@ -91,7 +95,7 @@ Command DescribeKeygen(CLI::App& app) {
                  "encrypt the secret key with this file's first line");
   app.add_flag("--force", arguments->force, "replace existing files");
   app.add_flag("--insecure-test", arguments->insecure, "allow parameters for tests");
-  app.add_option("--threads", arguments->threads, "threads, 0 for all");
+  AddThreads(app, arguments->threads);
   return [arguments] { return Run(*arguments); };
 }
 

@@ -2,6 +2,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
@@ -45,7 +46,7 @@ Status Run(const Arguments& arguments) {
     std::printf("%s", dump.c_str());
   }
   if (arguments.json.empty()) return {};
-  return WriteText(arguments.json, serve::InfoToJson(served.info).dump(1) + "\n");
+  return WriteFile(arguments.json, serve::InfoToJson(served.info).dump(1) + "\n");
 }
 
 }  // namespace
@@ -58,9 +59,9 @@ Command DescribePlan(CLI::App& app) {
                  "how a server keeps keys: auto, expanded, compact")
       ->capture_default_str();
   app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
-  app.add_option("--position", arguments->position, "the step that --dump prints");
-  app.add_option("--threads", arguments->threads, "threads of the estimate, 0 for all");
-  app.add_option("--json", arguments->json, "write the plan's numbers to this file");
+  AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
+  AddThreads(app, arguments->threads, "the estimate");
+  AddOutputFile(app, "--json", arguments->json, "write the plan's numbers to this file");
   return [arguments] { return Run(*arguments); };
 }
 

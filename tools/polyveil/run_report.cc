@@ -1,9 +1,6 @@
 #include "polyveil/run_report.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "polyveil/terminal.h"
@@ -147,15 +144,6 @@ std::string InfoToText(const serve::ModelInfo& info) {
       e.products_per_token, info.input_level, info.output_level);
   return text + fmt::format("server      about {} of memory; {}\n", bytes(info.server_bytes()),
                             info.version);
-}
-
-Status WriteText(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (file) return {};
-  return MakeError(ErrorCode::kIo, "{}: cannot write {} bytes: {}", path, text.size(),
-                   std::strerror(errno));
 }
 
 }  // namespace polyveil::tools

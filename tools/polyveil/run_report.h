@@ -47,7 +47,4 @@ std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries);
 // Parameters, cost and keys, before the run.
 std::string InfoToText(const serve::ModelInfo& info);
 
-// Writes text to a file. Errors: kIo with the path.
-Status WriteText(const std::string& path, const std::string& text);
-
 }  // namespace polyveil::tools

@@ -8,10 +8,12 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "model/client/language_model.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
+#include "polyveil/progress_bar.h"
 #include "runtime/compile_model.h"
 #include "runtime/simulator.h"
 
@@ -21,7 +23,8 @@ namespace {
 
 struct SimulateOptions {
   std::string model, prompts, parameters = "decode16", json;
-  int count = 200, tokens = 16, seed = 1;
+  int count = 200, tokens = 16;
+  std::uint64_t seed = 1;
   bool noiseless = false;
 };
 
@@ -161,6 +164,7 @@ Status RunSimulate(const SimulateOptions& options) {
   Summary summary;
   Status failure;
   std::mutex mutex;
+  ProgressBar bar("prompts", 0);
   ParallelFor(prompts.size(), [&](size_t i) {
     const auto outcome = RunPrompt(*setup, prompts[i], options.tokens, options.seed + i);
     const std::lock_guard lock(mutex);
@@ -169,17 +173,15 @@ Status RunSimulate(const SimulateOptions& options) {
       return;
     }
     Collect(*outcome, summary);
-    std::cerr << fmt::format("\r{} of {} prompts", summary.prompts, prompts.size()) << std::flush;
+    bar.Update(summary.prompts / static_cast<double>(prompts.size()),
+               fmt::format("{} of {}", summary.prompts, prompts.size()));
   });
-  std::cerr << "\n";
+  bar.Clear();
   PV_RETURN_IF_ERROR(failure);
   const nlohmann::json json = ToJson(options, *setup, summary);
   std::cout << json.dump(1) << "\n";
   if (options.json.empty()) return {};
-  std::ofstream out(options.json);
-  out << json.dump(1) << "\n";
-  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", options.json);
-  return {};
+  return WriteFile(options.json, json.dump(1) + "\n");
 }
 
 }  // namespace
@@ -189,13 +191,13 @@ Command DescribeSimulate(CLI::App& app) {
   app.add_option("--model", options->model, "model folder (default: the embedded model)");
   app.add_option("--prompts", options->prompts,
                  "file of prompts, one a line (default: the model's prompts.txt)");
-  app.add_option("--count", options->count, "prompts to run")->check(CLI::Range(1, 1000000));
-  app.add_option("--tokens", options->tokens, "new tokens of each")->check(CLI::Range(1, 100000));
+  AddNumber(app, "--count", options->count, {1, 1000000}, "prompts to run");
+  AddNumber(app, "--tokens", options->tokens, {1, 100000}, "new tokens of each");
   app.add_option("--params", options->parameters,
                  "parameter set whose noise and levels are simulated");
-  app.add_option("--seed", options->seed, "seed of the noise");
+  AddSeed(app, options->seed, "of the noise");
   app.add_flag("--noiseless", options->noiseless, "the program alone, without noise");
-  app.add_option("--json", options->json, "also write the result to this file");
+  AddOutputFile(app, "--json", options->json, "also write the result to this file");
   return [options] { return RunSimulate(*options); };
 }
 

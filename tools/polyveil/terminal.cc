@@ -1,7 +1,6 @@
 #include "polyveil/terminal.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -12,12 +11,7 @@
 namespace polyveil::tools {
 namespace {
 
-std::atomic<bool> interrupted{false};
 constexpr size_t kMaxPassphraseBytes = 1024;
-
-void OnSignal(int number) {
-  if (interrupted.exchange(true)) _exit(128 + number);
-}
 
 // Turns the terminal's echo off while it lives.
 class NoEcho {
@@ -44,7 +38,7 @@ Result<SecureVector<char>> ReadLine(int fd, const std::string& what) {
   char c = 0;
   while (true) {
     const ssize_t got = read(fd, &c, 1);
-    if (got < 0 && errno == EINTR && !interrupted) continue;
+    if (got < 0 && errno == EINTR && !Interrupted()) continue;
     if (got < 0) return MakeError(ErrorCode::kIo, "{}: {}", what, std::strerror(errno));
     if (got == 0 || c == '\n') break;
     if (line.size() == kMaxPassphraseBytes) {
@@ -81,17 +75,6 @@ Result<SecureVector<char>> AskTerminal(int fd, bool confirm) {
 }
 
 }  // namespace
-
-void InstallSignalHandlers() {
-  struct sigaction action {};
-  action.sa_handler = OnSignal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGXFSZ, SIG_IGN);
-}
-
-const std::atomic<bool>& Interrupted() { return interrupted; }
 
 Result<std::optional<SecureVector<char>>> ReadPassphrase(const PassphraseSource& source,
                                                          bool confirm) {

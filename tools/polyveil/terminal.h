@@ -1,19 +1,14 @@
-// The user's side of a run: interruption, passphrases, sizes and durations in words.
+// The user's side of a run: passphrases, sizes and durations in words.
 #pragma once
 
-#include <atomic>
 #include <optional>
 #include <string>
 
+#include "base/interrupt.h"
 #include "base/result.h"
 #include "base/secure_memory.h"
 
 namespace polyveil::tools {
-
-// SIGINT and SIGTERM set the flag (a second one ends the process at once); SIGPIPE and SIGXFSZ
-// become errors of the call.
-void InstallSignalHandlers();
-const std::atomic<bool>& Interrupted();
 
 // How a passphrase is asked for.
 struct PassphraseSource {

@@ -1,5 +1,6 @@
 #include "polyveil/text_run.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +34,14 @@ size_t ArgMax(const std::vector<double>& values) {
 }
 
 }  // namespace
+
+bool StreamsText() {
+  struct stat out {
+  }, progress{};
+  if (isatty(STDOUT_FILENO) || fstat(STDOUT_FILENO, &out) != 0) return false;
+  if (fstat(STDERR_FILENO, &progress) != 0) return true;
+  return out.st_dev != progress.st_dev || out.st_ino != progress.st_ino;
+}
 
 Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const ClientModel& model) {
   PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(model.directory));
@@ -153,8 +162,7 @@ void TextRun::Show(const TokenReport& token, size_t index, size_t total) {
     line += "  (prompt)";
   }
   std::fprintf(stderr, "%s\n", line.c_str());
-  // A terminal gets the whole text at the end: the lines above show each piece already.
-  if (token.text.empty() || isatty(STDOUT_FILENO)) return;
+  if (token.text.empty() || !StreamsText()) return;
   std::fwrite(token.text.data(), 1, token.text.size(), stdout);
   std::fflush(stdout);
 }

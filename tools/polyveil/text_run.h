@@ -14,6 +14,11 @@
 
 namespace polyveil::tools {
 
+// Whether standard output takes the text piece by piece. It does not where it is a terminal, whose
+// lines of progress show the pieces already, nor where progress goes to the same file: the two
+// would mix. Such a one gets the whole text at the end.
+bool StreamsText();
+
 // Compares each step with the float64 polynomial model, which needs nothing but the prompt's
 // owner's data.
 class ReferenceCheck {

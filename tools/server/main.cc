@@ -3,19 +3,27 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <limits>
+#include <memory>
 #include <string>
 
+#include "backend/backends.h"
+#include "base/command_line.h"
+#include "base/interrupt.h"
+#include "base/system.h"
 #include "base/thread_pool.h"
 #include "serve/server/http_server.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
-#include "server/stop_signals.h"
 #include "version.h"
 
 namespace polyveil {
 namespace {
+
+constexpr unsigned kPatienceSeconds = 20;  // for steps to notice, answers to go out
 
 struct ServerArguments {
   std::string model;
@@ -37,25 +45,23 @@ void Describe(CLI::App& app, ServerArguments& arguments) {
   app.add_option("--allow-host", arguments.http.allowed_hosts,
                  "name that clients and pages may know the server by, beside localhost and its "
                  "address (repeatable)");
-  app.add_option("--port", arguments.http.port, "port, 0 for any free one")
-      ->check(CLI::Range(0, 65535));
-  app.add_option("--threads", arguments.threads, "threads of a step, 0 for all");
-  app.add_option("--max-connections", arguments.http.limits.connections, "connections")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1024));
-  app.add_option("--max-sessions", arguments.limits.sessions, "texts at the same time")
-      ->capture_default_str();
-  app.add_option("--max-keys", arguments.limits.key_sets, "clients' key sets")
-      ->capture_default_str();
-  app.add_option("--max-key-gigabytes", arguments.key_gigabytes,
-                 "memory of all key sets, 0 for three quarters of the machine's");
+  AddNumber(app, "--port", arguments.http.port, {0, 65535}, "port, 0 for any free one");
+  AddThreads(app, arguments.threads, "a step");
+  AddNumber(app, "--max-connections", arguments.http.limits.connections, {1, 1024}, "connections");
+  AddNumber(app, "--max-sessions", arguments.limits.sessions, {1, 100'000},
+            "texts at the same time");
+  AddNumber(app, "--max-keys", arguments.limits.key_sets, {1, 10'000}, "clients' key sets");
+  AddNumber(app, "--max-key-gigabytes", arguments.key_gigabytes, {0, 1e6},
+            "memory of all key sets, 0 for three quarters of what this process may use");
   app.add_option("--keys", arguments.keys,
                  "expanded, compact (half the memory, slower), auto (hot keys expanded as far as "
                  "memory allows)")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "expanded", "compact"}));
-  app.add_option("--ready-fd", arguments.ready_fd, "write the port to this descriptor when ready");
-  app.add_option("--parent", arguments.parent, "process id: end when it does");
+  AddNumber(app, "--ready-fd", arguments.ready_fd, {-1, 1 << 20},
+            "write the port to this descriptor when ready; -1: to none");
+  AddNumber(app, "--parent", arguments.parent, {0, std::numeric_limits<int>::max()},
+            "process id: end when it does; 0: live on");
 }
 
 void FollowParent(int parent) {
@@ -64,23 +70,31 @@ void FollowParent(int parent) {
   if (getppid() != parent) kill(getpid(), SIGTERM);  // it ended before we asked
 }
 
-void TellReady(int fd, int port) {
-  if (fd < 0) return;
+// Who waits for the port and does not get it would wait for ever.
+Status TellReady(int fd, int port) {
+  if (fd < 0) return {};
   const std::string line = std::to_string(port) + "\n";
-  if (write(fd, line.data(), line.size()) < 0) std::perror("polyveil-server: --ready-fd");
-  close(fd);
+  const bool told = write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  const int reason = errno;
+  if (fd > STDERR_FILENO) close(fd);
+  if (told) return {};
+  return MakeError(ErrorCode::kIo, "--ready-fd {}: cannot write the port: {}", fd,
+                   std::strerror(reason));
 }
 
-// Before any client sends gigabytes to a machine that would swap or kill us.
+// Before any client sends gigabytes to a machine, or into a container, that would swap or kill us.
 Status CheckMemory(const serve::ModelInfo& info) {
-  const u64 machine = serve::PhysicalMemoryBytes();
-  if (machine == 0 || info.server_bytes() <= machine) return {};
-  return MakeError(ErrorCode::kResource, "model '{}' needs {} bytes of memory, the machine has {}",
-                   info.name, info.server_bytes(), machine);
+  const u64 available = MemoryBytes();
+  if (available == 0 || info.server_bytes() <= available) return {};
+  return MakeError(ErrorCode::kResource,
+                   "model '{}' needs {:.2f} GB of memory for one client's keys and a step, this "
+                   "process may use {:.2f} GB (the machine's, or its control group's limit)",
+                   info.name, static_cast<double>(info.server_bytes()) / 1e9,
+                   static_cast<double>(available) / 1e9);
 }
 
 Status Run(ServerArguments& arguments) {
-  StopSignals stop;
+  PV_RETURN_IF_ERROR(backend::CheckVariable());
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
@@ -90,6 +104,7 @@ Status Run(ServerArguments& arguments) {
       serve::LoadServedModel(arguments.model, arguments.parameters,
                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits));
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
+  const OrderlyEnd end(kPatienceSeconds);
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
@@ -98,25 +113,25 @@ Status Run(ServerArguments& arguments) {
                  served.info.security.c_str(),
                  model::CertificateToText(served.model->bundle().config.certificate).c_str());
   }
-  TellReady(arguments.ready_fd, server->port());
-  stop.Wait();
+  PV_RETURN_IF_ERROR(TellReady(arguments.ready_fd, server->port()));
+  WaitForInterrupt();
   server->Stop();
   return {};
+}
+
+Command DescribeServer(CLI::App& app) {
+  auto arguments = std::make_shared<ServerArguments>();
+  arguments->http.port = 8117;
+  Describe(app, *arguments);
+  return [arguments] { return Run(*arguments); };
 }
 
 }  // namespace
 }  // namespace polyveil
 
 int main(int argc, char** argv) {
-  CLI::App app("polyveil-server: runs a model on its clients' ciphertexts");
-  app.set_version_flag("--version", POLYVEIL_VERSION " " POLYVEIL_COMMIT);
-  polyveil::ServerArguments arguments;
-  arguments.http.port = 8117;
-  polyveil::Describe(app, arguments);
-  CLI11_PARSE(app, argc, argv);
-  const polyveil::Status status = polyveil::Run(arguments);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "polyveil-server: %s: %s\n", polyveil::ErrorCodeName(status.error().code),
-               status.error().message.c_str());
-  return 1;
+  return polyveil::RunProgram(
+      {"polyveil-server", "polyveil-server: runs a model on its clients' ciphertexts",
+       POLYVEIL_VERSION " " POLYVEIL_COMMIT},
+      argc, argv, polyveil::DescribeServer);
 }

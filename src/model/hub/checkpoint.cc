@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "base/output_file.h"
 #include "model/safetensors.h"
 #include "model/strict_json.h"
 
@@ -33,9 +34,7 @@ Status AddFile(Checkpoint& checkpoint, const std::string& path, TensorViews& ten
 }
 
 Status CheckShardName(const std::string& tensor, const std::string& name) {
-  const bool plain = name.find('/') == std::string::npos && name.ends_with(".safetensors") &&
-                     name.size() < 256 && name.find('\0') == std::string::npos;
-  if (plain) return {};
+  if (CheckFileName("shard", name).ok() && name.ends_with(".safetensors")) return {};
   return MakeError(ErrorCode::kCorrupt,
                    "index: tensor \"{}\" stands in \"{}\", no *.safetensors of the folder", tensor,
                    name.substr(0, 256));

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include "base/csprng.h"
 #include "base/digest.h"
+#include "base/system.h"
 #include "serve/protocol.h"
 
 namespace polyveil::serve {
@@ -16,14 +18,8 @@ Error NoKeys(const std::string& handle) {
 
 }  // namespace
 
-u64 PhysicalMemoryBytes() {
-  const long pages = sysconf(_SC_PHYS_PAGES);
-  const long page = sysconf(_SC_PAGE_SIZE);
-  return pages > 0 && page > 0 ? static_cast<u64>(pages) * static_cast<u64>(page) : 0;
-}
-
 u64 KeyMemoryLimit(const ServiceLimits& limits) {
-  return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : PhysicalMemoryBytes() / 4 * 3;
+  return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : MemoryBytes() / 4 * 3;
 }
 
 KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,

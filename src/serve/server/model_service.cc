@@ -64,7 +64,7 @@ size_t RunningSteps(const compile::CompiledModel& model, const ServiceLimits& li
   if (limits.running_steps > 0) return limits.running_steps;
   const compile::Estimate& estimate = model.estimate();
   const u64 step_bytes = std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory);
-  const u64 machine = PhysicalMemoryBytes(), keys = KeyMemoryLimit(limits);
+  const u64 machine = MemoryBytes(), keys = KeyMemoryLimit(limits);
   const size_t threads = Threads();
   if (machine == 0) return threads;
   const u64 room = machine > keys ? (machine - keys) / step_bytes : 0;

@@ -9,7 +9,7 @@ namespace polyveil::serve {
 struct ServiceLimits {
   u64 chunk_bytes = u64{8} << 20;
   size_t key_sets = 8;
-  u64 key_memory_bytes = 0;  // of all sets; 0: three quarters of the machine's memory
+  u64 key_memory_bytes = 0;  // of all sets; 0: three quarters of MemoryBytes()
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
   // kAuto: hot keys of a set are expanded up to this size, less when key_memory_bytes has no room.
   u64 key_set_bytes = 3'000'000'000;
@@ -27,9 +27,7 @@ struct ServiceLimits {
   double lease_seconds = 10;  // a step waits so long for the one before it
 };
 
-// Memory of this machine; 0 where unknown.
-u64 PhysicalMemoryBytes();
-// Of all key sets together; 0: unlimited, the machine's memory being unknown.
+// Of all key sets together; 0: unlimited, the memory that this process may use being unknown.
 u64 KeyMemoryLimit(const ServiceLimits& limits);
 
 }  // namespace polyveil::serve

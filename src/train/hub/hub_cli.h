@@ -1,16 +1,10 @@
 // polyveil-train convert-hub.
 #pragma once
 
-#include <cstdio>
-#include <string>
-#include <vector>
-
-#include "base/result.h"
+#include "base/command_line.h"
 
 namespace polyveil::train {
 
-// arguments[0] is "convert-hub". Options: --config, --model, --data (stories), --out; --eval-data,
-// --resume, --stop-after, --threads.
-Status RunConvertHubCommand(const std::vector<std::string>& arguments, std::FILE* out);
+Command DescribeConvertHub(CLI::App& app);
 
 }  // namespace polyveil::train

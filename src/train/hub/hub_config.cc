@@ -1,5 +1,6 @@
 #include "train/hub/hub_config.h"
 
+#include "base/output_file.h"
 #include "train/config_fields.h"
 
 namespace polyveil::train {
@@ -104,9 +105,7 @@ Status Check(const HubConversionConfig& c) {
     const std::string at = fmt::format("stages[{}].", i);
     PV_RETURN_IF_ERROR(in((at + "steps").c_str(), static_cast<double>(s.steps), 0, 1e9));
     PV_RETURN_IF_ERROR(in((at + "sampled_share").c_str(), s.sampled_share, 0, 1));
-    if (s.name.empty() || s.name.find('/') != std::string::npos)
-      return MakeError(ErrorCode::kOutOfRange, "config.{}name \"{}\" is no file's name", at,
-                       s.name);
+    PV_RETURN_IF_ERROR(CheckFileName("config." + at + "name", s.name));
     if (s.sampled_share > 0 && c.sampling.sequences == 0)
       return MakeError(ErrorCode::kMismatch,
                        "config.{}sampled_share = {}, but sampling.sequences "

@@ -5,10 +5,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/interrupt.h"
+#include "base/output_file.h"
 #include "base/system.h"
 #include "train/archive.h"
 #include "train/checkpoint.h"
-#include "train/files.h"
 #include "train/hub/hub_data.h"
 #include "train/hub/hub_evaluate.h"
 #include "train/hub/hub_export.h"
@@ -44,7 +45,12 @@ class Runner {
 
   Status Execute() {
     PV_RETURN_IF_ERROR(Prepare());
-    if (options_.resume && std::filesystem::exists(Path("last.pt"))) {
+    const bool exists = std::filesystem::exists(Path("last.pt"));
+    if (exists && !options_.resume && !options_.replace)
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: holds a run (--resume goes on with it, --replace starts over)",
+                       options_.out);
+    if (options_.resume && exists) {
       PV_RETURN_IF_ERROR(Restore());
     } else {
       PV_RETURN_IF_ERROR(Begin());
@@ -108,7 +114,7 @@ class Runner {
                                                   config_.sampling, config_.seed));
     torch::set_num_threads(config_.threads);
     Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, Since(start)));
-    return WriteFile(Path("sampled.bin"), text_.sampled.data(), wanted * sizeof(std::int32_t));
+    return WriteFile(Path("sampled.bin"), BytesOf(text_.sampled));
   }
 
   static double Since(Clock::time_point start) {
@@ -147,14 +153,8 @@ class Runner {
       PV_RETURN_IF_ERROR(Fit());
     }
     restored_ = false;
-    while (at_.step < stage().steps) {
-      PV_RETURN_IF_ERROR(Step());
-      if (at_.step % config_.log_every == 0 || at_.step == stage().steps) Log();
-      if (config_.eval_every > 0 && at_.step % config_.eval_every == 0) LogHeldout();
-      const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
-      if (stop || at_.step % config_.checkpoint_every == 0) PV_RETURN_IF_ERROR(Save());
-      if (stop) return true;
-    }
+    PV_ASSIGN_OR_RETURN(const bool stopped, Steps());
+    if (stopped) return true;
     PV_RETURN_IF_ERROR(Export(stage().name));
     Json extra = {{"steps", stage().steps}};
     if (student_->polynomials) extra["effect"] = ToJson(Effect());
@@ -165,6 +165,29 @@ class Runner {
     forms_.reset();
     PV_RETURN_IF_ERROR(Save());
     return false;
+  }
+
+  // Returns whether it came to stop_after.
+  Result<bool> Steps() {
+    const OrderlyEnd end(0);  // of a step; a second signal does not wait for it
+    while (at_.step < stage().steps) {
+      PV_RETURN_IF_ERROR(Step());
+      if (Interrupted()) return Stop();
+      if (at_.step % config_.log_every == 0 || at_.step == stage().steps) PV_RETURN_IF_ERROR(Log());
+      if (config_.eval_every > 0 && at_.step % config_.eval_every == 0)
+        PV_RETURN_IF_ERROR(LogHeldout());
+      const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
+      if (stop || at_.step % config_.checkpoint_every == 0) PV_RETURN_IF_ERROR(Save());
+      if (stop) return true;
+    }
+    return false;
+  }
+
+  Error Stop() const {
+    const Status saved = Save();
+    if (!saved.ok()) return saved.error();
+    return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
+                     stage().name, at_.step, stage().steps, Path("last.pt"));
   }
 
   void MakeOptimizers() {
@@ -237,19 +260,20 @@ class Runner {
     }
   };
 
-  void Log() {
+  Status Log() {
     const HubLoss mean = window_.sum.Over(window_.steps);
     const double rate = window_.tokens / std::max(1e-9, window_.seconds);
-    Curve("train", mean, rate);
+    PV_RETURN_IF_ERROR(Curve("train", mean, rate));
     if (options_.progress)
       options_.progress({stage().name, at_.step, stage().steps, at_.tokens, mean.total, mean.kl,
                          mean.text, mean.hidden, mean.penalty, window_.norm, rate});
     window_ = {};
+    return {};
   }
 
-  void LogHeldout() { Curve("heldout", HeldoutLoss(*teacher_, *student_, heldout_), 0); }
+  Status LogHeldout() { return Curve("heldout", HeldoutLoss(*teacher_, *student_, heldout_), 0); }
 
-  void Curve(const char* what, const HubLoss& loss, double rate) const {
+  Status Curve(const char* what, const HubLoss& loss, double rate) const {
     const Json line = {{"stage", stage().name},
                        {"step", at_.step},
                        {"total_steps", at_.total_steps},
@@ -262,7 +286,10 @@ class Runner {
                        {"penalty", loss.penalty},
                        {"tokens_per_second", rate},
                        {"seconds", at_.seconds}};
-    std::ofstream(Path("curve.jsonl"), std::ios::app) << line.dump() << "\n";
+    std::ofstream out(Path("curve.jsonl"), std::ios::app);
+    out << line.dump() << "\n";
+    if (out.flush()) return {};
+    return MakeError(ErrorCode::kIo, "cannot write {}", Path("curve.jsonl"));
   }
 
   SiteRanges Observe(int batches, std::uint64_t* tokens) const {
@@ -385,7 +412,7 @@ class Runner {
   }
 
   Status Write(const std::string& name, const std::string& text) const {
-    return WriteFile(Path(name), text.data(), text.size());
+    return WriteFile(Path(name), text);
   }
 
   NamedTensors StudentTensors() const {

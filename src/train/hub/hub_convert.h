@@ -24,9 +24,9 @@ struct HubRunOptions {
   std::string stories;     // training and held-out text
   std::string evaluation;  // tasks and WikiText; empty: held-out text alone
   std::string out;
-  bool resume = false;
-  std::int64_t stop_after =
-      0;  // stop, with a checkpoint, after so many steps of all stages; 0: never
+  bool resume = false, replace = false;  // a run that is there: continued, or lost; else refused
+  // Stop, with a checkpoint, after so many steps of all stages; 0: never.
+  std::int64_t stop_after = 0;
   std::function<void(const HubProgress&)> progress;
   std::function<void(const std::string& line)> note;  // what a stage has come to
 };
@@ -34,7 +34,8 @@ struct HubRunOptions {
 // Writes out/{config.json, last.pt, curve.jsonl, report.json} and a folder for the original (with
 // the power form's start in its own) and for every stage. A resumed run ends with the same weights
 // as an uninterrupted one (same machine, same threads); stages that it has not come to may be
-// changed, longer, or more. Errors: those of the parts; kMismatch when finished stages differ.
+// changed, longer, or more. Errors: those of the parts; kMismatch when finished stages differ;
+// kCancelled behind a signal, with a checkpoint.
 Status RunHubConversion(const HubConversionConfig& config, const HubRunOptions& options);
 
 }  // namespace polyveil::train

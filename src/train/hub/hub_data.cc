@@ -55,8 +55,7 @@ int RowLength(const HubText& text, std::mt19937_64& random) {
 Result<HubText> ReadHubText(const std::string& stories, const model::hub::TextTokenizer& tokenizer,
                             const model::hub::Architecture& architecture,
                             const HubConversionConfig& config) {
-  PV_ASSIGN_OR_RETURN(auto documents, ReadStories(stories));
-  const Corpus corpus = SplitCorpus(std::move(documents), {});
+  PV_ASSIGN_OR_RETURN(const Corpus corpus, ReadCorpus(stories, {}));
   HubText text;
   text.causal = architecture.causal;
   text.context = config.context;

@@ -4,8 +4,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "train/export.h"
-#include "train/files.h"
 
 namespace polyveil::train {
 namespace {
@@ -104,10 +104,6 @@ Status WriteFloats(const Named& tensors, const std::string& path) {
   return {};
 }
 
-Status WriteText(const std::string& path, const std::string& text) {
-  return WriteFile(path, text.data(), text.size());
-}
-
 // Small files beside the weights: configuration and tokenizer as they are, or made from a GGUF
 // file.
 Status WriteCompanions(const hub::Checkpoint& source, const std::string& folder) {
@@ -116,9 +112,9 @@ Status WriteCompanions(const hub::Checkpoint& source, const std::string& folder)
       return MakeError(ErrorCode::kMismatch, "{} frequencies stand in the GGUF file alone",
                        source.weights.rotary_factors.size());
     PV_ASSIGN_OR_RETURN(const std::string config, hub::FormatLlamaConfig(source.architecture));
-    PV_RETURN_IF_ERROR(WriteText(folder + "/config.json", config));
+    PV_RETURN_IF_ERROR(WriteFile(folder + "/config.json", config));
     const auto tokenizer = source.gguf->MetadataOnly();
-    return WriteFile(folder + "/tokenizer.gguf", tokenizer.data(), tokenizer.size());
+    return WriteFile(folder + "/tokenizer.gguf", BytesOf(tokenizer));
   }
   std::error_code error;
   for (const char* name : {"config.json", "tokenizer.json", "tokenizer.gguf",
@@ -192,7 +188,7 @@ Status WriteHubFolder(const HubModel& model, const hub::Checkpoint& source,
   if (model.forms.attention == AttentionForm::kSoftmax) return {};
   const hub::ConvertedForms forms = MakeForms(model, prefix, calibration);
   PV_RETURN_IF_ERROR(hub::CheckForms(forms, model.architecture()));
-  return WriteText(folder + "/forms.json", hub::FormatForms(forms));
+  return WriteFile(folder + "/forms.json", hub::FormatForms(forms));
 }
 
 }  // namespace polyveil::train

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "bench/layer_bench.h"
 #include "polyveil/bench_commands.h"
@@ -65,7 +66,6 @@ Result<Measurement> Measure(const Arguments& arguments) {
   std::fflush(stdout);
   ProgressBar bar("layer", estimate.seconds_per_token * arguments.tokens);
   options.on_progress = [&](double done, const std::string& label) { bar.Update(done, label); };
-  options.cancelled = [] { return Interrupted().load(); };
   PV_ASSIGN_OR_RETURN(result.report, bench::RunLayerBench(options));
   return result;
 }
@@ -157,7 +157,7 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const Measurement measurement, Measure(arguments));
   Print(measurement);
   if (arguments.json_file.empty()) return {};
-  return WriteText(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n");
+  return WriteFile(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n");
 }
 
 }  // namespace
@@ -167,26 +167,23 @@ Command DescribeBenchLayer(CLI::App& app) {
   app.add_option("model", arguments->model,
                  "folder or *.gguf of a released decoder, or the name of a shape")
       ->required();
-  app.add_option("--layer", arguments->layers.first, "the first layer")->capture_default_str();
-  app.add_option("--layers", arguments->layers.count, "how many of them, one after another")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 256));
-  app.add_option("--tokens", arguments->tokens, "tokens to run")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
-  app.add_option("--context", arguments->context,
-                 "tokens that the key-value cache has room for (default: the tokens run)");
+  AddNumber(app, "--layer", arguments->layers.first, {0, 4096}, "the first layer");
+  AddNumber(app, "--layers", arguments->layers.count, {1, 256},
+            "how many of them, one after another");
+  AddNumber(app, "--tokens", arguments->tokens, {1, 1000}, "tokens to run");
+  AddNumber(app, "--context", arguments->context, {0, 1 << 16},
+            "tokens that the key-value cache has room for; 0: the tokens run");
   app.add_option("--text", arguments->text,
                  "text to calibrate on (default: a few built-in sentences)");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
-  app.add_option("--margin", arguments->margin, "around the ranges seen")->capture_default_str();
+  AddNumber(app, "--margin", arguments->margin, {1, 1000}, "around the ranges seen");
   AddDegrees(app, arguments->degrees);
   app.add_option("--key-storage", arguments->keys, "auto, expanded, compact")
       ->capture_default_str();
-  app.add_option("--key-memory", arguments->key_gigabytes, "GB of keys that auto expands to")
-      ->capture_default_str();
-  app.add_option("--threads", arguments->threads, "threads, 0 for all");
-  app.add_option("--json", arguments->json_file, "also write the results to this file");
+  AddNumber(app, "--key-memory", arguments->key_gigabytes, {0, 1e6},
+            "GB of keys that auto expands to");
+  AddThreads(app, arguments->threads);
+  AddOutputFile(app, "--json", arguments->json_file, "also write the results to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -101,10 +101,8 @@ TokenIds PrefixOf(const hub::Checkpoint& checkpoint) {
   return begin ? TokenIds{*begin} : TokenIds{};
 }
 
-Status Advance(ProgressBar& bar, int done, int all, const char* what) {
+void Advance(ProgressBar& bar, int done, int all, const char* what) {
   bar.Update(static_cast<double>(done) / all, fmt::format("{} {} of {}", what, done + 1, all));
-  if (!Interrupted()) return {};
-  return MakeError(ErrorCode::kCancelled, "cancelled at {} {} of {}", what, done + 1, all);
 }
 
 // The first `count` windows of the text behind the prefix, as layer `layer` reads them.
@@ -114,7 +112,7 @@ Result<model::BlockTexts> LayerTexts(const hub::Checkpoint& checkpoint, int laye
   ProgressBar bar("read", 0);
   model::BlockTexts texts;
   for (int i = 0; i < count; ++i) {
-    PV_RETURN_IF_ERROR(Advance(bar, i, count, "text"));
+    Advance(bar, i, count, "text");
     TokenIds part = prefix;
     part.insert(part.end(), ids.begin() + i * window, ids.begin() + (i + 1) * window);
     PV_ASSIGN_OR_RETURN(Tokens inputs, hub::InputsOfLayer(checkpoint, layer, part));
@@ -157,7 +155,7 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
   texts.pop_back();
   ProgressBar bar("calibrate", 0);
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
-    PV_RETURN_IF_ERROR(Advance(bar, layer - layers.first, layers.count, "layer"));
+    Advance(bar, layer - layers.first, layers.count, "layer");
     PV_ASSIGN_OR_RETURN(model::Block block, hub::MakeBlock(checkpoint, layer));
     const TokenIds prefix = PrefixOf(*checkpoint);
     if (!prefix.empty()) {

@@ -2,21 +2,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/command_line.h"
 #include "polyveil/terminal.h"
 
 namespace polyveil::tools {
 
 void AddDegrees(CLI::App& app, BlockDegrees& degrees) {
-  const auto degree = CLI::Range(1, 255);
-  app.add_option("--norm-degree", degrees.norm, "of 1/sqrt(v)")
-      ->capture_default_str()
-      ->check(degree);
-  app.add_option("--divisor-degree", degrees.divisor, "of attention's 1/(eps + y)")
-      ->capture_default_str()
-      ->check(degree);
-  app.add_option("--activation-degree", degrees.activation, "of SiLU or GELU")
-      ->capture_default_str()
-      ->check(degree);
+  AddNumber(app, "--norm-degree", degrees.norm, {1, 255}, "of 1/sqrt(v)");
+  AddNumber(app, "--divisor-degree", degrees.divisor, {1, 255}, "of attention's 1/(eps + y)");
+  AddNumber(app, "--activation-degree", degrees.activation, {1, 255}, "of SiLU or GELU");
 }
 
 std::string EstimateToText(const compile::CompiledBlocks& program) {

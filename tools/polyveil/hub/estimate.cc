@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "model/known_shapes.h"
@@ -73,7 +74,7 @@ Status Run(const Arguments& arguments) {
   json["threads"] = Threads();
   json["cpu"] = CpuName();
   json["commit"] = POLYVEIL_COMMIT;
-  return WriteText(arguments.json_file, json.dump(1) + "\n");
+  return WriteFile(arguments.json_file, json.dump(1) + "\n");
 }
 
 }  // namespace
@@ -89,12 +90,11 @@ Command DescribeEstimate(CLI::App& app) {
       names);
   app.add_option("model", arguments->model, "folder, *.gguf, or the name of a shape")->required();
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
-  app.add_option("--context", arguments->context, "tokens that the key-value cache has room for")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 16));
+  AddNumber(app, "--context", arguments->context, {1, 1 << 16},
+            "tokens that the key-value cache has room for");
   AddDegrees(app, arguments->degrees);
-  app.add_option("--threads", arguments->threads, "threads of the estimate, 0 for all");
-  app.add_option("--json", arguments->json_file, "also write the estimate to this file");
+  AddThreads(app, arguments->threads, "the estimate");
+  AddOutputFile(app, "--json", arguments->json_file, "also write the estimate to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "model/hub/client/evaluation.h"
 #include "polyveil/commands.h"
@@ -127,7 +127,6 @@ Status RunItems(const Form& form, const std::string& name, std::size_t count, Ev
     tokens = 0;
     bar.Update(static_cast<double>(i + 1) / static_cast<double>(count),
                fmt::format("{} of {}", i + 1, count));
-    if (Interrupted()) return MakeError(ErrorCode::kCancelled, "interrupted in {}", name);
   }
   return {};
 }
@@ -277,12 +276,10 @@ Status RunEval(const Arguments& arguments) {
   }
   AddBlimpMean(results);
   if (arguments.json.empty()) return {};
-  std::ofstream out(arguments.json);
   json settings = Settings(arguments);
   settings["limit"] = arguments.limit;
-  out << json{{"settings", settings}, {"results", results}}.dump(1) << "\n";
-  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", arguments.json);
-  return {};
+  return WriteFile(arguments.json,
+                   json{{"settings", settings}, {"results", results}}.dump(1) + "\n");
 }
 
 }  // namespace
@@ -296,16 +293,16 @@ Command DescribeEval(CLI::App& app) {
       "Tasks: lambada, piqa, winogrande, arc-easy, arc-challenge, blimp, blimp/SET.");
   app.add_option("model", arguments->model, "folder or *.gguf")->required();
   app.add_option("--text", arguments->text, "perplexity of this text file");
-  app.add_option("--window", arguments->window, "tokens of a window (at most the model's context)")
-      ->check(CLI::Range(2, 1 << 20));
-  app.add_option("--stride", arguments->stride, "tokens between windows; 0: a window")
-      ->check(CLI::Range(0, 1 << 20));
+  AddNumber(app, "--window", arguments->window, {2, 1 << 20},
+            "tokens of a window (at most the model's context)");
+  AddNumber(app, "--stride", arguments->stride, {0, 1 << 20},
+            "tokens between windows; 0: a window");
   auto* data = app.add_option("--data", arguments->data, "folder of the tasks' files");
   app.add_option("--tasks", arguments->tasks, "tasks to run")->delimiter(',')->needs(data);
-  app.add_option("--shots", arguments->shots,
-                 "answered examples before each, the file's first ones")
-      ->check(CLI::Range(0, 64));
-  app.add_option("--limit", arguments->limit, "examples of a task, windows of a text; 0: all");
+  AddNumber(app, "--shots", arguments->shots, {0, 64},
+            "answered examples before each, the file's first ones");
+  AddNumber(app, "--limit", arguments->limit, {0, 1'000'000'000},
+            "examples of a task, windows of a text; 0: all");
   app.add_option(
          "--evaluation", arguments->form.evaluation,
          "of a bundle: its polynomials or the exact functions in float64, its program with\n"
@@ -315,11 +312,11 @@ Command DescribeEval(CLI::App& app) {
   app.add_option("--parameters", arguments->form.parameters,
                  "parameter set, simulated and encrypted")
       ->capture_default_str();
-  app.add_option("--seed", arguments->form.seed, "of the noise, simulated");
+  AddSeed(app, arguments->form.seed, "of the noise, simulated");
   app.add_flag("--insecure-test", arguments->form.insecure, "allow parameters for tests");
-  app.add_option("--threads", arguments->threads, "threads, 0 for all");
+  AddThreads(app, arguments->threads);
   app.add_option("--state", arguments->state, "keep finished examples here, continue from them");
-  app.add_option("--json", arguments->json, "also write the results to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the results to this file");
   return [arguments] { return RunEval(*arguments); };
 }
 

@@ -73,7 +73,6 @@ class EncryptedRunner : public BodyRunner {
     PV_ASSIGN_OR_RETURN(const ckks::Ciphertext token, body_->Encrypt(embedding));
     ProgressBar bar(fmt::format("position {:>3}", session_.position()), body_->seconds_per_token);
     runtime::StepOptions options;
-    options.cancel = &Interrupted();
     options.on_progress = [&](const runtime::StepProgress& progress) {
       bar.Update(progress.done, *progress.operation);
     };
@@ -96,12 +95,9 @@ Result<Program> Compile(const Bundle& bundle, const ckks::ParametersPtr& params,
 
 Result<ckks::EvaluationKeys> MakeKeys(const EncryptedBody& body, double expected_seconds) {
   ProgressBar bar("keys", expected_seconds);
-  Progress* running = nullptr;
   Progress progress([&](const ProgressReport& report) {
     bar.Update(static_cast<double>(report.done) / static_cast<double>(report.total), report.label);
-    if (Interrupted()) running->Cancel();
   });
-  running = &progress;
   return ckks::KeyGenerator(body.secret).Generate(body.program->keys(), &progress);
 }
 

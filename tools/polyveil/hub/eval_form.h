@@ -22,8 +22,8 @@ struct Form {
   double seconds_per_token = 0;  // an estimate; 0 where it is not worth telling
 };
 
-// `encrypted` says on stderr what it is about to run, then makes keys (interruptible). Errors:
-// those of compilation; kSecurity for parameters for tests unless allowed; kCancelled.
+// `encrypted` says on stderr what it is about to run, then makes keys. Errors:
+// those of compilation; kSecurity for parameters for tests unless allowed.
 Result<Form> MakeForm(std::shared_ptr<const model::LanguageModelBundle> bundle,
                       const FormOptions& options);
 

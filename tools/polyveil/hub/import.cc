@@ -2,9 +2,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "base/output_file.h"
 #include "base/system.h"
 #include "model/hub/client/text_tokenizer.h"
 #include "model/hub/reference.h"
@@ -17,9 +21,11 @@ namespace {
 namespace hub = model::hub;
 
 struct Arguments {
-  std::string path, tokens_of, logits_to, json;
+  std::string path, text, text_file, logits_to, json;
   std::vector<int> ids;
   bool check = false, special = false, texts = false;
+
+  bool tokens() const { return !text.empty() || !text_file.empty(); }
 };
 
 std::string FormOf(const hub::Checkpoint& checkpoint) {
@@ -65,10 +71,9 @@ void Print(const nlohmann::json& report) {
                                       : tokenizer.get<std::string>().c_str());
 }
 
-// One line of ids for every line of the file; with texts, of what the ids decode to.
-Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& arguments) {
-  std::ifstream in(arguments.tokens_of, std::ios::binary);
-  if (!in) return MakeError(ErrorCode::kNotFound, "cannot read {}", arguments.tokens_of);
+// One line of ids for every line of the text; with texts, of what the ids decode to.
+Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& arguments,
+                   std::istream& in) {
   for (std::string line, out; std::getline(in, line);) {
     const auto ids = tokenizer.Encode(line, arguments.special);
     out.clear();
@@ -79,9 +84,17 @@ Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& argumen
     }
     std::fwrite(out.data(), 1, out.size(), stdout);
     std::fputc('\n', stdout);
-    if (Interrupted()) return MakeError(ErrorCode::kCancelled, "interrupted");
   }
   return {};
+}
+
+Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& arguments) {
+  std::istringstream given(arguments.text);
+  if (arguments.text_file.empty()) return PrintTokens(tokenizer, arguments, given);
+  if (arguments.text_file == "-") return PrintTokens(tokenizer, arguments, std::cin);
+  std::ifstream file(arguments.text_file, std::ios::binary);
+  if (!file) return MakeError(ErrorCode::kNotFound, "cannot read {}", arguments.text_file);
+  return PrintTokens(tokenizer, arguments, file);
 }
 
 Result<hub::FloatMatrix> Run(const hub::Checkpoint& checkpoint, const std::vector<int>& ids) {
@@ -95,11 +108,8 @@ Result<hub::FloatMatrix> Run(const hub::Checkpoint& checkpoint, const std::vecto
 }
 
 Status WriteOutputs(const hub::FloatMatrix& outputs, const std::string& path) {
-  std::ofstream out(path, std::ios::binary);
-  out.write(reinterpret_cast<const char*>(outputs.values.data()),
-            static_cast<long>(outputs.values.size() * sizeof(float)));
-  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", path);
-  return {};
+  return WriteFile(path, {reinterpret_cast<const char*>(outputs.values.data()),
+                          outputs.values.size() * sizeof(float)});
 }
 
 // Every weight is read, and one pass over a few tokens must give numbers, but for polynomials: an
@@ -128,23 +138,15 @@ Status Check(const hub::Checkpoint& checkpoint, nlohmann::json& report) {
   return {};
 }
 
-Status WriteJson(const nlohmann::json& report, const std::string& path) {
-  if (path.empty()) return {};
-  std::ofstream out(path);
-  out << report.dump(1) << "\n";
-  if (!out.flush()) return MakeError(ErrorCode::kIo, "cannot write {}", path);
-  return {};
-}
-
 Status RunImport(const Arguments& arguments) {
-  if (arguments.path.ends_with("tokenizer.json") && !arguments.tokens_of.empty()) {
+  if (arguments.path.ends_with("tokenizer.json") && arguments.tokens()) {
     PV_ASSIGN_OR_RETURN(const auto file, hub::MappedFile::Open(arguments.path));
     PV_ASSIGN_OR_RETURN(const auto tokenizer, hub::TextTokenizer::ParseJson(file->text()));
     return PrintTokens(tokenizer, arguments);
   }
   PV_ASSIGN_OR_RETURN(const auto checkpoint, hub::LoadCheckpoint(arguments.path));
   const auto tokenizer = hub::TextTokenizer::Load(*checkpoint);
-  if (!arguments.tokens_of.empty()) {
+  if (arguments.tokens()) {
     if (!tokenizer.ok()) return tokenizer.error();
     return PrintTokens(*tokenizer, arguments);
   }
@@ -157,7 +159,8 @@ Status RunImport(const Arguments& arguments) {
     PV_ASSIGN_OR_RETURN(const hub::FloatMatrix outputs, Run(*checkpoint, arguments.ids));
     PV_RETURN_IF_ERROR(WriteOutputs(outputs, arguments.logits_to));
   }
-  return WriteJson(report, arguments.json);
+  if (arguments.json.empty()) return {};
+  return WriteFile(arguments.json, report.dump(1) + "\n");
 }
 
 }  // namespace
@@ -171,19 +174,23 @@ Command DescribeImport(CLI::App& app) {
       "PATH: a folder with config.json, model.safetensors (or its index and shards) and\n"
       "tokenizer.json, as GPT-2, GPT-NeoX (Pythia), Llama, BERT and RoBERTa models are published, "
       "or\n"
-      "a *.gguf file; with --tokens also a tokenizer.json alone.");
+      "a *.gguf file; with --tokens or --tokens-file also a tokenizer.json alone.");
   app.add_option("path", arguments->path, "folder, *.gguf, or tokenizer.json")->required();
   app.add_flag("--check", arguments->check, "read every weight, run a few tokens");
-  app.add_option("--tokens", arguments->tokens_of,
-                 "print the token ids of every line of this file");
+  auto* text = app.add_option("--tokens", arguments->text, "print the token ids of this text");
+  app.add_option("--tokens-file", arguments->text_file,
+                 "print the token ids of every line of this file; - for standard input")
+      ->excludes(text);
   app.add_flag("--special", arguments->special,
                "with the tokens that the model wants around a text");
   app.add_flag("--decode", arguments->texts, "print what the tokens decode to, not the ids");
-  auto* ids = app.add_option("--ids", arguments->ids, "token ids to run")->delimiter(',');
-  app.add_option("--logits", arguments->logits_to,
-                 "write the logits of --ids (hidden states of an encoder) as float32")
+  auto* ids = AddNumber(app, "--ids", arguments->ids, {0, std::numeric_limits<int>::max()},
+                        "token ids to run")
+                  ->delimiter(',');
+  AddOutputFile(app, "--logits", arguments->logits_to,
+                "write the logits of --ids (hidden states of an encoder) as float32")
       ->needs(ids);
-  app.add_option("--json", arguments->json, "also write the report to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the report to this file");
   return [arguments] { return RunImport(*arguments); };
 }
 
