@@ -68,6 +68,20 @@ void Connection::Interrupt() {
   asio::post(context_, [this] { stream_.close(); });
 }
 
+double Connection::IdleSeconds() const {
+  const double since = idle_since_;
+  return since < 0 ? 0 : age_.Seconds() - since;
+}
+
+// Reads nothing but the first bytes, so that an idle connection and a slow header differ.
+bool Connection::WaitForRequest() {
+  if (buffer_.size() > 0) return true;
+  idle_since_ = age_.Seconds();
+  const auto error = ReadMore(limits_.idle_seconds);
+  idle_since_ = -1;
+  return !error;
+}
+
 void Connection::Guarded(const std::function<void()>& action) {
   try {
     action();
@@ -125,8 +139,7 @@ void Connection::Refuse() {
 bool Connection::ServeOne() {
   request_ = {};
   answered_ = keep_alive_ = head_ = false;
-  // Reads nothing but the first bytes, so that an idle connection and a slow header differ.
-  if (buffer_.size() == 0 && ReadMore(limits_.idle_seconds)) return false;
+  if (!WaitForRequest()) return false;
   RequestParser parser;
   parser.header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
   parser.body_limit(boost::none);  // set for the route once the header is there

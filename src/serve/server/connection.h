@@ -37,6 +37,8 @@ class Connection final : public Exchange {
   void Refuse();
   // Aborts the operation under way; from any thread.
   void Interrupt();
+  // For how long it has waited for a request; 0 while it has one. From any thread.
+  double IdleSeconds() const;
 
   const HttpRequest& request() const override { return request_; }
   Status Reply(const HttpReply& reply) override;
@@ -57,6 +59,7 @@ class Connection final : public Exchange {
   IoError ReadMore(double seconds);
   // Calls `action`; its exceptions become a reply, where none has been given, and a close.
   void Guarded(const std::function<void()>& action);
+  bool WaitForRequest();
   bool ServeOne();
   void Linger();
   bool ReadRequest(RequestParser& parser);
@@ -82,6 +85,8 @@ class Connection final : public Exchange {
   bool head_ = false;  // the request's method is HEAD
   bool keep_alive_ = false;
   bool answered_ = false;
+  const Timer age_;
+  std::atomic<double> idle_since_{-1};  // age; negative while a request is under way
   const std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);
 };
 

@@ -72,6 +72,7 @@ class ThreadedServer final : public HttpServer {
   void AcceptAll();
   error_code AcceptOne();
   void Accepted(std::unique_ptr<Connection> connection);
+  bool DisplaceIdle();
   void Work(Worker& worker, bool refuse);
   void CollectFinished();
   size_t Running();
@@ -149,7 +150,7 @@ void ThreadedServer::Accepted(std::unique_ptr<Connection> connection) {
   const size_t running = Running();
   const size_t limit = static_cast<size_t>(options_.limits.connections);
   if (running >= limit + 8) return;  // closes it
-  const bool refuse = running >= limit;
+  const bool refuse = running >= limit && !DisplaceIdle();
   const std::lock_guard lock(mutex_);
   Worker& worker = workers_.emplace_back();
   worker.connection = std::move(connection);
@@ -159,6 +160,21 @@ void ThreadedServer::Accepted(std::unique_ptr<Connection> connection) {
     workers_.pop_back();  // the machine has no thread left: closes it
     throw;
   }
+}
+
+// Ends the connection that has waited longest for a request; false when none has for long.
+bool ThreadedServer::DisplaceIdle() {
+  const std::lock_guard lock(mutex_);
+  Connection* longest = nullptr;
+  double seconds = options_.limits.displace_seconds;
+  for (const Worker& worker : workers_) {
+    const double idle = worker.connection ? worker.connection->IdleSeconds() : 0;
+    if (idle <= seconds) continue;
+    longest = worker.connection.get();
+    seconds = idle;
+  }
+  if (longest) longest->Interrupt();
+  return longest != nullptr;
 }
 
 // Descriptors and memory go with the connection; the thread is collected later.

@@ -139,6 +139,23 @@ TEST_F(HttpServerTest, LimitsConnections) {
   EXPECT_TRUE(Alive());
 }
 
+TEST_F(HttpServerTest, ANewConnectionDisplacesTheLongestIdleOne) {
+  HttpOptions options = Options();
+  options.limits.displace_seconds = 0.1;
+  server_ = HttpServer::Start(options, echo_).value();
+  std::vector<TestSocket> held;
+  for (int i = 0; i < 4; ++i) {
+    held.emplace_back(server_->port());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ASSERT_TRUE(held[0].Write("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"));  // not idle
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_TRUE(Alive());
+  EXPECT_EQ(held[1].ReadAll(), "");
+  held[2].Write("GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(held[2].ReadAll().ends_with("GET 0"));
+}
+
 TEST_F(HttpServerTest, HandlerLearnsThatItsClientLeft) {
   TestSocket socket(server_->port());
   socket.Write("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
