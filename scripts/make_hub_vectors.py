@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Regenerates tests/vectors/hub/ from public implementations; never needed by the build.
 
-python3 -m venv V && V/bin/pip install torch transformers==4.46.3 tokenizers gguf 'numpy<2'
+python3 -m venv V && V/bin/pip install torch==2.5.1 transformers==4.46.3 tokenizers gguf 'numpy<2'
 V/bin/python scripts/make_hub_vectors.py tests/vectors/hub
 
 logits.json   small random configurations of every architecture and transformers' outputs. Weights are not shipped:
               weight i of a tensor is a function of its name and i (weight_values below and hub_fixture.h).
 blocks.json   random blocks of every quantised type and what gguf-py makes of them
 tokenizers.json  small trained tokenizers of every kind, hard texts and their ids by Hugging Face's tokenizers
+tokenizer_configs.json  the same beside a tokenizer_config.json, and the ids that transformers gives with both
 *.gguf        the same configurations as gguf-py writes them, Llama's queries and keys permuted as llama.cpp's converter does
 """
 import base64
 import json
 import pathlib
 import sys
+import tempfile
 
 import gguf
 import numpy as np
@@ -44,6 +46,7 @@ def weight_values(name, shape):
 SMALL = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24, vocab_size=29,
              max_position_embeddings=20)
 ENCODER = dict(SMALL, type_vocab_size=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+DISTIL = dict(dim=16, n_layers=2, n_heads=4, hidden_dim=24, vocab_size=29, max_position_embeddings=20)
 LLAMA3 = dict(rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=8)
 CASES = {
@@ -55,13 +58,26 @@ CASES = {
     "llama 3": (tf.LlamaForCausalLM, tf.LlamaConfig(**SMALL, num_key_value_heads=1, rope_theta=500.0, head_dim=6,
                                                     rope_scaling=LLAMA3, attention_bias=True, tie_word_embeddings=True)),
     "llama linear": (tf.LlamaForCausalLM, tf.LlamaConfig(**SMALL, rope_scaling=dict(rope_type="linear", factor=2.0))),
+    "qwen2": (tf.Qwen2ForCausalLM, tf.Qwen2Config(**SMALL, num_key_value_heads=2, rope_theta=1000.0, tie_word_embeddings=True)),
+    # The window holds all twelve tokens, and not one more.
+    "mistral": (tf.MistralForCausalLM, tf.MistralConfig(**SMALL, num_key_value_heads=2, head_dim=6, sliding_window=12)),
+    "opt": (tf.OPTForCausalLM, tf.OPTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, ffn_dim=24, vocab_size=29,
+                                            max_position_embeddings=20, word_embed_proj_dim=16)),
     "bert": (tf.BertModel, tf.BertConfig(**ENCODER)),
     "bert classifier": (tf.BertForSequenceClassification, tf.BertConfig(**ENCODER, num_labels=3)),
     "roberta classifier": (tf.RobertaForSequenceClassification,
                            tf.RobertaConfig(**dict(ENCODER, type_vocab_size=1), num_labels=2, pad_token_id=1)),
+    "roberta with padding": (tf.RobertaModel, tf.RobertaConfig(**dict(ENCODER, type_vocab_size=1), pad_token_id=1)),
+    "distilbert": (tf.DistilBertModel, tf.DistilBertConfig(**DISTIL)),
+    "distilbert classifier": (tf.DistilBertForSequenceClassification, tf.DistilBertConfig(**DISTIL, num_labels=3)),
 }
 TOKENS = [3, 17, 28, 5, 5, 11, 23, 2, 9, 14, 8, 26]
+PADDED = [3, 17, 1, 5, 5, 1, 23, 2, 1, 1, 8, 26]
 TYPES = [0] * 7 + [1] * 5
+
+
+def tokens_of(name):
+    return PADDED if name.endswith("with padding") else TOKENS
 
 
 def config_of(model):
@@ -77,7 +93,7 @@ def make_model(name):
     model = kind(config).eval()
     tensors = {k: v for k, v in model.state_dict().items() if v.is_floating_point() and v.dim() > 0
                and "rotary" not in k and not k.endswith((".attn.bias", ".masked_bias", "attention.bias"))}
-    if config.tie_word_embeddings and name not in ("bert", "bert classifier", "roberta classifier"):
+    if config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
     with torch.no_grad():
         for key, value in tensors.items():
@@ -86,11 +102,11 @@ def make_model(name):
 
 
 def run(model, name):
-    inputs = dict(input_ids=torch.tensor([TOKENS]))
+    inputs = dict(input_ids=torch.tensor([tokens_of(name)]))
     if name.startswith("bert"):
         inputs["token_type_ids"] = torch.tensor([TYPES])
     if name.startswith("roberta"):
-        inputs["attention_mask"] = torch.ones(1, len(TOKENS), dtype=torch.long)
+        inputs["attention_mask"] = torch.ones(1, len(tokens_of(name)), dtype=torch.long)
     with torch.no_grad():
         out = model(**inputs)
     values = out.last_hidden_state if hasattr(out, "last_hidden_state") else out.logits
@@ -102,23 +118,26 @@ def write_logits(path):
     for name in CASES:
         model, tensors = make_model(name)
         cases.append(dict(name=name, config=config_of(model), tensors={k: list(v.shape) for k, v in tensors.items()},
-                          tokens=TOKENS, types=TYPES if name.startswith("bert") else [],
+                          tokens=tokens_of(name), types=TYPES if name.startswith("bert") else [],
                           outputs=[[float(f"{v:.7g}") for v in row] for row in run(model, name)]))
     text = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     path.write_text("[\n" + text + "\n]\n")
 
 
+# Where a block's scales stand. They are halves (BF16: the number itself): random bits, but finite ones.
+BLOCK_SCALES = {"F16": [0], "BF16": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82],
+                "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0]}
+
+
 def write_blocks(path):
     random = np.random.default_rng(1)
     cases = []
-    for kind in ("F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"):
+    for kind in BLOCK_SCALES:
         quant = getattr(gguf.GGMLQuantizationType, kind)
         block, size = gguf.GGML_QUANT_SIZES[quant]
         count = max(1, 64 // block) if block > 1 else 40
         data = random.integers(0, 256, (count, size), dtype=np.uint8)
-        # Scales are halves: random bits, but finite ones.
-        at = {"Q4_0": [0], "Q4_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q6_K": [208]}.get(kind, [0])
-        for offset in at:
+        for offset in BLOCK_SCALES[kind]:
             data[:, offset + 1] = random.integers(0, 128, count) - 64 * (kind != "BF16") & 0x3F | data[:, offset + 1] & 0x80
         values = gguf.quants.dequantize(data.reshape(1, -1), quant).astype(np.float32).reshape(-1)
         cases.append(dict(type=kind, bytes=base64.b64encode(data.tobytes()).decode(),
@@ -152,19 +171,24 @@ GGUF_NAMES = {
 }
 
 
+GGUF_NAMES["qwen2"] = GGUF_NAMES["mistral"] = GGUF_NAMES["llama"]
+GGUF_ARCHITECTURES = {"gpt_neox": "gptneox", "mistral": "llama"}
+
+
 def gguf_name(family, name):
     for old, new in GGUF_NAMES[family]:
         name = name.replace(old, new)
-    return "output_norm.weight" if family == "llama" and name == "norm.weight" else name
+    return "output_norm.weight" if name == "norm.weight" else name
 
 
 def gguf_tensor(family, name, value, config):
     heads = config.num_attention_heads
     if family == "gpt2" and value.ndim == 2 and ".c_" in name:
         return value.T
-    if family == "llama" and "q_proj" in name:
+    interleaved = family in ("llama", "mistral")
+    if interleaved and "q_proj" in name:
         return permute(value, heads)
-    if family == "llama" and "k_proj" in name:
+    if interleaved and "k_proj" in name:
         return permute(value, config.num_key_value_heads)
     if family == "gpt_neox" and "query_key_value" in name:
         return value.reshape(heads, 3, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
@@ -174,18 +198,24 @@ def gguf_tensor(family, name, value, config):
 def write_gguf(folder, family):
     model, tensors = make_model(family)
     config = model.config
-    writer = gguf.GGUFWriter(str(folder / f"{family}.gguf"), {"gpt_neox": "gptneox"}.get(family, family))
+    writer = gguf.GGUFWriter(str(folder / f"{family}.gguf"), GGUF_ARCHITECTURES.get(family, family))
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(24)
     writer.add_head_count(config.num_attention_heads)
-    if family == "llama":
+    if family in ("llama", "mistral", "qwen2"):
+        width = getattr(config, "head_dim", 4)
         writer.add_head_count_kv(config.num_key_value_heads)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        writer.add_rope_dimension_count(4)
+        writer.add_rope_dimension_count(width)
+        writer.add_rope_freq_base(config.rope_theta)
+        writer.add_key_length(width)
+        writer.add_value_length(width)
     else:
         writer.add_layer_norm_eps(getattr(config, "layer_norm_eps", 1e-5))
+    if family == "mistral":
+        writer.add_sliding_window(config.sliding_window)
     if family == "gpt_neox":
         writer.add_parallel_residual(True)
         writer.add_rope_dimension_count(2)
@@ -230,6 +260,10 @@ def make_tokenizers():
     neox.normalizer = norm.NFC()
     neox.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=True)])
     pattern = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    qwen2 = tk.Tokenizer.from_str(gpt2.to_str())
+    qwen2.normalizer = norm.NFC()
+    qwen2.pre_tokenizer = pre.Sequence([pre.Split(tk.Regex(pattern.replace(r"\p{N}{1,3}", r"\p{N}")), "isolated"),
+                                        pre.ByteLevel(add_prefix_space=False, use_regex=False)])
     llama3 = tk.Tokenizer.from_str(gpt2.to_str().replace('"ignore_merges":false', '"ignore_merges":true'))
     llama3.pre_tokenizer = pre.Sequence([pre.Split(tk.Regex(pattern), "isolated"), pre.ByteLevel(add_prefix_space=False, use_regex=False)])
     llama3.post_processor = post.Sequence([post.ByteLevel(), post.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", gpt2.token_to_id("<s>"))])])
@@ -249,12 +283,12 @@ def make_tokenizers():
         post_processor=post.BertProcessing(("[SEP]", 3), ("[CLS]", 2)))
     cased = tk.Tokenizer.from_str(bert.to_str())
     cased.normalizer = norm.BertNormalizer(lowercase=False)
-    return dict(gpt2=gpt2, neox=neox, llama3=llama3, llama=llama, metaspace=metaspace, bert=bert, cased=cased)
+    return dict(gpt2=gpt2, neox=neox, qwen2=qwen2, llama3=llama3, llama=llama, metaspace=metaspace, bert=bert, cased=cased)
 
 
-def write_tokenizers(path):
+def write_tokenizers(path, made):
     cases = []
-    for name, tokenizer in make_tokenizers().items():
+    for name, tokenizer in made.items():
         cases.append(dict(name=name, tokenizer=json.loads(tokenizer.to_str()), texts=HARD_TEXTS,
                           ids=[tokenizer.encode(text, add_special_tokens=False).ids for text in HARD_TEXTS],
                           special=tokenizer.encode("a b").ids))
@@ -262,12 +296,49 @@ def write_tokenizers(path):
     path.write_text("[\n" + text + "\n]\n")
 
 
+ADDED = dict(content="once", lstrip=True, rstrip=False, normalized=False, single_word=True, special=False)
+ENDS = dict(bos_token="<s>", eos_token="</s>")
+# name: the tokenizer, the class that transformers loads, tokenizer_config.json.
+TOKENIZER_CONFIGS = {
+    "bos and eos": ("llama", tf.LlamaTokenizerFast, dict(ENDS, add_bos_token=True, add_eos_token=True)),
+    "no ends": ("llama", tf.LlamaTokenizerFast, dict(ENDS, add_bos_token=False)),
+    "a class that begins": ("metaspace", tf.LlamaTokenizerFast, dict(ENDS)),
+    "neox with bos": ("neox", tf.GPTNeoXTokenizerFast, dict(ENDS, add_bos_token=True, unk_token="</s>")),
+    "first space": ("gpt2", tf.GPT2TokenizerFast, dict(ENDS, add_prefix_space=True, unk_token="</s>")),
+    "no first space": ("gpt2 spaced", tf.GPT2TokenizerFast, dict(ENDS, unk_token="</s>")),
+    "cased": ("bert", tf.BertTokenizerFast, dict(do_lower_case=False)),
+    "uncased": ("cased", tf.BertTokenizerFast, dict(do_lower_case=True, strip_accents=False)),
+    "no chinese": ("bert", tf.DistilBertTokenizerFast, dict(tokenize_chinese_chars=False)),
+    "added": ("gpt2", tf.PreTrainedTokenizerFast, dict(ENDS, added_tokens_decoder={"402": ADDED})),
+    "special of the vocabulary": ("gpt2", tf.PreTrainedTokenizerFast, dict(additional_special_tokens=["th"])),
+}
+CONFIG_TEXTS = ["a b", "Once upon a time, once there was th\u00e9 \u4e2d\u6587</s>th", " lead"]
+
+
+def write_tokenizer_configs(path, made):
+    cases = []
+    spaced = json.loads(made["gpt2"].to_str())
+    spaced["pre_tokenizer"]["add_prefix_space"] = True
+    made = dict(made, **{"gpt2 spaced": tk.Tokenizer.from_str(json.dumps(spaced))})
+    for name, (tokenizer, kind, config) in TOKENIZER_CONFIGS.items():
+        config = dict(config, tokenizer_class=kind.__name__)
+        with tempfile.TemporaryDirectory() as folder:
+            made[tokenizer].save(folder + "/tokenizer.json")
+            pathlib.Path(folder, "tokenizer_config.json").write_text(json.dumps(config))
+            loaded = kind.from_pretrained(folder)
+            ids = [loaded(text).input_ids for text in CONFIG_TEXTS]
+        cases.append(dict(name=name, tokenizer=tokenizer, config=config, texts=CONFIG_TEXTS, ids=ids))
+    path.write_text("[\n" + ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases) + "\n]\n")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     write_logits(folder / "logits.json")
     write_blocks(folder / "blocks.json")
-    write_tokenizers(folder / "tokenizers.json")
-    for family in ("gpt2", "gpt_neox", "llama", "bert"):
+    made = make_tokenizers()  # once: training draws among equals
+    write_tokenizers(folder / "tokenizers.json", made)
+    write_tokenizer_configs(folder / "tokenizer_configs.json", made)
+    for family in GGUF_NAMES:
         write_gguf(folder, family)
 
 

@@ -6,19 +6,58 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "model/quantized_blocks.h"
 
 namespace polyveil::model {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the formats are little endian");
 
-constexpr ElementFormat kFormats[] = {
-    {"F64", 1, 8, true},    {"F32", 1, 4, true},      {"F16", 1, 2, true},
-    {"BF16", 1, 2, true},   {"Q4_0", 32, 18, true},   {"Q4_1", 32, 20, true},
-    {"Q8_0", 32, 34, true}, {"Q4_K", 256, 144, true}, {"Q6_K", 256, 210, true},
-    {"I64", 1, 8, false},   {"I32", 1, 4, false},     {"I16", 1, 2, false},
-    {"I8", 1, 1, false},    {"U8", 1, 1, false},      {"BOOL", 1, 1, false},
+using DecodeBlock = void (*)(const std::uint8_t* block, float* out);
+constexpr int kNoNumber = -1;  // of a type that GGUF files do not have
+
+struct Entry {
+  ElementFormat format;
+  int gguf;                     // ggml's number of the type
+  DecodeBlock block = nullptr;  // of quantised types
 };
+
+// In the order of ElementType.
+constexpr Entry kEntries[] = {
+    {{"F64", 1, 8, true}, 28},
+    {{"F32", 1, 4, true}, 0},
+    {{"F16", 1, 2, true}, 1},
+    {{"BF16", 1, 2, true}, 30},
+    {{"Q4_0", 32, 18, true}, 2, DecodeQ4_0},
+    {{"Q4_1", 32, 20, true}, 3, DecodeQ4_1},
+    {{"Q5_0", 32, 22, true}, 6, DecodeQ5_0},
+    {{"Q5_1", 32, 24, true}, 7, DecodeQ5_1},
+    {{"Q8_0", 32, 34, true}, 8, DecodeQ8_0},
+    {{"Q2_K", 256, 84, true}, 10, DecodeQ2_K},
+    {{"Q3_K", 256, 110, true}, 11, DecodeQ3_K},
+    {{"Q4_K", 256, 144, true}, 12, DecodeQ4_K},
+    {{"Q5_K", 256, 176, true}, 13, DecodeQ5_K},
+    {{"Q6_K", 256, 210, true}, 14, DecodeQ6_K},
+    {{"Q8_K", 256, 292, true}, 15, DecodeQ8_K},
+    {{"IQ4_NL", 32, 18, true}, 20, DecodeIq4Nl},
+    {{"IQ4_XS", 256, 136, true}, 23, DecodeIq4Xs},
+    {{"I64", 1, 8, false}, 27},
+    {{"I32", 1, 4, false}, 26},
+    {{"I16", 1, 2, false}, 25},
+    {{"I8", 1, 1, false}, 24},
+    {{"U8", 1, 1, false}, kNoNumber},
+    {{"BOOL", 1, 1, false}, kNoNumber},
+};
+static_assert(std::size(kEntries) == static_cast<std::size_t>(ElementType::kBool) + 1);
+
+// Types that are known by name alone.
+constexpr std::pair<std::uint32_t, const char*> kUnreadNames[] = {
+    {4, "Q4_2"},        {5, "Q4_3"},        {9, "Q8_1"},        {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},    {19, "IQ1_S"},      {21, "IQ3_S"},      {22, "IQ2_S"},   {29, "IQ1_M"},
+    {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},   {34, "TQ1_0"},   {35, "TQ2_0"},
+    {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {39, "MXFP4"},   {40, "NVFP4"}};
+
+const Entry& EntryOf(ElementType type) { return kEntries[static_cast<int>(type)]; }
 
 template <typename T>
 T Load(const std::uint8_t* at) {
@@ -33,78 +72,6 @@ float Bfloat16(const std::uint8_t* at) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(Load<std::uint16_t>(at)) << 16);
 }
 
-// 16 bytes: the low nibbles are elements 0..15, the high ones 16..31.
-template <typename Map>
-void DecodeNibbles(const std::uint8_t* nibbles, float* out, Map map) {
-  for (int i = 0; i < 16; ++i) {
-    out[i] = map(nibbles[i] & 15);
-    out[i + 16] = map(nibbles[i] >> 4);
-  }
-}
-
-void DecodeQ4_0(const std::uint8_t* block, float* out) {
-  const float d = LoadHalf(block);
-  DecodeNibbles(block + 2, out, [d](int q) { return static_cast<float>(q - 8) * d; });
-}
-
-void DecodeQ4_1(const std::uint8_t* block, float* out) {
-  const float d = LoadHalf(block), m = LoadHalf(block + 2);
-  DecodeNibbles(block + 4, out, [d, m](int q) { return static_cast<float>(q) * d + m; });
-}
-
-void DecodeQ8_0(const std::uint8_t* block, float* out) {
-  const float d = LoadHalf(block);
-  for (int i = 0; i < 32; ++i)
-    out[i] = static_cast<float>(static_cast<std::int8_t>(block[2 + i])) * d;
-}
-
-struct ScaleMin {
-  int scale, min;
-};
-
-// Eight pairs of six bits in twelve bytes.
-ScaleMin UnpackScaleMin(const std::uint8_t* packed, int j) {
-  if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
-  return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, (packed[j + 4] >> 4) | (packed[j] >> 6)
-                                                                                       << 4};
-}
-
-// d, dmin (halves), twelve bytes of scales and minima, 128 bytes of nibbles: element
-// 64 g + 32 h + i is nibble h of byte 32 g + i.
-void DecodeQ4_K(const std::uint8_t* block, float* out) {
-  const float d = LoadHalf(block), dmin = LoadHalf(block + 2);
-  const std::uint8_t* nibbles = block + 16;
-  for (int part = 0; part < 8; ++part) {
-    const ScaleMin packed = UnpackScaleMin(block + 4, part);
-    const float scale = d * static_cast<float>(packed.scale);
-    const float min = dmin * static_cast<float>(packed.min);
-    for (int i = 0; i < 32; ++i) {
-      const int byte = nibbles[part / 2 * 32 + i];
-      out[part * 32 + i] = scale * static_cast<float>(part % 2 ? byte >> 4 : byte & 15) - min;
-    }
-  }
-}
-
-// 128 bytes of low nibbles, 64 of high pairs, 16 signed scales, d (half); two halves of 128
-// elements, in each element 32 p + i has pair p of high byte i.
-void DecodeQ6_K(const std::uint8_t* block, float* out) {
-  const float d = LoadHalf(block + 208);
-  for (int half = 0; half < 2; ++half) {
-    const std::uint8_t* low = block + half * 64;
-    const std::uint8_t* high = block + 128 + half * 32;
-    const std::uint8_t* scales = block + 192 + half * 8;
-    for (int part = 0; part < 4; ++part) {
-      for (int i = 0; i < 32; ++i) {
-        const int byte = low[part % 2 * 32 + i];
-        const int nibble = part < 2 ? byte & 15 : byte >> 4;
-        const int q = (nibble | (high[i] >> (2 * part) & 3) << 4) - 32;
-        const auto scale = static_cast<std::int8_t>(scales[part * 2 + i / 16]);
-        out[half * 128 + part * 32 + i] = d * static_cast<float>(scale) * static_cast<float>(q);
-      }
-    }
-  }
-}
-
 template <typename Block>
 void DecodeBlocks(ElementType type, const std::uint8_t* bytes, std::size_t count, float* out,
                   Block decode) {
@@ -117,52 +84,35 @@ void DecodeBlocks(ElementType type, const std::uint8_t* bytes, std::size_t count
 
 }  // namespace
 
-const ElementFormat& FormatOf(ElementType type) { return kFormats[static_cast<int>(type)]; }
+const ElementFormat& FormatOf(ElementType type) { return EntryOf(type).format; }
 
 std::optional<ElementType> ElementTypeFromName(std::string_view name) {
-  for (std::size_t i = 0; i < std::size(kFormats); ++i)
-    if (kFormats[i].block_elements == 1 && name == kFormats[i].name)
+  for (std::size_t i = 0; i < std::size(kEntries); ++i)
+    if (kEntries[i].format.block_elements == 1 && name == kEntries[i].format.name)
       return static_cast<ElementType>(i);
   return std::nullopt;
 }
 
 std::optional<ElementType> ElementTypeFromGguf(std::uint32_t number) {
-  switch (number) {
-    case 0:
-      return ElementType::kF32;
-    case 1:
-      return ElementType::kF16;
-    case 2:
-      return ElementType::kQ4_0;
-    case 3:
-      return ElementType::kQ4_1;
-    case 8:
-      return ElementType::kQ8_0;
-    case 12:
-      return ElementType::kQ4_K;
-    case 14:
-      return ElementType::kQ6_K;
-    case 24:
-      return ElementType::kI8;
-    case 25:
-      return ElementType::kI16;
-    case 26:
-      return ElementType::kI32;
-    case 27:
-      return ElementType::kI64;
-    case 28:
-      return ElementType::kF64;
-    case 30:
-      return ElementType::kBF16;
-    default:
-      return std::nullopt;
-  }
+  for (std::size_t i = 0; i < std::size(kEntries); ++i)
+    if (kEntries[i].gguf != kNoNumber && number == static_cast<std::uint32_t>(kEntries[i].gguf))
+      return static_cast<ElementType>(i);
+  return std::nullopt;
+}
+
+std::string NameOfGgufType(std::uint32_t number) {
+  if (const auto type = ElementTypeFromGguf(number)) return FormatOf(*type).name;
+  for (const auto& [unread, name] : kUnreadNames)
+    if (unread == number) return name;
+  return fmt::format("number {}", number);
 }
 
 void DecodeElements(ElementType type, const std::uint8_t* bytes, std::size_t count, float* out) {
-  const ElementFormat& format = FormatOf(type);
+  const Entry& entry = EntryOf(type);
+  const ElementFormat& format = entry.format;
   PV_CHECK(format.real && count % format.block_elements == 0, "{}: {} elements in blocks of {}",
            format.name, count, format.block_elements);
+  if (entry.block) return DecodeBlocks(type, bytes, count, out, entry.block);
   switch (type) {
     case ElementType::kF32:
       std::memcpy(out, bytes, count * sizeof(float));
@@ -177,16 +127,6 @@ void DecodeElements(ElementType type, const std::uint8_t* bytes, std::size_t cou
       return DecodeBlocks(type, bytes, count, out, [](const std::uint8_t* at, float* to) {
         *to = static_cast<float>(Load<double>(at));
       });
-    case ElementType::kQ4_0:
-      return DecodeBlocks(type, bytes, count, out, DecodeQ4_0);
-    case ElementType::kQ4_1:
-      return DecodeBlocks(type, bytes, count, out, DecodeQ4_1);
-    case ElementType::kQ8_0:
-      return DecodeBlocks(type, bytes, count, out, DecodeQ8_0);
-    case ElementType::kQ4_K:
-      return DecodeBlocks(type, bytes, count, out, DecodeQ4_K);
-    case ElementType::kQ6_K:
-      return DecodeBlocks(type, bytes, count, out, DecodeQ6_K);
     default:
       PV_CHECK(false, "{} is no real type", format.name);
   }

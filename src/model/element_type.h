@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace polyveil::model {
@@ -15,9 +16,17 @@ enum class ElementType {
   kBF16,
   kQ4_0,
   kQ4_1,
+  kQ5_0,
+  kQ5_1,
   kQ8_0,
+  kQ2_K,
+  kQ3_K,
   kQ4_K,
+  kQ5_K,
   kQ6_K,
+  kQ8_K,
+  kIq4Nl,
+  kIq4Xs,
   kI64,  // integers: counted and sized, never read as weights
   kI32,
   kI16,
@@ -39,10 +48,11 @@ const ElementFormat& FormatOf(ElementType type);
 std::optional<ElementType> ElementTypeFromName(std::string_view name);
 // The type of ggml's number in a GGUF file.
 std::optional<ElementType> ElementTypeFromGguf(std::uint32_t number);
+// ggml's name for it, also of types that are not read; "number 99" where there is none.
+std::string NameOfGgufType(std::uint32_t number);
 
 // Widens count elements to float32 (F64 is rounded). Requires a real type and count a multiple of
-// block_elements; bytes may be unaligned. Equal to ggml's reference dequantisation bit for bit:
-// block formats after ggml-quants (MIT), written anew.
+// block_elements; bytes may be unaligned.
 void DecodeElements(ElementType type, const std::uint8_t* bytes, std::size_t count, float* out);
 
 float HalfToFloat(std::uint16_t bits);   // IEEE binary16, exact

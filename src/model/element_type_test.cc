@@ -26,7 +26,7 @@ std::vector<std::uint8_t> FromBase64(const std::string& text) {
 TEST(ElementType, BlocksDecodeToTheReferenceBits) {
   std::ifstream in(POLYVEIL_VECTORS "/hub/blocks.json");
   const auto cases = nlohmann::json::parse(in);
-  ASSERT_EQ(cases.size(), 7u);
+  ASSERT_EQ(cases.size(), 14u);
   for (const auto& each : cases) {
     const std::string name = each["type"];
     const auto bytes = FromBase64(each["bytes"]), expected = FromBase64(each["values"]);
@@ -64,7 +64,25 @@ TEST(ElementType, NamesAreTheFilesNames) {
   EXPECT_EQ(ElementTypeFromName("BOOL"), ElementType::kBool);
   EXPECT_EQ(ElementTypeFromName("Q4_0"), std::nullopt);
   EXPECT_EQ(ElementTypeFromName("F8_E4M3"), std::nullopt);
-  EXPECT_EQ(ElementTypeFromGguf(7), std::nullopt);
+  EXPECT_EQ(ElementTypeFromGguf(7), ElementType::kQ5_1);
+  EXPECT_EQ(ElementTypeFromGguf(9), std::nullopt);
+  EXPECT_EQ(ElementTypeFromGguf(0xffffffff), std::nullopt);
+  EXPECT_EQ(NameOfGgufType(23), "IQ4_XS");
+  EXPECT_EQ(NameOfGgufType(39), "MXFP4");
+  EXPECT_EQ(NameOfGgufType(99), "number 99");
+}
+
+// gguf-py has no Q8_K: a scale of 32 bits, then signed bytes.
+TEST(ElementType, Q8KIsAScaleTimesBytes) {
+  std::vector<std::uint8_t> block(292);
+  const float scale = 0.375f;
+  std::memcpy(block.data(), &scale, sizeof scale);
+  for (int i = 0; i < 256; ++i)
+    block[static_cast<std::size_t>(4 + i)] = static_cast<std::uint8_t>(i);
+  float values[256];
+  DecodeElements(ElementType::kQ8_K, block.data(), 256, values);
+  for (int i = 0; i < 256; ++i)
+    EXPECT_EQ(values[i], scale * static_cast<float>(i < 128 ? i : i - 256));
 }
 
 }  // namespace

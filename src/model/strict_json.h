@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,16 +50,31 @@ class JsonReader {
     return Given(key) ? Text(key) : fallback;
   }
 
-  bool Has(const char* key) const { return json_.is_object() && json_.contains(key); }
+  bool Has(const char* key) const {
+    asked_.insert(key);
+    return json_.is_object() && json_.contains(key);
+  }
   bool Given(const char* key) const;  // present and not null
   const Json* Find(const char* key) const;
   void Fail(const char* key, std::string_view what) const;
+  // Fails for a field with a value (null is none) that this reader was never asked for and that
+  // `irrelevant` does not hold for: what a file says is used, or refused by its name.
+  template <typename Irrelevant>
+  void RefuseOthers(Irrelevant irrelevant) const {
+    if (!json_.is_object()) return;
+    for (const auto& [key, value] : json_.items())
+      if (!value.is_null() && !asked_.contains(key) && !irrelevant(std::string_view(key)))
+        Fail(key.substr(0, 64).c_str(),
+             fmt::format("({}) is not known: it may change what the file means",
+                         value.dump().substr(0, 64)));
+  }
   const Json& json() const { return json_; }
 
  private:
   const Json& json_;
   std::string where_;
   std::string& error_;
+  mutable std::set<std::string, std::less<>> asked_;
 };
 
 }  // namespace polyveil::model

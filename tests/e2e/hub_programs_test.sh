@@ -18,6 +18,13 @@ grep -q '"family": "llama"' "$folder/report.json" || fail "import writes no repo
 head -c 5000 "$source/tests/vectors/hub/llama.gguf" >"$folder/short.gguf"
 if "$polyveil" import "$folder/short.gguf" 2>"$folder/error"; then fail "a truncated file is accepted"; fi
 grep -q 'gguf: ' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+# Values that are no numbers are counted, named and an error: of a file's weights, of outputs, of scores (below).
+head -c -8 "$source/tests/vectors/hub/llama.gguf" >"$folder/nan.gguf"
+printf '\0\0\300\177\0\0\200\177' >>"$folder/nan.gguf"  # NaN and infinity, float32
+if "$polyveil" import "$folder/nan.gguf" --check >/dev/null 2>"$folder/error"; then fail "weights of NaN are accepted"; fi
+grep -q '2 of [0-9]* elements are not finite, the first is' "$folder/error" || fail "NaN is not counted: $(cat "$folder/error")"
+if "$polyveil" import "$folder/nan.gguf" --ids 1,2 --logits "$folder/logits" >/dev/null 2>"$folder/error"; then fail "logits of NaN are no error"; fi
+grep -q 'outputs of 2 tokens are not finite' "$folder/error" || fail "outputs of NaN are not named: $(cat "$folder/error")"
 
 mkdir "$folder/blimp"
 for i in 1 2 3 4 5 6; do echo '{"good": "the cat sat down", "bad": "cat the down sat"}'; done >"$folder/blimp/order.jsonl"
@@ -35,6 +42,10 @@ rm "$folder/state"
 evaluate part --limit 4
 evaluate all  # the limit is no setting: a longer run continues a shorter one
 [ "$(wc -l <"$folder/state")" = 7 ] || fail "a run with a limit is not continued"
+sed -i '3s/"finite":true/"finite":false/' "$folder/state"
+if evaluate lost 2>"$folder/error"; then fail "a score without a number is no error"; fi
+grep -q 'blimp/order: 1 of 6 examples without a number' "$folder/error" || fail "lost scores are not named: $(cat "$folder/error")"
+grep -q '"not_finite": 1' "$folder/lost.json" || fail "the report of a run with lost scores is not written"
 
 # Every form of a bundle gives the same scores, within what noise and the encoding leave: the sums of
 # log-probabilities of a model whose logits reach some tens move by far less than 0.05.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/hub/client/text_tokenizer.h"
+#include "model/hub/gguf_fixture.h"
 #include "model/hub/hub_fixture.h"
 #include "model/hub/reference.h"
 
@@ -35,6 +36,14 @@ bool ParseSafetensorsTarget(ByteView bytes) { return model::ReadSafetensorsIndex
 
 bool ParseConfigTarget(ByteView bytes) { return hub::ParseHuggingFaceConfig(Text(bytes)).ok(); }
 
+// Beside the byte-level tokenizer, whatever the class says.
+bool ParseTokenizerConfigTarget(ByteView bytes) {
+  static const std::string tokenizer = Case("tokenizers.json", "gpt2")["tokenizer"].dump();
+  const auto loaded = hub::TextTokenizer::ParseJson(tokenizer, Text(bytes), "llama");
+  if (loaded.ok()) (void)loaded->Encode("It's <s> once caf\u00e9", true);
+  return loaded.ok();
+}
+
 bool ParseTokenizerTarget(ByteView bytes) {
   const auto tokenizer = hub::TextTokenizer::ParseJson(Text(bytes));
   if (tokenizer.ok()) (void)tokenizer->Encode("It's <s> 12 caf\u00e9");
@@ -58,10 +67,29 @@ bool ParseGgufTarget(ByteView bytes) {
   return true;
 }
 
+// A GGUF file of a vocabulary without weights, with the byte-level cut of Qwen2.
+Bytes MakeVocabulary() {
+  hub::GgufModel m;
+  m.Set("general.architecture", "qwen2").Set("tokenizer.ggml.model", "gpt2");
+  m.Set("tokenizer.ggml.pre", "qwen2").Set("tokenizer.ggml.add_bos_token", true);
+  m.Set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "<s>"});
+  m.SetNumbers<std::int32_t>("tokenizer.ggml.token_type", 5, {1, 1, 1, 3});
+  m.Set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
+  m.Set("tokenizer.ggml.bos_token_id", 3u);
+  return m.Bytes();
+}
+
+bool ParseVocabularyTarget(ByteView bytes) {
+  const auto file = hub::GgufFile::Parse(bytes);
+  if (!file.ok()) return false;
+  const auto tokenizer = hub::TextTokenizer::FromGguf(*file);
+  if (tokenizer.ok()) (void)tokenizer->Encode("ab <s> 12 caf\u00e9", true);
+  return tokenizer.ok();
+}
+
 }  // namespace
 
 void AddHubTargets(std::vector<FuzzTarget>& targets) {
-  const auto llama = Case("logits.json", "llama 3");
   const auto safetensors = model::FormatSafetensors(
       {{"x", hub::MakeTensor("x", {2, 3})}, {"y", hub::MakeTensor("y", {4})}},
       model::ElementType::kF16);
@@ -70,12 +98,23 @@ void AddHubTargets(std::vector<FuzzTarget>& targets) {
   };
   targets.push_back({"safetensors", Bytes(safetensors.begin(), safetensors.end()),
                      ParseSafetensorsTarget, false});
-  targets.push_back({"config.json", FromText(llama["config"].dump()), ParseConfigTarget, false});
+  for (const char* name : {"llama 3", "gpt_neox", "qwen2", "mistral", "opt", "roberta classifier",
+                           "distilbert classifier"})
+    targets.push_back({std::string("config.json ") + name,
+                       FromText(Case("logits.json", name)["config"].dump()), ParseConfigTarget,
+                       false});
   targets.push_back({"byte-level tokenizer", tokenizer("llama3"), ParseTokenizerTarget, false});
   targets.push_back({"SentencePiece tokenizer", tokenizer("llama"), ParseTokenizerTarget, false});
   targets.push_back({"WordPiece tokenizer", tokenizer("bert"), ParseTokenizerTarget, false});
-  targets.push_back({"gguf llama", ReadVector("llama.gguf"), ParseGgufTarget, false});
-  targets.push_back({"gguf bert", ReadVector("bert.gguf"), ParseGgufTarget, false});
+  for (const char* name : {"added", "first space"})
+    targets.push_back({std::string("tokenizer_config.json ") + name,
+                       FromText(Case("tokenizer_configs.json", name)["config"].dump()),
+                       ParseTokenizerConfigTarget, false});
+  for (const char* name : {"llama", "bert", "qwen2"})
+    targets.push_back({std::string("gguf ") + name, ReadVector(std::string(name) + ".gguf"),
+                       ParseGgufTarget, false});
+  targets.push_back({"gguf blocks", hub::BlockLlama().Bytes(), ParseGgufTarget, false});
+  targets.push_back({"gguf vocabulary", MakeVocabulary(), ParseVocabularyTarget, false});
 }
 
 }  // namespace polyveil::testing

@@ -1,4 +1,4 @@
-// The parsers of released models' files, as targets beside those of the wire.
+// The parsers of released models' files as targets.
 #pragma once
 
 #include "fuzz/targets.h"

@@ -7,7 +7,6 @@
 #include "ckks/client/encryptor.h"
 #include "ckks/encoder.h"
 #include "ckks/seeded.h"
-#include "fuzz/hub_targets.h"
 #include "serve/protocol.h"
 #include "wire/ciphertext_format.h"
 #include "wire/client/key_writer.h"
@@ -181,13 +180,7 @@ std::vector<FuzzTarget> MakeTargets() {
 }  // namespace
 
 const std::vector<FuzzTarget>& FuzzTargets() {
-  static const std::vector<FuzzTarget> targets = [] {
-    auto all = MakeTargets();
-#ifdef POLYVEIL_HUB
-    AddHubTargets(all);
-#endif
-    return all;
-  }();
+  static const std::vector<FuzzTarget> targets = MakeTargets();
   return targets;
 }
 

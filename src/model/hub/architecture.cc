@@ -3,6 +3,9 @@
 namespace polyveil::model::hub {
 namespace {
 
+// Nothing is allocated from the context of rotary positions; learnt ones are a table.
+constexpr int kMaxRotaryContext = 1 << 24, kMaxLearntContext = 1 << 20;
+
 Status InRange(const char* name, int value, int lo, int hi) {
   if (value >= lo && value <= hi) return {};
   return MakeError(ErrorCode::kOutOfRange, "config: {} = {}, not in {}..{}", name, value, lo, hi);
@@ -16,9 +19,12 @@ Status CheckSizes(const Architecture& a) {
   PV_RETURN_IF_ERROR(InRange("head width", a.d_head, 1, 4096));
   PV_RETURN_IF_ERROR(InRange("feed-forward width", a.d_ff, 1, 1 << 18));
   PV_RETURN_IF_ERROR(InRange("vocabulary", a.vocab_size, 1, 1 << 20));
-  PV_RETURN_IF_ERROR(InRange("context", a.context, 1, 1 << 20));
+  PV_RETURN_IF_ERROR(
+      InRange("context", a.context, 1, a.rotary ? kMaxRotaryContext : kMaxLearntContext));
   PV_RETURN_IF_ERROR(InRange("segment types", a.type_vocab, 0, 1 << 10));
   PV_RETURN_IF_ERROR(InRange("position offset", a.position_offset, 0, 1 << 10));
+  if (a.padding_token)
+    PV_RETURN_IF_ERROR(InRange("padding token", *a.padding_token, 0, a.position_offset));
   PV_RETURN_IF_ERROR(InRange("labels", static_cast<int>(a.labels.size()), 0, 1 << 12));
   if (a.n_heads % a.n_kv_heads != 0)
     return MakeError(ErrorCode::kMismatch, "config: {} heads are no multiple of {} for keys",
@@ -38,7 +44,7 @@ Status CheckRotary(const Architecture& a) {
                      r.linear_factor);
   if (!r.llama3) return {};
   const Rotary::Llama3& s = *r.llama3;
-  PV_RETURN_IF_ERROR(InRange("original context", s.original_context, 1, 1 << 20));
+  PV_RETURN_IF_ERROR(InRange("original context", s.original_context, 1, kMaxRotaryContext));
   if (!(s.factor >= 1 && s.factor <= 1e4) || !(s.low_freq_factor > 0) ||
       !(s.high_freq_factor > s.low_freq_factor))
     return MakeError(ErrorCode::kOutOfRange,
@@ -119,15 +125,16 @@ std::string Describe(const Architecture& a) {
       a.rotary ? fmt::format("rotary positions ({} of {}, base {:g}{})", a.rotary->dims, a.d_head,
                              a.rotary->theta, a.rotary->llama3 ? ", Llama 3 scaling" : "")
                : "learnt positions";
+  const std::string window = a.window > 0 ? fmt::format(" (window {})", a.window) : "";
   return fmt::format(
-      "{}: {} layers, width {}, {}, feed-forward {}{} ({}), {}, {}, {}, vocabulary {}, context {}, "
-      "{}: {:.1f} M parameters",
+      "{}: {} layers, width {}, {}, feed-forward {}{} ({}), {}, {}, {}, vocabulary {}, context "
+      "{}{}, {}: {:.1f} M parameters",
       a.family, a.n_layers, a.d_model, heads, a.gated ? "gated " : "", a.d_ff,
       ActivationName(a.activation), a.norm == NormKind::kRmsNorm ? "RMSNorm" : "LayerNorm",
       a.form == BlockForm::kPreNorm    ? "pre-norm"
       : a.form == BlockForm::kParallel ? "parallel residual"
                                        : "post-norm",
-      positions, a.vocab_size, a.context, HeadText(a),
+      positions, a.vocab_size, a.context, window, HeadText(a),
       static_cast<double>(CountParameters(a)) * 1e-6);
 }
 

@@ -1,5 +1,6 @@
-// Released transformer architectures as one configuration: GPT-2, GPT-NeoX (Pythia), Llama and
-// BERT/RoBERTa differ in these fields and in nothing else that a forward pass asks for.
+// Released transformer architectures as one configuration: GPT-2, GPT-NeoX (Pythia), Llama, Qwen2,
+// Mistral, OPT, BERT, RoBERTa and DistilBERT differ in these fields and in nothing else that a
+// forward pass asks for.
 #pragma once
 
 #include <cstdint>
@@ -50,13 +51,16 @@ enum class QkvOrder {
 enum class HeadKind {
   kNone,        // hidden states only
   kCausalLm,    // logits over the vocabulary
-  kClassifier,  // labels from the first token: dense, tanh, linear
+  kClassifier,  // labels from the first token: dense, pooler's function, linear
 };
 
+enum class Pooler { kTanh, kRelu };
+
 struct Architecture {
-  std::string family;  // "gpt2", "gpt_neox", "llama", "bert", "roberta"
+  std::string family;  // model_type of transformers: "gpt2", "llama", ...
   int n_layers = 0, d_model = 0, n_heads = 0, n_kv_heads = 0, d_head = 0, d_ff = 0;
   int vocab_size = 0, context = 0;
+  int window = 0;  // tokens that some layer sees at most, 0 for all; context ends there
   NormKind norm = NormKind::kLayerNorm;
   double norm_eps = 0;
   BlockForm form = BlockForm::kPreNorm;
@@ -69,11 +73,13 @@ struct Architecture {
   bool qkv_bias = false, out_bias = false, ffn_bias = false;
   std::optional<Rotary> rotary;  // else learnt absolute positions
   int position_offset = 0;       // of the learnt positions (RoBERTa begins behind its padding id)
-  int type_vocab = 0;            // segment embeddings
+  std::optional<int> padding_token;  // not counted: it stands at the position of its own id
+  int type_vocab = 0;                // segment embeddings
   HeadKind head = HeadKind::kCausalLm;
   bool tied_head = false;
   std::vector<std::string> labels;  // of a classifier
-  std::optional<int> begin_token;   // that a text without a context is given
+  Pooler pooler = Pooler::kTanh;
+  std::optional<int> begin_token;  // that a text without a context is given
 
   int kv_width() const { return n_kv_heads * d_head; }
   int q_width() const { return n_heads * d_head; }
@@ -90,13 +96,13 @@ std::uint64_t CountParameters(const Architecture& architecture);
 // "llama: 30 layers, width 576, 9 heads of 64 (3 for keys and values), ..."
 std::string Describe(const Architecture& architecture);
 
-// config.json of Hugging Face's transformers, model_type gpt2, gpt_neox, llama, bert or roberta.
-// Fields that would change the forward pass in a way that is not implemented are refused. Errors:
+// config.json of Hugging Face's transformers 4 and 5, one model_type for each architecture above.
+// Every field is used, on the list of those that never change the forward pass, or refused. Errors:
 // kCorrupt, kOutOfRange, kMismatch; the field named.
 Result<Architecture> ParseHuggingFaceConfig(std::string_view json);
 
 // The config.json that ParseHuggingFaceConfig reads as this architecture. Errors: kMismatch for
-// another family than llama.
+// another family than llama, qwen2 and mistral.
 Result<std::string> FormatLlamaConfig(const Architecture& architecture);
 
 }  // namespace polyveil::model::hub

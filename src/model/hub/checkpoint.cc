@@ -61,9 +61,12 @@ Result<TensorViews> MapShards(Checkpoint& checkpoint, const fs::path& directory)
   TensorViews tensors;
   std::map<std::string, std::string> shard_of;
   const fs::path index = directory / "model.safetensors.index.json";
+  // One file comes before an index, as transformers takes them: a model that was saved anew over
+  // shards leaves their index behind.
   std::error_code error;
-  if (!fs::exists(index, error)) {
-    PV_RETURN_IF_ERROR(AddFile(checkpoint, directory / "model.safetensors", tensors, shard_of));
+  if (const fs::path whole = directory / "model.safetensors";
+      fs::exists(whole, error) || !fs::exists(index, error)) {
+    PV_RETURN_IF_ERROR(AddFile(checkpoint, whole, tensors, shard_of));
     return tensors;
   }
   PV_ASSIGN_OR_RETURN(const auto map, ReadShardMap(index));
@@ -84,6 +87,7 @@ Status Bind(Checkpoint& checkpoint, const WeightNames& names, const TensorViews&
   for (const auto& [name, view] : tensors)
     checkpoint.elements_by_type[view.type] += static_cast<std::uint64_t>(view.rows() * view.cols());
   PV_ASSIGN_OR_RETURN(BoundWeights bound, BindWeights(checkpoint.architecture, names, tensors));
+  checkpoint.architecture.tied_head = bound.tied_head;
   checkpoint.weights = std::move(bound.weights);
   checkpoint.unused = std::move(bound.unused);
   return {};
@@ -132,9 +136,20 @@ Status CheckAllFinite(const Checkpoint& checkpoint) {
   }
   for (const Linear* linear : linears)
     if (!linear->weight.empty()) views.push_back(&linear->weight);
-  for (const TensorView* view : views)
-    if (!view->empty()) PV_RETURN_IF_ERROR(CheckFinite(*view));
-  return {};
+  Status first;
+  int others = 0;
+  for (const TensorView* view : views) {
+    const Status status = view->empty() ? Status() : CheckFinite(*view);
+    if (status.ok()) continue;
+    if (first.ok()) {
+      first = status;
+    } else {
+      ++others;
+    }
+  }
+  if (others == 0) return first;
+  return Error{first.error().code,
+               fmt::format("{}; {} other tensors too", first.error().message, others)};
 }
 
 }  // namespace polyveil::model::hub

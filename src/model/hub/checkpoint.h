@@ -26,14 +26,15 @@ struct Checkpoint {
   std::string directory;                                 // of config.json, where there is one
 };
 
-// path: a folder with config.json and model.safetensors or model.safetensors.index.json, or a file
-// *.gguf. Weights are mapped, not read. Errors: as ReadSafetensorsIndex, GgufFile::Parse,
+// path: a folder with config.json and model.safetensors (or else model.safetensors.index.json), or
+// a file *.gguf. Weights are mapped, not read. Errors: as ReadSafetensorsIndex, GgufFile::Parse,
 // ParseHuggingFaceConfig, BindWeights, LoadForms and CheckForms; kNotFound for a shard that is
 // missing, kCorrupt for an index that names a file outside the folder, a tensor twice, or one that
 // its shard lacks.
 Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path);
 
-// Reads every weight that the model uses. Errors: kCorrupt for one that is not finite.
+// Reads every weight that the model uses. Errors: kCorrupt for values that are not finite: the
+// first one named, and how many.
 Status CheckAllFinite(const Checkpoint& checkpoint);
 
 }  // namespace polyveil::model::hub

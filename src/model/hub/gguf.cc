@@ -145,10 +145,11 @@ Result<Entry> ReadEntry(Cursor& cursor) {
   const auto number = cursor.Read<std::uint32_t>(entry.view.name);
   const auto type = ElementTypeFromGguf(number);
   if (!type)
-    return MakeError(ErrorCode::kMismatch,
-                     "gguf: tensor \"{}\" has type {}: F32, F16, BF16, F64, Q4_0, Q4_1, Q8_0, Q4_K "
-                     "and Q6_K are read",
-                     entry.view.name, number);
+    return MakeError(
+        ErrorCode::kMismatch,
+        "gguf: tensor \"{}\" has type {}, which is not read: F32, F16, BF16, F64, Q4_0 to "
+        "Q8_0, Q2_K to Q8_K, IQ4_NL and IQ4_XS are",
+        entry.view.name, NameOfGgufType(number));
   entry.view.type = *type;
   const ElementFormat& format = FormatOf(*type);
   const auto columns = static_cast<std::uint64_t>(entry.view.shape.back());
@@ -288,6 +289,12 @@ std::vector<std::uint8_t> GgufFile::MetadataOnly() const {
   std::vector<std::uint8_t> out(head_.begin(), head_.end());
   std::fill_n(out.begin() + kTensorCountAt, sizeof(std::uint64_t), std::uint8_t{0});
   return out;
+}
+
+std::vector<std::string> GgufFile::Keys() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : metadata_) keys.push_back(key);
+  return keys;
 }
 
 const GgufValue* GgufFile::Find(const std::string& key) const {

@@ -62,6 +62,7 @@ class GgufFile {
   std::vector<std::uint8_t> MetadataOnly() const;
 
   bool Has(const std::string& key) const { return metadata_.contains(key); }
+  std::vector<std::string> Keys() const;
   // Shapes in row-major order (the file's reversed).
   const TensorViews& tensors() const { return tensors_; }
 
@@ -73,8 +74,9 @@ class GgufFile {
   std::span<const std::uint8_t> head_;  // magic, version, counts, all keys with their values
 };
 
-// The architecture that the metadata and the tensors' names describe: general.architecture llama,
-// gpt2, gptneox or bert. Errors: kNotFound, kCorrupt, kOutOfRange, kMismatch; the key named.
+// The architecture that the metadata and the tensors' names describe: general.architecture llama
+// (Mistral's files too), qwen2, gpt2, gptneox or bert. Every key is used, known not to change the
+// forward pass, or refused. Errors: kNotFound, kCorrupt, kOutOfRange, kMismatch; the key named.
 Result<Architecture> GgufArchitecture(const GgufFile& file);
 
 }  // namespace polyveil::model::hub

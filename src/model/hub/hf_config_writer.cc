@@ -24,10 +24,17 @@ void AddRope(const Rotary& rotary, Json& out) {
 }  // namespace
 
 Result<std::string> FormatLlamaConfig(const Architecture& a) {
-  if (a.family != "llama" || !a.rotary)
-    return MakeError(ErrorCode::kMismatch, "{}: config.json is written for llama alone", a.family);
-  Json out = {{"architectures", {"LlamaForCausalLM"}},
-              {"model_type", "llama"},
+  const bool llama = a.family == "llama", qwen2 = a.family == "qwen2";
+  if (!(llama || qwen2 || a.family == "mistral") || !a.rotary)
+    return MakeError(ErrorCode::kMismatch,
+                     "{}: config.json is written for llama, qwen2 and mistral alone", a.family);
+  if (llama && a.qkv_bias != a.out_bias)
+    return MakeError(ErrorCode::kMismatch,
+                     "llama: biases on the projections: {}, on the output: {}; one field says both",
+                     a.qkv_bias, a.out_bias);
+  const char* name = llama ? "LlamaForCausalLM" : qwen2 ? "Qwen2ForCausalLM" : "MistralForCausalLM";
+  Json out = {{"architectures", {name}},
+              {"model_type", a.family},
               {"num_hidden_layers", a.n_layers},
               {"hidden_size", a.d_model},
               {"num_attention_heads", a.n_heads},
@@ -38,10 +45,15 @@ Result<std::string> FormatLlamaConfig(const Architecture& a) {
               {"max_position_embeddings", a.context},
               {"rms_norm_eps", a.norm_eps},
               {"hidden_act", "silu"},
-              {"attention_bias", a.qkv_bias},
-              {"mlp_bias", a.ffn_bias},
               {"tie_word_embeddings", a.tied_head},
               {"torch_dtype", "float32"}};
+  if (llama) {
+    out["attention_bias"] = a.qkv_bias;
+    out["mlp_bias"] = a.ffn_bias;
+  } else {
+    out["sliding_window"] = a.window > 0 ? Json(a.window) : Json();
+    if (qwen2) out["use_sliding_window"] = a.window > 0;
+  }
   if (a.begin_token) out["bos_token_id"] = *a.begin_token;
   AddRope(*a.rotary, out);
   return out.dump(1) + "\n";

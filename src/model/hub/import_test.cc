@@ -5,6 +5,7 @@
 #include <random>
 
 #include "model/hub/checkpoint.h"
+#include "model/hub/gguf_fixture.h"
 #include "model/hub/hub_fixture.h"
 
 namespace polyveil::model::hub {
@@ -119,12 +120,14 @@ TEST(Import, RefusesValuesThatAreNotFinite) {
   const Json vectors = Case("gpt2");
   TensorMap tensors = MakeTensors(vectors["tensors"]);
   tensors["transformer.h.1.mlp.c_fc.weight"].values[30] = INFINITY;
+  tensors["transformer.h.1.mlp.c_proj.weight"].values[3] = NAN;
   WriteBytes(folder / "config.json", vectors["config"].dump());
   WriteBytes(folder / "model.safetensors", FormatSafetensors(tensors, ElementType::kF32));
   const auto checkpoint = LoadCheckpoint(folder.path()).value();
   const Status status = CheckAllFinite(*checkpoint);
   ASSERT_FALSE(status.ok());
-  ExpectError(status.error().message, {"h.1.mlp.c_fc.weight", "[1, 6]", "inf"});
+  ExpectError(status.error().message,
+              {"h.1.mlp.c_fc.weight", "1 of 384", "[1, 6]", "inf", "1 other tensors"});
 }
 
 TEST(Import, UnusedTensorsAreNamed) {
@@ -136,41 +139,119 @@ TEST(Import, UnusedTensorsAreNamed) {
             (std::set<std::string>{"pooler.dense.bias", "pooler.dense.weight"}));
 }
 
-// Writes GGUF by hand, whatever is asked for.
-class GgufWriter {
- public:
-  template <typename T>
-  GgufWriter& Add(T value) {
-    const auto* at = reinterpret_cast<const std::uint8_t*>(&value);
-    bytes.insert(bytes.end(), at, at + sizeof value);
-    return *this;
-  }
-  GgufWriter& Text(const std::string& text) {
-    Add<std::uint64_t>(text.size());
-    for (const char c : text) bytes.push_back(static_cast<std::uint8_t>(c));
-    return *this;
-  }
-  GgufWriter& Header(std::uint64_t tensors, std::uint64_t keys, std::uint32_t version = 3) {
-    for (const char c : {'G', 'G', 'U', 'F'}) bytes.push_back(static_cast<std::uint8_t>(c));
-    return Add(version).Add(tensors).Add(keys);
-  }
-  GgufWriter& Tensor(const std::string& name, std::vector<std::uint64_t> extents,
-                     std::uint32_t type, std::uint64_t offset) {
-    Text(name).Add(static_cast<std::uint32_t>(extents.size()));
-    for (const std::uint64_t extent : extents) Add(extent);
-    return Add(type).Add(offset);
-  }
-  GgufWriter& Data(std::size_t count) {
-    bytes.resize((bytes.size() + 31) / 32 * 32 + count);
-    return *this;
-  }
-  std::string Error() const {
-    const auto file = GgufFile::Parse(bytes);
-    return file.ok() ? "" : file.error().message;
-  }
+// Writes the case with its tensors changed.
+template <typename Change>
+std::string LoadErrorWith(const Json& vectors, Change change) {
+  const TemporaryFolder folder;
+  TensorMap tensors = MakeTensors(vectors["tensors"]);
+  change(tensors);
+  WriteBytes(folder / "config.json", vectors["config"].dump());
+  WriteBytes(folder / "model.safetensors", FormatSafetensors(tensors, ElementType::kF32));
+  return LoadError(folder.path());
+}
 
-  std::vector<std::uint8_t> bytes;
-};
+TEST(Import, WeightsWithoutAPlaceAreRefused) {
+  const Json llama = Case("llama");
+  const auto add = [](const char* name) {
+    return [name](TensorMap& tensors) { tensors[name] = MakeTensor(name, {4}); };
+  };
+  for (const char* weight :
+       {"model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.q_proj.bias",
+        "model.layers.2.input_layernorm.weight", "lm_head.bias", "model.embed_positions.weight"})
+    ExpectError(LoadErrorWith(llama, add(weight)), {weight, "[4]", "no place"});
+  for (const char* known :
+       {"model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight", "v_head.summary.weight"})
+    EXPECT_EQ(LoadErrorWith(llama, add(known)), "") << known;
+  EXPECT_EQ(LoadErrorWith(Case("gpt2"), add("transformer.h.0.attn.bias")), "");
+  EXPECT_EQ(LoadErrorWith(Case("bert"), add("cls.predictions.bias")), "");
+  // One weight under two names, and two models in one file.
+  ExpectError(LoadErrorWith(llama, [](TensorMap& t) { t["norm.weight"] = t["model.norm.weight"]; }),
+              {"model.norm.weight", "\"norm.weight\"", "one weight"});
+  ExpectError(LoadErrorWith(llama,
+                            [](TensorMap& t) {
+                              const std::string name = "layers.0.self_attn.o_proj.weight";
+                              t[name] = t["model." + name];
+                            }),
+              {"two models"});
+}
+
+// The prefixes of savers: the class with a head, the model alone, distributed and compiled
+// training.
+TEST(Import, PrefixesOfSaversAreFound) {
+  const auto renamed = [](const std::string& name, const std::string& from, const std::string& to) {
+    return LoadErrorWith(Case(name), [&](TensorMap& tensors) {
+      TensorMap out;
+      for (auto& [key, tensor] : tensors) {
+        const bool begins = key.starts_with(from);
+        out.emplace(begins ? to + key.substr(from.size()) : key, std::move(tensor));
+      }
+      tensors = std::move(out);
+    });
+  };
+  for (const auto& [name, prefix] : {std::pair{"gpt2", "transformer."},
+                                     {"gpt_neox", "gpt_neox."},
+                                     {"llama", "model."},
+                                     {"qwen2", "model."},
+                                     {"mistral", "model."},
+                                     {"opt", "model.decoder."},
+                                     {"bert classifier", "bert."},
+                                     {"roberta classifier", "roberta."},
+                                     {"distilbert classifier", "distilbert."}}) {
+    EXPECT_EQ(renamed(name, prefix, ""), "") << name;
+    EXPECT_EQ(renamed(name, "", "module."), "") << name;
+    EXPECT_EQ(renamed(name, "", "_orig_mod."), "") << name;
+  }
+  EXPECT_EQ(renamed("opt", "model.decoder.", "decoder."), "");
+  EXPECT_EQ(renamed("bert", "", "bert."), "");
+  EXPECT_NE(renamed("llama", "model.", "other."), "");
+}
+
+// A tied head may stand under either name, under both, or differ: the file's word counts.
+TEST(Import, TiedHeadsUnderEitherName) {
+  const Json vectors = Case("llama 3");  // tied: no lm_head.weight
+  const std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight";
+  const auto load = [&](auto change) {
+    const TemporaryFolder folder;
+    TensorMap tensors = MakeTensors(vectors["tensors"]);
+    change(tensors);
+    WriteBytes(folder / "config.json", vectors["config"].dump());
+    WriteBytes(folder / "model.safetensors", FormatSafetensors(tensors, ElementType::kF32));
+    const auto checkpoint = LoadCheckpoint(folder.path()).value();
+    return std::pair(checkpoint->architecture.tied_head,
+                     DecodeAll(checkpoint->weights.head.weight));
+  };
+  const auto usual = load([](TensorMap&) {});
+  EXPECT_TRUE(usual.first);
+  EXPECT_EQ(load([&](TensorMap& t) {
+              t[head] = t[embedding];
+              t.erase(embedding);
+            }),
+            usual);
+  EXPECT_EQ(load([&](TensorMap& t) { t[head] = t[embedding]; }), usual);
+  const auto own = load([&](TensorMap& t) { t[head] = MakeTensor(head, t[embedding].shape); });
+  EXPECT_FALSE(own.first);
+  EXPECT_NE(own.second, usual.second);
+}
+
+// A model that was saved anew over shards leaves their index behind.
+TEST(Import, OneFileComesBeforeAnIndex) {
+  const TemporaryFolder folder;
+  const Json vectors = Case("llama");
+  WriteIndex(WriteShards(vectors, folder), folder);
+  TensorMap tensors = MakeTensors(vectors["tensors"]);
+  tensors["lm_head.weight"].values[0] = 7;
+  WriteBytes(folder / "model.safetensors", FormatSafetensors(tensors, ElementType::kF32));
+  EXPECT_EQ(DecodeAll(LoadCheckpoint(folder.path()).value()->weights.head.weight)[0], 7);
+}
+
+TEST(Import, NothingIsAllocatedFromTheContextOfRotaryPositions) {
+  Json vectors = Case("llama");
+  vectors["config"]["max_position_embeddings"] = 4194304;
+  vectors["config"]["rope_theta"] = 45820000000.0;
+  const TemporaryFolder folder;
+  WriteModel(vectors, folder.path());
+  EXPECT_EQ(LoadCheckpoint(folder.path()).value()->architecture.context, 4194304);
+}
 
 TEST(Gguf, ReadsEveryTypeOfValue) {
   GgufWriter w;
@@ -207,6 +288,9 @@ TEST(Gguf, RefusesEveryMalformedFile) {
   ExpectError(one({1, 1, 1, 1, 1}, 0, 0, 4), {"\"t\"", "5 dimensions"});
   ExpectError(one({40, 1}, 2, 0, 18), {"\"t\"", "40", "32"});
   ExpectError(one({32}, 99, 0, 0), {"\"t\"", "99"});
+  ExpectError(one({256}, 16, 0, 66), {"\"t\"", "IQ2_XXS"});
+  ExpectError(one({256}, 35, 0, 66), {"\"t\"", "TQ2_0"});
+  ExpectError(one({128}, 13, 0, 88), {"\"t\"", "128", "256"});
   GgufWriter overlap;
   overlap.Header(2, 0).Tensor("t", {16}, 0, 0).Tensor("u", {16}, 0, 32).Data(96);
   ExpectError(overlap.Error(), {"\"u\"", "32", "64"});

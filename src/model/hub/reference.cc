@@ -91,11 +91,14 @@ Status Reference::CheckSequence(const Sequence& s) const {
 FloatMatrix Reference::Embed(std::span<const Sequence> batch) const {
   FloatMatrix x(CountTokens(batch), a_.d_model);
   std::vector<float> scratch;
+  int counted = 0;  // tokens of the sequence that have a position of their own
   ForEachToken(batch, [&](int row, const Sequence& s, int i) {
     const auto index = static_cast<std::size_t>(i);
-    AddRow(w_.token_embedding, s.tokens[index], x.row(row), scratch);
-    if (!a_.rotary)
-      AddRow(w_.position_embedding, CachedTokens(s) + i + a_.position_offset, x.row(row), scratch);
+    const TokenId token = s.tokens[index];
+    AddRow(w_.token_embedding, token, x.row(row), scratch);
+    if (i == 0) counted = CachedTokens(s);
+    const int position = token == a_.padding_token ? token : counted++ + a_.position_offset;
+    if (!a_.rotary) AddRow(w_.position_embedding, position, x.row(row), scratch);
     if (a_.type_vocab > 0)
       AddRow(w_.type_embedding, s.types.empty() ? 0 : s.types[index], x.row(row), scratch);
   });
@@ -245,7 +248,8 @@ Result<FloatMatrix> Reference::Classify(std::span<const Sequence> batch) const {
     std::copy(from.begin(), from.end(), first.row(index++).begin());
   });
   FloatMatrix pooled = Apply(w_.pooler, first);
-  for (float& value : pooled.values) value = std::tanh(value);
+  for (float& value : pooled.values)
+    value = a_.pooler == Pooler::kTanh ? std::tanh(value) : std::max(value, 0.0f);
   return Apply(w_.classifier, pooled);
 }
 

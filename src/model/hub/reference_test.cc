@@ -87,7 +87,7 @@ struct Loaded {
 
 TEST(Reference, CachedStepsOfAnySizeEqualOnePass) {
   std::mt19937_64 random(1);
-  for (const char* name : {"gpt2", "gpt_neox", "llama", "llama 3"}) {
+  for (const char* name : {"gpt2", "gpt_neox", "llama", "llama 3", "qwen2", "mistral", "opt"}) {
     const Loaded loaded(name);
     const Reference model = loaded.model();
     const auto tokens = Tokens(loaded.vectors);
@@ -110,7 +110,7 @@ TEST(Reference, CachedStepsOfAnySizeEqualOnePass) {
 }
 
 TEST(Reference, BatchesOfAnyLengthsEqualSingleSequences) {
-  for (const char* name : {"llama", "bert"}) {
+  for (const char* name : {"llama", "bert", "roberta with padding"}) {
     const Loaded loaded(name);
     const Reference model = loaded.model();
     const auto tokens = Tokens(loaded.vectors);
@@ -157,6 +157,9 @@ TEST(Reference, RefusesWhatTheModelCannotRead) {
   fails(model, {negative}, "-1");
   fails(model, {many}, "21 tokens > context 20");
   fails(model, {{}}, "0 tokens");
+  const Loaded windowed("mistral");  // its thirteenth token would not see the first
+  const std::vector<TokenId> thirteen(13, 1);
+  fails(windowed.model(), {thirteen}, "13 tokens > context 12");
   KvCache cache(encoder.checkpoint->architecture);
   fails(encoder.model(), {fine, {}, &cache}, "encoder");
   const std::vector<TokenId> types = {0, 2};

@@ -58,18 +58,25 @@ std::vector<float> DecodeAll(const TensorView& tensor) {
 Status CheckFinite(const TensorView& tensor) {
   const std::int64_t cols = tensor.cols();
   std::mutex mutex;
-  Status status;
+  std::int64_t lost = 0, first = tensor.rows() * cols;
+  float value = 0;
   ParallelFor(static_cast<std::size_t>(tensor.rows()), [&](std::size_t row) {
     std::vector<float> values(static_cast<std::size_t>(cols));
     DecodeTile(tensor, static_cast<std::int64_t>(row), 1, 0, cols, values.data());
-    const auto bad = std::find_if(values.begin(), values.end(),
-                                  [](float value) { return !std::isfinite(value); });
-    if (bad == values.end()) return;
+    const auto bad = [](float x) { return !std::isfinite(x); };
+    const auto at = std::find_if(values.begin(), values.end(), bad);
+    if (at == values.end()) return;
+    const std::int64_t index = static_cast<std::int64_t>(row) * cols + (at - values.begin());
     const std::lock_guard lock(mutex);
-    status = MakeError(ErrorCode::kCorrupt, "tensor \"{}\": element [{}, {}] is {}", tensor.name,
-                       row, bad - values.begin(), *bad);
+    lost += std::count_if(at, values.end(), bad);
+    if (index >= first) return;
+    first = index;
+    value = *at;
   });
-  return status;
+  if (lost == 0) return {};
+  return MakeError(ErrorCode::kCorrupt,
+                   "tensor \"{}\": {} of {} elements are not finite, the first is [{}, {}] = {}",
+                   tensor.name, lost, tensor.rows() * cols, first / cols, first % cols, value);
 }
 
 }  // namespace polyveil::model::hub

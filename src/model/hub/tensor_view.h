@@ -37,8 +37,8 @@ void DecodeTile(const TensorView& tensor, std::int64_t first_row, std::int64_t r
                 std::int64_t first_col, std::int64_t cols, float* out);
 std::vector<float> DecodeAll(const TensorView& tensor);
 
-// Reads every element of a real type. Errors: kCorrupt with the tensor's name, the element, its
-// value.
+// Reads every element of a real type. Errors: kCorrupt with the tensor's name, how many are not
+// finite, the first of them.
 Status CheckFinite(const TensorView& tensor);
 
 using TensorViews = std::map<std::string, TensorView>;

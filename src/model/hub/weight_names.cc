@@ -5,7 +5,7 @@ namespace {
 
 WeightNames Gpt2Names() {
   WeightNames n;
-  n.prefix = "transformer.";
+  n.prefixes = {"transformer."};
   n.token_embedding = "wte";
   n.position_embedding = "wpe";
   n.final_norm = "ln_f";
@@ -22,7 +22,7 @@ WeightNames Gpt2Names() {
 
 WeightNames GptNeoxNames() {
   WeightNames n;
-  n.prefix = "gpt_neox.";
+  n.prefixes = {"gpt_neox."};
   n.token_embedding = "embed_in";
   n.final_norm = "final_layer_norm";
   n.head = "embed_out";
@@ -37,7 +37,7 @@ WeightNames GptNeoxNames() {
 
 WeightNames LlamaNames() {
   WeightNames n;
-  n.prefix = "model.";
+  n.prefixes = {"model."};
   n.token_embedding = "embed_tokens";
   n.final_norm = "norm";
   n.head = "lm_head";
@@ -54,7 +54,7 @@ WeightNames LlamaNames() {
 
 WeightNames EncoderNames(const std::string& family) {
   WeightNames n;
-  n.prefix = family + ".";
+  n.prefixes = {family + "."};
   n.token_embedding = "embeddings.word_embeddings";
   n.position_embedding = "embeddings.position_embeddings";
   n.type_embedding = "embeddings.token_type_embeddings";
@@ -71,13 +71,50 @@ WeightNames EncoderNames(const std::string& family) {
   return n;
 }
 
+WeightNames OptNames() {
+  WeightNames n;
+  n.prefixes = {"model.decoder.", "decoder."};
+  n.token_embedding = "embed_tokens";
+  n.position_embedding = "embed_positions";
+  n.final_norm = "final_layer_norm";
+  n.head = "lm_head";
+  n.attention_norm = "layers.{}.self_attn_layer_norm";
+  n.ffn_norm = "layers.{}.final_layer_norm";
+  n.qkv = {"layers.{}.self_attn.q_proj", "layers.{}.self_attn.k_proj",
+           "layers.{}.self_attn.v_proj"};
+  n.out = "layers.{}.self_attn.out_proj";
+  n.up = "layers.{}.fc1";
+  n.down = "layers.{}.fc2";
+  return n;
+}
+
+WeightNames DistilBertNames() {
+  WeightNames n;
+  n.prefixes = {"distilbert."};
+  n.token_embedding = "embeddings.word_embeddings";
+  n.position_embedding = "embeddings.position_embeddings";
+  n.embedding_norm = "embeddings.LayerNorm";
+  n.attention_norm = "transformer.layer.{}.sa_layer_norm";
+  n.ffn_norm = "transformer.layer.{}.output_layer_norm";
+  n.qkv = {"transformer.layer.{}.attention.q_lin", "transformer.layer.{}.attention.k_lin",
+           "transformer.layer.{}.attention.v_lin"};
+  n.out = "transformer.layer.{}.attention.out_lin";
+  n.up = "transformer.layer.{}.ffn.lin1";
+  n.down = "transformer.layer.{}.ffn.lin2";
+  n.pooler = "pre_classifier";
+  n.classifier = "classifier";
+  return n;
+}
+
 }  // namespace
 
 WeightNames HuggingFaceNames(const Architecture& a) {
   if (a.family == "gpt2") return Gpt2Names();
   if (a.family == "gpt_neox") return GptNeoxNames();
-  if (a.family == "llama") return LlamaNames();
-  return EncoderNames(a.family);
+  if (a.family == "opt") return OptNames();
+  if (a.family == "distilbert") return DistilBertNames();
+  if (a.family == "bert" || a.family == "roberta") return EncoderNames(a.family);
+  return LlamaNames();
 }
 
 WeightNames GgufNames(const Architecture& a) {
@@ -91,10 +128,10 @@ WeightNames GgufNames(const Architecture& a) {
   n.head = "output";
   n.attention_norm = post ? "blk.{}.attn_output_norm" : "blk.{}.attn_norm";
   n.ffn_norm = post ? "blk.{}.layer_output_norm" : "blk.{}.ffn_norm";
-  if (a.family == "llama" || post) {
-    n.qkv = {"blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v"};
-  } else {
+  if (a.family == "gpt2" || a.family == "gpt_neox") {
     n.qkv = {"blk.{}.attn_qkv"};
+  } else {
+    n.qkv = {"blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v"};
   }
   n.out = "blk.{}.attn_output";
   n.gate = "blk.{}.ffn_gate";

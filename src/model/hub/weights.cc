@@ -1,143 +1,53 @@
 #include "model/hub/weights.h"
 
+#include <algorithm>
+
+#include "model/hub/tensor_binder.h"
+
 namespace polyveil::model::hub {
 namespace {
 
-// Finds tensors by name and remembers which were taken. The first error stays; what follows it
-// reads as empty.
-class Binder {
- public:
-  Binder(const TensorViews& tensors, std::string prefix) : tensors_(tensors), prefix_(prefix) {}
-
-  TensorView Take(const std::string& name, std::vector<std::int64_t> shape) {
-    const TensorView* found = Find(name);
-    if (!found) return {};
-    if (found->shape != shape) {
-      Fail(MakeError(ErrorCode::kMismatch, "tensor \"{}\": shape {}, the configuration needs {}",
-                     found->name, ShapeText(found->shape), ShapeText(shape)));
-      return {};
-    }
-    if (!FormatOf(found->type).real) {
-      Fail(MakeError(ErrorCode::kCorrupt, "tensor \"{}\": type {} holds no weights", found->name,
-                     FormatOf(found->type).name));
-      return {};
-    }
-    unused_.erase(found->name);
-    return *found;
-  }
-
-  std::vector<float> Vector(const std::string& name, int size) {
-    const TensorView view = Take(name, {size});
-    if (view.empty()) return {};
-    if (FormatOf(view.type).block_elements != 1) {
-      Fail(MakeError(ErrorCode::kMismatch, "tensor \"{}\": {} blocks in a vector of {}", view.name,
-                     FormatOf(view.type).name, size));
-      return {};
-    }
-    if (Status finite = CheckFinite(view); !finite.ok()) Fail(finite.error());
-    return DecodeAll(view);
-  }
-
-  Linear Matrix(const std::string& name, int out, int in, bool bias, bool transposed) {
-    Linear linear;
-    linear.in = in;
-    linear.out = out;
-    linear.transposed = transposed;
-    linear.weight = Take(name + ".weight", transposed ? std::vector<std::int64_t>{in, out}
-                                                      : std::vector<std::int64_t>{out, in});
-    // Tiles of a transposed matrix begin inside rows: plain types only.
-    if (transposed && FormatOf(linear.weight.type).block_elements != 1)
-      Fail(MakeError(ErrorCode::kMismatch, "tensor \"{}\": {} blocks in a transposed matrix",
-                     linear.weight.name, FormatOf(linear.weight.type).name));
-    if (bias) linear.bias = Vector(name + ".bias", out);
-    return linear;
-  }
-
-  Norm TakeNorm(const std::string& name, const Architecture& a) {
-    // Files of the first BERT release call a norm's gain gamma and its bias beta.
-    const bool old = Has(name + ".gamma");
-    Norm norm{Vector(name + (old ? ".gamma" : ".weight"), a.d_model), {}};
-    if (a.norm == NormKind::kLayerNorm)
-      norm.bias = Vector(name + (old ? ".beta" : ".bias"), a.d_model);
-    return norm;
-  }
-
-  bool Has(const std::string& name) const {
-    return tensors_.contains(prefix_ + name) || tensors_.contains(name);
-  }
-
-  std::set<std::string>& unused() { return unused_; }
-  const Status& status() const { return status_; }
-  void CountAll() {
-    for (const auto& [name, view] : tensors_) unused_.insert(name);
-  }
-
- private:
-  const TensorView* Find(const std::string& name) {
-    for (const std::string& full : {prefix_ + name, name})
-      if (const auto it = tensors_.find(full); it != tensors_.end()) return &it->second;
-    Fail(MakeError(ErrorCode::kNotFound, "tensor \"{}\" is missing ({} tensors, prefix \"{}\")",
-                   name, tensors_.size(), prefix_));
-    return nullptr;
-  }
-  void Fail(Error error) {
-    if (status_.ok()) status_ = std::move(error);
-  }
-
-  const TensorViews& tensors_;
-  std::string prefix_;
-  std::set<std::string> unused_;
-  Status status_;
-};
-
-std::string Layer(const std::string& pattern, int layer) {
-  return fmt::format(fmt::runtime(pattern), layer);
-}
-
 std::vector<Linear> TakeQkv(const Architecture& a, const WeightNames& names, int layer,
-                            Binder& binder) {
+                            TensorBinder& binder) {
   const auto& n = names.qkv;
-  if (n.size() == 1)
-    return {
-        binder.Matrix(Layer(n[0], layer), a.qkv_width(), a.d_model, a.qkv_bias, names.transposed)};
+  const auto matrix = [&](std::size_t i, int width) {
+    return binder.Matrix(LayerName(n[i], layer), width, a.d_model, a.qkv_bias, names.transposed);
+  };
+  if (n.size() == 1) return {matrix(0, a.qkv_width())};
   std::vector<Linear> qkv;
   const int widths[] = {a.q_width(), a.kv_width(), a.kv_width()};
-  for (std::size_t i = 0; i < 3; ++i)
-    qkv.push_back(
-        binder.Matrix(Layer(n[i], layer), widths[i], a.d_model, a.qkv_bias, names.transposed));
+  for (std::size_t i = 0; i < 3; ++i) qkv.push_back(matrix(i, widths[i]));
   return qkv;
 }
 
-LayerWeights TakeLayer(const Architecture& a, const WeightNames& names, int layer, Binder& binder) {
+LayerWeights TakeLayer(const Architecture& a, const WeightNames& names, int layer,
+                       TensorBinder& binder) {
   LayerWeights w;
-  w.attention_norm = binder.TakeNorm(Layer(names.attention_norm, layer), a);
+  w.attention_norm = binder.TakeNorm(LayerName(names.attention_norm, layer), a);
   w.qkv = TakeQkv(a, names, layer, binder);
   const auto matrix = [&](const std::string& name, int out, int in, bool bias) {
-    return binder.Matrix(Layer(name, layer), out, in, bias, names.transposed);
+    return binder.Matrix(LayerName(name, layer), out, in, bias, names.transposed);
   };
   w.out = matrix(names.out, a.d_model, a.q_width(), a.out_bias);
-  w.ffn_norm = binder.TakeNorm(Layer(names.ffn_norm, layer), a);
+  w.ffn_norm = binder.TakeNorm(LayerName(names.ffn_norm, layer), a);
   if (a.gated) w.gate = matrix(names.gate, a.d_ff, a.d_model, a.ffn_bias);
   w.up = matrix(names.up, a.d_ff, a.d_model, a.ffn_bias);
   w.down = matrix(names.down, a.d_model, a.d_ff, a.ffn_bias);
   return w;
 }
 
-Linear TakeHead(const Architecture& a, const WeightNames& names, const Weights& weights,
-                Binder& binder) {
-  if (!a.tied_head)
-    return binder.Matrix(names.head, a.vocab_size, a.d_model, /*bias=*/false, /*transposed=*/false);
-  Linear head;
-  head.weight = weights.token_embedding;
-  head.in = a.d_model;
-  head.out = a.vocab_size;
-  return head;
+// A saver of tied tensors keeps one of the two names: either stands for both.
+void TakeTokenEmbedding(const Architecture& a, const WeightNames& names, TensorBinder& binder,
+                        Weights& weights) {
+  const std::string own = names.token_embedding + ".weight", head = names.head + ".weight";
+  const bool under_head =
+      a.head == HeadKind::kCausalLm && a.tied_head && !binder.Has(own) && binder.Has(head);
+  weights.token_embedding = binder.Take(under_head ? head : own, {a.vocab_size, a.d_model});
 }
 
-void TakeEmbeddings(const Architecture& a, const WeightNames& names, Binder& binder,
+void TakeEmbeddings(const Architecture& a, const WeightNames& names, TensorBinder& binder,
                     Weights& weights) {
-  weights.token_embedding =
-      binder.Take(names.token_embedding + ".weight", {a.vocab_size, a.d_model});
+  TakeTokenEmbedding(a, names, binder, weights);
   if (!a.rotary)
     weights.position_embedding = binder.Take(names.position_embedding + ".weight",
                                              {a.context + a.position_offset, a.d_model});
@@ -147,20 +57,37 @@ void TakeEmbeddings(const Architecture& a, const WeightNames& names, Binder& bin
   if (a.embedding_norm) weights.embedding_norm = binder.TakeNorm(names.embedding_norm, a);
 }
 
+// Where a configuration ties the head and the file has one nevertheless, the file's counts: the two
+// are tied when they are equal.
+void TakeHead(const Architecture& a, const WeightNames& names, TensorBinder& binder,
+              BoundWeights& bound) {
+  Weights& w = bound.weights;
+  const std::string name = names.head + ".weight";
+  if (a.tied_head && (!binder.Has(name) || !binder.Has(names.token_embedding + ".weight"))) {
+    w.head.weight = w.token_embedding;
+    w.head.in = a.d_model;
+    w.head.out = a.vocab_size;
+    return;
+  }
+  w.head = binder.Matrix(names.head, a.vocab_size, a.d_model, /*bias=*/false, /*transposed=*/false);
+  bound.tied_head = a.tied_head && w.head.weight.type == w.token_embedding.type &&
+                    std::ranges::equal(w.head.weight.bytes, w.token_embedding.bytes);
+}
+
 }  // namespace
 
 Result<BoundWeights> BindWeights(const Architecture& a, const WeightNames& names,
                                  const TensorViews& tensors) {
-  Binder binder(tensors, names.prefix);
-  binder.CountAll();
+  TensorBinder binder(tensors, names);
   BoundWeights bound;
   Weights& w = bound.weights;
+  bound.tied_head = a.tied_head;
   TakeEmbeddings(a, names, binder, w);
   // A configuration with more layers than the file is refused before they are made.
   for (int layer = 0; layer < a.n_layers && binder.status().ok(); ++layer)
     w.layers.push_back(TakeLayer(a, names, layer, binder));
   if (a.final_norm) w.final_norm = binder.TakeNorm(names.final_norm, a);
-  if (a.head == HeadKind::kCausalLm) w.head = TakeHead(a, names, w, binder);
+  if (a.head == HeadKind::kCausalLm) TakeHead(a, names, binder, bound);
   if (a.head == HeadKind::kClassifier) {
     w.pooler = binder.Matrix(names.pooler, a.d_model, a.d_model, true, false);
     w.classifier =
@@ -169,8 +96,9 @@ Result<BoundWeights> BindWeights(const Architecture& a, const WeightNames& names
   constexpr const char* kFactors = "rope_freqs.weight";
   if (a.rotary && binder.Has(kFactors))
     w.rotary_factors = binder.Vector(kFactors, a.rotary->dims / 2);
+  binder.RefuseWeights(a);
   PV_RETURN_IF_ERROR(binder.status());
-  bound.unused = std::move(binder.unused());
+  bound.unused = binder.unused();
   return bound;
 }
 

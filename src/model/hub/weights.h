@@ -35,7 +35,7 @@ struct Weights {
 // Names of the tensors, "{}" for the layer's number; without ".weight" and ".bias". An empty name:
 // the architecture has no such tensor.
 struct WeightNames {
-  std::string prefix;  // of the whole model, optional in the file
+  std::vector<std::string> prefixes;  // before all but the heads: one of them, or none
   std::string token_embedding, position_embedding, type_embedding, embedding_norm, final_norm, head;
   std::string attention_norm, ffn_norm;
   std::vector<std::string> qkv;
@@ -49,11 +49,14 @@ WeightNames GgufNames(const Architecture& architecture);
 
 struct BoundWeights {
   Weights weights;
+  bool tied_head = false;  // the head is the embedding: the file's word, not the configuration's
   std::set<std::string> unused;  // tensors that no part of the model asked for
 };
 
 // Takes every tensor that the architecture needs; biases and norms are decoded, matrices stay in
-// the file. Errors: kNotFound (name), kMismatch (name, both shapes), kCorrupt (an integer type).
+// the file. What is left over must be a known buffer or another task's head. Errors: kNotFound
+// (name), kMismatch (name, both shapes; a weight without a place), kCorrupt (an integer type, a
+// weight under two names).
 Result<BoundWeights> BindWeights(const Architecture& architecture, const WeightNames& names,
                                  const TensorViews& tensors);
 

@@ -49,7 +49,9 @@ class Collector {
   void PutBare(const std::string& name, const Tensor& tensor) {
     if (tensor.defined()) tensors_.emplace_back(name, tensor.detach());
   }
-  void Put(const std::string& name, const Tensor& tensor) { PutBare(names_.prefix + name, tensor); }
+  void Put(const std::string& name, const Tensor& tensor) {
+    PutBare(names_.prefixes.front() + name, tensor);
+  }
 
   Named Take() { return std::move(tensors_); }
 

@@ -286,10 +286,18 @@ Tensor HubModel::Block(int index, const Tensor& x, Pass& pass, Tensor* attended)
   return out;
 }
 
+Tensor HubModel::PositionEmbeddings(const Tensor& tokens) const {
+  const hub::Architecture& a = architecture_;
+  if (!a.padding_token) return position_embedding.narrow(0, a.position_offset, tokens.size(1));
+  const Tensor counted = tokens.ne(*a.padding_token).to(torch::kLong);
+  const Tensor positions =
+      counted * (counted.cumsum(1) - 1 + a.position_offset) + (1 - counted) * *a.padding_token;
+  return torch::embedding(position_embedding, positions);
+}
+
 Tensor HubModel::Embed(const Tensor& tokens) const {
   Tensor x = torch::embedding(token_embedding, tokens);
-  if (position_embedding.defined())
-    x = x + position_embedding.narrow(0, architecture_.position_offset, tokens.size(1));
+  if (position_embedding.defined()) x = x + PositionEmbeddings(tokens);
   if (type_embedding.defined()) x = x + type_embedding[0];
   return architecture_.embedding_norm ? Normalize(x, embedding_norm, embedding_norm_bias) : x;
 }

@@ -123,6 +123,7 @@ class HubModel {
   torch::Tensor Mix(int layer, const torch::Tensor& normed, Pass& pass) const;
   torch::Tensor FeedForward(int layer, const torch::Tensor& normed, Pass& pass) const;
   torch::Tensor Activate(const torch::Tensor& x) const;
+  torch::Tensor PositionEmbeddings(const torch::Tensor& tokens) const;
   void RecordHeads(int layer, const torch::Tensor& normed, const torch::Tensor& qkv,
                    const Pass& pass) const;
   void Record(const Pass& pass, int layer, const char* site, const torch::Tensor& values) const;

@@ -131,6 +131,11 @@ Status RunItems(const Form& form, const std::string& name, std::size_t count, Ev
   return {};
 }
 
+// The first index of a run without a number; null for none.
+json FirstOf(std::ptrdiff_t index, std::size_t count) {
+  return static_cast<std::size_t>(index) < count ? json(index) : json();
+}
+
 Result<json> RunTask(const Form& form, const Arguments& arguments, const std::string& name,
                      EvalJournal& journal) {
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.data + "/" + hub::TaskFile(name)));
@@ -158,6 +163,8 @@ Result<json> RunTask(const Form& form, const Arguments& arguments, const std::st
                        Number(entry, "gold_log_probability"), entry.value("finite", true)});
   }
   const hub::TaskSummary s = hub::Summarize(results);
+  const auto lost = std::find_if(results.begin(), results.end(),
+                                 [](const hub::ExampleResult& r) { return !r.finite; });
   return json{{"task", name},
               {"shots", arguments.shots},
               {"examples", s.examples},
@@ -166,7 +173,8 @@ Result<json> RunTask(const Form& form, const Arguments& arguments, const std::st
               {"normalized_accuracy", s.normalized_accuracy},
               {"normalized_accuracy_error", s.normalized_accuracy_error},
               {"gold_perplexity", s.gold_perplexity},
-              {"not_finite", s.not_finite}};
+              {"not_finite", s.not_finite},
+              {"first_not_finite", FirstOf(lost - results.begin(), results.size())}};
 }
 
 Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJournal& journal) {
@@ -187,9 +195,11 @@ Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJou
         return {{"log_probability", scores[0].log_probability}};
       }));
   double sum = 0;
-  std::size_t scored = 0;
+  std::size_t scored = 0, lost = 0, first_lost = windows.size();
   for (std::size_t i = 0; i < windows.size(); ++i) {
-    sum += Number(*journal.Find("text", i), "log_probability");
+    const double value = Number(*journal.Find("text", i), "log_probability");
+    if (!std::isfinite(value) && lost++ == 0) first_lost = i;
+    sum += value;
     scored += windows[i].continuation.size();
   }
   return json{
@@ -201,6 +211,8 @@ Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJou
       {"stride", stride},
       {"windows", windows.size()},
       {"scored_tokens", scored},
+      {"not_finite", lost},
+      {"first_not_finite", FirstOf(static_cast<std::ptrdiff_t>(first_lost), windows.size())},
       {"log_probability", sum},
       {"perplexity", std::exp(-sum / static_cast<double>(std::max<std::size_t>(1, scored)))}};
 }
@@ -256,6 +268,20 @@ void AddBlimpMean(json& results) {
   results.push_back({{"task", "blimp"}, {"sets", sets}, {"accuracy", sum / sets}});
 }
 
+// Scores without a number are a failure of the run, after everything has been written.
+Status CheckNumbers(const json& results) {
+  std::string lost;
+  for (const json& result : results) {
+    if (result.value("not_finite", 0) == 0) continue;
+    const bool text = result["task"] == "text";
+    lost += fmt::format("{}{}: {} of {} {} without a number, the first is number {}",
+                        lost.empty() ? "" : "; ", result["task"].get<std::string>(),
+                        result["not_finite"].dump(), result[text ? "windows" : "examples"].dump(),
+                        text ? "windows" : "examples", result["first_not_finite"].dump());
+  }
+  return lost.empty() ? Status() : MakeError(ErrorCode::kOutOfRange, "{}", lost);
+}
+
 Status RunEval(const Arguments& arguments) {
   if (arguments.text.empty() && arguments.tasks.empty())
     return MakeError(ErrorCode::kInvalidArgument, "nothing to evaluate: name --text or --tasks");
@@ -275,11 +301,13 @@ Status RunEval(const Arguments& arguments) {
     results.push_back(result);
   }
   AddBlimpMean(results);
-  if (arguments.json.empty()) return {};
-  json settings = Settings(arguments);
-  settings["limit"] = arguments.limit;
-  return WriteFile(arguments.json,
-                   json{{"settings", settings}, {"results", results}}.dump(1) + "\n");
+  if (!arguments.json.empty()) {
+    json settings = Settings(arguments);
+    settings["limit"] = arguments.limit;
+    PV_RETURN_IF_ERROR(WriteFile(
+        arguments.json, json{{"settings", settings}, {"results", results}}.dump(1) + "\n"));
+  }
+  return CheckNumbers(results);
 }
 
 }  // namespace

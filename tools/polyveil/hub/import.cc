@@ -1,5 +1,6 @@
 // polyveil import: what is in a released model's files, and its tokens and logits for comparisons.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -107,6 +108,22 @@ Result<hub::FloatMatrix> Run(const hub::Checkpoint& checkpoint, const std::vecto
   return reference.Logits(hidden);
 }
 
+// Names the first output that is no number, and counts them.
+Status CheckOutputs(const hub::FloatMatrix& outputs, std::size_t tokens) {
+  std::size_t lost = 0, first = 0;
+  for (std::size_t i = outputs.values.size(); i-- > 0;) {
+    if (std::isfinite(outputs.values[i])) continue;
+    ++lost;
+    first = i;
+  }
+  if (lost == 0) return {};
+  const auto width = static_cast<std::size_t>(outputs.cols);
+  return MakeError(ErrorCode::kCorrupt,
+                   "{} of {} outputs of {} tokens are not finite, the first is [{}, {}] = {}", lost,
+                   outputs.values.size(), tokens, first / width, first % width,
+                   outputs.values[first]);
+}
+
 Status WriteOutputs(const hub::FloatMatrix& outputs, const std::string& path) {
   return WriteFile(path, {reinterpret_cast<const char*>(outputs.values.data()),
                           outputs.values.size() * sizeof(float)});
@@ -128,10 +145,7 @@ Status Check(const hub::Checkpoint& checkpoint, nlohmann::json& report) {
   for (int i = 0; i < std::min(8, checkpoint.architecture.context); ++i)
     ids.push_back(i % checkpoint.architecture.vocab_size);
   PV_ASSIGN_OR_RETURN(const hub::FloatMatrix outputs, Run(checkpoint, ids));
-  for (const float value : outputs.values)
-    if (!std::isfinite(value))
-      return MakeError(ErrorCode::kCorrupt, "the outputs of tokens 0..{} hold {}", ids.size() - 1,
-                       value);
+  PV_RETURN_IF_ERROR(CheckOutputs(outputs, ids.size()));
   report["checked_seconds"] = timer.Seconds();
   std::printf("check       every weight is finite, outputs too: %s\n",
               FormatSeconds(timer.Seconds()).c_str());
@@ -158,6 +172,7 @@ Status RunImport(const Arguments& arguments) {
   if (!arguments.logits_to.empty()) {
     PV_ASSIGN_OR_RETURN(const hub::FloatMatrix outputs, Run(*checkpoint, arguments.ids));
     PV_RETURN_IF_ERROR(WriteOutputs(outputs, arguments.logits_to));
+    PV_RETURN_IF_ERROR(CheckOutputs(outputs, arguments.ids.size()));
   }
   if (arguments.json.empty()) return {};
   return WriteFile(arguments.json, report.dump(1) + "\n");
@@ -172,9 +187,9 @@ Command DescribeImport(CLI::App& app) {
       "sizes,\n"
       "types, tokenizer. Nothing is written but what an option asks for.\n"
       "PATH: a folder with config.json, model.safetensors (or its index and shards) and\n"
-      "tokenizer.json, as GPT-2, GPT-NeoX (Pythia), Llama, BERT and RoBERTa models are published, "
-      "or\n"
-      "a *.gguf file; with --tokens or --tokens-file also a tokenizer.json alone.");
+      "tokenizer.json, as GPT-2, GPT-NeoX (Pythia), Llama, Qwen2, Mistral, OPT, BERT, RoBERTa and\n"
+      "DistilBERT models are published, or a *.gguf file; with --tokens or --tokens-file also a\n"
+      "tokenizer.json alone.");
   app.add_option("path", arguments->path, "folder, *.gguf, or tokenizer.json")->required();
   app.add_flag("--check", arguments->check, "read every weight, run a few tokens");
   auto* text = app.add_option("--tokens", arguments->text, "print the token ids of this text");

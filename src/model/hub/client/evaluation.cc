@@ -15,9 +15,23 @@ double Characters(std::string_view text) {
   return std::max(1.0, count);
 }
 
+// Cuts the middle out of a request that is longer than the model reads: what it begins every text
+// with stays, or the model would see a text such as it has never seen.
+void Shorten(std::size_t room, std::size_t beginning, ScoreRequest& request) {
+  const std::size_t kept = std::max<std::size_t>(1, beginning);
+  if (const std::size_t most = room + 1 - std::min(kept, room); request.continuation.size() > most)
+    request.continuation.resize(most);
+  const std::size_t length = std::max(kept, room + 1 - request.continuation.size());
+  if (request.context.size() <= length) return;
+  const auto begin = request.context.begin() + static_cast<long>(beginning);
+  request.context.erase(begin, begin + static_cast<long>(request.context.size() - length));
+}
+
 ScoreRequest MakeRequest(const TextScorer& scorer, const Choice& choice) {
   ScoreRequest request;
-  if (choice.context.empty() || scorer.AlwaysBegins()) request.context = scorer.Beginning();
+  const bool begins = choice.context.empty() || scorer.AlwaysBegins();
+  if (begins) request.context = scorer.Beginning();
+  const std::size_t beginning = request.context.size();
   const std::vector<TokenId> before = scorer.Encode(choice.context);
   const std::vector<TokenId> whole = scorer.Encode(choice.context + choice.continuation);
   // At least one token is scored; none at all is the scorer's error.
@@ -25,11 +39,7 @@ ScoreRequest MakeRequest(const TextScorer& scorer, const Choice& choice) {
   request.context.insert(request.context.end(), whole.begin(),
                          whole.begin() + static_cast<long>(border));
   request.continuation.assign(whole.begin() + static_cast<long>(border), whole.end());
-  const auto room = static_cast<std::size_t>(scorer.context());
-  if (request.continuation.size() > room) request.continuation.resize(room);
-  const std::size_t keep = std::max<std::size_t>(1, room + 1 - request.continuation.size());
-  if (request.context.size() > keep)
-    request.context.erase(request.context.begin(), request.context.end() - static_cast<long>(keep));
+  Shorten(static_cast<std::size_t>(scorer.context()), beginning, request);
   return request;
 }
 

@@ -21,8 +21,8 @@ struct ExampleResult {
   bool finite = true;  // every choice has a score; one without counts as the least likely
 };
 
-// Requests of one example: contexts shortened from the left to fit the model. `begin`: the model's
-// Beginning stands where the context is empty, and before it where the model wants that.
+// Requests of one example. The model's Beginning stands where the context is empty, and before it
+// where the model wants that; contexts are shortened behind it, from the left, to fit the model.
 std::vector<ScoreRequest> MakeRequests(const TextScorer& scorer, const Example& example);
 ExampleResult Judge(const Example& example, std::span<const TextScore> scores);
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "model/hub/client/token_score.h"
 #include "model/hub/hub_fixture.h"
 
 namespace polyveil::model::hub {
@@ -93,6 +94,53 @@ TEST(Evaluation, LongContextsAreCutFromTheLeft) {
   EXPECT_TRUE(model.scorer->Score(requests).ok());
   example.choices[0] = {"", "cd"};
   EXPECT_EQ(MakeRequests(*model.scorer, example)[0].context, (std::vector<TokenId>{1}));
+}
+
+// A model of eight tokens that begins every text with 99.
+class BeginningScorer : public TextScorer {
+ public:
+  std::vector<TokenId> Encode(std::string_view text) const override {
+    return {text.begin(), text.end()};
+  }
+  std::vector<TokenId> Beginning() const override { return {99}; }
+  bool AlwaysBegins() const override { return true; }
+  int context() const override { return 8; }
+  std::size_t batch_tokens() const override { return 1; }
+  Result<std::vector<TextScore>> Score(std::span<const ScoreRequest>) const override {
+    return std::vector<TextScore>();
+  }
+};
+
+TEST(Evaluation, LongContextsKeepTheirBeginning) {
+  const BeginningScorer scorer;
+  const auto request = [&](int context, int continuation) {
+    const Example example{{{std::string(static_cast<std::size_t>(context), 'b') + "c",
+                            std::string(static_cast<std::size_t>(continuation), 'd')}},
+                          0};
+    return MakeRequests(scorer, example)[0];
+  };
+  for (int context : {0, 3, 5, 6, 7, 40}) {
+    for (int continuation : {1, 2, 7, 8, 9, 40}) {
+      const ScoreRequest r = request(context, continuation);
+      EXPECT_EQ(r.context.front(), 99) << context << " " << continuation;
+      EXPECT_LE(r.context.size() + r.continuation.size() - 1, 8u);
+      EXPECT_EQ(r.continuation.size(), static_cast<std::size_t>(std::min(continuation, 8)));
+      if (r.context.size() > 1) {
+        EXPECT_EQ(r.context.back(), 'c');
+      }
+    }
+  }
+  EXPECT_EQ(request(40, 2).context.size(), 7u);
+  EXPECT_EQ(request(3, 2).context, (std::vector<TokenId>{99, 'b', 'b', 'b', 'c'}));
+}
+
+TEST(TextScorer, OneLogitThatIsNoNumberLosesTheScore) {
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    TextScore score;
+    AddToken(std::span<const float>(std::vector<float>{1, 2, bad, 0}), 1, score);
+    EXPECT_TRUE(std::isnan(score.log_probability));
+    EXPECT_FALSE(score.greedy);
+  }
 }
 
 TEST(Evaluation, WindowsScoreEveryTokenOnce) {

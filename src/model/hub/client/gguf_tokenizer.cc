@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "model/hub/client/text_tokenizer.h"
+#include "model/hub/client/unicode.h"
 
 namespace polyveil::model::hub {
 namespace {
@@ -84,23 +86,51 @@ Result<std::vector<BpeMerge>> ReadMerges(const GgufFile& file, const Vocabulary&
   return merges;
 }
 
-Status MakeByteLevel(const GgufFile& file, const Vocabulary& vocabulary, TokenizerParts& parts) {
+// What a name of tokenizer.ggml.pre stands for.
+struct ByteLevelForm {
+  std::vector<PreTokenizer> cuts;
+  bool ignore_merges = false, begins = false, nfc = false;
+};
+
+Result<ByteLevelForm> FindByteLevelForm(const std::string& pre) {
+  static const std::set<std::string> kGpt2 = {"gpt-2", "olmo",    "phi-2",   "mpt",
+                                              "jais",  "jina-es", "jina-de", "roberta-bpe"};
+  static const std::set<std::string> kLlama3 = {"llama-bpe", "llama3", "llama-v3", "falcon3"};
+  static const std::set<std::string> kDigits = {"smollm", "starcoder", "refact", "codeshell"};
+  if (kGpt2.contains(pre)) return ByteLevelForm{{SplitByRule(kGpt2Split)}};
+  if (kDigits.contains(pre)) return ByteLevelForm{{SplitDigits(true), SplitByRule(kGpt2Split)}};
+  if (kLlama3.contains(pre)) return ByteLevelForm{{SplitByRule(kLlama3Split)}, true, true};
+  // The original normalises, which llama.cpp leaves out.
+  if (pre == "qwen2") return ByteLevelForm{{SplitByRule(kQwen2Split)}, false, false, true};
+  return MakeError(
+      ErrorCode::kMismatch,
+      "gguf: tokenizer.ggml.pre = \"{}\", none of gpt-2, olmo, phi-2, mpt, jais, "
+      "jina-es, jina-de, roberta-bpe, smollm, starcoder, refact, codeshell, llama-bpe, "
+      "llama3, llama-v3, falcon3, qwen2",
+      pre.substr(0, 64));
+}
+
+// Files of before May 2024 do not say how a text is cut; GPT-2 and GPT-NeoX have one cut only.
+Result<std::string> PreOf(const GgufFile& file) {
   PV_ASSIGN_OR_RETURN(const auto pre, file.Text("tokenizer.ggml.pre"));
-  const std::string name = pre.value_or("gpt-2");
+  if (pre) return *pre;
+  PV_ASSIGN_OR_RETURN(const auto architecture, file.Text("general.architecture"));
+  if (architecture == "gpt2" || architecture == "gptneox") return std::string("gpt-2");
+  return MakeError(ErrorCode::kNotFound,
+                   "gguf: key \"tokenizer.ggml.pre\" is missing, and {} models cut texts in "
+                   "different ways; gguf-new-metadata --pre-tokenizer writes it",
+                   architecture.value_or("").substr(0, 64));
+}
+
+Status MakeByteLevel(const GgufFile& file, const ByteLevelForm& form, const Vocabulary& vocabulary,
+                     TokenizerParts& parts) {
   BpeOptions options;
   options.byte_level = true;
-  if (name == "smollm") {
-    parts.pre_tokenizers = {SplitDigits(true), SplitByRule(kGpt2Split)};
-  } else if (name == "llama-bpe") {
-    parts.pre_tokenizers = {SplitByRule(kLlama3Split)};
-    options.ignore_merges = true;
-  } else if (name == "gpt-2" || name == "olmo") {
-    parts.pre_tokenizers = {SplitByRule(kGpt2Split)};
-  } else {
-    return MakeError(ErrorCode::kMismatch,
-                     "gguf: tokenizer.ggml.pre = \"{}\", none of gpt-2, olmo, smollm, llama-bpe",
-                     name.substr(0, 64));
-  }
+  options.ignore_merges = form.ignore_merges;
+  parts.pre_tokenizers = form.cuts;
+  if (form.nfc)
+    parts.normalizers.push_back(
+        [](std::string_view text) { return NormalizeText(text, NormalForm::kNfc); });
   PV_ASSIGN_OR_RETURN(const auto merges, ReadMerges(file, vocabulary));
   for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const bool added = vocabulary.type(id) == kControl || vocabulary.type(id) == kUserDefined;
@@ -209,18 +239,59 @@ Status CheckIds(const GgufFile& file, std::size_t tokens) {
   return {};
 }
 
+// Every key is used, known not to change the ids, or refused.
+Status RefuseOtherKeys(const GgufFile& file) {
+  static const std::set<std::string_view> kUsed = {"model",
+                                                   "pre",
+                                                   "tokens",
+                                                   "token_type",
+                                                   "scores",
+                                                   "merges",
+                                                   "bos_token_id",
+                                                   "eos_token_id",
+                                                   "unknown_token_id",
+                                                   "cls_token_id",
+                                                   "seperator_token_id",
+                                                   "add_bos_token",
+                                                   "add_eos_token",
+                                                   "add_space_prefix",
+                                                   "remove_extra_whitespaces"};
+  static const std::set<std::string_view> kIrrelevant = {
+      "token_type_count", "padding_token_id", "mask_token_id",   "eot_token_id", "eom_token_id",
+      "prefix_token_id",  "suffix_token_id",  "middle_token_id", "add_sep_token"};
+  constexpr std::string_view kSpace = "tokenizer.ggml.";
+  for (const std::string& key : file.Keys()) {
+    if (!key.starts_with("tokenizer.")) continue;
+    const std::string_view name =
+        std::string_view(key).substr(key.starts_with(kSpace) ? kSpace.size() : 0);
+    const bool other = name.starts_with("tokenizer.chat_template") || name.starts_with("fim_") ||
+                       name == "tokenizer.huggingface.json" || name == "tokenizer.rwkv.world";
+    if (!other && !kUsed.contains(name) && !kIrrelevant.contains(name))
+      return MakeError(ErrorCode::kMismatch, "gguf: key \"{}\" is not known: it may change the ids",
+                       key.substr(0, 128));
+  }
+  PV_ASSIGN_OR_RETURN(const auto trims, file.Bool("tokenizer.ggml.remove_extra_whitespaces"));
+  if (trims.value_or(false))
+    return MakeError(ErrorCode::kMismatch,
+                     "gguf: tokenizer.ggml.remove_extra_whitespaces is true, only false is "
+                     "implemented");
+  return {};
+}
+
 }  // namespace
 
 Result<TextTokenizer> TextTokenizer::FromGguf(const GgufFile& file) {
+  PV_RETURN_IF_ERROR(RefuseOtherKeys(file));
   PV_ASSIGN_OR_RETURN(const auto model, file.Text("tokenizer.ggml.model"));
   PV_ASSIGN_OR_RETURN(const Vocabulary vocabulary, ReadVocabulary(file));
   PV_RETURN_IF_ERROR(CheckIds(file, vocabulary.tokens.size()));
   TokenizerParts parts;
   AddSpecials(vocabulary, parts);
   if (model == "gpt2") {
-    PV_RETURN_IF_ERROR(MakeByteLevel(file, vocabulary, parts));
-    PV_ASSIGN_OR_RETURN(const auto pre, file.Text("tokenizer.ggml.pre"));
-    PV_RETURN_IF_ERROR(AddEnds(file, pre == "llama-bpe", false, parts));
+    PV_ASSIGN_OR_RETURN(const std::string pre, PreOf(file));
+    PV_ASSIGN_OR_RETURN(const ByteLevelForm form, FindByteLevelForm(pre));
+    PV_RETURN_IF_ERROR(MakeByteLevel(file, form, vocabulary, parts));
+    PV_RETURN_IF_ERROR(AddEnds(file, form.begins, false, parts));
   } else if (model == "llama") {
     PV_RETURN_IF_ERROR(MakeSentencePiece(file, vocabulary, parts));
     PV_RETURN_IF_ERROR(AddEnds(file, true, false, parts));

@@ -69,6 +69,7 @@ std::size_t Spaces(std::string_view text) {
 
 const SplitRule kGpt2Split{false, false, 0, false};
 const SplitRule kLlama3Split{true, true, 3, true};
+const SplitRule kQwen2Split{true, true, 1, true};
 
 std::size_t FirstPiece(std::string_view text, const SplitRule& rule) {
   if (const auto n = Contraction(text, rule.caseless_contractions)) return n;

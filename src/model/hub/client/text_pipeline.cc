@@ -84,6 +84,8 @@ using Json = JsonReader::Json;
 
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* kQwen2Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr const char* kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
@@ -100,7 +102,15 @@ Status ForEachPart(const Json& json, const char* parts, Parse parse) {
   const JsonReader at(json, "tokenizer", error);
   const std::string type = at.Text("type");
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
-  if (type != "Sequence") return parse(at, type, error);
+  // Offsets into the text are not kept; the mark's other spelling stands beside it in old files.
+  const auto irrelevant = [](std::string_view key) {
+    return key == "trim_offsets" || key == "str_rep";
+  };
+  if (type != "Sequence") {
+    PV_RETURN_IF_ERROR(parse(at, type, error));
+    at.RefuseOthers(irrelevant);
+    return error.empty() ? Status() : MakeError(ErrorCode::kCorrupt, "{}", error);
+  }
   const Json* list = at.Find(parts);
   if (!list || !list->is_array() || list->size() > 64)
     return MakeError(ErrorCode::kCorrupt, "tokenizer: {} of a Sequence is no short array", parts);
@@ -109,6 +119,7 @@ Status ForEachPart(const Json& json, const char* parts, Parse parse) {
     const std::string name = inner.Text("type");
     if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
     PV_RETURN_IF_ERROR(parse(inner, name, error));
+    inner.RefuseOthers(irrelevant);
     if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
   }
   return {};
@@ -145,6 +156,7 @@ Result<PreTokenizer> ParseSplit(const JsonReader& at) {
     return NotImplemented("Split with behavior", behavior);
   if (regex == kGpt2Pattern) return SplitByRule(kGpt2Split);
   if (regex == kLlama3Pattern) return SplitByRule(kLlama3Split);
+  if (regex == kQwen2Pattern) return SplitByRule(kQwen2Split);
   return NotImplemented("Split of pattern", pattern.json().dump());
 }
 

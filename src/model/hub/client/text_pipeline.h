@@ -28,7 +28,7 @@ struct SplitRule {
   int max_digits;   // numbers are cut after so many; 0 for never
   bool newlines;    // line ends join signs before them, and end a run of spaces
 };
-extern const SplitRule kGpt2Split, kLlama3Split;
+extern const SplitRule kGpt2Split, kLlama3Split, kQwen2Split;
 
 // Bytes of the first piece. Requires text not empty.
 std::size_t FirstPiece(std::string_view text, const SplitRule& rule);

@@ -143,7 +143,10 @@ Result<TextTokenizer> TextTokenizer::Load(const Checkpoint& checkpoint) {
     return FromGguf(gguf);
   }
   PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(checkpoint.directory + "/tokenizer.json"));
-  return ParseJson(file->text());
+  const std::string path = checkpoint.directory + "/tokenizer_config.json";
+  if (!std::filesystem::exists(path, error)) return ParseJson(file->text());
+  PV_ASSIGN_OR_RETURN(const auto config, MappedFile::Open(path));
+  return ParseJson(file->text(), config->text(), checkpoint.architecture.family);
 }
 
 std::string TextTokenizer::Normalize(std::string_view text) const {

@@ -47,10 +47,12 @@ class TextTokenizer {
   explicit TextTokenizer(TokenizerParts parts);
 
   // tokenizer.json of Hugging Face's tokenizers: models BPE and WordPiece. Refuses parts that are
-  // not implemented, ids outside 2^20, merges of absent tokens. Errors: kCorrupt, kOutOfRange,
-  // kMismatch; the field named.
-  static Result<TextTokenizer> ParseJson(std::string_view json);
-  // tokenizer.ggml.*: models gpt2 (with `pre` gpt-2, olmo, smollm or llama-bpe), llama and bert.
+  // not implemented or not known, ids outside 2^20, merges of absent tokens. config:
+  // tokenizer_config.json beside it, empty for none; family: the model's. Errors: kCorrupt,
+  // kOutOfRange, kMismatch, kNotFound; the field named.
+  static Result<TextTokenizer> ParseJson(std::string_view json, std::string_view config = {},
+                                         std::string_view family = {});
+  // tokenizer.ggml.*: models gpt2 (with a `pre` whose cut is known), llama and bert.
   static Result<TextTokenizer> FromGguf(const GgufFile& file);
   // The checkpoint's own: tokenizer.gguf (a converted model's) or tokenizer.json of its folder, or
   // the GGUF file's.

@@ -20,9 +20,15 @@ inline Status CheckRequest(const ScoreRequest& request, int context) {
   return {};
 }
 
-// log softmax(logits)[target], and whether target is the largest.
+// log softmax(logits)[target], and whether target is the largest. One logit that is no number makes
+// the score none.
 template <typename T>
 void AddToken(std::span<const T> logits, TokenId target, TextScore& score) {
+  if (!std::all_of(logits.begin(), logits.end(), [](T logit) { return std::isfinite(logit); })) {
+    score.log_probability = std::nan("");
+    score.greedy = false;
+    return;
+  }
   const double largest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const T logit : logits) sum += std::exp(static_cast<double>(logit) - largest);

@@ -1,7 +1,10 @@
 // tokenizer.json of Hugging Face's tokenizers.
 #include <algorithm>
+#include <functional>
+#include <map>
 
 #include "model/hub/client/text_tokenizer.h"
+#include "model/hub/client/tokenizer_config.h"
 
 namespace polyveil::model::hub {
 namespace {
@@ -42,19 +45,10 @@ Result<TokenTexts> ReadVocabulary(const Json& vocab) {
 Status ReadAdded(const Json& json, TokenizerParts& parts) {
   if (json.is_null()) return {};
   if (!json.is_array() || json.size() > kMaxTokens) return Corrupt("added_tokens is no array");
-  std::string error;
   for (const Json& each : json) {
-    const JsonReader at(each, "added_tokens", error);
-    AddedToken token;
-    token.content = at.Text("content");
-    const Json* id = at.Find("id");
-    token.single_word = at.BoolOr("single_word", false);
-    token.lstrip = at.BoolOr("lstrip", false);
-    token.rstrip = at.BoolOr("rstrip", false);
-    token.special = at.BoolOr("special", false);
-    token.normalized = at.BoolOr("normalized", !token.special);
-    if (!error.empty()) return Corrupt(error);
-    PV_ASSIGN_OR_RETURN(token.id, ReadId(*id, token.content));
+    PV_ASSIGN_OR_RETURN(AddedToken token, ReadAddedToken(each));
+    if (!each.contains("id")) return Corrupt("added_tokens.id is missing");
+    PV_ASSIGN_OR_RETURN(token.id, ReadId(each["id"], token.content));
     parts.added.push_back(std::move(token));
   }
   return {};
@@ -106,6 +100,9 @@ Status ReadBpe(const JsonReader& at, const Json& vocab, bool byte_level, Tokeniz
     if (!at.TextOr(key, "").empty())
       return MakeError(ErrorCode::kMismatch, "tokenizer.json: {} \"{}\" is not implemented", key,
                        at.Text(key).substr(0, 64));
+  if (at.NumberOr("dropout", 0) != 0)
+    return MakeError(ErrorCode::kMismatch, "tokenizer.json: model.dropout = {} draws ids at random",
+                     at.Number("dropout"));
   const Json* list = at.Find("merges");
   if (!list) return Corrupt("model.merges is missing");
   PV_ASSIGN_OR_RETURN(const auto merges, ReadMerges(*list, vocab));
@@ -192,6 +189,11 @@ Status ReadPostProcessor(const Json& json, TokenizerParts& parts) {
                      "tokenizer.json: post_processor \"{}\" is not implemented",
                      type.substr(0, 64));
   }
+  // The second text of a pair, and offsets, change no id of a text alone.
+  at.RefuseOthers([](std::string_view key) {
+    return key == "pair" || key == "trim_offsets" || key == "add_prefix_space" ||
+           key == "use_regex";
+  });
   if (!error.empty()) return Corrupt(error);
   return status;
 }
@@ -212,6 +214,18 @@ Status AddTexts(TokenizerParts& parts) {
   return {};
 }
 
+// The id of a token of the file, added ones first.
+std::function<std::optional<TokenId>(const std::string&)> IdsOf(const TokenizerParts& parts,
+                                                                const Json& vocab) {
+  std::map<std::string, TokenId> added;
+  for (const AddedToken& token : parts.added) added.emplace(token.content, token.id);
+  return [added = std::move(added), &vocab](const std::string& text) -> std::optional<TokenId> {
+    if (const auto it = added.find(text); it != added.end()) return it->second;
+    const auto it = vocab.find(text);
+    return it == vocab.end() ? std::nullopt : std::optional(it->get<TokenId>());
+  };
+}
+
 // Whether the encoder puts a space before a text, which decoding takes away.
 bool PutsSpaceFirst(const TokenizerParts& parts) {
   std::string text = "x";
@@ -223,12 +237,18 @@ bool PutsSpaceFirst(const TokenizerParts& parts) {
 
 }  // namespace
 
-Result<TextTokenizer> TextTokenizer::ParseJson(std::string_view text) {
-  PV_ASSIGN_OR_RETURN(const Json json, ParseStrictJson(text, "tokenizer.json", kLimits));
+Result<TextTokenizer> TextTokenizer::ParseJson(std::string_view text, std::string_view config_text,
+                                               std::string_view family) {
+  PV_ASSIGN_OR_RETURN(Json json, ParseStrictJson(text, "tokenizer.json", kLimits));
   if (!json.is_object()) return Corrupt("is no JSON object");
+  std::optional<TokenizerConfig> config;
+  if (!config_text.empty()) {
+    PV_ASSIGN_OR_RETURN(config, ParseTokenizerConfig(config_text, family));
+    PV_RETURN_IF_ERROR(ApplyToFile(*config, json));
+  }
   std::string error;
   const JsonReader at(json, "tokenizer", error), model = at.Object("model");
-  const auto field = [&](const char* key) { return json.value(key, Json()); };
+  const auto field = [&](const char* key) { return at.Has(key) ? json[key] : Json(); };
   TokenizerParts parts;
   bool byte_level = false;
   PV_ASSIGN_OR_RETURN(parts.normalizers, ParseNormalizers(field("normalizer")));
@@ -249,10 +269,22 @@ Result<TextTokenizer> TextTokenizer::ParseJson(std::string_view text) {
                      "tokenizer.json: model \"{}\" is neither BPE nor WordPiece",
                      type.substr(0, 64));
   }
-  if (!error.empty()) return Corrupt(error);
+  model.RefuseOthers([](std::string_view) { return false; });
   PV_RETURN_IF_ERROR(ReadPostProcessor(field("post_processor"), parts));
+  // Lengths are the caller's, and how ids become text follows from the model.
+  at.RefuseOthers([](std::string_view key) {
+    return key == "version" || key == "truncation" || key == "padding" || key == "decoder";
+  });
+  if (!error.empty()) return Corrupt(error);
+  if (config) PV_RETURN_IF_ERROR(ApplyToParts(*config, IdsOf(parts, *vocab), parts));
   PV_RETURN_IF_ERROR(AddTexts(parts));
   parts.strips_first_space = parts.decode == DecodeForm::kMetaspace && PutsSpaceFirst(parts);
+  if (config && parts.decode == DecodeForm::kMetaspace &&
+      config->add_prefix_space.value_or(parts.strips_first_space) != parts.strips_first_space)
+    return MakeError(
+        ErrorCode::kMismatch,
+        "tokenizer_config.add_prefix_space is {}, tokenizer.json does as if it were {}",
+        !parts.strips_first_space, parts.strips_first_space);
   return TextTokenizer(std::move(parts));
 }
 

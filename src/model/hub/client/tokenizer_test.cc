@@ -6,6 +6,7 @@
 
 #include "model/hub/client/text_tokenizer.h"
 #include "model/hub/client/unicode.h"
+#include "model/hub/gguf_fixture.h"
 #include "model/hub/hub_fixture.h"
 
 namespace polyveil::model::hub {
@@ -101,6 +102,10 @@ TEST(TextTokenizer, RefusesWhatItDoesNotImplement) {
   names(with("/added_tokens/0/lstrip", 3), {"lstrip"});
   names(with("/model/continuing_subword_prefix", "##"), {"continuing_subword_prefix"});
   names(with("/model/unk_token", "absent"), {"unk_token", "absent"});
+  names(with("/model/dropout", 0.1), {"dropout", "0.1"});
+  for (const char* part :
+       {"/mystery", "/model/mystery", "/pre_tokenizer/mystery", "/added_tokens/0/mystery"})
+    names(with(part, 3), {"mystery"});
   EXPECT_FALSE(TextTokenizer::ParseJson("[]").ok());
   EXPECT_FALSE(TextTokenizer::ParseJson(R"({"model":{"a":1,"a":2}})").ok());
   EXPECT_FALSE(TextTokenizer::ParseJson(std::string(100000, '[')).ok());
@@ -142,62 +147,22 @@ TEST(Unicode, InvalidBytesAreCharactersOfTheirOwn) {
 }
 
 // The same tokenizer out of a GGUF file's metadata.
-class GgufMetadata {
- public:
-  void Text(const std::string& key, const std::string& value) {
-    Key(key, 8);
-    String(value);
-  }
-  void Integer(const std::string& key, std::uint32_t value) {
-    Key(key, 4);
-    Add(value);
-  }
-  void Bool(const std::string& key, bool value) {
-    Key(key, 7);
-    Add<std::uint8_t>(value);
-  }
-  void Texts(const std::string& key, const std::vector<std::string>& values) {
-    Array(key, 8, values.size());
-    for (const auto& value : values) String(value);
+struct GgufMetadata {
+  GgufModel model;
+
+  template <typename T>
+  void Set(const std::string& key, const T& value) {
+    model.Set("tokenizer.ggml." + key, value);
   }
   template <typename T>
   void Numbers(const std::string& key, std::uint32_t type, const std::vector<T>& values) {
-    Array(key, type, values.size());
-    for (const T value : values) Add(value);
+    model.SetNumbers("tokenizer.ggml." + key, type, values);
   }
-  std::vector<std::uint8_t> Finish() const {
-    GgufMetadata header;
-    for (const char c : {'G', 'G', 'U', 'F'}) header.bytes_.push_back(static_cast<std::uint8_t>(c));
-    header.Add<std::uint32_t>(3);
-    header.Add<std::uint64_t>(0);
-    header.Add<std::uint64_t>(keys_);
-    header.bytes_.insert(header.bytes_.end(), bytes_.begin(), bytes_.end());
-    return header.bytes_;
+  std::string Error() const {
+    const auto bytes = model.Bytes();
+    const auto tokenizer = TextTokenizer::FromGguf(GgufFile::Parse(bytes).value());
+    return tokenizer.ok() ? "" : tokenizer.error().message;
   }
-
- private:
-  template <typename T>
-  void Add(T value) {
-    const auto* at = reinterpret_cast<const std::uint8_t*>(&value);
-    bytes_.insert(bytes_.end(), at, at + sizeof value);
-  }
-  void String(const std::string& text) {
-    Add<std::uint64_t>(text.size());
-    for (const char c : text) bytes_.push_back(static_cast<std::uint8_t>(c));
-  }
-  void Key(const std::string& key, std::uint32_t type) {
-    ++keys_;
-    String("tokenizer.ggml." + key);
-    Add(type);
-  }
-  void Array(const std::string& key, std::uint32_t type, std::size_t count) {
-    Key(key, 9);
-    Add(type);
-    Add<std::uint64_t>(count);
-  }
-
-  std::vector<std::uint8_t> bytes_;
-  std::uint64_t keys_ = 0;
 };
 
 std::vector<std::string> TokensById(const Json& tokenizer) {
@@ -219,10 +184,10 @@ void ExpectSameIds(const TextTokenizer& one, const TextTokenizer& two,
 TEST(GgufTokenizer, ByteLevelEqualsTheJson) {
   const Json json = Case("llama3")["tokenizer"];
   GgufMetadata file;
-  file.Text("model", "gpt2");
-  file.Text("pre", "llama-bpe");
+  file.Set("model", "gpt2");
+  file.Set("pre", "llama-bpe");
   const auto tokens = TokensById(json);
-  file.Texts("tokens", tokens);
+  file.Set("tokens", tokens);
   std::vector<std::int32_t> types(tokens.size(), 1);
   types[0] = types[1] = 3;
   for (std::size_t id = 400; id < tokens.size(); ++id) types[id] = 4;
@@ -230,9 +195,9 @@ TEST(GgufTokenizer, ByteLevelEqualsTheJson) {
   std::vector<std::string> merges;
   for (const Json& merge : json["model"]["merges"])
     merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
-  file.Texts("merges", merges);
-  file.Integer("bos_token_id", 0);
-  const auto bytes = file.Finish();
+  file.Set("merges", merges);
+  file.Set("bos_token_id", 0u);
+  const auto bytes = file.model.Bytes();
   const auto parsed = GgufFile::Parse(bytes).value();
   ExpectSameIds(TextTokenizer::FromGguf(parsed).value(), Make(json),
                 {"It's 12345 tokens</s>, \u00e9\n\n x", "", "Once upon a time"});
@@ -240,13 +205,14 @@ TEST(GgufTokenizer, ByteLevelEqualsTheJson) {
 
 TEST(GgufTokenizer, SentencePieceMergesByScore) {
   GgufMetadata file;
-  file.Text("model", "llama");
-  file.Texts("tokens", {"<unk>", "<s>", "<0x0A>", "\u2581", "a", "b", "ab", "\u2581a", "\u2581ab"});
+  file.Set("model", "llama");
+  file.Set("tokens", std::vector<std::string>{"<unk>", "<s>", "<0x0A>", "\u2581", "a", "b", "ab",
+                                              "\u2581a", "\u2581ab"});
   file.Numbers<float>("scores", 6, {0, 0, 0, -7, -8, -9, -2, -1, -3});
   file.Numbers<std::int32_t>("token_type", 5, {2, 3, 6, 1, 1, 1, 1, 1, 1});
-  file.Integer("unknown_token_id", 0);
-  file.Integer("bos_token_id", 1);
-  const auto bytes = file.Finish();
+  file.Set("unknown_token_id", 0u);
+  file.Set("bos_token_id", 1u);
+  const auto bytes = file.model.Bytes();
   const auto parsed = GgufFile::Parse(bytes).value();
   const TextTokenizer tokenizer = TextTokenizer::FromGguf(parsed).value();
   EXPECT_EQ(tokenizer.Encode("ab ab", true), (std::vector<TokenId>{1, 8, 8}));
@@ -268,13 +234,13 @@ TEST(GgufTokenizer, WordPieceEqualsTheJson) {
     }
   }
   GgufMetadata file;
-  file.Text("model", "bert");
-  file.Texts("tokens", tokens);
+  file.Set("model", "bert");
+  file.Set("tokens", tokens);
   file.Numbers("token_type", 5, types);
-  file.Integer("unknown_token_id", 1);
-  file.Integer("cls_token_id", 2);
-  file.Integer("seperator_token_id", 3);
-  const auto bytes = file.Finish();
+  file.Set("unknown_token_id", 1u);
+  file.Set("cls_token_id", 2u);
+  file.Set("seperator_token_id", 3u);
+  const auto bytes = file.model.Bytes();
   const auto parsed = GgufFile::Parse(bytes).value();
   ExpectSameIds(TextTokenizer::FromGguf(parsed).value(), Make(json),
                 {"Once upon a caf\u00e9, [MASK]!", "\u4e2d\u6587 supercalifragilistic", ""});
@@ -284,36 +250,55 @@ TEST(GgufTokenizer, RefusesWhatDoesNotFit) {
   const auto message = [](auto fill) {
     GgufMetadata file;
     fill(file);
-    const auto bytes = file.Finish();
-    const auto parsed = GgufFile::Parse(bytes).value();
-    const auto tokenizer = TextTokenizer::FromGguf(parsed);
-    return tokenizer.ok() ? "" : tokenizer.error().message;
+    return file.Error();
   };
-  EXPECT_NE(message([](GgufMetadata& f) { f.Text("model", "gpt2"); }).find("tokens"),
+  EXPECT_NE(message([](GgufMetadata& f) { f.Set("model", "gpt2"); }).find("tokens"),
             std::string::npos);
   EXPECT_NE(message([](GgufMetadata& f) {
-              f.Text("model", "rwkv");
-              f.Texts("tokens", {"a"});
+              f.Set("model", "rwkv");
+              f.Set("tokens", std::vector<std::string>{"a"});
             }).find("rwkv"),
             std::string::npos);
   EXPECT_NE(message([](GgufMetadata& f) {
-              f.Text("model", "llama");
-              f.Texts("tokens", {"a", "b"});
+              f.Set("model", "llama");
+              f.Set("tokens", std::vector<std::string>{"a", "b"});
               f.Numbers<float>("scores", 6, {1});
             }).find("1 values for 2"),
             std::string::npos);
   EXPECT_NE(message([](GgufMetadata& f) {
-              f.Text("model", "bert");
-              f.Texts("tokens", {"a"});
-              f.Integer("unknown_token_id", 7);
+              f.Set("model", "bert");
+              f.Set("tokens", std::vector<std::string>{"a"});
+              f.Set("unknown_token_id", 7u);
             }).find("unknown_token_id = 7, 1 tokens"),
             std::string::npos);
   EXPECT_NE(message([](GgufMetadata& f) {
-              f.Text("model", "gpt2");
-              f.Text("pre", "mystery");
-              f.Texts("tokens", {"a"});
+              f.Set("model", "gpt2");
+              f.Set("pre", "mystery");
+              f.Set("tokens", std::vector<std::string>{"a"});
             }).find("mystery"),
             std::string::npos);
+  for (const char* key : {"precompiled_charsmap", "mystery"})
+    EXPECT_NE(message([key](GgufMetadata& f) {
+                f.Set("model", "llama");
+                f.Set(key, "x");
+              }).find(key),
+              std::string::npos);
+  EXPECT_NE(message([](GgufMetadata& f) {
+              f.Set("remove_extra_whitespaces", true);
+            }).find("remove_extra_whitespaces"),
+            std::string::npos);
+}
+
+// Files without `pre` do not say how a text is cut, but for GPT-2's and GPT-NeoX's one cut.
+TEST(GgufTokenizer, ByteLevelWithoutPreIsRefused) {
+  GgufMetadata file;
+  file.Set("model", "gpt2");
+  file.Set("tokens", std::vector<std::string>{"a", "b", "ab"});
+  file.Set("merges", std::vector<std::string>{"a b"});
+  file.model.Set("general.architecture", "llama");
+  EXPECT_NE(file.Error().find("tokenizer.ggml.pre"), std::string::npos) << file.Error();
+  file.model.Set("general.architecture", "gpt2");
+  EXPECT_EQ(file.Error(), "");
 }
 
 }  // namespace
