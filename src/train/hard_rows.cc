@@ -12,26 +12,35 @@ namespace {
 using torch::Tensor;
 constexpr int kSwapsARow = 8;
 
+Status CheckRow(const TokenRow& row, const Shape& shape, const std::string& path) {
+  if (row.size() != static_cast<std::size_t>(shape.context))
+    return MakeError(ErrorCode::kMismatch, "{}: a row of {} tokens, context {}", path, row.size(),
+                     shape.context);
+  for (const std::int64_t token : row)
+    if (token < 0 || token >= shape.vocab_size)
+      return MakeError(ErrorCode::kMismatch, "{}: token {} outside a vocabulary of {}", path, token,
+                       shape.vocab_size);
+  return {};
+}
+
 Status AppendFound(const std::string& path, const Shape& shape, std::vector<TokenRow>& rows) {
   PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 64 << 20));
   const auto json = nlohmann::json::parse(bytes.begin(), bytes.end(), nullptr, false);
   if (!json.is_object() || !json.contains("ends") || !json["ends"].is_array())
     return MakeError(ErrorCode::kCorrupt, "{}: no report of a search", path);
-  for (const auto& end : json["ends"]) {
-    try {
-      rows.push_back(end.at("tokens").get<TokenRow>());
-      if (rows.back().empty()) rows.pop_back();  // nothing was tried on this end
-    } catch (const nlohmann::json::exception& error) {
-      return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
+  std::vector<TokenRow> found;
+  try {
+    for (const auto& end : json["ends"]) {
+      found.push_back(end.at("tokens").get<TokenRow>());
+      for (const auto& near : end.at("near")) found.push_back(near.get<TokenRow>());
     }
-    if (rows.empty()) continue;
-    if (rows.back().size() != static_cast<std::size_t>(shape.context))
-      return MakeError(ErrorCode::kMismatch, "{}: a row of {} tokens, context {}", path,
-                       rows.back().size(), shape.context);
-    for (const std::int64_t token : rows.back())
-      if (token < 0 || token >= shape.vocab_size)
-        return MakeError(ErrorCode::kMismatch, "{}: token {} outside a vocabulary of {}", path,
-                         token, shape.vocab_size);
+  } catch (const nlohmann::json::exception& error) {
+    return MakeError(ErrorCode::kCorrupt, "{}: {}", path, error.what());
+  }
+  for (TokenRow& row : found) {
+    if (row.empty()) continue;  // nothing was tried on this end
+    PV_RETURN_IF_ERROR(CheckRow(row, shape, path));
+    rows.push_back(std::move(row));
   }
   return {};
 }

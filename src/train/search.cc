@@ -23,6 +23,8 @@ constexpr double kTenth = 1.1;
 constexpr double kScreened = 0.9;
 constexpr std::size_t kComparedRows = 16;  // of a batch: their logits stand in memory
 constexpr std::size_t kStarts = 4;         // rows kept an end, to start swaps from
+constexpr std::size_t kNear = 32;  // rows reported an end
+constexpr double kNearRatio = 0.8;
 
 // Ratios beyond an end: [rows] from values [rows, ...].
 Tensor Beyond(const Tensor& values, const IntervalEnd& end) {
@@ -49,6 +51,13 @@ void Add(OutputChange& sum, const OutputChange& part) {
   sum.other_argmax += part.other_argmax;
 }
 
+void AddNear(std::vector<WorstInput>& near, const WorstInput& next) {
+  near.push_back(next);
+  std::sort(near.begin(), near.end(),
+            [](const WorstInput& a, const WorstInput& b) { return a.ratio > b.ratio; });
+  if (near.size() > kNear) near.pop_back();
+}
+
 // Sums of counts, the worse of finds.
 void Add(SearchReport& sum, const SearchReport& part) {
   sum.candidates += part.candidates;
@@ -66,9 +75,10 @@ void Add(SearchReport& sum, const SearchReport& part) {
     Add(here.against_exact, kind.against_exact);
   }
   if (sum.ends.empty())
-    for (const EndReport& end : part.ends) sum.ends.push_back({end.end, 0, {}});
+    for (const EndReport& end : part.ends) sum.ends.push_back({end.end, 0, {}, {}});
   for (std::size_t e = 0; e < part.ends.size(); ++e) {
     sum.ends[e].inputs_outside += part.ends[e].inputs_outside;
+    for (const WorstInput& near : part.ends[e].near) AddNear(sum.ends[e].near, near);
     if (part.ends[e].worst.ratio > sum.ends[e].worst.ratio) sum.ends[e].worst = part.ends[e].worst;
   }
 }
@@ -85,7 +95,7 @@ class Search {
         options_(options),
         ends_(IntervalEnds(model, options.residual_bound)),
         starts_(ends_.size()) {
-    for (const IntervalEnd& end : ends_) report_.ends.push_back({end, 0, {}});
+    for (const IntervalEnd& end : ends_) report_.ends.push_back({end, 0, {}, {}});
     screen_.precision = Precision::kBf16;
   }
 
@@ -206,6 +216,7 @@ class Search {
     const std::int64_t best = ratios.argmax().item<std::int64_t>();
     const double ratio = ratios[best].item<double>();
     const TokenRow& row = rows[static_cast<std::size_t>(best)];
+    if (ratio > kNearRatio) AddNear(end.near, {ratio, kind, row});
     if (ratio > end.worst.ratio) end.worst = {ratio, kind, row};
     if (kind == "swaps" || !std::isfinite(ratio)) return;
     std::vector<Start>& starts = starts_[e];
@@ -386,7 +397,9 @@ Status Certify(const std::string& bundle_folder, const SearchReport& report) {
 std::string ToJsonText(const SearchReport& report, const model::Tokenizer& tokenizer) {
   nlohmann::ordered_json ends = nlohmann::ordered_json::array(),
                          kinds = nlohmann::ordered_json::object();
-  for (const EndReport& end : report.ends)
+  for (const EndReport& end : report.ends) {
+    nlohmann::ordered_json near = nlohmann::ordered_json::array();
+    for (const WorstInput& other : end.near) near.push_back(other.row);
     ends.push_back({{"site", end.end.site},
                     {"end", end.end.high ? "high" : "low"},
                     {"bound", end.end.bound},
@@ -394,7 +407,9 @@ std::string ToJsonText(const SearchReport& report, const model::Tokenizer& token
                     {"worst_ratio", end.worst.ratio},
                     {"found_by", end.worst.found_by},
                     {"tokens", end.worst.row},
-                    {"text", Text(end.worst.row, tokenizer)}});
+                    {"text", Text(end.worst.row, tokenizer)},
+                    {"near", near}});
+  }
   for (const auto& [name, kind] : report.kinds)
     kinds[name] = {{"candidates", kind.candidates},
                    {"outside", kind.outside},

@@ -54,6 +54,7 @@ struct EndReport {
   IntervalEnd end;
   std::uint64_t inputs_outside = 0;  // candidates with a value beyond this end
   WorstInput worst;
+  std::vector<WorstInput> near;  // the worst of other batches that came near, the worst first
 };
 
 // Candidates of one kind, and what the polynomials do to their next tokens.

@@ -153,7 +153,7 @@ TEST_F(SearchTest, HardRowsJoinTheStage) {
     return !RunTrain(config, {folder_ + "/data", folder_, false, 0, {}, nullptr, true}).ok();
   };
   EXPECT_TRUE(refused("[]"));
-  EXPECT_TRUE(refused(R"({"ends": [{"tokens": [256, 1]}]})"));
+  EXPECT_TRUE(refused(R"({"ends": [{"tokens": [256, 1], "near": []}]})"));
   EXPECT_TRUE(refused(R"({"ends": [{}]})"));
 }
 
