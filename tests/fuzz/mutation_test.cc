@@ -11,7 +11,10 @@ namespace {
 
 using wire::Bytes;
 
-constexpr int kRounds = 1500;
+#ifndef POLYVEIL_FUZZ_ROUNDS
+#define POLYVEIL_FUZZ_ROUNDS 1500
+#endif
+constexpr int kRounds = POLYVEIL_FUZZ_ROUNDS;
 // Most decisions are taken in an input's first bytes.
 constexpr size_t kDenseBytes = 400;
 
