@@ -70,6 +70,9 @@ Command AddVerbs(CLI::App& app, std::initializer_list<Verb> verbs) {
   for (const Verb& verb : verbs) {
     CLI::App* sub = app.add_subcommand(verb.name, verb.what);
     entries->push_back({sub, verb.describe(*sub)});
+    if (sub->get_description() == verb.what) continue;
+    sub->footer(sub->get_description());  // the list of verbs has a line of each
+    sub->description(verb.what);
   }
   return [entries]() -> Status {
     for (const Entry& entry : *entries)

@@ -33,7 +33,11 @@ void OnSignal(int number) {
   if (const unsigned seconds = patience; seconds > 0) alarm(seconds);
 }
 
-void OnAlarm(int) { _exit(InterruptStatus()); }
+void OnAlarm(int) {
+  constexpr char kMessage[] = "ended before the work could end in order\n";
+  if (write(STDERR_FILENO, kMessage, sizeof kMessage - 1) < 0) _exit(InterruptStatus());
+  _exit(InterruptStatus());
+}
 
 void Handle(int number, void (*handler)(int)) {
   struct sigaction action {};

@@ -84,9 +84,9 @@ std::string ToText(const ConversionEffect& effect);
 // polynomials (a checkpoint that a run can start from), and measures on held-out text.
 struct ConvertRequest {
   std::string checkpoint, data, out, name = "polynomial";
-  bool replace = false;  // a model of this name that is there; else it is refused
   int calibration_batches = 40;
   ConvertOptions options;
+  bool replace = false;  // a model of this name that is there is lost; else it is refused
 };
 struct ConvertResult {
   Conversion conversion;

@@ -182,13 +182,12 @@ Result<Corpus> ReadCorpus(const std::string& folder, const CorpusOptions& option
     corpus.cut_files += static_cast<int>(std::count_if(
         part->begin(), part->end(), [](const Document& d) { return d.name.ends_with("#1"); }));
   if (has_text(corpus.train) && has_text(corpus.heldout)) return corpus;
-  return MakeError(
-      ErrorCode::kOutOfRange,
-      "stories: of {} bytes below {} (documents of about {} bytes) {} documents are left "
-      "to train on and {} held out; both need text: more of it, smaller documents, or "
-      "another share held out than {}%",
-      bytes, folder, corpus.document_bytes, corpus.train.size(), corpus.heldout.size(),
-      options.heldout_percent);
+  return MakeError(ErrorCode::kOutOfRange,
+                   "stories: of {} bytes below {} (documents of about {} bytes) {} documents are "
+                   "left to train on and {} held out, {} and {} were duplicates; both parts need "
+                   "text: more of it, smaller documents, or another share held out than {}%",
+                   bytes, folder, corpus.document_bytes, corpus.train.size(), corpus.heldout.size(),
+                   corpus.train_duplicates, corpus.heldout_duplicates, options.heldout_percent);
 }
 
 Corpus SplitCorpus(std::vector<Document> documents, const CorpusOptions& options) {

@@ -23,7 +23,7 @@
 namespace polyveil {
 namespace {
 
-constexpr unsigned kPatienceSeconds = 20;  // for steps to notice, answers to go out
+constexpr unsigned kPatienceSeconds = 10;  // for steps to notice, answers to go out
 
 struct ServerArguments {
   std::string model;
