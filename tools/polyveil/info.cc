@@ -5,6 +5,7 @@
 
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
+#include "polyveil/remote_limits.h"
 #include "polyveil/run_report.h"
 #include "polyveil/terminal.h"
 #include "serve/client/remote_model.h"
@@ -20,6 +21,7 @@ constexpr u64 kMaxCardBytes = 1 << 20;
 
 struct Arguments {
   std::string model, server, keys, parameters = "decode16";
+  RemoteLimits limits;
   bool insecure = false;
 };
 
@@ -55,8 +57,8 @@ Status ShowKeys(const std::string& path) {
 
 Status ShowServer(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
-  PV_ASSIGN_OR_RETURN(auto remote,
-                      serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
+  PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(
+                                       url, ToRemoteOptions(arguments.limits, arguments.insecure)));
   PV_ASSIGN_OR_RETURN(const auto memory, remote->Memory());
   std::printf("%s%s", InfoToText(remote->info()).c_str(), MemoryToText(memory).c_str());
   return {};
@@ -105,6 +107,7 @@ Command DescribeInfo(CLI::App& app) {
   app.add_option("--server", arguments->server, "a server's URL");
   app.add_option("--keys", arguments->keys, "a secret key's file");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddRemoteLimits(app, arguments->limits);
   app.add_flag("--insecure-test", arguments->insecure, "allow parameters for tests");
   return [arguments] { return Run(*arguments); };
 }
