@@ -13,6 +13,16 @@ void SecureWipe(void* data, size_t bytes);
 // Constant-time comparison.
 bool SecureEqual(const void* a, const void* b, size_t bytes);
 
+// Keeps a secret's pages out of swap while it lives, as far as the system's limit of locked memory
+// goes: false when they are not locked. Locks do not nest: pages that two secrets share are
+// unlocked with the first.
+bool LockMemory(const void* data, size_t bytes);
+void UnlockMemory(const void* data, size_t bytes);
+
+// For a program that holds secrets: no core dumps, no reading of its memory by other processes of
+// the same user, and as much lockable memory as the user may have.
+void ProtectProcess();
+
 template <typename T>
 struct WipingAllocator {
   using value_type = T;

@@ -40,9 +40,12 @@ Result<PrivateFile> PrivateFile::Create(const std::string& path) {
   file.path_ = path;
   const Seed unique = RandomSeed();
   file.temporary_ = path + ".part-" + ToHex(std::span(unique).first(6));
-  file.fd_ =
-      open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (file.fd_ < 0) return SystemError(file.temporary_, "cannot create the file");
+  file.fd_ = open(Directory(path).c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+  if (file.fd_ >= 0) return file;
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  file.fd_ = open(file.temporary_.c_str(), kFlags, 0600);
+  file.named_ = file.fd_ >= 0;
+  if (!file.named_) return SystemError(file.temporary_, "cannot create the file");
   return file;
 }
 
@@ -50,12 +53,12 @@ PrivateFile::PrivateFile(PrivateFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::move(other.temporary_)),
       fd_(std::exchange(other.fd_, -1)),
+      named_(std::exchange(other.named_, false)),
       bytes_(other.bytes_) {}
 
 PrivateFile::~PrivateFile() {
-  if (fd_ < 0) return;
-  close(fd_);
-  unlink(temporary_.c_str());
+  if (fd_ >= 0) close(fd_);
+  if (named_) unlink(temporary_.c_str());
 }
 
 Status PrivateFile::Write(ByteView bytes) {
@@ -74,17 +77,31 @@ Status PrivateFile::Write(ByteView bytes) {
   return {};
 }
 
-Status PrivateFile::Commit() {
+Status PrivateFile::Prepare() {
+  if (fd_ < 0) return {};
   if (fsync(fd_) != 0) return SystemError(path_, "cannot sync the file");
-  if (close(std::exchange(fd_, -1)) != 0) {
-    const Error error = SystemError(path_, "cannot close the file");
-    unlink(temporary_.c_str());
-    return error;
+  if (!named_) {
+    const std::string open_file = "/proc/self/fd/" + std::to_string(fd_);
+    if (linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW) != 0)
+      return SystemError(temporary_, "cannot name the finished file");
+    named_ = true;
   }
-  if (rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const Error error = SystemError(path_, "cannot rename the finished file");
-    unlink(temporary_.c_str());
-    return error;
+  if (close(std::exchange(fd_, -1)) != 0) return SystemError(path_, "cannot close the file");
+  return {};
+}
+
+Status PrivateFile::Commit(Existing existing) {
+  PV_RETURN_IF_ERROR(Prepare());
+  if (existing == Existing::kKeep) {
+    // A link, unlike a rename, never replaces; the temporary name goes with this object.
+    if (link(temporary_.c_str(), path_.c_str()) != 0) {
+      if (errno == EEXIST) return MakeError(ErrorCode::kInvalidArgument, "{}: it exists", path_);
+      return SystemError(path_, "cannot link the finished file");
+    }
+  } else {
+    if (rename(temporary_.c_str(), path_.c_str()) != 0)
+      return SystemError(path_, "cannot rename the finished file");
+    named_ = false;
   }
   SyncDirectory(path_);
   return {};
@@ -93,7 +110,8 @@ Status PrivateFile::Commit() {
 Result<FileReader> FileReader::Open(const std::string& path) {
   FileReader reader;
   reader.path_ = path;
-  reader.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Not blocking: a pipe without a writer is refused below, not waited for.
+  reader.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (reader.fd_ < 0) return SystemError(path, "cannot open the file");
   struct stat info;
   if (fstat(reader.fd_, &info) != 0) return SystemError(path, "cannot read the file's size");
@@ -114,9 +132,14 @@ FileReader::~FileReader() {
 
 Result<Bytes> FileReader::Read(size_t count) {
   Bytes bytes(static_cast<size_t>(std::min<u64>(count, size_ - offset_)));
+  PV_RETURN_IF_ERROR(Read(std::span(bytes)));
+  return bytes;
+}
+
+Status FileReader::Read(std::span<std::uint8_t> out) {
   size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t got = read(fd_, bytes.data() + done, bytes.size() - done);
+  while (done < out.size()) {
+    const ssize_t got = read(fd_, out.data() + done, out.size() - done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return SystemError(path_, "cannot read");
     if (got == 0) {
@@ -125,7 +148,20 @@ Result<Bytes> FileReader::Read(size_t count) {
     done += static_cast<size_t>(got);
   }
   offset_ += done;
-  return bytes;
+  return {};
+}
+
+Status FileReader::RequirePrivate() const {
+  struct stat info;
+  if (fstat(fd_, &info) != 0) return SystemError(path_, "cannot read the file's mode");
+  if ((info.st_mode & 077) != 0) {
+    return MakeError(ErrorCode::kSecurity,
+                     "{}: mode {:03o} lets others use a secret key, required 600 (chmod 600 FILE)",
+                     path_, info.st_mode & 0777);
+  }
+  if (info.st_uid == geteuid() || info.st_uid == 0) return {};
+  return MakeError(ErrorCode::kSecurity, "{}: owned by user {}, required {}", path_, info.st_uid,
+                   geteuid());
 }
 
 Status FileReader::Rewind() {
@@ -134,13 +170,28 @@ Status FileReader::Rewind() {
   return {};
 }
 
-Result<Bytes> ReadFile(const std::string& path, u64 max_bytes) {
+namespace {
+
+Result<FileReader> OpenBounded(const std::string& path, u64 max_bytes) {
   PV_ASSIGN_OR_RETURN(FileReader reader, FileReader::Open(path));
-  if (reader.size() > max_bytes) {
-    return MakeError(ErrorCode::kOutOfRange, "{}: {} bytes, at most {} are read", path,
-                     reader.size(), max_bytes);
-  }
+  if (reader.size() <= max_bytes) return reader;
+  return MakeError(ErrorCode::kOutOfRange, "{}: {} bytes, at most {} are read", path, reader.size(),
+                   max_bytes);
+}
+
+}  // namespace
+
+Result<Bytes> ReadFile(const std::string& path, u64 max_bytes) {
+  PV_ASSIGN_OR_RETURN(FileReader reader, OpenBounded(path, max_bytes));
   return reader.Read(static_cast<size_t>(reader.size()));
+}
+
+Result<SecureVector<std::uint8_t>> ReadPrivateFile(const std::string& path, u64 max_bytes) {
+  PV_ASSIGN_OR_RETURN(FileReader reader, OpenBounded(path, max_bytes));
+  PV_RETURN_IF_ERROR(reader.RequirePrivate());
+  SecureVector<std::uint8_t> bytes(static_cast<size_t>(reader.size()));
+  PV_RETURN_IF_ERROR(reader.Read(std::span(bytes)));
+  return bytes;
 }
 
 }  // namespace polyveil::wire

@@ -66,6 +66,20 @@ grep -q "keys: rotations, compact" "$folder/err" || fail "memory report"
 accept "sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-p 0.8 --seed 4
 pgrep -P $$ -f polyveil-server >/dev/null && fail "a server was left behind"
 
+# Prompts that are no arguments; all announced tokens whatever they are.
+printf 'o\n' >"$folder/prompt"
+accept "a prompt's file" generate "${common[@]}" --plain --prompt-file "$folder/prompt" --tokens 4
+[ "$(cat "$folder/out")" = "$plain" ] || fail "a prompt's file: text differs from '$plain'"
+accept "a prompt on the standard input" bash -c \
+  "printf o | '$polyveil' generate --model '$folder/model' --threads 1 --plain --prompt-file - --tokens 4"
+[ "$(cat "$folder/out")" = "$plain" ] || fail "standard input: text differs from '$plain'"
+refuse "two prompts" "excludes" generate "${common[@]}" --plain --prompt o --prompt-file "$folder/prompt"
+refuse "a missing prompt" "cannot read a prompt" generate "${common[@]}" --plain --prompt-file "$folder/none"
+head -c 2000000 /dev/zero >"$folder/zeros"
+refuse "an endless prompt" "more than 1048576 bytes" generate "${common[@]}" --plain --prompt-file "$folder/zeros"
+accept "a fixed length" generate "${small[@]}" --prompt "o" --tokens 4 --fixed-length
+[ "$(cat "$folder/out")" = "$plain" ] || fail "a fixed length: text differs from '$plain'"
+
 # Key files: modes, passphrase, use against a running server.
 echo "correct horse" >"$folder/pass"
 echo "wrong horse" >"$folder/wrong"
@@ -76,6 +90,24 @@ for file in key key.eval sealed sealed.eval; do
   [ "$(stat -c %a "$folder/$file")" = 600 ] || fail "$file has mode $(stat -c %a "$folder/$file")"
 done
 refuse "an existing key" "exists" "$polyveil" keygen "${small[@]}" --out "$folder/key"
+# A renewal that ends early leaves the old key, whole, and no parts.
+cp "$folder/key" "$folder/before"
+before=$(ls "$folder")
+for bound in 300 1500; do
+  refuse "a renewal on a full disk" "wrote|[Ff]ile" bash -c \
+    "ulimit -f $bound; exec '$polyveil' keygen ${small[*]} --force --out '$folder/key'"
+  cmp -s "$folder/key" "$folder/before" || fail "a renewal that failed changed the key"
+done
+"$polyveil" keygen "${small[@]}" --force --out "$folder/key" >/dev/null 2>&1 &
+pid=$!
+sleep 0.3
+kill -9 "$pid" 2>/dev/null || true
+wait "$pid" 2>/dev/null || true
+[ "$(ls "$folder" | grep -v -e out -e err)" = "$(echo "$before" | grep -v -e out -e err)" ] || fail "kill -9 left $(ls "$folder")"
+accept "info of a renewed key" "$polyveil" info --keys "$folder/key"
+accept "a renewal" "$polyveil" keygen "${small[@]}" --force --out "$folder/key"
+cmp -s "$folder/key" "$folder/before" && fail "the key was not renewed"
+rm "$folder/before"
 accept "info of a key" "$polyveil" info --keys "$folder/sealed"
 grep -q "encrypted   yes" "$folder/out" || fail "info of a key"
 accept "info of a model" "$polyveil" info --model "$folder/model" --parameters test10
@@ -86,10 +118,30 @@ accept "plan" "$polyveil" plan --model "$folder/model" --parameters test10 --dum
 server_pid=$!
 for _ in $(seq 100); do [ -s "$folder/port" ] && break || sleep 0.1; done
 url=http://127.0.0.1:$(cat "$folder/port")
-remote=(--model "$folder/model" --threads 1 --insecure-test --server "$url")
+remote=(--model "$folder/model" --threads 1 --insecure-test --server "$url" --retry-seconds 1)
 accept "info of a server" "$polyveil" info --server "$url" --insecure-test
 accept "stored keys" generate "${remote[@]}" --keys "$folder/key" --prompt "o" --tokens 4
 [ "$(cat "$folder/out")" = "$plain" ] || fail "stored keys: text differs from '$plain'"
+[ "$(python3 -c "import json;print(json.load(open('$folder/key.uses'))['sessions'])")" = 1 ] || fail "sessions of a key"
+sed -i 's/"sessions":1/"sessions":256/' "$folder/key.uses"
+accept "a key used often" generate "${remote[@]}" --keys "$folder/key" --prompt "o" --tokens 1
+grep -q "warning: .*session 257 .*keygen --force" "$folder/err" || fail "no advice to renew a key"
+refuse "keys above the limit" "above the limit of 1000000 .*max-key-gigabytes" generate "${remote[@]}" \
+  --max-key-gigabytes 0.001 --prompt "o" --tokens 1
+refuse "keys above the limit of keygen" "above the limit" "$polyveil" keygen --server "$url" --insecure-test \
+  --max-key-gigabytes 0.001 --out "$folder/toolarge"
+refuse "a limit that is no number" "max-key-gigabytes" generate "${remote[@]}" --max-key-gigabytes nan --prompt o
+# Interrupted at whatever moment, a run takes its session and keys off the server.
+for delay in 0.1 0.3 0.6; do
+  "$polyveil" generate "${remote[@]}" --prompt "o" --tokens 7 >/dev/null 2>&1 &
+  pid=$!
+  sleep "$delay"
+  kill -INT "$pid" 2>/dev/null || true
+  wait "$pid" || true
+  held=$(python3 -c "import json,urllib.request;s=json.load(urllib.request.urlopen('$url/v1/status'));print(s['key_sets'],s['sessions'])")
+  [ "$held" = "0 0" ] || fail "interrupted after $delay s: the server holds $held"
+done
+echo "ok: interrupted runs leave nothing on the server"
 accept "sealed keys" generate "${remote[@]}" --keys "$folder/sealed" --passphrase-file "$folder/pass" \
   --prompt "o" --tokens 1
 refuse "a wrong passphrase" "passphrase does not open" generate "${remote[@]}" --keys "$folder/sealed" \
@@ -141,8 +193,8 @@ refuse "no server" "connecting" generate --model "$folder/model" --insecure-test
 refuse "a wrong URL" "no http://host:port" generate --model "$folder/model" --server "ftp:/x/" --prompt "o" --tokens 1
 (sleep 1.5; kill -9 "$server_pid") &
 refuse "a server that dies" "$url" bash -c \
-  "while '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --prompt o --tokens 7; do :; done;
-   exec '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --prompt o --tokens 7"
+  "while '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --retry-seconds 1 --prompt o --tokens 7; do :; done;
+   exec '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --retry-seconds 1 --prompt o --tokens 7"
 wait "$server_pid" 2>/dev/null || true
 server_pid=
 

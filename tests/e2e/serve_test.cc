@@ -176,7 +176,7 @@ TEST_F(ServedModelTest, LimitsSessionsAndKeySets) {
 }
 
 TEST_F(ServedModelTest, RefusesAnInsecureSetUnlessAllowed) {
-  const auto remote = serve::RemoteModel::Connect(url(), /*allow_insecure=*/false);
+  const auto remote = serve::RemoteModel::Connect(url(), {});
   ASSERT_FALSE(remote.ok());
   EXPECT_EQ(remote.error().code, ErrorCode::kSecurity);
 }
@@ -184,7 +184,9 @@ TEST_F(ServedModelTest, RefusesAnInsecureSetUnlessAllowed) {
 TEST_F(ServedModelTest, ACancelledStepLeavesTheSessionAsItWas) {
   Client client = NewClient();
   std::atomic<bool> cancel{false}, finished{false};
-  auto remote = serve::RemoteModel::Connect(url(), true, &cancel).value();
+  serve::RemoteOptions options = Options();
+  options.cancel = &cancel;
+  auto remote = serve::RemoteModel::Connect(url(), options).value();
   auto session =
       serve::EncryptedSession::Create(*remote, client.key, client.keys, client.units()).value();
   model::ReferenceModel reference(*bundle_);

@@ -73,8 +73,14 @@ class ServedModelTest : public ::testing::Test {
 
   serve::Url url() const { return {"127.0.0.1", std::to_string(server_->port())}; }
 
+  static serve::RemoteOptions Options() {
+    serve::RemoteOptions options;
+    options.allow_insecure = true;
+    options.retry_seconds = 1;
+    return options;
+  }
   std::unique_ptr<serve::RemoteModel> Connect() const {
-    return serve::RemoteModel::Connect(url(), /*allow_insecure=*/true).value();
+    return serve::RemoteModel::Connect(url(), Options()).value();
   }
 
   Client NewClient() const {

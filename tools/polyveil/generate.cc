@@ -5,12 +5,16 @@
 
 #include "base/buffer.h"
 #include "base/output_file.h"
+#include "base/printable.h"
+#include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "compile/units.h"
 #include "polyveil/child_server.h"
 #include "polyveil/commands.h"
 #include "polyveil/key_files.h"
+#include "polyveil/prompt_file.h"
+#include "polyveil/remote_limits.h"
 #include "polyveil/text_run.h"
 #include "ring/kernels.h"
 #include "version.h"
@@ -23,8 +27,10 @@ constexpr unsigned kPatienceSeconds = 10;  // to take keys off the server, to en
 
 struct Arguments {
   std::string model, prompt, server, keys, parameters = "decode16", key_storage = "auto", json;
+  std::string prompt_file;
   std::vector<int> prompt_tokens;
   PassphraseSource passphrase;
+  RemoteLimits limits;
   TextRunOptions run;
   bool plain = false, insecure = false;
   size_t threads = 0;
@@ -75,8 +81,9 @@ Status Connect(const Arguments& arguments, const ClientModel& model, Connection&
   } else {
     PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(arguments.server));
   }
-  PV_ASSIGN_OR_RETURN(connection.remote,
-                      serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
+  serve::RemoteOptions options = ToRemoteOptions(arguments.limits, arguments.insecure);
+  if (connection.child) options.retry_seconds = 1;  // it is here or it has ended
+  PV_ASSIGN_OR_RETURN(connection.remote, serve::RemoteModel::Connect(url, options));
   report.server = url.Text();
   report.server_start_seconds = timer.Seconds();
   report.info = connection.remote->info();
@@ -90,6 +97,7 @@ Status RunSession(const Arguments& arguments, const ClientModel& model,
   Timer timer;
   PV_ASSIGN_OR_RETURN(const ckks::SecretKey key,
                       OpenSecretKey(arguments.keys, arguments.passphrase, remote.params()));
+  if (!arguments.keys.empty()) CountSession(arguments.keys, key);
   const u64 sent = remote.http().bytes_sent();
   PV_ASSIGN_OR_RETURN(connection.keys, UploadKeys(remote, key, arguments.keys, Interrupted()));
   report.key_bytes_up = remote.http().bytes_sent() - sent;
@@ -144,8 +152,12 @@ Status RunEncrypted(const Arguments& arguments, const ClientModel& model,
   return {};
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(Arguments arguments) {
+  ProtectProcess();
   SetThreads(arguments.threads);
+  if (!arguments.prompt_file.empty()) {
+    PV_ASSIGN_OR_RETURN(arguments.prompt, ReadPrompt(arguments.prompt_file));
+  }
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   PV_RETURN_IF_ERROR(model::ValidateSampling(arguments.run.sampling));
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
@@ -161,7 +173,12 @@ Status Run(const Arguments& arguments) {
   PV_RETURN_IF_ERROR(status);
   Finish(report);
   std::fprintf(stderr, "\n%s", ReportToText(report).c_str());
-  if (!StreamsText()) std::printf("\n%s%s\n", report.prompt.c_str(), report.text.c_str());
+  if (!StreamsText()) {
+    // The server has a say in what was chosen: a terminal shows it and does not obey it.
+    const std::string text = report.prompt + report.text;
+    std::printf("\n%s\n", isatty(STDOUT_FILENO) ? PrintableLines(text, 4 * text.size()).c_str()
+                                                : text.c_str());
+  }
   if (arguments.json.empty()) return {};
   const auto replace =
       nlohmann::json::error_handler_t::replace;  // tokens may end inside a character
@@ -173,7 +190,11 @@ Status Run(const Arguments& arguments) {
 
 Command DescribeGenerate(CLI::App& app) {
   auto a = std::make_shared<Arguments>();
-  app.add_option("--prompt", a->prompt, "the text to continue");
+  auto* prompt = app.add_option("--prompt", a->prompt,
+                                "the text to continue (other users of this machine can see it)");
+  app.add_option("--prompt-file", a->prompt_file,
+                 "the text is this file's, - for the standard input; a last line feed is dropped")
+      ->excludes(prompt);
   AddNumber(app, "--prompt-tokens", a->prompt_tokens, {0, std::numeric_limits<int>::max()},
             "token ids before it")
       ->delimiter(',');
@@ -197,6 +218,9 @@ Command DescribeGenerate(CLI::App& app) {
                  "the passphrase is this file's first line");
   AddThreads(app, a->threads);
   AddOutputFile(app, "--json", a->json, "write the run's report to this file, for its owner alone");
+  app.add_flag("--fixed-length", a->run.fixed_length,
+               "run all announced tokens, so that the server does not see where the text ends");
+  AddRemoteLimits(app, a->limits);
   app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");
   app.add_flag("--check", a->run.check, "compare each token with the float64 polynomial model");
   app.add_flag("--insecure-test", a->insecure, "allow parameters for tests");

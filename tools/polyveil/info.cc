@@ -5,6 +5,7 @@
 #include "base/output_file.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
+#include "polyveil/remote_limits.h"
 #include "polyveil/run_report.h"
 #include "polyveil/terminal.h"
 #include "serve/client/remote_model.h"
@@ -20,6 +21,7 @@ constexpr u64 kMaxCardBytes = 1 << 20;
 
 struct Arguments {
   std::string model, server, keys, parameters = "decode16", json;
+  RemoteLimits limits;
   bool insecure = false;
 };
 
@@ -61,8 +63,8 @@ Status WriteInfo(const Arguments& arguments, const serve::ModelInfo& info) {
 
 Status ShowServer(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
-  PV_ASSIGN_OR_RETURN(auto remote,
-                      serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
+  PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(
+                                       url, ToRemoteOptions(arguments.limits, arguments.insecure)));
   PV_ASSIGN_OR_RETURN(const auto memory, remote->Memory());
   std::printf("%s%s", InfoToText(remote->info()).c_str(), MemoryToText(memory).c_str());
   return WriteInfo(arguments, remote->info());
@@ -99,6 +101,7 @@ Command DescribeInfo(CLI::App& app) {
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddOutputFile(app, "--json", arguments->json,
                 "write the description of a model or a server, its key request included");
+  AddRemoteLimits(app, arguments->limits);
   app.add_flag("--insecure-test", arguments->insecure, "allow parameters for tests");
   return [arguments] { return Run(*arguments); };
 }

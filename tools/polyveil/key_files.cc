@@ -3,9 +3,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 
+#include "base/printable.h"
 #include "polyveil/progress_bar.h"
+#include "wire/client/key_uses.h"
 #include "wire/client/key_writer.h"
 #include "wire/client/secret_key_file.h"
 #include "wire/file.h"
@@ -13,6 +16,11 @@
 
 namespace polyveil::tools {
 namespace {
+
+// A session of T tokens tells at most log2(T + 1) bits of the secret. At 7 bits, about four of its
+// N ternary coefficients, this many sessions tell 1.7% of N = 2^16: two bits of security.
+constexpr u64 kAdvisedSessions = 256;
+constexpr double kAdvisedDays = 90;
 
 // Key generation with a bar; a sink's error or an interruption ends it.
 Status StreamKeys(const ckks::SecretKey& key, const ckks::KeyRequest& request, const char* title,
@@ -35,7 +43,8 @@ Status StreamKeys(const ckks::SecretKey& key, const ckks::KeyRequest& request, c
 Status CheckKeyFile(const std::string& path, wire::FileReader& file, serve::RemoteModel& remote,
                     const Digest& key_id) {
   const auto fail = [&](const Error& error) {
-    return MakeError(error.code, "{}: {}", path, error.message);
+    return MakeError(error.code, "{}: {} (without this file the keys are made on the way)", path,
+                     error.message);
   };
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*remote.params(), remote.info().keys));
   PV_ASSIGN_OR_RETURN(const wire::Bytes start, file.Read(wire::ManifestBytes(manifest.size())));
@@ -123,14 +132,27 @@ Result<std::string> UploadKeys(serve::RemoteModel& remote, const ckks::SecretKey
         remote.info().estimate.key_generation_seconds,
         [&](wire::ByteView bytes) { return upload.Write(bytes); }, cancel);
   }
-  if (!sent.ok()) {
-    (void)remote.RemoveKeys(upload.handle()).ok();  // the first error is the one to tell
-    return sent.error();
-  }
-  return upload.Finish();
+  auto handle = sent.ok() ? upload.Finish() : Result<std::string>(sent.error());
+  if (!handle.ok()) upload.Abandon();  // the first error is the one to tell
+  return handle;
 }
 
-Status WriteKeyFiles(const std::string& file, const ckks::SecretKey& key,
+void CountSession(const std::string& key_file, const ckks::SecretKey& key) {
+  const auto uses = wire::CountSession(key_file, wire::KeyIdOf(key));
+  if (!uses.ok()) {
+    std::fprintf(stderr, "warning: this session of the key is not counted: %s\n",
+                 Printable(uses.error().message).c_str());
+    return;
+  }
+  if (uses->sessions <= kAdvisedSessions && uses->days <= kAdvisedDays) return;
+  std::fprintf(stderr,
+               "warning: %s: session %llu of a key %.0f days old (advised: up to %llu sessions, "
+               "%.0f days); renew it: polyveil keygen --force --out %s ...\n",
+               key_file.c_str(), static_cast<unsigned long long>(uses->sessions), uses->days,
+               static_cast<unsigned long long>(kAdvisedSessions), kAdvisedDays, key_file.c_str());
+}
+
+Status WriteKeyFiles(const std::string& file, wire::Existing existing, const ckks::SecretKey& key,
                      const ckks::KeyRequest& request, const PassphraseSource& source,
                      double expected_seconds, const std::atomic<bool>& cancel) {
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*key.params(), request));
@@ -140,10 +162,13 @@ Status WriteKeyFiles(const std::string& file, const ckks::SecretKey& key,
   PV_RETURN_IF_ERROR(StreamKeys(
       key, request, "making keys", expected_seconds,
       [&](wire::ByteView bytes) { return evaluation.Write(bytes); }, cancel));
-  // The secret key first: evaluation keys without their secret are of no use to anyone.
-  PV_RETURN_IF_ERROR(wire::WriteSecretKey(file, key, View(passphrase)));
-  const Status committed = evaluation.Commit();
-  if (!committed.ok()) unlink(file.c_str());
+  PV_RETURN_IF_ERROR(evaluation.Prepare());
+  PV_ASSIGN_OR_RETURN(auto secret, wire::PrepareSecretKey(file, key, View(passphrase)));
+  // Both are on the disk; from here on files only change their names. Evaluation keys first: the
+  // old secret key stays in its place until the new one, with all that belongs to it, is there.
+  PV_RETURN_IF_ERROR(evaluation.Commit(existing));
+  const Status committed = secret.Commit(existing);
+  if (!committed.ok() && existing == wire::Existing::kKeep) unlink(EvaluationKeyPath(file).c_str());
   return committed;
 }
 

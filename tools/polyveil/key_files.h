@@ -8,6 +8,7 @@
 #include "ckks/client/secret_key.h"
 #include "polyveil/terminal.h"
 #include "serve/client/remote_model.h"
+#include "wire/file.h"
 
 namespace polyveil::tools {
 
@@ -24,9 +25,14 @@ Result<ckks::SecretKey> OpenSecretKey(const std::string& file, const PassphraseS
 Result<std::string> UploadKeys(serve::RemoteModel& remote, const ckks::SecretKey& key,
                                const std::string& key_file, const std::atomic<bool>& cancel);
 
-// Writes FILE and FILE.eval; neither appears unless both are complete. Errors: kResource (free
-// space), kIo (path, bytes), kCancelled.
-Status WriteKeyFiles(const std::string& file, const ckks::SecretKey& key,
+// Counts a session of a stored key and says on stderr when the key should be renewed: a server that
+// breaks the protocol may learn a little of it in each (README, threat model).
+void CountSession(const std::string& key_file, const ckks::SecretKey& key);
+
+// Writes FILE and FILE.eval; neither appears unless both are complete, and those of before are
+// whole until then. At no moment is FILE without a complete secret key. Errors: kInvalidArgument
+// (kKeep and a file is there), kResource (free space), kIo (path, bytes), kCancelled.
+Status WriteKeyFiles(const std::string& file, wire::Existing existing, const ckks::SecretKey& key,
                      const ckks::KeyRequest& request, const PassphraseSource& passphrase,
                      double expected_seconds, const std::atomic<bool>& cancel);
 

@@ -4,10 +4,12 @@
 #include <memory>
 
 #include "base/buffer.h"
+#include "base/secure_memory.h"
 #include "base/thread_pool.h"
 #include "polyveil/commands.h"
 #include "polyveil/key_files.h"
 #include "polyveil/model_files.h"
+#include "polyveil/remote_limits.h"
 #include "serve/server/served_model.h"
 #include "version.h"
 #include "wire/client/secret_key_file.h"
@@ -21,6 +23,7 @@ constexpr unsigned kPatienceSeconds = 10;
 struct Arguments {
   std::string out, model, server, parameters = "decode16";
   PassphraseSource passphrase;
+  RemoteLimits limits;
   bool force = false, insecure = false;
   size_t threads = 0;
 };
@@ -35,8 +38,9 @@ struct Request {
 Result<Request> FindRequest(const Arguments& arguments) {
   if (!arguments.server.empty()) {
     PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
-    PV_ASSIGN_OR_RETURN(auto remote,
-                        serve::RemoteModel::Connect(url, arguments.insecure, &Interrupted()));
+    PV_ASSIGN_OR_RETURN(
+        auto remote,
+        serve::RemoteModel::Connect(url, ToRemoteOptions(arguments.limits, arguments.insecure)));
     return Request{remote->params(), remote->info().keys,
                    remote->info().estimate.key_generation_seconds};
   }
@@ -54,6 +58,7 @@ Result<Request> FindRequest(const Arguments& arguments) {
 }
 
 Status Run(const Arguments& arguments) {
+  ProtectProcess();
   SetThreads(arguments.threads);
   const OrderlyEnd end(kPatienceSeconds);  // no part of a file stays behind
   buffer_pool::SetCacheLimit(size_t{256} << 20);
@@ -69,7 +74,8 @@ Status Run(const Arguments& arguments) {
                FormatSeconds(request.seconds).c_str());
   Timer timer;
   const ckks::SecretKey key = ckks::SecretKey::Generate(request.params);
-  PV_RETURN_IF_ERROR(WriteKeyFiles(arguments.out, key, request.keys, arguments.passphrase,
+  const auto existing = arguments.force ? wire::Existing::kReplace : wire::Existing::kKeep;
+  PV_RETURN_IF_ERROR(WriteKeyFiles(arguments.out, existing, key, request.keys, arguments.passphrase,
                                    request.seconds, Interrupted()));
   std::fprintf(stderr, "key %s... in %s: %s (secret, keep it), %s; peak memory %s\n",
                ToHex(wire::KeyIdOf(key)).substr(0, 16).c_str(),
@@ -93,7 +99,9 @@ Command DescribeKeygen(CLI::App& app) {
                "encrypt the secret key: ask for a passphrase");
   app.add_option("--passphrase-file", arguments->passphrase.file,
                  "encrypt the secret key with this file's first line");
-  app.add_flag("--force", arguments->force, "replace existing files");
+  app.add_flag("--force", arguments->force,
+               "replace existing files, once the new ones are complete");
+  AddRemoteLimits(app, arguments->limits);
   app.add_flag("--insecure-test", arguments->insecure, "allow parameters for tests");
   AddThreads(app, arguments->threads);
   return [arguments] { return Run(*arguments); };

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/printable.h"
 #include "base/system.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
@@ -14,20 +15,9 @@
 namespace polyveil::tools {
 namespace {
 
-// A token's text on one line: control characters escaped, broken UTF-8 left to the terminal.
-std::string Quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '\n') {
-      out += "\\n";
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
-}
+// Errors that say something of what was decrypted; others are the server's, the network's, the
+// user's.
+bool IsOfDecrypted(ErrorCode code) { return code == ErrorCode::kOutOfRange; }
 
 size_t ArgMax(const std::vector<double>& values) {
   return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
@@ -62,6 +52,29 @@ Status ReferenceCheck::Compare(model::TokenId token, int position,
 }
 
 Status TextRun::Run(std::vector<model::TokenId> tokens) {
+  const size_t total = tokens.size() + static_cast<size_t>(options_.new_tokens) - 1;
+  const Status status = RunToEnd(std::move(tokens));
+  if (!options_.fixed_length) return status;
+  const Status padded = Pad(total, status);
+  return status.ok() ? padded : status;
+}
+
+// What ended a text early is the client's secret, unless the server or the user ended it.
+Status TextRun::Pad(size_t total, const Status& status) {
+  if (!status.ok() && !IsOfDecrypted(status.error().code)) return {};
+  while (static_cast<size_t>(session_.sent()) < total) {
+    Timer timer;
+    PV_RETURN_IF_ERROR(session_.Pad());
+    // As for any other token, so that the pauses between requests say nothing either.
+    const std::vector<double> nothing(static_cast<size_t>(model_.bundle.config.d_model));
+    PV_RETURN_IF_ERROR(model::Head(model_.bundle, nothing));
+    std::fprintf(stderr, "token %3d/%zu  %8s  (fixed length)\n", session_.sent(), total,
+                 FormatSeconds(timer.Seconds()).c_str());
+  }
+  return {};
+}
+
+Status TextRun::RunToEnd(std::vector<model::TokenId> tokens) {
   if (options_.check) {
     PV_ASSIGN_OR_RETURN(check_, ReferenceCheck::Create(model_));
   }
@@ -157,7 +170,7 @@ void TextRun::Show(const TokenReport& token, size_t index, size_t total) {
   if (token.next == model::Tokenizer::kEnd) {
     line += "  end of the story";
   } else if (token.next >= 0) {
-    line += "  " + Quoted(token.text);
+    line += "  \"" + Printable(token.text) + "\"";
   } else {
     line += "  (prompt)";
   }

@@ -40,6 +40,9 @@ struct TextRunOptions {
   int new_tokens = 12;
   model::SamplingOptions sampling;
   bool check = false;
+  // All new_tokens are run, whatever they are: the server sees neither an end mark nor a result
+  // that the client refuses.
+  bool fixed_length = false;
 };
 
 class TextRun {
@@ -58,6 +61,8 @@ class TextRun {
   Status Run(std::vector<model::TokenId> tokens);
 
  private:
+  Status RunToEnd(std::vector<model::TokenId> tokens);
+  Status Pad(size_t total, const Status& status);
   Result<std::vector<double>> Feed(std::span<const model::TokenId> text, size_t total,
                                    TokenReport& report);
   Status Pick(const std::vector<double>& logits, TokenReport& report);

@@ -18,6 +18,7 @@ SecretKey::Impl::Impl(ParametersPtr params_in, const Seed& seed_in)
       dense(params->n()),
       sparse(params->n()),
       dense_residues(params->q_count() + params->p_count(), params->n()) {
+  for (const auto& [data, bytes] : Secrets()) LockMemory(data, bytes);
   Prng dense_stream(seed, "polyveil/ckks/secret/dense");
   ring::SampleTernary(dense_stream, dense);
   Prng sparse_stream(seed, "polyveil/ckks/secret/sparse");
@@ -31,6 +32,16 @@ SecretKey::Impl::Impl(ParametersPtr params_in, const Seed& seed_in)
 SecretKey::Impl::~Impl() {
   SecureWipe(seed.data(), seed.size());
   dense_residues.Wipe();
+  for (const auto& [data, bytes] : Secrets()) UnlockMemory(data, bytes);
+}
+
+// What matters most comes first: the limit of locked memory may end before the residues do.
+std::array<std::pair<const void*, size_t>, 4> SecretKey::Impl::Secrets() const {
+  const size_t residues = dense_residues.limbs() * dense_residues.n() * sizeof(u64);
+  return {{{seed.data(), seed.size()},
+           {dense.data(), dense.size() * sizeof(i64)},
+           {sparse.data(), sparse.size() * sizeof(i64)},
+           {dense_residues.data(), residues}}};
 }
 
 SecretKey::SecretKey() = default;

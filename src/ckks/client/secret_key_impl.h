@@ -1,7 +1,9 @@
 // What a secret key holds (internal to pv_ckks_client).
 #pragma once
 
+#include <array>
 #include <span>
+#include <utility>
 
 #include "base/secure_memory.h"
 #include "ckks/client/secret_key.h"
@@ -17,6 +19,9 @@ struct SecretKey::Impl {
 
   // NTT form of the dense secret modulo table j of Q, then of P.
   const u64* dense_ntt(size_t j) const { return dense_residues.ptr(j); }
+
+  // Kept out of swap where the system allows it.
+  std::array<std::pair<const void*, size_t>, 4> Secrets() const;
 
   ParametersPtr params;
   Seed seed;

@@ -40,7 +40,11 @@ class EncryptedSession {
   // depends on the secret key: they are for the key's owner only.
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
+  // A step of a text that has ended, which looks to the server like any other: its result is
+  // decrypted and thrown away. No Step after it.
+  Status Pad();
   int position() const { return position_; }
+  int sent() const { return sent_; }  // steps that the server has taken
   // Calibrated values fill [-1, 1]; from here on a bootstrap's precision decays.
   static constexpr double kLargestSlot = 1.5;
 
@@ -56,6 +60,7 @@ class EncryptedSession {
   Digest key_id_;
   std::string session_;
   int position_ = 0;
+  int sent_ = 0;  // position_, and those whose result was not taken
 };
 
 }  // namespace polyveil::serve

@@ -1,8 +1,10 @@
 #include "serve/client/http_client.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <cctype>
 #include <chrono>
 
 #include "serve/protocol.h"
@@ -31,14 +33,42 @@ bool IsPort(const std::string& text) {
 
 }  // namespace
 
+std::string Url::Authority() const {
+  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + port;
+}
+
+namespace {
+
+// "host:port", "host", "[address]:port", "[address]"; an empty port is 80.
+Url SplitAuthority(std::string_view text) {
+  const bool bracketed = text.starts_with('[');
+  const size_t end = bracketed ? text.find(']') : text.find(':');
+  if (bracketed && end == std::string_view::npos) return {};
+  const std::string_view host = bracketed ? text.substr(1, end - 1) : text.substr(0, end);
+  std::string_view rest = end == std::string_view::npos ? "" : text.substr(end + bracketed);
+  if (rest.empty()) return {std::string(host), "80"};
+  if (rest.front() != ':') return {};
+  return {std::string(host), std::string(rest.substr(1))};
+}
+
+bool IsHost(std::string_view host, bool bracketed) {
+  const std::string_view allowed = bracketed ? "0123456789abcdefABCDEF:." : "-_.";
+  const auto is_allowed = [&](unsigned char c) {
+    return allowed.find(static_cast<char>(c)) != std::string_view::npos ||
+           (!bracketed && c < 0x80 && std::isalnum(c));
+  };
+  const bool colons = host.find(':') != std::string_view::npos;
+  return !host.empty() && colons == bracketed && std::ranges::all_of(host, is_allowed);
+}
+
+}  // namespace
+
 Result<Url> ParseUrl(const std::string& text) {
   const std::string scheme = "http://";
   std::string rest = text.starts_with(scheme) ? text.substr(scheme.size()) : text;
   if (rest.ends_with('/')) rest.pop_back();
-  const size_t colon = rest.rfind(':');
-  Url url{rest.substr(0, colon), colon == std::string::npos ? "80" : rest.substr(colon + 1)};
-  const bool plain = url.host.find_first_of("/@?# []") == std::string::npos;
-  if (!url.host.empty() && plain && IsPort(url.port)) return url;
+  Url url = SplitAuthority(rest);
+  if (IsHost(url.host, rest.starts_with('[')) && IsPort(url.port)) return url;
   return MakeError(ErrorCode::kInvalidArgument, "server '{}' is no http://host:port", text);
 }
 
@@ -51,6 +81,12 @@ Status HttpClient::Run(double seconds, const char* action, Start&& start) {
   if (asked()) {
     stream_.reset();
     return MakeError(ErrorCode::kCancelled, "cancelled before {}", action);
+  }
+  seconds = std::min(seconds, total_seconds_ - request_.Seconds());
+  if (seconds <= 0) {
+    stream_.reset();
+    return MakeError(ErrorCode::kUnavailable, "{}: no end of the reply after {} s", url_.Text(),
+                     total_seconds_);
   }
   beast::error_code result = asio::error::operation_aborted;
   bool done = false;
@@ -72,7 +108,23 @@ Status HttpClient::Run(double seconds, const char* action, Start&& start) {
   if (!result) return {};
   stream_.reset();
   if (cancelled) return MakeError(ErrorCode::kCancelled, "cancelled while {}", action);
-  return MakeError(ErrorCode::kUnavailable, "{}: {}: {}", url_.Text(), action, result.message());
+  return Explain(result, action);
+}
+
+// What a peer sends on purpose is told apart from a connection that broke: only the latter is worth
+// another try.
+Error HttpClient::Explain(beast::error_code error, const char* action) const {
+  const bool broke = error == http::error::end_of_stream || error == http::error::partial_message;
+  if (error == http::error::buffer_overflow || error == http::error::header_limit) {
+    return MakeError(ErrorCode::kOutOfRange, "{}: {}: a header above its bound ({})", url_.Text(),
+                     action, error.message());
+  }
+  if (error == http::error::body_limit) {
+    return MakeError(ErrorCode::kOutOfRange, "{}: {}: a body above its bound", url_.Text(), action);
+  }
+  const bool http = error.category() == make_error_code(http::error::bad_chunk).category();
+  return MakeError(http && !broke ? ErrorCode::kCorrupt : ErrorCode::kUnavailable, "{}: {}: {}",
+                   url_.Text(), action, error.message());
 }
 
 Status HttpClient::Connect() {
@@ -98,7 +150,7 @@ Status HttpClient::Write(const ClientRequest& request) {
   http::request<http::span_body<const std::uint8_t>> message;
   message.method_string(request.method);
   message.target(request.path);
-  message.set(http::field::host, url_.host + ":" + url_.port);
+  message.set(http::field::host, url_.Authority());
   message.set(http::field::user_agent, "polyveil");
   if (!request.body.empty()) message.set(http::field::content_type, request.content_type);
   if (!request.checksum.empty()) message.set(kChecksumHeader, request.checksum);
@@ -112,9 +164,21 @@ Status HttpClient::Write(const ClientRequest& request) {
   });
 }
 
+Status HttpClient::ReadHeader(const ClientRequest& request, Parser& parser) {
+  parser.body_limit(request.max_reply_bytes);
+  return Run(request.reply_seconds, "waiting for the reply", [&](auto done) {
+    http::async_read_header(*stream_, buffer_, parser, [this, done](beast::error_code e, size_t n) {
+      bytes_received_ += n;
+      done(e);
+    });
+  });
+}
+
 Status HttpClient::ReadBody(const ClientRequest& request, Parser& parser, const Sink& sink) {
   std::array<std::uint8_t, 65536> piece;
-  u64 received = 0;
+  const u64 before = bytes_received_;
+  // Frames of a hundred bytes in chunks of their own take a twelfth more than their body.
+  const u64 most = request.max_reply_bytes + request.max_reply_bytes / 8 + kMaxHeaderBytes;
   while (!parser.is_done()) {
     parser.get().body().data = piece.data();
     parser.get().body().size = piece.size();
@@ -124,13 +188,11 @@ Status HttpClient::ReadBody(const ClientRequest& request, Parser& parser, const 
         done(e == http::error::need_buffer ? beast::error_code() : e);
       });
     }));
-    const size_t got = piece.size() - parser.get().body().size;
-    received += got;
-    if (received > request.max_reply_bytes) {
-      stream_.reset();
-      return MakeError(ErrorCode::kOutOfRange, "{}: a reply above {} bytes", url_.Text(),
-                       request.max_reply_bytes);
+    if (bytes_received_ - before > most) {
+      return MakeError(ErrorCode::kOutOfRange, "{}: a reply of more than {} bytes for a body of {}",
+                       url_.Text(), most, request.max_reply_bytes);
     }
+    const size_t got = piece.size() - parser.get().body().size;
     PV_RETURN_IF_ERROR(sink(wire::ByteView(piece.data(), got)));
   }
   return {};
@@ -138,28 +200,26 @@ Status HttpClient::ReadBody(const ClientRequest& request, Parser& parser, const 
 
 Result<ClientReply> HttpClient::SendStreaming(const ClientRequest& request, const Sink& sink) {
   ignore_cancel_ = request.ignore_cancel;
+  total_seconds_ = request.total_seconds;
+  request_.Reset();
   PV_RETURN_IF_ERROR(Connect());
   PV_RETURN_IF_ERROR(Write(request));
   Parser parser;
-  parser.body_limit(boost::none);  // counted in ReadBody
-  PV_RETURN_IF_ERROR(Run(request.reply_seconds, "waiting for the reply", [&](auto done) {
-    http::async_read_header(*stream_, buffer_, parser, [this, done](beast::error_code e, size_t n) {
-      bytes_received_ += n;
-      done(e);
-    });
-  }));
+  PV_RETURN_IF_ERROR(ReadHeader(request, parser));
   ClientReply reply;
   reply.status = static_cast<int>(parser.get().result_int());
+  if (reply.status < 200) {  // nothing here asks for an interim reply
+    stream_.reset();
+    return MakeError(ErrorCode::kCorrupt, "{}: a reply with status {}", url_.Text(), reply.status);
+  }
   const Sink keep = [&](wire::ByteView bytes) -> Status {
     reply.body.insert(reply.body.end(), bytes.begin(), bytes.end());
     return {};
   };
   const Status body = ReadBody(request, parser, reply.status == 200 ? sink : keep);
-  if (!body.ok()) {
-    stream_.reset();
-    return body.error();
-  }
-  if (!parser.get().keep_alive()) stream_.reset();
+  // What came behind the reply belongs to no request.
+  if (!body.ok() || !parser.get().keep_alive() || buffer_.size() > 0) stream_.reset();
+  if (!body.ok()) return body.error();
   idle_.Reset();
   return reply;
 }

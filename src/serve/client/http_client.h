@@ -16,11 +16,13 @@
 namespace polyveil::serve {
 
 struct Url {
-  std::string host;
+  std::string host;  // an IPv6 address without its brackets
   std::string port;
-  std::string Text() const { return "http://" + host + ":" + port; }
+  std::string Authority() const;  // "host:port", "[::1]:port"
+  std::string Text() const { return "http://" + Authority(); }
 };
-// "http://host[:port]" (port 80 by default) or "host:port". Errors: kInvalidArgument.
+// "http://host[:port]" (port 80 by default) or "host:port"; an IPv6 address stands in brackets.
+// Errors: kInvalidArgument.
 Result<Url> ParseUrl(const std::string& text);
 
 struct ClientReply {
@@ -35,20 +37,27 @@ struct ClientRequest {
   std::string method, path;
   wire::ByteView body = {};
   const char* content_type = "application/json";
-  std::string checksum = {};  // kChecksumHeader's value, when not empty
-  double reply_seconds = 60;  // to the reply's header, and between pieces of its body
-  u64 max_reply_bytes = u64{1} << 22;
-  bool ignore_cancel = false;  // for cleaning up after a cancellation
+  std::string checksum = {};           // kChecksumHeader's value, when not empty
+  double reply_seconds = 60;           // to the reply's header, and between pieces of its body
+  double total_seconds = 600;          // for all of it, whatever trickles in meanwhile
+  u64 max_reply_bytes = u64{1} << 22;  // of the body
+  bool ignore_cancel = false;          // for cleaning up after a cancellation
 };
 
+// A server can make this client neither wait nor hold memory without end: headers, chunk headers
+// with their extensions and trailers fit kMaxHeaderBytes each, a body its request's bound, all
+// bytes of a reply an eighth more, and every request ends within its total_seconds (only resolving
+// a name takes what the system's resolver takes).
 class HttpClient {
  public:
+  static constexpr size_t kMaxHeaderBytes = size_t{1} << 17;
+
   // `cancel`, when given, ends any operation within a tenth of a second (kCancelled).
   explicit HttpClient(Url url, const std::atomic<bool>* cancel = nullptr);
 
   const Url& url() const { return url_; }
   // Errors: kUnavailable (what was under way, the system's reason), kCancelled, kOutOfRange (reply
-  // above its bound). Any HTTP status is a reply.
+  // above its bound), kCorrupt (no HTTP). Any HTTP status is a reply.
   Result<ClientReply> Send(const ClientRequest& request);
   // The same; the body of a reply with status 200 goes to `sink` in pieces and is not kept.
   using Sink = std::function<Status(wire::ByteView)>;
@@ -63,6 +72,8 @@ class HttpClient {
   Status Run(double seconds, const char* action, Start&& start);
   Status Connect();
   Status Write(const ClientRequest& request);
+  Status ReadHeader(const ClientRequest& request, Parser& parser);
+  Error Explain(boost::beast::error_code error, const char* action) const;
   Status ReadBody(const ClientRequest& request, Parser& parser, const Sink& sink);
 
   const Url url_;
@@ -70,8 +81,9 @@ class HttpClient {
   bool ignore_cancel_ = false;  // of the request under way
   boost::asio::io_context context_{1};
   std::optional<boost::beast::tcp_stream> stream_;
-  boost::beast::flat_buffer buffer_;
-  Timer idle_;
+  boost::beast::flat_buffer buffer_{kMaxHeaderBytes};
+  Timer idle_, request_;      // since the last reply; since the request under way began
+  double total_seconds_ = 0;  // of the request under way
   u64 bytes_sent_ = 0, bytes_received_ = 0;
 };
 

@@ -1,8 +1,12 @@
 #include "serve/client/remote_model.h"
 
+#include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/csprng.h"
+#include "base/printable.h"
 #include "wire/json_fields.h"
 #include "wire/key_format.h"
 
@@ -13,25 +17,43 @@ using nlohmann::json;
 namespace {
 
 constexpr double kPrepareSeconds = 900;
-// The server reports at least every five seconds while a step waits or runs.
-constexpr double kStepSilenceSeconds = 60;
 constexpr u64 kMaxStepExtraBytes = u64{64} << 20;  // progress frames of a long step
+constexpr u64 kMaxJsonReplyBytes = u64{1} << 20;   // 65,536 rotation keys are 0.7 MB of it
+constexpr size_t kMaxProgressBytes = 4096, kMaxTimingBytes = size_t{1} << 18;
+// What must not be interrupted, or a name would be lost of something that the server then keeps.
+constexpr double kShortSeconds = 10;
+constexpr double kCleanUpSeconds = 4;  // for a session and its keys within ten
 
 wire::ByteView View(std::string_view text) {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
-Result<json> ParsePayload(const wire::Bytes& payload, const char* what) {
-  return wire::ParseJson({reinterpret_cast<const char*>(payload.data()), payload.size()},
-                         kMaxJsonBytes, what);
+std::string_view Text(const wire::Bytes& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Names a request: repeated with the same name it makes nothing new.
+std::string RequestId() {
+  const Seed seed = RandomSeed();
+  return ToHex(std::span(seed).first(16));
+}
+
+// A server's name for keys or a session: it becomes part of a path.
+Result<std::string> NameFrom(const json& body) {
+  PV_ASSIGN_OR_RETURN(std::string name, wire::JsonString(body, "id", 64));
+  const bool plain = std::ranges::all_of(name, [](unsigned char c) { return std::isalnum(c); });
+  if (plain && !name.empty()) return name;
+  return MakeError(ErrorCode::kCorrupt, "field 'id' = '{}' is no name of letters and digits",
+                   Printable(name));
 }
 
 Status TellProgress(const Frame& frame, const RemoteProgressCallback& on_progress) {
   if (!on_progress) return {};
-  PV_ASSIGN_OR_RETURN(const json body, ParsePayload(frame.payload, "progress frame"));
+  PV_ASSIGN_OR_RETURN(const json body,
+                      wire::ParseJson(Text(frame.payload), kMaxProgressBytes, "progress frame"));
   RemoteProgress progress;
   PV_ASSIGN_OR_RETURN(progress.done, wire::JsonNumber(body, "done", 0, 1.01));
-  PV_ASSIGN_OR_RETURN(progress.operation, wire::JsonString(body, "operation", 256));
+  PV_ASSIGN_OR_RETURN(progress.operation, PeerText(body, "operation", 128));
   PV_ASSIGN_OR_RETURN(const auto queued, wire::JsonInteger(body, "queued", 0, 1 << 20));
   progress.queued = static_cast<int>(queued);
   on_progress(progress);
@@ -39,7 +61,8 @@ Status TellProgress(const Frame& frame, const RemoteProgressCallback& on_progres
 }
 
 Status ReadTiming(const Frame& frame, RemoteStep& step) {
-  PV_ASSIGN_OR_RETURN(const json body, ParsePayload(frame.payload, "timing frame"));
+  PV_ASSIGN_OR_RETURN(const json body,
+                      wire::ParseJson(Text(frame.payload), kMaxTimingBytes, "timing frame"));
   PV_ASSIGN_OR_RETURN(const json* latency, wire::JsonField(body, "latency"));
   PV_ASSIGN_OR_RETURN(step.latency, LatencyFromJson(*latency));
   PV_ASSIGN_OR_RETURN(const auto rss, wire::JsonInteger(body, "peak_rss_bytes", 0, INT64_MAX));
@@ -49,16 +72,16 @@ Status ReadTiming(const Frame& frame, RemoteStep& step) {
 
 }  // namespace
 
-Result<std::unique_ptr<RemoteModel>> RemoteModel::Connect(const Url& url, bool allow_insecure,
-                                                          const std::atomic<bool>* cancel) {
-  std::unique_ptr<RemoteModel> remote(new RemoteModel(url, cancel));
-  PV_ASSIGN_OR_RETURN(const json body, remote->Call("GET", "/v1/model", {}));
+Result<std::unique_ptr<RemoteModel>> RemoteModel::Connect(const Url& url,
+                                                          const RemoteOptions& options) {
+  std::unique_ptr<RemoteModel> remote(new RemoteModel(url, options));
+  PV_ASSIGN_OR_RETURN(const json body, remote->Call(remote->NewRequest("GET", "/v1/model")));
   PV_ASSIGN_OR_RETURN(ModelInfo info, InfoFromJson(body));
-  PV_RETURN_IF_ERROR(remote->Adopt(std::move(info), allow_insecure));
+  PV_RETURN_IF_ERROR(remote->Adopt(std::move(info)));
   return remote;
 }
 
-Status RemoteModel::Adopt(ModelInfo info, bool allow_insecure) {
+Status RemoteModel::Adopt(ModelInfo info) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(info.parameters));
   PV_ASSIGN_OR_RETURN(params_, ckks::Parameters::Create(spec));
   if (info.parameters_digest != ToHex(params_->digest())) {
@@ -67,7 +90,8 @@ Status RemoteModel::Adopt(ModelInfo info, bool allow_insecure) {
                      info.parameters, info.parameters_digest.substr(0, 16),
                      ToHex(params_->digest()).substr(0, 16));
   }
-  if (params_->insecure() && !allow_insecure) {
+  DescribeParameters(*params_, info);
+  if (info.insecure && !options_.allow_insecure) {
     return MakeError(
         ErrorCode::kSecurity,
         "the server runs parameters '{}', insecure and for tests only (--insecure-test "
@@ -79,45 +103,67 @@ Status RemoteModel::Adopt(ModelInfo info, bool allow_insecure) {
                      info.input_level, info.output_level, params_->max_level());
   }
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params_, info.keys));
-  if (wire::StreamBytes(manifest) != info.key_stream_bytes) {
+  const u64 stream_bytes = wire::StreamBytes(manifest);
+  if (stream_bytes > options_.max_key_bytes) {
+    return MakeError(ErrorCode::kResource,
+                     "the server asks for {} evaluation keys of {} bytes, above the limit of {} "
+                     "(--max-key-gigabytes)",
+                     info.keys.count(), stream_bytes, options_.max_key_bytes);
+  }
+  if (stream_bytes != info.key_stream_bytes) {
     return MakeError(ErrorCode::kMismatch,
                      "evaluation keys: the server expects {} bytes, they have {}",
-                     info.key_stream_bytes, wire::StreamBytes(manifest));
+                     info.key_stream_bytes, stream_bytes);
   }
   PV_ASSIGN_OR_RETURN(program_digest_, DigestFromHex(info.program_digest));
   info_ = std::move(info);
   return {};
 }
 
-Result<json> RemoteModel::Call(const char* method, const std::string& path, std::string_view body,
-                               double reply_seconds) {
+ClientRequest RemoteModel::NewRequest(const char* method, std::string path,
+                                      std::string_view body) const {
   ClientRequest request;
   request.method = method;
-  request.path = path;
+  request.path = std::move(path);
   request.body = View(body);
-  request.reply_seconds = reply_seconds;
-  return CallWith(std::move(request));
+  request.reply_seconds = options_.reply_seconds;
+  request.max_reply_bytes = kMaxJsonReplyBytes;
+  return request;
 }
 
-Result<json> RemoteModel::CallWith(ClientRequest request) {
+ClientRequest RemoteModel::ShortRequest(const char* method, std::string path,
+                                        std::string_view body) const {
+  ClientRequest request = NewRequest(method, std::move(path), body);
+  request.total_seconds = kShortSeconds;
+  request.ignore_cancel = true;
+  return request;
+}
+
+Result<json> RemoteModel::Call(const ClientRequest& request) {
   PV_ASSIGN_OR_RETURN(const ClientReply reply, http_.Send(request));
   if (reply.status / 100 != 2) return ErrorFromReply(reply.status, reply.text());
   return wire::ParseJson(reply.text(), kMaxJsonBytes, request.path);
 }
 
+Result<json> RemoteModel::CallRepeated(const ClientRequest& request) {
+  Backoff backoff = NewBackoff();
+  while (true) {
+    auto reply = Call(request);
+    if (reply.ok() || !backoff.Again(reply.error())) return reply;
+  }
+}
+
 Status RemoteModel::Delete(const std::string& path) {
-  ClientRequest request;
-  request.method = "DELETE";
-  request.path = path;
-  request.reply_seconds = 10;
-  request.ignore_cancel = true;
-  PV_RETURN_IF_ERROR(CallWith(std::move(request)));
+  ClientRequest request = ShortRequest("DELETE", path);
+  request.total_seconds = kCleanUpSeconds;
+  PV_RETURN_IF_ERROR(Call(request));
   return {};
 }
 
 Result<std::string> RemoteModel::CreateSession(const std::string& keys) {
-  PV_ASSIGN_OR_RETURN(const json body, Call("POST", "/v1/sessions", json{{"keys", keys}}.dump()));
-  return wire::JsonString(body, "id", 64);
+  const std::string text = json{{"keys", keys}, {"request_id", RequestId()}}.dump();
+  PV_ASSIGN_OR_RETURN(const json body, CallRepeated(ShortRequest("POST", "/v1/sessions", text)));
+  return NameFrom(body);
 }
 
 Status RemoteModel::RemoveSession(const std::string& session) {
@@ -127,13 +173,14 @@ Status RemoteModel::RemoveSession(const std::string& session) {
 Status RemoteModel::RemoveKeys(const std::string& keys) { return Delete("/v1/keys/" + keys); }
 
 Result<std::vector<MemoryReport::Entry>> RemoteModel::Memory() {
-  PV_ASSIGN_OR_RETURN(const json body, Call("GET", "/v1/status", {}));
+  PV_ASSIGN_OR_RETURN(const json body, CallRepeated(NewRequest("GET", "/v1/status")));
   PV_ASSIGN_OR_RETURN(const json* memory, wire::JsonField(body, "memory"));
   return MemoryFromJson(*memory);
 }
 
 Result<runtime::LatencyTable> RemoteModel::Latency(const std::string& session) {
-  PV_ASSIGN_OR_RETURN(const json body, Call("GET", "/v1/sessions/" + session + "/latency", {}));
+  PV_ASSIGN_OR_RETURN(const json body,
+                      CallRepeated(NewRequest("GET", "/v1/sessions/" + session + "/latency")));
   PV_ASSIGN_OR_RETURN(const json* latency, wire::JsonField(body, "latency"));
   return LatencyFromJson(*latency);
 }
@@ -146,46 +193,67 @@ Result<RemoteStep> RemoteModel::Step(const std::string& session, const Digest& k
   bounds.position = position;
   bounds.level = info_.output_level;
   bounds.scale = params_->scale(bounds.level);
+  // The same bytes at every attempt: a server that had finished takes the step back and runs it
+  // anew, and learns nothing from a second encryption.
   const wire::Bytes body = wire::FormatToken(*params_, bounds.binding, position, token);
+  ClientRequest request = NewRequest("POST", "/v1/sessions/" + session + "/step");
+  request.body = body;
+  request.content_type = kBinaryType;
+  request.total_seconds = options_.max_step_seconds;
+  request.max_reply_bytes = wire::ResultBytes(*params_, bounds.level) + kMaxStepExtraBytes;
+  Backoff backoff = NewBackoff();
+  while (true) {
+    auto step = StepOnce(request, bounds, on_progress);
+    if (step.ok() || !backoff.Again(step.error())) return step;
+  }
+}
+
+Result<RemoteStep> RemoteModel::StepOnce(const ClientRequest& request,
+                                         const wire::MessageBounds& bounds,
+                                         const RemoteProgressCallback& on_progress) {
   const u64 result_bytes = wire::ResultBytes(*params_, bounds.level);
-  ClientRequest request{"POST",
-                        "/v1/sessions/" + session + "/step",
-                        body,
-                        kBinaryType,
-                        {},
-                        kStepSilenceSeconds,
-                        result_bytes + kMaxStepExtraBytes};
-  FrameReader reader(std::max<u64>(result_bytes, kMaxJsonBytes));
+  FrameReader reader(std::max<u64>(result_bytes, kMaxTimingBytes));
   RemoteStep step;
   bool finished = false;
   const auto take = [&](const Frame& frame) -> Status {
+    if (finished) {
+      return MakeError(ErrorCode::kCorrupt, "a frame of type {} behind the result",
+                       static_cast<int>(frame.type));
+    }
     if (frame.type == FrameType::kProgress) return TellProgress(frame, on_progress);
     if (frame.type == FrameType::kTiming) return ReadTiming(frame, step);
-    if (frame.type == FrameType::kError) {
-      return ErrorFromReply(
-          200, {reinterpret_cast<const char*>(frame.payload.data()), frame.payload.size()});
-    }
+    if (frame.type == FrameType::kError) return ErrorFromReply(200, Text(frame.payload));
     PV_ASSIGN_OR_RETURN(step.result, wire::ParseResult(*params_, frame.payload, bounds));
     finished = true;
     return {};
   };
-  PV_ASSIGN_OR_RETURN(const ClientReply reply,
-                      http_.SendStreaming(request, [&](wire::ByteView bytes) -> Status {
-                        std::vector<Frame> frames;
-                        PV_RETURN_IF_ERROR(reader.Push(bytes, frames));
-                        for (const Frame& frame : frames) PV_RETURN_IF_ERROR(take(frame));
-                        return {};
-                      }));
-  if (reply.status != 200) return ErrorFromReply(reply.status, reply.text());
+  const auto reply = http_.SendStreaming(request, [&](wire::ByteView bytes) -> Status {
+    std::vector<Frame> frames;
+    PV_RETURN_IF_ERROR(reader.Push(bytes, frames));
+    for (const Frame& frame : frames) PV_RETURN_IF_ERROR(take(frame));
+    return {};
+  });
+  if (!reply.ok()) {
+    // A connection that broke behind the result has taken nothing away.
+    if (finished && reply.error().code == ErrorCode::kUnavailable) return step;
+    return reply.error();
+  }
+  if (reply->status != 200) return ErrorFromReply(reply->status, reply->text());
   if (finished) return step;
-  return MakeError(ErrorCode::kCorrupt, "position {}: the reply ended without a result", position);
+  return MakeError(ErrorCode::kUnavailable, "position {}: the reply ended without a result",
+                   bounds.position);
 }
 
 Result<KeyUpload> KeyUpload::Begin(RemoteModel& remote, const Digest& key_id) {
   KeyUpload upload(remote);
-  const json body = {{"key_id", ToHex(key_id)}, {"total_bytes", remote.info().key_stream_bytes}};
-  PV_ASSIGN_OR_RETURN(const json reply, remote.Call("POST", "/v1/keys", body.dump()));
-  PV_ASSIGN_OR_RETURN(upload.handle_, wire::JsonString(reply, "id", 64));
+  const std::string body = json{
+      {"key_id", ToHex(key_id)},
+      {"total_bytes", remote.info().key_stream_bytes},
+      {"request_id",
+       RequestId()}}.dump();
+  PV_ASSIGN_OR_RETURN(const json reply,
+                      remote.CallRepeated(remote.ShortRequest("POST", "/v1/keys", body)));
+  PV_ASSIGN_OR_RETURN(upload.handle_, NameFrom(reply));
   return upload;
 }
 
@@ -202,34 +270,54 @@ Status KeyUpload::Write(wire::ByteView bytes) {
 }
 
 Status KeyUpload::SendChunk() {
-  constexpr int kAttempts = 3;
-  ClientRequest request{"PUT",
-                        "/v1/keys/" + handle_ + "/chunks/" + std::to_string(next_chunk_),
-                        pending_,
-                        kBinaryType,
-                        ToHex(ChunkChecksum(pending_)),
-                        300};
+  constexpr int kMostDamaged = 3;
+  ClientRequest request =
+      remote_->NewRequest("PUT", "/v1/keys/" + handle_ + "/chunks/" + std::to_string(next_chunk_));
+  request.body = pending_;
+  request.content_type = kBinaryType;
+  request.checksum = ToHex(ChunkChecksum(pending_));
+  request.reply_seconds = 5 * remote_->options().reply_seconds;
   std::optional<Error> first;
-  for (int attempt = 1;; ++attempt) {
-    const auto reply = remote_->http().Send(request);
-    if (reply.ok() && reply->status == 200) break;
-    const Error error = reply.ok() ? ErrorFromReply(reply->status, reply->text()) : reply.error();
-    if (!first) first = error;
+  Backoff backoff = remote_->NewBackoff();
+  for (int damaged = 0;;) {
+    const auto reply = remote_->Call(request);
+    if (reply.ok()) break;
+    if (!first) first = reply.error();
     // Damaged on its way, or a connection that broke: once more. When the bytes themselves are bad,
     // the server has dropped the upload and the first error is the one to tell.
-    const bool again = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kCorrupt;
-    if (!again || attempt == kAttempts) return *first;
+    const bool again = reply.error().code == ErrorCode::kCorrupt ? ++damaged < kMostDamaged
+                                                                 : backoff.Again(reply.error());
+    if (!again) return *first;
   }
   ++next_chunk_;
   pending_.clear();
   return {};
 }
 
+Result<bool> KeyUpload::Ready() {
+  PV_ASSIGN_OR_RETURN(const json body,
+                      remote_->Call(remote_->NewRequest("GET", "/v1/keys/" + handle_)));
+  return wire::JsonBool(body, "ready");
+}
+
 Result<std::string> KeyUpload::Finish() {
   if (!pending_.empty()) PV_RETURN_IF_ERROR(SendChunk());
-  PV_RETURN_IF_ERROR(
-      remote_->Call("POST", "/v1/keys/" + handle_ + "/complete", {}, kPrepareSeconds));
-  return handle_;
+  ClientRequest request = remote_->NewRequest("POST", "/v1/keys/" + handle_ + "/complete");
+  request.reply_seconds = request.total_seconds = kPrepareSeconds;
+  // When the reply is lost the server says how far it is; while it answers it may go on preparing.
+  Backoff lost = remote_->NewBackoff(), preparing(kPrepareSeconds, remote_->options().cancel);
+  while (true) {
+    const auto done = remote_->Call(request);
+    if (done.ok()) return handle_;
+    if (done.error().code != ErrorCode::kUnavailable) return done.error();
+    const Result<bool> ready = Ready();
+    if (ready.ok() && *ready) return handle_;
+    if (!(ready.ok() ? preparing : lost).Again(done.error())) return done.error();
+  }
+}
+
+void KeyUpload::Abandon() {
+  if (!handle_.empty()) (void)remote_->RemoveKeys(handle_).ok();
 }
 
 }  // namespace polyveil::serve

@@ -7,6 +7,7 @@
 
 #include "ckks/ciphertext.h"
 #include "ckks/parameters.h"
+#include "serve/client/backoff.h"
 #include "serve/client/http_client.h"
 #include "serve/protocol.h"
 #include "wire/ciphertext_format.h"
@@ -26,19 +27,32 @@ struct RemoteStep {
   u64 server_peak_rss_bytes = 0;
 };
 
+// What a client puts up with.
+struct RemoteOptions {
+  bool allow_insecure = false;             // parameters for tests
+  u64 max_key_bytes = u64{8'000'000'000};  // of the evaluation keys that a server may ask for
+  double max_step_seconds = 6 * 3600;      // for a step, the wait for others' included
+  // Until a reply begins, and between its pieces; for a chunk of keys five times as long. A server
+  // reports at least every five seconds while a step waits or runs.
+  double reply_seconds = 60;
+  double retry_seconds = 30;                  // how long a lost reply or connection is tried anew
+  const std::atomic<bool>* cancel = nullptr;  // ends any call but clean-up (kCancelled)
+};
+
 class RemoteModel {
  public:
-  // Asks for the model's information. The parameters are this program's own set of that name.
-  // Errors: kUnavailable, kCorrupt, kMismatch (digests), kSecurity (a set for tests, unless
-  // allow_insecure).
-  static Result<std::unique_ptr<RemoteModel>> Connect(const Url& url, bool allow_insecure,
-                                                      const std::atomic<bool>* cancel = nullptr);
+  // Asks for the model's information. The parameters are this program's own set of that name, and
+  // what info() says of their security is computed from them. Errors: kUnavailable, kCorrupt,
+  // kMismatch (digests), kSecurity (a set for tests, unless allow_insecure), kResource (a key
+  // request above max_key_bytes: both are named).
+  static Result<std::unique_ptr<RemoteModel>> Connect(const Url& url, const RemoteOptions& options);
 
   const ModelInfo& info() const { return info_; }
   const ckks::ParametersPtr& params() const { return params_; }
   HttpClient& http() { return http_; }
 
   // Sessions: the server's name for one. Errors of all calls: the server's, and the transport's.
+  // What a lost reply leaves open is asked again (retry_seconds): every call may be repeated.
   Result<std::string> CreateSession(const std::string& keys);
   Status RemoveSession(const std::string& session);
   Status RemoveKeys(const std::string& keys);
@@ -51,16 +65,27 @@ class RemoteModel {
   Result<std::vector<MemoryReport::Entry>> Memory();
   Result<runtime::LatencyTable> Latency(const std::string& session);
 
-  Result<nlohmann::json> Call(const char* method, const std::string& path, std::string_view body,
-                              double reply_seconds = 60);
+  ClientRequest NewRequest(const char* method, std::string path, std::string_view body = {}) const;
+  // Of a few seconds, and not cut off by a cancellation.
+  ClientRequest ShortRequest(const char* method, std::string path,
+                             std::string_view body = {}) const;
+  // One attempt at a call with a JSON reply, and attempts as NewBackoff has them. Errors: the
+  // server's, the transport's.
+  Result<nlohmann::json> Call(const ClientRequest& request);
+  Result<nlohmann::json> CallRepeated(const ClientRequest& request);
+  const RemoteOptions& options() const { return options_; }
+  Backoff NewBackoff() const { return {options_.retry_seconds, options_.cancel}; }
 
  private:
-  Result<nlohmann::json> CallWith(ClientRequest request);
+  Result<RemoteStep> StepOnce(const ClientRequest& request, const wire::MessageBounds& bounds,
+                              const RemoteProgressCallback& on_progress);
   // After a cancellation too, but not for long.
   Status Delete(const std::string& path);
-  RemoteModel(const Url& url, const std::atomic<bool>* cancel) : http_(url, cancel) {}
-  Status Adopt(ModelInfo info, bool allow_insecure);
+  RemoteModel(const Url& url, const RemoteOptions& options)
+      : options_(options), http_(url, options.cancel) {}
+  Status Adopt(ModelInfo info);
 
+  const RemoteOptions options_;
   HttpClient http_;
   ModelInfo info_;
   ckks::ParametersPtr params_;
@@ -75,11 +100,14 @@ class KeyUpload {
   Status Write(wire::ByteView bytes);
   // Sends what is left, waits until the server has prepared the keys. Returns the server's name.
   Result<std::string> Finish();
+  // Removes what the server has of it, after a cancellation too; errors are nobody's business.
+  void Abandon();
   const std::string& handle() const { return handle_; }
 
  private:
   explicit KeyUpload(RemoteModel& remote) : remote_(&remote) {}
   Status SendChunk();
+  Result<bool> Ready();
 
   RemoteModel* remote_;
   std::string handle_;

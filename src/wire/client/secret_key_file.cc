@@ -1,7 +1,6 @@
 #include "wire/client/secret_key_file.h"
 
 #include <sodium.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
@@ -149,14 +148,6 @@ Status OpenSeed(const ParsedFile& file, std::string_view passphrase, Seed& seed)
   return {};
 }
 
-Status RefuseReadableByOthers(const std::string& path) {
-  struct stat info;
-  if (stat(path.c_str(), &info) != 0 || (info.st_mode & 077) == 0) return {};
-  return MakeError(ErrorCode::kSecurity,
-                   "{}: mode {:03o} lets others use a secret key, required 600 (chmod 600 FILE)",
-                   path, info.st_mode & 0777);
-}
-
 }  // namespace
 
 Digest KeyIdOf(const ckks::SecretKey& key) {
@@ -212,29 +203,33 @@ Result<ckks::SecretKey> ParseSecretKey(ByteView bytes, std::optional<std::string
   return key;
 }
 
-Status WriteSecretKey(const std::string& path, const ckks::SecretKey& key,
-                      std::optional<std::string_view> passphrase, const PassphraseCost& cost) {
+Result<PrivateFile> PrepareSecretKey(const std::string& path, const ckks::SecretKey& key,
+                                     std::optional<std::string_view> passphrase,
+                                     const PassphraseCost& cost) {
   PV_ASSIGN_OR_RETURN(const auto bytes, FormatSecretKey(key, passphrase, cost));
   PV_ASSIGN_OR_RETURN(PrivateFile file, PrivateFile::Create(path));
   PV_RETURN_IF_ERROR(file.Write(bytes));
+  PV_RETURN_IF_ERROR(file.Prepare());
+  return file;
+}
+
+Status WriteSecretKey(const std::string& path, const ckks::SecretKey& key,
+                      std::optional<std::string_view> passphrase, const PassphraseCost& cost) {
+  PV_ASSIGN_OR_RETURN(PrivateFile file, PrepareSecretKey(path, key, passphrase, cost));
   return file.Commit();
 }
 
 Result<SecretKeyFileInfo> ReadSecretKeyInfo(const std::string& path) {
-  PV_RETURN_IF_ERROR(RefuseReadableByOthers(path));
-  PV_ASSIGN_OR_RETURN(Bytes bytes, ReadFile(path, kMaxFileBytes));
+  PV_ASSIGN_OR_RETURN(const auto bytes, ReadPrivateFile(path, kMaxFileBytes));
   auto info = ParseSecretKeyInfo(bytes);
-  SecureWipe(bytes.data(), bytes.size());
   if (!info.ok()) return MakeError(info.error().code, "{}: {}", path, info.error().message);
   return info;
 }
 
 Result<ckks::SecretKey> ReadSecretKey(const std::string& path,
                                       std::optional<std::string_view> passphrase) {
-  PV_RETURN_IF_ERROR(RefuseReadableByOthers(path));
-  PV_ASSIGN_OR_RETURN(Bytes bytes, ReadFile(path, kMaxFileBytes));
+  PV_ASSIGN_OR_RETURN(const auto bytes, ReadPrivateFile(path, kMaxFileBytes));
   auto key = ParseSecretKey(bytes, passphrase);
-  SecureWipe(bytes.data(), bytes.size());
   if (!key.ok()) return MakeError(key.error().code, "{}: {}", path, key.error().message);
   return key;
 }

@@ -8,6 +8,7 @@
 #include "base/secure_memory.h"
 #include "ckks/client/secret_key.h"
 #include "wire/container.h"
+#include "wire/file.h"
 
 namespace polyveil::wire {
 
@@ -39,7 +40,11 @@ Result<SecretKeyFileInfo> ParseSecretKeyInfo(ByteView bytes);
 // kInvalidArgument (a passphrase is needed, or given to a file that has none).
 Result<ckks::SecretKey> ParseSecretKey(ByteView bytes, std::optional<std::string_view> passphrase);
 
-// The same with a file, mode 0600. ReadSecretKey refuses a file that others can read.
+// The same with a file, mode 0600. Prepared, it is on the disk but not yet in its place. Reading
+// refuses a file that others can read (ReadPrivateFile).
+Result<PrivateFile> PrepareSecretKey(const std::string& path, const ckks::SecretKey& key,
+                                     std::optional<std::string_view> passphrase,
+                                     const PassphraseCost& cost = {});
 Status WriteSecretKey(const std::string& path, const ckks::SecretKey& key,
                       std::optional<std::string_view> passphrase, const PassphraseCost& cost = {});
 Result<SecretKeyFileInfo> ReadSecretKeyInfo(const std::string& path);

@@ -122,6 +122,57 @@ TEST_F(SecretKeyFile, UnfinishedFileIsNotThere) {
   EXPECT_EQ(Files(), 0u);
 }
 
+std::string TextOf(const std::string& path) {
+  const auto bytes = ReadFile(path, 100).value();
+  return {bytes.begin(), bytes.end()};
+}
+
+PrivateFile Written(const std::string& path, char c) {
+  auto file = PrivateFile::Create(path).value();
+  EXPECT_TRUE(file.Write(Bytes(3, static_cast<std::uint8_t>(c))).ok());
+  return file;
+}
+
+TEST_F(SecretKeyFile, TheOldFileIsWholeUntilTheNewOneReplacesIt) {
+  ASSERT_TRUE(Written(Path("key"), 'a').Commit().ok());
+  {
+    PrivateFile file = Written(Path("key"), 'b');
+    EXPECT_EQ(TextOf(Path("key")), "aaa");
+    ASSERT_TRUE(file.Prepare().ok());
+    EXPECT_EQ(TextOf(Path("key")), "aaa");
+  }  // given up
+  EXPECT_EQ(TextOf(Path("key")), "aaa");
+  EXPECT_EQ(Files(), 1u);
+  const auto kept = Written(Path("key"), 'c').Commit(Existing::kKeep);
+  EXPECT_EQ(kept.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(TextOf(Path("key")), "aaa");
+  ASSERT_TRUE(Written(Path("key"), 'd').Commit().ok());
+  ASSERT_TRUE(Written(Path("new"), 'e').Commit(Existing::kKeep).ok());
+  EXPECT_EQ(TextOf(Path("key")) + TextOf(Path("new")), "dddeee");
+  EXPECT_EQ(Files(), 2u);
+}
+
+// Killed while it writes, a program leaves no part behind (where the file system can).
+TEST_F(SecretKeyFile, APartHasNoName) {
+  PrivateFile file = Written(Path("key"), 'a');
+  if (Files() != 0) GTEST_SKIP() << "this file system has no files without a name";
+}
+
+TEST_F(SecretKeyFile, PermissionsAreThoseOfTheFileThatIsRead) {
+  ASSERT_TRUE(Written(Path("key"), 'a').Commit().ok());
+  std::filesystem::create_symlink(Path("key"), Path("link"));
+  EXPECT_TRUE(ReadPrivateFile(Path("link"), 10).ok());
+  ASSERT_EQ(chmod(Path("key").c_str(), 0640), 0);
+  for (const char* name : {"key", "link"})
+    EXPECT_EQ(ReadPrivateFile(Path(name), 10).error().code, ErrorCode::kSecurity);
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(ReadPrivateFile(Path("pipe"), 10).error().code, ErrorCode::kIo);
+  if (geteuid() != 0) return;
+  ASSERT_EQ(chmod(Path("key").c_str(), 0600), 0);
+  ASSERT_EQ(chown(Path("key").c_str(), 1, 1), 0);
+  EXPECT_EQ(ReadPrivateFile(Path("key"), 10).error().code, ErrorCode::kSecurity);
+}
+
 TEST_F(SecretKeyFile, ReadRefusesBigMissingAndIrregularFiles) {
   EXPECT_EQ(ReadFile(Path("none"), 10).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(ReadFile(directory_, 10).error().code, ErrorCode::kIo);
