@@ -11,6 +11,7 @@ namespace {
 
 int Fail(const Error& error) {
   std::fprintf(stderr, "polyveil: %s: %s\n", ErrorCodeName(error.code), error.message.c_str());
+  if (error.code == ErrorCode::kUntrustedResult) return 5;
   return error.code == ErrorCode::kCancelled ? 130 : 1;
 }
 
