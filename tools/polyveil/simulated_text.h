@@ -39,7 +39,7 @@ struct EscapedToken {
 
 struct SiteReport {
   runtime::EscapeReport read;
-  int first = 0;     // texts in which this site was the first to read such an input
+  int first = 0;     // texts whose first token with any such input has one here
   ExactTally after;  // tokens at or behind this site's first one in their text
 };
 
