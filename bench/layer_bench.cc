@@ -1,11 +1,11 @@
 #include "bench/layer_bench.h"
 
-#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cmath>
 
 #include "base/system.h"
+#include "base/worst.h"
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
 #include "ckks/client/key_generator.h"
@@ -18,15 +18,6 @@ namespace polyveil::bench {
 namespace {
 
 using Values = std::vector<double>;
-
-double LargestDifference(const Values& a, const Values& b) {
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double difference = std::abs(a[i] - b[i]);
-    if (!(difference <= largest)) largest = difference;  // what is no number shows
-  }
-  return largest;
-}
 
 class LayerBench {
  public:

@@ -1,6 +1,7 @@
 #include "approx/range.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/check.h"
@@ -28,6 +29,7 @@ Range Widened(double a, double b, double ratio) {
 
 double EscapeRatio(double x, double a, double b) {
   if (x >= a && x <= b) return 1;
+  if (std::isnan(x)) return std::numeric_limits<double>::infinity();
   if (x > b) return b > 0 ? x / b : std::numeric_limits<double>::infinity();
   if (a < 0) return x / a;
   return x > 0 ? a / x : std::numeric_limits<double>::infinity();

@@ -23,7 +23,7 @@ Range WithRatioMargin(const Range& range, double margin);
 Range Widened(double a, double b, double ratio);
 
 // How far x lies outside [a, b] as a ratio > 1 to the end it passed; 1 inside, infinity where the
-// signs differ.
+// signs differ or x is NaN.
 double EscapeRatio(double x, double a, double b);
 
 }  // namespace polyveil::approx

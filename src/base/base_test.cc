@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <thread>
 
@@ -13,6 +14,7 @@
 #include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
+#include "base/worst.h"
 
 namespace polyveil {
 namespace {
@@ -199,6 +201,29 @@ TEST(Progress, ReportsAndCancels) {
   EXPECT_TRUE(progress.Check().ok());
   progress.Cancel();
   EXPECT_EQ(progress.Check().error().code, ErrorCode::kCancelled);
+}
+
+TEST(Worst, NaNIsWorseThanEverything) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(Worse(1, 2), 2);
+  EXPECT_EQ(WorseMargin(1, 2), 1);
+  for (const double other : {-infinity, 0.0, infinity, nan}) {
+    EXPECT_EQ(Worse(nan, other), infinity);
+    EXPECT_EQ(Worse(other, nan), infinity);
+    EXPECT_EQ(WorseMargin(nan, other), -infinity);
+    EXPECT_EQ(WorseMargin(other, nan), -infinity);
+  }
+  using Values = std::vector<double>;
+  EXPECT_EQ(LargestDifference(Values{1, 2, 3}, Values{1, 2.5, 3}), 0.5);
+  EXPECT_EQ(LargestDifference(Values{}, Values{}), 0);
+  EXPECT_EQ(LargestDifference(Values{nan, 1}, Values{0, 1}), infinity);
+  EXPECT_EQ(LargestDifference(Values{0, 1}, Values{0, nan}), infinity);
+  EXPECT_EQ(LargestDifference(Values{infinity}, Values{infinity}), infinity);
+  EXPECT_EQ(LargestDifference(Values{1}, Values{1, 2}), infinity);
+  EXPECT_TRUE(AllFinite(Values{-1, 0, 1e308}));
+  EXPECT_FALSE(AllFinite(Values{0, nan}));
+  EXPECT_FALSE(AllFinite(Values{-infinity}));
 }
 
 TEST(System, SaysSomething) {

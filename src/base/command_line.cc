@@ -118,6 +118,7 @@ CLI::Option* AddOutputFile(CLI::App& app, const std::string& names, std::string&
 
 int Fail(const Program& program, const Error& error) {
   Tell(program, error);
+  if (error.code == ErrorCode::kUntrustedResult) return kUntrustedStatus;
   return error.code == ErrorCode::kCancelled ? InterruptStatus() : 1;
 }
 

@@ -81,11 +81,13 @@ struct Program {
   const char* version;
 };
 
-// Tells the error on stderr; returns the exit status, which is 128 + signal for kCancelled, else 1.
+inline constexpr int kUntrustedStatus = 5;
+// Tells the error on stderr; returns the exit status: 128 + signal for kCancelled, 5 for
+// kUntrustedResult, else 1.
 int Fail(const Program& program, const Error& error);
 
 // The body of main(): handles signals, parses, runs, and makes sure that what was printed has
-// arrived. Returns 0; 1 for an error, told on stderr; 128 + signal when interrupted; above 100, by
+// arrived. Returns 0; Fail's status for an error, told on stderr; 128 + signal when interrupted; above 100, by
 // CLI11, for a wrong command line.
 int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(CLI::App&));
 

@@ -29,6 +29,8 @@ const char* ErrorCodeName(ErrorCode code) {
       return "resource";
     case ErrorCode::kCancelled:
       return "cancelled";
+    case ErrorCode::kUntrustedResult:
+      return "untrusted result";
   }
   return "unknown";
 }

@@ -23,6 +23,7 @@ enum class ErrorCode {
   kUnavailable,  // the other side is gone or busy
   kResource,     // memory, disk or a session limit
   kCancelled,
+  kUntrustedResult,  // a decrypted result that no sound computation gives; the client alone says so
 };
 
 const char* ErrorCodeName(ErrorCode code);

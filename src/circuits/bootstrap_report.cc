@@ -6,6 +6,7 @@
 
 #include "base/system.h"
 #include "base/thread_pool.h"
+#include "base/worst.h"
 #include "ring/kernels.h"
 
 namespace polyveil::circuits {
@@ -52,8 +53,8 @@ struct Errors {
 void AddErrors(std::span<const Complex> expected, std::span<const Complex> got, Errors& errors) {
   for (size_t j = 0; j < got.size(); ++j) {
     const Complex d = got[j] - expected[j % expected.size()];
-    const double error = std::max(std::fabs(d.real()), std::fabs(d.imag()));
-    errors.worst = std::max(errors.worst, error);
+    const double error = Worse(std::fabs(d.real()), std::fabs(d.imag()));
+    errors.worst = Worse(errors.worst, error);
     errors.sum += error;
     ++errors.count;
     errors.escapes += !(error <= kEscapeError);
@@ -106,7 +107,7 @@ void AddPrecision(const Errors (&errors)[kBootstrapInputs], BootstrapReport& rep
     if (e.count == 0) continue;
     report.precision.push_back({kInputs[kind], Bits(e.worst), Bits(e.sum / double(e.count))});
     report.escapes += e.escapes;
-    worst = std::max(worst, e.worst);
+    worst = Worse(worst, e.worst);
   }
   report.worst_bits = Bits(worst);
 }

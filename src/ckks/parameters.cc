@@ -78,24 +78,35 @@ double KeyBound(const ParametersSpec& spec, double log_qp) {
   return spec.insecure_for_tests ? std::max(bound, 1.005 * log_qp) : bound;
 }
 
+Status CheckSparseSecret(const ParametersSpec& spec, double log_encapsulation) {
+  if (spec.sparse_hamming_weight < kLeastHammingWeight)
+    return MakeError(ErrorCode::kSecurity, "sparse_hamming_weight = {} < {}",
+                     spec.sparse_hamming_weight, kLeastHammingWeight);
+  const int bound = MaxLogEncapsulationModulus(spec.log_n);
+  if (bound == 0)
+    return MakeError(ErrorCode::kSecurity,
+                     "encapsulation key: log2(q0 P') = {:.2f}, but no estimate of its sparse "
+                     "secret stands at N = 2^{}",
+                     log_encapsulation, spec.log_n);
+  if (log_encapsulation > bound)
+    return MakeError(ErrorCode::kSecurity,
+                     "encapsulation key: log2(q0 P') = {:.2f} > {} (sparse secret at N = 2^{})",
+                     log_encapsulation, bound, spec.log_n);
+  return {};
+}
+
 Status CheckSecurity(const ParametersSpec& spec, double log_qp, double log_encapsulation) {
   if (spec.insecure_for_tests) return {};
   if (spec.log_n < 13)
     return MakeError(ErrorCode::kSecurity, "log_n = {} < 13: only with insecure_for_tests",
                      spec.log_n);
-  if (spec.sparse_hamming_weight < 32)
-    return MakeError(ErrorCode::kSecurity, "sparse_hamming_weight = {} < 32",
-                     spec.sparse_hamming_weight);
   const double bound = MaxLogQp(spec.log_n) * (1 - kSecurityMargin);
   if (log_qp > bound)
     return MakeError(ErrorCode::kSecurity,
                      "log2(QP) = {:.2f} > {:.2f} (= {} of ePrint 2024/463 at N = 2^{}, less the "
                      "margin of {:.0f}%)",
                      log_qp, bound, MaxLogQp(spec.log_n), spec.log_n, 100 * kSecurityMargin);
-  if (log_encapsulation > kMaxLogEncapsulationModulus)
-    return MakeError(ErrorCode::kSecurity, "encapsulation key: log2(q0 P') = {:.2f} > {}",
-                     log_encapsulation, kMaxLogEncapsulationModulus);
-  return {};
+  return CheckSparseSecret(spec, log_encapsulation);
 }
 
 }  // namespace
@@ -103,11 +114,11 @@ Status CheckSecurity(const ParametersSpec& spec, double log_qp, double log_encap
 int MaxLogQp(int log_n) {
   switch (log_n) {
     case 10:
-      return 27;
+      return 26;
     case 11:
-      return 54;
+      return 53;
     case 12:
-      return 107;
+      return 106;
     case 13:
       return 214;
     case 14:
@@ -123,6 +134,15 @@ int MaxLogQp(int log_n) {
   }
 }
 
+int MaxLogEncapsulationModulus(int log_n) {
+  switch (log_n) {
+    case 16:
+      return 120;  // 2^172
+    default:
+      return 0;  // 2^104 at N = 2^13 and 100 bits, 2^128.7 at 2^14; others are not estimated
+  }
+}
+
 Result<std::shared_ptr<const Parameters>> Parameters::Create(const ParametersSpec& spec) {
   PV_RETURN_IF_ERROR(CheckSpec(spec));
   PV_ASSIGN_OR_RETURN(PrimeChain chain, ChoosePrimes(spec));
@@ -133,9 +153,8 @@ Result<std::shared_ptr<const Parameters>> Parameters::Create(const ParametersSpe
   p.q_count_ = static_cast<int>(chain.q.size());
   p.log_q_ = Log2Product(chain.q, 0, chain.q.size());
   p.log_qp_ = p.log_q_ + Log2Product(chain.p, 0, spec.special_primes);
-  PV_RETURN_IF_ERROR(CheckSecurity(spec, p.log_qp_,
-                                   std::log2(static_cast<double>(chain.q[0])) +
-                                       std::log2(static_cast<double>(chain.encapsulation))));
+  PV_RETURN_IF_ERROR(
+      CheckSecurity(spec, p.log_qp_, Log2Product({chain.q[0], chain.encapsulation}, 0, 2)));
 
   for (const LevelGroup& group : spec.chain)
     for (int i = 0; i < group.count; ++i) {
@@ -198,8 +217,13 @@ std::string Parameters::Describe() const {
   if (insecure())
     return fmt::format("INSECURE, for tests only: {}: {}, logQP = {:.1f} (bound {})", spec_.name,
                        shape, log_qp_, MaxLogQp(log_n()));
-  return fmt::format("{}: {}, logQP = {:.1f} <= {} (128-bit, ePrint 2024/463), h = {} ephemeral",
-                     spec_.name, shape, log_qp_, MaxLogQp(log_n()), spec_.sparse_hamming_weight);
+  const double log_sparse = Log2Product({q(0).q, encapsulation_table().modulus().q}, 0, 2);
+  return fmt::format(
+      "{}: {}, logQP = {:.1f} <= {} (128-bit, ePrint 2024/463), sparse secret h = {} at {:.1f} <= "
+      "{} "
+      "bits (hybrid attacks, estimated), circular security assumed",
+      spec_.name, shape, log_qp_, MaxLogQp(log_n()), spec_.sparse_hamming_weight, log_sparse,
+      MaxLogEncapsulationModulus(log_n()));
 }
 
 size_t Parameters::table_bytes() const {

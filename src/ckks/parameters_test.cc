@@ -135,9 +135,55 @@ TEST(Parameters, RefusesASparseSecretBelow32) {
   EXPECT_EQ(Parameters::Create(spec).error().code, ErrorCode::kSecurity);
 }
 
-TEST(Parameters, EncapsulationModulusStaysBelow120BitsForEverySpec) {
-  // Both primes are below 2^50 by construction: the check can only fail if that changes.
-  static_assert(2 * ring::kMaxModulusBits <= kMaxLogEncapsulationModulus);
+// The rows of ePrint 2024/463, table 5.2: ternary secret, 128 bits, classical.
+TEST(Parameters, BoundsAreThoseOfTheGuidelines) {
+  const int bounds[] = {26, 53, 106, 214, 430, 868, 1747, 3523};
+  for (int log_n = 10; log_n <= 17; ++log_n) EXPECT_EQ(MaxLogQp(log_n), bounds[log_n - 10]);
+  EXPECT_EQ(MaxLogQp(9), 0);
+  EXPECT_EQ(MaxLogQp(18), 0);
+}
+
+// A small modulus: one base prime, a special prime of the same size.
+ParametersSpec SparseSpec(int log_n, int log_prime) {
+  ParametersSpec spec;
+  spec.name = "sparse";
+  spec.log_n = log_n;
+  spec.chain = {{LevelRole::kBase, 1, log_prime}};
+  spec.special_primes = 1;
+  spec.log_special_prime = spec.log_encapsulation_prime = log_prime;
+  return spec;
+}
+
+// What the ternary secret allows the sparse one may not: at N = 2^13 and 100 bits it has 2^104.
+TEST(Parameters, TheSparseSecretIsBoundedByTheRing) {
+  const auto refused = [](const ParametersSpec& spec) {
+    const auto result = Parameters::Create(spec);
+    EXPECT_FALSE(result.ok()) << spec.log_n;
+    if (result.ok()) return std::string();
+    EXPECT_EQ(result.error().code, ErrorCode::kSecurity);
+    return result.error().message;
+  };
+  for (int log_n = 13; log_n <= 17; ++log_n) {
+    const int bound = MaxLogEncapsulationModulus(log_n);
+    ParametersSpec spec = SparseSpec(log_n, 50);
+    ASSERT_LE(100, MaxLogQp(log_n));
+    if (bound >= 100) {
+      const auto params = Parameters::Create(spec);
+      ASSERT_TRUE(params.ok()) << params.error().message;
+      const std::string text = (*params)->Describe();
+      EXPECT_NE(text.find(fmt::format("100.0 <= {} bits", bound)), std::string::npos) << text;
+      EXPECT_NE(text.find("circular security assumed"), std::string::npos) << text;
+      continue;
+    }
+    const std::string message = refused(spec);
+    EXPECT_NE(message.find(fmt::format("2^{}", log_n)), std::string::npos) << message;
+    EXPECT_NE(message.find("100.00"), std::string::npos) << message;
+    spec.insecure_for_tests = true;
+    EXPECT_TRUE(Parameters::Create(spec).ok());
+  }
+  EXPECT_EQ(MaxLogEncapsulationModulus(12), 0);
+  EXPECT_EQ(MaxLogEncapsulationModulus(18), 0);
+  EXPECT_GE(MaxLogEncapsulationModulus(16), 2 * ring::kMaxModulusBits);  // every spec's
 }
 
 TEST(Parameters, NamesTheBadField) {

@@ -22,6 +22,10 @@ Result<BlockRanges> Observe(const Block& block, const BlockTexts& texts) {
     reference.Reset();
     for (const auto& token : text) PV_RETURN_IF_ERROR(reference.Step(token));
   }
+  // Whatever is no number inside a block reaches its result.
+  const double largest = reference.ranges().bounds.residual_out;
+  if (!std::isfinite(largest))
+    return MakeError(ErrorCode::kOutOfRange, "calibration: a block's result holds {}", largest);
   return reference.ranges();
 }
 

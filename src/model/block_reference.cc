@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/worst.h"
+
 namespace polyveil::model {
 namespace {
 
 void Note(double& bound, std::span<const double> values) {
-  for (const double v : values) bound = std::max(bound, std::abs(v));
+  for (const double v : values) bound = Worse(bound, std::abs(v));
 }
 
 void ScaleAndAdd(std::vector<double>& x, double factor, const std::vector<double>& bias) {
@@ -98,7 +100,7 @@ void BlockReference::AttendHead(int head, std::span<const double> query, std::sp
     const std::size_t row = static_cast<std::size_t>(k) * s.kv_width() + first;
     double score = 0;
     for (int e = 0; e < s.d_head; ++e) score += query[e] * keys_[row + e];
-    ranges_.score[h] = std::max(ranges_.score[h], std::abs(score));
+    ranges_.score[h] = Worse(ranges_.score[h], std::abs(score));
     const double z = score + block_.forms.shift[h];
     double power = 1 / (kappa * n);
     for (int i = 0; i < s.power; ++i) power *= z;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "approx/range.h"
+#include "base/worst.h"
 
 namespace polyveil::model {
 
@@ -212,13 +213,19 @@ void ReferenceModel::FeedForward(int layer, std::vector<double>& x) {
 
 double ReferenceModel::Apply(const char* site, int layer, const Approximant& p, double x,
                              double exact) {
-  EscapeCount& count = escapes_[fmt::format("layer {} / {}", layer, site)];
+  const std::string name = fmt::format("layer {} / {}", layer, site);
+  EscapeCount& count = escapes_[name];
   count.lo = count.evaluations == 0 ? x : std::min(count.lo, x);
   count.hi = count.evaluations == 0 ? x : std::max(count.hi, x);
   ++count.evaluations;
+  if (!std::isfinite(x)) {
+    ++count.not_finite;
+    if (first_not_finite_.empty())
+      first_not_finite_ = fmt::format("{} at position {}", name, position_);
+  }
   if (!p.Contains(x)) {
     ++count.escapes;
-    count.worst_ratio = std::max(count.worst_ratio, approx::EscapeRatio(x, p.a, p.b));
+    count.worst_ratio = Worse(count.worst_ratio, approx::EscapeRatio(x, p.a, p.b));
   }
   return evaluation_ == Evaluation::kExact ? exact : p(x);
 }

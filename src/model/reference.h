@@ -32,6 +32,7 @@ using Observer = std::function<void(const std::string& name, std::span<const dou
 struct EscapeCount {
   std::uint64_t evaluations = 0;
   std::uint64_t escapes = 0;
+  std::uint64_t not_finite = 0;
   double worst_ratio = 1;  // how far beyond, as a ratio
   double lo = 0, hi = 0;   // range of the inputs seen
 };
@@ -55,6 +56,8 @@ class ReferenceModel {
 
   void set_observer(Observer observer) { observer_ = std::move(observer); }
   const std::map<std::string, EscapeCount>& escapes() const { return escapes_; }
+  // The site where the first NaN or infinity was read, and at which position; empty when none was.
+  const std::string& first_not_finite() const { return first_not_finite_; }
   int position() const { return position_; }
   const ModelConfig& config() const { return bundle_.config; }
 
@@ -78,6 +81,7 @@ class ReferenceModel {
   int position_ = 0;
   Observer observer_;
   std::map<std::string, EscapeCount> escapes_;
+  std::string first_not_finite_;
 };
 
 }  // namespace polyveil::model

@@ -12,8 +12,6 @@
 namespace polyveil::runtime {
 namespace {
 
-using testing::LargestDifference;
-
 ckks::ParametersPtr TestParams() {
   return ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
 }

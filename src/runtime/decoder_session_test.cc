@@ -12,7 +12,6 @@
 namespace polyveil::runtime {
 namespace {
 
-using testing::LargestDifference;
 using testing::PredictedError;
 
 std::vector<std::vector<double>> RandomText(int d_model, int tokens) {

@@ -10,7 +10,6 @@
 namespace polyveil::runtime {
 namespace {
 
-using testing::LargestDifference;
 using testing::PredictedError;
 
 const std::string kModel = std::string(POLYVEIL_SOURCE_DIR) + "/models/tiny";

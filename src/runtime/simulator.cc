@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/worst.h"
 #include "runtime/interpreter.h"
 
 namespace polyveil::runtime {
@@ -60,7 +61,7 @@ Complex Product(Complex a, Complex b) {
 
 double Largest(const Slots& a) {
   double largest = 0;
-  for (Complex v : a) largest = std::max({largest, std::abs(v.real()), std::abs(v.imag())});
+  for (Complex v : a) largest = Worse(largest, Worse(std::abs(v.real()), std::abs(v.imag())));
   return largest;
 }
 
@@ -87,20 +88,25 @@ class SimulatorMachine {
 
   Result<Value> Load(const Node& node, const Value* value) {
     Value result = value == nullptr ? Value(1) : *value;
-    if (node.kind == OpKind::kInput) Disturb(result, noise_.fresh);
+    if (node.kind == OpKind::kInput) {
+      if (KeepsAll()) result = Zip(result, Value(AllSlots()), [](Complex x, Complex) { return x; });
+      Disturb(result, noise_.fresh);
+    }
     return Observed(node, std::move(result));
   }
 
   Result<Value> Execute(const Node& node, std::span<const Value* const> inputs) {
     const Value none;
     Value result = Dispatch(node, *inputs[0], inputs.size() > 1 ? *inputs[1] : none);
-    // One period only: the others differ by noise.
     const size_t period = size_t{1} << node.log_period;
-    if (result.size() > period) result.resize(period);
+    if (!KeepsAll() && result.size() > period) result.resize(period);
     return Observed(node, std::move(result));
   }
 
  private:
+  bool KeepsAll() const { return sim_.slots_ == SimulatedSlots::kAll; }
+  size_t AllSlots() const { return static_cast<size_t>(sim_.model_->params()->slots()); }
+
   Value Dispatch(const Node& node, const Value& a, const Value& b) {
     switch (node.kind) {
       case OpKind::kAdd:
@@ -190,9 +196,11 @@ class SimulatorMachine {
     EscapeReport& report = sim_.escapes_[node.name];
     for (Complex x : a) {
       const double size = std::abs(x.real());
+      const bool finite = std::isfinite(x.real()) && std::isfinite(x.imag());
       ++report.slots;
-      report.escapes += size > 1;
-      report.worst = std::max(report.worst, size);
+      report.escapes += !(size <= 1) || !finite;
+      report.not_finite += !finite;
+      report.worst = Worse(report.worst, finite ? size : INFINITY);
     }
   }
 
@@ -216,9 +224,16 @@ class SimulatorMachine {
   const NoiseModel& noise_;
 };
 
+void EscapeReport::Merge(const EscapeReport& other) {
+  slots += other.slots;
+  escapes += other.escapes;
+  not_finite += other.not_finite;
+  worst = Worse(worst, other.worst);
+}
+
 Simulator::Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
-                     std::uint64_t seed)
-    : model_(std::move(model)), noise_(noise), random_(seed) {}
+                     std::uint64_t seed, SimulatedSlots slots)
+    : model_(std::move(model)), noise_(noise), random_(seed), slots_(slots) {}
 
 void Simulator::Reset() {
   state_.clear();
@@ -241,9 +256,10 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
   PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
   state_ = std::move(result.state);
   ++position_;
+  result_slots_ = std::move(result.output);
   std::vector<double> residual(d);
   for (size_t i = 0; i < d; ++i)
-    residual[i] = result.output[i % result.output.size()].real() * units.result();
+    residual[i] = result_slots_[i % result_slots_.size()].real() * units.result();
   return residual;
 }
 

@@ -18,8 +18,16 @@ namespace polyveil::runtime {
 
 // Values outside [-1, 1] where a polynomial or a bootstrap reads them.
 struct EscapeReport {
-  std::uint64_t slots = 0, escapes = 0;
-  double worst = 0;  // largest |value| read
+  std::uint64_t slots = 0, escapes = 0;  // what is not finite has escaped
+  std::uint64_t not_finite = 0;
+  double worst = 0;  // largest |value| read; infinity for NaN
+  void Merge(const EscapeReport& other);
+};
+
+// Which slots a simulation keeps.
+enum class SimulatedSlots {
+  kOnePeriod,  // others hold the same values up to noise
+  kAll,        // slower: for what the copies of a period tell
 };
 
 // Sees every value of a step: its slots, one period of them.
@@ -29,7 +37,7 @@ using SimulatorObserver =
 class Simulator {
  public:
   Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
-            std::uint64_t seed);
+            std::uint64_t seed, SimulatedSlots slots = SimulatedSlots::kOnePeriod);
 
   // Forgets the text; escape counts stay.
   void Reset();
@@ -37,6 +45,9 @@ class Simulator {
   // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
   int position() const { return position_; }
+  // What the client would decrypt of the last step: residuals / units().result(), one period of
+  // them or all slots.
+  const std::vector<compile::Complex>& result_slots() const { return result_slots_; }
   const std::map<std::string, EscapeReport>& escapes() const { return escapes_; }
   void set_observer(SimulatorObserver observer) { observer_ = std::move(observer); }
 
@@ -46,7 +57,9 @@ class Simulator {
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;
   std::mt19937_64 random_;
+  SimulatedSlots slots_;
   std::vector<std::vector<compile::Complex>> state_;
+  std::vector<compile::Complex> result_slots_;
   int position_ = 0;
   std::map<std::string, EscapeReport> escapes_;
   SimulatorObserver observer_;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "approx/remez.h"
+#include "base/worst.h"
 #include "compile/levels.h"
 #include "model/reference.h"
 #include "runtime/compile_model.h"
@@ -23,12 +24,6 @@ Fixture Compile(const testing::RandomModelShape& shape, std::uint64_t seed) {
   f.bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, seed));
   f.model = CompileModel(f.bundle, params.value(), compile::MachineSpeed{}).value();
   return f;
-}
-
-double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
-  return largest;
 }
 
 // Without noise the program computes the reference model: only rounding of float64 remains.
@@ -175,6 +170,42 @@ TEST(Simulator, CountsEscapes) {
   const EscapeReport& report = simulator.escapes().at("layer 0 / attention / inverse root");
   EXPECT_GT(report.escapes, 0u);
   EXPECT_GT(report.worst, 1.0);
+}
+
+// With every slot kept the values are the same, and without noise the copies of a period are equal.
+TEST(Simulator, KeepsCopiesWhenAsked) {
+  const testing::RandomModelShape shape;
+  Fixture f = Compile(shape, 7);
+  Simulator period(f.model, NoiseModel::Zero(), 1);
+  Simulator all(f.model, NoiseModel::Zero(), 1, SimulatedSlots::kAll);
+  std::mt19937_64 random(3);
+  for (int position = 0; position < 3; ++position) {
+    const std::vector<double> x = testing::RandomEmbedding(shape.d_model, random);
+    EXPECT_LT(LargestDifference(*period.Step(x), *all.Step(x)), 1e-10);
+    ASSERT_EQ(all.result_slots().size(), static_cast<size_t>(f.model->params()->slots()));
+    for (size_t j = 0; j < all.result_slots().size(); ++j)
+      EXPECT_LT(std::abs(all.result_slots()[j] - all.result_slots()[j % shape.d_model]), 1e-10);
+  }
+}
+
+// What is no number is an escape, is counted on its own and is worse than every number.
+TEST(Simulator, CountsWhatIsNotFinite) {
+  const testing::RandomModelShape shape{.n_layers = 3, .norm_end = 1e-60};
+  Fixture f = Compile(shape, 1);
+  Simulator simulator(f.model, NoiseModel::Zero(), 1);
+  ASSERT_TRUE(simulator.Step(std::vector<double>(shape.d_model, 3.0)).ok());
+  EscapeReport all;
+  for (const auto& [name, report] : simulator.escapes()) {
+    EXPECT_LE(report.not_finite, report.escapes) << name;
+    if (report.not_finite > 0) EXPECT_EQ(report.worst, INFINITY) << name;
+    all.Merge(report);
+  }
+  EXPECT_GT(all.not_finite, 0u);
+  EXPECT_EQ(all.worst, INFINITY);
+  model::ReferenceModel reference(*f.bundle);
+  ASSERT_TRUE(reference.StepFromEmbedding(std::vector<double>(shape.d_model, 3.0), 0).ok());
+  EXPECT_NE(reference.first_not_finite().find("at position 0"), std::string::npos)
+      << reference.first_not_finite();
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 namespace polyveil::serve {
 namespace {
 
+// What a server may say.
 constexpr ErrorCode kAllCodes[] = {
     ErrorCode::kInvalidArgument, ErrorCode::kMismatch, ErrorCode::kMissingKey, ErrorCode::kCorrupt,
     ErrorCode::kOutOfRange,      ErrorCode::kSecurity, ErrorCode::kNotFound,   ErrorCode::kIo,
@@ -40,6 +41,7 @@ int HttpStatusOf(ErrorCode code) {
     case ErrorCode::kCancelled:
       return 503;
     case ErrorCode::kIo:
+    case ErrorCode::kUntrustedResult:
       return 500;
   }
   return 500;

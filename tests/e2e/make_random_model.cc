@@ -1,4 +1,5 @@
-// make_random_model DIR [SEED]: a bundle of random weights that fits the rings for tests.
+// make_random_model DIR [SEED [CONTEXT [NORM_END]]]: a bundle of random weights that fits the rings
+// for tests.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -43,9 +44,10 @@ model::TensorMap Tensors(const model::BodyBundle& bundle, std::mt19937_64& rando
   return tensors;
 }
 
-int Make(const std::filesystem::path& directory, std::uint64_t seed) {
+int Make(const std::filesystem::path& directory, std::uint64_t seed,
+         const RandomModelShape& shape) {
   std::mt19937_64 random(seed);
-  model::BodyBundle bundle = RandomModel({}, seed);
+  model::BodyBundle bundle = RandomModel(shape, seed);
   const auto tokenizer =
       model::Tokenizer::Train({"once upon a time there was a time once upon"}, 264);
   if (!tokenizer.ok()) return 1;
@@ -69,8 +71,12 @@ int Make(const std::filesystem::path& directory, std::uint64_t seed) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: make_random_model DIR [SEED]\n");
+    std::fprintf(stderr, "usage: make_random_model DIR [SEED [CONTEXT [NORM_END]]]\n");
     return 2;
   }
-  return polyveil::testing::Make(argv[1], argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
+  polyveil::testing::RandomModelShape shape;
+  if (argc > 3) shape.context = std::atoi(argv[3]);
+  if (argc > 4) shape.norm_end = std::atof(argv[4]);
+  return polyveil::testing::Make(argv[1], argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1,
+                                 shape);
 }

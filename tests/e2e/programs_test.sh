@@ -79,6 +79,49 @@ head -c 2000000 /dev/zero >"$folder/zeros"
 refuse "an endless prompt" "more than 1048576 bytes" generate "${common[@]}" --plain --prompt-file "$folder/zeros"
 accept "a fixed length" generate "${small[@]}" --prompt "o" --tokens 4 --fixed-length
 [ "$(cat "$folder/out")" = "$plain" ] || fail "a fixed length: text differs from '$plain'"
+# A model whose norms read values far outside their intervals: the client shows nothing and says so, with a status
+# of its own; nothing that is no number passes.
+"$make_model" "$folder/broken" 1 8 0.1
+broken=(--model "$folder/broken" --threads 1 --prompt "o" --tokens 3)
+status=0
+generate "${broken[@]}" --parameters test10 --insecure-test >"$folder/out" 2>"$folder/err" || status=$?
+[ "$status" -eq 5 ] || fail "a broken model: status $status"
+grep -q "untrusted result: a value left its interval at token 1: " "$folder/err" || fail "a broken model: no message"
+[ "$(cat "$folder/out")" = "o" ] || fail "a broken model: something was shown"
+echo "ok: a broken model: $(tail -1 "$folder/err")"
+"$make_model" "$folder/nan" 1 8 1e-60
+refuse "a model of NaN" "at token 1: its logits are not finite .first: layer" generate --model "$folder/nan" \
+  --plain --prompt "o" --tokens 3
+
+# Simulated runs: sound texts pass without an alarm, whatever they are made of; broken ones fail by name.
+"$make_model" "$folder/long" 3 60
+python3 - "$folder/kinds.json" <<'P'
+import json, random, sys
+random.seed(1)
+noise = "".join(chr(random.randrange(0x21, 0x2FF)) for _ in range(12))
+json.dump(["o" * 40, "|" * 50, "| a | b |\n|---|---|\n| 1 | 2 |\n", "int main(void) { return 0; }\n", "\U0001F600" * 12,
+           noise, {"prompt": "3.14159 2.71828 1.41421"}, [1, 2, 3] * 16, list(range(250))[::5]], open(sys.argv[1], "w"))
+P
+simulate() { "$polyveil" simulate --params test13 --tokens 3 --json "$folder/simulated.json" "$@"; }
+accept "simulated texts of every kind" simulate --model "$folder/long" --prompts "$folder/kinds.json" --copies
+printf '\xff\xfe\x00|' >"$folder/bytes"
+accept "a simulated file of bytes" simulate --model "$folder/long" --prompt-file "$folder/bytes"
+refuse "a text beyond the context" "prompt [0-9]: .*context 60" "$polyveil" simulate --params test13 --tokens 30 \
+  --model "$folder/long" --prompts "$folder/kinds.json"
+echo '["o", 3]' >"$folder/bad.json"
+refuse "a prompt that is none" "prompts.1. is neither" simulate --model "$folder/long" --prompts "$folder/bad.json"
+printf o >"$folder/o"
+for model in broken nan; do
+  refuse "simulating $model" "of 4 tokens: .*(not finite|tokens changed behind)" "$polyveil" simulate --params test10 \
+    --model "$folder/$model" --prompt-file "$folder/o" --tokens 3 --json "$folder/simulated.json"
+done
+python3 - "$folder/simulated.json" <<'P'
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert report["not_finite"]["tokens"] == 4 and report["not_finite"]["first"].startswith("layer 0"), report
+assert report["equal_tokens"] == 0 and report["largest_logit_error"] == "not finite", report
+assert any(site["not_finite"] > 0 and site["first_in_texts"] == 1 for site in report["sites"]), report
+P
 
 # Key files: modes, passphrase, use against a running server.
 echo "correct horse" >"$folder/pass"

@@ -68,7 +68,7 @@ TEST_F(ServedModelTest, StepsOfTwoSessionsRunTogether) {
   const auto second = [&] {
     auto remote = Connect();  // a connection of its own
     auto session =
-        serve::EncryptedSession::Create(*remote, client.key, client.keys, client.units()).value();
+        serve::EncryptedSession::Create(*remote, client.key, client.keys, *client.config).value();
     model::ReferenceModel reference(*bundle_);
     std::mt19937_64 random(8);
     ExpectStepsAgree(*session, reference, 3, random);
@@ -188,7 +188,7 @@ TEST_F(ServedModelTest, ACancelledStepLeavesTheSessionAsItWas) {
   options.cancel = &cancel;
   auto remote = serve::RemoteModel::Connect(url(), options).value();
   auto session =
-      serve::EncryptedSession::Create(*remote, client.key, client.keys, client.units()).value();
+      serve::EncryptedSession::Create(*remote, client.key, client.keys, *client.config).value();
   model::ReferenceModel reference(*bundle_);
   std::mt19937_64 random(3);
   ExpectStepsAgree(*session, reference, 1, random);
@@ -248,6 +248,25 @@ TEST_F(ServedModelTest, AServerThatStopsInTheMiddleIsAnError) {
   EXPECT_TRUE(status.error().code == ErrorCode::kUnavailable ||
               status.error().code == ErrorCode::kCancelled)
       << status.error().message;
+}
+
+// A value beyond its interval ends the text, not the keys' use for another one.
+TEST_F(ServedModelTest, RefusesAResultWhoseValueLeftItsInterval) {
+  Client client = NewClient();
+  auto broken = client.NewSession();
+  std::mt19937_64 random(3);
+  ASSERT_TRUE(broken->Step(Embedding(random), {}).ok());
+  // Mean square 64 where the norms' intervals end at 4.
+  const auto refused = broken->Step(std::vector<double>(bundle_->config.d_model, 8.0), {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUntrustedResult);
+  EXPECT_NE(refused.error().message.find("a value left its interval at token 2"), std::string::npos)
+      << refused.error().message;
+  // The cache holds what it left behind: no later token is believed either.
+  EXPECT_EQ(broken->Step(Embedding(random), {}).error().message, refused.error().message);
+  auto other = client.NewSession();
+  model::ReferenceModel reference(*bundle_);
+  ExpectStepsAgree(*other, reference, 3, random);
 }
 
 }  // namespace

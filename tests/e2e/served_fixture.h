@@ -28,11 +28,9 @@ struct Client {
   ckks::SecretKey key;
   std::string keys;  // the server's name
 
-  serve::SessionUnits units() const {
-    return {remote->info().input_unit, remote->info().result_unit};
-  }
+  const model::ModelConfig* config;
   std::unique_ptr<serve::EncryptedSession> NewSession() {
-    return serve::EncryptedSession::Create(*remote, key, keys, units()).value();
+    return serve::EncryptedSession::Create(*remote, key, keys, *config).value();
   }
 };
 
@@ -90,7 +88,7 @@ class ServedModelTest : public ::testing::Test {
     const auto sink = [&](wire::ByteView bytes) { return upload.Write(bytes); };
     EXPECT_TRUE(wire::WriteKeyStream(key, remote->info().keys, sink).ok());
     std::string keys = upload.Finish().value();
-    return Client{std::move(remote), std::move(key), std::move(keys)};
+    return Client{std::move(remote), std::move(key), std::move(keys), &bundle_->config};
   }
 
   // The evaluation keys of `key` as they travel.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/worst.h"
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
 #include "ckks/client/key_generator.h"
@@ -47,10 +48,13 @@ class EncryptedRun {
     return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
   }
 
+  std::vector<ckks::Complex> Slots(const ckks::Ciphertext& ciphertext) const {
+    return encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext), model_->params()->slots());
+  }
+
   std::vector<double> Decrypt(const ckks::Ciphertext& ciphertext) const {
     const int d = model_->width();
-    const auto slots = encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext),
-                                       std::bit_ceil(static_cast<unsigned>(d)));
+    const auto slots = Slots(ciphertext);
     std::vector<double> x(d);
     for (int i = 0; i < d; ++i) x[i] = slots[i].real() * model_->units().result();
     return x;
@@ -64,11 +68,5 @@ class EncryptedRun {
   runtime::DecoderSession session_;
   ckks::Encoder encoder_;
 };
-
-inline double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
-  return largest;
-}
 
 }  // namespace polyveil::testing

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/worst.h"
 #include "model/reference.h"
 #include "runtime/simulator.h"
 #include "support/encrypted_run.h"
@@ -21,7 +22,7 @@ inline double PredictedError(const std::shared_ptr<const compile::CompiledProgra
     runtime::Simulator simulator(program, runtime::NoiseModel::ForParameters(*program->params()),
                                  run);
     for (size_t i = 0; i < text.size(); ++i)
-      worst = std::max(worst, LargestDifference(expected[i], *simulator.Step(text[i])));
+      worst = Worse(worst, LargestDifference(expected[i], *simulator.Step(text[i])));
   }
   return worst;
 }

@@ -13,6 +13,8 @@ namespace polyveil::testing {
 struct RandomModelShape {
   int n_layers = 2, d_model = 16, n_heads = 2, d_ff = 32, context = 8;
   int norm_degree = 7, divisor_degree = 7;
+  double norm_end =
+      4;  // of the norms' intervals, which begin at a twentieth; near 0.1 the model breaks
 };
 
 inline model::Matrix RandomMatrix(int rows, int cols, double sigma, std::mt19937_64& random) {
@@ -24,9 +26,10 @@ inline model::Matrix RandomMatrix(int rows, int cols, double sigma, std::mt19937
 
 inline model::LayerConfig RandomLayerConfig(const RandomModelShape& shape) {
   model::LayerConfig layer;
+  const double lo = 0.05 * shape.norm_end, hi = shape.norm_end;
   layer.norm1 =
-      approx::Interpolate([](double v) { return 1 / std::sqrt(v); }, 0.2, 4, shape.norm_degree);
-  layer.norm2 = approx::Interpolate([](double v) { return 1 / v; }, 0.2, 4, shape.norm_degree);
+      approx::Interpolate([](double v) { return 1 / std::sqrt(v); }, lo, hi, shape.norm_degree);
+  layer.norm2 = approx::Interpolate([](double v) { return 1 / v; }, lo, hi, shape.norm_degree);
   layer.divisor_inverse =
       approx::Interpolate([](double y) { return 1 / (1e-3 + y); }, 0.1, 6, shape.divisor_degree);
   for (int h = 0; h < shape.n_heads; ++h) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/thread_pool.h"
+#include "base/worst.h"
 #include "bench/bootstrap_setup.h"
 #include "polyveil/bench_commands.h"
 #include "polyveil/progress_bar.h"
@@ -36,11 +37,11 @@ struct Soak {
   void Add(const circuits::BootstrapReport& round) {
     bootstraps += round.runs;
     escapes += round.escapes;
-    worst_bits = std::min(worst_bits, round.worst_bits);
+    worst_bits = WorseMargin(worst_bits, round.worst_bits);
     slots += static_cast<double>(round.runs) * std::ldexp(1.0, round.log_n - 1);
     for (const auto& p : round.precision) {
       const auto [entry, added] = worst_bits_by_input.try_emplace(p.input, p.worst_bits);
-      entry->second = std::min(entry->second, p.worst_bits);
+      entry->second = WorseMargin(entry->second, p.worst_bits);
     }
   }
 };

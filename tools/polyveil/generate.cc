@@ -36,6 +36,15 @@ struct Arguments {
   size_t threads = 0;
 };
 
+void WarnOfEscapes(const model::ReferenceModel& body) {
+  for (const auto& [site, count] : body.escapes()) {
+    if (count.escapes == 0) continue;
+    std::fprintf(stderr, "%s: %llu of %llu inputs left the interval, by up to %.3g times its end\n",
+                 site.c_str(), static_cast<unsigned long long>(count.escapes),
+                 static_cast<unsigned long long>(count.evaluations), count.worst_ratio);
+  }
+}
+
 // The float64 polynomial model alone: nothing is encrypted.
 Status RunPlain(const Arguments& arguments, const ClientModel& model,
                 const std::vector<model::TokenId>& tokens) {
@@ -45,6 +54,7 @@ Status RunPlain(const Arguments& arguments, const ClientModel& model,
   PV_ASSIGN_OR_RETURN(
       const auto picked,
       model::Generate(reference, prompt, arguments.run.new_tokens, arguments.run.sampling));
+  WarnOfEscapes(reference.body());
   PV_ASSIGN_OR_RETURN(const std::string text, model.tokenizer.Decode(picked));
   std::printf("%s%s\n", arguments.prompt.c_str(), text.c_str());
   if (arguments.json.empty()) return {};
@@ -105,9 +115,8 @@ Status RunSession(const Arguments& arguments, const ClientModel& model,
   std::fprintf(stderr, "keys are on the server: %s in %s\n",
                FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
                FormatSeconds(report.keys_seconds).c_str());
-  const serve::SessionUnits units{report.info.input_unit, report.info.result_unit};
-  PV_ASSIGN_OR_RETURN(auto session,
-                      serve::EncryptedSession::Create(remote, key, connection.keys, units));
+  PV_ASSIGN_OR_RETURN(auto session, serve::EncryptedSession::Create(remote, key, connection.keys,
+                                                                    model.bundle.config));
   const std::string& prompt = report.prompt;
   if (StreamsText()) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
   PV_RETURN_IF_ERROR(TextRun(model, *session, arguments.run, report).Run(tokens));
@@ -179,11 +188,13 @@ Status Run(Arguments arguments) {
     std::printf("\n%s\n", isatty(STDOUT_FILENO) ? PrintableLines(text, 4 * text.size()).c_str()
                                                 : text.c_str());
   }
-  if (arguments.json.empty()) return {};
-  const auto replace =
-      nlohmann::json::error_handler_t::replace;  // tokens may end inside a character
-  return WriteFile(arguments.json, ReportToJson(report).dump(1, ' ', false, replace) + "\n",
-                   kPrivate);
+  if (!arguments.json.empty()) {
+    const auto replace =
+        nlohmann::json::error_handler_t::replace;  // tokens may end inside a character
+    PV_RETURN_IF_ERROR(WriteFile(
+        arguments.json, ReportToJson(report).dump(1, ' ', false, replace) + "\n", kPrivate));
+  }
+  return JudgeCheck(report);
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "polyveil/run_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/worst.h"
 #include "polyveil/terminal.h"
 
 namespace polyveil::tools {
@@ -23,9 +25,12 @@ json TokenToJson(const TokenReport& token) {
     out["text"] = token.text;
   }
   if (token.logits_error >= 0) {
+    // JSON has no infinity: null.
     out["logits_error"] = token.logits_error;
+    out["logits_allowed"] = token.logits_allowed;
     out["argmax_agrees"] = token.argmax_agrees;
   }
+  if (!token.not_finite.empty()) out["not_finite"] = token.not_finite;
   return out;
 }
 
@@ -40,21 +45,30 @@ std::string Rows(const char* title, std::vector<LatencyTable::Row> rows, double 
   return text + fmt::format("  {:<28}{:>9}{:>12.3f}\n", "total", "", total);
 }
 
+// What is wrong with a checked token; empty: nothing.
+std::string Fault(const TokenReport& token) {
+  if (!token.not_finite.empty()) return "no number in the float64 model: " + token.not_finite;
+  if (!std::isfinite(token.logits_error)) return "a logit that is no number";
+  if (!(token.logits_error <= token.logits_allowed))
+    return fmt::format("logit error {:.3g} > {:.3g}", token.logits_error, token.logits_allowed);
+  return token.argmax_agrees ? "" : "another next token";
+}
+
 std::string CheckSummary(const RunReport& report) {
-  double worst = -1;
+  double worst = -1, allowed = -1;
   int agree = 0, checked = 0;
   for (const TokenReport& token : report.tokens) {
     if (token.logits_error < 0) continue;
-    worst = std::max(worst, token.logits_error);
+    worst = Worse(worst, token.logits_error);
+    allowed = Worse(allowed, token.logits_allowed);
     agree += token.argmax_agrees;
     ++checked;
   }
   if (checked == 0) return {};
   return fmt::format(
-      "check against the float64 polynomial model: largest logit error {:.3g}, argmax agrees at {} "
-      "of "
-      "{} positions\n",
-      worst, agree, checked);
+      "check against the float64 polynomial model: largest logit error {:.3g} (noise allows "
+      "{:.3g}), argmax agrees at {} of {} positions\n",
+      worst, allowed, agree, checked);
 }
 
 }  // namespace
@@ -94,6 +108,21 @@ json ReportToJson(const RunReport& r) {
           {"client_peak_rss_bytes", r.client_peak_rss_bytes},
           {"server_peak_rss_bytes", r.server_peak_rss_bytes},
           {"server_memory", memory}};
+}
+
+Status JudgeCheck(const RunReport& report) {
+  std::string first;
+  int faults = 0, checked = 0;
+  for (const TokenReport& token : report.tokens) {
+    if (token.logits_error < 0) continue;
+    ++checked;
+    const std::string fault = Fault(token);
+    if (fault.empty()) continue;
+    if (faults++ == 0) first = fmt::format("token {}: {}", token.position + 1, fault);
+  }
+  if (faults == 0) return {};
+  return MakeError(ErrorCode::kMismatch, "check: {} of {} tokens differ from float64, first {}",
+                   faults, checked, first);
 }
 
 std::string ReportToText(const RunReport& r) {

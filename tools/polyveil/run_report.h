@@ -19,8 +19,10 @@ struct TokenReport {
   double seconds = 0;
   double server_seconds = 0;
   // --check: against the float64 polynomial model.
-  double logits_error = -1;  // largest; -1 when not checked
+  double logits_error = -1;    // largest, infinity for what is no number; -1 when not checked
+  double logits_allowed = -1;  // what noise may do to this token's logits or an earlier one's
   bool argmax_agrees = true;
+  std::string not_finite{};  // the float64 model's first site that read a NaN or infinity
 };
 
 struct RunReport {
@@ -40,6 +42,9 @@ struct RunReport {
 };
 
 nlohmann::json ReportToJson(const RunReport& report);
+// Whether --check found nothing (or was not asked for). Errors: kMismatch, with the first token
+// whose logits are not finite, beyond what is allowed, or have another maximum.
+Status JudgeCheck(const RunReport& report);
 // Tables of seconds and shares, then totals.
 std::string ReportToText(const RunReport& report);
 // One line an entry.

@@ -1,7 +1,6 @@
 // polyveil simulate: greedy continuations on the slot simulator with noise, against the float64
-// model.
+// model and exact arithmetic.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <fstream>
 #include <iostream>
@@ -10,178 +9,220 @@
 
 #include "base/output_file.h"
 #include "base/thread_pool.h"
-#include "model/client/language_model.h"
+#include "model/narrow.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
+#include "polyveil/run_report.h"
+#include "polyveil/simulated_text.h"
 #include "runtime/compile_model.h"
-#include "runtime/simulator.h"
 
 namespace polyveil::tools {
 
 namespace {
 
+using nlohmann::json;
+
 struct SimulateOptions {
-  std::string model, prompts, parameters = "decode16", json;
+  std::string model, prompts, prompt_file, parameters = "decode16", json, narrow_site;
   int count = 200, tokens = 16;
   std::uint64_t seed = 1;
-  bool noiseless = false;
+  double narrow = 0;
+  bool noiseless = false, copies = false;
 };
 
-struct Setup {
-  model::LanguageModelBundle language;
-  std::shared_ptr<const compile::CompiledModel> program;
-  runtime::NoiseModel noise;
-};
+using Text = std::vector<model::TokenId>;
+constexpr std::uint64_t kMaxPromptBytes = 16 << 20;
 
-// What one prompt showed.
-struct Outcome {
-  int tokens = 0, agreeing = 0;
-  double largest_logit_error = 0,
-         smallest_margin = 1e30;  // margin: first minus second logit of the reference
-  std::map<std::string, runtime::EscapeReport> escapes;
-};
-
-struct Summary {
-  int prompts = 0, agreeing_prompts = 0, tokens = 0, agreeing_tokens = 0;
-  double largest_logit_error = 0, smallest_margin = 1e30;
-  std::uint64_t read_slots = 0, escapes = 0;
-  double worst_read = 0;
-};
-
-Result<std::vector<std::string>> ReadPrompts(const std::string& path, int count) {
-  std::ifstream in(path);
-  if (!in) return MakeError(ErrorCode::kNotFound, "prompts: cannot read {}", path);
-  std::vector<std::string> prompts;
-  for (std::string line; static_cast<int>(prompts.size()) < count && std::getline(in, line);) {
-    if (!line.empty()) prompts.push_back(line);
-  }
-  if (static_cast<int>(prompts.size()) < count) {
-    return MakeError(ErrorCode::kOutOfRange, "prompts: {} holds {} lines, --count = {}", path,
-                     prompts.size(), count);
-  }
-  return prompts;
+Result<std::string> ReadAll(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, kMaxPromptBytes));
+  return std::string(bytes.begin(), bytes.end());
 }
 
-Result<std::shared_ptr<const Setup>> Prepare(const SimulateOptions& options,
-                                             const std::string& directory) {
+// One entry of a JSON list: a text, {"prompt": text}, or token ids.
+Result<Text> ParseEntry(const json& entry, const model::Tokenizer& tokenizer, size_t index) {
+  Text text{model::Tokenizer::kEnd};
+  const json& prompt = entry.is_object() && entry.contains("prompt") ? entry["prompt"] : entry;
+  if (prompt.is_string()) {
+    const Text tokens = tokenizer.Encode(prompt.get<std::string>());
+    text.insert(text.end(), tokens.begin(), tokens.end());
+    return text;
+  }
+  if (!prompt.is_array())
+    return MakeError(ErrorCode::kCorrupt, "prompts[{}] is neither a text nor token ids", index);
+  for (const json& id : prompt) {
+    if (!id.is_number_unsigned() ||
+        id.get<std::uint64_t>() >= static_cast<size_t>(tokenizer.vocab_size()))
+      return MakeError(ErrorCode::kOutOfRange, "prompts[{}] holds {}, no token below {}", index,
+                       id.dump(), tokenizer.vocab_size());
+    text.push_back(id.get<model::TokenId>());
+  }
+  return text;
+}
+
+Result<std::vector<Text>> ParseList(const std::string& path, const std::string& content,
+                                    const model::Tokenizer& tokenizer) {
+  const json list = json::parse(content, nullptr, false);
+  if (!list.is_array()) return MakeError(ErrorCode::kCorrupt, "{} is no JSON list", path);
+  std::vector<Text> texts;
+  for (const json& entry : list) {
+    PV_ASSIGN_OR_RETURN(texts.emplace_back(), ParseEntry(entry, tokenizer, texts.size()));
+  }
+  return texts;
+}
+
+// A list of prompts (JSON), a file of lines, or a file that is one prompt.
+Result<std::vector<Text>> ReadTexts(const SimulateOptions& options, const std::string& directory,
+                                    const model::Tokenizer& tokenizer) {
+  const bool whole = !options.prompt_file.empty();
+  std::string path = whole ? options.prompt_file : options.prompts;
+  if (path.empty()) path = directory + "/prompts.txt";
+  PV_ASSIGN_OR_RETURN(const std::string content, ReadAll(path));
+  if (whole) {
+    PV_ASSIGN_OR_RETURN(Text text, ParseEntry(json(content), tokenizer, 0));
+    return std::vector<Text>{std::move(text)};
+  }
+  std::vector<Text> texts;
+  if (path.ends_with(".json")) {
+    PV_ASSIGN_OR_RETURN(texts, ParseList(path, content, tokenizer));
+  } else {
+    std::istringstream lines(content);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.empty()) continue;
+      PV_ASSIGN_OR_RETURN(texts.emplace_back(), ParseEntry(json(line), tokenizer, 0));
+    }
+  }
+  if (texts.empty()) return MakeError(ErrorCode::kOutOfRange, "prompts: {} holds none", path);
+  texts.resize(std::min(texts.size(), static_cast<size_t>(options.count)));
+  return texts;
+}
+
+Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::string& directory) {
   PV_ASSIGN_OR_RETURN(model::LanguageModelBundle language, model::LoadLanguageModel(directory));
-  auto setup = std::make_shared<Setup>(Setup{std::move(language), nullptr, {}});
+  if (options.narrow > 0)
+    PV_RETURN_IF_ERROR(model::Narrow(language.body.config, {options.narrow, options.narrow_site}));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  auto body = std::make_shared<model::BodyBundle>(setup->language.body);
-  PV_ASSIGN_OR_RETURN(setup->program, runtime::CompileModel(body, params, compile::MachineSpeed{}));
-  if (!options.noiseless) setup->noise = runtime::NoiseModel::ForParameters(*params);
-  return std::shared_ptr<const Setup>(std::move(setup));
+  auto body = std::make_shared<model::BodyBundle>(language.body);
+  serve::ResultGuard guard(body->config, *params);
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(body, params, compile::MachineSpeed{}));
+  const auto noise =
+      options.noiseless ? runtime::NoiseModel::Zero() : runtime::NoiseModel::ForParameters(*params);
+  const auto slots =
+      options.copies ? runtime::SimulatedSlots::kAll : runtime::SimulatedSlots::kOnePeriod;
+  return SimulationSetup{std::move(language), std::move(program), noise, slots, std::move(guard)};
 }
 
-// Positions of the largest and the second largest value.
-std::pair<size_t, size_t> TopTwo(const std::vector<double>& logits) {
-  size_t first = 0, second = 1;
-  if (logits[second] > logits[first]) std::swap(first, second);
-  for (size_t i = 2; i < logits.size(); ++i) {
-    if (logits[i] > logits[first])
-      second = std::exchange(first, i);
-    else if (logits[i] > logits[second])
-      second = i;
-  }
-  return {first, second};
+// JSON has neither infinity nor NaN.
+json Number(double value) { return std::isfinite(value) ? json(value) : json("not finite"); }
+
+json ToJson(const ExactTally& tally) {
+  return {{"tokens", tally.tokens},
+          {"changed", tally.changed},
+          {"largest_logit_error", Number(tally.largest_error)}};
 }
 
-// Feeds the reference's greedy tokens to both, so that every token is compared, also after a
-// disagreement.
-Result<Outcome> RunPrompt(const Setup& setup, const std::string& prompt, int new_tokens,
-                          std::uint64_t seed) {
-  std::vector<model::TokenId> text{model::Tokenizer::kEnd};
-  for (model::TokenId token : setup.language.tokenizer.Encode(prompt)) text.push_back(token);
-  const size_t prompt_tokens = text.size();
-  const int context = setup.language.body.config.context;
-  if (static_cast<int>(prompt_tokens) + new_tokens > context) {
-    return MakeError(ErrorCode::kOutOfRange,
-                     "prompt \"{}\": {} tokens and {} new ones > context {}", prompt, prompt_tokens,
-                     new_tokens, context);
+json SitesToJson(const SimulationReport& r) {
+  json sites = json::array();
+  for (const auto& [name, site] : r.sites) {
+    if (site.read.escapes == 0) continue;
+    sites.push_back({{"site", name},
+                     {"slots", site.read.slots},
+                     {"escapes", site.read.escapes},
+                     {"not_finite", site.read.not_finite},
+                     {"largest_read", Number(site.read.worst)},
+                     {"first_in_texts", site.first},
+                     {"against_exact_after", ToJson(site.after)}});
   }
-  model::ReferenceLanguageModel reference(setup.language.body, setup.language.client);
-  runtime::Simulator simulator(setup.program, setup.noise, seed);
-  Outcome outcome;
-  for (size_t i = 0; i < prompt_tokens + new_tokens - 1; ++i) {
-    const int position = static_cast<int>(i);
-    PV_ASSIGN_OR_RETURN(const std::vector<double> expected, reference.Step(text[i], position));
-    PV_ASSIGN_OR_RETURN(const std::vector<double> embedding,
-                        model::Embed(setup.language.client, std::span(text).first(i + 1)));
-    PV_ASSIGN_OR_RETURN(const std::vector<double> residual, simulator.Step(embedding));
-    PV_ASSIGN_OR_RETURN(const std::vector<double> actual,
-                        model::Head(setup.language.client, residual));
-    if (i + 1 < prompt_tokens) continue;
-    const auto [first, second] = TopTwo(expected);
-    ++outcome.tokens;
-    outcome.agreeing += TopTwo(actual).first == first;
-    outcome.smallest_margin = std::min(outcome.smallest_margin, expected[first] - expected[second]);
-    for (size_t k = 0; k < actual.size(); ++k) {
-      outcome.largest_logit_error =
-          std::max(outcome.largest_logit_error, std::abs(actual[k] - expected[k]));
-    }
-    text.push_back(static_cast<model::TokenId>(first));
-  }
-  outcome.escapes = simulator.escapes();
-  return outcome;
+  return sites;
 }
 
-void Collect(const Outcome& outcome, Summary& summary) {
-  ++summary.prompts;
-  summary.agreeing_prompts += outcome.agreeing == outcome.tokens;
-  summary.tokens += outcome.tokens;
-  summary.agreeing_tokens += outcome.agreeing;
-  summary.largest_logit_error = std::max(summary.largest_logit_error, outcome.largest_logit_error);
-  summary.smallest_margin = std::min(summary.smallest_margin, outcome.smallest_margin);
-  for (const auto& [site, report] : outcome.escapes) {
-    summary.read_slots += report.slots;
-    summary.escapes += report.escapes;
-    summary.worst_read = std::max(summary.worst_read, report.worst);
+json GuardToJson(const SimulationReport& r, const serve::ResultLimits& limits) {
+  std::uint64_t noticed = 0, unnoticed = 0, harmless = 0;
+  for (const EscapedToken& token : r.escaped) {
+    if (!r.HasEffect(token))
+      harmless += token.alarm;
+    else if (token.alarm)
+      ++noticed;
+    else
+      ++unnoticed;
   }
+  return {{"limits",
+           {{"magnitude", limits.magnitude},
+            {"mean_square", Number(limits.mean_square)},
+            {"copies", limits.copies},
+            {"imaginary", limits.imaginary}}},
+          {"false_alarms", r.false_alarms},
+          {"effects_noticed", noticed},
+          {"effects_unnoticed", unnoticed},
+          {"alarms_without_effect", harmless}};
 }
 
-nlohmann::json ToJson(const SimulateOptions& options, const Setup& setup, const Summary& s) {
+json ToJson(const SimulateOptions& options, const SimulationSetup& setup,
+            const SimulationReport& r) {
+  runtime::EscapeReport read;
+  for (const auto& [name, site] : r.sites) read.Merge(site.read);
+  ExactTally escaped;
+  std::uint64_t effects = 0;
+  for (const EscapedToken& token : r.escaped) {
+    escaped.Add(token.changed, token.error);
+    effects += r.HasEffect(token);
+  }
+  json after = ToJson(escaped);
+  after["with_effect"] = effects;
   return {{"parameters", options.parameters},
           {"noise", !options.noiseless},
+          {"narrowed", options.narrow},
           {"bootstraps_per_token", setup.program->estimate().bootstraps_per_token},
-          {"prompts", s.prompts},
-          {"prompts_with_equal_tokens", s.agreeing_prompts},
-          {"tokens", s.tokens},
-          {"equal_tokens", s.agreeing_tokens},
-          {"largest_logit_error", s.largest_logit_error},
-          {"smallest_logit_margin", s.smallest_margin},
-          {"slots_read_by_polynomials_and_bootstraps", s.read_slots},
-          {"escapes", s.escapes},
-          {"largest_read", s.worst_read}};
+          {"prompts", r.texts},
+          {"prompts_with_equal_tokens", r.equal_texts},
+          {"tokens", r.tokens},
+          {"equal_tokens", r.equal_tokens},
+          {"clear_differences", r.clear_differences},
+          {"largest_logit_error", Number(r.largest_logit_error)},
+          {"smallest_logit_margin", Number(r.smallest_margin)},
+          {"slots_read_by_polynomials_and_bootstraps", read.slots},
+          {"escapes", read.escapes},
+          {"largest_read", Number(read.worst)},
+          {"not_finite",
+           {{"values", read.not_finite}, {"tokens", r.not_finite}, {"first", r.first_not_finite}}},
+          {"against_exact", {{"ordinary", ToJson(r.ordinary)}, {"after_an_escape", after}}},
+          {"guard", GuardToJson(r, setup.guard.limits())},
+          {"sites", SitesToJson(r)}};
+}
+
+Result<SimulationReport> Simulate(const SimulateOptions& options, const SimulationSetup& setup,
+                                  const std::vector<Text>& texts) {
+  SimulationReport report;
+  Status failure;
+  std::mutex mutex;
+  ProgressBar bar("prompts", 0);
+  ParallelFor(texts.size(), [&](size_t i) {
+    const auto one = SimulateText(setup, texts[i], options.tokens, options.seed + i);
+    const std::lock_guard lock(mutex);
+    if (!one.ok()) {
+      failure = MakeError(one.error().code, "prompt {}: {}", i + 1, one.error().message);
+      return;
+    }
+    report.Merge(*one);
+    bar.Update(static_cast<double>(report.texts) / static_cast<double>(texts.size()),
+               fmt::format("{} of {}", report.texts, texts.size()));
+  });
+  bar.Clear();
+  PV_RETURN_IF_ERROR(failure);
+  return report;
 }
 
 Status RunSimulate(const SimulateOptions& options) {
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(options.model));
-  const std::string path = options.prompts.empty() ? directory + "/prompts.txt" : options.prompts;
-  PV_ASSIGN_OR_RETURN(const std::vector<std::string> prompts, ReadPrompts(path, options.count));
-  PV_ASSIGN_OR_RETURN(const std::shared_ptr<const Setup> setup, Prepare(options, directory));
-  Summary summary;
-  Status failure;
-  std::mutex mutex;
-  ProgressBar bar("prompts", 0);
-  ParallelFor(prompts.size(), [&](size_t i) {
-    const auto outcome = RunPrompt(*setup, prompts[i], options.tokens, options.seed + i);
-    const std::lock_guard lock(mutex);
-    if (!outcome.ok()) {
-      failure = outcome.error();
-      return;
-    }
-    Collect(*outcome, summary);
-    bar.Update(summary.prompts / static_cast<double>(prompts.size()),
-               fmt::format("{} of {}", summary.prompts, prompts.size()));
-  });
-  bar.Clear();
-  PV_RETURN_IF_ERROR(failure);
-  const nlohmann::json json = ToJson(options, *setup, summary);
-  std::cout << json.dump(1) << "\n";
-  if (options.json.empty()) return {};
-  return WriteFile(options.json, json.dump(1) + "\n");
+  PV_ASSIGN_OR_RETURN(const SimulationSetup setup, Prepare(options, directory));
+  PV_ASSIGN_OR_RETURN(const std::vector<Text> texts,
+                      ReadTexts(options, directory, setup.language.tokenizer));
+  PV_ASSIGN_OR_RETURN(const SimulationReport report, Simulate(options, setup, texts));
+  const std::string text = ToJson(options, setup, report).dump(1) + "\n";
+  std::cout << text;
+  if (!options.json.empty()) PV_RETURN_IF_ERROR(WriteFile(options.json, text));
+  return JudgeSimulation(report);
 }
 
 }  // namespace
@@ -190,13 +231,23 @@ Command DescribeSimulate(CLI::App& app) {
   auto options = std::make_shared<SimulateOptions>();
   app.add_option("--model", options->model, "model folder (default: the embedded model)");
   app.add_option("--prompts", options->prompts,
-                 "file of prompts, one a line (default: the model's prompts.txt)");
-  AddNumber(app, "--count", options->count, {1, 1000000}, "prompts to run");
+                 "prompts: a file of one a line, or a .json list of texts, of objects with a "
+                 "\"prompt\", of lists of token ids (default: the model's prompts.txt)");
+  app.add_option("--prompt-file", options->prompt_file, "a file that is one prompt")
+      ->excludes("--prompts");
+  AddNumber(app, "--count", options->count, {1, 1000000}, "prompts to run, at most");
   AddNumber(app, "--tokens", options->tokens, {1, 100000}, "new tokens of each");
   app.add_option("--params", options->parameters,
                  "parameter set whose noise and levels are simulated");
   AddSeed(app, options->seed, "of the noise");
   app.add_flag("--noiseless", options->noiseless, "the program alone, without noise");
+  app.add_flag("--copies", options->copies,
+               "simulate every slot, so that the client's guard compares the copies of a period");
+  AddNumber(
+      app, "--narrow", options->narrow, {0, 100},
+      "intervals as calibration saw them, each end moved inwards by this ratio of 1 and more; "
+      "0: as they are");
+  app.add_option("--narrow-site", options->narrow_site, "of these only: norm 1, divisor, norm 2");
   AddOutputFile(app, "--json", options->json, "also write the result to this file");
   return [options] { return RunSimulate(*options); };
 }

@@ -9,15 +9,19 @@
 
 #include "base/printable.h"
 #include "base/system.h"
+#include "base/worst.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
+#include "runtime/result_noise.h"
 
 namespace polyveil::tools {
 namespace {
 
 // Errors that say something of what was decrypted; others are the server's, the network's, the
 // user's.
-bool IsOfDecrypted(ErrorCode code) { return code == ErrorCode::kOutOfRange; }
+bool IsOfDecrypted(ErrorCode code) {
+  return code == ErrorCode::kOutOfRange || code == ErrorCode::kUntrustedResult;
+}
 
 size_t ArgMax(const std::vector<double>& values) {
   return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
@@ -33,21 +37,33 @@ bool StreamsText() {
   return out.st_dev != progress.st_dev || out.st_ino != progress.st_ino;
 }
 
-Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const ClientModel& model) {
+ReferenceCheck::ReferenceCheck(std::shared_ptr<const compile::CompiledModel> program,
+                               const ClientModel& model)
+    : client_(model.bundle),
+      program_(std::move(program)),
+      reference_(program_->bundle(), client_),
+      simulator_(program_, runtime::NoiseModel::ForParameters(*program_->params()), 1) {}
+
+Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const ClientModel& model,
+                                                               const ckks::ParametersPtr& params) {
   PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(model.directory));
-  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(std::move(body), model));
+  auto shared = std::make_shared<model::BodyBundle>(std::move(body));
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(std::move(shared), params, {}));
+  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(std::move(program), model));
 }
 
-Status ReferenceCheck::Compare(model::TokenId token, int position,
+Status ReferenceCheck::Compare(model::TokenId token, const std::vector<double>& embedding,
                                const std::vector<double>& logits, TokenReport& report) {
-  PV_ASSIGN_OR_RETURN(const auto expected, reference_.Step(token, position));
-  report.logits_error = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const double error = std::abs(logits[i] - expected[i]);
-    // A value that is no number is an infinite error.
-    report.logits_error = std::isnan(error) ? INFINITY : std::max(report.logits_error, error);
-  }
+  PV_ASSIGN_OR_RETURN(const auto expected, reference_.Step(token, report.position));
+  PV_ASSIGN_OR_RETURN(const auto residual, simulator_.Step(embedding));
+  PV_ASSIGN_OR_RETURN(const auto simulated, model::Head(client_, residual));
+  const double predicted = LargestDifference(simulated, expected);
+  // A prediction that is no number allows nothing.
+  if (std::isfinite(predicted)) allowed_ = std::max(allowed_, runtime::kNoiseAccuracy * predicted);
+  report.logits_error = LargestDifference(logits, expected);
+  report.logits_allowed = allowed_;
   report.argmax_agrees = ArgMax(logits) == ArgMax(expected);
+  report.not_finite = reference_.body().first_not_finite();
   return {};
 }
 
@@ -76,7 +92,7 @@ Status TextRun::Pad(size_t total, const Status& status) {
 
 Status TextRun::RunToEnd(std::vector<model::TokenId> tokens) {
   if (options_.check) {
-    PV_ASSIGN_OR_RETURN(check_, ReferenceCheck::Create(model_));
+    PV_ASSIGN_OR_RETURN(check_, ReferenceCheck::Create(model_, session_.params()));
   }
   const size_t prompt = tokens.size();
   const size_t total = prompt + static_cast<size_t>(options_.new_tokens) - 1;
@@ -122,7 +138,7 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
   report.seconds = timer.Seconds();
   report.server_seconds = step.server.total_seconds;
   Account(step, head_timer.Seconds(), report.seconds);
-  if (check_) PV_RETURN_IF_ERROR(check_->Compare(report.token, report.position, logits, report));
+  if (check_) PV_RETURN_IF_ERROR(check_->Compare(report.token, embedding, logits, report));
   return logits;
 }
 
@@ -148,8 +164,8 @@ void TextRun::Account(const serve::SessionStep& step, double head_seconds, doubl
 Status TextRun::Pick(const std::vector<double>& logits, TokenReport& report) {
   for (const double logit : logits) {
     if (std::isfinite(logit)) continue;
-    return MakeError(ErrorCode::kOutOfRange,
-                     "position {}: a logit is {} (a value left its interval)", report.position,
+    return MakeError(ErrorCode::kUntrustedResult,
+                     "a value left its interval at token {}: a logit is {}", report.position + 1,
                      logit);
   }
   report.next = sampler_.Pick(logits);

@@ -10,6 +10,8 @@
 #include "model/client/sampling.h"
 #include "polyveil/model_files.h"
 #include "polyveil/run_report.h"
+#include "runtime/compile_model.h"
+#include "runtime/simulator.h"
 #include "serve/client/encrypted_session.h"
 
 namespace polyveil::tools {
@@ -20,20 +22,25 @@ namespace polyveil::tools {
 bool StreamsText();
 
 // Compares each step with the float64 polynomial model, which needs nothing but the prompt's
-// owner's data.
+// owner's data. What may differ is what the noise model predicts: a simulated run goes beside it.
 class ReferenceCheck {
  public:
-  // Errors: those of the body's loader.
-  static Result<std::unique_ptr<ReferenceCheck>> Create(const ClientModel& model);
-  // Feeds the same token. Fills the report's error and agreement.
-  Status Compare(model::TokenId token, int position, const std::vector<double>& logits,
-                 TokenReport& report);
+  // Errors: those of the body's loader and of the compiler.
+  static Result<std::unique_ptr<ReferenceCheck>> Create(const ClientModel& model,
+                                                        const ckks::ParametersPtr& params);
+  // Feeds the text's last token, given with its embedding. Fills the report's error, allowed error
+  // and agreement.
+  Status Compare(model::TokenId token, const std::vector<double>& embedding,
+                 const std::vector<double>& logits, TokenReport& report);
 
  private:
-  ReferenceCheck(model::BodyBundle body, const ClientModel& model)
-      : body_(std::move(body)), reference_(body_, model.bundle) {}
-  model::BodyBundle body_;
+  ReferenceCheck(std::shared_ptr<const compile::CompiledModel> program, const ClientModel& model);
+
+  const model::ClientBundle& client_;
+  std::shared_ptr<const compile::CompiledModel> program_;
   model::ReferenceLanguageModel reference_;
+  runtime::Simulator simulator_;
+  double allowed_ = 0;
 };
 
 struct TextRunOptions {

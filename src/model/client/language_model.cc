@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/worst.h"
 #include "model/ngram.h"
 
 namespace polyveil::model {
@@ -81,6 +82,20 @@ Result<std::vector<double>> ReferenceLanguageModel::Step(TokenId token, int posi
   return logits;
 }
 
+namespace {
+
+Result<std::vector<double>> FiniteLogits(ReferenceLanguageModel& model, TokenId token,
+                                         int position) {
+  PV_ASSIGN_OR_RETURN(auto logits, model.Step(token, position));
+  if (AllFinite(logits)) return logits;
+  const std::string& site = model.body().first_not_finite();
+  return MakeError(ErrorCode::kUntrustedResult,
+                   "a value left its interval at token {}: its logits are not finite (first: {})",
+                   position + 1, site.empty() ? "the last residual" : site);
+}
+
+}  // namespace
+
 Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,
                                       const std::vector<TokenId>& prompt, int max_new_tokens,
                                       const SamplingOptions& options) {
@@ -92,9 +107,9 @@ Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,
   model.Reset();
   Sampler sampler(options);
   int position = 0;
-  PV_ASSIGN_OR_RETURN(auto logits, model.Step(Tokenizer::kEnd, position++));
+  PV_ASSIGN_OR_RETURN(auto logits, FiniteLogits(model, Tokenizer::kEnd, position++));
   for (const TokenId token : prompt) {
-    PV_ASSIGN_OR_RETURN(logits, model.Step(token, position++));
+    PV_ASSIGN_OR_RETURN(logits, FiniteLogits(model, token, position++));
   }
   std::vector<TokenId> out;
   while (static_cast<int>(out.size()) < max_new_tokens) {
@@ -103,7 +118,7 @@ Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,
     out.push_back(next);
     if (position == context) break;
     if (static_cast<int>(out.size()) < max_new_tokens) {
-      PV_ASSIGN_OR_RETURN(logits, model.Step(next, position++));
+      PV_ASSIGN_OR_RETURN(logits, FiniteLogits(model, next, position++));
     }
   }
   return out;

@@ -53,7 +53,7 @@ class ReferenceLanguageModel {
 
 // kEnd, the prompt's tokens, then at most max_new_tokens picked ones (stops at kEnd or a full
 // context). Returns the new tokens only. Errors: kOutOfRange for a prompt that fills the context
-// (both values).
+// (both values), kUntrustedResult for logits that are not finite (token and site).
 Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,
                                       const std::vector<TokenId>& prompt, int max_new_tokens,
                                       const SamplingOptions& options);

@@ -5,23 +5,27 @@
 
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
+#include "compile/units.h"
 #include "wire/client/secret_key_file.h"
 
 namespace polyveil::serve {
 
 EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key,
-                                   const SessionUnits& units)
+                                   const model::ModelConfig& config)
     : remote_(remote),
       key_(key),
-      units_(units),
+      input_unit_(compile::MakeResidualUnits(config).input),
+      guard_(config, *remote.params()),
       encoder_(remote.params()),
       key_id_(wire::KeyIdOf(key)) {}
 
-Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(RemoteModel& remote,
-                                                                   const ckks::SecretKey& key,
-                                                                   const std::string& keys_handle,
-                                                                   const SessionUnits& units) {
-  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key, units));
+Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(
+    RemoteModel& remote, const ckks::SecretKey& key, const std::string& keys_handle,
+    const model::ModelConfig& config) {
+  if (remote.info().d_model != config.d_model)
+    return MakeError(ErrorCode::kMismatch, "the server's model has width {}, the client's {}",
+                     remote.info().d_model, config.d_model);
+  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key, config));
   PV_ASSIGN_OR_RETURN(session->session_, remote.CreateSession(keys_handle));
   return session;
 }
@@ -39,12 +43,12 @@ Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double>
   }
   std::vector<double> values(embedding.begin(), embedding.end());
   for (double& value : values) {
-    if (!(std::abs(value) <= kLargestSlot * units_.input)) {
+    if (!(std::abs(value) <= kLargestSlot * input_unit_)) {
       return MakeError(ErrorCode::kOutOfRange,
                        "embedding: |{}| is above {} times the input's unit {}", value, kLargestSlot,
-                       units_.input);
+                       input_unit_);
     }
-    value /= units_.input;
+    value /= input_unit_;
   }
   const int level = remote_.info().input_level;
   PV_ASSIGN_OR_RETURN(const auto plain,
@@ -52,17 +56,14 @@ Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double>
   return ckks::Encryptor(key_).Encrypt(plain);
 }
 
-std::vector<double> EncryptedSession::Decrypt(const ckks::Ciphertext& result) const {
+Result<std::vector<double>> EncryptedSession::Decrypt(const ckks::Ciphertext& result) const {
   const auto plain = ckks::Decryptor(key_).Decrypt(result);
-  std::vector<double> residual;
-  for (const ckks::Complex& slot : encoder_.Decode(plain, remote_.info().d_model)) {
-    residual.push_back(slot.real() * units_.result);
-  }
-  return residual;
+  return guard_.Read(encoder_.Decode(plain, remote_.params()->slots()), position_ + 1);
 }
 
 Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
                                            const RemoteProgressCallback& on_progress) {
+  PV_RETURN_IF_ERROR(trusted_);
   SessionStep step;
   Timer timer;
   PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(embedding));
@@ -77,7 +78,12 @@ Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
   step.bytes_down = remote_.http().bytes_received() - received;
   step.remote_seconds = timer.Seconds();
   timer.Reset();
-  step.residual = Decrypt(remote.result);
+  auto residual = Decrypt(remote.result);
+  if (!residual.ok()) {
+    trusted_ = residual.error();
+    return residual.error();
+  }
+  step.residual = *std::move(residual);
   step.decrypt_seconds = timer.Seconds();
   step.server = std::move(remote.latency);
   step.server_peak_rss_bytes = remote.server_peak_rss_bytes;

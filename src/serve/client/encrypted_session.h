@@ -8,6 +8,7 @@
 #include "ckks/client/secret_key.h"
 #include "ckks/encoder.h"
 #include "serve/client/remote_model.h"
+#include "serve/client/result_guard.h"
 
 namespace polyveil::serve {
 
@@ -21,23 +22,21 @@ struct SessionStep {
   u64 bytes_up = 0, bytes_down = 0;
 };
 
-// Values travel divided by these: compile::MakeResidualUnits of the model.
-struct SessionUnits {
-  double input = 1, result = 1;
-};
-
 class EncryptedSession {
  public:
-  // Everything given outlives the session; the session ends on the server with this object.
+  // Everything given outlives the session; the session ends on the server with this object. config:
+  // of the client's own bundle. Errors: kMismatch when the server's model has another width.
   static Result<std::unique_ptr<EncryptedSession>> Create(RemoteModel& remote,
                                                           const ckks::SecretKey& key,
                                                           const std::string& keys_handle,
-                                                          const SessionUnits& units);
+                                                          const model::ModelConfig& config);
   ~EncryptedSession();
 
   // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: |values| <=
-  // kLargestSlot units (kOutOfRange names the largest). The decrypted values carry noise that
-  // depends on the secret key: they are for the key's owner only.
+  // kLargestSlot units (kOutOfRange names the largest). A result that the guard does not believe
+  // ends the text: kUntrustedResult, then and at every later step; the keys serve another session.
+  // The decrypted values carry noise that depends on the secret key: they are for the key's owner
+  // only.
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
   // A step of a text that has ended, which looks to the server like any other: its result is
@@ -45,18 +44,22 @@ class EncryptedSession {
   Status Pad();
   int position() const { return position_; }
   int sent() const { return sent_; }  // steps that the server has taken
+  const ckks::ParametersPtr& params() const { return remote_.params(); }
   // Calibrated values fill [-1, 1]; from here on a bootstrap's precision decays.
   static constexpr double kLargestSlot = 1.5;
 
  private:
-  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key, const SessionUnits& units);
+  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key,
+                   const model::ModelConfig& config);
   Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
-  std::vector<double> Decrypt(const ckks::Ciphertext& result) const;
+  Result<std::vector<double>> Decrypt(const ckks::Ciphertext& result) const;
 
   RemoteModel& remote_;
   const ckks::SecretKey& key_;
-  const SessionUnits units_;
+  const double input_unit_;
+  const ResultGuard guard_;
   const ckks::Encoder encoder_;
+  Status trusted_;  // the error of the text's first result that was not
   Digest key_id_;
   std::string session_;
   int position_ = 0;

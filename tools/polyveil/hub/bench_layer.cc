@@ -1,4 +1,5 @@
 // polyveil bench layer: one layer of a released model, or of its shape, on ciphertexts.
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <memory>
@@ -156,8 +157,14 @@ Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const Measurement measurement, Measure(arguments));
   Print(measurement);
-  if (arguments.json_file.empty()) return {};
-  return WriteFile(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n");
+  if (!arguments.json_file.empty())
+    PV_RETURN_IF_ERROR(
+        WriteFile(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n"));
+  const auto& tokens = measurement.report.tokens;
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (!std::isfinite(tokens[i].error) || !std::isfinite(tokens[i].exact_error))
+      return MakeError(ErrorCode::kMismatch, "token {}: outputs are not finite", i);
+  return {};
 }
 
 }  // namespace

@@ -1,0 +1,118 @@
+// The predicted noise of a result against simulated slots and against ciphertexts.
+#include "runtime/result_noise.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string_view>
+
+#include "model/reference.h"
+#include "runtime/simulator.h"
+#include "support/encrypted_run.h"
+#include "support/random_model.h"
+
+namespace polyveil::runtime {
+namespace {
+
+using compile::Complex;
+
+constexpr std::string_view kSimulated = "simulated";
+
+ckks::ParametersPtr TestParams(const char* name) {
+  return ckks::Parameters::Create(ckks::FindParameters(name).value()).value();
+}
+
+// Root mean squares over a result's slots.
+ResultNoise Measure(std::span<const Complex> slots, size_t period) {
+  std::vector<double> means(period);
+  for (size_t j = 0; j < slots.size(); ++j)
+    means[j % period] +=
+        slots[j].real() * static_cast<double>(period) / static_cast<double>(slots.size());
+  ResultNoise noise;
+  for (size_t j = 0; j < slots.size(); ++j) {
+    noise.copies += std::norm(slots[j].real() - means[j % period]);
+    noise.imaginary += std::norm(slots[j].imag());
+  }
+  // Of the modulus: two parts.
+  noise.copies = std::sqrt(2 * noise.copies / static_cast<double>(slots.size()));
+  noise.imaginary = std::sqrt(2 * noise.imaginary / static_cast<double>(slots.size()));
+  return noise;
+}
+
+// Not above the prediction times its accuracy; of simulated slots not so far below that nothing
+// would be noticed. (On ciphertexts a bootstrap's systematic error, most of it on small rings, is
+// the same in every copy.)
+void ExpectPredicted(const ResultNoise& seen, const ResultNoise& predicted,
+                     std::string_view where) {
+  for (const auto& [what, measured, expected] :
+       {std::tuple{"copies", seen.copies, predicted.copies},
+        std::tuple{"imaginary", seen.imaginary, predicted.imaginary}}) {
+    EXPECT_LT(measured, kNoiseAccuracy * expected) << where << ", " << what;
+    EXPECT_GT(measured, 0) << where << ", " << what;
+    if (where == kSimulated) EXPECT_GT(measured * 64, expected) << where << ", " << what;
+  }
+}
+
+constexpr std::uint64_t kText = 3;
+
+// With the bounds that a text of random embeddings shows.
+std::shared_ptr<model::BodyBundle> Calibrated(const testing::RandomModelShape& shape) {
+  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 7));
+  model::BodyBundle seen = *bundle;
+  model::ReferenceModel reference(*bundle);
+  reference.set_observer([&](const std::string& name, std::span<const double> values) {
+    model::LayerBounds& bounds = seen.config.layers[std::stoi(name.substr(6))].bounds;
+    const auto note = [&](const char* site, double& bound) {
+      if (!name.ends_with(site)) return;
+      for (const double v : values) bound = std::max(bound, std::abs(v));
+    };
+    note("attention / head output", bounds.head_out);
+    note("attention / projection", bounds.attn_out);
+    note("attention / residual", bounds.residual_mid);
+    note("feed-forward / output", bounds.ffn_out);
+    note("feed-forward / residual", bounds.residual_out);
+  });
+  std::mt19937_64 random(kText);
+  for (int i = 0; i < shape.context; ++i)
+    reference.StepFromEmbedding(testing::RandomEmbedding(shape.d_model, random), i).value();
+  bundle->config = seen.config;
+  return bundle;
+}
+
+const testing::RandomModelShape kShapes[] = {
+    {}, {.n_layers = 1}, {.n_heads = 4, .d_ff = 16}, {.n_layers = 3, .d_model = 8, .context = 16}};
+
+TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
+  for (const auto& shape : kShapes) {
+    const auto params = TestParams("test10");
+    const auto bundle = Calibrated(shape);
+    const auto model = CompileModel(bundle, params, compile::MachineSpeed{}).value();
+    Simulator simulator(model, NoiseModel::ForParameters(*params), 1, SimulatedSlots::kAll);
+    const ResultNoise predicted = PredictResultNoise(bundle->config, *params);
+    std::mt19937_64 random(kText);
+    for (int i = 0; i < shape.context; ++i) {
+      ASSERT_TRUE(simulator.Step(testing::RandomEmbedding(shape.d_model, random)).ok());
+      ASSERT_EQ(simulator.result_slots().size(), static_cast<size_t>(params->slots()));
+      ExpectPredicted(Measure(simulator.result_slots(), shape.d_model), predicted, kSimulated);
+    }
+  }
+}
+
+TEST(ResultNoise, BoundsWhatCiphertextsShow) {
+  for (const auto& shape : kShapes) {
+    const auto params = TestParams("test10");
+    const auto bundle = Calibrated(shape);
+    testing::EncryptedRun run(bundle, params);
+    const ResultNoise predicted = PredictResultNoise(bundle->config, *params);
+    std::mt19937_64 random(kText);
+    for (int i = 0; i < 2; ++i) {
+      const auto token = run.Encrypt(testing::RandomEmbedding(shape.d_model, random));
+      const auto result = run.session().Step(token, {});
+      ASSERT_TRUE(result.ok()) << result.error().message;
+      ExpectPredicted(Measure(run.Slots(*result), shape.d_model), predicted, "encrypted");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace polyveil::runtime

@@ -1,0 +1,101 @@
+#include "serve/client/result_guard.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "base/worst.h"
+#include "ckks/noise_estimator.h"
+#include "compile/units.h"
+#include "runtime/result_noise.h"
+
+namespace polyveil::serve {
+namespace {
+
+// One slot in this many results may pass a limit by chance.
+constexpr double kResultsWithoutAlarm = 1e9;
+
+// The last norm reads the residual before the feed-forward, which adds at most its bound to each
+// value: root mean square <= sqrt(b) + bound.
+double MeanSquareLimit(const model::ModelConfig& config, double unit) {
+  const model::LayerConfig& last = config.layers.back();
+  const double margin = std::max(1.0, config.calibration.margin);
+  if (!(last.bounds.ffn_out > 0)) return INFINITY;
+  const double root = std::sqrt(last.norm2.b) + margin * last.bounds.ffn_out;
+  return root * root / (unit * unit);
+}
+
+}  // namespace
+
+ResultLimits MakeResultLimits(const model::ModelConfig& config, const ckks::Parameters& params) {
+  const runtime::ResultNoise noise = runtime::PredictResultNoise(config, params);
+  // Noise as large as the values is no noise to live with.
+  const auto worst = [&](double error) {
+    return std::min(ckks::NoiseEstimator::Worst(runtime::kNoiseAccuracy * error,
+                                                params.slots() * kResultsWithoutAlarm),
+                    1.0);
+  };
+  ResultLimits limits;
+  limits.copies = worst(noise.copies);
+  limits.imaginary = worst(noise.imaginary);
+  limits.magnitude = 1 + limits.copies;
+  limits.mean_square = MeanSquareLimit(config, compile::MakeResidualUnits(config).result());
+  return limits;
+}
+
+// The largest of each kind; infinity for what is not finite.
+struct ResultGuard::Seen {
+  std::vector<double> means;
+  double magnitude = 0, mean_square = 0, copies = 0, imaginary = 0, padding = 0;
+};
+
+ResultGuard::ResultGuard(const model::ModelConfig& config, const ckks::Parameters& params)
+    : width_(static_cast<size_t>(config.d_model)),
+      period_(std::bit_ceil(width_)),
+      unit_(compile::MakeResidualUnits(config).result()),
+      limits_(MakeResultLimits(config, params)) {}
+
+ResultGuard::Seen ResultGuard::Look(std::span<const ckks::Complex> slots) const {
+  Seen seen;
+  seen.means.resize(period_);
+  const double copies = static_cast<double>(slots.size() / period_);
+  for (size_t j = 0; j < slots.size(); ++j) seen.means[j % period_] += slots[j].real() / copies;
+  for (size_t j = 0; j < slots.size(); ++j) {
+    seen.copies = Worse(seen.copies, std::abs(slots[j].real() - seen.means[j % period_]));
+    seen.imaginary = Worse(seen.imaginary, std::abs(slots[j].imag()));
+  }
+  for (size_t i = 0; i < period_; ++i) {
+    double& largest = i < width_ ? seen.magnitude : seen.padding;
+    largest = Worse(largest, std::abs(seen.means[i]));
+    seen.mean_square += seen.means[i] * seen.means[i] / static_cast<double>(width_);
+  }
+  seen.means.resize(width_);
+  return seen;
+}
+
+Result<std::vector<double>> ResultGuard::Read(std::span<const ckks::Complex> slots,
+                                              int token) const {
+  if (slots.empty() || slots.size() % period_ != 0)
+    return MakeError(ErrorCode::kMismatch, "a result of {} slots, periods of {}", slots.size(),
+                     period_);
+  Seen seen = Look(slots);
+  struct Check {
+    const char* what;
+    double seen, allowed;
+  };
+  const Check checks[] = {
+      {"largest |value|", unit_ * seen.magnitude, unit_ * limits_.magnitude},
+      {"mean square", unit_ * unit_ * seen.mean_square, unit_ * unit_ * limits_.mean_square},
+      {"difference between copies", unit_ * seen.copies, unit_ * limits_.copies},
+      {"imaginary part", unit_ * seen.imaginary, unit_ * limits_.imaginary},
+      {"padding", unit_ * seen.padding, unit_ * limits_.imaginary}};
+  for (const Check& check : checks)
+    if (!(check.seen <= check.allowed))
+      return MakeError(ErrorCode::kUntrustedResult,
+                       "a value left its interval at token {}: {} {:.4g} > {:.4g}", token,
+                       check.what, check.seen, check.allowed);
+  for (double& value : seen.means) value *= unit_;
+  return std::move(seen.means);
+}
+
+}  // namespace polyveil::serve

@@ -1,0 +1,46 @@
+// What a client asks of a decrypted result before it believes it: a value that left a fitted
+// interval on the server shows in the slots, because they hold every number many times and some
+// numbers not at all.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "ckks/encoder.h"
+#include "ckks/parameters.h"
+#include "model/config.h"
+
+namespace polyveil::serve {
+
+// In units of the slot. From the noise model and the bundle:
+// docs/decisions/0015-results-checked.md.
+struct ResultLimits {
+  double magnitude = 0;  // of a value: the bundle's bound
+  double mean_square =
+      0;              // of the values: what the last feed-forward may make of its norm's interval
+  double copies = 0;  // of a slot's real part against the mean of its copies
+  double imaginary = 0;  // of an imaginary part, and of slots that hold no value
+};
+ResultLimits MakeResultLimits(const model::ModelConfig& config, const ckks::Parameters& params);
+
+class ResultGuard {
+ public:
+  ResultGuard(const model::ModelConfig& config, const ckks::Parameters& params);
+
+  // slots: all of a result, or one period. The residual's d_model values, each the mean of its
+  // copies. Errors: kUntrustedResult, "a value left its interval at token N" (counted from 1), with
+  // what was seen and what is allowed.
+  Result<std::vector<double>> Read(std::span<const ckks::Complex> slots, int token) const;
+  const ResultLimits& limits() const { return limits_; }
+
+ private:
+  struct Seen;
+  Seen Look(std::span<const ckks::Complex> slots) const;
+
+  size_t width_, period_;
+  double unit_;
+  ResultLimits limits_;
+};
+
+}  // namespace polyveil::serve

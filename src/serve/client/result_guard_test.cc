@@ -1,0 +1,131 @@
+// The client's guard on made-up slots: sound ones pass, each kind of damage is named.
+#include "serve/client/result_guard.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "compile/units.h"
+#include "support/random_model.h"
+
+namespace polyveil::serve {
+namespace {
+
+using ckks::Complex;
+
+struct Fixture {
+  model::ModelConfig config = testing::RandomModel({}, 1).config;
+  ckks::ParametersPtr params =
+      ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
+  ResultGuard guard{config, *params};
+  double unit = compile::MakeResidualUnits(config).result();
+
+  // Copies of values in [-0.9, 0.9] with a tenth of the noise that is allowed.
+  std::vector<Complex> Slots() const {
+    std::mt19937_64 random(5);
+    std::uniform_real_distribution<double> uniform(-1, 1);
+    std::vector<double> values(config.d_model);
+    for (double& v : values) v = 0.9 * uniform(random);
+    std::vector<Complex> slots(params->slots());
+    for (size_t j = 0; j < slots.size(); ++j)
+      slots[j] = Complex(values[j % values.size()] + 0.1 * guard.limits().copies * uniform(random),
+                         0.1 * guard.limits().imaginary * uniform(random));
+    return slots;
+  }
+};
+
+TEST(ResultGuard, ReadsTheMeansOfTheCopiesInTheBundlesUnit) {
+  const Fixture f;
+  const auto slots = f.Slots();
+  const auto values = f.guard.Read(slots, 1);
+  ASSERT_TRUE(values.ok()) << values.error().message;
+  ASSERT_EQ(values->size(), static_cast<size_t>(f.config.d_model));
+  for (size_t i = 0; i < values->size(); ++i)
+    EXPECT_NEAR((*values)[i], f.unit * slots[i].real(), f.unit * f.guard.limits().copies);
+}
+
+TEST(ResultGuard, LimitsAreFarAboveNoiseAndFarBelowValues) {
+  Fixture f;
+  EXPECT_GT(f.guard.limits().copies, 0);
+  EXPECT_LE(f.guard.limits().copies, f.guard.limits().imaginary);
+  for (model::LayerConfig& layer : f.config.layers)
+    layer.bounds.attn_out = layer.bounds.head_out = layer.bounds.ffn_out = 1;
+  const auto decode = MakeResultLimits(
+      f.config, *ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value());
+  EXPECT_LT(decode.copies, 0x1p-7);
+  EXPECT_LT(decode.imaginary, 0x1p-4);
+}
+
+TEST(ResultGuard, NamesEachKindOfDamage) {
+  const Fixture f;
+  const ResultLimits& limits = f.guard.limits();
+  const auto refused = [&](auto&& damage) {
+    auto slots = f.Slots();
+    damage(slots);
+    const auto result = f.guard.Read(slots, 7);
+    EXPECT_FALSE(result.ok());
+    if (result.ok()) return std::string();
+    EXPECT_EQ(result.error().code, ErrorCode::kUntrustedResult);
+    EXPECT_NE(result.error().message.find("at token 7"), std::string::npos);
+    return result.error().message;
+  };
+  const size_t d = f.config.d_model;
+  EXPECT_NE(refused([&](auto& s) {
+              for (size_t j = 3; j < s.size(); j += d) s[j] = 1 + 2 * limits.magnitude;
+            }).find("largest |value|"),
+            std::string::npos);
+  EXPECT_NE(refused([&](auto& s) { s[17] += 2 * limits.copies; }).find("between copies"),
+            std::string::npos);
+  EXPECT_NE(refused([&](auto& s) { s[17] += Complex(0, 2 * limits.imaginary); }).find("imaginary"),
+            std::string::npos);
+  for (const double bad : {double{NAN}, double{INFINITY}, -double{INFINITY}})
+    for (const Complex value : {Complex(bad, 0), Complex(0, bad)})
+      refused([&](auto& s) { s[100] = value; });
+}
+
+// The root mean square is bounded by the last norm's interval and what the feed-forward adds.
+TEST(ResultGuard, UsesOrdinaryMagnitudesWhereTheBundleKnowsThem) {
+  Fixture f;
+  EXPECT_TRUE(std::isinf(f.guard.limits().mean_square));
+  f.config.residual_bound = 1000;  // a bound that says nothing
+  f.config.layers.back().bounds.ffn_out = 1;
+  const ResultGuard guard(f.config, *f.params);
+  const double unit = compile::MakeResidualUnits(f.config).result();
+  const double limit = std::sqrt(f.config.layers.back().norm2.b) + 1;  // 3
+  const auto message = [&](double value) {
+    const auto result = guard.Read(std::vector<Complex>(f.params->slots(), value / unit), 1);
+    return result.ok() ? std::string() : result.error().message;
+  };
+  EXPECT_EQ(message(0.99 * limit), "");
+  EXPECT_NE(message(1.01 * limit).find("mean square"), std::string::npos);
+}
+
+TEST(ResultGuard, ExpectsPaddingToBeEmpty) {
+  Fixture f;
+  f.config.d_model = 12;  // periods of 16
+  const ResultGuard guard(f.config, *f.params);
+  std::vector<Complex> slots(f.params->slots());
+  for (size_t j = 0; j < slots.size(); ++j) slots[j] = j % 16 < 12 ? 0.5 : 0;
+  ASSERT_TRUE(guard.Read(slots, 1).ok());
+  EXPECT_EQ(guard.Read(slots, 1)->size(), 12u);
+  for (size_t j = 13; j < slots.size(); j += 16) slots[j] = 2 * guard.limits().imaginary;
+  EXPECT_NE(guard.Read(slots, 1).error().message.find("padding"), std::string::npos);
+}
+
+// A config whose numbers say nothing allows nothing.
+TEST(ResultGuard, LimitsThatAreNoNumbersRefuse) {
+  Fixture f;
+  f.config.layers.back().norm2.a = -1;
+  const ResultGuard guard(f.config, *f.params);
+  EXPECT_FALSE(guard.Read(f.Slots(), 1).ok());
+}
+
+TEST(ResultGuard, RefusesSlotsThatAreNoPeriods) {
+  const Fixture f;
+  EXPECT_EQ(f.guard.Read({}, 1).error().code, ErrorCode::kMismatch);
+  EXPECT_EQ(f.guard.Read(std::vector<Complex>(17), 1).error().code, ErrorCode::kMismatch);
+}
+
+}  // namespace
+}  // namespace polyveil::serve
