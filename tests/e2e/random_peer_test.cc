@@ -140,6 +140,7 @@ Status RunOnce(const MockServer& server, const ckks::SecretKey& key) {
   options.retry_seconds = 0.12;
   options.max_step_seconds = 1;
   options.reply_seconds = 0.2;
+  options.prepare_seconds = 1;
   options.max_key_bytes = 10'000'000;
   PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(server.url(), options));
   PV_ASSIGN_OR_RETURN(auto upload, serve::KeyUpload::Begin(*remote, wire::KeyIdOf(key)));

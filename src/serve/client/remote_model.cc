@@ -16,7 +16,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr double kPrepareSeconds = 900;
 constexpr u64 kMaxStepExtraBytes = u64{64} << 20;  // progress frames of a long step
 constexpr u64 kMaxJsonReplyBytes = u64{1} << 20;   // 65,536 rotation keys are 0.7 MB of it
 constexpr size_t kMaxProgressBytes = 4096, kMaxTimingBytes = size_t{1} << 18;
@@ -303,9 +302,10 @@ Result<bool> KeyUpload::Ready() {
 Result<std::string> KeyUpload::Finish() {
   if (!pending_.empty()) PV_RETURN_IF_ERROR(SendChunk());
   ClientRequest request = remote_->NewRequest("POST", "/v1/keys/" + handle_ + "/complete");
-  request.reply_seconds = request.total_seconds = kPrepareSeconds;
+  request.reply_seconds = request.total_seconds = remote_->options().prepare_seconds;
   // When the reply is lost the server says how far it is; while it answers it may go on preparing.
-  Backoff lost = remote_->NewBackoff(), preparing(kPrepareSeconds, remote_->options().cancel);
+  Backoff lost = remote_->NewBackoff(),
+          preparing(remote_->options().prepare_seconds, remote_->options().cancel);
   while (true) {
     const auto done = remote_->Call(request);
     if (done.ok()) return handle_;

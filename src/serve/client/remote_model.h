@@ -35,6 +35,7 @@ struct RemoteOptions {
   // Until a reply begins, and between its pieces; for a chunk of keys five times as long. A server
   // reports at least every five seconds while a step waits or runs.
   double reply_seconds = 60;
+  double prepare_seconds = 900;               // for the server to make its keys ready
   double retry_seconds = 30;                  // how long a lost reply or connection is tried anew
   const std::atomic<bool>* cancel = nullptr;  // ends any call but clean-up (kCancelled)
 };
