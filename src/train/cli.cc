@@ -60,9 +60,10 @@ Status RunConfig(const std::vector<std::string>& words, std::FILE* out) {
       const Arguments arguments,
       Arguments::Parse(words,
                        {"--config", "--data", "--out", "--stop-after", "--threads", "--processes"},
-                       {"--resume"}));
+                       {"--resume", "--any-shape"}));
   PV_RETURN_IF_ERROR(arguments.Require({"--config", "--data", "--out"}));
   PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.Get("--config")));
+  if (!arguments.Has("--any-shape")) PV_RETURN_IF_ERROR(CheckServable(config));
   PV_ASSIGN_OR_RETURN(const long threads, arguments.Number("--threads", config.threads));
   config.threads = std::max(1, static_cast<int>(threads));
   PV_ASSIGN_OR_RETURN(const long stop, arguments.Number("--stop-after", 0));
@@ -119,6 +120,7 @@ Status EvaluateCheckpoints(const std::vector<std::string>& words, std::FILE* out
     PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
     const Evaluation e = Evaluate(*loaded.model, data);
     PrintEvaluation(out, loaded.config.name, e);
+    PV_RETURN_IF_ERROR(CheckEvaluation(e, *loaded.model, data));
     if (first == 0) first = e.perplexity;
     Print(out, "  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
           100 * (e.perplexity / first - 1));
@@ -149,14 +151,22 @@ Status PrintRanges(const std::vector<std::string>& words, std::FILE* out) {
 }
 
 Status Export(const std::vector<std::string>& words, std::FILE* out) {
-  PV_ASSIGN_OR_RETURN(const Arguments arguments,
-                      Arguments::Parse(words, {"--checkpoint", "--data", "--out"}, {}));
-  PV_RETURN_IF_ERROR(arguments.Require({"--checkpoint", "--data", "--out"}));
   PV_ASSIGN_OR_RETURN(
-      const ExportSummary summary,
-      ExportBundle(arguments.Get("--checkpoint"), arguments.Get("--data"), arguments.Get("--out")));
-  Print(out, "{}: {} bytes, calibrated on {} tokens\n", arguments.Get("--out"), summary.bytes,
-        summary.calibration_tokens);
+      const Arguments arguments,
+      Arguments::Parse(words,
+                       {"--checkpoint", "--data", "--out", "--largest-error", "--parameters"},
+                       {"--leave-out"}));
+  PV_RETURN_IF_ERROR(arguments.Require({"--checkpoint", "--data", "--out"}));
+  ExportOptions options;
+  options.leave_out = arguments.Has("--leave-out");
+  options.parameters = arguments.Get("--parameters", options.parameters);
+  PV_ASSIGN_OR_RETURN(options.largest_error,
+                      arguments.Real("--largest-error", options.largest_error));
+  PV_ASSIGN_OR_RETURN(const ExportSummary summary,
+                      ExportBundle(arguments.Get("--checkpoint"), arguments.Get("--data"),
+                                   arguments.Get("--out"), options));
+  Print(out, "{}: {} bytes, calibrated on {} tokens\n{}\n", arguments.Get("--out"), summary.bytes,
+        summary.calibration_tokens, model::CertificateToText(summary.certificate));
   return {};
 }
 
@@ -186,7 +196,7 @@ Status Sample(const std::vector<std::string>& words, std::FILE* out) {
 constexpr const char* kUsage =
     R"(prepare  --data STORIES --out FOLDER [--vocab N] [--heldout PERCENT]
 run      --config FILE --data FOLDER --out RUNS [--resume] [--stop-after N] [--threads N]
-         [--processes N]
+         [--processes N] [--any-shape]
 eval     --data FOLDER [--train-batches N] CHECKPOINT...
 ranges   --data FOLDER CHECKPOINT...
 convert  --checkpoint FILE --data FOLDER --out RUNS [--name NAME] [--margin R] [--norm-error E]
@@ -198,7 +208,8 @@ study    --config FILE [--quick] [--estimate] [--only RUN] --data FOLDER --out F
          [--pairs FOLDER]
 baseline --checkpoint SOFTMAX --data FOLDER [--kind exponential|normalise-square] [--margin R]
          [--error E] [--windows N] [--out FOLDER]
-export   --checkpoint FILE --data FOLDER --out FOLDER
+export   --checkpoint FILE --data FOLDER --out FOLDER [--leave-out] [--largest-error E]
+         [--parameters SET]
 sample   --model FOLDER [--tokens N] [--temperature T] [--top-p P] [--seed S] PROMPT...
 )";
 

@@ -49,10 +49,15 @@ Status Convert(const std::vector<std::string>& words, std::FILE* out) {
   if (options.margin < 1)
     return MakeError(ErrorCode::kInvalidArgument, "--margin {} < 1", options.margin);
   PV_ASSIGN_OR_RETURN(const ConvertResult result, ConvertCheckpoint(request));
-  Print(out, "{}{}{}\n", ToText(result.conversion), ToText(result.effect), result.checkpoint);
+  Print(
+      out,
+      "{}{} positions of training and held-out text: {} out of range, least margin {:.3f}\n{}{}\n",
+      ToText(result.conversion), result.seen.first.positions, result.seen.out_of_range,
+      result.least_margin, ToText(result.effect), result.checkpoint);
   if (!arguments.Has("--json")) return {};
   const std::string json = nlohmann::ordered_json({{"checkpoint", result.checkpoint},
                                                    {"margin", options.margin},
+                                                   {"least_margin", result.least_margin},
                                                    {"sites", ToJson(result.conversion)},
                                                    {"effect", ToJson(result.effect)}})
                                .dump(1) +

@@ -152,6 +152,7 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const Tensor root =
       fit ? EvaluateApproximant(fit->norm1, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
   pass.penalties.AddLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
+  pass.Record(index, "attention", "variance", variance);  // before whatever comes of it
   Tensor qkv = Linear(ScaleRows(x, layer.norm1, root), layer.wqkv, precision);
   if (shape_.qk_norm) qkv = NormaliseHeads(index, qkv, pass);
   const AttentionForm form = attention(index);
@@ -173,7 +174,6 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   if (pass.recorder) {
     const char* part = "attention";
     pass.Record(index, part, "input", x);
-    pass.Record(index, part, "variance", variance);
     pass.Record(index, part, "inverse root", root);
     const auto raw = torch::linear(x * layer.norm1, layer.wqkv).chunk(3, 2);
     const auto parts = qkv.chunk(3, 2);

@@ -23,6 +23,7 @@ struct ServerArguments {
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
+  double largest_error = model::kLargestLogitError;
   std::string keys = "auto";
   int ready_fd = -1;  // the port is written there once the server answers
   int parent = 0;     // end with this process
@@ -49,6 +50,9 @@ void Describe(CLI::App& app, ServerArguments& arguments) {
                  "memory allows)")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "expanded", "compact"}));
+  app.add_option("--largest-error", arguments.largest_error,
+                 "refuse a model whose certificate predicts a larger error of a logit")
+      ->capture_default_str();
   app.add_option("--ready-fd", arguments.ready_fd, "write the port to this descriptor when ready");
   app.add_option("--parent", arguments.parent, "process id: end when it does");
 }
@@ -97,6 +101,8 @@ Status Run(ServerArguments& arguments) {
       serve::LoadServedModel(arguments.model, arguments.parameters,
                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits));
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
+  PV_RETURN_IF_ERROR(model::CheckPredictedError(served.model->bundle().config.certificate,
+                                                arguments.largest_error));
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
