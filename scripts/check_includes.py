@@ -15,9 +15,9 @@ ALLOWED = {
     "circuits": {"base", "ring", "ckks"},
     "approx": {"base"},
     "model": {"base", "approx"},
-    "train": {"base", "approx", "model"},
     "compile": {"base", "ring", "ckks", "approx", "model"},
     "runtime": {"base", "ring", "ckks", "circuits", "approx", "model", "compile"},
+    "train": {"base", "ckks", "approx", "model", "compile", "runtime"},
     "wire": {"base", "ring", "ckks", "approx", "model", "compile"},
     "serve": {"base", "ring", "ckks", "circuits", "approx", "model", "compile", "runtime", "wire"},
 }

@@ -119,6 +119,24 @@ TEST(Goldschmidt, StartIsEquioscillatingAndErrorsSquare) {
   EXPECT_NEAR(0.5 * GoldschmidtInverse(0.5, 0.5, 6, 2), 1 - std::pow(start.error, 4), 1e-12);
 }
 
+TEST(Range, NothingLosesANan) {
+  for (const double bad : {double{NAN}, double{INFINITY}}) {
+    Range first;
+    first.Add(bad);
+    first.Add(1);
+    Range last;
+    last.Add(1);
+    last.Add(bad);
+    for (const Range& range : {first, last}) {
+      EXPECT_FALSE(range.finite());
+      EXPECT_EQ(RatioMargin(range, -9, 9), 0);
+      EXPECT_EQ(RatioMargin(range, 0.1, 9), 0);
+    }
+    EXPECT_EQ(EscapeRatio(bad, -9, 9), INFINITY);
+    EXPECT_EQ(EscapeRatio(bad, 0.1, 9), INFINITY);
+  }
+}
+
 TEST(Range, MergesAndStretches) {
   Range range;
   for (const double x : {2.0, 0.5, 1.0}) range.Add(x);
@@ -132,6 +150,11 @@ TEST(Range, MergesAndStretches) {
   EXPECT_DOUBLE_EQ(EscapeRatio(0.2, wide.lo, wide.hi), 2);
   EXPECT_EQ(EscapeRatio(1, wide.lo, wide.hi), 1);
   EXPECT_DOUBLE_EQ(EscapeRatio(-6, -4, 4), 1.5);
+  EXPECT_DOUBLE_EQ(RatioMargin({0.5, 2, 1}, 0.25, 3), 1.5);
+  EXPECT_DOUBLE_EQ(RatioMargin({0.2, 2, 1}, 0.25, 3), 0.8);
+  EXPECT_DOUBLE_EQ(RatioMargin({-2, 1, 1}, -4, 4), 2);
+  EXPECT_DOUBLE_EQ(RatioMargin({1, 5, 1}, -4, 4), 0.8);
+  EXPECT_EQ(RatioMargin({-1, 1, 1}, 0.25, 3), 0);
 }
 
 }  // namespace

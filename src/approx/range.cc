@@ -10,10 +10,11 @@ namespace polyveil::approx {
 
 void Range::Add(double x) { Merge({x, x, 1}); }
 
+// A NaN on either side stays: no order of merging may lose it.
 void Range::Merge(const Range& other) {
   if (other.count == 0) return;
-  lo = count == 0 ? other.lo : std::min(lo, other.lo);
-  hi = count == 0 ? other.hi : std::max(hi, other.hi);
+  if (count == 0 || other.lo < lo || std::isnan(other.lo)) lo = other.lo;
+  if (count == 0 || other.hi > hi || std::isnan(other.hi)) hi = other.hi;
   count += other.count;
 }
 
@@ -25,6 +26,14 @@ Range WithRatioMargin(const Range& range, double margin) {
 
 Range Widened(double a, double b, double ratio) {
   return {a > 0 ? a / ratio : a * ratio, b * ratio, 0};
+}
+
+double RatioMargin(const Range& range, double a, double b) {
+  if (!range.finite()) return 0;
+  const double above = range.hi > 0 ? b / range.hi : std::numeric_limits<double>::infinity();
+  const double below = a < 0 ? (range.lo < 0 ? a / range.lo : above) : range.lo / a;
+  const double margin = above < below ? above : below;
+  return margin > 0 ? margin : 0;  // 0: an end was passed by sign
 }
 
 double EscapeRatio(double x, double a, double b) {

@@ -1,6 +1,7 @@
 // Observed ranges of the inputs of non-polynomials, and the margins put around them.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 namespace polyveil::approx {
@@ -11,7 +12,8 @@ struct Range {
   std::uint64_t count = 0;
 
   void Add(double x);
-  void Merge(const Range& other);
+  void Merge(const Range& other);  // keeps NaN
+  bool finite() const { return std::isfinite(lo) && std::isfinite(hi); }
   double ratio() const { return hi / lo; }
 };
 
@@ -21,6 +23,10 @@ Range WithRatioMargin(const Range& range, double margin);
 
 // [a, b] widened by ratio >= 1: a positive a divided by it, everything else multiplied.
 Range Widened(double a, double b, double ratio);
+
+// The ratio that the nearer end of [a, b] leaves to the range: below 1 where it was passed, 0 where
+// an end of the range is not finite or has a sign that the interval lacks.
+double RatioMargin(const Range& range, double a, double b);
 
 // How far x lies outside [a, b] as a ratio > 1 to the end it passed; 1 inside, infinity where the
 // signs differ or x is NaN.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include "approx/remez.h"
 
@@ -82,13 +84,31 @@ Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, 
   return out;
 }
 
-void Merge(Range& range, const Tensor& values) {
-  Range seen;
-  const auto [lo, hi] = torch::aminmax(values);
-  seen.lo = lo.item<double>();
-  seen.hi = hi.item<double>();
-  seen.count = static_cast<std::uint64_t>(values.numel());
-  range.Merge(seen);
+// Whether a site's values are [rows, heads, positions, ..] and not [rows, positions, ..].
+bool IsByHead(const std::string& site) {
+  for (const char* name : {"scores", "powers", "weights", "divisor", "divisor inverse"})
+    if (site.ends_with(std::string("attention / ") + name)) return true;
+  return false;
+}
+
+// The values at positions that are not in `without`.
+Range RangeOf(const std::string& site, const Tensor& values, const Tensor& without) {
+  constexpr double kFar = std::numeric_limits<double>::infinity();
+  const auto range = [](const Tensor& lo, const Tensor& hi, std::int64_t count) {
+    return Range{lo.item<double>(), hi.item<double>(), static_cast<std::uint64_t>(count)};
+  };
+  if (!without.any().item<bool>()) {
+    const auto [lo, hi] = torch::aminmax(values);
+    return range(lo, hi, values.numel());
+  }
+  const std::int64_t rows = without.size(0), positions = without.size(1);
+  const std::int64_t heads = IsByHead(site) ? values.size(1) : 1;
+  const Tensor parts = values.reshape({rows, heads, positions, -1});
+  const Tensor drop = without.view({rows, 1, positions, 1});
+  const std::int64_t kept =
+      without.logical_not().sum().item<std::int64_t>() * heads * parts.size(3);
+  if (kept == 0) return {};
+  return range(parts.masked_fill(drop, kFar).amin(), parts.masked_fill(drop, -kFar).amax(), kept);
 }
 
 // Every polynomial by the name of its inputs.
@@ -104,15 +124,121 @@ std::map<std::string, const Approximant*> PolynomialsBySite(
 
 }  // namespace
 
-SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& batches) {
-  torch::NoGradGuard no_grad;
-  SiteRanges ranges;
-  for (const Batch& batch : batches) model.Forward(batch.inputs, {}, RangeObserver(ranges));
-  return ranges;
+Tensor MarkedPositions(const std::string& site, const Tensor& marked) {
+  const bool heads = IsByHead(site);  // [rows, heads, positions], perhaps with a last 1
+  const std::int64_t positions = marked.size(heads ? 2 : 1);
+  return marked.reshape({marked.size(0), heads ? marked.size(1) : 1, positions, -1}).any(3).any(1);
 }
 
-Recorder RangeObserver(SiteRanges& ranges) {
-  return [&](const std::string& site, const Tensor& values) { Merge(ranges[site], values); };
+double Observation::LeastMargin(const std::vector<LayerPolynomials>& polynomials) const {
+  double least = std::numeric_limits<double>::infinity();
+  for (const auto& [site, p] : PolynomialsBySite(polynomials))
+    if (const auto it = inputs.find(site); it != inputs.end())
+      least = std::min(least, approx::RatioMargin(it->second, p->a, p->b));
+  return std::isfinite(least) ? least : 1;
+}
+
+Status Observation::CheckFinite() const {
+  if (not_finite.empty()) return {};
+  return MakeError(ErrorCode::kOutOfRange,
+                   "{}: a value is NaN or infinite although no input before it left its interval",
+                   not_finite);
+}
+
+std::string Observation::Sites() const {
+  std::string text;
+  for (const auto& [site, escapes] : first.by_site)
+    text += fmt::format("{}{} ({}, worst {:.3g})", text.empty() ? "" : ", ", site, escapes.count,
+                        escapes.worst_ratio);
+  return text;
+}
+
+void Observation::Merge(const Observation& other) {
+  for (const auto& [site, range] : other.ranges) ranges[site].Merge(range);
+  for (const auto& [site, range] : other.inputs) inputs[site].Merge(range);
+  first.Merge(other.first);
+  out_of_range += other.out_of_range;
+  left_out += other.left_out;
+  if (not_finite.empty()) not_finite = other.not_finite;
+}
+
+Observer::Observer(const std::vector<LayerPolynomials>* polynomials, bool causal)
+    : causal_(causal) {
+  if (polynomials) polynomials_ = PolynomialsBySite(*polynomials);
+}
+
+Recorder Observer::NextBatch(std::int64_t rows, std::int64_t positions) {
+  FinishBatch();
+  touched_ = torch::zeros({rows, positions}, torch::kBool);
+  outside_ = torch::zeros({rows, positions}, torch::kBool);
+  return [this](const std::string& site, const Tensor& values) { Record(site, values); };
+}
+
+Observation Observer::Take() {
+  FinishBatch();
+  return std::exchange(seen_, {});
+}
+
+void Observer::FinishBatch() {
+  if (!touched_.defined()) return;
+  seen_.first.positions += static_cast<std::uint64_t>(touched_.numel());
+  seen_.out_of_range += static_cast<std::uint64_t>(outside_.sum().item<std::int64_t>());
+  seen_.left_out += static_cast<std::uint64_t>(touched_.sum().item<std::int64_t>());
+  touched_ = outside_ = Tensor();
+}
+
+void Observer::Record(const std::string& site, const Tensor& values) {
+  Range range = RangeOf(site, values, touched_);
+  if (range.count > 0 && !range.finite()) {
+    DropOverflow(site, values);
+    range = RangeOf(site, values, touched_);
+  }
+  if (const auto it = polynomials_.find(site); it != polynomials_.end()) {
+    seen_.inputs[site].Merge(range);
+    if (MarkOutside(site, values, *it->second, range)) range = RangeOf(site, values, touched_);
+  }
+  seen_.ranges[site].Merge(range);
+}
+
+// read: of the untouched values. Returns whether any value lies outside.
+bool Observer::MarkOutside(const std::string& site, const Tensor& values, const Approximant& p,
+                           const Range& read) {
+  seen_.first.evaluations += static_cast<std::uint64_t>(values.numel());
+  // Neither inside nor comparable: values that are no numbers count too.
+  const Tensor outside = ((values >= p.a) & (values <= p.b)).logical_not();
+  if (!outside.any().item<bool>()) return false;
+  const Tensor where = MarkedPositions(site, outside);
+  outside_.logical_or_(where);
+  const Tensor fresh = where & touched_.logical_not();
+  if (const auto count = static_cast<std::uint64_t>(fresh.sum().item<std::int64_t>()); count > 0)
+    seen_.first.Add(
+        site, count,
+        std::max(approx::EscapeRatio(read.lo, p.a, p.b), approx::EscapeRatio(read.hi, p.a, p.b)));
+  touched_.logical_or_(causal_ ? where.cumsum(1) > 0 : where.any(1, true));
+  return true;
+}
+
+// Sums over keys multiply what a position must not read by zero: an overflow behind an input
+// outside makes even earlier positions of its text NaN. Such texts are touched as a whole; where no
+// input was outside the values stay, and the site is named.
+void Observer::DropOverflow(const std::string& site, const Tensor& values) {
+  const Tensor bad = MarkedPositions(site, values.isfinite().logical_not()).any(1, true);
+  const Tensor explained = touched_.any(1, true);
+  if ((bad & explained.logical_not()).any().item<bool>() && seen_.not_finite.empty())
+    seen_.not_finite = site;
+  touched_.logical_or_(bad & explained);
+}
+
+Observation Observe(const Transformer& model, const std::vector<Batch>& batches) {
+  torch::NoGradGuard no_grad;
+  Observer observer(model.polynomials ? &*model.polynomials : nullptr, true);
+  for (const Batch& batch : batches)
+    model.Forward(batch.inputs, {}, observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1)));
+  return observer.Take();
+}
+
+SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& batches) {
+  return Observe(model, batches).ranges;
 }
 
 Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const SiteRanges& ranges,
@@ -123,6 +249,20 @@ Result<std::vector<LayerPolynomials>> FitPolynomials(const Shape& shape, const S
     out.push_back(std::move(fit));
   }
   return out;
+}
+
+void EscapeReport::Add(const std::string& site, std::uint64_t count, double ratio) {
+  SiteEscapes& here = by_site[site];
+  escapes += count;
+  here.count += count;
+  here.worst_ratio = std::max(here.worst_ratio, ratio);
+  worst_ratio = std::max(worst_ratio, ratio);
+}
+
+void EscapeReport::Merge(const EscapeReport& other) {
+  positions += other.positions;
+  evaluations += other.evaluations;
+  for (const auto& [site, more] : other.by_site) Add(site, more.count, more.worst_ratio);
 }
 
 Recorder EscapeCounter(const std::vector<LayerPolynomials>& polynomials, EscapeReport& report,
@@ -137,13 +277,10 @@ Recorder EscapeCounter(const std::vector<LayerPolynomials>& polynomials, EscapeR
     const auto escapes = static_cast<std::uint64_t>(outside.sum().item<std::int64_t>());
     report.evaluations += static_cast<std::uint64_t>(values.numel());
     if (escapes == 0) return;
-    SiteEscapes& here = report.by_site[site];
-    report.escapes += escapes;
-    here.count += escapes;
     const auto [lo, hi] = torch::aminmax(values);
-    for (const double x : {lo.item<double>(), hi.item<double>()})
-      here.worst_ratio = std::max(here.worst_ratio, approx::EscapeRatio(x, p.a, p.b));
-    report.worst_ratio = std::max(report.worst_ratio, here.worst_ratio);
+    report.Add(site, escapes,
+               std::max(approx::EscapeRatio(lo.item<double>(), p.a, p.b),
+                        approx::EscapeRatio(hi.item<double>(), p.a, p.b)));
     if (mark) mark(site, outside);
   };
 }
@@ -178,6 +315,15 @@ std::vector<Batch> CalibrationBatches(const TrainConfig& config, const Dataset& 
   std::vector<Batch> batches;
   for (int i = 0; i < count; ++i)
     batches.push_back(DrawTrainingBatch(config, data, config.seed + 7919, 1'000'000 + i));
+  return batches;
+}
+
+std::vector<Batch> ExportBatches(const TrainConfig& config, const Dataset& data) {
+  constexpr int kCount = 100;
+  std::vector<Batch> batches;
+  for (int i = 0; i < kCount; ++i)
+    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
+                                config.seed + 104729, 2'000'000 + i));
   return batches;
 }
 

@@ -48,7 +48,7 @@ Status Prepare(const PrepareArguments& arguments) {
 
 struct RunArguments {
   std::string config, data, out;
-  bool resume = false, replace = false;
+  bool resume = false, replace = false, any_shape = false;
   int stop_after = 0, threads = 0, processes = 1;
 };
 
@@ -66,6 +66,7 @@ void PrintEvaluation(const std::string& name, const Evaluation& e) {
 
 Status RunConfig(const RunArguments& arguments) {
   PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.config));
+  if (!arguments.any_shape) PV_RETURN_IF_ERROR(CheckServable(config));
   if (arguments.threads > 0) config.threads = arguments.threads;
   PV_ASSIGN_OR_RETURN(const auto processes, Processes::Start(arguments.processes));
   RunOptions options;
@@ -121,6 +122,7 @@ Status EvaluateCheckpoints(const CheckpointArguments& arguments) {
     PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(path));
     const Evaluation e = Evaluate(*loaded.model, data);
     PrintEvaluation(loaded.config.name, e);
+    PV_RETURN_IF_ERROR(CheckEvaluation(e, *loaded.model, data));
     if (first == 0) first = e.perplexity;
     Print("  {} tokens trained, {:+.2f}% against the first\n", loaded.info.tokens,
           100 * (e.perplexity / first - 1));
@@ -150,16 +152,18 @@ Status PrintRanges(const CheckpointArguments& arguments) {
 
 struct ExportArguments {
   std::string checkpoint, data, out;
+  ExportOptions options;
   bool replace = false;
 };
 
 Status Export(const ExportArguments& arguments) {
   PV_RETURN_IF_ERROR(CheckReplace(arguments.out + "/model.json", arguments.replace));
   PV_RETURN_IF_ERROR(CheckWritableFolder(arguments.out));
-  PV_ASSIGN_OR_RETURN(const ExportSummary summary,
-                      ExportBundle(arguments.checkpoint, arguments.data, arguments.out));
-  Print("{}: {} bytes, calibrated on {} tokens\n", arguments.out, summary.bytes,
-        summary.calibration_tokens);
+  PV_ASSIGN_OR_RETURN(
+      const ExportSummary summary,
+      ExportBundle(arguments.checkpoint, arguments.data, arguments.out, arguments.options));
+  Print("{}: {} bytes, calibrated on {} tokens\n{}\n", arguments.out, summary.bytes,
+        summary.calibration_tokens, model::CertificateToText(summary.certificate));
   return {};
 }
 
@@ -218,6 +222,7 @@ Command DescribeRun(CLI::App& app) {
   AddNumber(app, "--threads", a->threads, {0, static_cast<int>(kMaxThreads)},
             "threads, 0 for the configuration's");
   AddNumber(app, "--processes", a->processes, {1, 64}, "processes that share a step's batches");
+  app.add_flag("--any-shape", a->any_shape, "also shapes that no encrypted program can serve");
   return [a] { return RunConfig(*a); };
 }
 
@@ -246,6 +251,12 @@ Command DescribeExport(CLI::App& app) {
   AddData(app, a->data)->required();
   app.add_option("--out", a->out, "folder of the bundle")->required();
   AddReplace(app, a->replace);
+  app.add_flag("--leave-out", a->options.leave_out,
+               "take no bounds from positions out of range, and write their number down");
+  AddNumber(app, "--largest-error", a->options.largest_error, {0, 1e9},
+            "refuse a model whose encrypted logits are predicted to err by more");
+  app.add_option("--parameters", a->options.parameters, "parameter set of the prediction")
+      ->capture_default_str();
   return [a] { return Export(*a); };
 }
 

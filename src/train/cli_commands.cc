@@ -27,10 +27,14 @@ Status Convert(const ConvertArguments& arguments) {
   const ConvertRequest& request = arguments.request;
   PV_RETURN_IF_ERROR(CheckWritableFolder(request.out));
   PV_ASSIGN_OR_RETURN(const ConvertResult result, ConvertCheckpoint(request));
-  Print("{}{}{}\n", ToText(result.conversion), ToText(result.effect), result.checkpoint);
+  Print(
+      "{}{} positions of training and held-out text: {} out of range, least margin {:.3f}\n{}{}\n",
+      ToText(result.conversion), result.seen.first.positions, result.seen.out_of_range,
+      result.least_margin, ToText(result.effect), result.checkpoint);
   if (arguments.json.empty()) return {};
   return WriteFile(arguments.json, nlohmann::ordered_json({{"checkpoint", result.checkpoint},
                                                            {"margin", request.options.margin},
+                                                           {"least_margin", result.least_margin},
                                                            {"sites", ToJson(result.conversion)},
                                                            {"effect", ToJson(result.effect)}})
                                            .dump(1) +

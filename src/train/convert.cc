@@ -1,7 +1,7 @@
 #include "train/convert.h"
 
 #include <cmath>
-#include <filesystem>
+#include <map>
 
 #include "approx/remez.h"
 #include "base/output_file.h"
@@ -44,10 +44,25 @@ Status Decide(SiteChoice& choice, const Budget& budget, const std::string& famil
 
 double Gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 
+// What more training would change: it is the trainer's range penalties that narrow an input.
+Error WithRemedy(const Error& error) {
+  return MakeError(
+      error.code,
+      "{}; train longer with range penalties on it (\"range\" of the run's config), or "
+      "allow more levels (--depth)",
+      error.message);
+}
+
 class Chooser {
  public:
-  Chooser(const Transformer& model, const SiteRanges& ranges, const ConvertOptions& options)
-      : model_(model), ranges_(ranges), options_(options) {}
+  // Of `kept` every site is taken over that `ranges` lack.
+  Chooser(const Transformer& model, const SiteRanges& ranges, const ConvertOptions& options,
+          const Conversion* kept = nullptr)
+      : model_(model), ranges_(ranges), options_(options) {
+    if (kept)
+      for (const SiteChoice& choice : kept->choices)
+        if (!ranges.count(choice.site)) kept_.emplace(choice.site, choice);
+  }
 
   Result<Conversion> Run() {
     for (int layer = 0; layer < model_.shape().n_layers; ++layer) PV_RETURN_IF_ERROR(Layer(layer));
@@ -65,9 +80,9 @@ class Chooser {
     Status status;
     VisitPolynomials(fits, [&](const std::string& key, const char* site, approx::Approximant& p) {
       const std::string name = SiteName(layer, site);
-      if (!status.ok() || (key == "divisor_inverse" && !ranges_.count(name))) return;
+      if (!status.ok() || (key == "divisor_inverse" && !Divides(layer))) return;
       const auto choice = Site(key, name, bilinear);
-      if (!choice.ok()) return (void)(status = choice.error());
+      if (!choice.ok()) return (void)(status = WithRemedy(choice.error()));
       p = choice->chosen.polynomial;
       out_.choices.push_back(*choice);
     });
@@ -75,7 +90,13 @@ class Chooser {
     return status;
   }
 
+  bool Divides(int layer) const {
+    return model_.attention(layer) == AttentionForm::kPowerMean ||
+           model_.attention(layer) == AttentionForm::kPowerStable;
+  }
+
   Result<SiteChoice> Site(const std::string& key, const std::string& name, bool bilinear) const {
+    if (const auto it = kept_.find(name); it != kept_.end()) return it->second;
     const Shape& shape = model_.shape();
     if (key == "activation") return ChooseActivation(ranges_, name, Gelu, options_);
     if (key == "divisor_inverse")
@@ -89,6 +110,7 @@ class Chooser {
   const Transformer& model_;
   const SiteRanges& ranges_;
   const ConvertOptions& options_;
+  std::map<std::string, SiteChoice> kept_;
   Conversion out_;
 };
 
@@ -108,12 +130,6 @@ std::string ToText(const char* where, const OutputChange& change) {
 }
 
 }  // namespace
-
-Tensor EscapedPositions(const std::string& site, const Tensor& outside) {
-  if (site.ends_with("attention / divisor"))  // [batch, heads, context], perhaps with a last 1
-    return outside.reshape({outside.size(0), outside.size(1), -1}).any(1);
-  return outside.reshape({outside.size(0), outside.size(1), -1}).any(2);
-}
 
 void AddChange(OutputChange& change, const Tensor& kl, const Tensor& differs) {
   const auto count = kl.numel();
@@ -167,6 +183,11 @@ Result<Conversion> ChoosePolynomials(const Transformer& model, const SiteRanges&
   return Chooser(model, ranges, options).Run();
 }
 
+Result<Conversion> RenewPolynomials(const Transformer& model, const Conversion& conversion,
+                                    const SiteRanges& ranges, const ConvertOptions& options) {
+  return Chooser(model, ranges, options, &conversion).Run();
+}
+
 ConversionEffect MeasureEffect(const Transformer& model, const std::vector<Batch>& batches) {
   Transformer parent = model;  // shares the weights
   parent.polynomials.reset();
@@ -182,7 +203,7 @@ ConversionEffect MeasureEffect(const Transformer& model, const Transformer& pare
   for (const Batch& batch : batches) {
     Tensor escaped = torch::zeros_like(batch.inputs, torch::kBool);
     const auto mark = [&](const std::string& site, const Tensor& outside) {
-      escaped.logical_or_(EscapedPositions(site, outside));
+      escaped.logical_or_(MarkedPositions(site, outside));
     };
     const Tensor hidden = ForwardCountingEscapes(model, batch, effect.escapes, mark);
     const Tensor targets = batch.targets.view(-1);
@@ -274,37 +295,6 @@ std::string ToText(const ConversionEffect& effect) {
     text += fmt::format("    {:34} {:6}, worst ratio {:.3f}\n", site, escapes.count,
                         escapes.worst_ratio);
   return text;
-}
-
-Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request) {
-  PV_RETURN_IF_ERROR(CheckFileName("the model's name", request.name));
-  const std::string folder = request.out + "/" + request.name;
-  if (!request.replace && std::filesystem::exists(folder + "/last.pt"))
-    return MakeError(ErrorCode::kInvalidArgument, "{}: holds a model (--replace replaces it)",
-                     folder);
-  PV_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(request.checkpoint));
-  PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(request.data));
-  if (loaded.model->polynomials)
-    return MakeError(ErrorCode::kMismatch, "{} has polynomials already", request.checkpoint);
-  TrainConfig config = loaded.config;
-  config.name = request.name;
-  // The same function without the maximum; see model/attention_form.h.
-  if (config.attention == AttentionForm::kPowerStable) config.attention = AttentionForm::kPowerMean;
-  for (AttentionForm& form : config.shape.layer_attention)
-    if (form == AttentionForm::kPowerStable) form = AttentionForm::kPowerMean;
-  const std::string config_text = FormatTrainConfig(config);
-  PV_ASSIGN_OR_RETURN(Transformer model, WithForms(*loaded.model, config));
-  ConvertResult result;
-  const SiteRanges ranges =
-      ObserveRanges(model, CalibrationBatches(config, data, request.calibration_batches));
-  PV_ASSIGN_OR_RETURN(result.conversion, ChoosePolynomials(model, ranges, request.options));
-  model.polynomials = result.conversion.polynomials;
-  std::filesystem::create_directories(folder);
-  result.checkpoint = folder + "/last.pt";
-  PV_RETURN_IF_ERROR(
-      SaveCheckpoint(result.checkpoint, model, nullptr, {0, 0, loaded.info.tokens, config_text}));
-  result.effect = MeasureEffect(model, HeldoutBatches(data, kRows, config.shape.context));
-  return result;
 }
 
 }  // namespace polyveil::train

@@ -49,6 +49,10 @@ struct Conversion {
 Result<Conversion> ChoosePolynomials(const Transformer& model, const SiteRanges& ranges,
                                      const ConvertOptions& options);
 
+// The same with new polynomials at the sites of `ranges` alone.
+Result<Conversion> RenewPolynomials(const Transformer& model, const Conversion& conversion,
+                                    const SiteRanges& ranges, const ConvertOptions& options);
+
 // The polynomial model against its parent (the same weights with exact functions), position by
 // position; positions at which some input left its interval are also counted apart.
 struct OutputChange {
@@ -58,8 +62,6 @@ struct OutputChange {
 };
 // kl, differs [positions].
 void AddChange(OutputChange& change, const torch::Tensor& kl, const torch::Tensor& differs);
-// Positions [batch, context] at which a value of a site lies outside the interval.
-torch::Tensor EscapedPositions(const std::string& site, const torch::Tensor& outside);
 
 struct ConversionEffect {
   double parent_nats = 0, polynomial_nats = 0;  // per token
@@ -80,8 +82,11 @@ nlohmann::ordered_json ToJson(const Conversion& conversion);
 std::string ToText(const Conversion& conversion);
 std::string ToText(const ConversionEffect& effect);
 
-// Loads a checkpoint, calibrates on training text, chooses, writes runs/<name>/last.pt with the
-// polynomials (a checkpoint that a run can start from), and measures on held-out text.
+// Loads a checkpoint, calibrates on training text, chooses, and widens intervals (degrees follow)
+// until calibration, export's training text and held-out text leave the margin at every site; then
+// measures on held-out text and writes runs/<name>/last.pt with the polynomials (a checkpoint that
+// a run can start from). Errors: kOutOfRange naming the site that no polynomial serves, whose range
+// grows with its interval, or that shows NaN; nothing is written then.
 struct ConvertRequest {
   std::string checkpoint, data, out, name = "polynomial";
   int calibration_batches = 40;
@@ -90,6 +95,8 @@ struct ConvertRequest {
 };
 struct ConvertResult {
   Conversion conversion;
+  Observation seen;  // of the text that export calibrates on
+  double least_margin = 1;
   ConversionEffect effect;
   std::string checkpoint;
 };

@@ -5,6 +5,8 @@
 
 #include "base/output_file.h"
 #include "model/ngram.h"
+#include "runtime/client/predicted_error.h"
+#include "train/hard_inputs.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -12,7 +14,6 @@ namespace {
 
 using torch::Tensor;
 constexpr double kMargin = 1.25;
-constexpr int kCalibrationBatches = 100;
 
 model::Tensor ToModelTensor(const Tensor& tensor) {
   const Tensor wide = tensor.detach().to(torch::kFloat64).contiguous();
@@ -91,17 +92,6 @@ model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges,
   return out;
 }
 
-std::vector<Batch> CalibrationText(const TrainConfig& config, const Dataset& data) {
-  std::vector<Batch> batches;
-  for (int i = 0; i < kCalibrationBatches; ++i)
-    batches.push_back(DrawBatch(data, config.source_weights, config.batch, config.shape.context,
-                                config.seed + 104729, 2'000'000 + i));
-  for (const auto& [source, stream] : data.heldout)
-    for (Batch& batch : SequentialBatches(stream, config.batch, config.shape.context))
-      batches.push_back(std::move(batch));
-  return batches;
-}
-
 // How a bundle's tensors are stored.
 struct Storage {
   model::TensorType type = model::TensorType::kF32;
@@ -128,7 +118,78 @@ Storage StoreTables(const Transformer& model, model::TensorMap& tensors) {
   return storage;
 }
 
+Status CheckExportable(const Transformer& model, const std::string& checkpoint) {
+  if (!model.polynomials)
+    return MakeError(ErrorCode::kMismatch,
+                     "{} has no polynomials: convert it, or train a polynomial "
+                     "stage, first",
+                     checkpoint);
+  for (int layer = 0; layer < model.shape().n_layers; ++layer)
+    if (model.attention(layer) == AttentionForm::kSoftmax)
+      return MakeError(ErrorCode::kMismatch, "{}: layer {} is softmax, no polynomial", checkpoint,
+                       layer);
+  return {};
+}
+
+model::Certificate MakeCertificate(const Transformer& model, const Observation& training,
+                                   const Observation& heldout) {
+  model::Certificate out;
+  out.worst_outside = std::max(training.first.worst_ratio, heldout.first.worst_ratio);
+  out.least_margin =
+      std::min(training.LeastMargin(*model.polynomials), heldout.LeastMargin(*model.polynomials));
+  out.heldout_positions = heldout.first.positions;
+  out.heldout_out_of_range = heldout.out_of_range;
+  out.left_out_positions = training.left_out + heldout.left_out;
+  return out;
+}
+
+// What a model that was trained on hard inputs must carry too: every token repeated, and some of
+// every kind.
+std::vector<Batch> HardBatches(const TrainConfig& config, const model::Tokenizer& tokenizer) {
+  constexpr std::uint64_t kSeed = 15, kOfAKind = 256;
+  const HardInputs inputs(tokenizer, nullptr, config.shape.context);
+  std::vector<std::vector<std::int64_t>> rows;
+  for (std::int64_t token = 0; token < inputs.vocab_size(); ++token)
+    rows.push_back(inputs.Repeated(token));
+  for (const InputKind kind : kInputKinds)
+    for (std::uint64_t i = 0; i < kOfAKind; ++i) rows.push_back(inputs.Row(kind, kSeed, i));
+  std::vector<Batch> batches;
+  const auto size = static_cast<std::ptrdiff_t>(config.batch);
+  for (auto at = rows.begin(); at < rows.end(); at += std::min(size, rows.end() - at))
+    batches.push_back(RowsToBatch({at, at + std::min(size, rows.end() - at)}));
+  return batches;
+}
+
+// The program of the bundle as it will be read, with the noise that ciphertexts would have.
+Status Predict(model::ModelConfig& config, const std::vector<std::uint8_t>& tensors,
+               const ExportOptions& options) {
+  const std::string json = model::FormatModelConfig(config);
+  PV_ASSIGN_OR_RETURN(const model::BodyBundle body, model::ParseBodyBundle(json, tensors));
+  PV_ASSIGN_OR_RETURN(const model::ClientBundle client, model::ParseClientBundle(json, tensors));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
+  PV_ASSIGN_OR_RETURN(config.certificate->predicted_logit_error,
+                      runtime::PredictLogitError(body, client, params));
+  return model::CheckPredictedError(config.certificate, options.largest_error);
+}
+
 }  // namespace
+
+Status CheckRanges(const Observation& training, const Observation& heldout, bool leave_out) {
+  for (const Observation* seen : {&training, &heldout}) PV_RETURN_IF_ERROR(seen->CheckFinite());
+  Observation all = training;
+  all.Merge(heldout);
+  if (all.left_out == all.first.positions)
+    return MakeError(ErrorCode::kOutOfRange, "no calibration position is inside every interval: {}",
+                     all.Sites());
+  if (all.out_of_range == 0 || leave_out) return {};
+  return MakeError(ErrorCode::kOutOfRange,
+                   "{} of {} positions of training text and {} of {} of held-out text are out of "
+                   "range: {}; convert again (it widens the intervals), train the polynomial stage "
+                   "longer, or leave them out of the bounds (--leave-out)",
+                   training.out_of_range, training.first.positions, heldout.out_of_range,
+                   heldout.first.positions, all.Sites());
+}
 
 void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
                      model::LayerConfig& out) {
@@ -209,34 +270,40 @@ model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& r
 }
 
 Result<ExportSummary> ExportBundle(const std::string& checkpoint, const std::string& data_folder,
-                                   const std::string& out) {
+                                   const std::string& out, const ExportOptions& options) {
   PV_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(checkpoint));
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(data_folder));
   PV_ASSIGN_OR_RETURN(const auto tokenizer,
                       model::ReadBundleFile(data_folder + "/tokenizer.json", 4 << 20));
-  if (!loaded.model->polynomials)
-    return MakeError(ErrorCode::kMismatch, "{} has no polynomials: train a polynomial stage first",
-                     checkpoint);
-  for (int layer = 0; layer < loaded.model->shape().n_layers; ++layer)
-    if (loaded.model->attention(layer) == AttentionForm::kSoftmax)
-      return MakeError(ErrorCode::kMismatch, "{}: layer {} is softmax, no polynomial", checkpoint,
-                       layer);
+  PV_ASSIGN_OR_RETURN(
+      const model::Tokenizer parsed,
+      model::Tokenizer::Parse({reinterpret_cast<const char*>(tokenizer.data()), tokenizer.size()}));
+  PV_RETURN_IF_ERROR(CheckExportable(*loaded.model, checkpoint));
   model::TensorMap folded = FoldTensors(*loaded.model);
   const Storage storage = StoreTables(*loaded.model, folded);
-  const auto batches = CalibrationText(loaded.config, data);
-  model::ModelConfig config =
-      MakeModelConfig(*loaded.model, ObserveRanges(*loaded.model, batches), kMargin);
-  for (const Batch& batch : batches)
-    config.calibration.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
+  const Observation training = Observe(*loaded.model, ExportBatches(loaded.config, data));
+  const Observation heldout = Observe(
+      *loaded.model, HeldoutBatches(data, loaded.config.batch, loaded.config.shape.context));
+  PV_RETURN_IF_ERROR(CheckRanges(training, heldout, options.leave_out));
+  Observation all = training;
+  all.Merge(heldout);
+  if (loaded.config.polynomial && loaded.config.polynomial->hard_rows > 0)
+    all.Merge(Observe(*loaded.model, HardBatches(loaded.config, parsed)));
+  model::ModelConfig config = MakeModelConfig(*loaded.model, all.ranges, kMargin);
+  config.calibration.tokens = all.first.positions - all.left_out;
   const auto tensors = model::FormatSafetensors(folded, storage.type, {}, storage.types);
   config.tensors_sha256 = model::Sha256Hex(tensors);
+  PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
+  config.certificate = MakeCertificate(*loaded.model, training, heldout);
+  PV_RETURN_IF_ERROR(Predict(config, tensors, options));
   const std::string json = model::FormatModelConfig(config);
   PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
   std::filesystem::create_directories(out);
   PV_RETURN_IF_ERROR(WriteFile(out + "/model.json", json));
   PV_RETURN_IF_ERROR(WriteFile(out + "/model.safetensors", BytesOf(tensors)));
   PV_RETURN_IF_ERROR(WriteFile(out + "/tokenizer.json", BytesOf(tokenizer)));
-  return ExportSummary{json.size() + tensors.size() + tokenizer.size(), config.calibration.tokens};
+  return ExportSummary{json.size() + tensors.size() + tokenizer.size(), config.calibration.tokens,
+                       *config.certificate};
 }
 
 }  // namespace polyveil::train

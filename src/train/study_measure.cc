@@ -101,21 +101,22 @@ Json MeasureEscapes(const Transformer& model, const Dataset& data) {
   const int context = model.shape().context;
   torch::NoGradGuard no_grad;
   EscapeReport report;
-  SiteRanges ranges;
+  Observer observer(&*model.polynomials, true);
   std::vector<Batch> hit;
   const Recorder count = EscapeCounter(*model.polynomials, report);
-  const Recorder observe = RangeObserver(ranges);
   for (int shift = 0; shift < kShifts; ++shift)
     for (const Batch& batch :
          HeldoutBatches(data, kProbeRows, context, shift * context / kShifts)) {
       const std::uint64_t before = report.escapes;
       report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
+      const Recorder observe = observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1));
       model.Forward(batch.inputs, {}, [&](const std::string& site, const torch::Tensor& values) {
         count(site, values);
         observe(site, values);
       });
       if (report.escapes > before) hit.push_back(batch);
     }
+  const SiteRanges ranges = observer.Take().inputs;
   Json sites = Json::array();
   for (std::size_t layer = 0; layer < model.polynomials->size(); ++layer)
     VisitPolynomials((*model.polynomials)[layer], [&](const char*, const char* rest,

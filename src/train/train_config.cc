@@ -12,6 +12,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// What keeps a short run's inputs within intervals that polynomials can serve. A config file
+// without a penalty has these; weights of 0 switch them off.
+const RangeOptions kUsualRange{
+    {1, 0.008, 2.5}, {0.3, 0.003, 2.5}, {0.1, 0.003, 5}, {0.1, 0.003, 5}};
+
 const std::vector<std::string> kForms = {"softmax", "power-mean", "power-stable", "pointwise"};
 
 void VisitShape(Fields& f, Shape& shape) {
@@ -220,6 +225,7 @@ Result<TrainConfig> ParseTrainConfig(std::string_view text) {
   Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) return MakeError(ErrorCode::kCorrupt, "config: no JSON");
   TrainConfig config;
+  config.range = kUsualRange;
   std::string error;
   {
     Fields fields(json, true, "config", error);

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -10,6 +11,8 @@
 
 #include "base/interrupt.h"
 #include "base/output_file.h"
+#include "ckks/parameters.h"
+#include "compile/layout.h"
 #include "model/bundle.h"
 #include "train/bundle_model.h"
 #include "train/distillation.h"
@@ -60,6 +63,7 @@ class Run {
     const double rate = total_.seconds > 0 ? total_.steps * TokensPerStep() / total_.seconds : 0;
     TrainSummary summary{info_.step, info_.tokens,   info_.seconds,           rate,
                          gemm_rate_, Fraction(rate), Evaluate(model_, data_), Checkpoint()};
+    PV_RETURN_IF_ERROR(CheckEvaluation(summary.heldout, model_, data_));
     return WriteSummary(summary);
   }
 
@@ -183,13 +187,32 @@ class Run {
     PV_RETURN_IF_ERROR(SumOverProcesses(nats, penalty));
     model_.clamp = 0;  // and in full for whatever looks at the model between steps
     model_.precision = Precision::kFloat32;
+    if (!std::isfinite(nats)) return Diverged(nats);
     const double factor = ScheduleFactor(config_.optimizer, info_.step, config_.steps);
     const double norm = optimizer_.Step(factor);
-    if (!std::isfinite(nats) || !std::isfinite(norm))
-      return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}, gradient norm {}: diverged",
-                       info_.step, nats, norm);
+    if (!std::isfinite(norm))
+      return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}, gradient norm {} ({}): diverged",
+                       info_.step, nats, norm, FirstBadGradient());
     Count(nats, penalty, norm, SecondsSince(start));
     return {};
+  }
+
+  // The step's weights still stand: its own first batch shows where.
+  Status Diverged(double nats) const {
+    const Batch batch =
+        DrawTrainingBatch(config_, data_, config_.seed, info_.step * config_.accumulate + Rank());
+    const Observation seen = Observe(model_, {batch});
+    const std::string& site = seen.not_finite.empty() ? seen.Sites() : seen.not_finite;
+    return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}: diverged{}{}", info_.step, nats,
+                     site.empty() ? "" : " at ", site);
+  }
+
+  std::string FirstBadGradient() const {
+    for (const Transformer::Parameter& parameter : model_.parameters()) {
+      const torch::Tensor gradient = parameter.value.grad();
+      if (gradient.defined() && !gradient.isfinite().all().item<bool>()) return parameter.name;
+    }
+    return "their sum";
   }
 
   Status SumOverProcesses(double& nats, double& penalty) {
@@ -356,6 +379,26 @@ double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int6
   return std::pow(options.clamp_widening, std::max(0.0, 2 * progress - 1));
 }
 
+Status CheckServable(const TrainConfig& config) {
+  constexpr const char* kParameters = "decode16";  // what programs serve unless told otherwise
+  const Shape& shape = config.shape;
+  const auto softmax = [](AttentionForm form) { return form == AttentionForm::kSoftmax; };
+  if (shape.layer_attention.empty() ? softmax(config.attention)
+                                    : std::ranges::any_of(shape.layer_attention, softmax))
+    return {};  // a teacher or a twin: no program is made of it
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(kParameters));
+  model::ModelConfig sizes;
+  sizes.d_model = shape.d_model;
+  sizes.n_heads = shape.n_heads;
+  sizes.d_head = shape.d_head();
+  sizes.d_ff = shape.d_ff;
+  sizes.context = shape.context;
+  const auto layout = compile::Layout::Create(sizes, spec.log_n - 1);
+  if (layout.ok()) return {};
+  return MakeError(layout.error().code, "config.shape: no program can serve it: {}",
+                   layout.error().message);
+}
+
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options) {
   torch::set_num_threads(config.threads);
   KeepFreedMemory();
@@ -414,6 +457,16 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data) {
   result.perplexity = std::exp(result.nats);
   result.bits_per_byte = nats / std::log(2.0) / bytes;
   return result;
+}
+
+Status CheckEvaluation(const Evaluation& evaluation, const Transformer& model,
+                       const Dataset& data) {
+  if (std::isfinite(evaluation.nats)) return {};
+  const Observation seen =
+      Observe(model, HeldoutBatches(data, kEvaluationRows, model.shape().context));
+  const std::string site = seen.not_finite.empty() ? seen.Sites() : seen.not_finite;
+  return MakeError(ErrorCode::kOutOfRange, "the held-out loss is {}: {}", evaluation.nats,
+                   site.empty() ? "logits beyond what a loss can hold" : site);
 }
 
 Result<LoadedModel> LoadModel(const std::string& path, torch::ScalarType type) {

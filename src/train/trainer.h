@@ -53,6 +53,11 @@ struct TrainSummary {
   std::string checkpoint;
 };
 
+// Whether a program can serve what a run trains: the reason that `plan` would give for its shape.
+// Runs with softmax, of which no program is made, pass. Asked before a run,
+// not by it: studies train shapes for comparison alone.
+Status CheckServable(const TrainConfig& config);
+
 // Runs, or resumes, a config. Writes out/<name>/{config.json, last.pt, curve.jsonl, summary.json}.
 // A resumed run ends with the same weights and curve as an uninterrupted one (same machine, same
 // threads), wherever it was interrupted; the curve's times differ, and the first mean behind an
@@ -72,6 +77,8 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data);
 
 // Copies the parameters of a model of the same sizes. Errors: kMismatch (name, both sizes).
 Status CopyParameters(const Transformer& from, Transformer& to);
+// Errors: kOutOfRange for a loss that is no number (site).
+Status CheckEvaluation(const Evaluation& evaluation, const Transformer& model, const Dataset& data);
 
 // The weights of a model under another config of the same sizes. Errors: kMismatch.
 Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config);

@@ -154,6 +154,7 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
   const Tensor root =
       fit ? EvaluateApproximant(fit->norm1, variance, clamp) : (variance + shape_.norm_eps).rsqrt();
   pass.penalties.AddLog(variance, layer.centre1, fit ? &fit->norm1 : nullptr, pass.range.variance);
+  pass.Record(index, "attention", "variance", variance);  // before whatever comes of it
   Tensor qkv = Linear(ScaleRows(x, layer.norm1, root), layer.wqkv, precision);
   if (shape_.qk_norm) qkv = NormaliseHeads(index, qkv, pass);
   const AttentionForm form = attention(index);

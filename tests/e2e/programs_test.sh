@@ -191,6 +191,31 @@ refuse "a wrong passphrase" "passphrase does not open" generate "${remote[@]}" -
   --passphrase-file "$folder/wrong" --prompt "o" --tokens 1
 refuse "an insecure set" "insecure" generate --model "$folder/model" --server "$url" --prompt "o" --tokens 1
 
+# Certificates: shown, and a predicted error above the tolerance is refused unless it is accepted.
+accept "info without a certificate" "$polyveil" info --model "$folder/model" --parameters test10
+grep -q "certificate none" "$folder/out" || fail "info: no certificate"
+python3 - "$folder" <<'P'
+import json, pathlib, shutil, sys
+folder = pathlib.Path(sys.argv[1])
+shutil.copytree(folder / "model", folder / "certified")
+model = json.loads((folder / "certified/model.json").read_text())
+model["certificate"] = {"searched_inputs": 9, "searched_positions": 90, "out_of_range": 3, "worst_outside": 1.2, "changed_tokens": 1,
+                        "least_margin": 0.8, "heldout_positions": 50, "heldout_out_of_range": 0, "predicted_logit_error": 1.5}
+(folder / "certified/model.json").write_text(json.dumps(model))
+P
+certified=(--model "$folder/certified" --threads 1 --parameters test10)
+accept "info of a certified model" "$polyveil" info "${certified[@]:0:2}" --parameters test10
+grep -q "certificate 9 inputs searched (90 positions): 3 out of range" "$folder/out" || fail "info: certificate"
+accept "plan of a certified model" "$polyveil" plan "${certified[@]}"
+grep -q "predicted error of the logits" "$folder/out" || fail "plan: predicted error"
+refuse "a large predicted error" "predicted error of the encrypted logits is 1.5 > 0.05" \
+  generate "${certified[@]}" --insecure-test --prompt "o" --tokens 1
+refuse "a server of such a model" "predicted error of the encrypted logits is 1.5 > 0.05" \
+  "$(dirname "$polyveil")/polyveil-server" "${certified[@]}" --port 0
+accept "a large predicted error that is accepted" generate "${certified[@]}" --insecure-test --prompt "o" \
+  --tokens 1 --largest-error 2
+grep -q "certificate 9 inputs searched" "$folder/err" || fail "generate: certificate"
+
 # Prompts.
 refuse "an empty prompt" "empty" generate "${small[@]}" --prompt "" --tokens 1
 refuse "a long prompt" "need 11 positions.*context is 8" generate "${small[@]}" --prompt "oooooooo" --tokens 3

@@ -42,7 +42,7 @@ class ToyTraining : public testing::Test {
     TrainConfig config;
     config.name = name;
     config.threads = 1;
-    config.shape = {2, 16, 2, 24, model::FeedForwardKind::kBilinear, 280, 24, 4, 1e-3, 1e-5};
+    config.shape = {2, 16, 2, 32, model::FeedForwardKind::kBilinear, 280, 24, 4, 1e-3, 1e-5};
     config.batch = 8;
     config.steps = 12;
     config.optimizer.warmup = 2;

@@ -79,6 +79,7 @@ Result<std::string> FindProgram(const std::string& name) {
 Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model,
                                                         const std::string& parameters,
                                                         const std::string& keys, size_t threads,
+                                                        double largest_error,
                                                         const std::atomic<bool>& cancel) {
   PV_ASSIGN_OR_RETURN(const std::string program, FindProgram("polyveil-server"));
   int ends[2];
@@ -89,11 +90,12 @@ Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model
   const int ready = fcntl(ends[1], F_DUPFD_CLOEXEC, kReadyFd + 1);
   close(ends[1]);
   std::unique_ptr<ChildServer> child(new ChildServer);
-  const auto pid = Spawn(program,
-                         {"--model", model, "--parameters", parameters, "--keys", keys, "--port",
-                          "0", "--threads", std::to_string(threads), "--ready-fd",
-                          std::to_string(kReadyFd), "--parent", std::to_string(getpid())},
-                         ready);
+  const auto pid = Spawn(
+      program,
+      {"--model", model, "--parameters", parameters, "--keys", keys, "--port", "0", "--threads",
+       std::to_string(threads), "--largest-error", fmt::format("{}", largest_error), "--ready-fd",
+       std::to_string(kReadyFd), "--parent", std::to_string(getpid())},
+      ready);
   close(ready);
   Status status;
   if (pid.ok()) {

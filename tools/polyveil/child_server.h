@@ -19,11 +19,13 @@ Result<std::string> FindProgram(const std::string& name);
 
 class ChildServer {
  public:
-  // keys: how it keeps keys (ckks::KeyStorageName). Starts it on a free port and waits until it
+  // keys: how it keeps keys (ckks::KeyStorageName). largest_error: what it accepts of a predicted
+  // error of the logits. Starts it on a free port and waits until it
   // answers. Errors: kNotFound, kUnavailable (how it ended), kCancelled.
   static Result<std::unique_ptr<ChildServer>> Start(const std::string& model,
                                                     const std::string& parameters,
                                                     const std::string& keys, size_t threads,
+                                                    double largest_error,
                                                     const std::atomic<bool>& cancel);
   // SIGTERM, and SIGKILL when it does not listen.
   ~ChildServer();

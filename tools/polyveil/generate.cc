@@ -34,6 +34,7 @@ struct Arguments {
   TextRunOptions run;
   bool plain = false, insecure = false;
   size_t threads = 0;
+  double largest_error = model::kLargestLogitError;
 };
 
 void WarnOfEscapes(const model::ReferenceModel& body) {
@@ -84,9 +85,10 @@ Status Connect(const Arguments& arguments, const ClientModel& model, Connection&
   serve::Url url;
   if (arguments.server.empty()) {
     std::fprintf(stderr, "starting a server of its own on this machine ...\n");
-    PV_ASSIGN_OR_RETURN(connection.child, ChildServer::Start(model.directory, arguments.parameters,
-                                                             arguments.key_storage,
-                                                             arguments.threads, Interrupted()));
+    PV_ASSIGN_OR_RETURN(
+        connection.child,
+        ChildServer::Start(model.directory, arguments.parameters, arguments.key_storage,
+                           arguments.threads, arguments.largest_error, Interrupted()));
     url = connection.child->url();
   } else {
     PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(arguments.server));
@@ -175,6 +177,8 @@ Status Run(Arguments arguments) {
       const auto tokens,
       PromptTokens(model, arguments.prompt, arguments.prompt_tokens, arguments.run.new_tokens));
   if (arguments.plain) return RunPlain(arguments, model, tokens);
+  PV_RETURN_IF_ERROR(
+      model::CheckPredictedError(model.bundle.config.certificate, arguments.largest_error));
   RunReport report;
   PV_ASSIGN_OR_RETURN(report.prompt, model.tokenizer.Decode(tokens));
   const Status status = RunEncrypted(arguments, model, tokens, report);
@@ -234,6 +238,9 @@ Command DescribeGenerate(CLI::App& app) {
   AddRemoteLimits(app, a->limits);
   app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");
   app.add_flag("--check", a->run.check, "compare each token with the float64 polynomial model");
+  app.add_option("--largest-error", a->largest_error,
+                 "refuse a model whose certificate predicts a larger error of a logit")
+      ->capture_default_str();
   app.add_flag("--insecure-test", a->insecure, "allow parameters for tests");
   return [a] { return Run(*a); };
 }

@@ -7,6 +7,7 @@
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/run_report.h"
+#include "runtime/client/predicted_error.h"
 #include "serve/server/served_model.h"
 #include "version.h"
 
@@ -30,6 +31,13 @@ std::string Components(const compile::Estimate& estimate) {
   return text;
 }
 
+// What an encrypted run with this parameter set would add to a logit. A folder without the client's
+// tensors has a plan, but no logits.
+Result<double> Predict(const std::string& directory, const compile::CompiledModel& program) {
+  PV_ASSIGN_OR_RETURN(const auto client, model::LoadClientBundle(directory));
+  return runtime::PredictLogitError(program.bundle(), client, program.params());
+}
+
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
@@ -41,12 +49,23 @@ Status Run(const Arguments& arguments) {
   std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
               model::CertificateToText(served.model->bundle().config.certificate).c_str(),
               Components(served.info.estimate).c_str());
+  nlohmann::json json = serve::InfoToJson(served.info);
+  const auto predicted = Predict(directory, *served.model);
+  if (predicted.ok()) {
+    std::printf("predicted error of the logits: %.2g (sampled text, %s)\n", *predicted,
+                arguments.parameters.c_str());
+    json["predicted_logit_error"] = *predicted;
+  } else if (predicted.error().code == ErrorCode::kOutOfRange) {
+    return predicted.error();
+  } else {
+    std::printf("predicted error of the logits: none: %s\n", predicted.error().message.c_str());
+  }
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
     std::printf("%s", dump.c_str());
   }
   if (arguments.json.empty()) return {};
-  return WriteFile(arguments.json, serve::InfoToJson(served.info).dump(1) + "\n");
+  return WriteFile(arguments.json, json.dump(1) + "\n");
 }
 
 }  // namespace

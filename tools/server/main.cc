@@ -32,6 +32,7 @@ struct ServerArguments {
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
+  double largest_error = model::kLargestLogitError;
   std::string keys = "auto";
   int ready_fd = -1;  // the port is written there once the server answers
   int parent = 0;     // end with this process
@@ -58,6 +59,8 @@ void Describe(CLI::App& app, ServerArguments& arguments) {
                  "memory allows)")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "expanded", "compact"}));
+  AddNumber(app, "--largest-error", arguments.largest_error, {0, 1e9},
+            "refuse a model whose certificate predicts a larger error of a logit");
   AddNumber(app, "--ready-fd", arguments.ready_fd, {-1, 1 << 20},
             "write the port to this descriptor when ready; -1: to none");
   AddNumber(app, "--parent", arguments.parent, {0, std::numeric_limits<int>::max()},
@@ -104,6 +107,8 @@ Status Run(ServerArguments& arguments) {
       serve::LoadServedModel(arguments.model, arguments.parameters,
                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits));
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
+  PV_RETURN_IF_ERROR(model::CheckPredictedError(served.model->bundle().config.certificate,
+                                                arguments.largest_error));
   const OrderlyEnd end(kPatienceSeconds);
   serve::ModelService service(served.model, served.info, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));

@@ -1,5 +1,6 @@
 #include "model/hub/forms.h"
 
+#include <cmath>
 #include <filesystem>
 
 #include "model/hub/mapped_file.h"
@@ -51,7 +52,8 @@ Status CheckValues(const ConvertedForms& f) {
   if (f.prefix_length() > kMaxPrefix)
     return MakeError(ErrorCode::kOutOfRange, "forms.prefix: {} tokens > {}", f.prefix_length(),
                      kMaxPrefix);
-  if (f.stage == FormStage::kPolynomial && !(f.residual_bound > 0))
+  if (f.stage == FormStage::kPolynomial &&
+      !(f.residual_bound > 0 && std::isfinite(f.residual_bound)))
     return MakeError(ErrorCode::kOutOfRange, "forms.residual_bound = {}", f.residual_bound);
   for (std::size_t i = 0; i < f.layers.size(); ++i) {
     const AttentionForm& form = f.layers[i].attention;
@@ -81,6 +83,7 @@ Result<ConvertedForms> ParseForms(std::string_view text) {
   if (forms.stage == FormStage::kPolynomial) {
     const JsonReader calibration = at.Object("calibration");
     forms.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
+    if (calibration.Has("left_out")) forms.left_out = calibration.Count("left_out");
     forms.residual_bound = at.Number("residual_bound");
   }
   ReadLayers(at, error, forms);
@@ -97,7 +100,8 @@ std::string FormatForms(const ConvertedForms& forms) {
               {"prefix", forms.prefix}};
   if (forms.stage == FormStage::kPolynomial) {
     out["calibration"] = {{"tokens", forms.calibration.tokens},
-                          {"margin", forms.calibration.margin}};
+                          {"margin", forms.calibration.margin},
+                          {"left_out", forms.left_out}};
     out["residual_bound"] = forms.residual_bound;
   }
   out["layers"] = Json::array();

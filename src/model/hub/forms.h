@@ -27,6 +27,8 @@ struct ConvertedForms {
   // of them is ever encrypted. Positions count from the first of them.
   std::vector<int> prefix;
   Calibration calibration;    // kPolynomial
+  // Calibration tokens out of range, or behind one that is: bounds do not cover them.
+  std::uint64_t left_out = 0;
   double residual_bound = 0;  // largest |x| behind the prefix, with margin; kPolynomial
   // Polynomials, their ranges and bounds: kPolynomial only. kappa, shift, attention: always.
   // norm1: v -> 1/sqrt(v + eps) of the attention's norm, norm2 of the feed-forward's (post-norm

@@ -34,6 +34,7 @@ ConvertedForms MakeForms(FormStage stage) {
   }
   if (stage == FormStage::kPolynomial) {
     forms.calibration = {1024, 1.5};
+    forms.left_out = 7;
     forms.residual_bound = 80;
   }
   return forms;
@@ -55,6 +56,7 @@ TEST(Forms, WhatIsWrittenIsReadAgain) {
     const ConvertedForms read = ParseForms(text).value();
     EXPECT_EQ(FormatForms(read), text);
     EXPECT_EQ(read.prefix, forms.prefix);
+    EXPECT_EQ(read.left_out, forms.left_out);
     EXPECT_EQ(read.layers[1].shift, forms.layers[1].shift);
     EXPECT_TRUE(CheckForms(read, MakeArchitecture()).ok());
   }

@@ -10,6 +10,7 @@
 #include "base/system.h"
 #include "train/archive.h"
 #include "train/checkpoint.h"
+#include "train/export.h"
 #include "train/hub/hub_data.h"
 #include "train/hub/hub_evaluate.h"
 #include "train/hub/hub_export.h"
@@ -292,31 +293,35 @@ class Runner {
     return MakeError(ErrorCode::kIo, "cannot write {}", Path("curve.jsonl"));
   }
 
-  SiteRanges Observe(int batches, std::uint64_t* tokens) const {
+  // Errors: kOutOfRange where a value is no number although no input left its interval.
+  Result<Observation> Observe(int batches) const {
     torch::NoGradGuard no_grad;
-    SiteRanges ranges;
-    *tokens = 0;
+    Observer observer(student_->polynomials ? &*student_->polynomials : nullptr,
+                      student_->architecture().causal);
     for (int i = 0; i < batches; ++i) {
       const Batch batch = DrawHubBatch(text_, config_.batch, stage().sampled_share, config_.seed,
                                        kCalibrationSteps + i);
-      HubModel::Pass pass(*student_, {}, RangeObserver(ranges));
+      HubModel::Pass pass(
+          *student_, {},
+          observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1) - student_->forms.prefix));
       student_->Hidden(batch.inputs, pass);
-      *tokens += static_cast<std::uint64_t>(batch.inputs.numel());
     }
-    return ranges;
+    Observation seen = observer.Take();
+    PV_RETURN_IF_ERROR(seen.CheckFinite());
+    return seen;
   }
 
   Status Fit() {
     student_->polynomials.reset();
-    std::uint64_t tokens = 0;
-    const SiteRanges ranges = Observe(stage().fit->calibration_batches, &tokens);
-    PV_ASSIGN_OR_RETURN(Conversion fits, ChooseAll(ranges, stage().fit->options));
+    PV_ASSIGN_OR_RETURN(const Observation seen, Observe(stage().fit->calibration_batches));
+    PV_ASSIGN_OR_RETURN(Conversion fits, ChooseAll(seen.ranges, stage().fit->options));
     student_->polynomials = std::move(fits.polynomials);
     Json choices = Json::array();
     for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
     PV_RETURN_IF_ERROR(Write(stage().name + ".fit.json", choices.dump(1)));
     const ConversionEffect effect = Effect();
-    Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, tokens, ToText(effect)));
+    Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
+                     ToText(effect)));
     return Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
   }
 
@@ -375,8 +380,13 @@ class Runner {
     HubCalibration calibration;
     if (student_->polynomials) {
       const HubFit& fit = stage().fit ? *stage().fit : last_fit_;
-      calibration.ranges = Observe(fit.calibration_batches, &calibration.tokens);
-      calibration.margin = fit.options.margin;
+      PV_ASSIGN_OR_RETURN(const Observation seen, Observe(fit.calibration_batches));
+      if (seen.left_out > 0)
+        Note(fmt::format("{}: {} of {} calibration positions left out of the bounds: {}", name,
+                         seen.left_out, seen.first.positions, seen.Sites()));
+      PV_RETURN_IF_ERROR(CheckRanges(seen, {}, true));
+      calibration = {seen.ranges, seen.first.positions - seen.left_out, fit.options.margin,
+                     seen.left_out};
     }
     return WriteHubFolder(*student_, *source_, config_.prefix, calibration, Path(name));
   }

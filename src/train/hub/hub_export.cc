@@ -162,6 +162,7 @@ hub::ConvertedForms MakeForms(const HubModel& model, const std::vector<int>& pre
   forms.attention_eps = model.forms.eps;
   if (model.architecture().causal) forms.prefix = prefix;
   forms.calibration = {calibration.tokens, calibration.margin};
+  forms.left_out = calibration.left_out;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     model::LayerConfig layer;
     layer.kappa = Values(model.layers[i].log_kappa.detach().to(torch::kFloat64).exp());
@@ -190,7 +191,9 @@ Status WriteHubFolder(const HubModel& model, const hub::Checkpoint& source,
   if (model.forms.attention == AttentionForm::kSoftmax) return {};
   const hub::ConvertedForms forms = MakeForms(model, prefix, calibration);
   PV_RETURN_IF_ERROR(hub::CheckForms(forms, model.architecture()));
-  return WriteFile(folder + "/forms.json", hub::FormatForms(forms));
+  const std::string text = hub::FormatForms(forms);
+  PV_RETURN_IF_ERROR(hub::ParseForms(text));  // what is written can be read
+  return WriteFile(folder + "/forms.json", text);
 }
 
 }  // namespace polyveil::train

@@ -16,6 +16,7 @@ struct HubCalibration {
   SiteRanges ranges;
   std::uint64_t tokens = 0;
   double margin = 1;
+  std::uint64_t left_out = 0;  // calibration tokens behind an input out of range
 };
 model::hub::ConvertedForms MakeForms(const HubModel& model, const std::vector<int>& prefix,
                                      const HubCalibration& calibration);

@@ -143,7 +143,7 @@ ConversionEffect HubEffect(const HubModel& model, const std::vector<Batch>& batc
     const std::int64_t behind = batch.inputs.size(1) - model.forms.prefix;
     Tensor escaped = torch::zeros({batch.inputs.size(0), behind}, torch::kBool);
     const auto mark = [&](const std::string& site, const Tensor& outside) {
-      escaped.logical_or_(EscapedPositions(site, outside));
+      escaped.logical_or_(MarkedPositions(site, outside));
     };
     HubModel::Pass pass(model, {}, EscapeCounter(*model.polynomials, effect.escapes, mark));
     const Tensor hidden = model.Hidden(batch.inputs, pass);

@@ -72,10 +72,11 @@ TEST(HubModel, SoftmaxEqualsTheReferenceOfGgufFiles) {
 
 SiteRanges Observed(const HubModel& model, const Tensor& tokens) {
   torch::NoGradGuard no_grad;
-  SiteRanges ranges;
-  HubModel::Pass pass(model, {}, RangeObserver(ranges));
+  Observer observer(nullptr, model.architecture().causal);
+  HubModel::Pass pass(model, {},
+                      observer.NextBatch(tokens.size(0), tokens.size(1) - model.forms.prefix));
   model.Hidden(tokens, pass);
-  return ranges;
+  return observer.Take().ranges;
 }
 
 // Interpolants of degree 3 on the seen ranges with a margin: far from exact, and tame a
@@ -249,10 +250,10 @@ TEST(HubEscapes, MarkPositionsOfEveryShape) {
   torch::Tensor wanted = torch::zeros({2, 5}, torch::kBool);
   wanted.index_put_({1, 4}, true);
   const std::string divisor = "layer 0 / attention / divisor";
-  EXPECT_TRUE(torch::equal(EscapedPositions(divisor, outside), wanted));
-  EXPECT_TRUE(torch::equal(EscapedPositions(divisor, outside.unsqueeze(3)), wanted));
+  EXPECT_TRUE(torch::equal(MarkedPositions(divisor, outside), wanted));
+  EXPECT_TRUE(torch::equal(MarkedPositions(divisor, outside.unsqueeze(3)), wanted));
   const torch::Tensor hidden = outside.transpose(1, 2).contiguous();  // [batch, context, features]
-  EXPECT_TRUE(torch::equal(EscapedPositions("layer 0 / feed-forward / hidden", hidden), wanted));
+  EXPECT_TRUE(torch::equal(MarkedPositions("layer 0 / feed-forward / hidden", hidden), wanted));
 }
 
 }  // namespace
