@@ -23,28 +23,43 @@ twin norm1-3-divisor-3-of-32-s1    # the stage of 18 levels a block, behind powe
 twin softmax-s1
 
 found=()
-# NAME PARENT STEPS MUON ADAM MARGIN SEED INPUTS: searches the parent, then trains on all finds so far.
-harden() {
+# NAME PARENT SEED INPUTS SWAPS: the worst inputs of a parent, SWAPS of them by exchanged tokens.
+look() {
   [ -e "$twins/search-$1.json" ] ||
-    "$train" search --model "$twins/$2/last.pt" --data "$data" --inputs "$8" --seed "$7" --threads 2 \
+    "$train" search --model "$twins/$2/last.pt" --data "$data" --inputs "$4" --seed "$3" --swap-share "$5" --threads 2 \
       --json "$twins/search-$1.json"
   found+=("search-$1.json")
+}
+# NAME PARENT SEED STEPS MUON ADAM MARGIN RATIO: trains on all finds so far. RATIO of the divisors' intervals: laid anew.
+harden() {
   python3 - "$root/models/configs/tiny-hard.json" "$@" "${found[@]}" >"$twins/$1.json" <<'PY'
 import json, sys
-path, name, parent, steps, muon, adam, margin, seed, _, *found = sys.argv[1:]
+path, name, parent, seed, steps, muon, adam, margin, ratio, *found = sys.argv[1:]
 config = json.load(open(path))
-config.update(name=name, seed=10 + int(seed), steps=int(steps), init_from=f"{parent}/last.pt")
+config.update(name=name, seed=int(seed), steps=int(steps), init_from=f"{parent}/last.pt")
 config["optimizer"].update(muon_lr=float(muon), adam_lr=float(adam))
 config["range"]["interval_margin"] = float(margin)
 config["polynomial"]["hard_files"] = found
+if float(ratio) > 0:
+    config["polynomial"].update(divisor_ratio=float(ratio), refit_fraction=1 / int(steps), calibration_batches=60)
 json.dump(config, sys.stdout, indent=1)
 PY
   "$train" run --config "$twins/$1.json" --data "$data" --out "$twins" --resume
 }
-harden hard1 norm1-3-divisor-3-of-32-s1-polynomial 800 0.002 0.0004 1.5 1 12000
-harden hard2 hard1 1200 0.002 0.0004 1.8 2 20000
-harden hard3 hard2 800 0.0015 0.0003 2.0 3 40000
+look 0 norm1-3-divisor-3-of-32-s1-polynomial 1 12000 0.25
+harden hard1 norm1-3-divisor-3-of-32-s1-polynomial 11 800 0.002 0.0004 1.5 0
+look 1 hard1 2 20000 0.25
+harden hard2 hard1 12 1200 0.002 0.0004 1.8 0
+look 2 hard2 3 40000 0.25
+harden hard3 hard2 13 800 0.0015 0.0003 2.0 0
+look 3 hard3 5 60000 0.25
+harden hard4 hard3 14 1000 0.002 0.0004 2.0 64
+look 4 hard4 6 60000 0.25
+look 4b hard4 7 40000 0.7
+harden hard5 hard4 15 800 0.002 0.0004 2.0 0
+look 5 hard5 8 60000 0.4
+harden hard6 hard5 16 700 0.0015 0.0003 2.2 0
 
-"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard3/last.pt"
-"$train" export --checkpoint "$twins/hard3/last.pt" --data "$data" --out "$root/models/tiny" --replace
+"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard6/last.pt"
+"$train" export --checkpoint "$twins/hard6/last.pt" --data "$data" --out "$root/models/tiny" --replace
 "$train" search --model "$root/models/tiny" --data "$data" --inputs 1000000 --seed 100 --threads 2 --certify

@@ -127,6 +127,7 @@ class JourneyTest : public ToyTraining {
 
   Result<ConvertResult> ConvertRun(const std::string& run, double margin = 1.3) const {
     ConvertRequest request{Checkpoint(run), folder_ + "/data", folder_, "converted", 2, {}};
+    request.replace = true;
     request.options.margin = margin;
     return ConvertCheckpoint(request);
   }

@@ -207,6 +207,7 @@ TEST_F(TrainTest, ConvertsWithinTheBudget) {
   EXPECT_GE(converted->effect.all.mean_kl, 0);
   EXPECT_EQ(converted->effect.escapes.positions > 0, true);
   request.options.family = "newton";
+  request.replace = true;
   for (const SiteChoice& choice : ConvertCheckpoint(request).value().conversion.choices)
     EXPECT_EQ(choice.chosen.method, "newton") << choice.site;
   request.options.max_depth = 1;
