@@ -1,8 +1,10 @@
 #include "support/mock_model.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "ckks/seeded.h"
 #include "wire/key_format.h"
 
 namespace polyveil::testing {
@@ -64,6 +66,31 @@ ckks::Ciphertext MockModel::RandomResult() {
   return result;
 }
 
+ckks::Ciphertext MockModel::HonestResult(const MockRequest& request) {
+  const auto token = [&]() -> polyveil::Result<ckks::SeededCiphertext> {
+    const std::lock_guard lock(mutex_);
+    const wire::Binding binding{params_->digest(), DigestFromHex(info_.program_digest).value(),
+                                key_id_};
+    const auto* begin = reinterpret_cast<const std::uint8_t*>(request.body.data());
+    return wire::ParseToken(
+        *params_, wire::ByteView(begin, request.body.size()),
+        {binding, PositionOf(request.body), info_.input_level, params_->scale(info_.input_level)});
+  }();
+  auto expanded = token.ok() ? ckks::Expand(*params_, *token) : token.error();
+  if (!expanded.ok()) return RandomResult();
+  ckks::Ciphertext result;
+  result.level = info_.output_level;
+  result.scale = params_->scale(result.level);
+  const auto limbs = static_cast<size_t>(params_->limbs(result.level));
+  for (const ring::RnsPoly& part : expanded->parts) {
+    ring::RnsPoly poly(limbs, static_cast<size_t>(params_->n()));
+    for (size_t i = 0; i < limbs; ++i)
+      std::copy(part.limb(i).begin(), part.limb(i).end(), poly.limb(i).begin());
+    result.parts.push_back(std::move(poly));
+  }
+  return result;
+}
+
 wire::Bytes MockModel::Result(const MockRequest& request, const ckks::Ciphertext& result) const {
   const std::lock_guard lock(mutex_);
   const wire::Binding binding{params_->digest(), DigestFromHex(info_.program_digest).value(),
@@ -83,7 +110,7 @@ wire::Bytes MockModel::StepBody(const MockRequest& request) {
   wire::Bytes body = FormatFrame(FrameType::kProgress, std::string_view(progress));
   for (const wire::Bytes& frame :
        {FormatFrame(FrameType::kTiming, std::string_view(timing)),
-        FormatFrame(FrameType::kResult, wire::ByteView(Result(request, RandomResult())))}) {
+        FormatFrame(FrameType::kResult, wire::ByteView(Result(request, HonestResult(request))))}) {
     body.insert(body.end(), frame.begin(), frame.end());
   }
   return body;

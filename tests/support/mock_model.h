@@ -23,6 +23,9 @@ class MockModel {
   // A result for the step's position and key, of random residues or of a test's own.
   wire::Bytes Result(const MockRequest& request, const ckks::Ciphertext& result) const;
   ckks::Ciphertext RandomResult();
+  // What an honest server of a model that changes nothing returns: the token itself, at the output
+  // level; random residues for a request that holds none.
+  ckks::Ciphertext HonestResult(const MockRequest& request);
 
   const ckks::ParametersPtr& params() const { return params_; }
   serve::ModelInfo& info() { return info_; }
