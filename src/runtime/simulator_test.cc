@@ -46,7 +46,8 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
   }
 }
 
-void ExpectProgramEqualsReference(const model::BodyBundle& bundle) {
+void ExpectProgramEqualsReference(const model::BodyBundle& bundle, const char* what) {
+  SCOPED_TRACE(what);
   const auto params = ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
   const auto shared = std::make_shared<model::BodyBundle>(bundle);
   const auto compiled = CompileModel(shared, params, compile::MachineSpeed{});
@@ -63,29 +64,37 @@ void ExpectProgramEqualsReference(const model::BodyBundle& bundle) {
 
 // Every form of attention (model/attention_form.h).
 TEST(Simulator, EqualsReferenceForEveryFormOfAttention) {
+  // Where the divisors range further than the random model's interval.
+  const approx::Approximant wide = approx::MinimaxInverse(0.02, 100, 7).value().series;
   for (const int power : {2, 4, 6, 8, 10, 12}) {
     model::BodyBundle bundle = testing::RandomModel({}, 7);
     bundle.config.power = power;
-    for (model::LayerConfig& layer : bundle.config.layers)
+    for (model::LayerConfig& layer : bundle.config.layers) {
       for (size_t h = 0; h < layer.kappa.size(); ++h)
         layer.kappa[h] = std::pow(layer.shift[h], power);
-    ExpectProgramEqualsReference(bundle);
+      if (power > 6) layer.divisor_inverse = wide;
+    }
+    ExpectProgramEqualsReference(bundle, "power");
   }
   model::BodyBundle mixed = testing::RandomModel({}, 8);
-  mixed.config.layers[0].attention.powers = {2, 6};
+  model::LayerConfig& powers = mixed.config.layers[0];
+  powers.attention.powers = {2, 6};
+  powers.kappa = {std::pow(powers.shift[0], 2), std::pow(powers.shift[1], 6)};
   mixed.config.layers[1].attention.kind = model::AttentionKind::kPointwise;
-  ExpectProgramEqualsReference(mixed);
+  ExpectProgramEqualsReference(mixed, "mixed");
   model::BodyBundle sum = testing::RandomModel({}, 9);
   for (model::LayerConfig& layer : sum.config.layers) {
     layer.attention.mean = false;
     for (double& kappa : layer.kappa) kappa *= 8;
   }
-  ExpectProgramEqualsReference(sum);
+  ExpectProgramEqualsReference(sum, "sum");
   model::BodyBundle normalised = testing::RandomModel({}, 10);
   const auto root = approx::Interpolate([](double v) { return 1 / std::sqrt(v); }, 0.01, 1, 7);
-  for (model::LayerConfig& layer : normalised.config.layers)
+  for (model::LayerConfig& layer : normalised.config.layers) {
     layer.attention.qk_norm = model::QkNorm{root, root, {0.3, -0.2}};
-  ExpectProgramEqualsReference(normalised);
+    layer.divisor_inverse = wide;
+  }
+  ExpectProgramEqualsReference(normalised, "normalised");
 }
 
 // e on [-8, 8] divided by 2^squarings, as an interpolating series.
@@ -102,14 +111,14 @@ TEST(Simulator, EqualsReferenceForApproximatedSoftmax) {
     layer.attention.squarings = 3;
     layer.kappa = {7, 9};
   }
-  ExpectProgramEqualsReference(exponential);
+  ExpectProgramEqualsReference(exponential, "exponential");
   // A divisor of a wide range by many Goldschmidt steps, which are bootstrapped inside.
   approx::Approximant wide = approx::MinimaxInverse(1e-3, 30, 3).value().series;
   wide.refinement = approx::Refinement::kGoldschmidt;
   wide.shift = exponential.config.attention_eps;
   wide.steps = 14;
   for (model::LayerConfig& layer : exponential.config.layers) layer.divisor_inverse = wide;
-  ExpectProgramEqualsReference(exponential);
+  ExpectProgramEqualsReference(exponential, "exponential");
   model::BodyBundle square = testing::RandomModel({}, 12);
   for (model::LayerConfig& layer : square.config.layers) {
     layer.attention.kind = model::AttentionKind::kNormaliseSquare;
@@ -118,7 +127,7 @@ TEST(Simulator, EqualsReferenceForApproximatedSoftmax) {
     layer.attention.rounds = {approx::Interpolate(root, 0.1, 60, 7),
                               approx::Interpolate(root, 0.5, 10, 7)};
   }
-  ExpectProgramEqualsReference(square);
+  ExpectProgramEqualsReference(square, "square");
 }
 
 // With series of high degree the forms are softmax: the exact reference's weights sum to 1.

@@ -17,9 +17,10 @@ namespace {
 class SearchTest : public ToyTraining {
  protected:
   // A polynomial run of few steps; it holds on its own text and little else.
-  LoadedModel Trained() {
+  LoadedModel Trained(double margin = 1.2) {
     Run(Tiny("parent"));
     TrainConfig config = Polynomial();
+    config.polynomial->margin = margin;
     Run(config);
     return LoadModel(folder_ + "/poly/last.pt").value();
   }
@@ -158,12 +159,9 @@ TEST_F(SearchTest, HardRowsJoinTheStage) {
 }
 
 TEST_F(SearchTest, ABundleIsAStartLikeItsCheckpoint) {
-  Trained();
-  ExportOptions options;
-  options.leave_out = true;
-  options.largest_error = 1e9;
+  Trained(3);
   const auto exported =
-      ExportBundle(folder_ + "/poly/last.pt", folder_ + "/data", folder_ + "/bundle", options);
+      ExportBundle(folder_ + "/poly/last.pt", folder_ + "/data", folder_ + "/bundle");
   ASSERT_TRUE(exported.ok()) << exported.error().message;
   const LoadedModel from = LoadModel(folder_ + "/poly/last.pt", torch::kFloat64).value();
   const LoadedModel read = LoadModel(folder_ + "/bundle", torch::kFloat64).value();
