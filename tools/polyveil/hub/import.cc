@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <limits>
@@ -90,11 +91,17 @@ Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& argumen
 }
 
 Status PrintTokens(const hub::TextTokenizer& tokenizer, const Arguments& arguments) {
+  std::string path = arguments.text_file;
+  std::error_code ignored;
+  if (path.empty() && std::filesystem::is_regular_file(arguments.text, ignored)) {
+    path = arguments.text;
+    std::fprintf(stderr, "polyveil: --tokens names a file: its lines are read\n");
+  }
   std::istringstream given(arguments.text);
-  if (arguments.text_file.empty()) return PrintTokens(tokenizer, arguments, given);
-  if (arguments.text_file == "-") return PrintTokens(tokenizer, arguments, std::cin);
-  std::ifstream file(arguments.text_file, std::ios::binary);
-  if (!file) return MakeError(ErrorCode::kNotFound, "cannot read {}", arguments.text_file);
+  if (path.empty()) return PrintTokens(tokenizer, arguments, given);
+  if (path == "-") return PrintTokens(tokenizer, arguments, std::cin);
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return MakeError(ErrorCode::kNotFound, "cannot read {}", path);
   return PrintTokens(tokenizer, arguments, file);
 }
 
@@ -192,7 +199,9 @@ Command DescribeImport(CLI::App& app) {
       "tokenizer.json alone.");
   app.add_option("path", arguments->path, "folder, *.gguf, or tokenizer.json")->required();
   app.add_flag("--check", arguments->check, "read every weight, run a few tokens");
-  auto* text = app.add_option("--tokens", arguments->text, "print the token ids of this text");
+  auto* text = app.add_option("--tokens", arguments->text,
+                              "print the token ids of this text, or of every line of the file of "
+                              "that name where there is one");
   app.add_option("--tokens-file", arguments->text_file,
                  "print the token ids of every line of this file; - for standard input")
       ->excludes(text);
