@@ -96,9 +96,9 @@ Status Search(const SearchArguments& arguments) {
   const HardInputs inputs(tokenizer, &data.heldout, loaded.model->shape().context);
   PV_ASSIGN_OR_RETURN(const SearchReport report, SearchInputs(*loaded.model, inputs, options));
   Print("{}", ToText(report, tokenizer));
-  if (arguments.certify) PV_RETURN_IF_ERROR(Certify(arguments.model, report));
-  if (arguments.json.empty()) return {};
-  return WriteFile(arguments.json, ToJsonText(report, tokenizer));
+  if (!arguments.json.empty())
+    PV_RETURN_IF_ERROR(WriteFile(arguments.json, ToJsonText(report, tokenizer)));
+  return arguments.certify ? Certify(arguments.model, report) : Status();
 }
 
 struct BaselineArguments {
