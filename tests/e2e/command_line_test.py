@@ -159,8 +159,6 @@ def check_interrupts():
               number=signal.SIGTERM)
     interrupt("bench soak", 130, POLYVEIL, "bench", "soak", "--parameters", "test12", "--threads", "1")
     interrupt("forms", 130, POLYVEIL, "forms", "--keys", "100000", after=0.3)
-    interrupt("generate --plain", 130, POLYVEIL, "generate", "--model", SOURCE + "/models/tiny", "--plain", "--prompt", "o",
-              "--tokens", "120", after=0.2)
     interrupt("server", 0, SERVER, "--model", MODEL, "--parameters", "test10", "--port", "0", prepare=lambda p: p.stderr.readline())
     if "estimate" in run(POLYVEIL, "--help").stdout.decode():
         interrupt("estimate", 130, POLYVEIL, "estimate", "llama-3-8b")

@@ -238,9 +238,8 @@ Command DescribeGenerate(CLI::App& app) {
   AddRemoteLimits(app, a->limits);
   app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");
   app.add_flag("--check", a->run.check, "compare each token with the float64 polynomial model");
-  app.add_option("--largest-error", a->largest_error,
-                 "refuse a model whose certificate predicts a larger error of a logit")
-      ->capture_default_str();
+  AddNumber(app, "--largest-error", a->largest_error, {0, 1e9},
+            "refuse a model whose certificate predicts a larger error of a logit");
   app.add_flag("--insecure-test", a->insecure, "allow parameters for tests");
   return [a] { return Run(*a); };
 }
