@@ -150,7 +150,7 @@ std::string InfoToText(const serve::ModelInfo& info) {
   const auto bytes = [](u64 count) { return FormatBytes(static_cast<double>(count)); };
   std::string text = fmt::format("model       {} (width {}, context {}), program {}\n", info.name,
                                  info.d_model, info.context, info.program_digest.substr(0, 16));
-  text += fmt::format("parameters  {}: {}\n", info.parameters, info.security);
+  text += fmt::format("parameters  {}\n", info.security);
   text += fmt::format("            logQP = {:.1f} bits, table bound {} bits\n", info.log_qp,
                       info.max_log_qp);
   text += fmt::format("keys        {} rotations and {} others: {} up\n", info.keys.rotations.size(),
