@@ -49,8 +49,8 @@ std::string ConfigText(const model::ModelConfig& c) {
 Status ShowKeys(const std::string& path) {
   PV_ASSIGN_OR_RETURN(const auto info, wire::ReadSecretKeyInfo(path));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(info.spec));
-  std::printf("secret key %s\nkey id      %s\nencrypted   %s\nparameters  %s: %s\n", path.c_str(),
-              ToHex(info.key_id).c_str(), info.encrypted ? "yes" : "no", info.spec.name.c_str(),
+  std::printf("secret key %s\nkey id      %s\nencrypted   %s\nparameters  %s\n", path.c_str(),
+              ToHex(info.key_id).c_str(), info.encrypted ? "yes" : "no",
               params->Describe().c_str());
   return {};
 }
