@@ -33,7 +33,7 @@ class LayerBench {
     PV_ASSIGN_OR_RETURN(const auto engine, runtime::Engine::Create(options_.program, keys_));
     runtime::DecoderSession session(engine);
     std::vector<model::BlockReference> polynomial, exact;
-    for (const model::Block& block : program_.spec().blocks) {
+    for (const model::Block& block : program_.decoder().blocks) {
       polynomial.emplace_back(block, model::Evaluation::kPolynomial);
       exact.emplace_back(block, model::Evaluation::kExact);
     }
@@ -144,7 +144,7 @@ class LayerBench {
   }
 
   const LayerBenchOptions& options_;
-  const compile::CompiledBlocks& program_;
+  const compile::CompiledDecoder& program_;
   const ckks::ParametersPtr params_;
   const ckks::SecretKey secret_;
   const ckks::Encoder encoder_;

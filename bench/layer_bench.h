@@ -9,13 +9,13 @@
 
 #include "base/progress.h"
 #include "ckks/key_storage.h"
-#include "compile/compiled_blocks.h"
+#include "compile/compiled_decoder.h"
 #include "runtime/latency_table.h"
 
 namespace polyveil::bench {
 
 struct LayerBenchOptions {
-  std::shared_ptr<const compile::CompiledBlocks> program;
+  std::shared_ptr<const compile::CompiledDecoder> program;
   std::vector<std::vector<double>> tokens;  // inputs, one a step
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
   size_t key_budget = 6'000'000'000;  // bytes in memory, of kAuto

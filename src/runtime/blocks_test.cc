@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "compile/compiled_blocks.h"
+#include "compile/compiled_decoder.h"
 #include "support/encrypted_run.h"
 #include "support/predicted_error.h"
 #include "support/random_block.h"
@@ -16,11 +16,12 @@ ckks::ParametersPtr TestParams() {
   return ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
 }
 
-std::shared_ptr<const compile::CompiledBlocks> Compile(std::vector<model::Block> blocks,
-                                                       int context) {
+std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block> blocks,
+                                                        int context) {
   const auto params = TestParams();
-  auto compiled = compile::CompiledBlocks::Create({"test", std::move(blocks), context, 4}, params,
-                                                  compile::MachineSpeed{}, MakeCircuitKeys(params));
+  auto compiled =
+      compile::CompiledDecoder::Create({"test", "", std::move(blocks), context, 4}, params,
+                                       compile::MachineSpeed{}, MakeCircuitKeys(params));
   PV_CHECK(compiled.ok(), "{}", compiled.error().message);
   return *compiled;
 }
@@ -107,8 +108,8 @@ TEST(Blocks, RefusesWhatTheLayoutCannotHold) {
   const auto refuse = [&](model::BlockShape shape, const std::string& part) {
     model::Block block = testing::RandomBlock(testing::LlamaShape(), 3);
     block.shape = shape;
-    const auto compiled = compile::CompiledBlocks::Create(
-        {"test", {block}, 8, 1}, params, compile::MachineSpeed{}, MakeCircuitKeys(params));
+    const auto compiled = compile::CompiledDecoder::Create(
+        {"test", "", {block}, 8, 1}, params, compile::MachineSpeed{}, MakeCircuitKeys(params));
     ASSERT_FALSE(compiled.ok());
     EXPECT_NE(compiled.error().message.find(part), std::string::npos) << compiled.error().message;
   };

@@ -35,7 +35,7 @@ struct Arguments {
 
 struct Measurement {
   std::string name;
-  std::shared_ptr<const compile::CompiledBlocks> program;
+  std::shared_ptr<const compile::CompiledDecoder> program;
   bench::LayerReport report;
   std::function<std::string(std::span<const double>)> next_token;
 };
@@ -53,9 +53,9 @@ Result<Measurement> Measure(const Arguments& arguments) {
   result.next_token = std::move(text.next_token);
   const int context = std::max(arguments.context, arguments.tokens);
   PV_ASSIGN_OR_RETURN(result.program,
-                      compile::CompiledBlocks::Create(
-                          {result.name, std::move(text.blocks), context, arguments.margin}, params,
-                          speed, runtime::MakeCircuitKeys(params)));
+                      compile::CompiledDecoder::Create(
+                          {result.name, "", std::move(text.blocks), context, arguments.margin},
+                          params, speed, runtime::MakeCircuitKeys(params)));
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);

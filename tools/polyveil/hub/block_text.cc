@@ -13,10 +13,10 @@ void AddDegrees(CLI::App& app, BlockDegrees& degrees) {
   AddNumber(app, "--activation-degree", degrees.activation, {1, 255}, "of SiLU or GELU");
 }
 
-std::string EstimateToText(const compile::CompiledBlocks& program) {
+std::string EstimateToText(const compile::CompiledDecoder& program) {
   const compile::Estimate& e = program.estimate();
   const auto bytes = [](size_t value) { return FormatBytes(static_cast<double>(value)); };
-  const double layers = static_cast<double>(program.spec().blocks.size());
+  const double layers = static_cast<double>(program.decoder().blocks.size());
   std::string text = fmt::format(
       "layout       width {}, {} heads of {}, rows of {} slots (feed-forward {}); {} keys in {} "
       "ciphertexts a layer\n",
@@ -34,12 +34,12 @@ std::string EstimateToText(const compile::CompiledBlocks& program) {
   return text;
 }
 
-nlohmann::json EstimateToJson(const compile::CompiledBlocks& program) {
+nlohmann::json EstimateToJson(const compile::CompiledDecoder& program) {
   const compile::Estimate& e = program.estimate();
   nlohmann::json components;
   for (size_t i = 0; i < e.component_seconds.size(); ++i)
     components[compile::ComponentName(static_cast<compile::Component>(i))] = e.component_seconds[i];
-  return {{"layers", program.spec().blocks.size()},
+  return {{"layers", program.decoder().blocks.size()},
           {"keys_of_cache", program.layout().keys() * program.layout().chunks},
           {"seconds_per_token", e.seconds_per_token},
           {"component_seconds", components},

@@ -5,13 +5,13 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
-#include "compile/compiled_blocks.h"
+#include "compile/compiled_decoder.h"
 #include "polyveil/hub/block_inputs.h"
 
 namespace polyveil::tools {
 
 void AddDegrees(CLI::App& app, BlockDegrees& degrees);
-std::string EstimateToText(const compile::CompiledBlocks& program);
-nlohmann::json EstimateToJson(const compile::CompiledBlocks& program);
+std::string EstimateToText(const compile::CompiledDecoder& program);
+nlohmann::json EstimateToJson(const compile::CompiledDecoder& program);
 
 }  // namespace polyveil::tools

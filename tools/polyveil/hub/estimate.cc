@@ -24,9 +24,9 @@ struct Arguments {
   size_t threads = 0;
 };
 
-void PrintComponents(const compile::CompiledBlocks& program) {
+void PrintComponents(const compile::CompiledDecoder& program) {
   const compile::Estimate& e = program.estimate();
-  const double layers = static_cast<double>(program.spec().blocks.size());
+  const double layers = static_cast<double>(program.decoder().blocks.size());
   std::printf("%-24s%12s%12s\n", "seconds a token", "a layer", "in all");
   for (size_t i = 0; i < e.component_seconds.size(); ++i) {
     if (e.component_seconds[i] == 0) continue;
@@ -50,15 +50,15 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
   const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
-  PV_ASSIGN_OR_RETURN(
-      const auto program,
-      compile::CompiledBlocks::Create({blocks.name, std::move(blocks.blocks), arguments.context, 1},
-                                      params, speed, runtime::MakeCircuitKeys(params)));
+  PV_ASSIGN_OR_RETURN(const auto program,
+                      compile::CompiledDecoder::Create(
+                          {blocks.name, "", std::move(blocks.blocks), arguments.context, 1}, params,
+                          speed, runtime::MakeCircuitKeys(params)));
   std::printf(
       "model        %s: %.3g million parameters, %zu layers; the client keeps embedding and "
       "head\n%s\n",
       blocks.name.c_str(), static_cast<double>(blocks.parameters) / 1e6,
-      program->spec().blocks.size(), params->Describe().c_str());
+      program->decoder().blocks.size(), params->Describe().c_str());
   std::printf("%s", EstimateToText(*program).c_str());
   PrintComponents(*program);
   std::printf("compiled     in %s, peak memory %s, %zu threads, %s\n",

@@ -1,0 +1,28 @@
+// The server's half of a decoder: blocks whose every function is a polynomial.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+#include "model/certificate.h"
+
+namespace polyveil::model {
+
+struct Decoder {
+  std::string name;
+  // Lower-case hex SHA-256 of what the blocks compute: a client and a server compare it.
+  std::string digest;
+  std::vector<Block> blocks;  // of one shape, behind one prefix
+  int context = 1;            // tokens that a text may have, the prefix not among them
+  double margin = 1;          // of the bounds below and the blocks'
+  double residual_bound = 0;  // where a block has no bound of its own; with its margin
+  std::optional<Certificate> certificate = {};
+
+  int width() const { return blocks.front().shape.d_model; }
+  int prefix() const { return blocks.front().prefix(); }  // constant tokens before a text
+};
+
+}  // namespace polyveil::model
