@@ -20,7 +20,7 @@ namespace polyveil::serve {
 class ModelService final : public HttpHandler {
  public:
   // `info` as ServedModel makes it; its sizes and limits are filled in here.
-  ModelService(std::shared_ptr<const compile::CompiledModel> model, ModelInfo info,
+  ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
                const ServiceLimits& limits);
 
   // Keys and sessions that are not here.
@@ -54,7 +54,7 @@ class ModelService final : public HttpHandler {
   // back.
   Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
-  const std::shared_ptr<const compile::CompiledModel> model_;
+  const std::shared_ptr<const compile::CompiledProgram> model_;
   const u64 token_bytes_;
   Digest program_digest_{};
   ModelInfo info_;
