@@ -37,7 +37,7 @@ struct Arguments {
   double largest_error = model::kLargestLogitError;
 };
 
-void WarnOfEscapes(const model::ReferenceModel& body) {
+void WarnOfEscapes(const model::DecoderReference& body) {
   for (const auto& [site, count] : body.escapes()) {
     if (count.escapes == 0) continue;
     std::fprintf(stderr, "%s: %llu of %llu inputs left the interval, by up to %.3g times its end\n",
@@ -50,7 +50,7 @@ void WarnOfEscapes(const model::ReferenceModel& body) {
 Status RunPlain(const Arguments& arguments, const ClientModel& model,
                 const std::vector<model::TokenId>& tokens) {
   PV_ASSIGN_OR_RETURN(const auto body, model::LoadBodyBundle(model.directory));
-  model::ReferenceLanguageModel reference(body, model.bundle);
+  model::ReferenceLanguageModel reference(model::DecoderOfBundle(body), model.bundle);
   const std::vector<model::TokenId> prompt(tokens.begin() + 1, tokens.end());
   PV_ASSIGN_OR_RETURN(
       const auto picked,

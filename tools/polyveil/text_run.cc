@@ -37,18 +37,18 @@ bool StreamsText() {
   return out.st_dev != progress.st_dev || out.st_ino != progress.st_ino;
 }
 
-ReferenceCheck::ReferenceCheck(std::shared_ptr<const compile::CompiledModel> program,
+ReferenceCheck::ReferenceCheck(std::shared_ptr<const compile::CompiledDecoder> program,
                                const ClientModel& model)
     : client_(model.bundle),
       program_(std::move(program)),
-      reference_(program_->bundle(), client_),
+      reference_(program_->decoder(), client_),
       simulator_(program_, runtime::NoiseModel::ForParameters(*program_->params()), 1) {}
 
 Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const ClientModel& model,
                                                                const ckks::ParametersPtr& params) {
   PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(model.directory));
-  auto shared = std::make_shared<model::BodyBundle>(std::move(body));
-  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(std::move(shared), params, {}));
+  auto decoder = std::make_shared<const model::Decoder>(model::DecoderOfBundle(std::move(body)));
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(std::move(decoder), params, {}));
   return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(std::move(program), model));
 }
 

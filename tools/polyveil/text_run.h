@@ -34,10 +34,10 @@ class ReferenceCheck {
                  const std::vector<double>& logits, TokenReport& report);
 
  private:
-  ReferenceCheck(std::shared_ptr<const compile::CompiledModel> program, const ClientModel& model);
+  ReferenceCheck(std::shared_ptr<const compile::CompiledDecoder> program, const ClientModel& model);
 
   const model::ClientBundle& client_;
-  std::shared_ptr<const compile::CompiledModel> program_;
+  std::shared_ptr<const compile::CompiledDecoder> program_;
   model::ReferenceLanguageModel reference_;
   runtime::Simulator simulator_;
   double allowed_ = 0;
