@@ -36,6 +36,10 @@ ConvertedForms MakeForms(FormStage stage) {
     forms.calibration = {1024, 1.5};
     forms.left_out = 7;
     forms.residual_bound = 80;
+    forms.context = 12;
+    forms.weights = {"a.gguf", std::string(64, 'a')};
+    forms.certificate = Certificate{};
+    forms.certificate->heldout_positions = 40;
   }
   return forms;
 }
@@ -88,6 +92,16 @@ TEST(Forms, HostileFilesAreRefusedByField) {
          j["prefix"] = {1, 8};
        }},
       {"residual_bound", [](Json& j) { j["residual_bound"] = 0; }},
+      {"context", [](Json& j) { j["context"] = -1; }},
+      {"context", [](Json& j) { j["context"] = 15; }},
+      {"weights.sha256", [](Json& j) { j["weights"].erase("sha256"); }},
+      {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = std::string(64, 'A'); }},
+      {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = "aa"; }},
+      {"weights.file", [](Json& j) { j["weights"]["file"] = "../a.gguf"; }},
+      {"weights.file", [](Json& j) { j["weights"]["file"] = "model.safetensors"; }},
+      {"certificate.heldout_out_of_range",
+       [](Json& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
+      {"certificate.least_margin", [](Json& j) { j["certificate"].erase("least_margin"); }},
       {"layers", [](Json& j) { j["layers"] = "two"; }},
       {"layers", [](Json& j) { j["layers"].erase(1); }},
       {"layers[1].kappa",
