@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
+#include "ckks/encoder.h"
 #include "serve/client/remote_model.h"
 #include "wire/client/key_writer.h"
 #include "wire/client/secret_key_file.h"
