@@ -22,6 +22,15 @@ std::string NameOf(const std::string& path) {
   return at.extension() == ".gguf" ? at.stem().string() : at.filename().string();
 }
 
+Result<std::shared_ptr<const Decoder>> LoadBundle(const std::string& path,
+                                                  const DecoderOptions& options) {
+  PV_ASSIGN_OR_RETURN(BodyBundle body, LoadBodyBundle(path));
+  if (options.context != 0 && options.context != body.config.context)
+    return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
+                     options.context, body.config.context);
+  return std::make_shared<const Decoder>(DecoderOfBundle(std::move(body), NameOf(path)));
+}
+
 Status CheckStage(const Checkpoint& checkpoint, const std::string& name) {
   const auto& forms = checkpoint.forms;
   if (forms && forms->stage == hub::FormStage::kPolynomial) return {};
@@ -114,6 +123,9 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
 
 Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
                                                    const DecoderOptions& options) {
+  std::error_code error;
+  if (std::filesystem::exists(std::filesystem::path(path) / "model.json", error))
+    return LoadBundle(path, options);
   PV_ASSIGN_OR_RETURN(auto checkpoint, hub::LoadCheckpoint(path));
   return DecoderOfCheckpoint(std::move(checkpoint), NameOf(path), options);
 }
