@@ -14,9 +14,17 @@ Status CheckPowerOfTwo(const char* field, int value) {
                    value);
 }
 
+Status CheckFeedForward(model::FeedForwardKind kind) {
+  if (kind == model::FeedForwardKind::kBilinear) return {};
+  return MakeError(ErrorCode::kInvalidArgument, "ffn = {}: encrypted programs support {} only",
+                   model::FeedForwardName(kind),
+                   model::FeedForwardName(model::FeedForwardKind::kBilinear));
+}
+
 }  // namespace
 
 Result<Layout> Layout::Create(const model::ModelConfig& config, int log_slots) {
+  PV_RETURN_IF_ERROR(CheckFeedForward(config.ffn));
   PV_RETURN_IF_ERROR(CheckPowerOfTwo("d_model", config.d_model));
   PV_RETURN_IF_ERROR(CheckPowerOfTwo("n_heads", config.n_heads));
   PV_RETURN_IF_ERROR(CheckPowerOfTwo("d_head", config.d_head));

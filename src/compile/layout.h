@@ -29,7 +29,8 @@ struct Layout {
   int element_stride() const { return block() * n_heads; }
   int Row(int element, int head) const { return element * n_heads + head; }
 
-  // kOutOfRange names the field when the ring has too few slots or a size is no power of two.
+  // kOutOfRange names the field when the ring has too few slots or a size is no power of two,
+  // kInvalidArgument a feed-forward of which there is no program.
   static Result<Layout> Create(const model::ModelConfig& config, int log_slots);
 };
 

@@ -222,11 +222,6 @@ NodeId LowerLayer(GraphBuilder& builder, const model::BodyBundle& bundle, const 
 
 Result<Graph> LowerStep(const model::BodyBundle& bundle, const Layout& layout, int position) {
   const model::ModelConfig& config = bundle.config;
-  if (config.ffn != model::FeedForwardKind::kBilinear) {
-    return MakeError(ErrorCode::kInvalidArgument, "ffn = {}: encrypted programs support {} only",
-                     model::FeedForwardName(config.ffn),
-                     model::FeedForwardName(model::FeedForwardKind::kBilinear));
-  }
   if (position < 0 || position >= config.context) {
     return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens",
                      position, config.context);

@@ -13,8 +13,8 @@ namespace polyveil::compile {
 // already), the residual's unit, kappa and the number of keys of the mean form (in the query's
 // mask), the polynomials' affine maps (RescaleUnit), 1/2 of every real or imaginary part. The
 // norm's inverse root multiplies after the matrix, beside which it is computed. The graph's shape
-// is the same at every position; position enters constants only. Errors: kOutOfRange for shapes
-// (Layout::Create), kInvalidArgument for a GELU model.
+// is the same at every position; position enters constants only. Errors: kOutOfRange (shapes are
+// refused by Layout::Create).
 Result<Graph> LowerStep(const model::BodyBundle& bundle, const Layout& layout, int position);
 
 // The part of LowerStep for one layer: input and result in the feature layout. Exposed for tests.

@@ -113,9 +113,12 @@ TEST(Servable, RefusesWhatNoProgramCanServeByThePlansReason) {
   refuses(wide, "d_model = 256 needs");
   wide.attention = AttentionForm::kSoftmax;
   EXPECT_TRUE(CheckServable(wide).ok());  // a teacher
+  TrainConfig broad = config;
+  broad.shape.d_ff = 384;
+  refuses(broad, "d_ff = 384");
   TrainConfig gelu = config;
-  gelu.shape.d_ff = 384;
-  refuses(gelu, "d_ff = 384");
+  gelu.shape.ffn = model::FeedForwardKind::kGelu;
+  refuses(gelu, "ffn = gelu");
   TrainConfig many = config;
   many.shape.context = 256;
   refuses(many, "context = 256 > 128");

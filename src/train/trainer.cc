@@ -392,10 +392,12 @@ Status CheckServable(const TrainConfig& config) {
   sizes.n_heads = shape.n_heads;
   sizes.d_head = shape.d_head();
   sizes.d_ff = shape.d_ff;
+  sizes.ffn = shape.ffn;
   sizes.context = shape.context;
   const auto layout = compile::Layout::Create(sizes, spec.log_n - 1);
   if (layout.ok()) return {};
-  return MakeError(layout.error().code, "config.shape: no program can serve it: {}",
+  return MakeError(layout.error().code,
+                   "config.shape: no program can serve it: {} (--any-shape trains it all the same)",
                    layout.error().message);
 }
 
