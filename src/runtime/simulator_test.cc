@@ -31,7 +31,10 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
   for (auto shape :
        {testing::RandomModelShape{}, testing::RandomModelShape{.n_heads = 4, .d_ff = 16},
         testing::RandomModelShape{.n_layers = 3, .d_model = 8, .context = 16, .divisor_degree = 15},
-        testing::RandomModelShape{.d_model = 8, .n_heads = 1, .context = 32}}) {
+        testing::RandomModelShape{.d_model = 8, .n_heads = 1, .context = 32},
+        // Padded features, heads and rows; a cache of several ciphertexts.
+        testing::RandomModelShape{.d_model = 12, .n_heads = 3, .d_ff = 20},
+        testing::RandomModelShape{.n_layers = 1, .context = 40}}) {
     Fixture f = Compile(shape, 7);
     model::DecoderReference reference(*f.decoder);
     Simulator simulator(f.model, NoiseModel::Zero(), 1);
@@ -60,6 +63,18 @@ void ExpectProgramEqualsReference(const model::BodyBundle& bundle, const char* w
     const auto expected = reference.Step(x);
     EXPECT_LT(LargestDifference(*expected, *simulator.Step(x)), 1e-10) << "position " << position;
   }
+}
+
+TEST(Simulator, EqualsReferenceForAGeluBundle) {
+  model::BodyBundle bundle = testing::RandomModel({}, 14);
+  bundle.config.ffn = model::FeedForwardKind::kGelu;
+  for (model::LayerConfig& layer : bundle.config.layers) {
+    layer.norm2 = layer.norm1;
+    layer.activation = approx::Interpolate(
+        [](double x) { return model::Activate(model::BlockActivation::kGelu, x); }, -6, 6, 15);
+  }
+  for (model::LayerWeights& w : bundle.weights.layers) w.w2 = {};
+  ExpectProgramEqualsReference(bundle, "gelu");
 }
 
 // Every form of attention (model/attention_form.h).
