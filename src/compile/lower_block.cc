@@ -51,7 +51,7 @@ std::vector<Complex> HeadFill(const BlockContext& c, int first, int last, double
 
 Biases PositionBiases(const BlockContext& c) {
   if (!c.shape.biases) return {};
-  const auto w = c.place.block.weights->Get();
+  const auto w = c.place.block.weights->Biases();
   Biases biases{w->bq, w->bk, w->bv, w->bo, w->b_gate, w->b_up, w->b_down};
   for (auto* bias : {&biases.q, &biases.k}) model::RotateRows(c.shape, c.place.position, *bias, 1);
   return biases;

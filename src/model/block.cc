@@ -76,13 +76,25 @@ std::int64_t BlockShape::parameters() const {
 
 std::shared_ptr<const BlockWeights> BlockWeightSource::Get() const {
   if (kept_) return kept_;
+  std::lock_guard lock(mutex_);
+  return GetLocked();
+}
+
+std::shared_ptr<const BlockBiases> BlockWeightSource::Biases() const {
+  if (kept_) return kept_;
+  std::lock_guard lock(mutex_);
+  if (!biases_) GetLocked();
+  return biases_;
+}
+
+std::shared_ptr<const BlockWeights> BlockWeightSource::GetLocked() const {
   // A matrix asks once for each of its terms: the last weights stay.
   static std::mutex recent_mutex;
   static std::shared_ptr<const BlockWeights> recent;
-  std::lock_guard lock(mutex_);
   auto held = held_.lock();
   if (held) return held;
   held_ = held = std::make_shared<const BlockWeights>(load_());
+  if (!biases_) biases_ = std::make_shared<const BlockBiases>(*held);
   std::lock_guard recent_lock(recent_mutex);
   recent = held;
   return held;

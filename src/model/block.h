@@ -47,11 +47,15 @@ struct BlockShape {
   std::int64_t parameters() const;
 };
 
-// Norm gains, their biases' images and 1/sqrt(d_head) folded in. Vectors are empty without biases.
-struct BlockWeights {
+// Empty without biases.
+struct BlockBiases {
+  std::vector<double> bq, bk, bv, bo, b_gate, b_up, b_down;
+};
+
+// Norm gains, their biases' images and 1/sqrt(d_head) folded in.
+struct BlockWeights : BlockBiases {
   Matrix wq, wk, wv, wo;  // [q_width or kv_width, d_model]; wo [d_model, q_width]
   Matrix gate, up, down;  // [d_ff, d_model], gate empty unless gated; down [d_model, d_ff]
-  std::vector<double> bq, bk, bv, bo, b_gate, b_up, b_down;
 };
 
 // Weights that are in memory while something uses them, and until another source loads its own; or
@@ -62,12 +66,17 @@ class BlockWeightSource {
   explicit BlockWeightSource(BlockWeights weights)
       : kept_(std::make_shared<const BlockWeights>(std::move(weights))) {}
   std::shared_ptr<const BlockWeights> Get() const;
+  // Stay in memory once the weights were loaded: a program is lowered without loading them.
+  std::shared_ptr<const BlockBiases> Biases() const;
 
  private:
+  std::shared_ptr<const BlockWeights> GetLocked() const;
+
   std::shared_ptr<const BlockWeights> kept_;
   std::function<BlockWeights()> load_;
   mutable std::mutex mutex_;
   mutable std::weak_ptr<const BlockWeights> held_;
+  mutable std::shared_ptr<const BlockBiases> biases_;
 };
 
 // forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both; norm2 of a
