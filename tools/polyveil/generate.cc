@@ -117,8 +117,7 @@ Status RunSession(const Arguments& arguments, const ClientModel& model,
   std::fprintf(stderr, "keys are on the server: %s in %s\n",
                FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
                FormatSeconds(report.keys_seconds).c_str());
-  PV_ASSIGN_OR_RETURN(auto session, serve::EncryptedSession::Create(remote, key, connection.keys,
-                                                                    model.bundle.config));
+  PV_ASSIGN_OR_RETURN(auto session, serve::EncryptedSession::Create(remote, key, connection.keys));
   const std::string& prompt = report.prompt;
   if (StreamsText()) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
   PV_RETURN_IF_ERROR(TextRun(model, *session, arguments.run, report).Run(tokens));

@@ -104,8 +104,10 @@ Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::strin
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   auto body = std::make_shared<model::BodyBundle>(language.body);
-  serve::ResultGuard guard(body->config, *params);
   PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(body, params, compile::MachineSpeed{}));
+  serve::ResultGuard guard(
+      {program->width(), program->units().result(), runtime::BoundsOfResult(body->config)},
+      *params);
   const auto noise =
       options.noiseless ? runtime::NoiseModel::Zero() : runtime::NoiseModel::ForParameters(*params);
   const auto slots =

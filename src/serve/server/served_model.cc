@@ -1,7 +1,5 @@
 #include "serve/server/served_model.h"
 
-#include <filesystem>
-
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
 #include "ring/kernels.h"
@@ -12,13 +10,6 @@
 namespace polyveil::serve {
 namespace {
 
-// "models/tiny/" -> "tiny"
-std::string NameOf(const std::string& directory) {
-  std::filesystem::path path(directory);
-  if (!path.has_filename()) path = path.parent_path();
-  return path.filename().string();
-}
-
 void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
   info.tensors_sha256 = model.bundle().config.tensors_sha256;
   info.program_digest = model.digest();
@@ -26,6 +17,7 @@ void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
   info.d_model = model.bundle().config.d_model;
   info.input_unit = model.units().input;
   info.result_unit = model.units().result();
+  info.result = runtime::BoundsOfResult(model.bundle().config);
   info.input_level = model.input_level();
   info.output_level = model.output_level();
   info.keys = model.keys();
@@ -76,8 +68,12 @@ Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
 Result<ServedModel> LoadServedModel(const std::string& directory, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits) {
   PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(directory));
-  return ServeBundle(std::make_shared<model::BodyBundle>(std::move(body)), NameOf(directory),
-                     parameters, version, limits);
+  PV_ASSIGN_OR_RETURN(ServedModel served,
+                      ServeBundle(std::make_shared<model::BodyBundle>(std::move(body)),
+                                  model::NameOfModel(directory), parameters, version, limits));
+  PV_ASSIGN_OR_RETURN(model::ClientFiles client, model::ClientFilesOfBundle(directory));
+  served.client = std::make_shared<const model::ClientFiles>(std::move(client));
+  return served;
 }
 
 }  // namespace polyveil::serve

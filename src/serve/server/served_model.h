@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "model/client_files.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
 
@@ -11,7 +12,8 @@ namespace polyveil::serve {
 
 struct ServedModel {
   std::shared_ptr<const compile::CompiledModel> model;
-  ModelInfo info;  // without the service's limits
+  ModelInfo info;                                    // without the service's limits
+  std::shared_ptr<const model::ClientFiles> client;  // null for a model that came without
 };
 
 // The body of the model in `directory`, compiled for the named parameter set. The plan depends on
