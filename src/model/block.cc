@@ -5,6 +5,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "model/layer_json.h"
 
 namespace polyveil::model {
 namespace {
@@ -16,10 +17,15 @@ Status CheckSize(const std::string& where, const char* field, int value) {
                    kLargest);
 }
 
-Status CheckCount(const std::string& where, const char* field, std::size_t values, int heads) {
-  if (values == static_cast<std::size_t>(heads)) return {};
-  return MakeError(ErrorCode::kMismatch, "{}: {} has {} values, n_heads = {}", where, field, values,
-                   heads);
+Status CheckFeedForward(const BlockShape& s, const std::string& where) {
+  if (s.activation == BlockActivation::kIdentity && !s.gated)
+    return MakeError(ErrorCode::kMismatch, "{}: an activation is missing, gated = {}", where,
+                     s.gated);
+  if (s.bilinear() && (s.biases || s.parallel))
+    return MakeError(ErrorCode::kMismatch,
+                     "{}: a bilinear feed-forward with biases = {}, parallel = {}", where, s.biases,
+                     s.parallel);
+  return {};
 }
 
 Matrix RandomMatrix(int rows, int cols, std::mt19937_64& random) {
@@ -57,6 +63,8 @@ double Activate(BlockActivation activation, double x) {
       const double root = std::sqrt(2 / std::numbers::pi);
       return 0.5 * x * (1 + std::tanh(root * (x + 0.044715 * x * x * x)));
     }
+    case BlockActivation::kIdentity:
+      return x;
   }
   PV_CHECK(false, "activation {}", static_cast<int>(activation));
 }
@@ -67,6 +75,7 @@ std::int64_t BlockShape::parameters() const {
 }
 
 std::shared_ptr<const BlockWeights> BlockWeightSource::Get() const {
+  if (kept_) return kept_;
   // A matrix asks once for each of its terms: the last weights stay.
   static std::mutex recent_mutex;
   static std::shared_ptr<const BlockWeights> recent;
@@ -95,18 +104,12 @@ Status ValidateBlock(const Block& block, const std::string& where) {
   if (2 * s.rotary.size() > static_cast<std::size_t>(s.d_head))
     return MakeError(ErrorCode::kMismatch, "{}: {} rotary pairs, d_head = {}", where,
                      s.rotary.size(), s.d_head);
-  PV_RETURN_IF_ERROR(CheckCount(where, "kappa", block.forms.kappa.size(), s.n_heads));
-  PV_RETURN_IF_ERROR(CheckCount(where, "shift", block.forms.shift.size(), s.n_heads));
+  PV_RETURN_IF_ERROR(CheckFeedForward(s, where));
   if (block.prefix_keys.size() != block.prefix_values.size() ||
       block.prefix_keys.size() % static_cast<std::size_t>(s.kv_width()) != 0)
     return MakeError(ErrorCode::kMismatch, "{}: a prefix of {} keys' and {} values' numbers", where,
                      block.prefix_keys.size(), block.prefix_values.size());
-  if (!block.forms.activation)
-    return MakeError(ErrorCode::kMismatch, "{}: no activation polynomial", where);
-  PV_RETURN_IF_ERROR(approx::Validate(block.forms.norm1, where + ": norm1"));
-  PV_RETURN_IF_ERROR(approx::Validate(block.forms.norm2, where + ": norm2"));
-  PV_RETURN_IF_ERROR(approx::Validate(block.forms.divisor_inverse, where + ": divisor_inverse"));
-  return approx::Validate(*block.forms.activation, where + ": activation");
+  return ValidateLayer(block.forms, s.n_heads, !s.bilinear(), LayerFields::kAll, where);
 }
 
 void RemoveMean(std::vector<double>& x) {

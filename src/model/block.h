@@ -1,6 +1,7 @@
-// One transformer block of a released architecture as a polynomial: pre-norm (Llama, GPT-2) or
-// parallel (GPT-NeoX), grouped-query Power-Softmax attention with rotary positions, a feed-forward
-// of any width, gated or not. What the general block program computes and what it is compared with.
+// One transformer block as a polynomial: pre-norm (Llama, GPT-2, the embedded model) or parallel
+// (GPT-NeoX), grouped queries with rotary positions, attention of any form (attention_form.h), a
+// feed-forward of any width, gated, bilinear or plain. What the block program computes and what it
+// is compared with.
 #pragma once
 
 #include <functional>
@@ -15,7 +16,8 @@
 
 namespace polyveil::model {
 
-enum class BlockActivation { kSilu, kGelu, kGeluTanh };
+// kIdentity: of a gated feed-forward, which is bilinear then.
+enum class BlockActivation { kSilu, kGelu, kGeluTanh, kIdentity };
 double Activate(BlockActivation activation, double x);
 
 struct BlockShape {
@@ -29,13 +31,15 @@ struct BlockShape {
   bool biases = false;
   BlockActivation activation = BlockActivation::kSilu;
   double norm_eps = 1e-5;
-  int power = 4;
+  int power = 4;  // of heads whose attention form has no own powers
   double attention_eps = 1e-3;
   // Rotary embedding: pair i of a head turns by position * frequencies[i]; pairs are (i, i + n) or
   // (2 i, 2 i + 1), n the number of frequencies. Empty: none.
   std::vector<double> rotary;
   bool adjacent_pairs = false;
 
+  // down((gate x) * (up x)) of the raw residual x, scaled afterwards by norm2 ~ 1/(v + norm_eps).
+  bool bilinear() const { return gated && activation == BlockActivation::kIdentity; }
   int q_width() const { return n_heads * d_head; }
   int kv_width() const { return n_kv_heads * d_head; }
   // Index of the head whose keys and values head h reads.
@@ -50,20 +54,25 @@ struct BlockWeights {
   std::vector<double> bq, bk, bv, bo, b_gate, b_up, b_down;
 };
 
-// Weights that are in memory while something uses them, and until another source loads its own.
+// Weights that are in memory while something uses them, and until another source loads its own; or
+// always.
 class BlockWeightSource {
  public:
   explicit BlockWeightSource(std::function<BlockWeights()> load) : load_(std::move(load)) {}
+  explicit BlockWeightSource(BlockWeights weights)
+      : kept_(std::make_shared<const BlockWeights>(std::move(weights))) {}
   std::shared_ptr<const BlockWeights> Get() const;
 
  private:
+  std::shared_ptr<const BlockWeights> kept_;
   std::function<BlockWeights()> load_;
   mutable std::mutex mutex_;
   mutable std::weak_ptr<const BlockWeights> held_;
 };
 
-// forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both), activation,
-// divisor_inverse, kappa and shift by head, bounds.
+// forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both; norm2 of a
+// bilinear one ~ 1/(v + norm_eps)), activation (none of a bilinear one), divisor_inverse, kappa and
+// shift by head, attention, bounds.
 struct Block {
   BlockShape shape;
   LayerConfig forms;
@@ -73,9 +82,14 @@ struct Block {
   std::vector<double> prefix_keys, prefix_values;
 
   int prefix() const { return static_cast<int>(prefix_keys.size()) / shape.kv_width(); }
+  int power(int head) const {
+    const auto& powers = forms.attention.powers;
+    return powers.empty() ? shape.power : powers[static_cast<std::size_t>(head)];
+  }
 };
 
-// Refuses shapes that no block has: sizes below 1, heads that do not divide, odd powers. Errors:
+// Refuses shapes that no block has: sizes below 1, heads that do not divide, odd powers, a bilinear
+// feed-forward with biases or beside attention, forms that ValidateLayer refuses. Errors:
 // kOutOfRange, kMismatch (field, both values); `where` names the block.
 Status ValidateBlock(const Block& block, const std::string& where);
 

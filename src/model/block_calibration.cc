@@ -15,8 +15,15 @@ Result<Approximant> FitSeries(approx::Target target, const approx::Range& seen, 
   return fit.polynomial;
 }
 
+Approximant FitActivation(BlockActivation activation, const approx::Range& seen,
+                          const BlockFit& fit) {
+  const double size = fit.margin * std::max(std::abs(seen.lo), std::abs(seen.hi));
+  return approx::Interpolate([&](double x) { return Activate(activation, x); }, -size, size,
+                             fit.activation_degree);
+}
+
 // What the block's exact functions see of the texts.
-Result<BlockRanges> Observe(const Block& block, const BlockTexts& texts) {
+Result<BlockReference> Observe(const Block& block, const BlockTexts& texts) {
   BlockReference reference(block, Evaluation::kExact);
   for (const auto& text : texts) {
     reference.Reset();
@@ -26,7 +33,7 @@ Result<BlockRanges> Observe(const Block& block, const BlockTexts& texts) {
   const double largest = reference.ranges().bounds.residual_out;
   if (!std::isfinite(largest))
     return MakeError(ErrorCode::kOutOfRange, "calibration: a block's result holds {}", largest);
-  return reference.ranges();
+  return reference;
 }
 
 }  // namespace
@@ -34,34 +41,36 @@ Result<BlockRanges> Observe(const Block& block, const BlockTexts& texts) {
 Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
                                    const BlockFit& fit) {
   Block working = block;
-  const auto heads = static_cast<std::size_t>(block.shape.n_heads);
-  working.forms.shift.assign(heads, 0);
-  working.forms.kappa.assign(heads, 1);
-  PV_ASSIGN_OR_RETURN(const BlockRanges scores, Observe(working, texts));
+  LayerConfig& forms = working.forms;
+  const BlockShape& shape = block.shape;
+  const auto heads = static_cast<std::size_t>(shape.n_heads);
+  forms.shift.assign(heads, 0);
+  forms.kappa.assign(heads, 1);
+  PV_ASSIGN_OR_RETURN(const BlockReference scores, Observe(working, texts));
   for (std::size_t h = 0; h < heads; ++h)
-    working.forms.shift[h] = std::max(2.0, 2 * scores.score[h]);
-  PV_ASSIGN_OR_RETURN(const BlockRanges powers, Observe(working, texts));
+    forms.shift[h] = std::max(2.0, 2 * scores.ranges().score[h]);
+  PV_ASSIGN_OR_RETURN(const BlockReference powers, Observe(working, texts));
+  const int tokens = std::max(1, powers.ranges().tokens);
   for (std::size_t h = 0; h < heads; ++h)
-    working.forms.kappa[h] = std::exp(powers.log_mean[h] / std::max(1, powers.tokens));
-  PV_ASSIGN_OR_RETURN(const BlockRanges ranges, Observe(working, texts));
+    forms.kappa[h] = std::exp(powers.ranges().log_mean[h] / tokens);
+  PV_ASSIGN_OR_RETURN(const BlockReference seen, Observe(working, texts));
 
-  LayerConfig forms = working.forms;
-  forms.bounds = ranges.bounds;
-  PV_ASSIGN_OR_RETURN(forms.norm1, FitSeries(approx::Target::kInverseRoot, ranges.norm1,
-                                             block.shape.norm_eps, fit.norm_degree, fit.margin));
+  const auto range = [&](const char* site) { return seen.escapes().at(site).seen; };
+  forms.bounds = seen.ranges().bounds;
+  PV_ASSIGN_OR_RETURN(forms.norm1,
+                      FitSeries(approx::Target::kInverseRoot, range("attention / variance"),
+                                shape.norm_eps, fit.norm_degree, fit.margin));
   forms.norm2 = forms.norm1;
-  if (!block.shape.parallel) {
-    PV_ASSIGN_OR_RETURN(forms.norm2, FitSeries(approx::Target::kInverseRoot, ranges.norm2,
-                                               block.shape.norm_eps, fit.norm_degree, fit.margin));
+  if (!shape.parallel) {
+    const auto target = shape.bilinear() ? approx::Target::kInverse : approx::Target::kInverseRoot;
+    PV_ASSIGN_OR_RETURN(forms.norm2, FitSeries(target, range("feed-forward / variance"),
+                                               shape.norm_eps, fit.norm_degree, fit.margin));
   }
   PV_ASSIGN_OR_RETURN(forms.divisor_inverse,
-                      FitSeries(approx::Target::kInverse, ranges.divisor, block.shape.attention_eps,
-                                fit.divisor_degree, fit.margin));
-  const double size =
-      fit.margin * std::max(std::abs(ranges.activation.lo), std::abs(ranges.activation.hi));
-  forms.activation =
-      approx::Interpolate([&](double x) { return Activate(block.shape.activation, x); }, -size,
-                          size, fit.activation_degree);
+                      FitSeries(approx::Target::kInverse, range("attention / divisor"),
+                                shape.attention_eps, fit.divisor_degree, fit.margin));
+  if (!shape.bilinear())
+    forms.activation = FitActivation(shape.activation, range("feed-forward / hidden"), fit);
   return forms;
 }
 

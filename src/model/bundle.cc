@@ -1,7 +1,6 @@
 #include "model/bundle.h"
 
 #include <fmt/ranges.h>
-#include <sodium.h>
 
 #include <algorithm>
 #include <array>
@@ -159,14 +158,6 @@ Result<std::vector<std::uint8_t>> ReadBundleFile(const std::string& path, std::u
   if (!in || static_cast<std::uint64_t>(in.gcount()) != size)
     return MakeError(ErrorCode::kIo, "{}: read {} of {} bytes", path, in.gcount(), size);
   return bytes;
-}
-
-std::string Sha256Hex(std::span<const std::uint8_t> bytes) {
-  std::uint8_t digest[crypto_hash_sha256_BYTES];
-  crypto_hash_sha256(digest, bytes.data(), bytes.size());
-  std::string out;
-  for (const std::uint8_t byte : digest) out += fmt::format("{:02x}", byte);
-  return out;
 }
 
 }  // namespace polyveil::model

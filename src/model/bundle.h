@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "model/config.h"
 #include "model/safetensors.h"
+#include "model/sha256.h"
 
 namespace polyveil::model {
 
@@ -71,8 +72,5 @@ Result<ClientBundle> LoadClientBundle(const std::string& directory);
 
 // Reads a whole file of at most max_bytes. Errors: kNotFound, kIo, kOutOfRange (both sizes).
 Result<std::vector<std::uint8_t>> ReadBundleFile(const std::string& path, std::uint64_t max_bytes);
-
-// Lower-case hex SHA-256.
-std::string Sha256Hex(std::span<const std::uint8_t> bytes);
 
 }  // namespace polyveil::model

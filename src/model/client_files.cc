@@ -8,7 +8,7 @@
 #include "model/bundle.h"
 #include "model/client_config.h"
 #include "model/hub/mapped_file.h"
-#include "model/ngram.h"
+#include "model/sha256.h"
 #include "model/strict_json.h"
 
 namespace polyveil::model {
@@ -169,7 +169,7 @@ Result<ClientFiles> ClientFilesOfBundle(const std::string& directory) {
 std::string NameOfModel(const std::string& path) {
   fs::path name(path);
   if (!name.has_filename()) name = name.parent_path();
-  return name.filename().string();
+  return name.extension() == ".gguf" ? name.stem().string() : name.filename().string();
 }
 
 }  // namespace polyveil::model

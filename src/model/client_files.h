@@ -72,7 +72,7 @@ class ClientFiles {
 // it states is checked. Errors: those of the bundle's readers.
 Result<ClientFiles> ClientFilesOfBundle(const std::string& directory);
 
-// "models/tiny/" -> "tiny"
+// "models/tiny/" -> "tiny", "a/b.gguf" -> "b"
 std::string NameOfModel(const std::string& path);
 
 }  // namespace polyveil::model

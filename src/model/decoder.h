@@ -25,4 +25,8 @@ struct Decoder {
   int prefix() const { return blocks.front().prefix(); }  // constant tokens before a text
 };
 
+// A bundle's blocks over its weights, which stay in memory once however many programs and
+// references read them.
+Decoder DecoderOfBundle(BodyBundle bundle, std::string name = {});
+
 }  // namespace polyveil::model

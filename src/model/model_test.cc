@@ -8,8 +8,8 @@
 #include <random>
 
 #include "model/bundle.h"
+#include "model/decoder_reference.h"
 #include "model/ngram.h"
-#include "model/reference.h"
 
 namespace polyveil::model {
 namespace {
@@ -221,9 +221,9 @@ void ExpectEqualsNaive(const BodyBundle& bundle) {
     NaiveAttention(bundle.config.layers[layer], bundle.weights.layers[layer], expected);
     NaiveFeedForward(bundle.config.layers[layer], bundle.weights.layers[layer], expected);
   }
-  ReferenceModel model(bundle);
+  DecoderReference model(DecoderOfBundle(bundle));
   for (int i = 0; i < kContext; ++i) {
-    const auto x = model.StepFromEmbedding(Inputs()[i], i).value();
+    const auto x = model.Step(Inputs()[i]).value();
     for (int e = 0; e < kWidth; ++e) EXPECT_NEAR(x[e], expected[i][e], 1e-10) << i << " " << e;
   }
 }
@@ -318,39 +318,105 @@ TEST(Reference, EqualsTheNaiveFormulasWithGelu) {
 }
 
 TEST(Reference, ResetForgetsTheCache) {
-  const BodyBundle bundle = SmallBundle();
-  ReferenceModel model(bundle);
-  const auto first = model.StepFromEmbedding(Inputs()[0], 0).value();
-  ASSERT_TRUE(model.StepFromEmbedding(Inputs()[1], 1).ok());
+  DecoderReference model(DecoderOfBundle(SmallBundle()));
+  const auto first = model.Step(Inputs()[0]).value();
+  ASSERT_TRUE(model.Step(Inputs()[1]).ok());
+  EXPECT_EQ(model.position(), 2);
   model.Reset();
-  EXPECT_EQ(model.StepFromEmbedding(Inputs()[0], 0).value(), first);
+  EXPECT_EQ(model.Step(Inputs()[0]).value(), first);
+}
+
+TEST(Reference, ACopyGoesOnAlone) {
+  DecoderReference model(DecoderOfBundle(SmallBundle()));
+  ASSERT_TRUE(model.Step(Inputs()[0]).ok());
+  DecoderReference copy = model;
+  const auto next = model.Step(Inputs()[1]).value();
+  ASSERT_TRUE(model.Step(Inputs()[2]).ok());
+  EXPECT_EQ(copy.Step(Inputs()[1]).value(), next);
 }
 
 TEST(Reference, RefusesWrongPositionsAndWidths) {
-  const BodyBundle bundle = SmallBundle();
-  ReferenceModel model(bundle);
-  EXPECT_FALSE(model.StepFromEmbedding(Inputs()[0], 1).ok());
-  EXPECT_FALSE(model.StepFromEmbedding(std::vector<double>(3), 0).ok());
-  for (int i = 0; i < kContext; ++i) ASSERT_TRUE(model.StepFromEmbedding(Inputs()[i], i).ok());
-  EXPECT_FALSE(model.StepFromEmbedding(Inputs()[0], kContext).ok());
+  DecoderReference model(DecoderOfBundle(SmallBundle()));
+  EXPECT_FALSE(model.Step(std::vector<double>(3)).ok());
+  EXPECT_EQ(model.position(), 0);
+  for (int i = 0; i < kContext; ++i) ASSERT_TRUE(model.Step(Inputs()[i]).ok());
+  const auto beyond = model.Step(Inputs()[0]);
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_EQ(beyond.error().code, ErrorCode::kOutOfRange);
 }
 
 TEST(Reference, ObserverSeesShapesAndEscapesAreCounted) {
   BodyBundle bundle = SmallBundle();
   bundle.config.layers[1].norm1.b = 0.11;  // [0.1, 0.11]
-  ReferenceModel model(bundle);
+  DecoderReference model(DecoderOfBundle(bundle));
   std::map<std::string, std::size_t> sizes;
   model.set_observer(
       [&](const std::string& name, std::span<const double> v) { sizes[name] = v.size(); });
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(model.StepFromEmbedding(Inputs()[i], i).ok());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(model.Step(Inputs()[i]).ok());
   EXPECT_EQ(sizes.at("layer 1 / attention / scores"), 2u * 3);
   EXPECT_EQ(sizes.at("layer 0 / attention / divisor"), 2u);
   EXPECT_EQ(sizes.at("layer 0 / feed-forward / hidden 2"), 3u);
   EXPECT_EQ(sizes.at("layer 1 / feed-forward / residual"), 4u);
-  const auto& escapes = model.escapes().at("layer 1 / attention / variance");
+  const auto all = model.escapes();
+  const EscapeCount& escapes = all.at("layer 1 / attention / variance");
   EXPECT_EQ(escapes.evaluations, 3u);
+  EXPECT_EQ(escapes.seen.count, 3u);
   EXPECT_GT(escapes.escapes, 0u);
   EXPECT_GT(escapes.worst_ratio, 1);
+  EXPECT_EQ(model.first_not_finite(), "");
+}
+
+TEST(Reference, NamesTheFirstInputThatIsNotFinite) {
+  DecoderReference model(DecoderOfBundle(SmallBundle()));
+  ASSERT_TRUE(model.Step(Inputs()[0]).ok());
+  ASSERT_TRUE(model.Step(std::vector<double>(kWidth, 1e200)).ok());
+  EXPECT_EQ(model.first_not_finite(), "layer 0 / attention / variance at position 1");
+}
+
+TEST(Decoder, OfABundleKeepsWhatTheProgramNeeds) {
+  BodyBundle bundle = SmallBundle();
+  bundle.config.calibration.margin = 1.5;
+  bundle.config.tensors_sha256 = "abc";
+  bundle.config.certificate = Certificate{};
+  bundle.config.attention_eps = 0.25;
+  const Decoder decoder = DecoderOfBundle(bundle, "small");
+  EXPECT_EQ(decoder.name, "small");
+  EXPECT_EQ(decoder.digest, "abc");
+  EXPECT_EQ(decoder.context, kContext);
+  EXPECT_EQ(decoder.margin, 1.5);
+  EXPECT_EQ(decoder.residual_bound, 10);
+  EXPECT_TRUE(decoder.certificate.has_value());
+  ASSERT_EQ(decoder.blocks.size(), 2u);
+  const Block& block = decoder.blocks[1];
+  EXPECT_TRUE(block.shape.bilinear());
+  EXPECT_EQ(block.shape.attention_eps, 0.25);
+  EXPECT_EQ(block.weights->Get(), block.weights->Get());
+  EXPECT_EQ(block.weights->Get()->down.values, bundle.weights.layers[1].wdown.values);
+  EXPECT_TRUE(ValidateBlock(block, "block").ok());
+  EXPECT_FALSE(DecoderOfBundle(SmallBundle(FeedForwardKind::kGelu)).blocks[0].shape.gated);
+}
+
+TEST(Block, RefusesWhatNoBlockComputes) {
+  const Block good = DecoderOfBundle(SmallBundle()).blocks[0];
+  const auto refused = [&](auto&& change, const char* part) {
+    Block bad = good;
+    change(bad);
+    const Status status = ValidateBlock(bad, "block 3");
+    ASSERT_FALSE(status.ok()) << part;
+    EXPECT_NE(status.error().message.find(part), std::string::npos) << status.error().message;
+    EXPECT_NE(status.error().message.find("block 3"), std::string::npos) << status.error().message;
+  };
+  EXPECT_TRUE(ValidateBlock(good, "block 3").ok());
+  refused([](Block& b) { b.shape.d_ff = 0; }, "d_ff = 0");
+  refused([](Block& b) { b.shape.gated = false; }, "activation");
+  refused([](Block& b) { b.shape.biases = true; }, "biases = true");
+  refused([](Block& b) { b.shape.parallel = true; }, "parallel = true");
+  refused([](Block& b) { b.shape.activation = BlockActivation::kSilu; }, "activation is missing");
+  refused([](Block& b) { b.forms.activation = b.forms.norm1; }, "activation is present");
+  refused([](Block& b) { b.forms.kappa = {1}; }, "kappa has 1 values");
+  refused([](Block& b) { b.forms.kappa[0] = 0; }, "kappa holds 0");
+  refused([](Block& b) { b.forms.attention.powers = {2, 3}; }, "powers holds 3");
+  refused([](Block& b) { b.forms.norm2 = {}; }, "norm2");
 }
 
 TensorMap Tensors(const BodyBundle& bundle) {

@@ -215,8 +215,7 @@ double ReferenceModel::Apply(const char* site, int layer, const Approximant& p, 
                              double exact) {
   const std::string name = fmt::format("layer {} / {}", layer, site);
   EscapeCount& count = escapes_[name];
-  count.lo = count.evaluations == 0 ? x : std::min(count.lo, x);
-  count.hi = count.evaluations == 0 ? x : std::max(count.hi, x);
+  count.seen.Add(x);
   ++count.evaluations;
   if (!std::isfinite(x)) {
     ++count.not_finite;

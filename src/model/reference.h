@@ -9,33 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "model/block_reference.h"
 #include "model/bundle.h"
 
 namespace polyveil::model {
-
-// Exact non-polynomials instead of the stored polynomials: the parent model, for comparisons.
-enum class Evaluation { kPolynomial, kExact };
-
-// Called with every intermediate value, in the order of evaluation. Names are
-// "layer L / attention / X" and "layer L / feed-forward / X" with, in order,
-//   attention:    input, variance (1), inverse root (1), query, key, value (d_model each),
-//                 scores (heads x keys, shift added), powers (heads x keys, (s + c)^p / (kappa n)),
-//                 divisor (heads), divisor inverse (heads), weights (heads x keys), head output,
-//                 projection, residual
-//   feed-forward: variance (1), scale (1), hidden 1, hidden 2 (raw W1 x, W2 x; GELU: hidden 1 only,
-//   scaled),
-//                 product, down (W_down product), output, residual
-// head-major, keys 0 .. position. Values live until the call returns.
-using Observer = std::function<void(const std::string& name, std::span<const double> values)>;
-
-// Inputs outside a polynomial's [a, b], by site "layer 2 / divisor".
-struct EscapeCount {
-  std::uint64_t evaluations = 0;
-  std::uint64_t escapes = 0;
-  std::uint64_t not_finite = 0;
-  double worst_ratio = 1;  // how far beyond, as a ratio
-  double lo = 0, hi = 0;   // range of the inputs seen
-};
 
 struct HeadTrace;
 

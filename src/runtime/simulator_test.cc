@@ -5,7 +5,7 @@
 #include "approx/remez.h"
 #include "base/worst.h"
 #include "compile/levels.h"
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 #include "runtime/compile_model.h"
 #include "support/random_model.h"
 
@@ -33,12 +33,12 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
         testing::RandomModelShape{.n_layers = 3, .d_model = 8, .context = 16, .divisor_degree = 15},
         testing::RandomModelShape{.d_model = 8, .n_heads = 1, .context = 32}}) {
     Fixture f = Compile(shape, 7);
-    model::ReferenceModel reference(*f.bundle);
+    model::DecoderReference reference(model::DecoderOfBundle(*f.bundle));
     Simulator simulator(f.model, NoiseModel::Zero(), 1);
     std::mt19937_64 random(3);
     for (int position = 0; position < shape.context; ++position) {
       const std::vector<double> x = testing::RandomEmbedding(shape.d_model, random);
-      const auto expected = reference.StepFromEmbedding(x, position);
+      const auto expected = reference.Step(x);
       const auto actual = simulator.Step(x);
       ASSERT_TRUE(actual.ok()) << actual.error().message;
       EXPECT_LT(LargestDifference(*expected, *actual), 1e-10) << "position " << position;
@@ -52,12 +52,12 @@ void ExpectProgramEqualsReference(const model::BodyBundle& bundle, const char* w
   const auto shared = std::make_shared<model::BodyBundle>(bundle);
   const auto compiled = CompileModel(shared, params, compile::MachineSpeed{});
   ASSERT_TRUE(compiled.ok()) << compiled.error().message;
-  model::ReferenceModel reference(*shared);
+  model::DecoderReference reference(model::DecoderOfBundle(*shared));
   Simulator simulator(*compiled, NoiseModel::Zero(), 1);
   std::mt19937_64 random(3);
   for (int position = 0; position < bundle.config.context; ++position) {
     const std::vector<double> x = testing::RandomEmbedding(bundle.config.d_model, random);
-    const auto expected = reference.StepFromEmbedding(x, position);
+    const auto expected = reference.Step(x);
     EXPECT_LT(LargestDifference(*expected, *simulator.Step(x)), 1e-10) << "position " << position;
   }
 }
@@ -142,7 +142,7 @@ TEST(Simulator, ApproximatedSoftmaxIsSoftmaxWithExactFunctions) {
       layer.attention.squarings = 2;
       if (kind == model::AttentionKind::kNormaliseSquare) layer.attention.rounds.resize(2);
     }
-    model::ReferenceModel reference(bundle, model::Evaluation::kExact);
+    model::DecoderReference reference(model::DecoderOfBundle(bundle), model::Evaluation::kExact);
     std::vector<double> scores, weights;
     reference.set_observer([&](const std::string& name, std::span<const double> values) {
       if (name == "layer 1 / attention / scores") scores.assign(values.begin(), values.end());
@@ -150,7 +150,7 @@ TEST(Simulator, ApproximatedSoftmaxIsSoftmaxWithExactFunctions) {
     });
     std::mt19937_64 random(3);
     for (int position = 0; position < 5; ++position)
-      ASSERT_TRUE(reference.StepFromEmbedding(testing::RandomEmbedding(16, random), position).ok());
+      ASSERT_TRUE(reference.Step(testing::RandomEmbedding(16, random)).ok());
     double sum = 0;
     for (int k = 0; k < 5; ++k) sum += std::exp(scores[k]);
     for (int k = 0; k < 5; ++k) EXPECT_NEAR(weights[k], std::exp(scores[k]) / sum, 1e-12);
@@ -211,8 +211,8 @@ TEST(Simulator, CountsWhatIsNotFinite) {
   }
   EXPECT_GT(all.not_finite, 0u);
   EXPECT_EQ(all.worst, INFINITY);
-  model::ReferenceModel reference(*f.bundle);
-  ASSERT_TRUE(reference.StepFromEmbedding(std::vector<double>(shape.d_model, 3.0), 0).ok());
+  model::DecoderReference reference(model::DecoderOfBundle(*f.bundle));
+  ASSERT_TRUE(reference.Step(std::vector<double>(shape.d_model, 3.0)).ok());
   EXPECT_NE(reference.first_not_finite().find("at position 0"), std::string::npos)
       << reference.first_not_finite();
 }

@@ -10,7 +10,7 @@
 #include "base/result.h"
 #include "ckks/key_request.h"
 #include "ckks/parameters.h"
-#include "compile/compiled_model.h"
+#include "compile/compiled_program.h"
 #include "runtime/latency_table.h"
 #include "runtime/result_noise.h"
 #include "wire/bytes.h"

@@ -10,7 +10,8 @@ namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
-constexpr int kSwapsARow = 8;
+constexpr int kSwaps = 16;    // tried an exchange
+constexpr int kPatience = 8;  // exchanges without a gain, then another start
 
 Status CheckRow(const TokenRow& row, const Shape& shape, const std::string& path) {
   if (row.size() != static_cast<std::size_t>(shape.context))
@@ -57,15 +58,14 @@ std::vector<std::int64_t> Choose(const Tensor& ratios, std::size_t wanted, std::
   return chosen;
 }
 
-// The worst neighbour of a row at its worst end.
-TokenRow Worsened(const Transformer& model, const std::vector<IntervalEnd>& ends,
-                  const TokenRow& row, const Tensor& ratios, std::mt19937_64& random) {
-  const std::int64_t at = ratios.argmax().item<std::int64_t>();
-  auto rows = SwapTokens(model, row, ends[static_cast<std::size_t>(at)], kSwapsARow, random);
+// The row, or the neighbour of it that comes furthest beyond the end.
+TokenRow Worsened(const Transformer& model, const std::vector<IntervalEnd>& ends, std::size_t end,
+                  const TokenRow& row, std::mt19937_64& random) {
+  auto rows = SwapTokens(model, row, ends[end], kSwaps, random);
   rows.push_back(row);
-  const std::int64_t best =
-      MeasureEnds(model, ends, RowsToBatch(rows))[at].argmax().item<std::int64_t>();
-  return rows[static_cast<std::size_t>(best)];
+  const Tensor ratios = MeasureEnds(model, ends, RowsToBatch(rows));
+  return rows[static_cast<std::size_t>(
+      ratios[static_cast<std::int64_t>(end)].argmax().item<std::int64_t>())];
 }
 
 }  // namespace
@@ -84,8 +84,8 @@ Result<HardRows> HardRows::Load(const TrainConfig& config, const Dataset& data,
 }
 
 std::vector<TokenRow> HardRows::Candidates(std::size_t wanted, std::uint64_t seed,
-                                           std::int64_t step) const {
-  std::mt19937_64 random = Generator(seed + 15485863, step);
+                                           std::int64_t index) const {
+  std::mt19937_64 random = Generator(seed + 15485863, index);
   std::vector<TokenRow> rows;
   const std::size_t drawn = wanted * static_cast<std::size_t>(options_.hard_candidates);
   for (std::size_t i = 0; i < drawn; ++i) {
@@ -104,18 +104,31 @@ std::vector<TokenRow> HardRows::Candidates(std::size_t wanted, std::uint64_t see
 }
 
 void HardRows::Replace(const Transformer& model, Batch& batch, std::uint64_t seed,
-                       std::int64_t step) const {
+                       std::int64_t index, int part) {
   const std::int64_t size = batch.inputs.size(0);
   const auto wanted = static_cast<std::size_t>(options_.hard_rows * static_cast<double>(size));
   if (wanted == 0) return;
-  const auto rows = Candidates(wanted, seed, step);
+  const auto rows = Candidates(wanted, seed, index);
   const auto ends = IntervalEnds(model);
   const Tensor ratios = MeasureEnds(model, ends, RowsToBatch(rows));
-  const auto chosen = Choose(ratios, wanted, step);
-  std::mt19937_64 random = Generator(seed + 32452843, step);
+  const auto chosen = Choose(ratios, wanted, index);
+  std::mt19937_64 random = Generator(seed + 32452843, index);
+  std::vector<Climb>& climbs = climbs_[part];
+  climbs.resize(ends.size());
+  const auto worst_at = [&](std::size_t end) {
+    return rows[static_cast<std::size_t>(
+        ratios[static_cast<std::int64_t>(end)].argmax().item<std::int64_t>())];
+  };
   for (std::size_t i = 0; i < wanted; ++i) {
     TokenRow row = rows[static_cast<std::size_t>(chosen[i])];
-    if (i % 2 == 0) row = Worsened(model, ends, row, ratios.select(1, chosen[i]), random);
+    if (i % 2 == 0) {
+      const auto turn = static_cast<std::size_t>(index) * ((wanted + 1) / 2) + i / 2;
+      const std::size_t end = turn % ends.size();
+      Climb& climb = climbs[end];
+      if (climb.row.empty() || climb.idle >= kPatience) climb = {worst_at(end)};
+      row = Worsened(model, ends, end, climb.row, random);
+      climb = {row, row == climb.row ? climb.idle + 1 : 0};
+    }
     const std::int64_t to = size - 1 - static_cast<std::int64_t>(i);
     batch.inputs[to].copy_(torch::tensor(row));
     batch.targets[to].fill_(-100);

@@ -157,16 +157,20 @@ class Run {
       if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
       PV_RETURN_IF_ERROR(Step());
       if (stopped_) return Stop();
+      if (hard_rows_ && AtCheckpoint()) hard_rows_->Forget();
       if (!IsFirst()) continue;
       if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
         PV_RETURN_IF_ERROR(Report());
-      if (config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0)
-        PV_RETURN_IF_ERROR(Save());
+      if (AtCheckpoint()) PV_RETURN_IF_ERROR(Save());
       if (config_.eval_every == 0 || info_.step % config_.eval_every != 0) continue;
       const double nats = Evaluate(model_, data_).nats;
       if (!Interrupted()) PV_RETURN_IF_ERROR(Curve("heldout", nats));
     }
     return {};
+  }
+
+  bool AtCheckpoint() const {
+    return config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0;
   }
 
   // Behind a signal that any process has seen: all stop at the same step, the first one saves.
@@ -235,7 +239,7 @@ class Run {
   void Accumulate(int part, double& nats, double& penalty) {
     const std::int64_t index = info_.step * config_.accumulate + part;
     Batch batch = DrawTrainingBatch(config_, data_, config_.seed, index);
-    if (hard_rows_) hard_rows_->Replace(model_, batch, config_.seed, index);
+    if (hard_rows_) hard_rows_->Replace(model_, batch, config_.seed, index, part);
     DropNgrams(part);
     const ForwardResult forward = model_.Forward(batch.inputs, config_.range);
     model_.ngram_keep.reset();

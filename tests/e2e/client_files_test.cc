@@ -53,11 +53,10 @@ TEST_F(ClientFilesServedTest, EveryRoute) {
     const auto beyond = get(path, fmt::format("bytes={}-", text.size()));
     EXPECT_EQ(beyond.status, 416);
     EXPECT_EQ(beyond.content_range, fmt::format("bytes */{}", text.size()));
-    EXPECT_EQ(http.Send({.method = "HEAD", .path = path}).value().status, 200);
   }
   for (const char* path : {"/v1/model/client/", "/v1/model/client/files", "/v1/model/client/x",
                            "/v1/model/client/files/../../x", "/v1/model/client/files/client.json"})
-    EXPECT_EQ(get(path).status, std::string_view(path) == "/v1/model/client/" ? 200 : 404) << path;
+    EXPECT_EQ(get(path).status, 404) << path;
   EXPECT_EQ(http.Send({.method = "POST", .path = "/v1/model/client"}).value().status, 404);
 }
 
@@ -81,7 +80,7 @@ TEST_F(ClientFilesServedTest, TheHalfThatCameIsTheHalfOfTheFolder) {
   const auto tokens = half->Encode("once upon");
   EXPECT_EQ(tokens, own->Encode("once upon"));
   EXPECT_EQ(half->Embed(tokens).value(), own->Embed(tokens).value());
-  EXPECT_EQ(half->Digest(), own->Digest());
+  EXPECT_EQ(half->Manifest().Digest(), own->Manifest().Digest());
 }
 
 TEST_F(ServedModelTest, AServerWithoutTheClientsHalfSaysSo) {

@@ -11,7 +11,7 @@
 #include <map>
 #include <thread>
 
-#include "model/bundle.h"
+#include "model/sha256.h"
 #include "serve/client/client_cache.h"
 #include "serve/client/file_download.h"
 #include "support/mock_model.h"
@@ -224,7 +224,7 @@ TEST_F(ClientFilesTest, ManifestsThatAreTooLarge) {
   ExpectRefused(ErrorCode::kCorrupt, "manifest");
   Exchange("GET /v1/model/client",
            [&](const MockRequest&, MockPeer& peer) { peer.Send(MockReply(404, "{}")); });
-  ExpectRefused(ErrorCode::kNotFound, "404");
+  ExpectRefused(ErrorCode::kUnavailable, "HTTP 404");
 }
 
 TEST_F(ClientFilesTest, MoreThanTheUserAllows) {
@@ -253,6 +253,7 @@ TEST_F(ClientFilesTest, AnInterruptedRunIsTakenUpByTheNext) {
   ExchangeEmbed([&](const MockRequest& request, MockPeer& peer) {
     const auto [first, last] = RangeOf(request);
     peer.Send(PartReply(files_["embed"].substr(first), first, 100000).substr(0, 130 + 50000));
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
     cancel_ = true;
     peer.WaitForEver();
   });

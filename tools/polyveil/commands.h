@@ -9,6 +9,7 @@ namespace polyveil::tools {
 Command DescribeKeygen(CLI::App& app);
 Command DescribeInfo(CLI::App& app);
 Command DescribeGenerate(CLI::App& app);
+Command DescribeChat(CLI::App& app);
 Command DescribePlan(CLI::App& app);
 Command DescribeSimulate(CLI::App& app);
 Command DescribeBench(CLI::App& app);

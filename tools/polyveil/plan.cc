@@ -33,9 +33,9 @@ std::string Components(const compile::Estimate& estimate) {
 
 // What an encrypted run with this parameter set would add to a logit. A folder without the client's
 // tensors has a plan, but no logits.
-Result<double> Predict(const std::string& directory, const compile::CompiledModel& program) {
+Result<double> Predict(const std::string& directory, const serve::ServedModel& served) {
   PV_ASSIGN_OR_RETURN(const auto client, model::LoadClientBundle(directory));
-  return runtime::PredictLogitError(program.bundle(), client, program.params());
+  return runtime::PredictLogitError(*served.bundle, client, served.model->params());
 }
 
 Status Run(const Arguments& arguments) {
@@ -47,10 +47,10 @@ Status Run(const Arguments& arguments) {
                       serve::LoadServedModel(directory, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
   std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
-              model::CertificateToText(served.model->bundle().config.certificate).c_str(),
+              model::CertificateToText(served.certificate).c_str(),
               Components(served.info.estimate).c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
-  const auto predicted = Predict(directory, *served.model);
+  const auto predicted = Predict(directory, served);
   if (predicted.ok()) {
     std::printf("predicted error of the logits: %.2g (sampled text, %s)\n", *predicted,
                 arguments.parameters.c_str());

@@ -28,6 +28,7 @@ constexpr unsigned kPatienceSeconds = 10;  // for steps to notice, answers to go
 struct ServerArguments {
   std::string model;
   std::string parameters = "decode16";
+  model::DecoderOptions decoder;
   serve::HttpOptions http;
   serve::ServiceLimits limits;
   size_t threads = 0;
@@ -39,7 +40,13 @@ struct ServerArguments {
 };
 
 void Describe(CLI::App& app, ServerArguments& arguments) {
-  app.add_option("--model", arguments.model, "folder of the model")->required();
+  app.add_option("--model", arguments.model,
+                 "folder of a bundle or a converted model, or a *.gguf with forms.json beside it")
+      ->required();
+  AddNumber(
+      app, "--context", arguments.decoder.context, {0, 1 << 16},
+      "tokens that a text may have, at most the model's; 0: a bundle's own, or as many as the "
+      "polynomials were tried on");
   app.add_option("--parameters", arguments.parameters, "parameter set")->capture_default_str();
   app.add_option("--bind", arguments.http.address, "address or name to listen on")
       ->capture_default_str();
@@ -102,13 +109,12 @@ Status Run(ServerArguments& arguments) {
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(arguments.limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
-  PV_ASSIGN_OR_RETURN(
-      serve::ServedModel served,
-      serve::LoadServedModel(arguments.model, arguments.parameters,
-                             POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits));
+  PV_ASSIGN_OR_RETURN(serve::ServedModel served,
+                      serve::LoadServedModel(arguments.model, arguments.parameters,
+                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits,
+                                             arguments.decoder));
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
-  PV_RETURN_IF_ERROR(model::CheckPredictedError(served.model->bundle().config.certificate,
-                                                arguments.largest_error));
+  PV_RETURN_IF_ERROR(model::CheckPredictedError(served.certificate, arguments.largest_error));
   const OrderlyEnd end(kPatienceSeconds);
   serve::ModelService service(served.model, served.info, arguments.limits, served.client);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
@@ -116,7 +122,7 @@ Status Run(ServerArguments& arguments) {
     std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",
                  served.info.name.c_str(), server->authority().c_str(),
                  served.info.security.c_str(),
-                 model::CertificateToText(served.model->bundle().config.certificate).c_str());
+                 model::CertificateToText(served.certificate).c_str());
   }
   PV_RETURN_IF_ERROR(TellReady(arguments.ready_fd, server->port()));
   WaitForInterrupt();

@@ -64,8 +64,8 @@ class ClientHalf {
   int vocabulary() const { return config_.vocabulary; }
   int context() const { return config_.context; }  // without the prefix
   std::string ChatTemplate() const { return codec_->ChatTemplate(); }
-  // What the files are named by together. Cost: SHA-256 over all of them.
-  std::string Digest() const { return files_.Manifest().Digest(); }
+  // Of the files. Cost: SHA-256 over all of them.
+  ClientManifest Manifest() const { return files_.Manifest(); }
 
  private:
   struct Norm {

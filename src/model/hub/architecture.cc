@@ -104,6 +104,12 @@ Status ValidateArchitecture(const Architecture& a) {
   return {};
 }
 
+QkvColumns ColumnsOf(const Architecture& a) {
+  const int d = a.d_head;
+  if (a.qkv_order == QkvOrder::kPerHead) return {{0, 3 * d}, {d, 3 * d}, {2 * d, 3 * d}};
+  return {{0, d}, {a.q_width(), d}, {a.q_width() + a.kv_width(), d}};
+}
+
 std::uint64_t CountParameters(const Architecture& a) {
   const auto width = static_cast<std::uint64_t>(a.d_model);
   std::uint64_t count = LayerCount(a) * static_cast<std::uint64_t>(a.n_layers);

@@ -86,6 +86,15 @@ struct Architecture {
   int qkv_width() const { return q_width() + 2 * kv_width(); }
 };
 
+// Head h's first column inside a row of projections, and the distance to the next head's.
+struct HeadColumns {
+  int first, stride;
+};
+struct QkvColumns {
+  HeadColumns query, key, value;
+};
+QkvColumns ColumnsOf(const Architecture& architecture);
+
 // Refuses sizes outside of bounds that no released model exceeds, and combinations that the forward
 // pass does not know. Errors: kOutOfRange, kMismatch (field and both values).
 Status ValidateArchitecture(const Architecture& architecture);

@@ -116,12 +116,6 @@ void KvCache::Truncate(int length, const Architecture& architecture) {
   }
 }
 
-QkvColumns ColumnsOf(const Architecture& a) {
-  const int d = a.d_head;
-  if (a.qkv_order == QkvOrder::kPerHead) return {{0, 3 * d}, {d, 3 * d}, {2 * d, 3 * d}};
-  return {{0, d}, {a.q_width(), d}, {a.q_width() + a.kv_width(), d}};
-}
-
 void Attend(const Architecture& architecture, std::span<const AttentionTask> tasks,
             const ConvertedForms* forms, int layer) {
   const std::vector<Block> blocks = MakeBlocks(architecture, tasks);

@@ -30,15 +30,6 @@ class KvCache {
   int length_ = 0;
 };
 
-// Head h's first column inside a row of projections, and the distance to the next head's.
-struct HeadColumns {
-  int first, stride;
-};
-struct QkvColumns {
-  HeadColumns query, key, value;
-};
-QkvColumns ColumnsOf(const Architecture& architecture);
-
 // One sequence's view of what it attends to: row i of key and value belongs to position i.
 struct KeyValues {
   const float* keys;

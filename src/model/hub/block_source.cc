@@ -1,12 +1,9 @@
 #include "model/hub/block_source.h"
 
 #include <cmath>
-#include <optional>
 
 #include "base/check.h"
-#include "model/hub/attention.h"
 #include "model/hub/layers.h"
-#include "model/hub/reference.h"
 
 namespace polyveil::model::hub {
 namespace {
@@ -177,29 +174,6 @@ Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer)
   block.weights = std::make_shared<const BlockWeightSource>(
       [checkpoint, shape = block.shape, layer] { return LoadBlock(*checkpoint, shape, layer); });
   return block;
-}
-
-Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
-                                                       std::span<const std::int32_t> tokens) {
-  Architecture front = checkpoint.architecture;
-  if (layer < 0 || layer > front.n_layers)
-    return MakeError(ErrorCode::kOutOfRange, "layer = {} outside 0..{}", layer, front.n_layers);
-  Weights weights = checkpoint.weights;
-  front.n_layers = layer;
-  front.final_norm = false;
-  weights.layers.resize(static_cast<std::size_t>(layer));
-  std::optional<ConvertedForms> forms = checkpoint.forms;
-  if (forms) forms->layers.resize(static_cast<std::size_t>(layer));
-  const Reference reference(front, weights, forms ? &*forms : nullptr);
-  const Sequence sequence{tokens};
-  PV_ASSIGN_OR_RETURN(const FloatMatrix hidden, reference.Hidden(std::span(&sequence, 1)));
-  std::vector<std::vector<double>> inputs;
-  for (int r = 0; r < hidden.rows; ++r) {
-    const auto row = hidden.row(r);
-    inputs.emplace_back(row.begin(), row.end());
-    if (front.norm == NormKind::kLayerNorm) RemoveMean(inputs.back());
-  }
-  return inputs;
 }
 
 }  // namespace polyveil::model::hub

@@ -3,10 +3,7 @@
 // queries.
 #pragma once
 
-#include <cstdint>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "model/block.h"
 #include "model/hub/checkpoint.h"
@@ -21,11 +18,5 @@ Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
 // decoded when they are asked for.
 // Errors: those of ShapeOfBlocks, kOutOfRange for a layer that the model lacks.
 Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer);
-
-// What layer `layer` reads of a text (which begins with the forms' prefix): [tokens][d_model], the
-// residual of the model in its form; without its mean for
-// LayerNorm, as the blocks keep it. Errors: kOutOfRange for the layer, those of Reference::Hidden.
-Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
-                                                       std::span<const std::int32_t> tokens);
 
 }  // namespace polyveil::model::hub

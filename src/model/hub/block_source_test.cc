@@ -8,6 +8,7 @@
 #include "model/block_reference.h"
 #include "model/hub/hub_fixture.h"
 #include "model/hub/layers.h"
+#include "model/hub/reference.h"
 
 namespace polyveil::model::hub {
 namespace {

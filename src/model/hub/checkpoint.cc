@@ -4,6 +4,7 @@
 
 #include "base/output_file.h"
 #include "model/safetensors.h"
+#include "model/sha256.h"
 #include "model/strict_json.h"
 
 namespace polyveil::model::hub {
@@ -84,6 +85,7 @@ Result<TensorViews> MapShards(Checkpoint& checkpoint, const fs::path& directory)
 }
 
 Status Bind(Checkpoint& checkpoint, const WeightNames& names, const TensorViews& tensors) {
+  checkpoint.tensors = tensors;
   for (const auto& [name, view] : tensors)
     checkpoint.elements_by_type[view.type] += static_cast<std::uint64_t>(view.rows() * view.cols());
   PV_ASSIGN_OR_RETURN(BoundWeights bound, BindWeights(checkpoint.architecture, names, tensors));
@@ -103,6 +105,15 @@ Status LoadFolder(Checkpoint& checkpoint, const std::string& path) {
   return Bind(checkpoint, HuggingFaceNames(checkpoint.architecture), tensors);
 }
 
+// forms.json of the folder, where it names this file.
+Status TakeGgufForms(Checkpoint& checkpoint, const fs::path& path) {
+  PV_ASSIGN_OR_RETURN(auto forms, LoadForms(path.parent_path()));
+  if (!forms || !forms->weights || forms->weights->file != path.filename()) return {};
+  PV_RETURN_IF_ERROR(CheckForms(*forms, checkpoint.architecture));
+  checkpoint.forms = std::move(forms);
+  return {};
+}
+
 Status LoadGguf(Checkpoint& checkpoint, const std::string& path) {
   PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
   PV_ASSIGN_OR_RETURN(GgufFile gguf, GgufFile::Parse(file->bytes()));
@@ -110,18 +121,52 @@ Status LoadGguf(Checkpoint& checkpoint, const std::string& path) {
   checkpoint.files.push_back(std::move(file));
   PV_RETURN_IF_ERROR(Bind(checkpoint, GgufNames(checkpoint.architecture), gguf.tensors()));
   checkpoint.gguf = std::move(gguf);
-  return {};
+  return TakeGgufForms(checkpoint, path);
+}
+
+// The *.gguf that a folder without config.json means.
+Result<fs::path> FindGguf(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    if (it->path().extension() == ".gguf") found.push_back(it->path());
+  if (error) return MakeError(ErrorCode::kIo, "{}: {}", folder.string(), error.message());
+  if (found.size() == 1) return found.front();
+  if (found.empty())
+    return MakeError(ErrorCode::kNotFound, "{}: neither config.json nor a *.gguf", folder.string());
+  PV_ASSIGN_OR_RETURN(const auto forms, LoadForms(folder));
+  if (forms && forms->weights && !forms->weights->file.empty())
+    return folder / forms->weights->file;
+  return MakeError(ErrorCode::kMismatch, "{}: {} files *.gguf, and forms.json names none of them",
+                   folder.string(), found.size());
+}
+
+Status LoadPath(Checkpoint& checkpoint, const std::string& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return LoadGguf(checkpoint, path);
+  if (fs::exists(fs::path(path) / "config.json", error)) return LoadFolder(checkpoint, path);
+  PV_ASSIGN_OR_RETURN(const fs::path file, FindGguf(path));
+  return LoadGguf(checkpoint, file);
 }
 
 }  // namespace
 
 Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path) {
   auto checkpoint = std::make_shared<Checkpoint>();
-  std::error_code error;
-  const Status status =
-      fs::is_directory(path, error) ? LoadFolder(*checkpoint, path) : LoadGguf(*checkpoint, path);
+  const Status status = LoadPath(*checkpoint, path);
   if (!status.ok()) return status.error();
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+std::string WeightsSha256(const Checkpoint& checkpoint) {
+  Sha256 hasher;
+  for (const auto& [name, view] : checkpoint.tensors) {
+    hasher.UpdateField(name);
+    hasher.UpdateField(FormatOf(view.type).name);
+    hasher.UpdateField(ShapeText(view.shape));
+    hasher.Update(view.bytes);
+  }
+  return hasher.Hex();
 }
 
 Status CheckAllFinite(const Checkpoint& checkpoint) {

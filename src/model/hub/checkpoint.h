@@ -20,18 +20,25 @@ struct Checkpoint {
   Weights weights;
   std::set<std::string> unused;  // tensors that the forward pass does not read
   std::map<ElementType, std::uint64_t> elements_by_type;
+  TensorViews tensors;                                   // all of the files, by name
   std::vector<std::shared_ptr<const MappedFile>> files;  // keep the weights' bytes alive
   std::optional<GgufFile> gguf;                          // else a folder
   std::optional<ConvertedForms> forms;                   // of a converted model
   std::string directory;                                 // of config.json, where there is one
 };
 
-// path: a folder with config.json and model.safetensors (or else model.safetensors.index.json), or
-// a file *.gguf. Weights are mapped, not read. Errors: as ReadSafetensorsIndex, GgufFile::Parse,
+// path: a folder with config.json and model.safetensors (or else model.safetensors.index.json), a
+// file *.gguf, or a folder with one *.gguf and no config.json (with several: the one that
+// forms.json names). forms.json beside a *.gguf belongs to the file that it names and to no other.
+// Weights are mapped, not read. Errors: as ReadSafetensorsIndex, GgufFile::Parse,
 // ParseHuggingFaceConfig, BindWeights, LoadForms and CheckForms; kNotFound for a shard that is
-// missing, kCorrupt for an index that names a file outside the folder, a tensor twice, or one that
-// its shard lacks.
+// missing and a folder without a model, kCorrupt for an index that names a file outside the folder,
+// a tensor twice, or one that its shard lacks, kMismatch for several *.gguf and forms of none.
 Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path);
+
+// Lower-case hex SHA-256 over name, type, shape and bytes of every tensor, by name: the same
+// however files are cut. Cost: reads every byte.
+std::string WeightsSha256(const Checkpoint& checkpoint);
 
 // Reads every weight that the model uses. Errors: kCorrupt for values that are not finite: the
 // first one named, and how many.

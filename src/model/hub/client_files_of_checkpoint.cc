@@ -92,7 +92,10 @@ ClientConfig ConfigOf(const Checkpoint& checkpoint, const std::string& name,
   config.family = a.family;
   config.width = a.d_model;
   config.vocabulary = a.vocab_size;
-  if (checkpoint.forms) config.prefix = checkpoint.forms->prefix;
+  if (checkpoint.forms) {
+    config.prefix = checkpoint.forms->prefix;
+    config.certificate = checkpoint.forms->certificate;
+  }
   config.context = a.context - static_cast<int>(config.prefix.size());
   config.position_offset = a.position_offset;
   const bool layer_norm = a.norm == NormKind::kLayerNorm;

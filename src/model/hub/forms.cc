@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/output_file.h"
 #include "model/hub/mapped_file.h"
 #include "model/layer_json.h"
 #include "model/strict_json.h"
@@ -43,6 +44,34 @@ void ReadPrefix(const JsonReader& at, ConvertedForms& forms) {
   }
 }
 
+void ReadWeights(const JsonReader& at, ConvertedForms& forms) {
+  if (!at.Has("weights")) return;
+  const JsonReader weights = at.Object("weights");
+  forms.weights = {weights.TextOr("file", ""), weights.Text("sha256")};
+}
+
+void ReadPolynomialStage(const JsonReader& at, ConvertedForms& forms) {
+  const JsonReader calibration = at.Object("calibration");
+  forms.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
+  if (calibration.Has("left_out")) forms.left_out = calibration.Count("left_out");
+  forms.residual_bound = at.Number("residual_bound");
+  if (at.Has("context")) forms.context = at.Int("context");
+  if (at.Has("certificate")) forms.certificate = CertificateFromJson(at.Object("certificate"));
+}
+
+Status CheckWeights(const FormWeights& weights) {
+  constexpr std::size_t kDigits = 64;
+  if (weights.sha256.size() != kDigits ||
+      weights.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
+    return MakeError(ErrorCode::kCorrupt, "forms.weights.sha256 is no {} lower-case hex digits",
+                     kDigits);
+  if (weights.file.empty() ||
+      (CheckFileName("file", weights.file).ok() && weights.file.ends_with(".gguf")))
+    return {};
+  return MakeError(ErrorCode::kCorrupt, "forms.weights.file \"{}\" is no *.gguf of the folder",
+                   weights.file.substr(0, 256));
+}
+
 Status CheckValues(const ConvertedForms& f) {
   if (f.power < 2 || f.power > 12 || f.power % 2 != 0)
     return MakeError(ErrorCode::kOutOfRange, "forms.power = {}, not even in 2..12", f.power);
@@ -55,6 +84,8 @@ Status CheckValues(const ConvertedForms& f) {
   if (f.stage == FormStage::kPolynomial &&
       !(f.residual_bound > 0 && std::isfinite(f.residual_bound)))
     return MakeError(ErrorCode::kOutOfRange, "forms.residual_bound = {}", f.residual_bound);
+  if (f.weights) PV_RETURN_IF_ERROR(CheckWeights(*f.weights));
+  if (f.certificate) PV_RETURN_IF_ERROR(ValidateCertificate(*f.certificate, "forms.certificate"));
   for (std::size_t i = 0; i < f.layers.size(); ++i) {
     const AttentionForm& form = f.layers[i].attention;
     if (form.kind != AttentionKind::kPower || form.qk_norm)
@@ -80,12 +111,8 @@ Result<ConvertedForms> ParseForms(std::string_view text) {
   forms.power = at.Int("power");
   forms.attention_eps = at.Number("attention_eps");
   ReadPrefix(at, forms);
-  if (forms.stage == FormStage::kPolynomial) {
-    const JsonReader calibration = at.Object("calibration");
-    forms.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
-    if (calibration.Has("left_out")) forms.left_out = calibration.Count("left_out");
-    forms.residual_bound = at.Number("residual_bound");
-  }
+  ReadWeights(at, forms);
+  if (forms.stage == FormStage::kPolynomial) ReadPolynomialStage(at, forms);
   ReadLayers(at, error, forms);
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "forms.json: {}", error);
   PV_RETURN_IF_ERROR(CheckValues(forms));
@@ -98,7 +125,13 @@ std::string FormatForms(const ConvertedForms& forms) {
               {"power", forms.power},
               {"attention_eps", forms.attention_eps},
               {"prefix", forms.prefix}};
+  if (forms.weights) {
+    if (!forms.weights->file.empty()) out["weights"]["file"] = forms.weights->file;
+    out["weights"]["sha256"] = forms.weights->sha256;
+  }
   if (forms.stage == FormStage::kPolynomial) {
+    if (forms.context > 0) out["context"] = forms.context;
+    if (forms.certificate) out["certificate"] = CertificateToJson(*forms.certificate);
     out["calibration"] = {{"tokens", forms.calibration.tokens},
                           {"margin", forms.calibration.margin},
                           {"left_out", forms.left_out}};
@@ -129,6 +162,10 @@ Status CheckForms(const ConvertedForms& forms, const Architecture& a) {
   if (forms.prefix_length() >= a.context)
     return MakeError(ErrorCode::kOutOfRange, "forms.prefix: {} tokens, context {}",
                      forms.prefix_length(), a.context);
+  if (forms.context > a.context - forms.prefix_length())
+    return MakeError(ErrorCode::kOutOfRange,
+                     "forms.context = {} > {}, the model's behind {} tokens", forms.context,
+                     a.context - forms.prefix_length(), forms.prefix_length());
   for (const int token : forms.prefix)
     if (token >= a.vocab_size)
       return MakeError(ErrorCode::kOutOfRange,

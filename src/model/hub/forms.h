@@ -18,6 +18,12 @@ enum class FormStage {
   kPolynomial,  // every layer's polynomials in their places
 };
 
+// The weights that the forms were made for.
+struct FormWeights {
+  std::string file;    // its name, of a GGUF file; empty: config.json and safetensors beside it
+  std::string sha256;  // Checkpoint's WeightsSha256, lower-case hex
+};
+
 struct ConvertedForms {
   FormStage stage = FormStage::kPower;
   int power = 4;  // of heads whose layer has no own powers
@@ -26,7 +32,11 @@ struct ConvertedForms {
   // constants of the model: they are computed with the exact functions in every stage, and nothing
   // of them is ever encrypted. Positions count from the first of them.
   std::vector<int> prefix;
-  Calibration calibration;    // kPolynomial
+  Calibration calibration;  // kPolynomial
+  // Tokens of the longest text behind the prefix that the polynomials were tried on; 0: not said.
+  int context = 0;
+  std::optional<FormWeights> weights;      // nothing: whatever stands in the folder
+  std::optional<Certificate> certificate;  // kPolynomial
   // Calibration tokens out of range, or behind one that is: bounds do not cover them.
   std::uint64_t left_out = 0;
   double residual_bound = 0;  // largest |x| behind the prefix, with margin; kPolynomial

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/thread_pool.h"
+#include "model/block.h"
 
 namespace polyveil::model::hub {
 namespace {
@@ -14,12 +15,6 @@ void AddTo(FloatMatrix& x, const FloatMatrix& y) {
 }
 
 int CachedTokens(const Sequence& sequence) { return sequence.cache ? sequence.cache->length() : 0; }
-
-void AddRow(const TensorView& table, int index, std::span<float> x, std::vector<float>& scratch) {
-  scratch.resize(x.size());
-  DecodeTile(table, index, 1, 0, static_cast<std::int64_t>(x.size()), scratch.data());
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] += scratch[i];
-}
 
 // Calls fn(row, sequence, index inside the sequence) for every token of the batch.
 template <typename Fn>
@@ -90,17 +85,16 @@ Status Reference::CheckSequence(const Sequence& s) const {
 
 FloatMatrix Reference::Embed(std::span<const Sequence> batch) const {
   FloatMatrix x(CountTokens(batch), a_.d_model);
-  std::vector<float> scratch;
   int counted = 0;  // tokens of the sequence that have a position of their own
   ForEachToken(batch, [&](int row, const Sequence& s, int i) {
     const auto index = static_cast<std::size_t>(i);
     const TokenId token = s.tokens[index];
-    AddRow(w_.token_embedding, token, x.row(row), scratch);
+    AddRow(w_.token_embedding, token, x.row(row));
     if (i == 0) counted = CachedTokens(s);
     const int position = token == a_.padding_token ? token : counted++ + a_.position_offset;
-    if (!a_.rotary) AddRow(w_.position_embedding, position, x.row(row), scratch);
+    if (!a_.rotary) AddRow(w_.position_embedding, position, x.row(row));
     if (a_.type_vocab > 0)
-      AddRow(w_.type_embedding, s.types.empty() ? 0 : s.types[index], x.row(row), scratch);
+      AddRow(w_.type_embedding, s.types.empty() ? 0 : s.types[index], x.row(row));
   });
   if (a_.embedding_norm) Normalize(a_.norm, a_.norm_eps, w_.embedding_norm, x);
   return x;
@@ -251,6 +245,29 @@ Result<FloatMatrix> Reference::Classify(std::span<const Sequence> batch) const {
   for (float& value : pooled.values)
     value = a_.pooler == Pooler::kTanh ? std::tanh(value) : std::max(value, 0.0f);
   return Apply(w_.classifier, pooled);
+}
+
+Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
+                                                       std::span<const std::int32_t> tokens) {
+  Architecture front = checkpoint.architecture;
+  if (layer < 0 || layer > front.n_layers)
+    return MakeError(ErrorCode::kOutOfRange, "layer = {} outside 0..{}", layer, front.n_layers);
+  Weights weights = checkpoint.weights;
+  front.n_layers = layer;
+  front.final_norm = false;
+  weights.layers.resize(static_cast<std::size_t>(layer));
+  std::optional<ConvertedForms> forms = checkpoint.forms;
+  if (forms) forms->layers.resize(static_cast<std::size_t>(layer));
+  const Reference reference(front, weights, forms ? &*forms : nullptr);
+  const Sequence sequence{tokens};
+  PV_ASSIGN_OR_RETURN(const FloatMatrix hidden, reference.Hidden(std::span(&sequence, 1)));
+  std::vector<std::vector<double>> inputs;
+  for (int r = 0; r < hidden.rows; ++r) {
+    const auto row = hidden.row(r);
+    inputs.emplace_back(row.begin(), row.end());
+    if (front.norm == NormKind::kLayerNorm) RemoveMean(inputs.back());
+  }
+  return inputs;
 }
 
 }  // namespace polyveil::model::hub

@@ -68,4 +68,10 @@ class Reference {
   std::optional<RotaryTable> rotary_;
 };
 
+// What layer `layer` reads of a text (which begins with the forms' prefix): [tokens][d_model], the
+// residual of the model in its form; without its mean for
+// LayerNorm, as the blocks keep it. Errors: kOutOfRange for the layer, those of Reference::Hidden.
+Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
+                                                       std::span<const std::int32_t> tokens);
+
 }  // namespace polyveil::model::hub

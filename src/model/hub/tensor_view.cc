@@ -55,6 +55,12 @@ std::vector<float> DecodeAll(const TensorView& tensor) {
   return out;
 }
 
+void AddRow(const TensorView& tensor, std::int64_t row, std::span<float> x) {
+  std::vector<float> values(x.size());
+  DecodeTile(tensor, row, 1, 0, static_cast<std::int64_t>(x.size()), values.data());
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] += values[i];
+}
+
 Status CheckFinite(const TensorView& tensor) {
   const std::int64_t cols = tensor.cols();
   std::mutex mutex;

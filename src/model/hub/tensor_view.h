@@ -36,6 +36,8 @@ std::string ShapeText(std::span<const std::int64_t> shape);  // "[2, 3]"
 void DecodeTile(const TensorView& tensor, std::int64_t first_row, std::int64_t rows,
                 std::int64_t first_col, std::int64_t cols, float* out);
 std::vector<float> DecodeAll(const TensorView& tensor);
+// Adds a row, of as many values as x has.
+void AddRow(const TensorView& tensor, std::int64_t row, std::span<float> x);
 
 // Reads every element of a real type. Errors: kCorrupt with the tensor's name, how many are not
 // finite, the first of them.

@@ -15,8 +15,8 @@
 #include <thread>
 #include <utility>
 
-#include "model/bundle.h"
 #include "model/hub/mapped_file.h"
+#include "model/sha256.h"
 #include "serve/client/file_download.h"
 
 namespace polyveil::serve {

@@ -3,7 +3,7 @@
 namespace polyveil::serve {
 namespace {
 
-Status Prepare(const std::shared_ptr<const compile::CompiledModel>& model, KeySet& set) {
+Status Prepare(const std::shared_ptr<const compile::CompiledProgram>& model, KeySet& set) {
   std::shared_ptr<const ckks::EvaluationKeys> keys;
   {
     const std::lock_guard lock(set.mutex);
@@ -20,7 +20,7 @@ Status Prepare(const std::shared_ptr<const compile::CompiledModel>& model, KeySe
 
 }  // namespace
 
-Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<const compile::CompiledModel> model,
+Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<const compile::CompiledProgram> model,
                                          const std::shared_ptr<KeySet>& set, ComputeQueue& queue) {
   const std::lock_guard lock(set->mutex);
   if (set->preparation) return set->preparation;

@@ -22,7 +22,7 @@ u64 KeyMemoryLimit(const ServiceLimits& limits) {
   return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : MemoryBytes() / 4 * 3;
 }
 
-KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,
+KeyAllotment AllotKeys(const compile::CompiledProgram& model, const ServiceLimits& limits,
                        u64 held_bytes) {
   const u64 limit = KeyMemoryLimit(limits);
   u64 budget = limits.key_set_bytes;
@@ -35,8 +35,8 @@ KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits&
   return result;
 }
 
-KeyStore::KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits,
-                   SessionStore& sessions)
+KeyStore::KeyStore(std::shared_ptr<const compile::CompiledProgram> model,
+                   const ServiceLimits& limits, SessionStore& sessions)
     : model_(std::move(model)), limits_(limits), sessions_(sessions) {
   const auto manifest = wire::ManifestOf(*model_->params(), model_->keys());
   PV_CHECK(manifest.ok(), "the program's own key request: {}", manifest.error().message);

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#include "compile/compiled_model.h"
+#include "compile/compiled_program.h"
 #include "serve/server/key_set.h"
 #include "serve/server/service_limits.h"
 #include "serve/server/session_store.h"
@@ -19,7 +19,7 @@ struct KeyAllotment {
   u64 bytes = 0;
 };
 // With `held_bytes` of other sets' keys in memory.
-KeyAllotment AllotKeys(const compile::CompiledModel& model, const ServiceLimits& limits,
+KeyAllotment AllotKeys(const compile::CompiledProgram& model, const ServiceLimits& limits,
                        u64 held_bytes);
 
 // What asks for an upload.
@@ -32,7 +32,7 @@ struct UploadRequest {
 class KeyStore {
  public:
   // `sessions` end with their keys.
-  KeyStore(std::shared_ptr<const compile::CompiledModel> model, const ServiceLimits& limits,
+  KeyStore(std::shared_ptr<const compile::CompiledProgram> model, const ServiceLimits& limits,
            SessionStore& sessions);
 
   u64 stream_bytes() const { return stream_bytes_; }
@@ -72,7 +72,7 @@ class KeyStore {
   Sets::iterator Erase(Sets::iterator set);
   void LimitUnstarted();
 
-  const std::shared_ptr<const compile::CompiledModel> model_;
+  const std::shared_ptr<const compile::CompiledProgram> model_;
   const ServiceLimits limits_;
   SessionStore& sessions_;
   u64 stream_bytes_ = 0;

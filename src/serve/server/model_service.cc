@@ -60,7 +60,7 @@ Error NoRoute(const Exchange& exchange) {
 }
 
 // Each step has a working set of its own beside the keys.
-size_t RunningSteps(const compile::CompiledModel& model, const ServiceLimits& limits) {
+size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& limits) {
   if (limits.running_steps > 0) return limits.running_steps;
   const compile::Estimate& estimate = model.estimate();
   const u64 step_bytes = std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory);
@@ -94,7 +94,7 @@ Result<u64> ParseIndex(const std::string& text) {
 
 }  // namespace
 
-ModelService::ModelService(std::shared_ptr<const compile::CompiledModel> model, ModelInfo info,
+ModelService::ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
                            const ServiceLimits& limits,
                            std::shared_ptr<const model::ClientFiles> client)
     : model_(std::move(model)),

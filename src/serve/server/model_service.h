@@ -22,7 +22,7 @@ class ModelService final : public HttpHandler {
  public:
   // `info` as ServedModel makes it; its sizes and limits are filled in here. client: the client's
   // half, or null.
-  ModelService(std::shared_ptr<const compile::CompiledModel> model, ModelInfo info,
+  ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
                const ServiceLimits& limits,
                std::shared_ptr<const model::ClientFiles> client = nullptr);
 
@@ -57,7 +57,7 @@ class ModelService final : public HttpHandler {
   // back.
   Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
-  const std::shared_ptr<const compile::CompiledModel> model_;
+  const std::shared_ptr<const compile::CompiledProgram> model_;
   const u64 token_bytes_;
   Digest program_digest_{};
   ModelInfo info_;

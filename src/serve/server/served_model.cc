@@ -1,7 +1,12 @@
 #include "serve/server/served_model.h"
 
+#include <filesystem>
+#include <functional>
+
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
+#include "compile/compiled_decoder.h"
+#include "model/hub/client_files_of_checkpoint.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
 #include "serve/server/key_store.h"
@@ -10,22 +15,51 @@
 namespace polyveil::serve {
 namespace {
 
-void DescribeModel(const compile::CompiledModel& model, ModelInfo& info) {
-  info.tensors_sha256 = model.bundle().config.tensors_sha256;
-  info.program_digest = model.digest();
-  info.context = model.context();
-  info.d_model = model.bundle().config.d_model;
-  info.input_unit = model.units().input;
-  info.result_unit = model.units().result();
-  info.result = runtime::BoundsOfResult(model.bundle().config);
-  info.input_level = model.input_level();
-  info.output_level = model.output_level();
-  info.keys = model.keys();
+void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
+  info.program_digest = program.digest();
+  info.context = program.context();
+  info.d_model = program.width();
+  info.input_unit = program.units().input;
+  info.result_unit = program.units().result();
+  info.input_level = program.input_level();
+  info.output_level = program.output_level();
+  info.keys = program.keys();
+}
+
+using Program = std::shared_ptr<const compile::CompiledProgram>;
+using Compile =
+    std::function<Result<Program>(const ckks::ParametersPtr&, const compile::MachineSpeed&)>;
+
+// served names the model; the rest is filled in.
+Status Describe(const Compile& compile, const std::string& parameters, const std::string& version,
+                const ServiceLimits& limits, ServedModel& served) {
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
+  PV_ASSIGN_OR_RETURN(served.model, compile(params, compile::MachineSpeed{}));
+  const int threads = static_cast<int>(Threads());
+  PV_ASSIGN_OR_RETURN(const Program timed,
+                      compile(params, compile::MeasureMachineSpeed(params->log_n(), threads)));
+  ModelInfo& info = served.info;
+  DescribeParameters(*params, info);
+  DescribeProgram(*served.model, info);
+  info.estimate = served.model->estimate();
+  info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
+  info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
+  info.estimate.compact_seconds = timed->estimate().compact_seconds;
+  info.estimate.component_seconds = timed->estimate().component_seconds;
+  info.key_storage = ckks::KeyStorageName(limits.key_storage);
+  DescribeKeyStorage(*served.model, AllotKeys(*served.model, limits, 0).expanded, info);
+  PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));
+  info.key_stream_bytes = wire::StreamBytes(manifest);
+  info.threads = threads;
+  info.backend = ring::ActiveKernels().name;
+  info.version = version;
+  return {};
 }
 
 }  // namespace
 
-void DescribeKeyStorage(const compile::CompiledModel& model, const ckks::KeyRequest& expanded,
+void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRequest& expanded,
                         ModelInfo& info) {
   const ckks::Parameters& params = *model.params();
   const auto limbs = [&](const ckks::KeyRequest& some) {
@@ -39,39 +73,72 @@ void DescribeKeyStorage(const compile::CompiledModel& model, const ckks::KeyRequ
 Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
                                 const std::string& name, const std::string& parameters,
                                 const std::string& version, const ServiceLimits& limits) {
-  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
-  PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
-  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(bundle, params, compile::MachineSpeed{}));
-  const int threads = static_cast<int>(Threads());
-  const auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
-  PV_ASSIGN_OR_RETURN(const auto timed, runtime::CompileModel(bundle, params, speed));
-  ModelInfo& info = served.info;
-  info.name = name;
-  DescribeParameters(*params, info);
-  DescribeModel(*served.model, info);
-  info.estimate = served.model->estimate();
-  info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
-  info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
-  info.estimate.compact_seconds = timed->estimate().compact_seconds;
-  info.estimate.component_seconds = timed->estimate().component_seconds;
-  info.key_storage = ckks::KeyStorageName(limits.key_storage);
-  DescribeKeyStorage(*served.model, AllotKeys(*served.model, limits, 0).expanded, info);
-  PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));
-  info.key_stream_bytes = wire::StreamBytes(manifest);
-  info.threads = threads;
-  info.backend = ring::ActiveKernels().name;
-  info.version = version;
+  served.bundle = bundle;
+  served.certificate = bundle->config.certificate;
+  served.info.name = name;
+  served.info.tensors_sha256 = bundle->config.tensors_sha256;
+  const Compile compile = [&](const auto& params, const auto& speed) -> Result<Program> {
+    PV_ASSIGN_OR_RETURN(Program program, runtime::CompileModel(bundle, params, speed));
+    return program;
+  };
+  PV_RETURN_IF_ERROR(Describe(compile, parameters, version, limits, served));
+  served.info.result = runtime::BoundsOfResult(bundle->config);
   return served;
 }
 
-Result<ServedModel> LoadServedModel(const std::string& directory, const std::string& parameters,
-                                    const std::string& version, const ServiceLimits& limits) {
-  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(directory));
+Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
+                                 const std::string& parameters, const std::string& version,
+                                 const ServiceLimits& limits) {
+  ServedModel served;
+  served.certificate = decoder->certificate;
+  served.info.name = decoder->name;
+  served.info.tensors_sha256 = decoder->digest;
+  const Compile compile = [&](const auto& params, const auto& speed) -> Result<Program> {
+    PV_ASSIGN_OR_RETURN(Program program,
+                        compile::CompiledDecoder::Create(*decoder, params, speed,
+                                                         runtime::MakeCircuitKeys(params)));
+    return program;
+  };
+  PV_RETURN_IF_ERROR(Describe(compile, parameters, version, limits, served));
+  served.info.result = runtime::BoundsOfResult(*decoder, served.model->units());
+  return served;
+}
+
+namespace {
+
+Result<ServedModel> ServeCheckpoint(const std::string& path, const std::string& parameters,
+                                    const std::string& version, const ServiceLimits& limits,
+                                    const model::DecoderOptions& options) {
+  const std::string name = model::NameOfModel(path);
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::hub::LoadCheckpoint(path));
+  PV_ASSIGN_OR_RETURN(auto decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
+  PV_ASSIGN_OR_RETURN(model::ClientFiles client,
+                      model::hub::ClientFilesOfCheckpoint(checkpoint, name, decoder->digest));
+  PV_ASSIGN_OR_RETURN(ServedModel served,
+                      ServeDecoder(std::move(decoder), parameters, version, limits));
+  served.client = std::make_shared<const model::ClientFiles>(std::move(client));
+  return served;
+}
+
+}  // namespace
+
+Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
+                                    const std::string& version, const ServiceLimits& limits,
+                                    const model::DecoderOptions& options) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) &&
+      !std::filesystem::exists(std::filesystem::path(path) / "model.json", error)) {
+    return ServeCheckpoint(path, parameters, version, limits, options);
+  }
+  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(path));
+  if (options.context != 0 && options.context != body.config.context)
+    return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
+                     options.context, body.config.context);
   PV_ASSIGN_OR_RETURN(ServedModel served,
                       ServeBundle(std::make_shared<model::BodyBundle>(std::move(body)),
-                                  model::NameOfModel(directory), parameters, version, limits));
-  PV_ASSIGN_OR_RETURN(model::ClientFiles client, model::ClientFilesOfBundle(directory));
+                                  model::NameOfModel(path), parameters, version, limits));
+  PV_ASSIGN_OR_RETURN(model::ClientFiles client, model::ClientFilesOfBundle(path));
   served.client = std::make_shared<const model::ClientFiles>(std::move(client));
   return served;
 }

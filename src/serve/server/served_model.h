@@ -2,34 +2,44 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "model/bundle.h"
 #include "model/client_files.h"
+#include "model/decoder_files.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
 
 namespace polyveil::serve {
 
 struct ServedModel {
-  std::shared_ptr<const compile::CompiledModel> model;
-  ModelInfo info;                                    // without the service's limits
+  std::shared_ptr<const compile::CompiledProgram> model;
+  ModelInfo info;  // without the service's limits
+  std::optional<model::Certificate> certificate;
+  std::shared_ptr<const model::BodyBundle> bundle;   // null for other decoders
   std::shared_ptr<const model::ClientFiles> client;  // null for a model that came without
 };
 
-// The body of the model in `directory`, compiled for the named parameter set. The plan depends on
+// The body of the model at `path`, compiled for the named parameter set. The plan depends on
 // the model and the parameters only (keys made on one machine serve on another); the estimate is of
-// this machine. Errors: those of the bundle's loader, the parameters and the compiler.
-// Keys are described as a server with `limits` keeps its first client's.
-Result<ServedModel> LoadServedModel(const std::string& directory, const std::string& parameters,
-                                    const std::string& version, const ServiceLimits& limits = {});
-// The same from a bundle at hand.
+// this machine. Errors: those of the model's loader, the parameters and the compiler.
+// Keys are described as a server with `limits` keeps its first client's. A bundle's context is its
+// own (kInvalidArgument for another).
+Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
+                                    const std::string& version, const ServiceLimits& limits = {},
+                                    const model::DecoderOptions& options = {});
+// The same from a model at hand.
+Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
+                                 const std::string& parameters, const std::string& version,
+                                 const ServiceLimits& limits = {});
 Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
                                 const std::string& name, const std::string& parameters,
                                 const std::string& version, const ServiceLimits& limits = {});
 
 // Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
 // Requires info.estimate.
-void DescribeKeyStorage(const compile::CompiledModel& model, const ckks::KeyRequest& expanded,
+void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRequest& expanded,
                         ModelInfo& info);
 
 }  // namespace polyveil::serve

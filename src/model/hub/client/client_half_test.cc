@@ -171,7 +171,7 @@ TEST(ClientHalf, RefusesOtherFiles) {
       {"bytes", [](auto& j) { j["tensors"]["embed"]["type"] = "F16"; }},
       {"type", [](auto& j) { j["tensors"]["embed"]["type"] = "I32"; }},
       {"type", [](auto& j) { j["tensors"]["embed"]["type"] = "I4"; }},
-      {"embed.scale", [](auto& j) { j["tensors"]["embed"]["type"] = "I8"; }},
+      {"464", [](auto& j) { j["tensors"]["embed"]["type"] = "I8"; }},
       {"\"pos\"", [](auto& j) { j["context"] = 100000; }},
       {"extents",
        [](auto& j) {
