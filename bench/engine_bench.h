@@ -12,7 +12,7 @@
 #include "base/result.h"
 #include "bench/measure.h"
 #include "ckks/parameters.h"
-#include "compile/compiled_model.h"
+#include "compile/compiled_program.h"
 
 namespace polyveil::bench {
 
@@ -34,7 +34,7 @@ struct EngineBenchOptions {
   std::vector<size_t> threads = {1, 2};  // ascending
   bool quick = false;  // fewer repetitions, one bootstrap of one period, no key generation
   // Whose evaluation keys are counted and made; null: those rows are missing.
-  std::shared_ptr<const compile::CompiledModel> model;
+  std::shared_ptr<const compile::CompiledProgram> model;
   std::function<bool()> cancelled;                 // asked between rows
   std::function<void(const std::string&)> on_row;  // told what is measured next
 };

@@ -20,7 +20,7 @@ Status MakeAll(const ckks::SecretKey& secret, const ckks::KeyRequest& request) {
   return {};
 }
 
-Row SizeRow(const compile::CompiledModel& model, std::string id, std::string name, size_t bytes) {
+Row SizeRow(const compile::CompiledProgram& model, std::string id, std::string name, size_t bytes) {
   Row row;
   row.id = std::move(id);
   row.name = std::move(name);
@@ -32,7 +32,7 @@ Row SizeRow(const compile::CompiledModel& model, std::string id, std::string nam
 
 }  // namespace
 
-Status MeasureKeyRows(const Section& section, const compile::CompiledModel& model) {
+Status MeasureKeyRows(const Section& section, const compile::CompiledProgram& model) {
   const compile::Estimate& estimate = model.estimate();
   SetThreads(section.options().threads.back());
   section.Add(SizeRow(model, "demo_keys_memory", "keys of the demo's program, server memory",

@@ -26,6 +26,6 @@ Status MeasureScheme(const Section& section, const ckks::ParametersPtr& params);
 // Threads: the cost of a loop, several ciphertexts by one key, compact keys.
 Status MeasureThreading(const Section& section, const ckks::ParametersPtr& params);
 Status MeasureBootstrapRows(const Section& section, const ckks::ParametersPtr& params);
-Status MeasureKeyRows(const Section& section, const compile::CompiledModel& model);
+Status MeasureKeyRows(const Section& section, const compile::CompiledProgram& model);
 
 }  // namespace polyveil::bench

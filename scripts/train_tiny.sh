@@ -30,9 +30,10 @@ look() {
       --json "$twins/search-$1.json"
   found+=("search-$1.json")
 }
-# NAME PARENT SEED STEPS MUON ADAM MARGIN RATIO: trains on all finds so far. RATIO of the divisors' intervals: laid anew.
+# CONFIG NAME PARENT SEED STEPS MUON ADAM MARGIN RATIO: trains on all finds so far. RATIO of the divisors' intervals: laid
+# anew.
 harden() {
-  python3 - "$root/models/configs/tiny-hard.json" "$@" "${found[@]}" >"$twins/$1.json" <<'PY'
+  python3 - "$root/models/configs/$1.json" "${@:2}" "${found[@]}" >"$twins/$2.json" <<'PY'
 import json, sys
 path, name, parent, seed, steps, muon, adam, margin, ratio, *found = sys.argv[1:]
 config = json.load(open(path))
@@ -44,22 +45,24 @@ if float(ratio) > 0:
     config["polynomial"].update(divisor_ratio=float(ratio), refit_fraction=1 / int(steps), calibration_batches=60)
 json.dump(config, sys.stdout, indent=1)
 PY
-  "$train" run --config "$twins/$1.json" --data "$data" --out "$twins" --resume
+  "$train" run --config "$twins/$2.json" --data "$data" --out "$twins" --resume
 }
 look 0 norm1-3-divisor-3-of-32-s1-polynomial 1 12000 0.25
-harden hard1 norm1-3-divisor-3-of-32-s1-polynomial 11 800 0.002 0.0004 1.5 0
+harden tiny-hard hard1 norm1-3-divisor-3-of-32-s1-polynomial 11 800 0.002 0.0004 1.5 0
 look 1 hard1 2 20000 0.25
-harden hard2 hard1 12 1200 0.002 0.0004 1.8 0
+harden tiny-hard hard2 hard1 12 1200 0.002 0.0004 1.8 0
 look 2 hard2 3 40000 0.25
-harden hard3 hard2 13 800 0.0015 0.0003 2.0 0
+harden tiny-hard hard3 hard2 13 800 0.0015 0.0003 2.0 0
 look 3 hard3 5 60000 0.25
-harden hard4 hard3 14 1000 0.002 0.0004 2.0 64
+harden tiny-hard hard4 hard3 14 1000 0.002 0.0004 2.0 64
 look 4 hard4 6 60000 0.25
 look 4b hard4 7 40000 0.7
-harden hard5 hard4 15 800 0.002 0.0004 2.0 0
+harden tiny-hard hard5 hard4 15 800 0.002 0.0004 2.0 0
 look 5 hard5 8 60000 0.4
-harden hard6 hard5 16 700 0.0015 0.0003 2.2 0
+harden tiny-hard hard6 hard5 16 700 0.0015 0.0003 2.2 0
+look 6 hard6 9 60000 0.4
+harden tiny-climb hard7 hard6 17 1200 0.002 0.0004 3.0 128    # rows that climb, divisors' inverses bounded far out
 
-"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard6/last.pt"
-"$train" export --checkpoint "$twins/hard6/last.pt" --data "$data" --out "$root/models/tiny" --replace
+"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard7/last.pt"
+"$train" export --checkpoint "$twins/hard7/last.pt" --data "$data" --out "$root/models/tiny" --replace
 "$train" search --model "$root/models/tiny" --data "$data" --inputs 1000000 --seed 100 --threads 2 --certify

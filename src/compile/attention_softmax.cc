@@ -9,29 +9,77 @@ namespace polyveil::compile {
 
 namespace {
 
-using Vector = std::vector<Complex>;
-
 // (kappa N)^(-2^-r): what the squarings turn into 1 / (kappa N).
-double SquaredFactor(const LayerContext& c, int head) {
-  const model::AttentionForm& form = c.layer.attention;
-  const double centre = c.layer.kappa[head] * form.KeyCount(c.position + 1);
-  return std::pow(centre, -std::ldexp(1.0, -form.squarings));
+double SquaredFactor(const BlockContext& c, int head) {
+  const double centre = c.forms.kappa[static_cast<size_t>(head)] * c.KeyCount();
+  return std::pow(centre, -std::ldexp(1.0, -c.forms.attention.squarings));
 }
 
-// factor times the sum over the first half of each block, in every slot of that half; `elsewhere`
-// in the other half, where a polynomial will read it.
-NodeId SumOverKeys(LayerContext& c, const std::string& name, NodeId x, double factor,
-                   double elsewhere) {
-  GraphBuilder& b = c.builder;
-  const Layout& l = c.layout;
-  NodeId sums = b.RotateSum(name + " sums", x, DoublingRotations(1, Log2(l.half())));
-  Vector first(l.block());
-  first[0] = factor;
-  NodeId masked = b.MulPlain(name + " masked", sums, std::move(first));
-  NodeId spread = b.RotateSum(name + " spread", masked, DoublingRotations(-1, Log2(l.half())));
-  Vector fill(l.block());
-  for (int k = l.half(); k < l.block(); ++k) fill[k] = elsewhere;
-  return b.AddPlain(name, spread, std::move(fill));
+// Values of several chunks that are bootstrapped together or not at all.
+void MarkCuts(GraphBuilder& b, const std::vector<NodeId>& values) {
+  for (const NodeId id : values) {
+    b.SetMagnitude(id, 1);
+    b.MarkCut(id, values.front());
+  }
+}
+
+// e(z) of the keys that are seen times factor(head), zero elsewhere: a causal mask cannot come
+// before an exponential. scores: in the exponential's unit. Depth: the series' + 1.
+template <typename F>
+std::vector<NodeId> LowerExponential(BlockContext& c, const std::vector<NodeId>& scores,
+                                     F&& factor) {
+  GraphBuilder& b = c.b;
+  const approx::Approximant& e = *c.forms.attention.exponential;
+  const double unit = ExponentialScoreUnit(c.forms.attention);
+  std::vector<NodeId> filled;
+  for (int chunk = 0; chunk < c.l.chunks; ++chunk)
+    filled.push_back(b.AddPlain(c.Named("scores filled", chunk), scores[static_cast<size_t>(chunk)],
+                                HeadFill(c, 0, c.Seen(chunk) - 1, 0.5 * (e.a + e.b) * unit)));
+  MarkCuts(b, filled);
+  std::vector<NodeId> values;
+  for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
+    NodeId value = LowerApproximant(b, c.Named("exponential", chunk),
+                                    filled[static_cast<size_t>(chunk)], 1 / unit, e);
+    values.push_back(b.MulPlain(c.Named("exponential masked", chunk), value,
+                                HeadMask(c, 0, c.Seen(chunk) - 1, factor)));
+  }
+  return values;
+}
+
+// factor times the sum over all keys, in every slot of the rows' first halves; `elsewhere` in the
+// other ones, where a polynomial will read it.
+NodeId SumOverKeys(BlockContext& c, const std::string& name, const std::vector<NodeId>& chunks,
+                   double factor, double elsewhere) {
+  GraphBuilder& b = c.b;
+  NodeId all = chunks.front();
+  for (size_t i = 1; i < chunks.size(); ++i) all = b.Add(name + " of the chunks", all, chunks[i]);
+  NodeId sums = b.RotateSum(name + " sums", all, DoublingRotations(1, Log2(c.l.keys())));
+  NodeId masked =
+      b.MulPlain(name + " masked", sums, HeadMask(c, 0, 0, [&](int) { return factor; }));
+  NodeId spread = b.RotateSum(name + " spread", masked, DoublingRotations(-1, Log2(c.l.keys())));
+  return b.AddPlain(name, spread, HeadFill(c, 0, c.l.keys() - 1, elsewhere));
+}
+
+// y <- keys (y r)^2 with r ~ 1/sqrt of the mean of (keys y)^2. y is e(z) before the first round, N
+// times larger than what has mean 1.
+std::vector<NodeId> LowerRound(BlockContext& c, size_t round, std::vector<NodeId> y, double keys) {
+  GraphBuilder& b = c.b;
+  const approx::Approximant& root = c.forms.attention.rounds[round];
+  const std::string name = fmt::format("round {}", round + 1);
+  std::vector<NodeId> squares;
+  for (const NodeId value : y) squares.push_back(b.Square(name + " squares", value));
+  const double mean = round == 0 ? 1 / keys : keys;
+  NodeId sum = SumOverKeys(c, name + " mean of squares", squares, mean / root.b,
+                           0.5 * (root.a + root.b) / root.b);
+  NodeId inverse = LowerApproximant(b, name + " inverse root", sum, root.b, root);
+  for (NodeId& value : y) {
+    // Beside the root's evaluation, so that no level is spent on it.
+    const double scale = round == 0 ? 1 / std::sqrt(keys) : std::sqrt(keys);
+    NodeId scaled = b.MulPlain(name + " in its unit", value, {Complex(scale)});
+    value = b.Square(name, b.Mul(name + " normalised", scaled, inverse));
+  }
+  MarkCuts(b, y);
+  return y;
 }
 
 }  // namespace
@@ -40,51 +88,20 @@ double ExponentialScoreUnit(const model::AttentionForm& form) {
   return 1 / std::max(std::abs(form.exponential->a), std::abs(form.exponential->b));
 }
 
-NodeId LowerExponential(LayerContext& c, NodeId score, double (*factor)(const LayerContext&, int)) {
-  c.Enter(Component::kPower, "attention");
-  GraphBuilder& b = c.builder;
-  const Layout& l = c.layout;
-  const approx::Approximant& e = *c.layer.attention.exponential;
-  const double unit = ExponentialScoreUnit(c.layer.attention);
-  // Empty slots read the interval's middle.
-  Vector fill(l.block(), Complex(0.5 * (e.a + e.b) * unit));
-  for (int k = 0; k <= c.position; ++k) fill[k] = 0;
-  NodeId filled = b.AddPlain("scores filled", score, std::move(fill));
-  b.SetMagnitude(filled, 1);
-  b.MarkCut(filled);
-  NodeId value = LowerApproximant(b, "exponential", filled, 1 / unit, e);
-  return b.MulPlain("exponential masked", value,
-                    BlockMask(l, 0, c.position, [&](int h) { return factor(c, h); }));
+std::vector<NodeId> LowerExponentialPowers(BlockContext& c, const std::vector<NodeId>& scores) {
+  std::vector<NodeId> values =
+      LowerExponential(c, scores, [&](int h) { return SquaredFactor(c, h); });
+  for (NodeId& value : values)
+    for (int i = 0; i < c.forms.attention.squarings; ++i)
+      value = c.b.Square(fmt::format("exponential^{}", 2 << i), value);
+  return values;
 }
 
-NodeId LowerExponentialPowers(LayerContext& c, NodeId score) {
-  NodeId value = LowerExponential(c, score, SquaredFactor);
-  for (int i = 0; i < c.layer.attention.squarings; ++i)
-    value = c.builder.Square(fmt::format("exponential^{}", 2 << i), value);
-  return value;
-}
-
-NodeId LowerNormaliseSquare(LayerContext& c, NodeId score) {
-  GraphBuilder& b = c.builder;
-  const model::AttentionForm& form = c.layer.attention;
-  const double keys = form.KeyCount(c.position + 1);
-  NodeId y = LowerExponential(c, score, [](const LayerContext&, int) { return 1.0; });
+std::vector<NodeId> LowerNormaliseSquare(BlockContext& c, const std::vector<NodeId>& scores) {
+  std::vector<NodeId> y = LowerExponential(c, scores, [](int) { return 1.0; });
   c.Enter(Component::kDivision, "attention");
-  for (std::size_t round = 0; round < form.rounds.size(); ++round) {
-    const approx::Approximant& root = form.rounds[round];
-    const std::string name = fmt::format("round {}", round + 1);
-    // y is e(z) at first, then the weights, N times smaller than what has mean 1.
-    const double mean = round == 0 ? 1 / keys : keys;
-    NodeId squares = SumOverKeys(c, name + " mean of squares", b.Square(name + " squares", y),
-                                 mean / root.b, 0.5 * (root.a + root.b) / root.b);
-    NodeId inverse = LowerApproximant(b, name + " inverse root", squares, root.b, root);
-    // Beside the root's evaluation, so that no level is spent on it.
-    const double scale = round == 0 ? 1 / std::sqrt(keys) : std::sqrt(keys);
-    NodeId scaled = b.MulPlain(name + " in its unit", y, {Complex(scale)});
-    y = b.Square(name, b.Mul(name + " normalised", scaled, inverse));
-    b.SetMagnitude(y, 1);
-    b.MarkCut(y);
-  }
+  for (size_t round = 0; round < c.forms.attention.rounds.size(); ++round)
+    y = LowerRound(c, round, std::move(y), c.KeyCount());
   return y;
 }
 

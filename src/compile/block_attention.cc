@@ -1,7 +1,6 @@
 #include "compile/approximant_lowering.h"
 #include "compile/attention_forms.h"
 #include "compile/block_context.h"
-#include "compile/layout.h"
 #include "compile/real_map.h"
 
 namespace polyveil::compile {
@@ -12,147 +11,214 @@ using Vector = std::vector<Complex>;
 // value(element, head) at `slot` of every attention row.
 template <typename F>
 void FillAttentionSlot(const BlockContext& c, int slot, F&& value, Vector& out) {
-  out.resize(c.l.slots);
+  out.resize(static_cast<size_t>(c.l.slots));
   for (int e = 0; e < c.l.d_head; ++e)
     for (int h = 0; h < c.shape.n_heads; ++h)
-      out[c.l.AttentionRow(e, h) * c.l.attention.size + slot] += value(e, h);
+      out[static_cast<size_t>(c.l.AttentionRow(e, h) * c.l.attention.size + slot)] += value(e, h);
 }
 
-// value(h) at slots first..last of every head; period: one element of every head.
-template <typename F>
-Vector HeadMask(const BlockContext& c, int first, int last, F&& value) {
-  Vector mask(c.l.element_stride());
-  for (int h = 0; h < c.l.heads; ++h)
-    for (int k = first; k <= last; ++k) mask[h * c.l.attention.size + k] = value(h);
-  return mask;
-}
+// Queries, keys and values of this token, and the caches that they meet.
+class QkvLowering {
+ public:
+  QkvLowering(BlockContext& c, NodeId root, const BlockUnits& units, const Biases& biases)
+      : c_(c), b_(c.b), root_(root), units_(units), biases_(biases), half_(c.l.keys()) {}
 
-struct BlockQkv {
-  NodeId query = -1;
-  std::vector<NodeId> caches;  // by chunk, this token's key and value included
+  void Run(NodeId x) {
+    c_.Enter(Component::kQkv, "attention");
+    NodeId products = b_.Linear("qkv products", x,
+                                QkvMap(c_.place.block, c_.l, units_, c_.place.position), false);
+    NodeId qkv =
+        b_.RotateSum("qkv sums", products, DoublingRotations(1, Log2(c_.l.attention.window)));
+    NodeId conjugate = b_.Conjugate("qkv conjugate", qkv);
+    kv_sums_ = b_.Add("kv sums", qkv, conjugate);
+    q_sums_ = b_.Sub("query sums", qkv, conjugate);
+    const bool normalises = c_.forms.attention.qk_norm.has_value();
+    UpdateCaches(normalises ? NormalisedKeyValue() : KeyValue());
+    // From the last slot of its half to all of it: the same query for every chunk.
+    query_ = b_.RotateSum("query", normalises ? NormalisedQuery() : Query(),
+                          DoublingRotations(1, Log2(half_)));
+  }
+
+  NodeId query() const { return query_; }  // at every key's slot
+  // By chunk, this token's key and value included.
+  const std::vector<NodeId>& caches() const { return caches_; }
+
+ private:
+  // Part of the sums by mask, times the root, with `bias`.
+  NodeId Scaled(const std::string& name, NodeId sums, Vector mask, Vector bias) {
+    NodeId masked = b_.MulPlain(name + " masked", sums, std::move(mask));
+    b_.SetReal(masked, true);
+    return AddBias(c_, name, b_.Mul(name + " scaled", masked, root_), std::move(bias));
+  }
+
+  // factor(head) times a bias by element and head at `slot`; nothing without biases.
+  template <typename F>
+  void AddBiasAt(int slot, const std::vector<double>& bias, bool shared, F&& factor, Vector& out) {
+    if (!c_.shape.biases) return;
+    const auto at = [&](int e, int h) {
+      const int head = shared ? c_.shape.KvHead(h) : h;
+      return bias[static_cast<size_t>(head) * c_.shape.d_head + e] * factor(h);
+    };
+    FillAttentionSlot(c_, slot, at, out);
+  }
+
+  NodeId KeyValue() {
+    const int slot = c_.slot();
+    Vector mask = HeadMask(c_, slot, slot, [](int) { return 0.5; });
+    const Vector values = HeadMask(c_, slot + half_, slot + half_, [](int) { return 0.5; });
+    for (size_t s = 0; s < mask.size(); ++s) mask[s] += values[s];
+    Vector bias;
+    AddBiasAt(
+        slot, biases_.k, true, [&](int) { return 1 / units_.key; }, bias);
+    AddBiasAt(
+        slot + half_, biases_.v, true, [&](int) { return 1 / units_.value; }, bias);
+    return Scaled("key and value", kv_sums_, std::move(mask), std::move(bias));
+  }
+
+  NodeId Query() {
+    return QueryTimes("query", [&](int h) { return ScoreUnit(c_, h); });
+  }
+
+  template <typename F>
+  NodeId QueryTimes(const std::string& name, F&& factor) {
+    Vector bias;
+    AddBiasAt(
+        half_ - 1, biases_.q, false, [&](int h) { return factor(h) * units_.key; }, bias);
+    return Scaled(
+        name, q_sums_,
+        HeadMask(c_, half_ - 1, half_ - 1, [&](int h) { return Complex(0, -0.5 * factor(h)); }),
+        std::move(bias));
+  }
+
+  NodeId KeyTimes(const std::string& name, double factor) {
+    Vector bias;
+    AddBiasAt(
+        c_.slot(), biases_.k, true, [&](int) { return factor / units_.key; }, bias);
+    return Scaled(name, kv_sums_,
+                  HeadMask(c_, c_.slot(), c_.slot(), [&](int) { return 0.5 * factor; }),
+                  std::move(bias));
+  }
+
+  // QK-norm divides a unit out again: the raw vectors' one is undone beside the norm, where gain
+  // and score unit enter too.
+  NodeId NormalisedKeyValue() {
+    const approx::Approximant& root = c_.forms.attention.qk_norm->key_root;
+    const int slot = c_.slot() + half_;
+    Vector bias;
+    AddBiasAt(
+        slot, biases_.v, true, [&](int) { return 1 / units_.value; }, bias);
+    NodeId value = Scaled("value", kv_sums_, HeadMask(c_, slot, slot, [](int) { return 0.5; }),
+                          std::move(bias));
+    NodeId raw = KeyTimes("key in its unit", RootUnit(c_, root) * units_.key);
+    NodeId key = LowerHeadNorm(c_, "key", raw, KeyTimes("key", 1), c_.slot(), root);
+    return b_.Add("key and value", key, value);
+  }
+
+  NodeId NormalisedQuery() {
+    const model::QkNorm& norm = *c_.forms.attention.qk_norm;
+    const double unit = RootUnit(c_, norm.query_root) / units_.key;
+    NodeId raw = QueryTimes("query in its unit", [&](int) { return unit; });
+    NodeId scaled = QueryTimes("query with gain", [&](int h) {
+      return norm.gain[static_cast<size_t>(h)] * ScoreUnit(c_, h);
+    });
+    return LowerHeadNorm(c_, "query", raw, scaled, half_ - 1, norm.query_root);
+  }
+
+  void UpdateCaches(NodeId key_value) {
+    for (int chunk = 0; chunk < c_.l.chunks; ++chunk) {
+      const int state = c_.place.index * c_.l.chunks + chunk;
+      NodeId cache = b_.State(c_.Named("cache before", chunk), state, Log2(c_.l.slots));
+      if (chunk == c_.chunk()) cache = b_.Add(c_.Named("cache", chunk), cache, key_value);
+      b_.graph().updates.push_back({state, cache});
+      caches_.push_back(AddPrefix(cache, chunk));
+    }
+  }
+
+  // The constant tokens' part of a chunk; nothing where it has none.
+  NodeId AddPrefix(NodeId cache, int chunk) {
+    const model::Block& block = c_.place.block;
+    const int first = chunk * half_;
+    Vector constant;
+    for (int k = first; k < std::min(block.prefix(), first + half_); ++k) {
+      const auto add = [&](int slot, const std::vector<double>& values, double unit) {
+        const size_t row = static_cast<size_t>(k) * c_.shape.kv_width();
+        const auto at = [&](int e, int h) {
+          return values[row + c_.shape.KvHead(h) * c_.shape.d_head + e] / unit;
+        };
+        FillAttentionSlot(c_, slot, at, constant);
+      };
+      add(k - first, block.prefix_keys, units_.key);
+      add(k - first + half_, block.prefix_values, units_.value);
+    }
+    if (constant.empty()) return cache;
+    return b_.AddPlain(c_.Named("cache with prefix", chunk), cache, std::move(constant));
+  }
+
+  BlockContext& c_;
+  GraphBuilder& b_;
+  const NodeId root_;
+  const BlockUnits& units_;
+  const Biases& biases_;
+  const int half_;
+  NodeId kv_sums_ = -1, q_sums_ = -1, query_ = -1;
+  std::vector<NodeId> caches_;
 };
 
-// The constant tokens' part of a chunk; nothing where it has none.
-NodeId AddPrefix(BlockContext& c, NodeId cache, int chunk, const BlockUnits& units) {
-  const model::Block& block = c.place.block;
-  const int half = c.l.keys(), first = chunk * half;
-  Vector constant;
-  for (int k = first; k < std::min(block.prefix(), first + half); ++k) {
-    const size_t row = static_cast<size_t>(k) * c.shape.kv_width();
-    const auto at = [&](int e, int h) { return row + c.shape.KvHead(h) * c.shape.d_head + e; };
-    FillAttentionSlot(
-        c, k - first, [&](int e, int h) { return block.prefix_keys[at(e, h)] / units.key; },
-        constant);
-    FillAttentionSlot(
-        c, k - first + half,
-        [&](int e, int h) { return block.prefix_values[at(e, h)] / units.value; }, constant);
-  }
-  if (constant.empty()) return cache;
-  return c.b.AddPlain(fmt::format("cache {} with prefix", chunk), cache, std::move(constant));
-}
-
-BlockQkv LowerBlockQkv(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
-                       const Biases& biases) {
-  c.Enter(Component::kQkv, "attention");
-  GraphBuilder& b = c.b;
-  const int half = c.l.keys();
-  NodeId products =
-      b.Linear("qkv products", x, QkvMap(c.place.block, c.l, units, c.place.position), false);
-  NodeId qkv = b.RotateSum("qkv sums", products, DoublingRotations(1, Log2(c.l.attention.window)));
-  NodeId conjugate = b.Conjugate("qkv conjugate", qkv);
-
-  Vector mask = HeadMask(c, c.slot(), c.slot(), [](int) { return 0.5; });
-  for (int h = 0; h < c.l.heads; ++h) mask[h * c.l.attention.size + c.slot() + half] = 0.5;
-  NodeId masked = b.MulPlain("kv masked", b.Add("kv sums", qkv, conjugate), std::move(mask));
-  b.SetReal(masked, true);
-  Vector kv_bias;
-  if (c.shape.biases) {
-    const auto at = [&](int h) { return static_cast<size_t>(c.shape.KvHead(h)) * c.shape.d_head; };
-    FillAttentionSlot(
-        c, c.slot(), [&](int e, int h) { return biases.k[at(h) + e] / units.key; }, kv_bias);
-    FillAttentionSlot(
-        c, c.slot() + half, [&](int e, int h) { return biases.v[at(h) + e] / units.value; },
-        kv_bias);
-  }
-  NodeId key_value =
-      AddBias(c, "key and value", b.Mul("kv scaled", masked, root), std::move(kv_bias));
-
-  BlockQkv result;
-  for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
-    const int state = c.place.index * c.l.chunks + chunk;
-    NodeId cache = b.State(fmt::format("cache {} before", chunk), state, Log2(c.l.slots));
-    if (chunk == c.chunk()) cache = b.Add(fmt::format("cache {}", chunk), cache, key_value);
-    b.graph().updates.push_back({state, cache});
-    result.caches.push_back(AddPrefix(c, cache, chunk, units));
-  }
-  NodeId q_masked =
-      b.MulPlain("query masked", b.Sub("query sums", qkv, conjugate),
-                 HeadMask(c, half - 1, half - 1, [&](int h) -> Complex {
-                   return h < c.shape.n_heads ? Complex(0, -0.5 * c.ScoreUnit(h)) : Complex(0);
-                 }));
-  b.SetReal(q_masked, true);
-  Vector q_bias;
-  if (c.shape.biases) {
-    FillAttentionSlot(
-        c, half - 1,
-        [&](int e, int h) {
-          return biases.q[static_cast<size_t>(h) * c.shape.d_head + e] * units.key * c.ScoreUnit(h);
-        },
-        q_bias);
-  }
-  NodeId query =
-      AddBias(c, "query biased", b.Mul("query scaled", q_masked, root), std::move(q_bias));
-  // From the last slot of its half to all of it: the same query for every chunk.
-  result.query = b.RotateSum("query", query, DoublingRotations(1, Log2(half)));
-  return result;
-}
-
-// (s + c)^p / (kappa N) at the chunk's keys up to this position, zero elsewhere.
-NodeId LowerChunkPowers(BlockContext& c, NodeId query, NodeId cache, int chunk) {
+// q . k + c in the scores' unit at the keys up to this position, zero elsewhere, by chunk.
+std::vector<NodeId> LowerScores(BlockContext& c, const QkvLowering& qkv) {
   c.Enter(Component::kScores, "attention");
   GraphBuilder& b = c.b;
-  NodeId products = b.Mul(fmt::format("score products {}", chunk), query, cache);
-  NodeId sums = b.RotateSum(fmt::format("score sums {}", chunk), products,
-                            DoublingRotations(c.l.element_stride(), Log2(c.l.d_head)));
-  b.SetPeriod(sums, Log2(c.l.element_stride()));
-  const int seen = std::min(c.l.keys(), c.place.position + 1 - chunk * c.l.keys());
-  NodeId scores = b.AddPlain(fmt::format("scores {}", chunk), sums,
-                             HeadMask(c, 0, seen - 1, [&](int h) -> Complex {
-                               return h < c.shape.n_heads ? c.forms.shift[h] * c.ScoreUnit(h) : 0.0;
-                             }));
-  c.Enter(Component::kPower, "attention");
-  return LowerIntegerPower(b, scores, c.shape.power);
+  std::vector<NodeId> scores;
+  for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
+    NodeId products = b.Mul(c.Named("score products", chunk), qkv.query(),
+                            qkv.caches()[static_cast<size_t>(chunk)]);
+    NodeId sums = b.RotateSum(c.Named("score sums", chunk), products,
+                              DoublingRotations(c.l.element_stride(), Log2(c.l.d_head)));
+    b.SetPeriod(sums, Log2(c.l.element_stride()));
+    scores.push_back(
+        b.AddPlain(c.Named("scores", chunk), sums, HeadMask(c, 0, c.Seen(chunk) - 1, [&](int h) {
+                     return c.forms.shift[static_cast<size_t>(h)] * ScoreUnit(c, h);
+                   })));
+  }
+  b.SetMark(scores.front(), Mark::kScores);
+  return scores;
 }
 
-// numerator + i divisor / b of every row, summed over the chunks, at every slot.
-NodeId LowerWeightedValues(BlockContext& c, const BlockQkv& qkv) {
+// The sum of summands times values at every slot of its row; with a divisor i times the sum of the
+// summands / b beside it, both halved. Depth: 2.
+NodeId LowerWeightedValues(BlockContext& c, const std::vector<NodeId>& summands,
+                           const std::vector<NodeId>& caches) {
+  c.Enter(Component::kValues, "attention");
   GraphBuilder& b = c.b;
   const int half = c.l.keys();
+  const bool divides = c.forms.attention.divides();
   NodeId sum = -1;
   for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
-    NodeId powers = LowerChunkPowers(c, qkv.query, qkv.caches[chunk], chunk);
-    c.Enter(Component::kValues, "attention");
-    NodeId aligned = b.Rotate(fmt::format("powers beside values {}", chunk), powers, -half);
-    Vector ones(c.l.attention.size);
-    const int seen = std::min(half, c.place.position + 1 - chunk * half);
-    for (int k = 0; k < seen; ++k) ones[half + k] = Complex(0, 1 / c.forms.divisor_inverse.b);
-    NodeId values =
-        b.AddPlain(fmt::format("values and ones {}", chunk), qkv.caches[chunk], std::move(ones));
-    NodeId products = b.Mul(fmt::format("value products {}", chunk), aligned, values);
-    sum = sum < 0 ? products : b.Add("value products", sum, products);
+    NodeId values = caches[static_cast<size_t>(chunk)];
+    NodeId aligned = b.Rotate(c.Named("powers beside values", chunk),
+                              summands[static_cast<size_t>(chunk)], -half);
+    if (divides) {
+      // i / b beside each value: one product and one sum give numerator + i y / b.
+      Vector ones(static_cast<size_t>(c.l.attention.size));
+      for (int k = 0; k < c.Seen(chunk); ++k)
+        ones[static_cast<size_t>(half + k)] = Complex(0, 1 / c.forms.divisor_inverse.b);
+      values = b.AddPlain(c.Named("values and ones", chunk), values, std::move(ones));
+    }
+    NodeId products = b.Mul(c.Named("value products", chunk), aligned, values);
+    sum = sum < 0 ? products : b.Add("value products of the chunks", sum, products);
   }
   NodeId sums = b.RotateSum("value sums", sum, DoublingRotations(1, Log2(half)));
-  Vector mask(c.l.attention.size);
-  mask[half] = 0.5;
+  Vector mask(static_cast<size_t>(c.l.attention.size));
+  mask[static_cast<size_t>(half)] = divides ? 0.5 : 1;
   NodeId masked = b.MulPlain("value sums masked", sums, std::move(mask));
   std::vector<int> spread = DoublingRotations(-1, Log2(half));
   spread.push_back(half);
-  return b.RotateSum("numerator and divisor", masked, std::move(spread));
+  return b.RotateSum(divides ? "numerator and divisor" : "head outputs", masked, std::move(spread));
 }
 
-NodeId LowerHeads(BlockContext& c, const BlockQkv& qkv) {
+// numerator times the divisor's inverse. both: LowerWeightedValues.
+NodeId LowerDivision(BlockContext& c, NodeId both) {
   GraphBuilder& b = c.b;
-  NodeId both = LowerWeightedValues(c, qkv);
   NodeId conjugate = b.Conjugate("numerator and divisor conjugate", both);
   NodeId numerator = b.Add("numerator", both, conjugate);
   b.SetReal(numerator, true);
@@ -162,13 +228,10 @@ NodeId LowerHeads(BlockContext& c, const BlockQkv& qkv) {
   b.SetPeriod(divisor, Log2(c.l.element_stride()));
   b.SetReal(divisor, true);
   const approx::Approximant& inverse = c.forms.divisor_inverse;
-  if (c.l.heads != c.shape.n_heads) {
-    // Rows without a head get an input inside the interval; they meet zeros.
-    Vector fill(c.l.element_stride());
-    for (int s = c.shape.n_heads * c.l.attention.size; s < c.l.element_stride(); ++s)
-      fill[s] = 0.5 * (inverse.a + inverse.b) / inverse.b;
-    divisor = b.AddPlain("divisor filled", divisor, std::move(fill));
-  }
+  if (c.l.heads != c.shape.n_heads)  // rows without a head: what comes out meets zeros
+    divisor = b.AddPlain(
+        "divisor filled", divisor,
+        HeadFill(c, 0, c.l.attention.size - 1, 0.5 * (inverse.a + inverse.b) / inverse.b));
   b.SetMagnitude(divisor, 1);
   b.MarkCut(divisor);
   return b.Mul("head outputs", numerator,
@@ -180,14 +243,18 @@ NodeId LowerHeads(BlockContext& c, const BlockQkv& qkv) {
 NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, double unit_after) {
   const BlockUnits units = c.Units(unit, unit_after);
   const Biases biases = PositionBiases(c);
-  NodeId heads = LowerHeads(c, LowerBlockQkv(c, x, root, units, biases));
+  QkvLowering qkv(c, root, units, biases);
+  qkv.Run(x);
+  NodeId heads = LowerWeightedValues(c, LowerSummands(c, LowerScores(c, qkv)), qkv.caches());
+  if (c.forms.attention.divides()) heads = LowerDivision(c, heads);
+  c.b.SetMark(heads, Mark::kHeadOutputs);
   c.Enter(Component::kProjection, "attention");
   GraphBuilder& b = c.b;
   NodeId products =
       LowerRealMap(b, "projection products", heads, ProjectionMap(c.place.block, c.l, units));
   NodeId sums = b.RotateSum("projection sums", products, FeatureSum(c.l, c.l.attention));
   b.SetPeriod(sums, Log2(c.l.width));
-  NodeId output = TwiceReal(b, "projection", sums);
+  NodeId output = WholeOfReal(b, "projection", sums);
   return AddFeatureBias(c, "projection biased", output, biases.o, unit_after);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,22 +21,34 @@ struct BlockContext {
 
   int slot() const { return place.position % l.keys(); }
   int chunk() const { return place.position / l.keys(); }
-  BlockUnits Units(double input, double output) const {
-    const auto or_one = [](double bound) { return bound > 0 ? bound : 1; };
-    return {input, output, or_one(forms.bounds.key), or_one(forms.bounds.value),
-            or_one(forms.bounds.product),
-            // Arguments of polynomials stay near their scale.
-            std::max(std::abs(forms.activation->a), std::abs(forms.activation->b)),
-            or_one(forms.bounds.hidden)};
+  // Keys of a chunk that the token sees, its own among them.
+  int Seen(int chunk) const {
+    return std::clamp(place.position + 1 - chunk * l.keys(), 0, l.keys());
   }
+  // What the definition of the attention form divides by beside kappa.
+  double KeyCount() const { return forms.attention.KeyCount(place.position + 1); }
+  BlockUnits Units(double input, double output) const;
   void Enter(Component component, const char* part) {
     b.Enter(place.index, component, fmt::format("layer {} / {} / ", place.index, part));
   }
-  // What the scores of head h are multiplied by so that their powers sum to the centred divisor.
-  double ScoreUnit(int head) const {
-    return std::pow(forms.kappa[head] * (place.position + 1), -1.0 / shape.power);
+  std::string Named(const char* what, int chunk) const {
+    return l.chunks == 1 ? what : fmt::format("{} {}", what, chunk);
   }
 };
+
+// value(h) at slots first..last of every head's rows, zero elsewhere; period: one element of every
+// head.
+template <typename F>
+std::vector<Complex> HeadMask(const BlockContext& c, int first, int last, F&& value) {
+  std::vector<Complex> mask(static_cast<size_t>(c.l.element_stride()));
+  for (int h = 0; h < c.shape.n_heads; ++h)
+    for (int k = first; k <= last; ++k)
+      mask[static_cast<size_t>(h * c.l.attention.size + k)] = value(h);
+  return mask;
+}
+
+// `value` wherever HeadMask is zero: what a polynomial reads there must lie inside its interval.
+std::vector<Complex> HeadFill(const BlockContext& c, int first, int last, double value);
 
 struct Biases {
   std::vector<double> q, k, v, o, gate, up, down;
@@ -52,7 +63,8 @@ NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
                       const std::vector<double>& values, double unit);
 
 // What attention and feed-forward add to the residual, divided by unit_after. x: their input
-// divided by unit; root: its inverse root mean square.
+// divided by unit; root: its inverse root mean square (of a bilinear feed-forward the square of
+// that).
 NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, double unit_after);
 NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, double unit,
                              double unit_after);

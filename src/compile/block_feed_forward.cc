@@ -1,6 +1,5 @@
 #include "compile/approximant_lowering.h"
 #include "compile/block_context.h"
-#include "compile/layout.h"
 #include "compile/real_map.h"
 
 namespace polyveil::compile {
@@ -40,39 +39,59 @@ NodeId LowerGated(BlockContext& c, NodeId hidden, NodeId root, const BlockUnits&
   return b.Mul("gated product", LowerActivation(c, gate, units, units.product / units.hidden), up);
 }
 
+NodeId LowerPlain(BlockContext& c, NodeId hidden, NodeId root, const BlockUnits& units,
+                  const Biases& biases) {
+  NodeId scaled = c.b.Mul("hidden scaled", WholeOfReal(c.b, "hidden real", hidden), root);
+  NodeId biased = AddRowBias(c, "hidden biased", scaled, biases.up, units.gate);
+  return LowerActivation(c, biased, units, units.product);
+}
+
+// What the first matrix writes, in every slot of its row. factor: of it.
+NodeId LowerHidden(BlockContext& c, NodeId x, const BlockUnits& units, double factor) {
+  GraphBuilder& b = c.b;
+  const RowLayout& rows = c.l.hidden;
+  LinearMap map = HiddenMap(c.place.block, c.l, units);
+  NodeId products = c.shape.gated ? b.Linear("hidden products", x, std::move(map), false)
+                                  : LowerRealMap(b, "hidden products", x, std::move(map));
+  NodeId sums = b.RotateSum("hidden sums", products, DoublingRotations(1, Log2(rows.window)));
+  Vector mask(static_cast<size_t>(rows.size));
+  mask[0] = factor;
+  NodeId masked = b.MulPlain("hidden masked", sums, std::move(mask));
+  return b.RotateSum("hidden", masked, DoublingRotations(-1, Log2(rows.size)));
+}
+
+// The down matrix; of a bilinear feed-forward that of the imaginary part.
+NodeId LowerDown(BlockContext& c, NodeId product, const BlockUnits& units) {
+  GraphBuilder& b = c.b;
+  LinearMap map = DownMap(c.place.block, c.l, units);
+  NodeId products = c.shape.bilinear() ? b.Linear("down products", product, std::move(map), false)
+                                       : LowerRealMap(b, "down products", product, std::move(map));
+  NodeId sums = b.RotateSum("down sums", products, FeatureSum(c.l, c.l.hidden));
+  b.SetPeriod(sums, Log2(c.l.width));
+  return WholeOfReal(b, "down", sums);
+}
+
+// (u + iv)^2 = u^2 - v^2 + 2iuv: the gated product is half of the imaginary part, taken as a real
+// part after the matrix. The root multiplies there, so that it is computed beside the rest.
+NodeId LowerBilinear(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units) {
+  NodeId square = c.b.Square("gated product", LowerHidden(c, x, units, 1));
+  return c.b.Mul("output", LowerDown(c, square, units), root);
+}
+
 }  // namespace
 
 NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, double unit,
                              double unit_after) {
   c.Enter(Component::kFeedForward, "feed-forward");
-  GraphBuilder& b = c.b;
   const BlockUnits units = c.Units(unit, unit_after);
-  const RowLayout& rows = c.l.hidden;
+  if (c.shape.bilinear()) return LowerBilinear(c, x, root, units);
   const Biases biases = PositionBiases(c);
-  const bool gated = c.shape.gated;
-  LinearMap map = HiddenMap(c.place.block, c.l, units);
-  NodeId products = gated ? b.Linear("hidden products", x, std::move(map), false)
-                          : LowerRealMap(b, "hidden products", x, std::move(map));
-  NodeId sums = b.RotateSum("hidden sums", products, DoublingRotations(1, Log2(rows.window)));
-  Vector mask(rows.size);
-  mask[0] = gated ? 0.5 : 1.0;
-  NodeId masked = b.MulPlain("hidden masked", sums, std::move(mask));
-  NodeId hidden = b.RotateSum("hidden", masked, DoublingRotations(-1, Log2(rows.size)));
-  NodeId product;
-  if (gated) {
-    product = LowerGated(c, hidden, root, units, biases);
-  } else {
-    NodeId scaled = b.Mul("hidden scaled", TwiceReal(b, "hidden real", hidden), root);
-    NodeId biased = AddRowBias(c, "hidden biased", scaled, biases.up, units.gate);
-    product = LowerActivation(c, biased, units, units.product);
-  }
-  b.SetMagnitude(product, 1);
-  b.MarkCut(product);
-  NodeId down = LowerRealMap(b, "down products", product, DownMap(c.place.block, c.l, units));
-  NodeId down_sums = b.RotateSum("down sums", down, FeatureSum(c.l, rows));
-  b.SetPeriod(down_sums, Log2(c.l.width));
-  NodeId output = TwiceReal(b, "down", down_sums);
-  return AddFeatureBias(c, "down biased", output, biases.down, unit_after);
+  NodeId hidden = LowerHidden(c, x, units, c.shape.gated ? 0.5 : 1);
+  NodeId product = c.shape.gated ? LowerGated(c, hidden, root, units, biases)
+                                 : LowerPlain(c, hidden, root, units, biases);
+  c.b.SetMagnitude(product, 1);
+  c.b.MarkCut(product);
+  return AddFeatureBias(c, "down biased", LowerDown(c, product, units), biases.down, unit_after);
 }
 
 }  // namespace polyveil::compile

@@ -14,10 +14,14 @@ double At(const Matrix& m, int row, int col) {
   return row < m.rows && col < m.cols ? m.at(row, col) : 0;
 }
 
-// Queries and keys of one position, made with the first term.
+// Queries and keys of one position, made with the first term; without rotary positions those of
+// every position.
 struct Turned {
   std::shared_ptr<const BlockWeights> weights;
-  Matrix wq, wk;
+  Matrix wq_turned, wk_turned;
+
+  const Matrix& wq() const { return wq_turned.rows > 0 ? wq_turned : weights->wq; }
+  const Matrix& wk() const { return wk_turned.rows > 0 ? wk_turned : weights->wk; }
 };
 
 class TurnedOnce {
@@ -30,10 +34,12 @@ class TurnedOnce {
     if (held) return held;
     auto turned = std::make_shared<Turned>();
     turned->weights = block_.weights->Get();
-    turned->wq = turned->weights->wq;
-    turned->wk = turned->weights->wk;
-    for (Matrix* w : {&turned->wq, &turned->wk})
-      model::RotateRows(block_.shape, position_, w->values, w->cols);
+    if (!block_.shape.rotary.empty()) {
+      turned->wq_turned = turned->weights->wq;
+      turned->wk_turned = turned->weights->wk;
+      for (Matrix* w : {&turned->wq_turned, &turned->wk_turned})
+        model::RotateRows(block_.shape, position_, w->values, w->cols);
+    }
     held_ = turned;
     recent_ = turned;
     return turned;
@@ -73,9 +79,9 @@ LinearMap QkvMap(const Block& block, const BlockLayout& l, const BlockUnits& uni
                   },
                   diagonal);
             };
-            fill(slot, w->wk, true, units.input / units.key);
+            fill(slot, w->wk(), true, units.input / units.key);
             fill(slot + l.keys(), w->weights->wv, true, units.input / units.value);
-            fill(l.keys() - 1, w->wq, false, Complex(0, units.input * units.key));
+            fill(l.keys() - 1, w->wq(), false, Complex(0, units.input * units.key));
             if (term == terms - 1) once->Release();
             return diagonal;
           }};
@@ -95,6 +101,7 @@ LinearMap ProjectionMap(const Block& block, const BlockLayout& l, const BlockUni
 LinearMap HiddenMap(const Block& block, const BlockLayout& l, const BlockUnits& units) {
   const auto source = block.weights;
   const bool gated = block.shape.gated;
+  const double gate_unit = block.shape.bilinear() ? units.hidden : units.gate;
   const RowLayout rows = l.hidden;
   return {l.width / rows.window, rows.window, [=](int term) {
             const auto w = source->Get();
@@ -103,7 +110,7 @@ LinearMap HiddenMap(const Block& block, const BlockLayout& l, const BlockUnits& 
                 l, rows, rows.window, 0, term,
                 [&](int row, int col) -> Complex {
                   const double up = units.input * At(w->up, row, col);
-                  return gated ? Complex(units.input / units.gate * At(w->gate, row, col),
+                  return gated ? Complex(units.input / gate_unit * At(w->gate, row, col),
                                          up / units.hidden)
                                : Complex(up / units.gate);
                 },
@@ -113,7 +120,9 @@ LinearMap HiddenMap(const Block& block, const BlockLayout& l, const BlockUnits& 
 }
 
 LinearMap DownMap(const Block& block, const BlockLayout& l, const BlockUnits& units) {
-  const double unit = units.product / units.output;
+  const Complex unit = block.shape.bilinear()
+                           ? Complex(0, -units.hidden * units.hidden / (4 * units.output))
+                           : units.product / units.output;
   return RowsToFeatures(l, l.hidden, block.weights,
                         [=](const BlockWeights& w, int feature, int row) -> Complex {
                           return unit * At(w.down, feature, row);

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "compile/block_layout.h"
+#include "compile/layout.h"
 
 namespace polyveil::compile {
 
@@ -13,7 +13,7 @@ struct BlockUnits {
   double output = 1;  // of the residual that they write
   double key = 1, value = 1, product = 1;
   double gate = 1;    // of the activation's input
-  double hidden = 1;  // of the gated factor
+  double hidden = 1;  // of the gated factor; of both factors of a bilinear feed-forward
 };
 
 // Keys in the first halves of the rows and values in the second, both at `slot` of their half, as
@@ -23,7 +23,8 @@ LinearMap QkvMap(const model::Block& block, const BlockLayout& layout, const Blo
                  int position);
 LinearMap ProjectionMap(const model::Block& block, const BlockLayout& layout,
                         const BlockUnits& units);
-// gate + i up, or up alone.
+// gate + i up, or up alone. DownMap of a bilinear feed-forward takes both factors' product from the
+// imaginary part of their square.
 LinearMap HiddenMap(const model::Block& block, const BlockLayout& layout, const BlockUnits& units);
 LinearMap DownMap(const model::Block& block, const BlockLayout& layout, const BlockUnits& units);
 

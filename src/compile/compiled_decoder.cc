@@ -1,89 +1,95 @@
 #include "compile/compiled_decoder.h"
 
-#include <algorithm>
+#include <fmt/ranges.h>
+
 #include <utility>
 
-#include "compile/layout.h"
+#include "base/digest.h"
 #include "compile/lower_block.h"
+#include "model/layer_json.h"
 
 namespace polyveil::compile {
 namespace {
 
-// The bound with its margin, and as much more as makes the argument of the norm that reads it free.
-double ResidualUnit(const model::Decoder& decoder, double bound, const approx::Approximant* norm) {
-  const double unit = bound > 0 ? bound * std::max(1.0, decoder.margin) : 1;
-  return norm != nullptr ? UnitForNorm(unit, decoder.blocks.front().shape.d_model, *norm) : unit;
+// Everything of a shape that its programs depend on.
+std::string DescribeShape(const model::BlockShape& s) {
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", s.d_model, s.n_heads,
+                     s.n_kv_heads, s.d_head, s.d_ff, s.gated, s.parallel, s.centred, s.biases,
+                     static_cast<int>(s.activation), s.norm_eps, s.power, s.attention_eps,
+                     fmt::join(s.rotary, ","), s.adjacent_pairs);
 }
 
-ResidualUnits UnitsOf(const model::Decoder& decoder) {
-  ResidualUnits units;
-  const auto& first = decoder.blocks.front().forms;
-  units.input = ResidualUnit(decoder, first.bounds.residual_in, &first.norm1);
+// What the layout is made from.
+std::string Sizes(const model::BlockShape& s) {
+  return fmt::format("d_model = {}, {} heads of {}, d_ff = {}", s.d_model, s.n_heads, s.d_head,
+                     s.d_ff);
+}
+
+std::string DescribePrefix(const model::Block& block) {
+  Hasher hasher("polyveil prefix");
+  for (const auto* values : {&block.prefix_keys, &block.prefix_values})
+    hasher.UpdateField(
+        {reinterpret_cast<const char*>(values->data()), values->size() * sizeof(double)});
+  return ToHex(hasher.Final());
+}
+
+Status CheckBlocks(const model::Decoder& decoder) {
+  if (decoder.blocks.empty() || decoder.context < 1)
+    return MakeError(ErrorCode::kInvalidArgument, "{}: a program of {} blocks, context {}",
+                     decoder.name, decoder.blocks.size(), decoder.context);
+  const model::Block& first = decoder.blocks.front();
   for (size_t i = 0; i < decoder.blocks.size(); ++i) {
-    const model::LayerConfig& forms = decoder.blocks[i].forms;
-    const bool last = i + 1 == decoder.blocks.size();
-    units.middle.push_back(ResidualUnit(decoder, forms.bounds.residual_mid, &forms.norm2));
-    units.output.push_back(ResidualUnit(decoder, forms.bounds.residual_out,
-                                        last ? nullptr : &decoder.blocks[i + 1].forms.norm1));
+    const model::Block& block = decoder.blocks[i];
+    PV_RETURN_IF_ERROR(model::ValidateBlock(block, fmt::format("block {}", i)));
+    if (block.prefix() != first.prefix())
+      return MakeError(ErrorCode::kMismatch, "block {}: a prefix of {} tokens, block 0 has {}", i,
+                       block.prefix(), first.prefix());
+    if (Sizes(block.shape) != Sizes(first.shape))
+      return MakeError(ErrorCode::kMismatch, "block {}: {}, block 0: {}", i, Sizes(block.shape),
+                       Sizes(first.shape));
   }
-  return units;
+  return {};
 }
 
 }  // namespace
 
-CompiledDecoder::CompiledDecoder(model::Decoder decoder, ckks::ParametersPtr params,
-                                 const MachineSpeed& speed)
-    : CompiledProgram(std::move(params), speed, UnitsOf(decoder)), decoder_(std::move(decoder)) {}
+CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
+                                 ckks::ParametersPtr params, const MachineSpeed& speed)
+    : CompiledProgram(std::move(params), speed, MakeResidualUnits(*decoder)),
+      decoder_(std::move(decoder)) {}
 
 Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
-    model::Decoder decoder, ckks::ParametersPtr params, const MachineSpeed& speed,
-    const CircuitKeys& circuits) {
-  if (decoder.blocks.empty())
-    return MakeError(ErrorCode::kInvalidArgument, "{}: a program of 0 blocks", decoder.name);
-  for (size_t i = 0; i < decoder.blocks.size(); ++i) {
-    const model::Block& block = decoder.blocks[i];
-    PV_RETURN_IF_ERROR(model::ValidateBlock(block, fmt::format("block {}", i)));
-    if (block.prefix() != decoder.blocks.front().prefix())
-      return MakeError(ErrorCode::kMismatch, "block {}: a prefix of {} tokens, block 0 has {}", i,
-                       block.prefix(), decoder.blocks.front().prefix());
-  }
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
+    const MachineSpeed& speed, const CircuitKeys& circuits) {
+  PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
+  PV_ASSIGN_OR_RETURN(
+      const BlockLayout layout,
+      BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
+                          params->log_slots()));
   std::shared_ptr<CompiledDecoder> result(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
-  const model::Decoder& kept = result->decoder_;
-  PV_ASSIGN_OR_RETURN(result->layout_, BlockLayout::Create(kept.blocks.front().shape,
-                                                           kept.context + result->prefix(),
-                                                           result->params()->log_slots()));
+  result->layout_ = layout;
   PV_RETURN_IF_ERROR(result->Plan(circuits));
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
 int CompiledDecoder::state_count() const {
-  return static_cast<int>(decoder_.blocks.size()) * layout_.chunks;
+  return static_cast<int>(decoder_->blocks.size()) * layout_.chunks;
 }
 
 Result<Graph> CompiledDecoder::Lower(int position) const {
-  if (position < 0 || position >= context()) {
-    return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens",
-                     position, context());
-  }
-  GraphBuilder builder(params()->log_slots());
-  builder.Enter(-1, Component::kInput, "");
-  NodeId x = builder.Input("token", Log2(layout_.width));
-  builder.SetMagnitude(x, 1);
-  for (int i = 0; i < static_cast<int>(decoder_.blocks.size()); ++i) {
-    const size_t at = static_cast<size_t>(i);
-    x = LowerBlock(builder,
-                   {decoder_.blocks[at], layout_, i, position + prefix(), units().LayerInput(i),
-                    units().middle[at], units().output[at]},
-                   x);
-  }
-  builder.graph().output = x;
-  return std::move(builder.graph());
+  return LowerStep(*decoder_, layout_, position);
 }
 
+// What is known of the program (its name, its certificate) is no part of it.
 std::string CompiledDecoder::Description() const {
-  return fmt::format("{}: {} blocks, {} keys behind {}", decoder_.name, decoder_.blocks.size(),
-                     context(), prefix());
+  const model::Decoder& d = *decoder_;
+  std::string text = fmt::format("{} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound);
+  for (const model::Block& block : d.blocks) {
+    text += DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
+    text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";
+  }
+  return text;
 }
 
 }  // namespace polyveil::compile

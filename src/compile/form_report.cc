@@ -1,11 +1,11 @@
 #include "compile/form_report.h"
 
 #include <algorithm>
-#include <string_view>
+#include <utility>
 
 #include "approx/approximant.h"
 #include "compile/levels.h"
-#include "compile/lower.h"
+#include "compile/lower_block.h"
 
 namespace polyveil::compile {
 
@@ -20,10 +20,10 @@ std::vector<int> Depths(const Graph& graph) {
   return depth;
 }
 
-NodeId Find(const Graph& graph, std::string_view name) {
+NodeId FindInFirstLayer(const Graph& graph, Mark mark) {
   for (size_t id = 0; id < graph.nodes.size(); ++id)
-    if (graph.nodes[id].name == name) return static_cast<NodeId>(id);
-  PV_CHECK(false, "no value {}", name);
+    if (graph.nodes[id].mark == mark && graph.nodes[id].layer == 0) return static_cast<NodeId>(id);
+  PV_CHECK(false, "no value with mark {} in layer 0", static_cast<int>(mark));
 }
 
 bool IsAttentionOperator(const Node& node) {
@@ -56,23 +56,39 @@ void CountLayer(const Graph& graph, FormReport& report) {
 
 void MeasureDepths(const Graph& graph, FormReport& report) {
   const std::vector<int> depths = Depths(graph);
-  const NodeId heads = graph[Find(graph, "layer 0 / attention / projection products")].inputs[0];
-  report.nonlinearity_depth = depths[heads] - depths[Find(graph, "layer 0 / attention / scores")];
-  report.attention_depth = depths[Find(graph, "layer 0 / attention / residual")];
-  report.block_depth = depths[Find(graph, "layer 0 / feed-forward / residual")];
+  const auto depth = [&](Mark mark) {
+    return depths[static_cast<size_t>(FindInFirstLayer(graph, mark))];
+  };
+  report.nonlinearity_depth = depth(Mark::kHeadOutputs) - depth(Mark::kScores);
+  report.attention_depth = depth(Mark::kAttended);
+  report.block_depth = depth(Mark::kResult);
 }
 
-FormLatency Latency(const Graph& plan, const CostModel& cost, int keys, int keys_in_one) {
+// A step of a text of decoder.context tokens, without levels.
+Result<Graph> LowerLastStep(const model::Decoder& decoder, const ckks::Parameters& params) {
+  const model::BlockShape& shape = decoder.blocks.front().shape;
+  PV_ASSIGN_OR_RETURN(
+      const BlockLayout layout,
+      BlockLayout::Create(shape, decoder.context + decoder.prefix(), params.log_slots()));
+  return LowerStep(decoder, layout, decoder.context - 1);
+}
+
+Result<Graph> PlanLastStep(const model::Decoder& decoder, const ckks::Parameters& params,
+                           const CostModel& cost) {
+  PV_ASSIGN_OR_RETURN(Graph graph, LowerLastStep(decoder, params));
+  PV_ASSIGN_OR_RETURN(const Placement placement, PlaceBootstraps(graph, params, cost));
+  Graph plan = InsertBootstraps(std::move(graph), placement.bootstrapped);
+  PV_RETURN_IF_ERROR(AssignLevels(plan, params));
+  return plan;
+}
+
+FormLatency Latency(const Graph& plan, const CostModel& cost, int keys) {
   FormLatency out;
   out.keys = keys;
-  const int parts = (keys + keys_in_one - 1) / keys_in_one;
-  const std::vector<bool> indexed = IndexedByKeys(plan);
-  for (size_t id = 0; id < plan.nodes.size(); ++id) {
-    const Node& node = plan.nodes[id];
-    const int count = indexed[id] ? parts : 1;
-    const double seconds = count * cost.Seconds(node, node.level);
+  for (const Node& node : plan.nodes) {
+    const double seconds = cost.Seconds(node, node.level);
     out.token_seconds += seconds;
-    if (node.kind == OpKind::kBootstrap) out.bootstraps += count;
+    out.bootstraps += node.kind == OpKind::kBootstrap;
     if (BelongsToAttention(plan, node)) out.attention_seconds += seconds;
   }
   return out;
@@ -80,33 +96,21 @@ FormLatency Latency(const Graph& plan, const CostModel& cost, int keys, int keys
 
 }  // namespace
 
-std::vector<bool> IndexedByKeys(const Graph& graph) {
-  std::vector<bool> indexed(graph.nodes.size(), false);
-  for (size_t id = 0; id < graph.nodes.size(); ++id) {
-    const Node& node = graph.nodes[id];
-    indexed[id] = node.kind == OpKind::kState;
-    for (const NodeId input : node.inputs) indexed[id] = indexed[id] || indexed[input];
-    // Sums over neighbouring slots are sums over keys; those over elements of a head take larger
-    // steps.
-    if (node.kind == OpKind::kRotateSum && node.rotations.front() == 1) indexed[id] = false;
-  }
-  return indexed;
-}
-
-Result<FormReport> ReportForm(const model::BodyBundle& bundle, const ckks::ParametersPtr& params,
+Result<FormReport> ReportForm(const model::Decoder& decoder, const ckks::ParametersPtr& params,
                               const MachineSpeed& speed, const std::vector<int>& lengths) {
-  PV_ASSIGN_OR_RETURN(const Layout layout, Layout::Create(bundle.config, params->log_slots()));
-  PV_ASSIGN_OR_RETURN(Graph graph, LowerStep(bundle, layout, bundle.config.context - 1));
   const CostModel cost(params, speed);
   FormReport report;
+  PV_ASSIGN_OR_RETURN(const Graph graph, LowerLastStep(decoder, *params));
   MeasureDepths(graph, report);
   CountLayer(graph, report);
-  PV_ASSIGN_OR_RETURN(const Placement placement, PlaceBootstraps(graph, *params, cost));
-  report.bootstraps = static_cast<int>(
-      std::count(placement.bootstrapped.begin(), placement.bootstrapped.end(), true));
-  Graph plan = InsertBootstraps(std::move(graph), placement.bootstrapped);
-  PV_RETURN_IF_ERROR(AssignLevels(plan, *params));
-  for (const int keys : lengths) report.latency.push_back(Latency(plan, cost, keys, layout.half()));
+  PV_ASSIGN_OR_RETURN(const Graph own, PlanLastStep(decoder, *params, cost));
+  report.bootstraps = Latency(own, cost, decoder.context).bootstraps;
+  for (const int keys : lengths) {
+    model::Decoder longer = decoder;
+    longer.context = keys;
+    PV_ASSIGN_OR_RETURN(const Graph plan, PlanLastStep(longer, *params, cost));
+    report.latency.push_back(Latency(plan, cost, keys));
+  }
   return report;
 }
 

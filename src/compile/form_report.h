@@ -7,7 +7,7 @@
 #include "base/result.h"
 #include "compile/cost_model.h"
 #include "compile/graph.h"
-#include "model/bundle.h"
+#include "model/decoder.h"
 
 namespace polyveil::compile {
 
@@ -29,15 +29,10 @@ struct FormReport {
   std::vector<FormLatency> latency;
 };
 
-// The program at the last position of the context, bootstraps placed. lengths: numbers of keys; one
-// ciphertext holds half a block's slots of keys, so a longer text repeats what is indexed by keys
-// (scores, powers, products with values, bootstraps of those) once for every such part and adds
-// before the sums. The placement is the one for the model's own context. Errors: those of LowerStep
-// and PlaceBootstraps.
-Result<FormReport> ReportForm(const model::BodyBundle& bundle, const ckks::ParametersPtr& params,
+// Depths and operations: of the program at the last position of the context. lengths: contexts to
+// estimate for, bootstraps placed for each. Errors: those of BlockLayout::Create and
+// PlaceBootstraps.
+Result<FormReport> ReportForm(const model::Decoder& decoder, const ckks::ParametersPtr& params,
                               const MachineSpeed& speed, const std::vector<int>& lengths);
-
-// By node: whether its slots are indexed by keys, so that more keys mean more ciphertexts.
-std::vector<bool> IndexedByKeys(const Graph& graph);
 
 }  // namespace polyveil::compile

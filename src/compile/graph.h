@@ -51,6 +51,9 @@ enum class Component {
 const char* ComponentName(Component component);
 inline constexpr int kComponentCount = 11;
 
+// Values that reports look for.
+enum class Mark { kNone, kScores, kHeadOutputs, kAttended, kResult };
+
 using NodeId = int;
 
 struct Node {
@@ -65,13 +68,19 @@ struct Node {
   std::vector<int> rotations{};     // kRotate: one; kRotateSum: in order
   std::vector<Complex> constant{};  // kMulPlain, kAddPlain: 2^k values, repeated over the slots
   std::vector<double> coeffs{};     // kChebyshev
-  std::shared_ptr<const LinearMap> linear{};  // kLinear
-  double factor = 1;                          // kRescaleUnit
-  int state = -1;                             // kState: slot of the state table
-  bool cut = false;  // the planner may bootstrap this value: magnitude <= 1
+  // kLinear; kMulPlain whose values are made when they are needed: a map of one term.
+  std::shared_ptr<const LinearMap> linear{};
+  double factor = 1;     // kRescaleUnit
+  int state = -1;        // kState: slot of the state table
+  bool cut = false;      // the planner may bootstrap this value: magnitude <= 1
+  NodeId cut_with = -1;  // as this one is; itself
+  Mark mark = Mark::kNone;
   // Filled by the level pass.
   int level = -1;
 };
+
+// The factor of kMulPlain.
+std::vector<Complex> FactorOf(const Node& node);
 
 // What kRescaleUnit multiplies by; it declares the rest. At least 1; above factor by 2% at most.
 std::int64_t IntegerPart(double factor);

@@ -98,7 +98,8 @@ NodeId GraphBuilder::AddPlain(std::string name, NodeId a, std::vector<Complex> c
 }
 
 NodeId GraphBuilder::Linear(std::string name, NodeId a, LinearMap map, bool real) {
-  NodeId id = Append(OpKind::kLinear, std::move(name), {a});
+  const OpKind kind = map.terms == 1 ? OpKind::kMulPlain : OpKind::kLinear;
+  NodeId id = Append(kind, std::move(name), {a});
   Node& node = graph_.nodes[id];
   node.log_period = log_slots_;
   node.real = node.real && real;

@@ -27,7 +27,8 @@ class GraphBuilder {
   NodeId Square(std::string name, NodeId a);
   NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
   NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);
-  // The result fills every slot; real: whether it is for a real operand.
+  // The result fills every slot; real: whether it is for a real operand. A map of one term is a
+  // product with a constant.
   NodeId Linear(std::string name, NodeId a, LinearMap map, bool real);
   NodeId MulByI(std::string name, NodeId a);
   NodeId Rotate(std::string name, NodeId a, int rotation);
@@ -43,7 +44,13 @@ class GraphBuilder {
   void SetPeriod(NodeId id, int log_period) { graph_.nodes[id].log_period = log_period; }
   void SetReal(NodeId id, bool real) { graph_.nodes[id].real = real; }
   void SetMagnitude(NodeId id, double magnitude) { graph_.nodes[id].magnitude = magnitude; }
-  void MarkCut(NodeId id) { graph_.nodes[id].cut = true; }
+  void MarkCut(NodeId id) { MarkCut(id, id); }
+  // Bootstrapped exactly where the earlier cut value `with` is.
+  void MarkCut(NodeId id, NodeId with) {
+    graph_.nodes[id].cut = true;
+    graph_.nodes[id].cut_with = with;
+  }
+  void SetMark(NodeId id, Mark mark) { graph_.nodes[id].mark = mark; }
 
   Graph& graph() { return graph_; }
 

@@ -1,47 +1,48 @@
 #include "compile/layout.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "base/check.h"
 
 namespace polyveil::compile {
-
 namespace {
 
-Status CheckPowerOfTwo(const char* field, int value) {
-  if (value > 0 && std::has_single_bit(static_cast<unsigned>(value))) return {};
-  return MakeError(ErrorCode::kOutOfRange, "{} = {}: the decode layout needs a power of two", field,
-                   value);
-}
+int PowerOfTwo(int value) { return static_cast<int>(std::bit_ceil(static_cast<unsigned>(value))); }
 
 }  // namespace
 
-Result<Layout> Layout::Create(const model::ModelConfig& config, int log_slots) {
-  PV_RETURN_IF_ERROR(CheckPowerOfTwo("d_model", config.d_model));
-  PV_RETURN_IF_ERROR(CheckPowerOfTwo("n_heads", config.n_heads));
-  PV_RETURN_IF_ERROR(CheckPowerOfTwo("d_head", config.d_head));
-  PV_RETURN_IF_ERROR(CheckPowerOfTwo("d_ff", config.d_ff));
-  Layout layout{.log_slots = log_slots,
-                .d_model = config.d_model,
-                .n_heads = config.n_heads,
-                .d_head = config.d_head,
-                .d_ff = config.d_ff,
-                .context = config.context};
-  if (layout.half() < config.d_model) {
-    return MakeError(ErrorCode::kOutOfRange, "d_model = {} needs {} slots, the ring has {}",
-                     config.d_model, 2 * config.d_model * config.d_model, layout.slots());
-  }
-  if (config.context > layout.half()) {
-    return MakeError(ErrorCode::kOutOfRange,
-                     "context = {} > {}, the keys that one ciphertext holds ({} slots)",
-                     config.context, layout.half(), layout.slots());
-  }
-  if (config.d_ff > layout.slots() / config.d_model) {
-    return MakeError(ErrorCode::kOutOfRange,
-                     "d_ff = {} > {}, the rows that one ciphertext holds ({} slots)", config.d_ff,
-                     layout.slots() / config.d_model, layout.slots());
-  }
-  return layout;
+Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int context,
+                                        int log_slots) {
+  BlockLayout l;
+  l.slots = 1 << log_slots;
+  l.width = PowerOfTwo(shape.d_model);
+  l.heads = PowerOfTwo(shape.n_heads);
+  l.d_head = shape.d_head;
+  if (!std::has_single_bit(static_cast<unsigned>(shape.d_head)))
+    return MakeError(ErrorCode::kOutOfRange, "d_head = {}: the block layout needs a power of two",
+                     shape.d_head);
+  const auto layout = [&](int rows) {
+    const int size = l.slots / rows;
+    return RowLayout{rows, size, std::min(size, l.width)};
+  };
+  if (l.width > l.slots)
+    return MakeError(ErrorCode::kOutOfRange, "d_model = {} > {} slots", shape.d_model, l.slots);
+  if (2 * l.heads * l.d_head > l.slots)
+    return MakeError(ErrorCode::kOutOfRange, "{} heads of {} > {}, half of the slots", l.heads,
+                     l.d_head, l.slots / 2);
+  l.hidden = layout(PowerOfTwo(shape.d_ff));
+  if (l.hidden.size < 1)
+    return MakeError(ErrorCode::kOutOfRange, "d_ff = {} > {} slots", shape.d_ff, l.slots);
+  l.attention = layout(l.heads * l.d_head);
+  l.attention.window = std::min(l.keys(), l.width);
+  l.chunks = (context + l.keys() - 1) / l.keys();
+  return l;
+}
+
+std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows) {
+  const int first = std::max(rows.size, l.width);
+  return DoublingRotations(first, Log2(l.slots / first));
 }
 
 int Log2(int power_of_two) {

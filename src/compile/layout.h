@@ -1,37 +1,80 @@
 // How vectors of a decoder step lie in the slots.
 //
-// Feature layout: period d, slot s holds x[s mod d]. Residuals live here, so their bootstraps are
-// sparse. Row layout:     blocks of `block` slots, row r in block r. Attention's row is (e, h) with
-// e, the index inside a head, on
-//                 top: a sum over e is a rotation sum over whole blocks and therefore cyclic, it
-//                 needs no mask. The first half of a block is indexed by the key's position k for K
-//                 and the scores, the second half for V.
+// Features: period D, the power of two from d_model on, the padding is zero: slot s holds x[s mod
+//           D]. Residuals live here, so their bootstraps are sparse.
+// Rows:     row r of a matrix in a block of `size` slots. Attention's row is (e, h) with e, the
+//           index inside a head, on top: a sum over e is a rotation sum over whole blocks and
+//           therefore cyclic, it needs no mask. The first half of a row is indexed by the key's
+//           position for K and the scores, the second half for V; keys beyond one half lie in
+//           further ciphertexts (chunks).
 // Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r
 // and sums inside the block (the result stands in one slot, a mask and rotations spread it); rows
-// -> features sums over blocks (cyclic, no mask).
+// -> features sums over blocks (cyclic, no mask). A matrix with more rows or columns than one
+// product holds takes several rotated copies of the vector: a product from features to rows has
+// windows of `window` columns and D / window terms, one from rows to features D / size of them.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "base/result.h"
-#include "model/config.h"
+#include "compile/linear_map.h"
+#include "model/block.h"
 
 namespace polyveil::compile {
 
-struct Layout {
-  int log_slots = 0;
-  int d_model = 0, n_heads = 0, d_head = 0, d_ff = 0, context = 0;
-
-  int slots() const { return 1 << log_slots; }
-  int block() const { return slots() / d_model; }  // slots of one attention row
-  int half() const { return block() / 2; }
-  int head_stride() const { return block(); }
-  int element_stride() const { return block() * n_heads; }
-  int Row(int element, int head) const { return element * n_heads + head; }
-
-  // kOutOfRange names the field when the ring has too few slots or a size is no power of two.
-  static Result<Layout> Create(const model::ModelConfig& config, int log_slots);
+struct RowLayout {
+  int rows = 0;    // power of two
+  int size = 0;    // slots of a row
+  int window = 0;  // columns that one term sums
 };
+
+struct BlockLayout {
+  int slots = 0;
+  int width = 0;  // D
+  int heads = 0;  // power of two
+  int d_head = 0;
+  int chunks = 1;  // ciphertexts of the key-value cache
+  RowLayout attention, hidden;
+
+  int keys() const { return attention.size / 2; }  // of a chunk
+  int element_stride() const { return attention.size * heads; }
+  int AttentionRow(int element, int head) const { return element * heads + head; }
+
+  // context: keys that the cache holds at least. Errors: kOutOfRange (field, both values) where the
+  // slots do not hold the rows or d_head is no power of two.
+  static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots);
+};
+
+// value(row, column) at position `slot` of term k of a map from features to rows whose windows
+// begin at slot `first` of their rows.
+template <typename F>
+void FillRows(const BlockLayout& l, const RowLayout& rows, int window, int first, int term,
+              F&& value, std::vector<Complex>& diagonal) {
+  for (int r = 0; r < rows.rows; ++r) {
+    for (int j = 0; j < window; ++j) {
+      const int slot = (r * rows.size + first + j) & (l.slots - 1);
+      diagonal[slot] += value(r, (slot + term * window) & (l.width - 1));
+    }
+  }
+}
+
+// The map from rows to features with entries value(weights, feature, row); a sum over all slots of
+// the same feature follows: FeatureSum.
+template <typename F>
+LinearMap RowsToFeatures(const BlockLayout& l, const RowLayout& rows,
+                         std::shared_ptr<const model::BlockWeightSource> source, F value) {
+  const int terms = l.width > rows.size ? l.width / rows.size : 1;
+  return {terms, rows.size, [=](int term) {
+            const auto weights = source->Get();
+            std::vector<Complex> diagonal(l.slots);
+            for (int s = 0; s < l.slots; ++s)
+              diagonal[s] =
+                  value(*weights, s & (l.width - 1), (s / rows.size + term) & (rows.rows - 1));
+            return diagonal;
+          }};
+}
+std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows);
 
 // first, 2 first, 4 first, ... (count of them): the rotations of a sum over 2^count terms.
 std::vector<int> DoublingRotations(int first, int count);

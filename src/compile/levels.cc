@@ -18,7 +18,7 @@ constexpr int kUnused = -1;
 struct Segment {
   NodeId begin = 0, end = 0;
   NodeId input = -1;
-  std::vector<NodeId> cuts;
+  std::vector<NodeId> cuts;  // the first of those that are bootstrapped together
 };
 
 std::vector<Segment> SplitLayers(const Graph& graph) {
@@ -31,7 +31,7 @@ std::vector<Segment> SplitLayers(const Graph& graph) {
       segments.push_back({id, id, -1, {}});
     Segment& segment = segments.back();
     segment.end = id + 1;
-    if (node.cut) segment.cuts.push_back(id);
+    if (node.cut && node.cut_with == id) segment.cuts.push_back(id);
     for (NodeId input : node.inputs) {
       if (input >= segment.begin) continue;
       PV_CHECK(segment.input < 0 || segment.input == input, "layer {} reads {} and {}", node.layer,
@@ -66,7 +66,8 @@ class Sweep {
 
  private:
   bool Chosen(NodeId id, unsigned chosen) const {
-    auto it = std::find(segment_.cuts.begin(), segment_.cuts.end(), id);
+    if (!graph_[id].cut) return false;
+    auto it = std::find(segment_.cuts.begin(), segment_.cuts.end(), graph_[id].cut_with);
     return it != segment_.cuts.end() && (chosen >> (it - segment_.cuts.begin()) & 1);
   }
 
@@ -115,7 +116,10 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
   Frontier before;
   int least = std::numeric_limits<int>::max();
   Sweep sweep(graph, segment, params, cost);
-  PV_CHECK(segment.cuts.size() < 16, "{} cut values in a layer", segment.cuts.size());
+  constexpr size_t kMostCuts = 15;  // every subset is tried
+  if (segment.cuts.size() > kMostCuts)
+    return MakeError(ErrorCode::kOutOfRange, "layer {}: {} places for bootstraps > {}",
+                     graph[segment.begin].layer, segment.cuts.size(), kMostCuts);
   for (const auto& [level, path] : after) {
     for (unsigned chosen = 0; chosen < (1u << segment.cuts.size()); ++chosen) {
       SweepResult result = sweep.Run(chosen, level);
@@ -172,6 +176,9 @@ Result<Placement> PlaceBootstraps(const Graph& graph, const ckks::Parameters& pa
     const Segment& segment = segments[segments.size() - 1 - i];
     for (size_t cut = 0; cut < segment.cuts.size(); ++cut) {
       placement.bootstrapped[segment.cuts[cut]] = choices[i] >> cut & 1;
+    }
+    for (NodeId id = segment.begin; id < segment.end; ++id) {
+      if (graph[id].cut) placement.bootstrapped[id] = placement.bootstrapped[graph[id].cut_with];
     }
   }
   return placement;

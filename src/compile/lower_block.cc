@@ -2,7 +2,6 @@
 
 #include "compile/approximant_lowering.h"
 #include "compile/block_context.h"
-#include "compile/layout.h"
 
 namespace polyveil::compile {
 namespace {
@@ -17,16 +16,38 @@ NodeId LowerRoot(BlockContext& c, const char* part, NodeId x, double unit,
   return LowerApproximant(c.b, "inverse root", sum, unit * unit / c.shape.d_model, p);
 }
 
+void MarkResidual(GraphBuilder& b, NodeId x) {
+  b.SetMagnitude(x, 1);
+  b.SetReal(x, true);
+  b.MarkCut(x);
+}
+
 NodeId AddToResidual(BlockContext& c, NodeId x, double unit, double unit_after, NodeId update) {
   NodeId sum =
       c.b.Add("residual", c.b.ChangeUnit("residual in its unit", x, unit / unit_after), update);
-  c.b.SetMagnitude(sum, 1);
-  c.b.SetReal(sum, true);
-  c.b.MarkCut(sum);
+  MarkResidual(c.b, sum);
   return sum;
 }
 
 }  // namespace
+
+BlockUnits BlockContext::Units(double input, double output) const {
+  const auto or_one = [](double bound) { return bound > 0 ? bound : 1; };
+  BlockUnits units{input, output, or_one(forms.bounds.key), or_one(forms.bounds.value),
+                   or_one(forms.bounds.product)};
+  units.hidden = or_one(forms.bounds.hidden);
+  // Arguments of polynomials stay near their scale.
+  if (forms.activation)
+    units.gate = std::max(std::abs(forms.activation->a), std::abs(forms.activation->b));
+  return units;
+}
+
+std::vector<Complex> HeadFill(const BlockContext& c, int first, int last, double value) {
+  std::vector<Complex> fill(static_cast<size_t>(c.l.element_stride()), Complex(value));
+  for (int h = 0; h < c.shape.n_heads; ++h)
+    for (int k = first; k <= last; ++k) fill[static_cast<size_t>(h * c.l.attention.size + k)] = 0;
+  return fill;
+}
 
 Biases PositionBiases(const BlockContext& c) {
   if (!c.shape.biases) return {};
@@ -50,15 +71,39 @@ NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x) {
   BlockContext c{builder, place, place.layout, place.block.shape, place.block.forms};
   const double in = place.unit_in, middle = place.unit_middle, out = place.unit_out;
-  NodeId root = LowerRoot(c, "attention", x, in, c.forms.norm1);
+  NodeId root = LowerRoot(c, "attention", x, in, c.forms.norm1), result = -1;
   if (c.shape.parallel) {
     NodeId attended = LowerBlockAttention(c, x, root, in, out);
     NodeId fed = LowerBlockFeedForward(c, x, root, in, out);
-    return AddToResidual(c, x, in, out, builder.Add("attention and feed-forward", attended, fed));
+    result = AddToResidual(c, x, in, out, builder.Add("attention and feed-forward", attended, fed));
+  } else {
+    NodeId mid = AddToResidual(c, x, in, middle, LowerBlockAttention(c, x, root, in, middle));
+    builder.SetMark(mid, Mark::kAttended);
+    NodeId scale = LowerRoot(c, "feed-forward", mid, middle, c.forms.norm2);
+    result = AddToResidual(c, mid, middle, out, LowerBlockFeedForward(c, mid, scale, middle, out));
   }
-  NodeId mid = AddToResidual(c, x, in, middle, LowerBlockAttention(c, x, root, in, middle));
-  NodeId root2 = LowerRoot(c, "feed-forward", mid, middle, c.forms.norm2);
-  return AddToResidual(c, mid, middle, out, LowerBlockFeedForward(c, mid, root2, middle, out));
+  builder.SetMark(result, Mark::kResult);
+  return result;
+}
+
+Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position) {
+  if (position < 0 || position >= decoder.context)
+    return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens",
+                     position, decoder.context);
+  const ResidualUnits units = MakeResidualUnits(decoder);
+  GraphBuilder builder(Log2(layout.slots));
+  builder.Enter(-1, Component::kInput, "");
+  NodeId x = builder.Input("token", Log2(layout.width));
+  MarkResidual(builder, x);
+  for (int i = 0; i < static_cast<int>(decoder.blocks.size()); ++i) {
+    const auto at = static_cast<size_t>(i);
+    x = LowerBlock(builder,
+                   {decoder.blocks[at], layout, i, position + decoder.prefix(), units.LayerInput(i),
+                    units.middle[at], units.output[at]},
+                   x);
+  }
+  builder.graph().output = x;
+  return std::move(builder.graph());
 }
 
 }  // namespace polyveil::compile

@@ -12,14 +12,7 @@ constexpr int kPackedTerms = 16;  // from here on packing pays
 }  // namespace
 
 NodeId LowerRealMap(GraphBuilder& b, const std::string& name, NodeId x, LinearMap map) {
-  if (map.terms < kPackedTerms) {
-    LinearMap half{map.terms, map.stride, [map](int term) {
-                     Vector diagonal = map.diagonal(term);
-                     for (Complex& v : diagonal) v *= 0.5;
-                     return diagonal;
-                   }};
-    return b.Linear(name, x, std::move(half), true);
-  }
+  if (map.terms < kPackedTerms) return b.Linear(name, x, std::move(map), true);
   const int terms = map.terms / 2;
   NodeId shifted = b.MulByI(name + ": i times the other half",
                             b.Rotate(name + ": other half", x, terms * map.stride));
@@ -35,8 +28,9 @@ NodeId LowerRealMap(GraphBuilder& b, const std::string& name, NodeId x, LinearMa
   return b.Linear(name, packed, std::move(half), false);
 }
 
-NodeId TwiceReal(GraphBuilder& b, const std::string& name, NodeId x) {
-  NodeId sum = b.Add(name, x, b.graph()[x].real ? x : b.Conjugate(name + " conjugate", x));
+NodeId WholeOfReal(GraphBuilder& b, const std::string& name, NodeId x) {
+  if (b.graph()[x].real) return x;
+  NodeId sum = b.Add(name, x, b.Conjugate(name + " conjugate", x));
   b.SetReal(sum, true);
   return sum;
 }

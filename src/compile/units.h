@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "model/config.h"
+#include "model/decoder.h"
 
 namespace polyveil::compile {
 
@@ -22,6 +22,8 @@ double UnitForNorm(double unit, int d_model, const approx::Approximant& norm);
 
 // The calibrated bound of each place times the calibration's margin; the model's overall bound
 // where none is recorded; UnitForNorm of that.
+ResidualUnits MakeResidualUnits(const model::Decoder& decoder);
+// The same of a bundle's description, for a client that holds no layer.
 ResidualUnits MakeResidualUnits(const model::ModelConfig& config);
 
 }  // namespace polyveil::compile

@@ -66,9 +66,18 @@ Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
     PV_ASSIGN_OR_RETURN(forms.norm2, FitSeries(target, range("feed-forward / variance"),
                                                shape.norm_eps, fit.norm_degree, fit.margin));
   }
-  PV_ASSIGN_OR_RETURN(forms.divisor_inverse,
-                      FitSeries(approx::Target::kInverse, range("attention / divisor"),
-                                shape.attention_eps, fit.divisor_degree, fit.margin));
+  const auto observed = [&](const char* site) -> ObservedInterval {
+    return {range(site).lo, range(site).hi};
+  };
+  forms.norm1_seen = forms.norm2_seen = observed("attention / variance");
+  if (!shape.parallel) forms.norm2_seen = observed("feed-forward / variance");
+  forms.divisor_inverse = Approximant(0, 1, {1});  // where nothing is divided
+  if (forms.attention.divides()) {
+    PV_ASSIGN_OR_RETURN(forms.divisor_inverse,
+                        FitSeries(approx::Target::kInverse, range("attention / divisor"),
+                                  shape.attention_eps, fit.divisor_degree, fit.margin));
+    forms.divisor_seen = observed("attention / divisor");
+  }
   if (!shape.bilinear())
     forms.activation = FitActivation(shape.activation, range("feed-forward / hidden"), fit);
   return forms;

@@ -22,8 +22,14 @@ constexpr CountField kCounts[] = {
 constexpr RatioField kNumbers[] = {
     {"worst_outside", &Certificate::worst_outside},
     {"least_margin", &Certificate::least_margin},
-    {"predicted_logit_error", &Certificate::predicted_logit_error},
 };
+constexpr const char* kPredicted = "predicted_logit_error";
+
+// Errors and ratios: 0 and more.
+Status CheckNumber(const std::string& where, const char* name, double value) {
+  if (value >= 0 && std::isfinite(value)) return {};
+  return MakeError(ErrorCode::kOutOfRange, "{}.{} = {}", where, name, value);
+}
 
 // `part` is a share of `all`.
 Status CheckShare(const std::string& where, const char* part, std::uint64_t count, const char* all,
@@ -38,6 +44,7 @@ Certificate CertificateFromJson(const JsonReader& at) {
   Certificate out;
   for (const auto& [name, member] : kCounts) out.*member = at.Count(name);
   for (const auto& [name, member] : kNumbers) out.*member = at.Number(name);
+  if (at.Has(kPredicted)) out.predicted_logit_error = at.Number(kPredicted);
   if (at.Has(kLeftOut.first)) out.*kLeftOut.second = at.Count(kLeftOut.first);
   return out;
 }
@@ -47,6 +54,7 @@ nlohmann::ordered_json CertificateToJson(const Certificate& certificate) {
   for (const auto& [name, member] : kCounts) out[name] = certificate.*member;
   out[kLeftOut.first] = certificate.*kLeftOut.second;
   for (const auto& [name, member] : kNumbers) out[name] = certificate.*member;
+  if (certificate.predicted_logit_error) out[kPredicted] = *certificate.predicted_logit_error;
   return out;
 }
 
@@ -58,8 +66,9 @@ Status ValidateCertificate(const Certificate& c, const std::string& where) {
   PV_RETURN_IF_ERROR(CheckShare(where, "heldout_out_of_range", c.heldout_out_of_range,
                                 "heldout_positions", c.heldout_positions));
   for (const auto& [name, member] : kNumbers)
-    if (!(c.*member >= 0) || !std::isfinite(c.*member))
-      return MakeError(ErrorCode::kOutOfRange, "{}.{} = {}", where, name, c.*member);
+    PV_RETURN_IF_ERROR(CheckNumber(where, name, c.*member));
+  if (c.predicted_logit_error)
+    PV_RETURN_IF_ERROR(CheckNumber(where, kPredicted, *c.predicted_logit_error));
   if (c.worst_outside < 1)
     return MakeError(ErrorCode::kOutOfRange, "{}.worst_outside = {} < 1", where, c.worst_outside);
   if (!(c.least_margin > 0))
@@ -68,12 +77,14 @@ Status ValidateCertificate(const Certificate& c, const std::string& where) {
 }
 
 Status CheckPredictedError(const std::optional<Certificate>& certificate, double largest) {
-  if (!certificate || certificate->predicted_logit_error <= largest) return {};
+  if (!certificate || !certificate->predicted_logit_error ||
+      *certificate->predicted_logit_error <= largest)
+    return {};
   return MakeError(
       ErrorCode::kOutOfRange,
       "the predicted error of the encrypted logits is {:.3g} > {:.3g}: tokens would be "
       "wrong without notice (--largest-error accepts more)",
-      certificate->predicted_logit_error, largest);
+      *certificate->predicted_logit_error, largest);
 }
 
 std::string CertificateToText(const std::optional<Certificate>& certificate) {
@@ -90,7 +101,8 @@ std::string CertificateToText(const std::optional<Certificate>& certificate) {
       c.least_margin, c.heldout_out_of_range, c.heldout_positions);
   if (c.left_out_positions > 0)
     text += fmt::format("; {} calibration positions left out of the bounds", c.left_out_positions);
-  return text + fmt::format("; predicted logit error {:.2g}", c.predicted_logit_error);
+  if (!c.predicted_logit_error) return text + "; no error of the logits predicted";
+  return text + fmt::format("; predicted logit error {:.2g}", *c.predicted_logit_error);
 }
 
 }  // namespace polyveil::model

@@ -26,11 +26,13 @@ struct Certificate {
   std::uint64_t heldout_positions = 0, heldout_out_of_range = 0;
   // Calibration text whose out-of-range positions the bounds do not cover.
   std::uint64_t left_out_positions = 0;
-  // Largest error of a logit in a simulated encrypted run (noise of every operation).
-  double predicted_logit_error = 0;
+  // Largest error of a logit in a simulated encrypted run (noise of every operation); nothing where
+  // none was made.
+  std::optional<double> predicted_logit_error;
 };
 
-// Keeps the first fault in the reader's error. Every field must be there but left_out_positions.
+// Keeps the first fault in the reader's error. Every field must be there but left_out_positions and
+// predicted_logit_error.
 Certificate CertificateFromJson(const JsonReader& at);
 nlohmann::ordered_json CertificateToJson(const Certificate& certificate);
 

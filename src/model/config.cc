@@ -40,7 +40,11 @@ ModelConfig ReadConfig(const JsonReader& at) {
   c.residual_bound = at.Number("residual_bound");
   const JsonReader calibration = at.Object("calibration");
   c.calibration = {calibration.Count("tokens"), calibration.Number("margin")};
-  if (at.Has("certificate")) c.certificate = CertificateFromJson(at.Object("certificate"));
+  if (at.Has("certificate")) {
+    const JsonReader certificate = at.Object("certificate");
+    c.certificate = CertificateFromJson(certificate);
+    c.certificate->predicted_logit_error = certificate.Number("predicted_logit_error");
+  }
   c.tensors_sha256 = at.Text("tensors_sha256");
   return c;
 }

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "model/client_files.h"
 #include "model/hub/block_source.h"
@@ -14,6 +15,15 @@ namespace {
 
 using hub::Checkpoint;
 using hub::ConvertedForms;
+
+Result<std::shared_ptr<const Decoder>> LoadBundle(const std::string& path,
+                                                  const DecoderOptions& options) {
+  PV_ASSIGN_OR_RETURN(BodyBundle body, LoadBodyBundle(path));
+  if (options.context != 0 && options.context != body.config.context)
+    return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
+                     options.context, body.config.context);
+  return std::make_shared<const Decoder>(DecoderOfBundle(std::move(body), NameOfModel(path)));
+}
 
 Status CheckStage(const Checkpoint& checkpoint, const std::string& name) {
   const auto& forms = checkpoint.forms;
@@ -107,6 +117,9 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
 
 Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
                                                    const DecoderOptions& options) {
+  std::error_code error;
+  if (std::filesystem::exists(std::filesystem::path(path) / "model.json", error))
+    return LoadBundle(path, options);
   PV_ASSIGN_OR_RETURN(auto checkpoint, hub::LoadCheckpoint(path));
   return DecoderOfCheckpoint(std::move(checkpoint), NameOfModel(path), options);
 }

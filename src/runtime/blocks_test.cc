@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "compile/compiled_decoder.h"
 #include "support/encrypted_run.h"
@@ -16,12 +17,16 @@ ckks::ParametersPtr TestParams() {
   return ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
 }
 
+Result<std::shared_ptr<const compile::CompiledDecoder>> TryCompile(std::vector<model::Block> blocks,
+                                                                   int context) {
+  return CompileModel(std::make_shared<const model::Decoder>(
+                          model::Decoder{"test", "", std::move(blocks), context, 4}),
+                      TestParams(), compile::MachineSpeed{});
+}
+
 std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block> blocks,
                                                         int context) {
-  const auto params = TestParams();
-  auto compiled =
-      compile::CompiledDecoder::Create({"test", "", std::move(blocks), context, 4}, params,
-                                       compile::MachineSpeed{}, MakeCircuitKeys(params));
+  auto compiled = TryCompile(std::move(blocks), context);
   PV_CHECK(compiled.ok(), "{}", compiled.error().message);
   return *compiled;
 }
@@ -49,28 +54,103 @@ std::vector<Case> Cases() {
           {testing::Gpt2Shape(), 8, 2}};
 }
 
-TEST(Blocks, ProgramEqualsBlockWithoutNoise) {
-  for (const Case& c : Cases()) {
-    const std::vector<model::Block> blocks = {testing::RandomBlock(c.shape, 3, c.prefix)};
-    const auto compiled = Compile(blocks, c.context);
-    ASSERT_GE(compiled->context(), c.context);
-    Simulator simulator(compiled, NoiseModel::Zero(), 1);
-    const auto text = testing::RandomText(c.shape.d_model, c.context, 103);
-    const auto expected = Expected(blocks, text);
-    for (size_t i = 0; i < text.size(); ++i) {
-      const auto actual = simulator.Step(text[i]);
-      ASSERT_TRUE(actual.ok()) << actual.error().message;
-      double size = 0;
-      for (const double v : expected[i]) size = std::max(size, std::abs(v));
-      EXPECT_LT(LargestDifference(expected[i], *actual), 1e-10 * size)
-          << "d_model " << c.shape.d_model << ", context " << c.context << ", token " << i;
-    }
+void ExpectProgramEqualsBlock(const model::Block& block, int context) {
+  const std::vector<model::Block> blocks = {block};
+  const auto compiled = Compile(blocks, context);
+  ASSERT_EQ(compiled->context(), context);
+  Simulator simulator(compiled, NoiseModel::Zero(), 1);
+  const auto text = testing::RandomText(block.shape.d_model, context, 103);
+  const auto expected = Expected(blocks, text);
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto actual = simulator.Step(text[i]);
+    ASSERT_TRUE(actual.ok()) << actual.error().message;
+    double size = 0;
+    for (const double v : expected[i]) size = std::max(size, std::abs(v));
+    EXPECT_LT(LargestDifference(expected[i], *actual), 1e-10 * size)
+        << "d_model " << block.shape.d_model << ", context " << context << ", token " << i;
   }
 }
 
+TEST(Blocks, ProgramEqualsBlockWithoutNoise) {
+  for (const Case& c : Cases())
+    ExpectProgramEqualsBlock(testing::RandomBlock(c.shape, 3, c.prefix), c.context);
+}
+
+model::AttentionForm OfKind(model::AttentionKind kind) {
+  model::AttentionForm form;
+  form.kind = kind;
+  return form;
+}
+
+// Every form of attention, over several ciphertexts of keys and behind a prefix.
+std::vector<std::pair<const char*, model::AttentionForm>> Forms(int heads) {
+  const auto root = [](double v) { return 1 / std::sqrt(v); };
+  std::vector<std::pair<const char*, model::AttentionForm>> forms(2);
+  forms[0].first = "powers by head, sum";
+  forms[0].second.mean = false;
+  for (int h = 0; h < heads; ++h) forms[0].second.powers.push_back(2 + 2 * (h % 3));
+  forms[1].first = "QK-norm";
+  const auto wide = approx::Interpolate(root, 0.02, 8, 7);
+  forms[1].second.qk_norm = model::QkNorm{wide, wide, std::vector<double>(heads, 0.3)};
+  forms.emplace_back("pointwise", OfKind(model::AttentionKind::kPointwise));
+  auto exponential = OfKind(model::AttentionKind::kExponential);
+  exponential.squarings = 2;
+  exponential.exponential =
+      approx::Interpolate([](double z) { return std::exp(z / 4); }, -12, 12, 7);
+  forms.emplace_back("exponential", exponential);
+  auto square = OfKind(model::AttentionKind::kNormaliseSquare);
+  square.exponential = exponential.exponential;
+  square.rounds = {approx::Interpolate(root, 0.1, 60, 7), approx::Interpolate(root, 0.5, 10, 7)};
+  forms.emplace_back("normalise-square", square);
+  return forms;
+}
+
+TEST(Blocks, ProgramEqualsBlockForEveryFormOfAttention) {
+  // Sums without a mean grow with the text.
+  constexpr model::BlockFit kWide = {
+      .margin = 8, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7};
+  for (const auto& [shape, context] : {std::pair{testing::LlamaShape(), 35},
+                                       {testing::NeoxShape(), 20},
+                                       {testing::WideShape(), 5}})
+    for (const auto& [name, form] : Forms(shape.n_heads)) {
+      SCOPED_TRACE(name);
+      ExpectProgramEqualsBlock(testing::RandomBlock(shape, 3, 2, kWide, form), context);
+    }
+}
+
+TEST(Blocks, ProgramEqualsABilinearBlockWithoutNoise) {
+  model::BlockShape wide = testing::BilinearShape();
+  wide.d_model = 60;
+  wide.d_head = 32;
+  wide.d_ff = 250;
+  for (const model::BlockShape& shape : {testing::BilinearShape(), wide})
+    ExpectProgramEqualsBlock(testing::RandomBlock(shape, 3, 1), 6);
+}
+
+// Client and server compare it: it covers what is computed and nothing else.
+TEST(Blocks, DigestCoversEverythingThatIsComputed) {
+  const model::Block block = testing::RandomBlock(testing::LlamaShape(), 3, 1);
+  const auto digest = [&](auto&& change) {
+    model::Decoder decoder{"test", "weights", {block, block}, 4, 4};
+    change(decoder);
+    return CompileModel(std::make_shared<const model::Decoder>(std::move(decoder)), TestParams(),
+                        compile::MachineSpeed{})
+        .value()
+        ->digest();
+  };
+  const std::string usual = digest([](auto&) {});
+  EXPECT_EQ(digest([](auto& d) { d.name = "other"; }), usual);
+  EXPECT_EQ(digest([](auto& d) { d.certificate = model::Certificate{}; }), usual);
+  EXPECT_NE(digest([](auto& d) { d.digest = "others"; }), usual);
+  EXPECT_NE(digest([](auto& d) { d.context = 5; }), usual);
+  EXPECT_NE(digest([](auto& d) { d.blocks[1].forms.shift[0] += 1; }), usual);
+  EXPECT_NE(digest([](auto& d) { d.blocks[1].prefix_keys[0] += 1; }), usual);
+  EXPECT_NE(digest([](auto& d) { d.blocks[1].shape.rotary[0] += 1; }), usual);
+}
+
 TEST(Blocks, CiphertextsEqualBlocksWithinPredictedNoise) {
-  for (const model::BlockShape& shape :
-       {testing::LlamaShape(), testing::NeoxShape(), testing::WideShape()}) {
+  for (const model::BlockShape& shape : {testing::LlamaShape(), testing::NeoxShape(),
+                                         testing::WideShape(), testing::BilinearShape()}) {
     const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, 1)};
     const auto text = testing::RandomText(shape.d_model, 3, 105);
     const auto expected = Expected(blocks, text);
@@ -104,12 +184,10 @@ TEST(Blocks, CiphertextsEvaluateHighDegreesWithinPredictedNoise) {
 }
 
 TEST(Blocks, RefusesWhatTheLayoutCannotHold) {
-  const auto params = TestParams();
   const auto refuse = [&](model::BlockShape shape, const std::string& part) {
     model::Block block = testing::RandomBlock(testing::LlamaShape(), 3);
     block.shape = shape;
-    const auto compiled = compile::CompiledDecoder::Create(
-        {"test", "", {block}, 8, 1}, params, compile::MachineSpeed{}, MakeCircuitKeys(params));
+    const auto compiled = TryCompile({block}, 8);
     ASSERT_FALSE(compiled.ok());
     EXPECT_NE(compiled.error().message.find(part), std::string::npos) << compiled.error().message;
   };
@@ -128,6 +206,10 @@ TEST(Blocks, RefusesWhatTheLayoutCannotHold) {
   shape = testing::LlamaShape();
   shape.power = 3;
   refuse(shape, "power = 3");
+  shape = testing::LlamaShape();
+  shape.activation = model::BlockActivation::kIdentity;
+  shape.biases = true;
+  refuse(shape, "biases = true");
 }
 
 }  // namespace

@@ -29,11 +29,11 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
       }};
 }
 
-Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(
-    std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed) {
   const compile::CircuitKeys keys = MakeCircuitKeys(params);
-  return compile::CompiledModel::Create(std::move(bundle), std::move(params), speed, keys);
+  return compile::CompiledDecoder::Create(std::move(decoder), std::move(params), speed, keys);
 }
 
 }  // namespace polyveil::runtime

@@ -5,14 +5,14 @@
 #include <memory>
 
 #include "base/result.h"
-#include "compile/compiled_model.h"
+#include "compile/compiled_decoder.h"
 
 namespace polyveil::runtime {
 
 compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params);
 
-Result<std::shared_ptr<const compile::CompiledModel>> CompileModel(
-    std::shared_ptr<const model::BodyBundle> bundle, ckks::ParametersPtr params,
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed);
 
 }  // namespace polyveil::runtime

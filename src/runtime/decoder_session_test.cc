@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 #include "support/encrypted_run.h"
 #include "support/predicted_error.h"
 #include "support/random_model.h"
@@ -26,34 +26,33 @@ ckks::ParametersPtr TestParams() {
 }
 
 // Runs the second token on a session that has seen the first.
-void ExpectSecondStepAgrees(testing::EncryptedRun& run, const model::BodyBundle& bundle,
+void ExpectSecondStepAgrees(testing::EncryptedRun& run, const model::Decoder& decoder,
                             const std::vector<std::vector<double>>& text) {
   const auto out = run.session().Step(run.Encrypt(text[1]), {});
   ASSERT_TRUE(out.ok()) << out.error().message;
-  model::ReferenceModel reference(bundle);
-  ASSERT_TRUE(reference.StepFromEmbedding(text[0], 0).ok());
-  EXPECT_LT(LargestDifference(*reference.StepFromEmbedding(text[1], 1), run.Decrypt(*out)),
-            2 * PredictedError(run.model(), bundle, text));
+  model::DecoderReference reference(decoder);
+  ASSERT_TRUE(reference.Step(text[0]).ok());
+  EXPECT_LT(LargestDifference(*reference.Step(text[1]), run.Decrypt(*out)),
+            2 * PredictedError(run.model(), decoder, text));
 }
 
 TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
   const testing::RandomModelShape shape;
-  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
-  testing::EncryptedRun run(bundle, TestParams());
+  const auto decoder = testing::RandomDecoder(shape, 5);
+  testing::EncryptedRun run(decoder, TestParams());
   EXPECT_GT(run.model()->estimate().bootstraps_per_token, 0);
   const auto text = RandomText(shape.d_model, 4);
   // Twice the worst of eight simulated runs: the model is an upper estimate, its samples are as
   // random as the run's.
-  const double tolerance = 2 * PredictedError(run.model(), *bundle, text);
-  model::ReferenceModel reference(*bundle);
+  const double tolerance = 2 * PredictedError(run.model(), *decoder, text);
+  model::DecoderReference reference(*decoder);
   LatencyTable latency;
   for (size_t i = 0; i < text.size(); ++i) {
     const auto out = run.session().Step(
         run.Encrypt(text[i]), {.on_progress = {}, .cancel = nullptr, .latency = &latency});
     ASSERT_TRUE(out.ok()) << out.error().message;
     EXPECT_EQ(out->level, run.model()->output_level());
-    const double error =
-        LargestDifference(*reference.StepFromEmbedding(text[i], i), run.Decrypt(*out));
+    const double error = LargestDifference(*reference.Step(text[i]), run.Decrypt(*out));
     EXPECT_LT(error, tolerance) << "token " << i;
     RecordProperty("error", std::to_string(error));
   }
@@ -67,8 +66,8 @@ TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
 
 TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
   const testing::RandomModelShape shape{.n_layers = 1};
-  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
-  testing::EncryptedRun run(bundle, TestParams());
+  const auto decoder = testing::RandomDecoder(shape, 5);
+  testing::EncryptedRun run(decoder, TestParams());
   const auto text = RandomText(shape.d_model, 2);
   ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
   std::atomic<bool> cancel = false;
@@ -80,13 +79,13 @@ TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
   ASSERT_FALSE(stopped.ok());
   EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(run.session().position(), 1);
-  ExpectSecondStepAgrees(run, *bundle, text);
+  ExpectSecondStepAgrees(run, *decoder, text);
 }
 
 TEST(DecoderSession, AStepTakenBackRunsAgain) {
   const testing::RandomModelShape shape{.n_layers = 1};
-  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
-  testing::EncryptedRun run(bundle, TestParams());
+  const auto decoder = testing::RandomDecoder(shape, 5);
+  testing::EncryptedRun run(decoder, TestParams());
   const auto text = RandomText(shape.d_model, 2);
   EXPECT_FALSE(run.session().UndoStep());
   ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
@@ -94,13 +93,13 @@ TEST(DecoderSession, AStepTakenBackRunsAgain) {
   ASSERT_TRUE(run.session().UndoStep());
   EXPECT_FALSE(run.session().UndoStep());
   EXPECT_EQ(run.session().position(), 1);
-  ExpectSecondStepAgrees(run, *bundle, text);
+  ExpectSecondStepAgrees(run, *decoder, text);
 }
 
 TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {
   const testing::RandomModelShape shape{.n_layers = 1, .context = 1};
-  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
-  testing::EncryptedRun run(bundle, TestParams());
+  const auto decoder = testing::RandomDecoder(shape, 5);
+  testing::EncryptedRun run(decoder, TestParams());
   const auto text = RandomText(shape.d_model, 1);
   ckks::Ciphertext token = run.Encrypt(text[0]);
   ckks::Ciphertext wrong = token;
@@ -115,8 +114,8 @@ TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {
 
 TEST(Engine, RefusesKeysThatDoNotCoverTheProgram) {
   const testing::RandomModelShape shape{.n_layers = 1};
-  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 5));
-  testing::EncryptedRun run(bundle, TestParams());
+  const auto decoder = testing::RandomDecoder(shape, 5);
+  testing::EncryptedRun run(decoder, TestParams());
   auto keys = std::make_shared<ckks::EvaluationKeys>(run.keys());
   keys->rotations.erase(keys->rotations.begin());
   const auto engine = Engine::Create(run.model(), keys);

@@ -107,16 +107,22 @@ Result<Value> EngineMachine::At(const Value& value, int level) {
   return parts_.evaluator.AdjustTo(value, level, params().scale(level));
 }
 
-Result<ckks::Plaintext> EngineMachine::Encode(const Node& node, int level, double scale) {
+Result<ckks::Plaintext> EngineMachine::Encode(const std::vector<compile::Complex>& values,
+                                              int level, double scale) {
   Stopwatch watch(*this, "encode");
-  return parts_.encoder.Encode(std::span<const compile::Complex>(node.constant), level, scale);
+  return parts_.encoder.Encode(std::span<const compile::Complex>(values), level, scale);
 }
 
 Result<Value> EngineMachine::MulPlain(const Node& node, const Value& a) {
+  std::vector<compile::Complex> factor;
+  {
+    Stopwatch watch(*this, "gather weights");
+    factor = compile::FactorOf(node);
+  }
   // The plaintext's scale makes the product's nominal after the rescale.
   const double dropped = static_cast<double>(params().q(params().limbs(a.level) - 1).q);
   const double scale = params().scale(node.level) / a.scale * dropped;
-  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node, a.level, scale));
+  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(factor, a.level, scale));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   PV_ASSIGN_OR_RETURN(Value product, parts_.evaluator.MulPlain(a, plain));
   PV_RETURN_IF_ERROR(parts_.evaluator.RescaleInplace(product));
@@ -149,7 +155,7 @@ Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {
     Stopwatch watch(*this, compile::OpKindName(node.kind));
     return parts_.evaluator.AddConstant(a, node.constant[0]);
   }
-  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node, a.level, a.scale));
+  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node.constant, a.level, a.scale));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   return parts_.evaluator.AddPlain(a, plain);
 }

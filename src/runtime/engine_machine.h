@@ -40,7 +40,8 @@ class EngineMachine {
  private:
   Result<Value> Dispatch(const compile::Node& node, const Value& a, const Value* b);
   Result<Value> At(const Value& value, int level);
-  Result<ckks::Plaintext> Encode(const compile::Node& node, int level, double scale);
+  Result<ckks::Plaintext> Encode(const std::vector<compile::Complex>& values, int level,
+                                 double scale);
   Result<Value> MulPlain(const compile::Node& node, const Value& a);
   Result<Value> Linear(const compile::Node& node, const Value& a);
   Result<Value> AddPlain(const compile::Node& node, const Value& a);

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <string_view>
 
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 #include "runtime/simulator.h"
 #include "support/encrypted_run.h"
 #include "support/random_model.h"
@@ -56,10 +56,10 @@ void ExpectPredicted(const ResultNoise& seen, const ResultNoise& predicted,
 constexpr std::uint64_t kText = 3;
 
 // With the bounds that a text of random embeddings shows.
-std::shared_ptr<model::BodyBundle> Calibrated(const testing::RandomModelShape& shape) {
-  auto bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, 7));
-  model::BodyBundle seen = *bundle;
-  model::ReferenceModel reference(*bundle);
+model::BodyBundle Calibrated(const testing::RandomModelShape& shape) {
+  const model::BodyBundle bundle = testing::RandomModel(shape, 7);
+  model::BodyBundle seen = bundle;
+  model::DecoderReference reference(model::DecoderOfBundle(bundle));
   reference.set_observer([&](const std::string& name, std::span<const double> values) {
     model::LayerBounds& bounds = seen.config.layers[std::stoi(name.substr(6))].bounds;
     const auto note = [&](const char* site, double& bound) {
@@ -74,9 +74,8 @@ std::shared_ptr<model::BodyBundle> Calibrated(const testing::RandomModelShape& s
   });
   std::mt19937_64 random(kText);
   for (int i = 0; i < shape.context; ++i)
-    reference.StepFromEmbedding(testing::RandomEmbedding(shape.d_model, random), i).value();
-  bundle->config = seen.config;
-  return bundle;
+    reference.Step(testing::RandomEmbedding(shape.d_model, random)).value();
+  return seen;
 }
 
 const testing::RandomModelShape kShapes[] = {
@@ -86,10 +85,11 @@ TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
   for (const auto& shape : kShapes) {
     const auto params = TestParams("test10");
     const auto bundle = Calibrated(shape);
-    const auto model = CompileModel(bundle, params, compile::MachineSpeed{}).value();
+    const auto model =
+        CompileModel(testing::Shared(bundle), params, compile::MachineSpeed{}).value();
     Simulator simulator(model, NoiseModel::ForParameters(*params), 1, SimulatedSlots::kAll);
     const ResultNoise predicted =
-        PredictResultNoise(BoundsOfResult(bundle->config), bundle->config.d_model, *params);
+        PredictResultNoise(BoundsOfResult(bundle.config), bundle.config.d_model, *params);
     std::mt19937_64 random(kText);
     for (int i = 0; i < shape.context; ++i) {
       ASSERT_TRUE(simulator.Step(testing::RandomEmbedding(shape.d_model, random)).ok());
@@ -103,9 +103,9 @@ TEST(ResultNoise, BoundsWhatCiphertextsShow) {
   for (const auto& shape : kShapes) {
     const auto params = TestParams("test10");
     const auto bundle = Calibrated(shape);
-    testing::EncryptedRun run(bundle, params);
+    testing::EncryptedRun run(testing::Shared(bundle), params);
     const ResultNoise predicted =
-        PredictResultNoise(BoundsOfResult(bundle->config), bundle->config.d_model, *params);
+        PredictResultNoise(BoundsOfResult(bundle.config), bundle.config.d_model, *params);
     std::mt19937_64 random(kText);
     for (int i = 0; i < 2; ++i) {
       const auto token = run.Encrypt(testing::RandomEmbedding(shape.d_model, random));

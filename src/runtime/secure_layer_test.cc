@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 #include "support/encrypted_run.h"
 #include "support/predicted_error.h"
 
@@ -14,12 +14,10 @@ using testing::PredictedError;
 
 const std::string kModel = std::string(POLYVEIL_SOURCE_DIR) + "/models/tiny";
 
-std::shared_ptr<const model::BodyBundle> FirstLayer() {
-  auto bundle = std::make_shared<model::BodyBundle>(model::LoadBodyBundle(kModel).value());
-  bundle->config.n_layers = 1;
-  bundle->config.layers.resize(1);
-  bundle->weights.layers.resize(1);
-  return bundle;
+std::shared_ptr<const model::Decoder> FirstLayer() {
+  model::Decoder decoder = model::DecoderOfBundle(model::LoadBodyBundle(kModel).value());
+  decoder.blocks.resize(1);
+  return std::make_shared<const model::Decoder>(std::move(decoder));
 }
 
 // Embeddings of a few tokens at their positions.
@@ -38,15 +36,15 @@ TEST(SecureLayer, EqualsPlaintextLayerWithinPredictedNoise) {
   const auto params = ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value();
   ASSERT_FALSE(params->insecure());
   ASSERT_LE(params->log_qp(), ckks::MaxLogQp(16));
-  const auto bundle = FirstLayer();
-  testing::EncryptedRun run(bundle, params);
+  const auto decoder = FirstLayer();
+  testing::EncryptedRun run(decoder, params);
   const auto text = Text(2);
-  const double tolerance = 2 * PredictedError(run.model(), *bundle, text);
-  model::ReferenceModel reference(*bundle);
+  const double tolerance = 2 * PredictedError(run.model(), *decoder, text);
+  model::DecoderReference reference(*decoder);
   for (size_t i = 0; i < text.size(); ++i) {
     const auto out = run.session().Step(run.Encrypt(text[i]), {});
     ASSERT_TRUE(out.ok()) << out.error().message;
-    const auto expected = reference.StepFromEmbedding(text[i], static_cast<int>(i));
+    const auto expected = reference.Step(text[i]);
     const double error = LargestDifference(*expected, run.Decrypt(*out));
     EXPECT_LT(error, tolerance) << "token " << i;
     RecordProperty(fmt::format("error_{}", i), fmt::format("{:.3g} of {:.3g}", error, tolerance));

@@ -118,7 +118,7 @@ class SimulatorMachine {
       case OpKind::kSquare:
         return Noisy(Zip(a, a, Product), Products(2 * Largest(a)));
       case OpKind::kMulPlain:
-        return Noisy(Zip(a, node.constant, Product),
+        return Noisy(Zip(a, compile::FactorOf(node), Product),
                      std::hypot(noise_.rescale, noise_.encode * Largest(a)));
       case OpKind::kLinear:
         return Linear(node, a);

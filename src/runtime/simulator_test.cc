@@ -13,16 +13,16 @@ namespace polyveil::runtime {
 namespace {
 
 struct Fixture {
-  std::shared_ptr<const model::BodyBundle> bundle;
-  std::shared_ptr<const compile::CompiledModel> model;
+  std::shared_ptr<const model::Decoder> decoder;
+  std::shared_ptr<const compile::CompiledDecoder> model;
 };
 
 Fixture Compile(const testing::RandomModelShape& shape, std::uint64_t seed) {
   auto spec = ckks::FindParameters("test10");
   auto params = ckks::Parameters::Create(spec.value());
   Fixture f;
-  f.bundle = std::make_shared<model::BodyBundle>(testing::RandomModel(shape, seed));
-  f.model = CompileModel(f.bundle, params.value(), compile::MachineSpeed{}).value();
+  f.decoder = testing::RandomDecoder(shape, seed);
+  f.model = CompileModel(f.decoder, params.value(), compile::MachineSpeed{}).value();
   return f;
 }
 
@@ -33,7 +33,7 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
         testing::RandomModelShape{.n_layers = 3, .d_model = 8, .context = 16, .divisor_degree = 15},
         testing::RandomModelShape{.d_model = 8, .n_heads = 1, .context = 32}}) {
     Fixture f = Compile(shape, 7);
-    model::DecoderReference reference(model::DecoderOfBundle(*f.bundle));
+    model::DecoderReference reference(*f.decoder);
     Simulator simulator(f.model, NoiseModel::Zero(), 1);
     std::mt19937_64 random(3);
     for (int position = 0; position < shape.context; ++position) {
@@ -49,10 +49,10 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
 void ExpectProgramEqualsReference(const model::BodyBundle& bundle, const char* what) {
   SCOPED_TRACE(what);
   const auto params = ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
-  const auto shared = std::make_shared<model::BodyBundle>(bundle);
+  const auto shared = testing::Shared(bundle);
   const auto compiled = CompileModel(shared, params, compile::MachineSpeed{});
   ASSERT_TRUE(compiled.ok()) << compiled.error().message;
-  model::DecoderReference reference(model::DecoderOfBundle(*shared));
+  model::DecoderReference reference(*shared);
   Simulator simulator(*compiled, NoiseModel::Zero(), 1);
   std::mt19937_64 random(3);
   for (int position = 0; position < bundle.config.context; ++position) {
@@ -211,7 +211,7 @@ TEST(Simulator, CountsWhatIsNotFinite) {
   }
   EXPECT_GT(all.not_finite, 0u);
   EXPECT_EQ(all.worst, INFINITY);
-  model::DecoderReference reference(model::DecoderOfBundle(*f.bundle));
+  model::DecoderReference reference(*f.decoder);
   ASSERT_TRUE(reference.Step(std::vector<double>(shape.d_model, 3.0)).ok());
   EXPECT_NE(reference.first_not_finite().find("at position 0"), std::string::npos)
       << reference.first_not_finite();

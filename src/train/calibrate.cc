@@ -28,10 +28,20 @@ Result<Range> Stretched(const SiteRanges& ranges, const std::string& site, doubl
                                  std::max(margin, std::sqrt(ratio / it->second.ratio())));
 }
 
-// Minimax in relative error of 1 / (x + eps)^order, order 1 or 1/2.
-Result<Approximant> FitInverse(const Range& range, double eps, double order, int degree) {
+// Minimax in relative error of 1 / (x + eps)^order, order 1 or 1/2. inner: the ratio around the
+// interval's centre outside of which the error may grow, to kOuterError of its own size; 0:
+// nowhere.
+Result<Approximant> FitInverse(const Range& range, double eps, double order, int degree,
+                               double inner = 0) {
+  constexpr double kOuterError = 1.5;
+  const double centre = std::sqrt(range.lo * range.hi), width = 0.5 * std::log(range.ratio());
+  const double first = 0.5 * std::log(inner > 0 ? inner : range.ratio());
   const auto f = [=](double x) { return std::pow(x + eps, -order); };
-  const auto weight = [=](double x) { return std::pow(x + eps, order); };
+  const auto weight = [=](double x) {
+    const double beyond = std::max(0.0, std::abs(std::log(x / centre)) - first);
+    const double share = width > first ? beyond / (width - first) : 0;
+    return std::pow(x + eps, order) * std::pow(kOuterError, -share);
+  };
   PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit,
                       approx::Minimax(f, weight, range.lo, range.hi, degree));
   return Approximant(fit.series);
@@ -61,8 +71,9 @@ Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, 
   if (ranges.count(Site(layer, "attention / divisor"))) {
     PV_ASSIGN_OR_RETURN(const Range divisor, Stretched(ranges, Site(layer, "attention / divisor"),
                                                        options.margin, options.divisor_ratio));
-    PV_ASSIGN_OR_RETURN(out.divisor_inverse,
-                        FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree));
+    PV_ASSIGN_OR_RETURN(
+        out.divisor_inverse,
+        FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree, options.divisor_inner));
   } else {
     out.divisor_inverse = {0, 1, {1}};  // pointwise: nothing to divide by
   }

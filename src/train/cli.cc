@@ -176,8 +176,9 @@ struct SampleArguments {
 
 Status Sample(const SampleArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto bundle, model::LoadLanguageModel(arguments.model));
+  const model::Decoder decoder = model::DecoderOfBundle(bundle.body);
   for (const std::string& prompt : arguments.prompts) {
-    model::ReferenceLanguageModel reference(bundle.body, bundle.client);
+    model::ReferenceLanguageModel reference(decoder, bundle.client);
     PV_ASSIGN_OR_RETURN(const auto ids, model::Generate(reference, bundle.tokenizer.Encode(prompt),
                                                         arguments.tokens, arguments.sampling));
     PV_ASSIGN_OR_RETURN(const std::string text, bundle.tokenizer.Decode(ids));

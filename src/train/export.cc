@@ -164,12 +164,14 @@ std::vector<Batch> HardBatches(const TrainConfig& config, const model::Tokenizer
 Status Predict(model::ModelConfig& config, const std::vector<std::uint8_t>& tensors,
                const ExportOptions& options) {
   const std::string json = model::FormatModelConfig(config);
-  PV_ASSIGN_OR_RETURN(const model::BodyBundle body, model::ParseBodyBundle(json, tensors));
+  PV_ASSIGN_OR_RETURN(model::BodyBundle body, model::ParseBodyBundle(json, tensors));
   PV_ASSIGN_OR_RETURN(const model::ClientBundle client, model::ParseClientBundle(json, tensors));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
+  const auto decoder =
+      std::make_shared<const model::Decoder>(model::DecoderOfBundle(std::move(body)));
   PV_ASSIGN_OR_RETURN(config.certificate->predicted_logit_error,
-                      runtime::PredictLogitError(body, client, params));
+                      runtime::PredictLogitError(decoder, client, params));
   return model::CheckPredictedError(config.certificate, options.largest_error);
 }
 

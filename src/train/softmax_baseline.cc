@@ -122,7 +122,7 @@ class Baseline {
                         model::ParseBodyBundle(result_.model_json, result_.tensors));
     PV_ASSIGN_OR_RETURN(const model::ClientBundle client,
                         model::ParseClientBundle(result_.model_json, result_.tensors));
-    model::ReferenceLanguageModel reference(body, client);
+    model::ReferenceLanguageModel reference(model::DecoderOfBundle(body), client);
     torch::NoGradGuard no_grad;
     int windows = 0;
     for (const Batch& batch : HeldoutBatches(data_, 1, config_.context)) {

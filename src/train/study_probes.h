@@ -48,7 +48,7 @@ std::vector<double> NatsByPosition(const Transformer& model, const std::vector<B
 std::vector<double> NatsByScoreScale(const Transformer& model, const std::vector<Batch>& text,
                                      const std::vector<double>& factors);
 
-// Levels of one layer's longest path in the decode program of compile/lower.h; tested against it.
+// Levels of one layer's longest path in compile/lower_block.h's program; tested against it.
 int BlockLevels(const Shape& shape, AttentionForm form, int layer, const LayerPolynomials& fits);
 
 nlohmann::ordered_json ToJson(const AttentionStatistics& statistics);

@@ -59,6 +59,7 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("activation_degree", o.activation_degree);
   f.Field("margin", o.margin);
   f.Field("divisor_ratio", o.divisor_ratio);
+  f.Field("divisor_inner", o.divisor_inner);
   f.Field("variance_ratio", o.variance_ratio);
   f.Field("refit_fraction", o.refit_fraction);
   f.Field("calibration_batches", o.calibration_batches);
@@ -159,6 +160,9 @@ Status CheckPolynomial(const PolynomialOptions& p) {
     if (!(share >= 0 && share < 1))
       return MakeError(ErrorCode::kOutOfRange, "config.polynomial: {} {} not in [0, 1)", name,
                        share);
+  if (p.divisor_inner != 0 && !(p.divisor_inner >= 1))
+    return MakeError(ErrorCode::kOutOfRange, "config.polynomial: divisor_inner {} < 1",
+                     p.divisor_inner);
   if (p.margin >= 1 && p.divisor_ratio >= 0 && p.variance_ratio >= 0) return {};
   return MakeError(ErrorCode::kOutOfRange,
                    "config.polynomial: margin {} < 1, or divisor_ratio {} or variance_ratio {} < 0",

@@ -102,6 +102,10 @@ struct PolynomialOptions {
   // is trained through its polynomials pays the same levels and little else. 0: margin alone.
   double divisor_ratio = 0;
   double variance_ratio = 0;
+  // Divisors' inverses are as near to 1/y as their degree allows in the middle of the interval,
+  // over this ratio, and bounded and positive to its ends: an input that comes far does no harm
+  // there. 0: the same relative error from end to end.
+  double divisor_inner = 0;
   // After this part of the steps the intervals are laid anew, around what the hinges have made of
   // the ranges until then; 0: the first ones stay.
   double refit_fraction = 0;

@@ -42,7 +42,7 @@ class TrainTest : public ToyTraining {
     const Bundle bundle = ExportInMemory(exportable, ranges);
     const auto body = model::ParseBodyBundle(bundle.json, bundle.tensors).value();
     const auto client = model::ParseClientBundle(bundle.json, bundle.tensors).value();
-    model::ReferenceLanguageModel reference(body, client, evaluation);
+    model::ReferenceLanguageModel reference(model::DecoderOfBundle(body), client, evaluation);
     torch::NoGradGuard no_grad;
     const torch::Tensor logits = trained.Logits(batch.inputs);
     double worst = 0;
@@ -338,7 +338,7 @@ TEST_F(TrainTest, ExportsABundleThatLoads) {
   ASSERT_TRUE(ExportBundle(folder_ + "/poly/last.pt", folder_ + "/data", out, kAny).ok());
   const auto bundle = model::LoadLanguageModel(out).value();
   EXPECT_EQ(bundle.tokenizer.Format(), tokenizer_);
-  model::ReferenceLanguageModel reference(bundle.body, bundle.client);
+  model::ReferenceLanguageModel reference(model::DecoderOfBundle(bundle.body), bundle.client);
   const auto text = model::Generate(reference, bundle.tokenizer.Encode("the cat"), 8, {});
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(text->size(), 8u);

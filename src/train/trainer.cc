@@ -391,13 +391,12 @@ Status CheckServable(const TrainConfig& config) {
                                     : std::ranges::any_of(shape.layer_attention, softmax))
     return {};  // a teacher or a twin: no program is made of it
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(kParameters));
-  model::ModelConfig sizes;
+  model::BlockShape sizes;
   sizes.d_model = shape.d_model;
-  sizes.n_heads = shape.n_heads;
+  sizes.n_heads = sizes.n_kv_heads = shape.n_heads;
   sizes.d_head = shape.d_head();
   sizes.d_ff = shape.d_ff;
-  sizes.context = shape.context;
-  const auto layout = compile::Layout::Create(sizes, spec.log_n - 1);
+  const auto layout = compile::BlockLayout::Create(sizes, shape.context, spec.log_n - 1);
   if (layout.ok()) return {};
   return MakeError(layout.error().code, "config.shape: no program can serve it: {}",
                    layout.error().message);

@@ -34,7 +34,7 @@ void VisitPolynomials(Layer& fits, F visit) {
 }
 
 // Called with intermediates by site, e.g. ("layer 2 / attention / variance", tensor). Names as in
-// model/reference.h.
+// model/block_reference.h.
 using Recorder = std::function<void(const std::string& site, const torch::Tensor& values)>;
 
 // What a recorder is told of. kIntervals: the polynomials' inputs and the residuals; attention keeps

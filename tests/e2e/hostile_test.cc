@@ -15,7 +15,7 @@ class HostileTest : public ServedModelTest {
     ServedModelTest::SetUp();
     victim_ = std::make_unique<Client>(NewClient());
     session_ = victim_->NewSession();
-    reference_ = std::make_unique<model::ReferenceModel>(*bundle_);
+    reference_ = std::make_unique<model::DecoderReference>(*served_.decoder);
     ExpectStepsAgree(*session_, *reference_, 1, random_);
     attacker_ = Connect();
   }
@@ -60,7 +60,7 @@ class HostileTest : public ServedModelTest {
   std::mt19937_64 random_{3};
   std::unique_ptr<Client> victim_;
   std::unique_ptr<serve::EncryptedSession> session_;
-  std::unique_ptr<model::ReferenceModel> reference_;
+  std::unique_ptr<model::DecoderReference> reference_;
   std::unique_ptr<serve::RemoteModel> attacker_;
 };
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# polyveil import, eval, estimate and bench layer as programs: reports, exit codes, a run stopped and continued.
+# polyveil import, eval, estimate, bench layer and fit as programs: reports, exit codes, a run stopped and continued.
 set -euo pipefail
 polyveil=$1
 source=$2
 make_random_model=$3
+server=$4
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -79,4 +80,30 @@ grep -q 'known: .*llama-3-8b' "$folder/error" || fail "the refusal names no shap
 grep -q 'INSECURE' "$folder/out" || fail "an insecure ring is not named"
 grep -q '"polyveil-bench-layer/1"' "$folder/layer.json" || fail "bench layer writes no report"
 if "$polyveil" bench layer "$source/tests/vectors/hub/llama.gguf" --layer 9 2>"$folder/error"; then fail "a layer that is not there"; fi
-echo "import, eval, estimate, bench layer: ok"
+
+# A softmax model is not served; fitted without training it is. In a ring that is for tests only.
+"$source/scripts/make_random_checkpoint.py" "$folder/toy" --shape toy --shard-bytes 20000 >/dev/null
+serve() {
+  : >"$folder/port"
+  exec "$server" --model "$1" --parameters test10 --threads 1 --port 0 --ready-fd 3 "${@:2}" 3>"$folder/port" 2>"$folder/error"
+}
+if (serve "$folder/toy"); then fail "a softmax model is served"; fi
+grep -q 'attention is softmax.*polyveil fit.*polyveil-train convert-hub' "$folder/error" || fail "no command named: $(cat "$folder/error")"
+fit() { "$polyveil" fit "$folder/toy" --out "$1" --tokens 64 --window 8 --heldout 16 "${@:2}" >"$folder/out" 2>"$folder/error"; }
+fit "$folder/fitted" || fail "fit: $(cat "$folder/error")"
+grep -q 'held-out text [0-9]* of 16 positions' "$folder/out" || fail "fit does not say on what it was tried"
+grep -q 'No weight was trained' "$folder/out" || fail "fit does not say that nothing was trained"
+if fit "$folder/fitted"; then fail "forms are overwritten"; fi
+grep -q 'forms.json is there' "$folder/error" || fail "the refusal names no file: $(cat "$folder/error")"
+[ -L "$folder/fitted/model.safetensors.index.json" ] || fail "the model's files are not linked"
+if (serve "$folder/fitted" --context 64); then fail "a context above the model's"; fi
+grep -q 'context = 64 > 63' "$folder/error" || fail "the context is not named: $(cat "$folder/error")"
+serve "$folder/fitted" &
+pid=$!
+for _ in $(seq 600); do [ -s "$folder/port" ] && break || sleep 0.1; done
+[ -s "$folder/port" ] || fail "no server: $(cat "$folder/error")"
+"$polyveil" info --server "http://127.0.0.1:$(cat "$folder/port")" --insecure-test >"$folder/out" || fail "no answer"
+grep -q fitted "$folder/out" || fail "the server's model has no name"
+kill "$pid"
+wait "$pid" || fail "the server ends with status $?"
+echo "import, eval, estimate, bench layer, fit: ok"

@@ -192,7 +192,7 @@ refuse "a check without layers" "needs the model's layers" generate "${nothing[@
 refuse "a model above the limit" "above the limit of 1000 .*max-model-gigabytes" generate "${nothing[@]}" \
   --cache "$folder/none/models" --max-model-gigabytes 1e-6 --prompt "o"
 refuse "a cache on a full disk" "embed: cannot write" bash -c \
-  "ulimit -f 2; exec '$polyveil' generate ${nothing[*]} --cache '$folder/full/models' --prompt o"
+  "ulimit -f 2; exec '$polyveil' generate ${nothing[*]} --cache '$folder/nospace/models' --prompt o"
 refuse "no cache folder" "no cache folder" env -u HOME -u XDG_CACHE_HOME "$polyveil" generate "${nothing[@]}" --prompt "o"
 
 # Turns on one session: keys go up once, a turn goes on where the last one ended.

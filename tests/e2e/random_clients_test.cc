@@ -237,7 +237,7 @@ TEST_F(RandomClientsTest, NobodyElseIsHarmed) {
   std::mt19937_64 random(3);
   for (const Timer timer; timer.Seconds() < seconds && !HasFailure();) {
     auto session = victim.NewSession();
-    model::ReferenceModel reference(*bundle_);
+    model::DecoderReference reference(*served_.decoder);
     for (int i = 0; i < 3; ++i, ++steps) ExpectStepsAgree(*session, reference, 1, random);
   }
   for (std::thread& thread : threads) thread.join();
@@ -256,7 +256,7 @@ TEST_F(RandomClientsTest, NobodyElseIsHarmed) {
   EXPECT_GT(steps, 0u);
   Client after = NewClient();
   auto session = after.NewSession();
-  model::ReferenceModel reference(*bundle_);
+  model::DecoderReference reference(*served_.decoder);
   ExpectStepsAgree(*session, reference, 1, random);
 }
 

@@ -10,7 +10,7 @@ namespace {
 TEST_F(ServedModelTest, StepsEqualTheReference) {
   Client client = NewClient();
   auto session = client.NewSession();
-  model::ReferenceModel reference(*bundle_);
+  model::DecoderReference reference(*served_.decoder);
   std::mt19937_64 random(3);
   ExpectStepsAgree(*session, reference, 4, random);
 }
@@ -44,7 +44,7 @@ TEST_F(ServedModelTest, TwoClientsAtTheSameTimeKeepApart) {
   Client second = NewClient();
   const auto run = [&](Client& client, std::uint64_t seed) {
     auto session = client.NewSession();
-    model::ReferenceModel reference(*bundle_);
+    model::DecoderReference reference(*served_.decoder);
     std::mt19937_64 random(seed);
     ExpectStepsAgree(*session, reference, 3, random);
   };
@@ -61,14 +61,14 @@ TEST_F(ServedModelTest, StepsOfTwoSessionsRunTogether) {
   Client client = NewClient();  // both texts are of one client: they share its keys
   const auto run = [&](std::uint64_t seed) {
     auto session = client.NewSession();
-    model::ReferenceModel reference(*bundle_);
+    model::DecoderReference reference(*served_.decoder);
     std::mt19937_64 random(seed);
     ExpectStepsAgree(*session, reference, 3, random);
   };
   const auto second = [&] {
     auto remote = Connect();  // a connection of its own
     auto session = serve::EncryptedSession::Create(*remote, client.key, client.keys).value();
-    model::ReferenceModel reference(*bundle_);
+    model::DecoderReference reference(*served_.decoder);
     std::mt19937_64 random(8);
     ExpectStepsAgree(*session, reference, 3, random);
   };
@@ -95,7 +95,7 @@ TEST_F(ServedModelTest, KeysAreKeptAsMemoryAllows) {
   EXPECT_EQ(serve::KeyUpload::Begin(*third, Digest{}).error().code, ErrorCode::kResource);
   for (Client* client : {&first, &second}) {
     auto session = client->NewSession();
-    model::ReferenceModel reference(*bundle_);
+    model::DecoderReference reference(*served_.decoder);
     std::mt19937_64 random(3);
     ExpectStepsAgree(*session, reference, 2, random);
   }
@@ -187,7 +187,7 @@ TEST_F(ServedModelTest, ACancelledStepLeavesTheSessionAsItWas) {
   options.cancel = &cancel;
   auto remote = serve::RemoteModel::Connect(url(), options).value();
   auto session = serve::EncryptedSession::Create(*remote, client.key, client.keys).value();
-  model::ReferenceModel reference(*bundle_);
+  model::DecoderReference reference(*served_.decoder);
   std::mt19937_64 random(3);
   ExpectStepsAgree(*session, reference, 1, random);
   // Others keep the machine busy, so that the step waits long enough to be given up.
@@ -218,7 +218,7 @@ TEST_F(ServedModelTest, ACancelledStepLeavesTheSessionAsItWas) {
       EXPECT_EQ(step.error().code, ErrorCode::kCancelled) << step.error().message;
     } else {
       random = copy;
-      ASSERT_TRUE(reference.StepFromEmbedding(embedding, session->position() - 1).ok());
+      ASSERT_TRUE(reference.Step(embedding).ok());
     }
   }
   finished = true;
@@ -263,7 +263,7 @@ TEST_F(ServedModelTest, RefusesAResultWhoseValueLeftItsInterval) {
   // The cache holds what it left behind: no later token is believed either.
   EXPECT_EQ(broken->Step(Embedding(random), {}).error().message, refused.error().message);
   auto other = client.NewSession();
-  model::ReferenceModel reference(*bundle_);
+  model::DecoderReference reference(*served_.decoder);
   ExpectStepsAgree(*other, reference, 3, random);
 }
 

@@ -9,7 +9,7 @@
 
 #include "base/thread_pool.h"
 #include "ckks/client/secret_key.h"
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 #include "serve/client/encrypted_session.h"
 #include "serve/client/remote_model.h"
 #include "serve/server/http_server.h"
@@ -51,7 +51,7 @@ class ServedModelTest : public ::testing::Test {
   // The model is compiled once for all tests: limits are the service's.
   static const serve::ServedModel& Served() {
     static const serve::ServedModel served =
-        serve::ServeBundle(Bundle(), "random", "test10", "test", Limits()).value();
+        serve::ServeDecoder(Shared(*Bundle()), "test10", "test", Limits()).value();
     return served;
   }
   static std::shared_ptr<model::BodyBundle> Bundle() {
@@ -115,14 +115,14 @@ class ServedModelTest : public ::testing::Test {
   }
 
   // Steps a session beside the reference and expects them to agree.
-  void ExpectStepsAgree(serve::EncryptedSession& session, model::ReferenceModel& reference,
+  void ExpectStepsAgree(serve::EncryptedSession& session, model::DecoderReference& reference,
                         int steps, std::mt19937_64& random) const {
     for (int i = 0; i < steps; ++i) {
       const auto x = Embedding(random);
       const int position = session.position();
       const auto step = session.Step(x, {});
       ASSERT_TRUE(step.ok()) << step.error().message;
-      const auto expected = reference.StepFromEmbedding(x, position).value();
+      const auto expected = reference.Step(x).value();
       // runtime's own test derives a tolerance; here a wrong byte anywhere would give noise of
       // size 1.
       for (size_t j = 0; j < expected.size(); ++j) {

@@ -86,7 +86,7 @@ TEST_F(TenancyTest, TwoClientsVanishEightTimesAndTheNinthIsServed) {
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   Client ninth = NewClient();
   auto session = ninth.NewSession();
-  model::ReferenceModel reference(*bundle_);
+  model::DecoderReference reference(*served_.decoder);
   std::mt19937_64 random(3);
   ExpectStepsAgree(*session, reference, 2, random);
 }

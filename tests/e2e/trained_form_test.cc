@@ -107,14 +107,14 @@ void TrainedForm::ExpectSameFunction(const train::LoadedModel& trained) const {
   const train::Batch batch = train::DrawBatch(data, {}, rows, context, 99, 1);
   const Bundle files =
       ExportInMemory(*trained.model, train::ObserveRanges(*trained.model, {batch}));
-  const auto body = std::make_shared<model::BodyBundle>(
-      model::ParseBodyBundle(files.json, files.tensors).value());
+  const auto decoder = std::make_shared<const model::Decoder>(
+      model::DecoderOfBundle(model::ParseBodyBundle(files.json, files.tensors).value()));
   const auto client = model::ParseClientBundle(files.json, files.tensors).value();
   const auto params = ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
-  const auto compiled = runtime::CompileModel(body, params, compile::MachineSpeed{});
+  const auto compiled = runtime::CompileModel(decoder, params, compile::MachineSpeed{});
   ASSERT_TRUE(compiled.ok()) << compiled.error().message;
   const auto report =
-      compile::ReportForm(*body, params, compile::MachineSpeed{}, {context}).value();
+      compile::ReportForm(*decoder, params, compile::MachineSpeed{}, {context}).value();
   EXPECT_EQ(report.block_depth,
             train::BlockLevels(trained.model->shape(), trained.model->attention(0), 0,
                                (*trained.model->polynomials)[0]));
@@ -122,7 +122,7 @@ void TrainedForm::ExpectSameFunction(const train::LoadedModel& trained) const {
   const torch::Tensor logits = trained.model->Logits(batch.inputs);
   const double largest = logits.abs().max().item<double>();
   for (int row = 0; row < rows; ++row) {
-    model::ReferenceLanguageModel reference(*body, client);
+    model::ReferenceLanguageModel reference(*decoder, client);
     runtime::Simulator simulator(*compiled, runtime::NoiseModel::Zero(), 1);
     std::vector<model::TokenId> text;
     for (int t = 0; t < context; ++t) {

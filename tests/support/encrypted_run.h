@@ -21,9 +21,9 @@ namespace polyveil::testing {
 class EncryptedRun {
  public:
   // Panics on errors: a test's set-up does not fail.
-  EncryptedRun(std::shared_ptr<const model::BodyBundle> bundle, const ckks::ParametersPtr& params)
+  EncryptedRun(std::shared_ptr<const model::Decoder> decoder, const ckks::ParametersPtr& params)
       : EncryptedRun(
-            runtime::CompileModel(std::move(bundle), params, compile::MachineSpeed{}).value()) {}
+            runtime::CompileModel(std::move(decoder), params, compile::MachineSpeed{}).value()) {}
   explicit EncryptedRun(std::shared_ptr<const compile::CompiledProgram> program)
       : model_(std::move(program)),
         secret_(ckks::SecretKey::Generate(model_->params())),

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/worst.h"
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 #include "runtime/simulator.h"
 #include "support/encrypted_run.h"
 
@@ -28,12 +28,11 @@ inline double PredictedError(const std::shared_ptr<const compile::CompiledProgra
 }
 
 inline double PredictedError(const std::shared_ptr<const compile::CompiledProgram>& program,
-                             const model::BodyBundle& bundle,
+                             const model::Decoder& decoder,
                              const std::vector<std::vector<double>>& text) {
-  model::ReferenceModel reference(bundle);
+  model::DecoderReference reference(decoder);
   std::vector<std::vector<double>> expected;
-  for (size_t i = 0; i < text.size(); ++i)
-    expected.push_back(*reference.StepFromEmbedding(text[i], static_cast<int>(i)));
+  for (const auto& token : text) expected.push_back(*reference.Step(token));
   return PredictedError(program, text, expected);
 }
 

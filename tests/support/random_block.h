@@ -18,15 +18,18 @@ inline std::vector<std::vector<double>> RandomText(int d_model, int tokens, std:
 inline constexpr model::BlockFit kSmallDegrees = {
     .margin = 2, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7};
 
-// prefix: tokens whose keys and values are constants.
+// prefix: tokens whose keys and values are constants. attention: its powers and its other
+// functions.
 inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t seed, int prefix = 0,
-                                const model::BlockFit& calibration = kSmallDegrees) {
+                                const model::BlockFit& calibration = kSmallDegrees,
+                                const model::AttentionForm& attention = {}) {
   model::Block block;
   block.shape = shape;
   block.weights = std::make_shared<const model::BlockWeightSource>(
       [shape, seed] { return model::RandomBlockWeights(shape, seed); });
   block.forms.shift.assign(shape.n_heads, 1);
   block.forms.kappa.assign(shape.n_heads, 1);
+  block.forms.attention = attention;
   model::BlockReference constant(block, model::Evaluation::kExact);
   for (const auto& token : RandomText(shape.d_model, prefix, seed + 50))
     constant.Step(token).value();
@@ -53,6 +56,13 @@ inline model::BlockShape LlamaShape() {
 inline model::BlockShape BiasedLlamaShape() {
   model::BlockShape shape = LlamaShape();
   shape.biases = true;
+  return shape;
+}
+
+// The embedded model's feed-forward in a block whose rows and heads are padded.
+inline model::BlockShape BilinearShape() {
+  model::BlockShape shape = LlamaShape();
+  shape.activation = model::BlockActivation::kIdentity;
   return shape;
 }
 

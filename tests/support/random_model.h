@@ -6,7 +6,7 @@
 #include <random>
 
 #include "approx/chebyshev.h"
-#include "model/bundle.h"
+#include "model/decoder.h"
 
 namespace polyveil::testing {
 
@@ -66,6 +66,14 @@ inline model::BodyBundle RandomModel(const RandomModelShape& shape, std::uint64_
     bundle.weights.layers.push_back(std::move(w));
   }
   return bundle;
+}
+
+inline std::shared_ptr<const model::Decoder> Shared(const model::BodyBundle& bundle) {
+  return std::make_shared<const model::Decoder>(model::DecoderOfBundle(bundle, "random"));
+}
+inline std::shared_ptr<const model::Decoder> RandomDecoder(const RandomModelShape& shape,
+                                                           std::uint64_t seed) {
+  return Shared(RandomModel(shape, seed));
 }
 
 // An embedding with mean square near 1.

@@ -172,8 +172,9 @@ Result<bench::EngineBenchOptions> MakeOptions(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(directory));
   PV_ASSIGN_OR_RETURN(
       options.model,
-      runtime::CompileModel(std::make_shared<model::BodyBundle>(std::move(body)),
-                            options.parameters[demo - names.begin()], compile::MachineSpeed{}));
+      runtime::CompileModel(
+          std::make_shared<const model::Decoder>(model::DecoderOfBundle(std::move(body))),
+          options.parameters[demo - names.begin()], compile::MachineSpeed{}));
   return options;
 }
 

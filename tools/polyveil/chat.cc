@@ -144,7 +144,7 @@ class Dialogue {
                    context);
       return false;
     }
-    if (4 * room < context)
+    if (4 * room <= context)
       std::fprintf(stderr, "%d of the context's %d tokens are left\n", room, context);
     return true;
   }

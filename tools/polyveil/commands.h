@@ -18,6 +18,7 @@ Command DescribeForms(CLI::App& app);
 Command DescribeImport(CLI::App& app);
 Command DescribeEval(CLI::App& app);
 Command DescribeEstimate(CLI::App& app);
+Command DescribeFit(CLI::App& app);
 
 // Replaces this process by another program. Returns only to say why it could not.
 Status ExecProgram(const char* program, int argc, char** argv);

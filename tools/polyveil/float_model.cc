@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 
 #include "base/worst.h"
-#include "compile/compiled_decoder.h"
-#include "model/bundle.h"
 #include "model/decoder_files.h"
 #include "runtime/compile_model.h"
 #include "runtime/noise_model.h"
@@ -19,34 +16,7 @@ size_t ArgMax(const std::vector<double>& values) {
   return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
-// The same program as the server's.
-Result<std::shared_ptr<const compile::CompiledProgram>> Compile(const FloatModel& model,
-                                                                const ckks::ParametersPtr& params) {
-  using Program = std::shared_ptr<const compile::CompiledProgram>;
-  if (model.bundle) {
-    PV_ASSIGN_OR_RETURN(Program program, runtime::CompileModel(model.bundle, params, {}));
-    return program;
-  }
-  PV_ASSIGN_OR_RETURN(Program program,
-                      compile::CompiledDecoder::Create(*model.decoder, params, {},
-                                                       runtime::MakeCircuitKeys(params)));
-  return program;
-}
-
 }  // namespace
-
-Result<FloatModel> LoadFloatModel(const std::string& path, int context) {
-  std::error_code error;
-  FloatModel model;
-  if (std::filesystem::exists(std::filesystem::path(path) / "model.json", error)) {
-    PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(path));
-    model.bundle = std::make_shared<const model::BodyBundle>(std::move(body));
-    model.decoder = std::make_shared<const model::Decoder>(model::DecoderOfBundle(*model.bundle));
-    return model;
-  }
-  PV_ASSIGN_OR_RETURN(model.decoder, model::LoadDecoder(path, {.context = context}));
-  return model;
-}
 
 Result<std::vector<double>> FloatText::Logits(std::span<const double> embedding) {
   const int token = reference_.position() + 1;
@@ -59,19 +29,20 @@ Result<std::vector<double>> FloatText::Logits(std::span<const double> embedding)
                    token, site.empty() ? "the last residual" : site);
 }
 
-ReferenceCheck::ReferenceCheck(const FloatModel& model,
+ReferenceCheck::ReferenceCheck(const model::Decoder& decoder,
                                std::shared_ptr<const compile::CompiledProgram> program,
                                const model::ClientHalf& half)
     : half_(half),
-      reference_(*model.decoder),
+      reference_(decoder),
       simulator_(program, runtime::NoiseModel::ForParameters(*program->params()), 1) {}
 
 Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const std::string& path, int context,
                                                                const model::ClientHalf& half,
                                                                const ckks::ParametersPtr& params) {
-  PV_ASSIGN_OR_RETURN(const FloatModel model, LoadFloatModel(path, context));
-  PV_ASSIGN_OR_RETURN(auto program, Compile(model, params));
-  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(model, std::move(program), half));
+  PV_ASSIGN_OR_RETURN(const auto decoder, model::LoadDecoder(path, {.context = context}));
+  // The same program as the server's.
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, {}));
+  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(*decoder, std::move(program), half));
 }
 
 Status ReferenceCheck::Compare(const std::vector<double>& embedding,

@@ -13,19 +13,11 @@
 
 namespace polyveil::tools {
 
-struct FloatModel {
-  std::shared_ptr<const model::Decoder> decoder;
-  std::shared_ptr<const model::BodyBundle> bundle;  // where the model is one of ours
-};
-// context: of a released model's texts; 0: as many tokens as its polynomials were tried on. Errors:
-// those of the loaders.
-Result<FloatModel> LoadFloatModel(const std::string& path, int context);
-
 // Logits of the float64 polynomial model, token by token.
 class FloatText {
  public:
-  FloatText(const FloatModel& model, const model::ClientHalf& half)
-      : half_(half), reference_(*model.decoder) {}
+  FloatText(const model::Decoder& decoder, const model::ClientHalf& half)
+      : half_(half), reference_(decoder) {}
   // Of a text's last token, whose embedding this is. Errors: kUntrustedResult for a residual that
   // is not finite (token and site).
   Result<std::vector<double>> Logits(std::span<const double> embedding);
@@ -50,7 +42,8 @@ class ReferenceCheck {
                  TokenReport& report);
 
  private:
-  ReferenceCheck(const FloatModel& model, std::shared_ptr<const compile::CompiledProgram> program,
+  ReferenceCheck(const model::Decoder& decoder,
+                 std::shared_ptr<const compile::CompiledProgram> program,
                  const model::ClientHalf& half);
 
   const model::ClientHalf& half_;

@@ -161,7 +161,8 @@ Status Run(const Arguments& arguments) {
                                  {"scores", {arguments.score_lo, arguments.score_hi}},
                                  {"error", arguments.error}};
   for (const Form& form : forms) {
-    const auto report = compile::ReportForm(form.bundle, params, speed, arguments.keys);
+    const auto report =
+        compile::ReportForm(model::DecoderOfBundle(form.bundle), params, speed, arguments.keys);
     if (!report.ok()) {
       std::printf("%-36s %s\n", form.name.c_str(), report.error().message.c_str());
       json["refused"].push_back({{"form", form.name}, {"why", report.error().message}});

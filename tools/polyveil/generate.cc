@@ -9,6 +9,7 @@
 #include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
+#include "model/decoder_files.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
@@ -62,11 +63,12 @@ std::string PromptText(const Arguments& arguments, const model::ClientHalf& half
 Status RunPlain(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.session.model));
   PV_ASSIGN_OR_RETURN(const ClientHalf half, LoadClientHalf(path));
-  PV_ASSIGN_OR_RETURN(const FloatModel layers, LoadFloatModel(path, arguments.session.context));
-  const int context = std::min(half->context(), layers.decoder->context);
+  PV_ASSIGN_OR_RETURN(const auto decoder,
+                      model::LoadDecoder(path, {.context = arguments.session.context}));
+  const int context = std::min(half->context(), decoder->context);
   PV_ASSIGN_OR_RETURN(const auto prompt,
                       PromptTokens(*half, arguments.prompt, arguments.prompt_tokens, context));
-  FloatText reference(layers, *half);
+  FloatText reference(*decoder, *half);
   model::TextLoop loop(*half, context, arguments.run.text);
   std::string text;
   std::vector<int> picked;

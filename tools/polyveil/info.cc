@@ -80,7 +80,8 @@ Status ShowModel(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto served,
                       serve::LoadServedModel(directory, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT));
-  if (served.bundle) std::printf("%s\n", ConfigText(served.bundle->config).c_str());
+  if (const auto bundle = model::LoadBodyBundle(directory); bundle.ok())
+    std::printf("%s\n", ConfigText(bundle->config).c_str());
   std::printf("%s\n", InfoToText(served.info).c_str());
   return WriteInfo(arguments, served.info);
 }

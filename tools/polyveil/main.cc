@@ -31,6 +31,7 @@ Command Describe(CLI::App& app) {
 #ifdef POLYVEIL_HUB
        {"import", "read a released model's files and say what is in them", DescribeImport},
        {"eval", "perplexity and task scores of a model in the clear", DescribeEval},
+       {"fit", "make a released model polynomial without training", DescribeFit},
        {"estimate", "what a released model would cost on ciphertexts", DescribeEstimate},
 #endif
        {"forms", "what forms of attention cost, side by side", DescribeForms}});

@@ -35,7 +35,7 @@ std::string Components(const compile::Estimate& estimate) {
 // tensors has a plan, but no logits.
 Result<double> Predict(const std::string& directory, const serve::ServedModel& served) {
   PV_ASSIGN_OR_RETURN(const auto client, model::LoadClientBundle(directory));
-  return runtime::PredictLogitError(*served.bundle, client, served.model->params());
+  return runtime::PredictLogitError(served.decoder, client, served.model->params());
 }
 
 Status Run(const Arguments& arguments) {
@@ -47,7 +47,7 @@ Status Run(const Arguments& arguments) {
                       serve::LoadServedModel(directory, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
   std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
-              model::CertificateToText(served.certificate).c_str(),
+              model::CertificateToText(served.decoder->certificate).c_str(),
               Components(served.info.estimate).c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
   const auto predicted = Predict(directory, served);

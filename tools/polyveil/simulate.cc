@@ -103,11 +103,13 @@ Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::strin
     PV_RETURN_IF_ERROR(model::Narrow(language.body.config, {options.narrow, options.narrow_site}));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  auto body = std::make_shared<model::BodyBundle>(language.body);
-  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(body, params, compile::MachineSpeed{}));
-  serve::ResultGuard guard(
-      {program->width(), program->units().result(), runtime::BoundsOfResult(body->config)},
-      *params);
+  const auto decoder =
+      std::make_shared<const model::Decoder>(model::DecoderOfBundle(language.body));
+  PV_ASSIGN_OR_RETURN(auto program,
+                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
+  serve::ResultGuard guard({program->width(), program->units().result(),
+                            runtime::BoundsOfResult(*decoder, program->units())},
+                           *params);
   const auto noise =
       options.noiseless ? runtime::NoiseModel::Zero() : runtime::NoiseModel::ForParameters(*params);
   const auto slots =

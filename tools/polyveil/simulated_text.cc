@@ -26,8 +26,8 @@ class TextSimulation {
  public:
   TextSimulation(const SimulationSetup& setup, std::uint64_t seed)
       : setup_(setup),
-        polynomial_(setup.program->bundle(), setup.language.client),
-        exact_(setup.program->bundle(), setup.language.client, model::Evaluation::kExact),
+        polynomial_(setup.program->decoder(), setup.language.client),
+        exact_(setup.program->decoder(), setup.language.client, model::Evaluation::kExact),
         simulator_(setup.program, setup.noise, seed, setup.slots) {}
 
   // Feeds the last token of the text. Returns the exact model's next token.

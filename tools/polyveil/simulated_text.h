@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "compile/compiled_model.h"
+#include "compile/compiled_decoder.h"
 #include "model/client/language_model.h"
 #include "runtime/simulator.h"
 #include "serve/client/result_guard.h"
@@ -16,7 +16,7 @@ namespace polyveil::tools {
 // Everything that texts share.
 struct SimulationSetup {
   model::LanguageModelBundle language;
-  std::shared_ptr<const compile::CompiledModel> program;  // of language.body
+  std::shared_ptr<const compile::CompiledDecoder> program;  // of language.body
   runtime::NoiseModel noise;
   runtime::SimulatedSlots slots;
   serve::ResultGuard guard;

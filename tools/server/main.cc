@@ -114,7 +114,8 @@ Status Run(ServerArguments& arguments) {
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits,
                                              arguments.decoder));
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
-  PV_RETURN_IF_ERROR(model::CheckPredictedError(served.certificate, arguments.largest_error));
+  PV_RETURN_IF_ERROR(
+      model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
   const OrderlyEnd end(kPatienceSeconds);
   serve::ModelService service(served.model, served.info, arguments.limits, served.client);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
@@ -122,7 +123,7 @@ Status Run(ServerArguments& arguments) {
     std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",
                  served.info.name.c_str(), server->authority().c_str(),
                  served.info.security.c_str(),
-                 model::CertificateToText(served.certificate).c_str());
+                 model::CertificateToText(served.decoder->certificate).c_str());
   }
   PV_RETURN_IF_ERROR(TellReady(arguments.ready_fd, server->port()));
   WaitForInterrupt();

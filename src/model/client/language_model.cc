@@ -75,7 +75,7 @@ Result<std::vector<double>> ReferenceLanguageModel::Step(TokenId token, int posi
   text_.push_back(token);
   const auto logits = [&]() -> Result<std::vector<double>> {
     PV_ASSIGN_OR_RETURN(const auto x0, Embed(client_, text_));
-    PV_ASSIGN_OR_RETURN(const auto x, body_.StepFromEmbedding(x0, position));
+    PV_ASSIGN_OR_RETURN(const auto x, body_.Step(x0));
     return Head(client_, x);
   }();
   if (!logits.ok()) text_.pop_back();
@@ -100,7 +100,7 @@ Result<std::vector<TokenId>> Generate(ReferenceLanguageModel& model,
                                       const std::vector<TokenId>& prompt, int max_new_tokens,
                                       const SamplingOptions& options) {
   PV_RETURN_IF_ERROR(ValidateSampling(options));
-  const int context = model.body().config().context;
+  const int context = model.body().context();
   if (static_cast<int>(prompt.size()) + 1 > context)
     return MakeError(ErrorCode::kOutOfRange, "prompt of {} tokens and the end mark > context {}",
                      prompt.size(), context);

@@ -6,7 +6,7 @@
 
 #include "model/client/sampling.h"
 #include "model/client/tokenizer.h"
-#include "model/reference.h"
+#include "model/decoder_reference.h"
 
 namespace polyveil::model {
 
@@ -30,12 +30,12 @@ struct LanguageModelBundle {
 Result<LanguageModelBundle> LoadLanguageModel(const std::string& directory);
 Result<Tokenizer> LoadTokenizer(const std::string& directory);
 
-// The whole model on one side, for references and tests. bundles are kept by reference.
+// The whole model on one side, for references and tests. client is kept by reference.
 class ReferenceLanguageModel {
  public:
-  ReferenceLanguageModel(const BodyBundle& body, const ClientBundle& client,
+  ReferenceLanguageModel(const Decoder& decoder, const ClientBundle& client,
                          Evaluation evaluation = Evaluation::kPolynomial)
-      : body_(body, evaluation), client_(client) {}
+      : body_(decoder, evaluation), client_(client) {}
 
   // Logits after token at position (= tokens so far).
   Result<std::vector<double>> Step(TokenId token, int position);
@@ -43,10 +43,10 @@ class ReferenceLanguageModel {
     body_.Reset();
     text_.clear();
   }
-  ReferenceModel& body() { return body_; }
+  DecoderReference& body() { return body_; }
 
  private:
-  ReferenceModel body_;
+  DecoderReference body_;
   const ClientBundle& client_;
   std::vector<TokenId> text_;
 };

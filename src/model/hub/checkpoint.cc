@@ -96,7 +96,7 @@ Status Bind(Checkpoint& checkpoint, const WeightNames& names, const TensorViews&
 }
 
 Status LoadFolder(Checkpoint& checkpoint, const std::string& path) {
-  checkpoint.directory = path;
+  checkpoint.directory = checkpoint.path = path;
   PV_ASSIGN_OR_RETURN(const auto config, MappedFile::Open(path + "/config.json"));
   PV_ASSIGN_OR_RETURN(checkpoint.architecture, ParseHuggingFaceConfig(config->text()));
   PV_ASSIGN_OR_RETURN(checkpoint.forms, LoadForms(path));
@@ -115,6 +115,7 @@ Status TakeGgufForms(Checkpoint& checkpoint, const fs::path& path) {
 }
 
 Status LoadGguf(Checkpoint& checkpoint, const std::string& path) {
+  checkpoint.path = path;
   PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
   PV_ASSIGN_OR_RETURN(GgufFile gguf, GgufFile::Parse(file->bytes()));
   PV_ASSIGN_OR_RETURN(checkpoint.architecture, GgufArchitecture(gguf));

@@ -25,6 +25,7 @@ struct Checkpoint {
   std::optional<GgufFile> gguf;                          // else a folder
   std::optional<ConvertedForms> forms;                   // of a converted model
   std::string directory;                                 // of config.json, where there is one
+  std::string path;                                      // that folder, or the *.gguf
 };
 
 // path: a folder with config.json and model.safetensors (or else model.safetensors.index.json), a

@@ -36,6 +36,10 @@ ConvertedForms MakeForms(FormStage stage) {
     forms.calibration = {1024, 1.5};
     forms.left_out = 7;
     forms.residual_bound = 80;
+    forms.context = 12;
+    forms.weights = {"a.gguf", std::string(64, 'a')};
+    forms.certificate = Certificate{};
+    forms.certificate->heldout_positions = 40;
   }
   return forms;
 }
@@ -69,51 +73,63 @@ TEST(Forms, AFolderWithoutTheFileIsAsReleased) {
   EXPECT_EQ(LoadForms(folder.path()).value()->power, 6);
 }
 
+// What the message must name, and a change that no reader accepts.
+const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
+    {"format", [](Json& j) { j["format"] = "polyveil-model/1"; }},
+    {"stage", [](Json& j) { j["stage"] = "softmax"; }},
+    {"power", [](Json& j) { j["power"] = 5; }},
+    {"power", [](Json& j) { j["power"] = 14; }},
+    {"attention_eps", [](Json& j) { j["attention_eps"] = -1e-3; }},
+    {"attention_eps", [](Json& j) { j.erase("attention_eps"); }},
+    {"prefix",
+     [](Json& j) {
+       j["prefix"] = {1, -2};
+     }},
+    {"prefix", [](Json& j) { j["prefix"] = {1.5}; }},
+    {"prefix", [](Json& j) { j["prefix"] = std::vector<int>(65, 1); }},
+    {"prefix",
+     [](Json& j) {
+       j["prefix"] = {1, 8};
+     }},
+    {"residual_bound", [](Json& j) { j["residual_bound"] = 0; }},
+    {"context", [](Json& j) { j["context"] = -1; }},
+    {"context", [](Json& j) { j["context"] = 15; }},
+    {"weights.sha256", [](Json& j) { j["weights"].erase("sha256"); }},
+    {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = std::string(64, 'A'); }},
+    {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = "aa"; }},
+    {"weights.file", [](Json& j) { j["weights"]["file"] = "../a.gguf"; }},
+    {"weights.file", [](Json& j) { j["weights"]["file"] = "model.safetensors"; }},
+    {"certificate.heldout_out_of_range",
+     [](Json& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
+    {"certificate.least_margin", [](Json& j) { j["certificate"].erase("least_margin"); }},
+    {"layers", [](Json& j) { j["layers"] = "two"; }},
+    {"layers", [](Json& j) { j["layers"].erase(1); }},
+    {"layers[1].kappa",
+     [](Json& j) {
+       j["layers"][1]["kappa"] = {1, 0};
+     }},
+    {"layers[0].shift", [](Json& j) { j["layers"][0]["shift"] = {1}; }},
+    {"layers[0].shift",
+     [](Json& j) {
+       j["layers"][0]["shift"] = {1, "2"};
+     }},
+    {"norm1",
+     [](Json& j) {
+       j["layers"][0]["norm1"]["coeffs"] = {1, "x"};
+     }},
+    {"norm2", [](Json& j) { j["layers"][1]["norm2"]["a"] = 3.5; }},
+    {"activation", [](Json& j) { j["layers"][1].erase("activation"); }},
+    {"bounds", [](Json& j) { j["layers"][1].erase("bounds"); }},
+    {"attention", [](Json& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
+    {"powers",
+     [](Json& j) {
+       j["layers"][0]["attention"]["powers"] = {4, 3};
+     }},
+};
+
 TEST(Forms, HostileFilesAreRefusedByField) {
-  const std::pair<const char*, std::function<void(Json&)>> changes[] = {
-      {"format", [](Json& j) { j["format"] = "polyveil-model/1"; }},
-      {"stage", [](Json& j) { j["stage"] = "softmax"; }},
-      {"power", [](Json& j) { j["power"] = 5; }},
-      {"power", [](Json& j) { j["power"] = 14; }},
-      {"attention_eps", [](Json& j) { j["attention_eps"] = -1e-3; }},
-      {"attention_eps", [](Json& j) { j.erase("attention_eps"); }},
-      {"prefix",
-       [](Json& j) {
-         j["prefix"] = {1, -2};
-       }},
-      {"prefix", [](Json& j) { j["prefix"] = {1.5}; }},
-      {"prefix", [](Json& j) { j["prefix"] = std::vector<int>(65, 1); }},
-      {"prefix",
-       [](Json& j) {
-         j["prefix"] = {1, 8};
-       }},
-      {"residual_bound", [](Json& j) { j["residual_bound"] = 0; }},
-      {"layers", [](Json& j) { j["layers"] = "two"; }},
-      {"layers", [](Json& j) { j["layers"].erase(1); }},
-      {"layers[1].kappa",
-       [](Json& j) {
-         j["layers"][1]["kappa"] = {1, 0};
-       }},
-      {"layers[0].shift", [](Json& j) { j["layers"][0]["shift"] = {1}; }},
-      {"layers[0].shift",
-       [](Json& j) {
-         j["layers"][0]["shift"] = {1, "2"};
-       }},
-      {"norm1",
-       [](Json& j) {
-         j["layers"][0]["norm1"]["coeffs"] = {1, "x"};
-       }},
-      {"norm2", [](Json& j) { j["layers"][1]["norm2"]["a"] = 3.5; }},
-      {"activation", [](Json& j) { j["layers"][1].erase("activation"); }},
-      {"bounds", [](Json& j) { j["layers"][1].erase("bounds"); }},
-      {"attention", [](Json& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
-      {"powers",
-       [](Json& j) {
-         j["layers"][0]["attention"]["powers"] = {4, 3};
-       }},
-  };
   const std::string text = FormatForms(MakeForms(FormStage::kPolynomial));
-  for (const auto& [field, change] : changes) {
+  for (const auto& [field, change] : kHostileChanges) {
     Json json = Json::parse(text);
     change(json);
     const auto forms = ParseForms(json.dump());

@@ -27,15 +27,14 @@ Result<double> LargestDifference(std::span<const double> expected, std::span<con
 
 class Prediction {
  public:
-  Prediction(const model::BodyBundle& body, const model::ClientBundle& client,
-             std::shared_ptr<const compile::CompiledModel> program)
-      : body_(body),
-        client_(client),
+  Prediction(const model::ClientBundle& client,
+             std::shared_ptr<const compile::CompiledDecoder> program)
+      : client_(client),
         program_(std::move(program)),
         noise_(NoiseModel::ForParameters(*program_->params())) {}
 
   Result<double> Text(int tokens, std::uint64_t seed) const {
-    model::ReferenceLanguageModel reference(body_, client_);
+    model::ReferenceLanguageModel reference(program_->decoder(), client_);
     Simulator simulator(program_, noise_, seed);
     model::Sampler sampler({1.0, 1.0, seed});
     std::vector<TokenId> text{model::Tokenizer::kEnd};
@@ -56,21 +55,20 @@ class Prediction {
   }
 
  private:
-  const model::BodyBundle& body_;
   const model::ClientBundle& client_;
-  std::shared_ptr<const compile::CompiledModel> program_;
+  std::shared_ptr<const compile::CompiledDecoder> program_;
   NoiseModel noise_;
 };
 
 }  // namespace
 
-Result<double> PredictLogitError(const model::BodyBundle& body, const model::ClientBundle& client,
+Result<double> PredictLogitError(const std::shared_ptr<const model::Decoder>& decoder,
+                                 const model::ClientBundle& client,
                                  const ckks::ParametersPtr& params,
                                  const PredictionOptions& options) {
-  auto shared = std::make_shared<const model::BodyBundle>(body);
-  PV_ASSIGN_OR_RETURN(auto program, CompileModel(shared, params, compile::MachineSpeed{}));
-  const Prediction prediction(body, client, std::move(program));
-  const int tokens = std::min(options.tokens, body.config.context);
+  PV_ASSIGN_OR_RETURN(auto program, CompileModel(decoder, params, compile::MachineSpeed{}));
+  const Prediction prediction(client, std::move(program));
+  const int tokens = std::min(options.tokens, decoder->context);
   double largest = 0;
   for (int i = 0; i < options.texts; ++i) {
     PV_ASSIGN_OR_RETURN(const double error,

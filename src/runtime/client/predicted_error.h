@@ -14,7 +14,8 @@ struct PredictionOptions {
 // The largest difference of a logit between the program with the parameters' noise in every
 // operation and float64, over sampled text. Errors: those of CompileModel (no program for this
 // shape or these polynomials), kOutOfRange where a logit is no number (text, position).
-Result<double> PredictLogitError(const model::BodyBundle& body, const model::ClientBundle& client,
+Result<double> PredictLogitError(const std::shared_ptr<const model::Decoder>& decoder,
+                                 const model::ClientBundle& client,
                                  const ckks::ParametersPtr& params,
                                  const PredictionOptions& options = {});
 

@@ -34,12 +34,12 @@ ckks::ParametersPtr Params() {
 // times the precision.
 TEST(PredictedError, GrowsWithABoundThatNoValueReaches) {
   Model m = MakeModel();
-  const double usual = PredictLogitError(m.body, m.client, Params()).value();
+  const double usual = PredictLogitError(testing::Shared(m.body), m.client, Params()).value();
   EXPECT_GT(usual, 0);
-  EXPECT_EQ(PredictLogitError(m.body, m.client, Params()).value(), usual);
+  EXPECT_EQ(PredictLogitError(testing::Shared(m.body), m.client, Params()).value(), usual);
   for (model::LayerConfig& layer : m.body.config.layers)
     layer.bounds.residual_in = layer.bounds.residual_mid = layer.bounds.residual_out = 6000;
-  const auto wrong = PredictLogitError(m.body, m.client, Params());
+  const auto wrong = PredictLogitError(testing::Shared(m.body), m.client, Params());
   ASSERT_TRUE(wrong.ok()) << wrong.error().message;
   EXPECT_GT(*wrong, 20 * usual);
 }
@@ -48,7 +48,7 @@ TEST(PredictedError, NamesLogitsThatAreNoNumbers) {
   Model m = MakeModel();
   m.body.config.layers[1].norm2.b = m.body.config.layers[1].norm2.a * (1 + 1e-12);
   for (double& c : m.body.config.layers[1].norm2.coeffs) c = 1e300;
-  const auto predicted = PredictLogitError(m.body, m.client, Params());
+  const auto predicted = PredictLogitError(testing::Shared(m.body), m.client, Params());
   ASSERT_FALSE(predicted.ok());
   EXPECT_NE(predicted.error().message.find("simulated token"), std::string::npos)
       << predicted.error().message;
@@ -56,10 +56,10 @@ TEST(PredictedError, NamesLogitsThatAreNoNumbers) {
 
 TEST(PredictedError, RefusesAShapeWithoutAProgram) {
   Model m = MakeModel();
-  m.body.config.d_ff = 24;
-  const auto predicted = PredictLogitError(m.body, m.client, Params());
+  m.body.config.d_ff = 1024;
+  const auto predicted = PredictLogitError(testing::Shared(m.body), m.client, Params());
   ASSERT_FALSE(predicted.ok());
-  EXPECT_NE(predicted.error().message.find("d_ff = 24"), std::string::npos);
+  EXPECT_NE(predicted.error().message.find("d_ff = 1024"), std::string::npos);
 }
 
 }  // namespace

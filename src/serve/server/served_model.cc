@@ -1,11 +1,9 @@
 #include "serve/server/served_model.h"
 
 #include <filesystem>
-#include <functional>
 
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
-#include "compile/compiled_decoder.h"
 #include "model/hub/client_files_of_checkpoint.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
@@ -26,22 +24,26 @@ void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
   info.keys = program.keys();
 }
 
-using Program = std::shared_ptr<const compile::CompiledProgram>;
-using Compile =
-    std::function<Result<Program>(const ckks::ParametersPtr&, const compile::MachineSpeed&)>;
+}  // namespace
 
-// served names the model; the rest is filled in.
-Status Describe(const Compile& compile, const std::string& parameters, const std::string& version,
-                const ServiceLimits& limits, ServedModel& served) {
+Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
+                                 const std::string& parameters, const std::string& version,
+                                 const ServiceLimits& limits) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  PV_ASSIGN_OR_RETURN(served.model, compile(params, compile::MachineSpeed{}));
+  ServedModel served;
+  PV_ASSIGN_OR_RETURN(served.model,
+                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
   const int threads = static_cast<int>(Threads());
-  PV_ASSIGN_OR_RETURN(const Program timed,
-                      compile(params, compile::MeasureMachineSpeed(params->log_n(), threads)));
+  const auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
+  PV_ASSIGN_OR_RETURN(const auto timed, runtime::CompileModel(decoder, params, speed));
+  served.info.name = decoder->name;
+  served.info.tensors_sha256 = decoder->digest;
+  served.decoder = std::move(decoder);
   ModelInfo& info = served.info;
   DescribeParameters(*params, info);
   DescribeProgram(*served.model, info);
+  info.result = runtime::BoundsOfResult(*served.decoder, served.model->units());
   info.estimate = served.model->estimate();
   info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
   info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
@@ -54,10 +56,8 @@ Status Describe(const Compile& compile, const std::string& parameters, const std
   info.threads = threads;
   info.backend = ring::ActiveKernels().name;
   info.version = version;
-  return {};
+  return served;
 }
-
-}  // namespace
 
 void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRequest& expanded,
                         ModelInfo& info) {
@@ -68,41 +68,6 @@ void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRe
   info.key_set_bytes = ckks::KeyMemoryBytes(params, model.keys(), expanded);
   const double all = limbs({});
   info.key_expansion_seconds = all > 0 ? info.estimate.compact_seconds * limbs(expanded) / all : 0;
-}
-
-Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
-                                const std::string& name, const std::string& parameters,
-                                const std::string& version, const ServiceLimits& limits) {
-  ServedModel served;
-  served.bundle = bundle;
-  served.certificate = bundle->config.certificate;
-  served.info.name = name;
-  served.info.tensors_sha256 = bundle->config.tensors_sha256;
-  const Compile compile = [&](const auto& params, const auto& speed) -> Result<Program> {
-    PV_ASSIGN_OR_RETURN(Program program, runtime::CompileModel(bundle, params, speed));
-    return program;
-  };
-  PV_RETURN_IF_ERROR(Describe(compile, parameters, version, limits, served));
-  served.info.result = runtime::BoundsOfResult(bundle->config);
-  return served;
-}
-
-Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
-                                 const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits) {
-  ServedModel served;
-  served.certificate = decoder->certificate;
-  served.info.name = decoder->name;
-  served.info.tensors_sha256 = decoder->digest;
-  const Compile compile = [&](const auto& params, const auto& speed) -> Result<Program> {
-    PV_ASSIGN_OR_RETURN(Program program,
-                        compile::CompiledDecoder::Create(*decoder, params, speed,
-                                                         runtime::MakeCircuitKeys(params)));
-    return program;
-  };
-  PV_RETURN_IF_ERROR(Describe(compile, parameters, version, limits, served));
-  served.info.result = runtime::BoundsOfResult(*decoder, served.model->units());
-  return served;
 }
 
 namespace {
@@ -131,13 +96,9 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
       !std::filesystem::exists(std::filesystem::path(path) / "model.json", error)) {
     return ServeCheckpoint(path, parameters, version, limits, options);
   }
-  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(path));
-  if (options.context != 0 && options.context != body.config.context)
-    return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
-                     options.context, body.config.context);
+  PV_ASSIGN_OR_RETURN(auto decoder, model::LoadDecoder(path, options));
   PV_ASSIGN_OR_RETURN(ServedModel served,
-                      ServeBundle(std::make_shared<model::BodyBundle>(std::move(body)),
-                                  model::NameOfModel(path), parameters, version, limits));
+                      ServeDecoder(std::move(decoder), parameters, version, limits));
   PV_ASSIGN_OR_RETURN(model::ClientFiles client, model::ClientFilesOfBundle(path));
   served.client = std::make_shared<const model::ClientFiles>(std::move(client));
   return served;

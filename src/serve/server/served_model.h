@@ -2,10 +2,8 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
-#include "model/bundle.h"
 #include "model/client_files.h"
 #include "model/decoder_files.h"
 #include "serve/protocol.h"
@@ -16,8 +14,7 @@ namespace polyveil::serve {
 struct ServedModel {
   std::shared_ptr<const compile::CompiledProgram> model;
   ModelInfo info;  // without the service's limits
-  std::optional<model::Certificate> certificate;
-  std::shared_ptr<const model::BodyBundle> bundle;   // null for other decoders
+  std::shared_ptr<const model::Decoder> decoder;
   std::shared_ptr<const model::ClientFiles> client;  // null for a model that came without
 };
 
@@ -33,9 +30,6 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
                                  const ServiceLimits& limits = {});
-Result<ServedModel> ServeBundle(std::shared_ptr<const model::BodyBundle> bundle,
-                                const std::string& name, const std::string& parameters,
-                                const std::string& version, const ServiceLimits& limits = {});
 
 // Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
 // Requires info.estimate.

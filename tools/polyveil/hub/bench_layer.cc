@@ -52,10 +52,9 @@ Result<Measurement> Measure(const Arguments& arguments) {
                             arguments.layers.first + arguments.layers.count - 1);
   result.next_token = std::move(text.next_token);
   const int context = std::max(arguments.context, arguments.tokens);
-  PV_ASSIGN_OR_RETURN(result.program,
-                      compile::CompiledDecoder::Create(
-                          {result.name, "", std::move(text.blocks), context, arguments.margin},
-                          params, speed, runtime::MakeCircuitKeys(params)));
+  const auto decoder = std::make_shared<const model::Decoder>(
+      model::Decoder{result.name, "", std::move(text.blocks), context, arguments.margin});
+  PV_ASSIGN_OR_RETURN(result.program, runtime::CompileModel(decoder, params, speed));
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);

@@ -6,9 +6,9 @@
 #include <random>
 #include <sstream>
 
-#include "model/block_calibration.h"
 #include "model/hub/block_source.h"
 #include "model/hub/client/text_tokenizer.h"
+#include "model/hub/constant_prefix.h"
 #include "model/hub/reference.h"
 #include "model/known_shapes.h"
 #include "polyveil/progress_bar.h"
@@ -23,6 +23,7 @@ using TokenIds = std::vector<std::int32_t>;
 
 constexpr int kCalibrationTexts = 32, kCalibrationTokens = 48;
 constexpr int kRandomTexts = 2, kRandomTokens = 16;  // large shapes take a second a token
+constexpr size_t kTextBytes = 1 << 18;
 constexpr const char* kSentences =
     "The harbour was quiet in the early morning, and the fishing boats had not yet come back. An "
     "old man sat on the wall and mended a net with careful hands. Behind him the town was waking "
@@ -41,16 +42,6 @@ constexpr const char* kSentences =
     "north leaves at nine and arrives shortly after noon. Our results suggest that the effect is "
     "smaller than earlier studies claimed, although the sample was limited.";
 
-Result<std::string> ReadText(const std::string& path) {
-  if (path.empty()) return std::string(kSentences);
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return MakeError(ErrorCode::kNotFound, "cannot read {}", path);
-  std::string text(1 << 15, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
-  return text;
-}
-
 Tokens RandomTokens(int d_model, int count, std::uint64_t seed, bool centred) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
@@ -60,34 +51,6 @@ Tokens RandomTokens(int d_model, int count, std::uint64_t seed, bool centred) {
     if (centred) model::RemoveMean(token);
   }
   return tokens;
-}
-
-// Keys and values of the first `count` tokens become constants.
-Status SetPrefix(model::Block& block, const Tokens& tokens) {
-  model::Block exact = block;
-  exact.forms.kappa.assign(static_cast<size_t>(block.shape.n_heads), 1);
-  exact.forms.shift.assign(static_cast<size_t>(block.shape.n_heads), 1);
-  model::BlockReference reference(exact, model::Evaluation::kExact);
-  for (const auto& token : tokens) PV_RETURN_IF_ERROR(reference.Step(token));
-  block.prefix_keys = reference.keys();
-  block.prefix_values = reference.values();
-  return {};
-}
-
-// Gives the block its forms and bounds on the texts; the texts become what it makes of them.
-Status Calibrate(model::Block& block, model::BlockTexts& texts, const BlockDegrees& degrees,
-                 double margin) {
-  PV_ASSIGN_OR_RETURN(
-      block.forms, model::CalibrateBlock(
-                       block, texts, {margin, degrees.norm, degrees.divisor, degrees.activation}));
-  model::BlockReference reference(block, model::Evaluation::kPolynomial);
-  for (auto& text : texts) {
-    reference.Reset();
-    for (auto& token : text) {
-      PV_ASSIGN_OR_RETURN(token, reference.Step(token));
-    }
-  }
-  return {};
 }
 
 bool IsPolynomial(const hub::Checkpoint& checkpoint) {
@@ -138,7 +101,7 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
                                  double margin) {
   PV_ASSIGN_OR_RETURN(const auto checkpoint, hub::LoadCheckpoint(path));
   PV_ASSIGN_OR_RETURN(const auto tokenizer, hub::TextTokenizer::Load(*checkpoint));
-  PV_ASSIGN_OR_RETURN(const std::string text, ReadText(text_path));
+  PV_ASSIGN_OR_RETURN(const std::string text, CalibrationText(text_path));
   const TokenIds ids = tokenizer.Encode(text);
   const int window = std::max(kCalibrationTokens, tokens);
   // A converted model has polynomials and bounds of its own: its one window runs.
@@ -153,16 +116,22 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
   BlockText result{{}, std::move(texts.back()), checkpoint->architecture.family};
   result.inputs.resize(static_cast<size_t>(tokens));
   texts.pop_back();
+  const TokenIds prefix = PrefixOf(*checkpoint);
+  Tokens constant;
+  if (!prefix.empty()) {
+    PV_ASSIGN_OR_RETURN(constant, hub::InputsOfLayer(*checkpoint, layers.first, prefix));
+  }
+  hub::LayerFitter fitter({std::move(texts), {}, constant}, ToFit(degrees, margin));
   ProgressBar bar("calibrate", 0);
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
     Advance(bar, layer - layers.first, layers.count, "layer");
     PV_ASSIGN_OR_RETURN(model::Block block, hub::MakeBlock(checkpoint, layer));
-    const TokenIds prefix = PrefixOf(*checkpoint);
-    if (!prefix.empty()) {
-      PV_ASSIGN_OR_RETURN(const Tokens constant, hub::InputsOfLayer(*checkpoint, layer, prefix));
-      PV_RETURN_IF_ERROR(SetPrefix(block, constant));
+    if (calibrates) {
+      PV_RETURN_IF_ERROR(fitter.Fit(block));
+    } else if (!prefix.empty()) {
+      PV_RETURN_IF_ERROR(hub::SetPrefix(block, constant));
+      PV_RETURN_IF_ERROR(hub::AdvancePrefix(block, constant));
     }
-    if (calibrates) PV_RETURN_IF_ERROR(Calibrate(block, texts, degrees, margin));
     result.blocks.push_back(std::move(block));
   }
   if (checkpoint->forms) result.name += ", converted";
@@ -182,19 +151,34 @@ Result<BlockText> FromShape(const model::ModelShape& shape, BlockRange layers, i
   model::BlockTexts texts;
   for (int i = 0; i < kRandomTexts; ++i) texts.push_back(text(kRandomTokens, 10 + i));
   BlockText result{{}, text(tokens, 20), shape.name + ", random weights"};
+  hub::LayerFitter fitter({std::move(texts), {}, {}}, ToFit(degrees, margin));
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
     model::Block block;
     block.shape = shape.block;
     block.weights = std::make_shared<const model::BlockWeightSource>([s = shape.block, layer] {
       return model::RandomBlockWeights(s, static_cast<std::uint64_t>(layer));
     });
-    PV_RETURN_IF_ERROR(Calibrate(block, texts, degrees, margin));
+    PV_RETURN_IF_ERROR(fitter.Fit(block));
     result.blocks.push_back(std::move(block));
   }
   return result;
 }
 
 }  // namespace
+
+model::BlockFit ToFit(const BlockDegrees& degrees, double margin) {
+  return {margin, degrees.norm, degrees.divisor, degrees.activation};
+}
+
+Result<std::string> CalibrationText(const std::string& path) {
+  if (path.empty()) return std::string(kSentences);
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return MakeError(ErrorCode::kNotFound, "cannot read {}", path);
+  std::string text(kTextBytes, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  return text;
+}
 
 Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& degrees) {
   BlockModel result;

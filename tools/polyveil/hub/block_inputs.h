@@ -6,13 +6,18 @@
 #include <string>
 #include <vector>
 
-#include "model/block.h"
+#include "model/hub/model_fit.h"
 
 namespace polyveil::tools {
 
 struct BlockDegrees {
   int norm = 7, divisor = 15, activation = 15;
 };
+
+model::BlockFit ToFit(const BlockDegrees& degrees, double margin);
+
+// The file's beginning, or a few built-in sentences for an empty path. Errors: kNotFound.
+Result<std::string> CalibrationText(const std::string& path);
 
 struct BlockModel {
   std::string name;

@@ -50,10 +50,9 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
   const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
-  PV_ASSIGN_OR_RETURN(const auto program,
-                      compile::CompiledDecoder::Create(
-                          {blocks.name, "", std::move(blocks.blocks), arguments.context, 1}, params,
-                          speed, runtime::MakeCircuitKeys(params)));
+  const auto decoder = std::make_shared<const model::Decoder>(
+      model::Decoder{blocks.name, "", std::move(blocks.blocks), arguments.context, 1});
+  PV_ASSIGN_OR_RETURN(const auto program, runtime::CompileModel(decoder, params, speed));
   std::printf(
       "model        %s: %.3g million parameters, %zu layers; the client keeps embedding and "
       "head\n%s\n",

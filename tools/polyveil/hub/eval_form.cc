@@ -20,7 +20,7 @@ namespace {
 
 using model::hub::BodyRunner;
 using Bundle = std::shared_ptr<const model::LanguageModelBundle>;
-using Program = std::shared_ptr<const compile::CompiledModel>;
+using Program = std::shared_ptr<const compile::CompiledDecoder>;
 
 class SimulatedRunner : public BodyRunner {
  public:
@@ -58,7 +58,7 @@ struct EncryptedBody {
   std::vector<double> Decrypt(const ckks::Ciphertext& result) const {
     std::vector<double> residual;
     const auto plain = ckks::Decryptor(secret).Decrypt(result);
-    for (const ckks::Complex& slot : encoder.Decode(plain, program->bundle().config.d_model))
+    for (const ckks::Complex& slot : encoder.Decode(plain, program->width()))
       residual.push_back(slot.real() * program->units().result());
     return residual;
   }
@@ -90,7 +90,8 @@ class EncryptedRunner : public BodyRunner {
 
 Result<Program> Compile(const Bundle& bundle, const ckks::ParametersPtr& params,
                         const compile::MachineSpeed& speed = {}) {
-  return runtime::CompileModel(std::make_shared<model::BodyBundle>(bundle->body), params, speed);
+  return runtime::CompileModel(
+      std::make_shared<const model::Decoder>(model::DecoderOfBundle(bundle->body)), params, speed);
 }
 
 Result<ckks::EvaluationKeys> MakeKeys(const EncryptedBody& body, double expected_seconds) {

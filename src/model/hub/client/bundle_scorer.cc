@@ -37,16 +37,16 @@ std::vector<std::span<const ScoreRequest>> Groups(std::span<const ScoreRequest> 
 
 class ReferenceRunner : public BodyRunner {
  public:
-  ReferenceRunner(const BodyBundle& body, Evaluation evaluation) : model_(body, evaluation) {}
+  ReferenceRunner(const Decoder& decoder, Evaluation evaluation) : model_(decoder, evaluation) {}
   Result<std::vector<double>> Step(std::span<const double> embedding) override {
-    return model_.StepFromEmbedding(embedding, model_.position());
+    return model_.Step(embedding);
   }
   std::unique_ptr<BodyRunner> Clone() const override {
     return std::make_unique<ReferenceRunner>(*this);
   }
 
  private:
-  ReferenceModel model_;
+  DecoderReference model_;
 };
 
 // Scores the requests of one group one after another. Where a later request leaves the path of this
@@ -155,8 +155,9 @@ std::unique_ptr<TextScorer> MakeScorer(std::shared_ptr<const LanguageModelBundle
 
 std::unique_ptr<TextScorer> MakeScorer(std::shared_ptr<const LanguageModelBundle> bundle,
                                        Evaluation evaluation) {
-  const auto start = [body = &bundle->body, evaluation](std::size_t) {
-    return std::make_unique<ReferenceRunner>(*body, evaluation);
+  const auto decoder = std::make_shared<const Decoder>(DecoderOfBundle(bundle->body));
+  const auto start = [decoder, evaluation](std::size_t) {
+    return std::make_unique<ReferenceRunner>(*decoder, evaluation);
   };
   return MakeScorer(std::move(bundle), BodySource{start});
 }

@@ -1,0 +1,79 @@
+// Released models with fitted polynomials, from their files over HTTP: the server's answers against
+// the blocks in float64. Small insecure rings, for tests only.
+#include <gtest/gtest.h>
+
+#include "model/decoder_reference.h"
+#include "model/hub/constant_prefix.h"
+#include "model/hub/fitted_fixture.h"
+#include "serve/server/http_server.h"
+#include "serve/server/model_service.h"
+#include "serve/server/served_model.h"
+#include "support/predicted_error.h"
+#include "support/residual_client.h"
+
+namespace polyveil {
+namespace {
+
+namespace hub = model::hub;
+using Values = std::vector<double>;
+
+// Residuals of a text behind the model's prefix.
+std::vector<Values> TextOf(const std::string& path, int tokens) {
+  const auto checkpoint = hub::LoadCheckpoint(path).value();
+  const std::vector<int>& prefix = checkpoint->forms->prefix;
+  std::vector<std::int32_t> ids(prefix.begin(), prefix.end());
+  const auto behind = hub::RandomTokens(checkpoint->architecture.vocab_size, 1, tokens, 7);
+  ids.insert(ids.end(), behind[0].begin(), behind[0].end());
+  auto text = hub::EmbedTokens(*checkpoint, ids).value();
+  text.erase(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(prefix.size()));
+  return text;
+}
+
+void ExpectServedAsInFloat64(const std::string& path) {
+  constexpr int kTokens = 3;
+  const auto served = serve::LoadServedModel(path, "test10", "test", {}, {.context = 8}).value();
+  const auto decoder = model::LoadDecoder(path, {.context = 8}).value();
+  serve::ModelService service(served.model, served.info, {});
+  const auto server = serve::HttpServer::Start({}, service).value();
+  testing::ResidualClient client(server->port());
+  EXPECT_EQ(client.info().name, decoder->name);
+  EXPECT_EQ(client.info().tensors_sha256, decoder->digest);
+  EXPECT_EQ(client.info().d_model, decoder->width());
+  EXPECT_GE(client.info().context, 8);
+
+  const std::vector<Values> text = TextOf(path, kTokens);
+  model::DecoderReference reference(*decoder);
+  std::vector<Values> expected;
+  for (const Values& x : text) expected.push_back(reference.Step(x).value());
+  const double tolerance = 2 * testing::PredictedError(served.model, text, expected);
+  for (int i = 0; i < kTokens; ++i) {
+    const auto at = static_cast<size_t>(i);
+    EXPECT_LT(LargestDifference(client.Step(text[at]), expected[at]), tolerance) << "token " << i;
+  }
+  server->Stop();
+}
+
+TEST(ServedDecoder, ConvertedFoldersOverHttp) {
+  for (const char* name : {"llama", "gpt_neox"}) {
+    SCOPED_TRACE(name);
+    const hub::TemporaryFolder folder;
+    hub::WriteFittedModel(hub::ReadCase(name), folder.path());
+    ExpectServedAsInFloat64(folder.path());
+  }
+}
+
+TEST(ServedDecoder, GgufFilesOverHttp) {
+  const hub::TemporaryFolder folder;
+  std::filesystem::copy(hub::VectorPath("llama.gguf"), folder / "m.gguf");
+  hub::WriteForms(folder.path(), hub::FittedForms(folder / "m.gguf"));
+  ExpectServedAsInFloat64(folder / "m.gguf");
+}
+
+TEST(ServedDecoder, SoftmaxModelsAreNotServed) {
+  const auto served = serve::LoadServedModel(hub::VectorPath("llama.gguf"), "test10", "test");
+  ASSERT_FALSE(served.ok());
+  EXPECT_NE(served.error().message.find("polyveil fit"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace polyveil
