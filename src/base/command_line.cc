@@ -101,6 +101,11 @@ Option* Options::add_option(const std::string& names, std::string& value, const 
   return Keep(app_.add_option(names, value, what));
 }
 
+Option* Options::add_option(const std::string& names, std::optional<std::string>& value,
+                            const std::string& what) {
+  return Keep(app_.add_option(names, value, what));
+}
+
 Option* Options::add_option(const std::string& names, std::vector<std::string>& values,
                             const std::string& what) {
   return Keep(app_.add_option(names, values, what));

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -43,6 +44,8 @@ class Options {
   Options(const Options&) = delete;
 
   Option* add_option(const std::string& names, std::string& value, const std::string& what);
+  Option* add_option(const std::string& names, std::optional<std::string>& value,
+                     const std::string& what);
   Option* add_option(const std::string& names, std::vector<std::string>& values,
                      const std::string& what);
   Option* add_flag(const std::string& names, bool& value, const std::string& what);

@@ -5,30 +5,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/utf8.h"
+
 namespace polyveil {
 namespace {
-
-struct CodePoint {
-  std::uint32_t value = 0;
-  size_t bytes = 0;  // 0: no UTF-8
-};
-
-CodePoint Decode(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return {first, 1};
-  const size_t bytes = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < bytes) return {};
-  std::uint32_t value = first & (0x7fu >> bytes);
-  for (size_t i = 1; i < bytes; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return {};
-    value = value << 6 | (byte(i) & 0x3fu);
-  }
-  constexpr std::uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool surrogate = value >= 0xd800 && value <= 0xdfff;
-  if (value < kSmallest[bytes] || value > 0x10ffff || surrogate) return {};
-  return {value, bytes};
-}
 
 // Controls, and the format characters that reorder, hide or break a line.
 bool IsUnsafe(std::uint32_t c) {
@@ -47,7 +27,7 @@ std::string Escape(std::uint32_t c) {
 std::string Convert(std::string_view text, size_t max_bytes, bool keep_lines) {
   std::string out;
   while (!text.empty()) {
-    const CodePoint c = Decode(text);
+    const CodePoint c = DecodeUtf8(text);
     const size_t bytes = std::max<size_t>(1, c.bytes);
     std::string piece(text.substr(0, bytes));
     if (c.bytes == 0) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "model/client_files.h"
 #include "model/hub/block_source.h"
 #include "model/hub/constant_prefix.h"
 #include "model/sha256.h"
@@ -15,20 +16,13 @@ namespace {
 using hub::Checkpoint;
 using hub::ConvertedForms;
 
-// "models/tiny/" -> "tiny", "a/b.gguf" -> "b"
-std::string NameOf(const std::string& path) {
-  std::filesystem::path at(path);
-  if (!at.has_filename()) at = at.parent_path();
-  return at.extension() == ".gguf" ? at.stem().string() : at.filename().string();
-}
-
 Result<std::shared_ptr<const Decoder>> LoadBundle(const std::string& path,
                                                   const DecoderOptions& options) {
   PV_ASSIGN_OR_RETURN(BodyBundle body, LoadBodyBundle(path));
   if (options.context != 0 && options.context != body.config.context)
     return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
                      options.context, body.config.context);
-  return std::make_shared<const Decoder>(DecoderOfBundle(std::move(body), NameOf(path)));
+  return std::make_shared<const Decoder>(DecoderOfBundle(std::move(body), NameOfModel(path)));
 }
 
 Status CheckStage(const Checkpoint& checkpoint, const std::string& name) {
@@ -127,7 +121,7 @@ Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
   if (std::filesystem::exists(std::filesystem::path(path) / "model.json", error))
     return LoadBundle(path, options);
   PV_ASSIGN_OR_RETURN(auto checkpoint, hub::LoadCheckpoint(path));
-  return DecoderOfCheckpoint(std::move(checkpoint), NameOf(path), options);
+  return DecoderOfCheckpoint(std::move(checkpoint), NameOfModel(path), options);
 }
 
 }  // namespace polyveil::model

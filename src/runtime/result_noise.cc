@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
+#include <vector>
 
-#include "compile/units.h"
 #include "runtime/noise_model.h"
 
 namespace polyveil::runtime {
@@ -14,77 +13,132 @@ namespace {
 // error.
 double Middle(const approx::Approximant& p) { return std::sqrt(p.a * p.b); }
 
+double Square(double x) { return x * x; }
+
+NoiseShares Add(const NoiseShares& x, const NoiseShares& y) {
+  return {x.fresh + y.fresh, x.bootstrap + y.bootstrap, x.rescale + y.rescale,
+          x.key_switch + y.key_switch, x.key_switch_rows + y.key_switch_rows};
+}
+
+// All noise times `factor`.
+NoiseShares Scale(const NoiseShares& x, double factor) {
+  const double f = factor * factor;
+  return {f * x.fresh, f * x.bootstrap, f * x.rescale, f * x.key_switch, f * x.key_switch_rows};
+}
+
+struct Model {
+  double width, margin;
+  bool parallel;
+  const compile::ResidualUnits& units;
+  std::vector<const model::LayerConfig*> layers;
+
+  // Of the residual that the feed-forward reads and adds to.
+  double Middle(size_t layer) const { return parallel ? units.output[layer] : units.middle[layer]; }
+};
+
 // The residual stream's noise as it passes the layers.
 class ResidualNoise {
  public:
-  ResidualNoise(const model::ModelConfig& config, const ckks::Parameters& params)
-      : config_(config),
-        units_(compile::MakeResidualUnits(config)),
-        noise_(NoiseModel::ForParameters(params)),
-        features_(config.d_model),
-        rows_(params.slots() / features_),
-        fresh_(std::hypot(noise_.bootstrap, noise_.rescale)),
-        noise_now_{noise_.fresh, noise_.fresh} {}
-
-  void PassLayer(int layer) {
-    Attention(layer);
-    FeedForward(layer);
+  explicit ResidualNoise(const Model& model) : m_(model) {
+    for (size_t i = 0; i < m_.layers.size(); ++i) {
+      Attention(i);
+      FeedForward(i);
+    }
   }
-  const ResultNoise& now() const { return noise_now_; }
+  NoiseShares copies{.fresh = 1}, imaginary{.fresh = 1};
 
  private:
   double InUnit(double bound, double unit) const {
-    return bound > 0 ? bound * std::max(1.0, config_.calibration.margin) / unit : 1;
+    return bound > 0 ? bound * m_.margin / unit : 1;
   }
-  // Rotations of a sum over `terms` slots, each with a key switch of its own.
-  double Sum(double terms) const { return noise_.key_switch * std::sqrt(terms); }
+  // What each residual may bring, and rotations of a sum with a key switch of its own each.
+  static NoiseShares Own(double key_switches, double row_sums) {
+    return {.bootstrap = 1, .rescale = 1, .key_switch = key_switches, .key_switch_rows = row_sums};
+  }
 
   // The projection sums over all copies: what reaches every copy alike is the heads' noise, real
   // but for the divisor's bootstrap and the numerator's last key switch.
-  void Attention(int layer) {
-    const model::LayerConfig& c = config_.layers[layer];
-    const double before = units_.LayerInput(layer), unit = units_.middle[layer];
+  void Attention(size_t layer) {
+    const model::LayerConfig& c = *m_.layers[layer];
+    const double before = m_.units.LayerInput(static_cast<int>(layer)), unit = m_.Middle(layer);
     const double added = InUnit(c.bounds.attn_out, unit);
     const approx::Approximant& inverse = c.divisor_inverse;
-    double heads = 0;
+    NoiseShares heads;
     if (c.attention.divides()) {
       const double gain = c.bounds.head_out > 0 ? added / InUnit(c.bounds.head_out, 1) : 1;
-      heads = std::hypot(added * noise_.bootstrap * inverse.b / Middle(inverse),
-                         gain * noise_.key_switch / Middle(inverse));
+      heads.bootstrap = Square(added * inverse.b / Middle(inverse));
+      heads.key_switch = Square(gain / Middle(inverse));
     }
-    const double own = std::hypot(Sum(features_), fresh_);
-    noise_now_.copies = std::hypot(noise_now_.copies * before / unit, own);
-    noise_now_.imaginary = std::hypot(noise_now_.imaginary * before / unit, own, heads);
+    const NoiseShares own = Own(m_.width, 0);
+    copies = Add(Scale(copies, before / unit), own);
+    imaginary = Add(Add(Scale(imaginary, before / unit), own), heads);
   }
 
   // The sum over rows is real but for a conjugation's key switch; the norm's inverse is not: its
   // argument v = |x|^2 / d takes 2 n / (unit sqrt(d v)) of a noise n in x relative to itself.
-  void FeedForward(int layer) {
-    const model::LayerConfig& c = config_.layers[layer];
-    const double before = units_.middle[layer], unit = units_.output[layer];
-    const approx::Approximant& norm = c.norm2;
+  void FeedForward(size_t layer) {
+    const model::LayerConfig& c = *m_.layers[layer];
+    const double before = m_.Middle(layer), unit = m_.units.output[layer];
+    const approx::Approximant& norm = m_.parallel ? c.norm1 : c.norm2;
     const double added = InUnit(c.bounds.ffn_out, unit);
-    const double relative = 2 * before / std::sqrt(features_ * Middle(norm));
+    const double relative = 2 * before / std::sqrt(m_.width * Middle(norm));
     const double scale = std::max(std::abs(norm(norm.a)), std::abs(norm(norm.b)));
-    const double own = std::hypot(std::numbers::sqrt2 * Sum(rows_) * scale, fresh_);
-    for (double* n : {&noise_now_.copies, &noise_now_.imaginary})
-      *n = std::hypot(*n * before / unit, *n * relative * added, own);
+    const double kept = std::hypot(before / unit, relative * added);
+    for (NoiseShares* n : {&copies, &imaginary})
+      *n = Add(Scale(*n, kept), Own(0, 2 * scale * scale));
   }
 
-  const model::ModelConfig& config_;
-  const compile::ResidualUnits units_;
-  const NoiseModel noise_;
-  const double features_, rows_;  // of a result, of the feed-forward's sum
-  const double fresh_;            // that each residual may bring
-  ResultNoise noise_now_;
+  const Model& m_;
 };
+
+// The last norm reads the residual before what the block adds behind it: root mean square <=
+// sqrt(b) + bound.
+double MeanSquareLimit(const Model& m) {
+  const model::LayerConfig& last = *m.layers.back();
+  const double added = m.parallel && last.bounds.ffn_out > 0 ? last.bounds.attn_out : 0;
+  if (!(last.bounds.ffn_out > 0)) return INFINITY;
+  const approx::Approximant& norm = m.parallel ? last.norm1 : last.norm2;
+  return Square(std::sqrt(norm.b) + m.margin * (last.bounds.ffn_out + added));
+}
+
+ResultBounds BoundsOf(const Model& model) {
+  const ResidualNoise noise(model);
+  return {MeanSquareLimit(model), noise.copies, noise.imaginary};
+}
 
 }  // namespace
 
-ResultNoise PredictResultNoise(const model::ModelConfig& config, const ckks::Parameters& params) {
-  ResidualNoise noise(config, params);
-  for (int layer = 0; layer < config.n_layers; ++layer) noise.PassLayer(layer);
-  return noise.now();
+ResultBounds BoundsOfResult(const model::ModelConfig& config) {
+  const compile::ResidualUnits units = compile::MakeResidualUnits(config);
+  Model m{static_cast<double>(config.d_model),
+          std::max(1.0, config.calibration.margin),
+          false,
+          units,
+          {}};
+  for (const model::LayerConfig& layer : config.layers) m.layers.push_back(&layer);
+  return BoundsOf(m);
+}
+
+ResultBounds BoundsOfResult(const model::Decoder& decoder, const compile::ResidualUnits& units) {
+  Model m{static_cast<double>(decoder.width()),
+          std::max(1.0, decoder.margin),
+          decoder.blocks.front().shape.parallel,
+          units,
+          {}};
+  for (const model::Block& block : decoder.blocks) m.layers.push_back(&block.forms);
+  return BoundsOf(m);
+}
+
+ResultNoise PredictResultNoise(const ResultBounds& bounds, int width,
+                               const ckks::Parameters& params) {
+  const NoiseModel noise = NoiseModel::ForParameters(params);
+  const double rows = static_cast<double>(params.slots()) / width;
+  const auto root = [&](const NoiseShares& s) {
+    return std::sqrt(s.fresh * Square(noise.fresh) + s.bootstrap * Square(noise.bootstrap) +
+                     s.rescale * Square(noise.rescale) +
+                     (s.key_switch + s.key_switch_rows * rows) * Square(noise.key_switch));
+  };
+  return {root(bounds.copies), root(bounds.imaginary)};
 }
 
 }  // namespace polyveil::runtime

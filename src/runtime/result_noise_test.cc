@@ -88,7 +88,8 @@ TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
     const auto model =
         CompileModel(testing::Shared(bundle), params, compile::MachineSpeed{}).value();
     Simulator simulator(model, NoiseModel::ForParameters(*params), 1, SimulatedSlots::kAll);
-    const ResultNoise predicted = PredictResultNoise(bundle.config, *params);
+    const ResultNoise predicted =
+        PredictResultNoise(BoundsOfResult(bundle.config), bundle.config.d_model, *params);
     std::mt19937_64 random(kText);
     for (int i = 0; i < shape.context; ++i) {
       ASSERT_TRUE(simulator.Step(testing::RandomEmbedding(shape.d_model, random)).ok());
@@ -103,7 +104,8 @@ TEST(ResultNoise, BoundsWhatCiphertextsShow) {
     const auto params = TestParams("test10");
     const auto bundle = Calibrated(shape);
     testing::EncryptedRun run(testing::Shared(bundle), params);
-    const ResultNoise predicted = PredictResultNoise(bundle.config, *params);
+    const ResultNoise predicted =
+        PredictResultNoise(BoundsOfResult(bundle.config), bundle.config.d_model, *params);
     std::mt19937_64 random(kText);
     for (int i = 0; i < 2; ++i) {
       const auto token = run.Encrypt(testing::RandomEmbedding(shape.d_model, random));

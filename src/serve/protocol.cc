@@ -1,5 +1,6 @@
 #include "serve/protocol.h"
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -21,6 +22,7 @@ constexpr int kMaxLevel = 128;
 constexpr int kMaxSlots = 1 << 16;
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;
 constexpr double kMaxSeconds = 1e9;
+constexpr double kMaxShare = 1e300;
 constexpr size_t kMaxRows = 256;
 constexpr size_t kMaxNameBytes = 256;  // of a name as it is shown
 
@@ -113,6 +115,45 @@ Result<compile::Estimate> EstimateFromJson(const json& object) {
   return e;
 }
 
+json SharesToJson(const runtime::NoiseShares& s) {
+  return {{"fresh", s.fresh},
+          {"bootstrap", s.bootstrap},
+          {"rescale", s.rescale},
+          {"key_switch", s.key_switch},
+          {"key_switch_rows", s.key_switch_rows}};
+}
+
+Result<runtime::NoiseShares> SharesFromJson(const json& object, const char* name) {
+  PV_ASSIGN_OR_RETURN(const json* field, JsonField(object, name));
+  runtime::NoiseShares s;
+  for (const auto& [key, value] :
+       {std::pair{"fresh", &s.fresh}, std::pair{"bootstrap", &s.bootstrap},
+        std::pair{"rescale", &s.rescale}, std::pair{"key_switch", &s.key_switch},
+        std::pair{"key_switch_rows", &s.key_switch_rows}}) {
+    PV_ASSIGN_OR_RETURN(*value, JsonNumber(*field, key, 0, kMaxShare));
+  }
+  return s;
+}
+
+// JSON has no infinity: null is no bound of the mean square. One that is no number allows nothing.
+json ResultToJson(const runtime::ResultBounds& bounds) {
+  const double mean_square = std::isnan(bounds.mean_square) ? 0 : bounds.mean_square;
+  return {{"mean_square", std::isinf(mean_square) ? json() : json(mean_square)},
+          {"copies", SharesToJson(bounds.copies)},
+          {"imaginary", SharesToJson(bounds.imaginary)}};
+}
+
+Result<runtime::ResultBounds> ResultFromJson(const json& object) {
+  runtime::ResultBounds bounds;
+  PV_ASSIGN_OR_RETURN(const json* mean_square, JsonField(object, "mean_square"));
+  if (!mean_square->is_null()) {
+    PV_ASSIGN_OR_RETURN(bounds.mean_square, JsonNumber(object, "mean_square", 0, kMaxShare));
+  }
+  PV_ASSIGN_OR_RETURN(bounds.copies, SharesFromJson(object, "copies"));
+  PV_ASSIGN_OR_RETURN(bounds.imaginary, SharesFromJson(object, "imaginary"));
+  return bounds;
+}
+
 json RowsToJson(const std::vector<runtime::LatencyTable::Row>& rows) {
   json out = json::array();
   for (const auto& row : rows) {
@@ -184,6 +225,7 @@ json InfoToJson(const ModelInfo& info) {
           {"d_model", info.d_model},
           {"input_unit", info.input_unit},
           {"result_unit", info.result_unit},
+          {"result", ResultToJson(info.result)},
           {"parameters", info.parameters},
           {"parameters_digest", info.parameters_digest},
           {"security", info.security},
@@ -219,6 +261,8 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
   PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(info.result_unit, JsonNumber(object, "result_unit", 1e-9, 1e9));
+  PV_ASSIGN_OR_RETURN(const json* result, JsonField(object, "result"));
+  PV_ASSIGN_OR_RETURN(info.result, ResultFromJson(*result));
   PV_RETURN_IF_ERROR(Into(object, "input_level", 0, kMaxLevel, info.input_level));
   PV_RETURN_IF_ERROR(Into(object, "output_level", 0, kMaxLevel, info.output_level));
   PV_ASSIGN_OR_RETURN(const json* keys, JsonField(object, "keys"));

@@ -12,6 +12,7 @@
 #include "ckks/parameters.h"
 #include "compile/compiled_program.h"
 #include "runtime/latency_table.h"
+#include "runtime/result_noise.h"
 #include "wire/bytes.h"
 
 namespace polyveil::serve {
@@ -32,7 +33,8 @@ struct ModelInfo {
   std::string program_digest;  // hexadecimal
   int context = 0;
   int d_model = 0;
-  double input_unit = 1, result_unit = 1;  // compile::MakeResidualUnits
+  double input_unit = 1, result_unit = 1;  // compile::ResidualUnits
+  runtime::ResultBounds result;            // what a client's guard asks of a result
   std::string parameters;                  // name of the set
   std::string parameters_digest;
   // DescribeParameters: a server sends them, a client computes its own.

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "train/draws.h"
 
 namespace polyveil::train {
@@ -15,24 +16,6 @@ constexpr int kTextShare = 4, kTurnShare = 8;  // one row in so many
 template <typename List>
 auto Pick(Random& random, const List& list) {
   return list[Below(random, std::size(list))];
-}
-
-void AppendUtf8(std::string& out, std::uint32_t c) {
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    out += static_cast<char>(0xC0 | c >> 6);
-    out += static_cast<char>(0x80 | (c & 63));
-  } else if (c < 0x10000) {
-    out += static_cast<char>(0xE0 | c >> 12);
-    out += static_cast<char>(0x80 | (c >> 6 & 63));
-    out += static_cast<char>(0x80 | (c & 63));
-  } else {
-    out += static_cast<char>(0xF0 | c >> 18);
-    out += static_cast<char>(0x80 | (c >> 12 & 63));
-    out += static_cast<char>(0x80 | (c >> 6 & 63));
-    out += static_cast<char>(0x80 | (c & 63));
-  }
 }
 
 struct Block {
@@ -92,7 +75,7 @@ std::string ScriptWords(Random& random, const Block& block) {
     for (std::uint64_t i = 0; i < letters; ++i) {
       if (i == 0 || !repeats)
         c = block.first + static_cast<std::uint32_t>(Below(random, block.last - block.first + 1));
-      AppendUtf8(out, c);
+      AppendUtf8(c, out);
     }
     out += Pick(random, std::string_view(" \n, "));
   }

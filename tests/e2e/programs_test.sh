@@ -66,6 +66,11 @@ P
 accept "compact keys" generate "${small[@]}" --key-storage compact --prompt "o" --tokens 4
 [ "$(cat "$folder/out")" = "$plain" ] || fail "text with compact keys differs from '$plain'"
 grep -q "keys: rotations, compact" "$folder/err" || fail "memory report"
+stop=$(python3 -c "print('$plain'[3:5])")
+accept "a stop text" generate "${common[@]}" --plain --prompt "o" --tokens 4 --stop "no such text" --stop "$stop"
+[ "$(cat "$folder/out")" = "$(python3 -c "p='$plain'; print(p[:p.index(p[3:5], 1)])")" ] || fail "a stop text: $(cat "$folder/out")"
+accept "penalised sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-k 5 \
+  --repetition-penalty 1.3 --seed 4
 accept "sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-p 0.8 --seed 4
 pgrep -P $$ -f polyveil-server >/dev/null && fail "a server was left behind"
 
@@ -172,6 +177,41 @@ accept "stored keys" generate "${remote[@]}" --keys "$folder/key" --prompt "o" -
 sed -i 's/"sessions":1/"sessions":256/' "$folder/key.uses"
 accept "a key used often" generate "${remote[@]}" --keys "$folder/key" --prompt "o" --tokens 1
 grep -q "warning: .*session 257 .*keygen --force" "$folder/err" || fail "no advice to renew a key"
+
+# Nothing but the server's address: its model's client half comes from it, once.
+export XDG_CACHE_HOME=$folder/cache
+nothing=(--threads 1 --insecure-test --server "$url" --retry-seconds 1)
+accept "a model from its server" generate "${nothing[@]}" --prompt "o" --tokens 4
+[ "$(cat "$folder/out")" = "$plain" ] || fail "a model from its server: text differs from '$plain'"
+grep -q "client's half of the model is here" "$folder/err" || fail "nothing was fetched"
+[ "$(stat -c %a "$folder"/cache/polyveil/models/*/embed)" = 600 ] || fail "mode of the cache's files"
+accept "a model from the cache" generate "${nothing[@]}" --prompt "o" --tokens 4
+[ "$(cat "$folder/out")" = "$plain" ] || fail "a model from the cache: text differs from '$plain'"
+grep -q "client's half of the model is here" "$folder/err" && fail "it was fetched again"
+printf 'x' >>"$(ls "$folder"/cache/polyveil/models/*/embed)"
+accept "a damaged cache" generate "${nothing[@]}" --prompt "o" --tokens 4
+[ "$(cat "$folder/out")" = "$plain" ] || fail "a damaged cache: text differs from '$plain'"
+refuse "a check without layers" "needs the model's layers" generate "${nothing[@]}" --check --prompt "o"
+refuse "a model above the limit" "above the limit of 1000 .*max-model-gigabytes" generate "${nothing[@]}" \
+  --cache "$folder/none/models" --max-model-gigabytes 1e-6 --prompt "o"
+refuse "a cache on a full disk" "embed: cannot write" bash -c \
+  "ulimit -f 2; exec '$polyveil' generate ${nothing[*]} --cache '$folder/nospace/models' --prompt o"
+refuse "no cache folder" "no cache folder" env -u HOME -u XDG_CACHE_HOME "$polyveil" generate "${nothing[@]}" --prompt "o"
+
+# Turns on one session: keys go up once, a turn goes on where the last one ended.
+accept "chat" bash -c "printf 'o\n\no\n/quit\nnever\n' | '$polyveil' chat ${nothing[*]} --tokens 2"
+[ "$(head -1 "$folder/out")" = "$(python3 -c "print('$plain'[1:])" | cut -c1-"$(head -1 "$folder/out" | tr -d '\n' | wc -m)")" ] ||
+  fail "chat: $(cat "$folder/out")"
+[ "$(wc -l <"$folder/out")" -eq 2 ] || fail "chat: two turns gave $(cat "$folder/out")"
+[ "$(grep -c "keys are on the server" "$folder/err")" = 1 ] || fail "chat: keys went up more than once"
+grep -q "chat: plain form, 8 tokens of context" "$folder/err" || fail "chat: form"
+accept "chat to the context's end" bash -c "printf 'ooooooooo\nooo\nooo\nooo\n' | '$polyveil' chat ${nothing[*]} --tokens 2"
+grep -q "this turn has 10 tokens, the model's context has room for 8 more" "$folder/err" || fail "chat: a long turn"
+grep -q "of the context's 8 tokens are left\|reached the end of the model's context" "$folder/err" || fail "chat: context"
+refuse "a system text without a place" "no place for one" bash -c "'$polyveil' chat ${nothing[*]} --system S </dev/null"
+held=$(python3 -c "import json,urllib.request;s=json.load(urllib.request.urlopen('$url/v1/status'));print(s['key_sets'],s['sessions'])")
+[ "$held" = "0 0" ] || fail "chats left $held on the server"
+
 refuse "keys above the limit" "above the limit of 1000000 .*max-key-gigabytes" generate "${remote[@]}" \
   --max-key-gigabytes 0.001 --prompt "o" --tokens 1
 refuse "keys above the limit of keygen" "above the limit" "$polyveil" keygen --server "$url" --insecure-test \
@@ -221,7 +261,12 @@ grep -q "certificate 9 inputs searched" "$folder/err" || fail "generate: certifi
 
 # Prompts.
 refuse "an empty prompt" "empty" generate "${small[@]}" --prompt "" --tokens 1
-refuse "a long prompt" "need 11 positions.*context is 8" generate "${small[@]}" --prompt "oooooooo" --tokens 3
+refuse "a long prompt" "prompt: 9 tokens .*context is 8" generate "${small[@]}" --prompt "oooooooo" --tokens 3
+accept "a text to the context's end" generate "${small[@]}" --prompt "oooo" --tokens 30 --json "$folder/run.json"
+grep -q "reached the end of the model's context of 8 tokens" "$folder/err" || fail "nothing said of the context's end"
+[ "$(python3 -c "import json;r=json.load(open('$folder/run.json'));print(r['end'], r['generated'])")" = "context 4" ] || fail "the context's end"
+refuse "an empty stop text" "stop text is empty" generate "${small[@]}" --prompt "o" --stop ""
+refuse "a penalty that is none" "repetition-penalty" generate "${small[@]}" --prompt "o" --repetition-penalty 0
 refuse "an unknown token" "token 9999 is outside the vocabulary" generate "${small[@]}" \
   --prompt-tokens 9999 --tokens 1
 refuse "a negative temperature" "temperature" generate "${small[@]}" --prompt "o" --temperature -1
@@ -263,7 +308,7 @@ refuse "--check of a changed reference" \
   generate "${changed[@]}" --check
 refuse "another model" "tensors" generate --model "$folder/other" --insecure-test --server "$url" \
   --prompt "o" --tokens 1
-refuse "a missing model" "model.json is no file" generate --model "$folder/none" --prompt "o"
+refuse "a missing model" "no such model" generate --model "$folder/none" --prompt "o"
 head -c 500 "$folder/model/model.safetensors" >"$folder/other/model.safetensors"
 refuse "a truncated model" "safetensors|tensor|bytes" generate --model "$folder/other" --plain --prompt "o"
 

@@ -67,8 +67,7 @@ TEST_F(ServedModelTest, StepsOfTwoSessionsRunTogether) {
   };
   const auto second = [&] {
     auto remote = Connect();  // a connection of its own
-    auto session =
-        serve::EncryptedSession::Create(*remote, client.key, client.keys, *client.config).value();
+    auto session = serve::EncryptedSession::Create(*remote, client.key, client.keys).value();
     model::DecoderReference reference(*served_.decoder);
     std::mt19937_64 random(8);
     ExpectStepsAgree(*session, reference, 3, random);
@@ -187,8 +186,7 @@ TEST_F(ServedModelTest, ACancelledStepLeavesTheSessionAsItWas) {
   serve::RemoteOptions options = Options();
   options.cancel = &cancel;
   auto remote = serve::RemoteModel::Connect(url(), options).value();
-  auto session =
-      serve::EncryptedSession::Create(*remote, client.key, client.keys, *client.config).value();
+  auto session = serve::EncryptedSession::Create(*remote, client.key, client.keys).value();
   model::DecoderReference reference(*served_.decoder);
   std::mt19937_64 random(3);
   ExpectStepsAgree(*session, reference, 1, random);

@@ -28,9 +28,8 @@ struct Client {
   ckks::SecretKey key;
   std::string keys;  // the server's name
 
-  const model::ModelConfig* config;
   std::unique_ptr<serve::EncryptedSession> NewSession() {
-    return serve::EncryptedSession::Create(*remote, key, keys, *config).value();
+    return serve::EncryptedSession::Create(*remote, key, keys).value();
   }
 };
 
@@ -59,10 +58,12 @@ class ServedModelTest : public ::testing::Test {
     static const auto bundle = std::make_shared<model::BodyBundle>(RandomModel({}, 5));
     return bundle;
   }
-  void Serve(const serve::ServiceLimits& limits) {
+  void Serve(const serve::ServiceLimits& limits,
+             std::shared_ptr<const model::ClientFiles> client = nullptr) {
     ServedModelTest::TearDown();
     server_.reset();
-    service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits);
+    service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits,
+                                                     std::move(client));
     server_ = serve::HttpServer::Start({}, *service_).value();
   }
   void TearDown() override {
@@ -88,7 +89,7 @@ class ServedModelTest : public ::testing::Test {
     const auto sink = [&](wire::ByteView bytes) { return upload.Write(bytes); };
     EXPECT_TRUE(wire::WriteKeyStream(key, remote->info().keys, sink).ok());
     std::string keys = upload.Finish().value();
-    return Client{std::move(remote), std::move(key), std::move(keys), &bundle_->config};
+    return Client{std::move(remote), std::move(key), std::move(keys)};
   }
 
   // The evaluation keys of `key` as they travel.

@@ -7,6 +7,8 @@
 #include "ckks/client/encryptor.h"
 #include "ckks/encoder.h"
 #include "ckks/seeded.h"
+#include "model/client_config.h"
+#include "model/client_files.h"
 #include "serve/protocol.h"
 #include "wire/ciphertext_format.h"
 #include "wire/client/key_writer.h"
@@ -20,6 +22,38 @@ namespace {
 
 using wire::Bytes;
 using wire::ByteView;
+
+bool ParseClientManifestTarget(ByteView bytes) {
+  const auto manifest =
+      model::ClientManifest::Parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  if (!manifest.ok()) return false;
+  // What was accepted reads back as itself.
+  const auto again = model::ClientManifest::Parse(manifest->Format());
+  PV_CHECK(again.ok() && again->files == manifest->files, "a manifest changed");
+  return true;
+}
+
+model::ClientConfig SomeClientConfig() {
+  model::ClientConfig config;
+  config.name = "fuzz";
+  config.width = 2;
+  config.vocabulary = 300;
+  config.context = 8;
+  config.ends = {256};
+  config.final_norm = model::ClientNorm{true, 1e-5};
+  config.tensors[model::kEmbedName] = {model::ElementType::kF16, {300, 2}};
+  return config;
+}
+
+bool ParseClientConfigTarget(ByteView bytes) {
+  const auto config =
+      model::ParseClientConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  if (!config.ok()) return false;
+  const std::string text = model::FormatClientConfig(*config);
+  const auto again = model::ParseClientConfig(text);
+  PV_CHECK(again.ok() && model::FormatClientConfig(*again) == text, "client.json changed");
+  return true;
+}
 
 // What the targets' valid inputs are made of.
 struct World {
@@ -171,6 +205,13 @@ std::vector<FuzzTarget> MakeTargets() {
       {"sealed secret key", Bytes(sealed.begin(), sealed.end()), ParseSealedTarget, true},
       {"parameters", FromText(wire::SpecToJson(w.params->spec()).dump()), ParseSpecTarget, false},
       {"model information", FromText(serve::InfoToJson(MakeInfo()).dump()), ParseInfoTarget, false},
+      {"client's manifest",
+       FromText(model::ClientManifest{{{model::kClientConfigName, 3, std::string(64, 'a')},
+                                       {"embed", 5, std::string(64, 'b')}}}
+                    .Format()),
+       ParseClientManifestTarget, false},
+      {"client.json", FromText(model::FormatClientConfig(SomeClientConfig())),
+       ParseClientConfigTarget, false},
       {"latency", FromText(serve::LatencyToJson(latency).dump()), ParseLatencyTarget, false},
       {"frames", frames, ParseFramesTarget, false},
       {"error reply", FromText(serve::ErrorToJson({ErrorCode::kIo, "x"})), ParseErrorTarget, false},

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ckks/seeded.h"
+#include "support/random_model.h"
 #include "wire/key_format.h"
 
 namespace polyveil::testing {
@@ -21,6 +22,12 @@ serve::ModelInfo MakeInfo(const ckks::Parameters& params) {
   info.program_digest = std::string(64, 'b');
   info.context = 8;
   info.d_model = 16;
+  // A random model's.
+  const model::ModelConfig config = RandomModel({}, 1).config;
+  const compile::ResidualUnits units = compile::MakeResidualUnits(config);
+  info.input_unit = units.input;
+  info.result_unit = units.result();
+  info.result = runtime::BoundsOfResult(config);
   info.input_level = 3;
   info.output_level = 2;
   info.keys.AddRotation(1, params.slots(), 2);

@@ -103,6 +103,7 @@ bool MockPeer::ReadRequest(std::string& buffer, MockRequest& request) {
   const size_t space = header.find(' ');
   request.method = header.substr(0, space);
   request.path = header.substr(space + 1, header.find(' ', space + 1) - space - 1);
+  request.header = header;
   request.body = buffer.substr(header.size(), total - header.size());
   buffer.erase(0, total);
   return true;

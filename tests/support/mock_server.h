@@ -16,6 +16,7 @@ namespace polyveil::testing {
 
 struct MockRequest {
   std::string method, path, body;
+  std::string header;  // all of it
   std::string Line() const { return method + " " + path; }
 };
 

@@ -53,7 +53,8 @@ class ToyTraining : public testing::Test {
   }
 
   TrainSummary Run(const TrainConfig& config, bool resume = false, std::int64_t stop = 0) const {
-    auto summary = RunTrain(config, {folder_ + "/data", folder_, resume, stop, {}, nullptr, !resume});
+    auto summary =
+        RunTrain(config, {folder_ + "/data", folder_, resume, stop, {}, nullptr, !resume});
     EXPECT_TRUE(summary.ok()) << summary.error().message;
     return summary.ok() ? *summary : TrainSummary{};
   }

@@ -76,10 +76,7 @@ Result<std::string> FindProgram(const std::string& name) {
                    name, places[0].string(), places[1].string(), places[2].string());
 }
 
-Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model,
-                                                        const std::string& parameters,
-                                                        const std::string& keys, size_t threads,
-                                                        double largest_error,
+Result<std::unique_ptr<ChildServer>> ChildServer::Start(const ChildServerOptions& options,
                                                         const std::atomic<bool>& cancel) {
   PV_ASSIGN_OR_RETURN(const std::string program, FindProgram("polyveil-server"));
   int ends[2];
@@ -92,9 +89,10 @@ Result<std::unique_ptr<ChildServer>> ChildServer::Start(const std::string& model
   std::unique_ptr<ChildServer> child(new ChildServer);
   const auto pid = Spawn(
       program,
-      {"--model", model, "--parameters", parameters, "--keys", keys, "--port", "0", "--threads",
-       std::to_string(threads), "--largest-error", fmt::format("{}", largest_error), "--ready-fd",
-       std::to_string(kReadyFd), "--parent", std::to_string(getpid())},
+      {"--model", options.model, "--parameters", options.parameters, "--port", "0", "--threads",
+       std::to_string(options.threads), "--ready-fd", std::to_string(kReadyFd), "--parent",
+       std::to_string(getpid()), "--keys", options.keys, "--largest-error",
+       fmt::format("{}", options.largest_error), "--context", std::to_string(options.context)},
       ready);
   close(ready);
   Status status;

@@ -17,15 +17,19 @@ namespace polyveil::tools {
 // ./test.sh's beside it), or in the PATH. Errors: kNotFound names the places.
 Result<std::string> FindProgram(const std::string& name);
 
+struct ChildServerOptions {
+  std::string model, parameters;
+  std::string keys;  // how it keeps them: ckks::KeyStorageName
+  size_t threads = 0;
+  double largest_error = 0;  // what it accepts of a predicted error of the logits
+  int context = 0;           // 0: the model's choice
+};
+
 class ChildServer {
  public:
-  // keys: how it keeps keys (ckks::KeyStorageName). largest_error: what it accepts of a predicted
-  // error of the logits. Starts it on a free port and waits until it
-  // answers. Errors: kNotFound, kUnavailable (how it ended), kCancelled.
-  static Result<std::unique_ptr<ChildServer>> Start(const std::string& model,
-                                                    const std::string& parameters,
-                                                    const std::string& keys, size_t threads,
-                                                    double largest_error,
+  // On a free port; waits until it answers. Errors: kNotFound, kUnavailable (how it ended),
+  // kCancelled.
+  static Result<std::unique_ptr<ChildServer>> Start(const ChildServerOptions& options,
                                                     const std::atomic<bool>& cancel);
   // SIGTERM, and SIGKILL when it does not listen.
   ~ChildServer();

@@ -9,6 +9,7 @@ namespace polyveil::tools {
 Command DescribeKeygen(Options& app);
 Command DescribeInfo(Options& app);
 Command DescribeGenerate(Options& app);
+Command DescribeChat(Options& app);
 Command DescribePlan(Options& app);
 Command DescribeSimulate(Options& app);
 Command DescribeBench(Options& app);

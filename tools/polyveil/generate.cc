@@ -9,12 +9,11 @@
 #include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
-#include "compile/units.h"
-#include "polyveil/child_server.h"
+#include "model/decoder_files.h"
 #include "polyveil/commands.h"
-#include "polyveil/key_files.h"
+#include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
-#include "polyveil/remote_limits.h"
+#include "polyveil/text_options.h"
 #include "polyveil/text_run.h"
 #include "ring/kernels.h"
 #include "version.h"
@@ -26,19 +25,16 @@ constexpr mode_t kPrivate = 0600;          // reports hold the texts
 constexpr unsigned kPatienceSeconds = 10;  // to take keys off the server, to end an own one
 
 struct Arguments {
-  std::string model, prompt, server, keys, parameters = "decode16", key_storage = "auto", json;
-  std::string prompt_file;
+  std::string prompt, prompt_file, json;
   std::vector<int> prompt_tokens;
-  PassphraseSource passphrase;
-  RemoteLimits limits;
+  int new_tokens = 12;
+  SessionOptions session;
   TextRunOptions run;
-  bool plain = false, insecure = false;
-  size_t threads = 0;
-  double largest_error = model::kLargestLogitError;
+  bool plain = false, check = false;
 };
 
-void WarnOfEscapes(const model::DecoderReference& body) {
-  for (const auto& [site, count] : body.escapes()) {
+void WarnOfEscapes(const model::DecoderReference& reference) {
+  for (const auto& [site, count] : reference.escapes()) {
     if (count.escapes == 0) continue;
     std::fprintf(stderr, "%s: %llu of %llu inputs left the interval, by up to %.3g times its end\n",
                  site.c_str(), static_cast<unsigned long long>(count.escapes),
@@ -46,83 +42,101 @@ void WarnOfEscapes(const model::DecoderReference& body) {
   }
 }
 
+void SayEnd(model::TextEnd end, int context) {
+  if (end == model::TextEnd::kContext)
+    std::fprintf(stderr, "the text has reached the end of the model's context of %d tokens\n",
+                 context);
+}
+
+Status WriteReport(const std::string& path, const nlohmann::json& report) {
+  if (path.empty()) return {};
+  const auto replace = nlohmann::json::error_handler_t::replace;  // a prompt may hold any bytes
+  return WriteFile(path, report.dump(1, ' ', false, replace) + "\n", kPrivate);
+}
+
+// The prompt as it was given, with the text of its tokens.
+std::string PromptText(const Arguments& arguments, const model::ClientHalf& half) {
+  return TextOf(half, arguments.prompt_tokens) + arguments.prompt;
+}
+
 // The float64 polynomial model alone: nothing is encrypted.
-Status RunPlain(const Arguments& arguments, const ClientModel& model,
-                const std::vector<model::TokenId>& tokens) {
-  PV_ASSIGN_OR_RETURN(const auto body, model::LoadBodyBundle(model.directory));
-  model::ReferenceLanguageModel reference(model::DecoderOfBundle(body), model.bundle);
-  const std::vector<model::TokenId> prompt(tokens.begin() + 1, tokens.end());
-  PV_ASSIGN_OR_RETURN(
-      const auto picked,
-      model::Generate(reference, prompt, arguments.run.new_tokens, arguments.run.sampling));
-  WarnOfEscapes(reference.body());
-  PV_ASSIGN_OR_RETURN(const std::string text, model.tokenizer.Decode(picked));
-  std::printf("%s%s\n", arguments.prompt.c_str(), text.c_str());
-  if (arguments.json.empty()) return {};
-  const nlohmann::json report = {{"format", "polyveil-plain-run/1"},
-                                 {"prompt", arguments.prompt},
-                                 {"text", text},
-                                 {"tokens", picked},
-                                 {"commit", POLYVEIL_COMMIT}};
-  return WriteFile(arguments.json,
-                   report.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n",
-                   kPrivate);
+Status RunPlain(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.session.model));
+  PV_ASSIGN_OR_RETURN(const ClientHalf half, LoadClientHalf(path));
+  PV_ASSIGN_OR_RETURN(const auto decoder,
+                      model::LoadDecoder(path, {.context = arguments.session.context}));
+  const int context = std::min(half->context(), decoder->context);
+  PV_ASSIGN_OR_RETURN(const auto prompt,
+                      PromptTokens(*half, arguments.prompt, arguments.prompt_tokens, context));
+  FloatText reference(*decoder, *half);
+  model::TextLoop loop(*half, context, arguments.run.text);
+  std::string text;
+  std::vector<int> picked;
+  const auto feed = [&](std::span<const model::TokenId> tokens) -> Result<std::vector<double>> {
+    if (Interrupted()) return MakeError(ErrorCode::kCancelled, "cancelled");
+    PV_ASSIGN_OR_RETURN(const auto embedding, half->Embed(tokens));
+    return reference.Logits(embedding);
+  };
+  PV_ASSIGN_OR_RETURN(const auto end, loop.Continue(prompt, arguments.new_tokens, feed,
+                                                    [&](const model::TextStep& step) {
+                                                      text += step.shown;
+                                                      if (step.next && !step.ends)
+                                                        picked.push_back(*step.next);
+                                                    }));
+  text += loop.Finish();
+  WarnOfEscapes(reference.reference());
+  SayEnd(end, context);
+  std::printf("%s%s\n", PromptText(arguments, *half).c_str(), text.c_str());
+  return WriteReport(arguments.json, {{"format", "polyveil-plain-run/1"},
+                                      {"prompt", PromptText(arguments, *half)},
+                                      {"text", text},
+                                      {"tokens", picked},
+                                      {"end", model::TextEndName(end)},
+                                      {"commit", POLYVEIL_COMMIT}});
 }
 
-// What a run holds, in the order of its making: the child server ends last.
-struct Connection {
-  std::unique_ptr<ChildServer> child;
-  std::unique_ptr<serve::RemoteModel> remote;
-  std::string keys;
-  ~Connection() {
-    if (remote && !keys.empty()) (void)remote->RemoveKeys(keys).ok();
-  }
-};
-
-Status Connect(const Arguments& arguments, const ClientModel& model, Connection& connection,
-               RunReport& report) {
-  Timer timer;
-  serve::Url url;
-  if (arguments.server.empty()) {
-    std::fprintf(stderr, "starting a server of its own on this machine ...\n");
+Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& report) {
+  const model::ClientHalf& half = *session.half();
+  const int context = session.context();
+  PV_ASSIGN_OR_RETURN(const auto prompt,
+                      PromptTokens(half, arguments.prompt, arguments.prompt_tokens, context));
+  report.prompt = PromptText(arguments, half);
+  const int tokens = static_cast<int>(prompt.size()) - half.prefix();
+  const int steps = std::min(context, tokens + arguments.new_tokens - 1);
+  std::fprintf(stderr, "%d prompt tokens and up to %d new ones: about %s\n", tokens,
+               steps - tokens + 1,
+               FormatSeconds(report.info.estimate.key_generation_seconds +
+                             report.info.estimate.seconds_per_token * steps)
+                   .c_str());
+  std::unique_ptr<ReferenceCheck> check;
+  if (arguments.check) {
     PV_ASSIGN_OR_RETURN(
-        connection.child,
-        ChildServer::Start(model.directory, arguments.parameters, arguments.key_storage,
-                           arguments.threads, arguments.largest_error, Interrupted()));
-    url = connection.child->url();
-  } else {
-    PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(arguments.server));
+        check, ReferenceCheck::Create(session.path(), context, half, session.remote().params()));
   }
-  serve::RemoteOptions options = ToRemoteOptions(arguments.limits, arguments.insecure);
-  if (connection.child) options.retry_seconds = 1;  // it is here or it has ended
-  PV_ASSIGN_OR_RETURN(connection.remote, serve::RemoteModel::Connect(url, options));
-  report.server = url.Text();
-  report.server_start_seconds = timer.Seconds();
-  report.info = connection.remote->info();
-  return CheckSameModel(model, report.info);
+  PV_RETURN_IF_ERROR(session.Begin(report));
+  const auto show = [](std::string_view text) {
+    if (!StreamsText()) return;
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  show(report.prompt);
+  TextRun run(half, context, session.text(), arguments.run, check.get(), report);
+  PV_ASSIGN_OR_RETURN(const auto end, run.Continue(prompt, arguments.new_tokens, show));
+  SayEnd(end, context);
+  PV_ASSIGN_OR_RETURN(report.server_memory, session.remote().Memory());
+  return {};
 }
 
-Status RunSession(const Arguments& arguments, const ClientModel& model,
-                  const std::vector<model::TokenId>& tokens, Connection& connection,
-                  RunReport& report) {
-  serve::RemoteModel& remote = *connection.remote;
-  Timer timer;
-  PV_ASSIGN_OR_RETURN(const ckks::SecretKey key,
-                      OpenSecretKey(arguments.keys, arguments.passphrase, remote.params()));
-  if (!arguments.keys.empty()) CountSession(arguments.keys, key);
-  const u64 sent = remote.http().bytes_sent();
-  PV_ASSIGN_OR_RETURN(connection.keys, UploadKeys(remote, key, arguments.keys, Interrupted()));
-  report.key_bytes_up = remote.http().bytes_sent() - sent;
-  report.keys_seconds = timer.Seconds();
-  std::fprintf(stderr, "keys are on the server: %s in %s\n",
-               FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
-               FormatSeconds(report.keys_seconds).c_str());
-  PV_ASSIGN_OR_RETURN(auto session, serve::EncryptedSession::Create(remote, key, connection.keys,
-                                                                    model.bundle.config));
-  const std::string& prompt = report.prompt;
-  if (StreamsText()) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
-  PV_RETURN_IF_ERROR(TextRun(model, *session, arguments.run, report).Run(tokens));
-  PV_ASSIGN_OR_RETURN(report.server_memory, remote.Memory());
+Status RunEncrypted(const Arguments& arguments, RunReport& report) {
+  const OrderlyEnd end(kPatienceSeconds);
+  PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
+  // A prompt that cannot be run is refused before a server is started for it.
+  if (session->half())
+    PV_RETURN_IF_ERROR(PromptTokens(*session->half(), arguments.prompt, arguments.prompt_tokens,
+                                    session->half()->context()));
+  PV_RETURN_IF_ERROR(session->Connect(report));
+  const Status status = RunSession(arguments, *session, report);
+  if (!status.ok()) return session->Explain(status.error());
   return {};
 }
 
@@ -134,54 +148,27 @@ void Finish(RunReport& report) {
   report.commit = POLYVEIL_COMMIT;
 }
 
-// A server that died explains more than a broken connection does.
-Error Explain(const Error& error, Connection& connection) {
-  if (error.code != ErrorCode::kUnavailable || !connection.child) return error;
-  const std::string ended = connection.child->HowItEnded();
-  if (ended.empty()) return error;
-  return MakeError(error.code, "{} (polyveil-server {})", error.message, ended);
-}
-
-Status RunEncrypted(const Arguments& arguments, const ClientModel& model,
-                    const std::vector<model::TokenId>& tokens, RunReport& report) {
-  const OrderlyEnd end(kPatienceSeconds);
-  Connection connection;
-  Status status = Connect(arguments, model, connection, report);
-  if (status.ok()) {
-    std::fprintf(
-        stderr, "%s%s\n%zu prompt tokens and up to %d new ones: about %s\n",
-        InfoToText(report.info).c_str(),
-        model::CertificateToText(model.bundle.config.certificate).c_str(), tokens.size(),
-        arguments.run.new_tokens,
-        FormatSeconds(report.info.estimate.key_generation_seconds +
-                      report.info.estimate.seconds_per_token *
-                          (static_cast<double>(tokens.size()) + arguments.run.new_tokens - 1))
-            .c_str());
-    status = RunSession(arguments, model, tokens, connection, report);
-  }
-  if (!status.ok()) return Explain(status.error(), connection);
+Status CheckArguments(const Arguments& arguments) {
+  PV_RETURN_IF_ERROR(model::ValidateTextOptions(arguments.run.text));
+  const bool remote = !arguments.session.server.empty() && arguments.session.model.empty();
+  if (remote && (arguments.check || arguments.plain))
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{} needs the model's layers: name its folder with --model",
+                     arguments.check ? "--check" : "--plain");
   return {};
 }
 
 Status Run(Arguments arguments) {
   ProtectProcess();
-  SetThreads(arguments.threads);
+  SetThreads(arguments.session.threads);
   if (!arguments.prompt_file.empty()) {
     PV_ASSIGN_OR_RETURN(arguments.prompt, ReadPrompt(arguments.prompt_file));
   }
   buffer_pool::SetCacheLimit(size_t{256} << 20);
-  PV_RETURN_IF_ERROR(model::ValidateSampling(arguments.run.sampling));
-  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
-  PV_ASSIGN_OR_RETURN(const ClientModel model, LoadClientModel(directory));
-  PV_ASSIGN_OR_RETURN(
-      const auto tokens,
-      PromptTokens(model, arguments.prompt, arguments.prompt_tokens, arguments.run.new_tokens));
-  if (arguments.plain) return RunPlain(arguments, model, tokens);
-  PV_RETURN_IF_ERROR(
-      model::CheckPredictedError(model.bundle.config.certificate, arguments.largest_error));
+  PV_RETURN_IF_ERROR(CheckArguments(arguments));
+  if (arguments.plain) return RunPlain(arguments);
   RunReport report;
-  PV_ASSIGN_OR_RETURN(report.prompt, model.tokenizer.Decode(tokens));
-  const Status status = RunEncrypted(arguments, model, tokens, report);
+  const Status status = RunEncrypted(arguments, report);
   if (StreamsText() && !report.tokens.empty()) std::fputs("\n", stdout);
   PV_RETURN_IF_ERROR(status);
   Finish(report);
@@ -192,12 +179,7 @@ Status Run(Arguments arguments) {
     std::printf("\n%s\n", isatty(STDOUT_FILENO) ? PrintableLines(text, 4 * text.size()).c_str()
                                                 : text.c_str());
   }
-  if (!arguments.json.empty()) {
-    const auto replace =
-        nlohmann::json::error_handler_t::replace;  // tokens may end inside a character
-    PV_RETURN_IF_ERROR(WriteFile(
-        arguments.json, ReportToJson(report).dump(1, ' ', false, replace) + "\n", kPrivate));
-  }
+  PV_RETURN_IF_ERROR(WriteReport(arguments.json, ReportToJson(report)));
   return JudgeCheck(report);
 }
 
@@ -213,34 +195,14 @@ Command DescribeGenerate(Options& app) {
   AddNumber(app, "--prompt-tokens", a->prompt_tokens, {0, std::numeric_limits<int>::max()},
             "token ids before it")
       ->delimiter(',');
-  AddNumber(app, "--tokens", a->run.new_tokens, {1, 1 << 20}, "new tokens");
-  app.add_option("--model", a->model, "folder of the model (default: the embedded one)");
-  app.add_option("--server", a->server,
-                 "http://host:port (default: a server of its own, on loopback)");
-  app.add_option("--keys", a->keys,
-                 "a secret key of `keygen` (default: a fresh one, never stored)");
-  app.add_option("--parameters", a->parameters, "parameter set of the own server")
-      ->capture_default_str();
-  app.add_option("--key-storage", a->key_storage,
-                 "how the own server keeps keys: auto, expanded, compact")
-      ->capture_default_str()
-      ->one_of({"auto", "expanded", "compact"});
-  AddNumber(app, "--temperature", a->run.sampling.temperature, {0, 1000}, "0 is greedy");
-  AddNumber(app, "--top-p", a->run.sampling.top_p, {1e-9, 1}, "nucleus");
-  AddSeed(app, a->run.sampling.seed, "of sampling");
-  app.add_flag("--passphrase", a->passphrase.ask, "ask for the key's passphrase");
-  app.add_option("--passphrase-file", a->passphrase.file,
-                 "the passphrase is this file's first line");
-  AddThreads(app, a->threads);
+  AddNumber(app, "--tokens", a->new_tokens, {1, 1 << 20}, "new tokens");
+  AddSessionOptions(app, a->session);
+  AddTextOptions(app, a->run.text);
   AddOutputFile(app, "--json", a->json, "write the run's report to this file, for its owner alone");
   app.add_flag("--fixed-length", a->run.fixed_length,
                "run all announced tokens, so that the server does not see where the text ends");
-  AddRemoteLimits(app, a->limits);
   app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");
-  app.add_flag("--check", a->run.check, "compare each token with the float64 polynomial model");
-  AddNumber(app, "--largest-error", a->largest_error, {0, 1e9},
-            "refuse a model whose certificate predicts a larger error of a logit");
-  app.add_flag("--insecure-test", a->insecure, "allow parameters for tests");
+  app.add_flag("--check", a->check, "compare each token with the float64 polynomial model");
   return [a] { return Run(*a); };
 }
 

@@ -22,6 +22,7 @@ Command Describe(Options& app) {
        {"convert", "make a trained model polynomial (the trainer's command)", DescribeElsewhere},
        {"study", "twins of attention forms, compared (the trainer's command)", DescribeElsewhere},
        {"generate", "continue a prompt on ciphertexts", DescribeGenerate},
+       {"chat", "turns with a model on one encrypted session", DescribeChat},
        {"keygen", "make a secret key and its evaluation keys", DescribeKeygen},
        {"info", "describe a model, a server or a key file", DescribeInfo},
        {"plan", "compile a model and show what a token will cost", DescribePlan},

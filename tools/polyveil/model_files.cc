@@ -1,12 +1,67 @@
 #include "polyveil/model_files.h"
 
+#include <cstdio>
 #include <filesystem>
+#include <map>
+#include <optional>
 
-#include "compile/units.h"
+#include "base/utf8.h"
+#include "polyveil/progress_bar.h"
+#include "polyveil/terminal.h"
+#ifdef POLYVEIL_HUB
+#include "model/hub/client/load_client_half.h"
+#endif
 
 namespace polyveil::tools {
+namespace {
 
 namespace fs = std::filesystem;
+
+#ifdef POLYVEIL_HUB
+using model::hub::ClientFilesOf;
+using model::hub::MakeClientHalf;
+#else
+Result<model::ClientFiles> ClientFilesOf(const std::string& path) {
+  return model::ClientFilesOfBundle(path);
+}
+
+Result<ClientHalf> MakeClientHalf(model::ClientFiles files) {
+  const model::ClientFile* file = files.Find(model::kClientConfigName);
+  if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", model::kClientConfigName);
+  PV_ASSIGN_OR_RETURN(const model::ClientConfig config, model::ParseClientConfig(file->text()));
+  if (!config.family.empty())
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{}: a tokenizer of family {}: this program was built without released models",
+                     config.name, config.family);
+  PV_ASSIGN_OR_RETURN(auto codec, model::BundleCodec(files));
+  return model::ClientHalf::Create(std::move(files), std::move(codec));
+}
+#endif
+
+// Tables, tokenizer and the rest; client.json also says what the other half's digest is.
+std::map<std::string, std::string> DigestsOf(const model::ClientManifest& manifest) {
+  std::map<std::string, std::string> digests;
+  for (const auto& entry : manifest.files)
+    if (entry.name != model::kClientConfigName) digests[entry.name] = entry.sha256;
+  return digests;
+}
+
+Status CheckSameFiles(const model::ClientHalf& half, const std::string& path,
+                      serve::RemoteModel& remote) {
+  PV_ASSIGN_OR_RETURN(const auto manifest, serve::FetchManifest(remote, {}));
+  const auto theirs = DigestsOf(manifest), ours = DigestsOf(half.Manifest());
+  for (const auto& [name, digest] : ours) {
+    const auto other = theirs.find(name);
+    if (other == theirs.end() || other->second != digest)
+      return MakeError(ErrorCode::kMismatch, "the server's model '{}' has {} {}, {} has {}...",
+                       remote.info().name, name,
+                       other == theirs.end() ? "none" : other->second.substr(0, 16) + "...", path,
+                       digest.substr(0, 16));
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<std::string> FindModel(const std::string& given) {
   if (!given.empty()) return given;
@@ -21,62 +76,87 @@ Result<std::string> FindModel(const std::string& given) {
   return MakeError(ErrorCode::kNotFound, "no model.json in {}; name a model with --model", places);
 }
 
-Result<ClientModel> LoadClientModel(const std::string& directory) {
-  PV_ASSIGN_OR_RETURN(auto bundle, model::LoadClientBundle(directory));
-  PV_ASSIGN_OR_RETURN(auto tokenizer, model::LoadTokenizer(directory));
-  if (tokenizer.vocab_size() > bundle.config.vocab_size) {
-    return MakeError(ErrorCode::kMismatch, "{}: the tokenizer has {} tokens, the model {}",
-                     directory, tokenizer.vocab_size(), bundle.config.vocab_size);
-  }
-  return ClientModel{directory, std::move(bundle), std::move(tokenizer)};
+Result<ClientHalf> LoadClientHalf(const std::string& path) {
+  std::error_code error;
+  if (!fs::exists(path, error))
+    return MakeError(ErrorCode::kNotFound, "{}: no such model: neither a folder nor a file", path);
+  PV_ASSIGN_OR_RETURN(model::ClientFiles files, ClientFilesOf(path));
+  return MakeClientHalf(std::move(files));
 }
 
-Status CheckSameModel(const ClientModel& model, const serve::ModelInfo& info) {
-  const model::ModelConfig& config = model.bundle.config;
-  if (config.tensors_sha256 != info.tensors_sha256) {
-    return MakeError(
-        ErrorCode::kMismatch, "the server's model '{}' has tensors {}..., {} has {}...", info.name,
-        info.tensors_sha256.substr(0, 16), model.directory, config.tensors_sha256.substr(0, 16));
-  }
-  if (config.context != info.context || config.d_model != info.d_model) {
+Result<ClientHalf> FetchClientHalf(serve::RemoteModel& remote, serve::ClientCacheOptions cache) {
+  Timer timer;
+  std::optional<ProgressBar> bar;
+  u64 bytes = 0;
+  cache.on_bytes = [&](u64 done, u64 total) {
+    if (!bar) bar.emplace("client's half of the model", 1);
+    bytes = total;
+    bar->Update(static_cast<double>(done) / static_cast<double>(std::max<u64>(1, total)),
+                FormatBytes(static_cast<double>(total)));
+  };
+  cache.on_wait = [] {
+    std::fprintf(stderr, "another process is fetching the client's half of the model ...\n");
+  };
+  PV_ASSIGN_OR_RETURN(model::ClientFiles files, serve::FetchClientFiles(remote, cache));
+  bar.reset();
+  if (bytes > 0)
+    std::fprintf(stderr, "the client's half of the model is here: %s in %s\n",
+                 FormatBytes(static_cast<double>(bytes)).c_str(),
+                 FormatSeconds(timer.Seconds()).c_str());
+  PV_ASSIGN_OR_RETURN(ClientHalf half, MakeClientHalf(std::move(files)));
+  const serve::ModelInfo& info = remote.info();
+  if (half->width() != info.d_model)
+    return MakeError(ErrorCode::kMismatch, "the server's model has width {}, its client's half {}",
+                     info.d_model, half->width());
+  return half;
+}
+
+Status CheckSameModel(const model::ClientHalf& half, const std::string& path,
+                      serve::RemoteModel& remote) {
+  const serve::ModelInfo& info = remote.info();
+  const std::string& digest = half.config().model_digest;
+  if (!digest.empty() && digest != info.tensors_sha256)
+    return MakeError(ErrorCode::kMismatch,
+                     "the server's model '{}' has tensors {}..., {} has {}...", info.name,
+                     info.tensors_sha256.substr(0, 16), path, digest.substr(0, 16));
+  if (half.width() != info.d_model || info.context > half.context())
     return MakeError(ErrorCode::kMismatch,
                      "the server's model has context {}, width {}; {} has {}, {}", info.context,
-                     info.d_model, model.directory, config.context, config.d_model);
-  }
-  const compile::ResidualUnits units = compile::MakeResidualUnits(config);
-  if (units.input != info.input_unit || units.result() != info.result_unit) {
-    return MakeError(ErrorCode::kMismatch,
-                     "the server's model has units {} and {}; {} has {} and {}", info.input_unit,
-                     info.result_unit, model.directory, units.input, units.result());
-  }
-  return {};
+                     info.d_model, path, half.context(), half.width());
+  return digest.empty() ? CheckSameFiles(half, path, remote) : Status();
 }
 
-Result<std::vector<model::TokenId>> PromptTokens(const ClientModel& model, const std::string& text,
-                                                 const std::vector<int>& ids, int new_tokens) {
-  std::vector<model::TokenId> tokens{model::Tokenizer::kEnd};
-  const int vocabulary = model.tokenizer.vocab_size();
+Result<std::vector<model::TokenId>> PromptTokens(const model::ClientHalf& half,
+                                                 const std::string& text,
+                                                 const std::vector<int>& ids, int context) {
+  std::vector<model::TokenId> tokens = half.Beginning();
+  const size_t before = tokens.size();
   for (const int id : ids) {
-    if (id < 0 || id >= vocabulary) {
+    if (id < 0 || id >= half.vocabulary()) {
       return MakeError(ErrorCode::kOutOfRange, "prompt: token {} is outside the vocabulary [0, {})",
-                       id, vocabulary);
+                       id, half.vocabulary());
     }
     tokens.push_back(id);
   }
-  for (const model::TokenId id : model.tokenizer.Encode(text)) tokens.push_back(id);
-  if (tokens.size() == 1) return MakeError(ErrorCode::kInvalidArgument, "prompt: it is empty");
-  // The last new token is not fed back.
-  const size_t positions = tokens.size() + static_cast<size_t>(new_tokens) - 1;
-  const auto context = static_cast<size_t>(model.bundle.config.context);
-  if (positions > context) {
-    return MakeError(
-        ErrorCode::kOutOfRange,
-        "prompt: {} tokens (with the start mark) and {} new ones need {} positions, the "
-        "model's context is {}: a prompt of at most {} tokens fits",
-        tokens.size(), new_tokens, positions, context,
-        std::max<long>(0, static_cast<long>(context) - new_tokens + 1));
-  }
+  for (const model::TokenId id : half.EncodePart(text)) tokens.push_back(id);
+  if (tokens.size() == before) return MakeError(ErrorCode::kInvalidArgument, "prompt: it is empty");
+  const int positions = static_cast<int>(tokens.size()) - half.prefix();
+  if (positions > context)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "prompt: {} tokens (with {} that stand before a text), the model's context is "
+                     "{}",
+                     positions, static_cast<int>(before) - half.prefix(), context);
   return tokens;
+}
+
+std::string TextOf(const model::ClientHalf& half, std::span<const model::TokenId> tokens) {
+  Utf8Stream stream;
+  std::string text;
+  for (const model::TokenId token : tokens) {
+    const auto piece = half.Piece(token);
+    if (piece.ok()) text += stream.Push(*piece);
+  }
+  return text + stream.Finish();
 }
 
 }  // namespace polyveil::tools

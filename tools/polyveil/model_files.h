@@ -1,32 +1,43 @@
 // Where models are, and the client's half of one.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "model/client/language_model.h"
-#include "serve/protocol.h"
+#include "model/client/client_half.h"
+#include "serve/client/client_cache.h"
+#include "serve/client/remote_model.h"
 
 namespace polyveil::tools {
+
+using ClientHalf = std::shared_ptr<const model::ClientHalf>;
 
 // `given`, or the embedded model: models/tiny of the working folder, of the build's source folder,
 // or of the installation. Errors: kNotFound names the places.
 Result<std::string> FindModel(const std::string& given);
 
-struct ClientModel {
-  std::string directory;
-  model::ClientBundle bundle;
-  model::Tokenizer tokenizer;
-};
-Result<ClientModel> LoadClientModel(const std::string& directory);
+// Of a bundle's folder, and with POLYVEIL_HUB of a released or converted model's or a *.gguf file.
+Result<ClientHalf> LoadClientHalf(const std::string& path);
 
-// Whether a server's model is this one. Errors: kMismatch, the field and both values.
-Status CheckSameModel(const ClientModel& model, const serve::ModelInfo& info);
+// The one that the server sends, from the user's cache folder once it is there. Says on stderr what
+// it fetches.
+Result<ClientHalf> FetchClientHalf(serve::RemoteModel& remote, serve::ClientCacheOptions cache);
 
-// kEnd, then the prompt's tokens (`ids` when given, else the text's). Errors: kInvalidArgument
-// (empty), kOutOfRange (an unknown token; prompt and new tokens above the context; all values
+// Whether a server's model is this one (of `path`). Where the half does not know the digest of its
+// other half, the server's client half must have the same files. Errors: kMismatch, the field and
+// both values; those of FetchManifest.
+Status CheckSameModel(const model::ClientHalf& half, const std::string& path,
+                      serve::RemoteModel& remote);
+
+// What stands before every text, then the prompt's tokens: `ids` and the text's. Errors:
+// kInvalidArgument (empty), kOutOfRange (an unknown token; a prompt above the context; all values
 // named).
-Result<std::vector<model::TokenId>> PromptTokens(const ClientModel& model, const std::string& text,
-                                                 const std::vector<int>& ids, int new_tokens);
+Result<std::vector<model::TokenId>> PromptTokens(const model::ClientHalf& half,
+                                                 const std::string& text,
+                                                 const std::vector<int>& ids, int context);
+
+// Tokens as text: whole characters.
+std::string TextOf(const model::ClientHalf& half, std::span<const model::TokenId> tokens);
 
 }  // namespace polyveil::tools

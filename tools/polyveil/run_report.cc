@@ -89,6 +89,7 @@ json ReportToJson(const RunReport& r) {
   return {{"format", "polyveil-run/1"},
           {"prompt", r.prompt},
           {"text", r.text},
+          {"end", r.end},
           {"model", serve::InfoToJson(r.info)},
           {"server", r.server},
           {"threads", r.threads},

@@ -27,6 +27,7 @@ struct TokenReport {
 
 struct RunReport {
   std::string prompt, text;
+  std::string end;  // why the text ended: model::TextEndName
   serve::ModelInfo info;
   std::string server;  // URL
   int threads = 0;

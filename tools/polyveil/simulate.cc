@@ -105,9 +105,11 @@ Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::strin
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   const auto decoder =
       std::make_shared<const model::Decoder>(model::DecoderOfBundle(language.body));
-  serve::ResultGuard guard(language.body.config, *params);
   PV_ASSIGN_OR_RETURN(auto program,
                       runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
+  serve::ResultGuard guard({program->width(), program->units().result(),
+                            runtime::BoundsOfResult(*decoder, program->units())},
+                           *params);
   const auto noise =
       options.noiseless ? runtime::NoiseModel::Zero() : runtime::NoiseModel::ForParameters(*params);
   const auto slots =

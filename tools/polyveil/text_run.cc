@@ -4,15 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 
 #include "base/printable.h"
 #include "base/system.h"
-#include "base/worst.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
-#include "runtime/result_noise.h"
 
 namespace polyveil::tools {
 namespace {
@@ -21,10 +18,6 @@ namespace {
 // user's.
 bool IsOfDecrypted(ErrorCode code) {
   return code == ErrorCode::kOutOfRange || code == ErrorCode::kUntrustedResult;
-}
-
-size_t ArgMax(const std::vector<double>& values) {
-  return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
 }  // namespace
@@ -37,93 +30,53 @@ bool StreamsText() {
   return out.st_dev != progress.st_dev || out.st_ino != progress.st_ino;
 }
 
-ReferenceCheck::ReferenceCheck(std::shared_ptr<const compile::CompiledDecoder> program,
-                               const ClientModel& model)
-    : client_(model.bundle),
-      program_(std::move(program)),
-      reference_(program_->decoder(), client_),
-      simulator_(program_, runtime::NoiseModel::ForParameters(*program_->params()), 1) {}
-
-Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const ClientModel& model,
-                                                               const ckks::ParametersPtr& params) {
-  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(model.directory));
-  auto decoder = std::make_shared<const model::Decoder>(model::DecoderOfBundle(std::move(body)));
-  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(std::move(decoder), params, {}));
-  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(std::move(program), model));
+Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, int new_tokens,
+                                         const OnText& on_text) {
+  const int tokens = static_cast<int>(loop_.text().size() + more.size()) - half_.prefix();
+  const int total = std::min(context_, tokens + new_tokens - 1);
+  Timer timer;
+  const double before = report_.tokens_seconds;
+  const auto feed = [&](std::span<const model::TokenId> text) { return Feed(text, total); };
+  const auto end = loop_.Continue(more, new_tokens, feed, [&](const model::TextStep& step) {
+    report_.tokens_seconds = before + timer.Seconds();
+    Take(step, total);
+    if (!step.shown.empty()) on_text(step.shown);
+  });
+  const std::string rest = loop_.Finish();
+  report_.text += rest;
+  if (!rest.empty()) on_text(rest);
+  // What no row covers: the terminal, the check.
+  report_.latency.total_seconds = 0;
+  report_.latency.FinishStep(report_.tokens_seconds);
+  report_.latency.steps = static_cast<int>(report_.tokens.size());
+  if (end.ok()) report_.end = model::TextEndName(*end);
+  if (!options_.fixed_length) return end;
+  // What ended a text early is the client's secret, unless the server or the user ended it.
+  if (!end.ok() && !IsOfDecrypted(end.error().code)) return end;
+  const Status padded = Pad(total);
+  if (end.ok() && !padded.ok()) return padded.error();
+  return end;
 }
 
-Status ReferenceCheck::Compare(model::TokenId token, const std::vector<double>& embedding,
-                               const std::vector<double>& logits, TokenReport& report) {
-  PV_ASSIGN_OR_RETURN(const auto expected, reference_.Step(token, report.position));
-  PV_ASSIGN_OR_RETURN(const auto residual, simulator_.Step(embedding));
-  PV_ASSIGN_OR_RETURN(const auto simulated, model::Head(client_, residual));
-  const double predicted = LargestDifference(simulated, expected);
-  // A prediction that is no number allows nothing.
-  if (std::isfinite(predicted)) allowed_ = std::max(allowed_, runtime::kNoiseAccuracy * predicted);
-  report.logits_error = LargestDifference(logits, expected);
-  report.logits_allowed = allowed_;
-  report.argmax_agrees = ArgMax(logits) == ArgMax(expected);
-  report.not_finite = reference_.body().first_not_finite();
-  return {};
-}
-
-Status TextRun::Run(std::vector<model::TokenId> tokens) {
-  const size_t total = tokens.size() + static_cast<size_t>(options_.new_tokens) - 1;
-  const Status status = RunToEnd(std::move(tokens));
-  if (!options_.fixed_length) return status;
-  const Status padded = Pad(total, status);
-  return status.ok() ? padded : status;
-}
-
-// What ended a text early is the client's secret, unless the server or the user ended it.
-Status TextRun::Pad(size_t total, const Status& status) {
-  if (!status.ok() && !IsOfDecrypted(status.error().code)) return {};
-  while (static_cast<size_t>(session_.sent()) < total) {
+Status TextRun::Pad(int total) {
+  while (session_.sent() < total) {
     Timer timer;
     PV_RETURN_IF_ERROR(session_.Pad());
     // As for any other token, so that the pauses between requests say nothing either.
-    const std::vector<double> nothing(static_cast<size_t>(model_.bundle.config.d_model));
-    PV_RETURN_IF_ERROR(model::Head(model_.bundle, nothing));
-    std::fprintf(stderr, "token %3d/%zu  %8s  (fixed length)\n", session_.sent(), total,
+    PV_RETURN_IF_ERROR(half_.Head(std::vector<double>(static_cast<size_t>(half_.width()))));
+    std::fprintf(stderr, "token %3d/%d  %8s  (fixed length)\n", session_.sent(), total,
                  FormatSeconds(timer.Seconds()).c_str());
   }
   return {};
 }
 
-Status TextRun::RunToEnd(std::vector<model::TokenId> tokens) {
-  if (options_.check) {
-    PV_ASSIGN_OR_RETURN(check_, ReferenceCheck::Create(model_, session_.params()));
-  }
-  const size_t prompt = tokens.size();
-  const size_t total = prompt + static_cast<size_t>(options_.new_tokens) - 1;
+Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, int total) {
   Timer timer;
-  for (size_t i = 0; i < total; ++i) {
-    TokenReport report;
-    report.generated = i >= prompt;
-    PV_ASSIGN_OR_RETURN(const auto logits, Feed(std::span(tokens).first(i + 1), total, report));
-    if (i + 1 >= prompt) {
-      PV_RETURN_IF_ERROR(Pick(logits, report));
-      tokens.push_back(report.next);
-    }
-    report_.tokens.push_back(report);
-    report_.tokens_seconds = timer.Seconds();
-    Show(report, i, total);
-    if (report.next == model::Tokenizer::kEnd) break;
-  }
-  // What no row covers: the terminal, the check.
-  report_.latency.total_seconds = 0;
-  report_.latency.FinishStep(report_.tokens_seconds);
-  report_.latency.steps = static_cast<int>(report_.tokens.size());
-  return {};
-}
-
-Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, size_t total,
-                                          TokenReport& report) {
-  Timer timer;
-  report.token = text.back();
-  report.position = session_.position();
-  PV_ASSIGN_OR_RETURN(const auto embedding, model::Embed(model_.bundle, text));
-  ProgressBar bar(fmt::format("token {:>3}/{}", text.size(), total),
+  token_ = {};
+  token_.token = text.back();
+  token_.position = session_.position();
+  PV_ASSIGN_OR_RETURN(const auto embedding, half_.Embed(text));
+  ProgressBar bar(fmt::format("token {:>3}/{}", token_.position + 1, total),
                   report_.info.estimate.seconds_per_token);
   PV_ASSIGN_OR_RETURN(const serve::SessionStep step,
                       session_.Step(embedding, [&](const serve::RemoteProgress& progress) {
@@ -134,11 +87,11 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
                       }));
   bar.Clear();
   Timer head_timer;
-  PV_ASSIGN_OR_RETURN(auto logits, model::Head(model_.bundle, step.residual));
-  report.seconds = timer.Seconds();
-  report.server_seconds = step.server.total_seconds;
-  Account(step, head_timer.Seconds(), report.seconds);
-  if (check_) PV_RETURN_IF_ERROR(check_->Compare(report.token, embedding, logits, report));
+  PV_ASSIGN_OR_RETURN(auto logits, half_.Head(step.residual));
+  token_.seconds = timer.Seconds();
+  token_.server_seconds = step.server.total_seconds;
+  Account(step, head_timer.Seconds(), token_.seconds);
+  if (check_ != nullptr) PV_RETURN_IF_ERROR(check_->Compare(embedding, logits, token_));
   return logits;
 }
 
@@ -161,39 +114,25 @@ void TextRun::Account(const serve::SessionStep& step, double head_seconds, doubl
       std::max(report_.server_peak_rss_bytes, step.server_peak_rss_bytes);
 }
 
-Status TextRun::Pick(const std::vector<double>& logits, TokenReport& report) {
-  for (const double logit : logits) {
-    if (std::isfinite(logit)) continue;
-    return MakeError(ErrorCode::kUntrustedResult,
-                     "a value left its interval at token {}: a logit is {}", report.position + 1,
-                     logit);
+void TextRun::Take(const model::TextStep& step, int total) {
+  token_.generated = report_.generated > 0;
+  if (step.next) token_.next = *step.next;
+  token_.text = step.shown;
+  report_.text += step.shown;
+  if (step.next && !step.ends) ++report_.generated;
+  std::string line = fmt::format("token {:>3}/{}  {:>8}", token_.position + 1, total,
+                                 FormatSeconds(token_.seconds));
+  if (token_.logits_error >= 0) {
+    line += fmt::format("  logit error {:.2e}{}", token_.logits_error,
+                        token_.argmax_agrees ? "" : " (argmax differs)");
   }
-  report.next = sampler_.Pick(logits);
-  if (report.next == model::Tokenizer::kEnd) return {};
-  PV_ASSIGN_OR_RETURN(report.text, model_.tokenizer.Piece(report.next));
-  report_.text += report.text;
-  ++report_.generated;
-  return {};
-}
-
-void TextRun::Show(const TokenReport& token, size_t index, size_t total) {
-  std::string line =
-      fmt::format("token {:>3}/{}  {:>8}", index + 1, total, FormatSeconds(token.seconds));
-  if (token.logits_error >= 0) {
-    line += fmt::format("  logit error {:.2e}{}", token.logits_error,
-                        token.argmax_agrees ? "" : " (argmax differs)");
-  }
-  if (token.next == model::Tokenizer::kEnd) {
-    line += "  end of the story";
-  } else if (token.next >= 0) {
-    line += "  \"" + Printable(token.text) + "\"";
+  if (step.ends) {
+    line += "  end of the text";
   } else {
-    line += "  (prompt)";
+    line += step.next ? "  \"" + Printable(step.shown) + "\"" : "  (prompt)";
   }
   std::fprintf(stderr, "%s\n", line.c_str());
-  if (token.text.empty() || !StreamsText()) return;
-  std::fwrite(token.text.data(), 1, token.text.size(), stdout);
-  std::fflush(stdout);
+  report_.tokens.push_back(token_);
 }
 
 }  // namespace polyveil::tools

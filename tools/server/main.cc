@@ -117,7 +117,7 @@ Status Run(ServerArguments& arguments) {
   PV_RETURN_IF_ERROR(
       model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
   const OrderlyEnd end(kPatienceSeconds);
-  serve::ModelService service(served.model, served.info, arguments.limits);
+  serve::ModelService service(served.model, served.info, arguments.limits, served.client);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
     std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <random>
+#include <set>
 
 #include "model/client/language_model.h"
 #include "model/ngram.h"
@@ -75,7 +76,7 @@ TEST(Sampler, GreedyTakesTheFirstLargest) {
 }
 
 TEST(Sampler, FollowsTheProbabilities) {
-  Sampler sampler({1.0, 1.0, 5});
+  Sampler sampler({.temperature = 1.0, .seed = 5});
   const std::vector<double> logits = {std::log(0.7), std::log(0.2), std::log(0.1)};
   std::vector<int> counts(3);
   for (int i = 0; i < 20000; ++i) ++counts[sampler.Pick(logits)];
@@ -129,6 +130,34 @@ TEST(Client, EmbedsNgrams) {
   EXPECT_EQ(embed({3, 1}), 2 + 10 * entry({3, 1}, 8));
   EXPECT_EQ(embed({0, 3, 1}), 2 + 10 * entry({3, 1}, 8) + 100 * entry({0, 3, 1}, 2));
   EXPECT_EQ(embed({2, 0, 3, 1}), embed({0, 3, 1}));
+}
+
+TEST(Sampler, TopKKeepsThatMany) {
+  const std::vector<double> logits{1, 3, 2, 2.5};
+  SamplingOptions options{.temperature = 5, .top_p = 1, .top_k = 2, .seed = 3};
+  std::set<TokenId> seen;
+  Sampler sampler(options);
+  for (int i = 0; i < 300; ++i) seen.insert(sampler.Pick(logits));
+  EXPECT_EQ(seen, (std::set<TokenId>{1, 3}));
+  options.top_k = 1;
+  Sampler greedy(options);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(greedy.Pick(logits), 1);
+  options.top_k = 99;
+  Sampler all(options);
+  for (int i = 0; i < 300; ++i) seen.insert(all.Pick(logits));
+  EXPECT_EQ(seen.size(), 4u);
+}
+
+TEST(Sampler, RepetitionPenaltyTurnsFromWhatTheTextHas) {
+  Sampler sampler({.repetition_penalty = 2});
+  EXPECT_EQ(sampler.Pick(std::vector<double>{4, 3, 1}), 0);
+  const std::vector<TokenId> text{0, 0, 7, -1};  // once, however often; others count for nothing
+  EXPECT_EQ(sampler.Pick(std::vector<double>{4, 3, 1}, text), 1);
+  EXPECT_EQ(sampler.Pick(std::vector<double>{8, 3, 1}, text), 0);
+  EXPECT_EQ(sampler.Pick(std::vector<double>{-2, -3, -9}, text), 1);
+  EXPECT_FALSE(ValidateSampling({.repetition_penalty = 0}).ok());
+  EXPECT_FALSE(ValidateSampling({.repetition_penalty = std::nan("")}).ok());
+  EXPECT_FALSE(ValidateSampling({.top_k = -1}).ok());
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ class Prediction {
   Result<double> Text(int tokens, std::uint64_t seed) const {
     model::ReferenceLanguageModel reference(program_->decoder(), client_);
     Simulator simulator(program_, noise_, seed);
-    model::Sampler sampler({1.0, 1.0, seed});
+    model::Sampler sampler({.temperature = 1.0, .seed = seed});
     std::vector<TokenId> text{model::Tokenizer::kEnd};
     double largest = 0;
     for (int position = 0; position < tokens; ++position) {

@@ -5,27 +5,29 @@
 
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
-#include "compile/units.h"
 #include "wire/client/secret_key_file.h"
 
 namespace polyveil::serve {
+namespace {
 
-EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key,
-                                   const model::ModelConfig& config)
+ResultShape ShapeOfResult(const ModelInfo& info) {
+  return {info.d_model, info.result_unit, info.result};
+}
+
+}  // namespace
+
+EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key)
     : remote_(remote),
       key_(key),
-      input_unit_(compile::MakeResidualUnits(config).input),
-      guard_(config, *remote.params()),
+      input_unit_(remote.info().input_unit),
+      guard_(ShapeOfResult(remote.info()), *remote.params()),
       encoder_(remote.params()),
       key_id_(wire::KeyIdOf(key)) {}
 
-Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(
-    RemoteModel& remote, const ckks::SecretKey& key, const std::string& keys_handle,
-    const model::ModelConfig& config) {
-  if (remote.info().d_model != config.d_model)
-    return MakeError(ErrorCode::kMismatch, "the server's model has width {}, the client's {}",
-                     remote.info().d_model, config.d_model);
-  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key, config));
+Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(RemoteModel& remote,
+                                                                   const ckks::SecretKey& key,
+                                                                   const std::string& keys_handle) {
+  std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key));
   PV_ASSIGN_OR_RETURN(session->session_, remote.CreateSession(keys_handle));
   return session;
 }

@@ -24,12 +24,10 @@ struct SessionStep {
 
 class EncryptedSession {
  public:
-  // Everything given outlives the session; the session ends on the server with this object. config:
-  // of the client's own bundle. Errors: kMismatch when the server's model has another width.
+  // Everything given outlives the session; the session ends on the server with this object.
   static Result<std::unique_ptr<EncryptedSession>> Create(RemoteModel& remote,
                                                           const ckks::SecretKey& key,
-                                                          const std::string& keys_handle,
-                                                          const model::ModelConfig& config);
+                                                          const std::string& keys_handle);
   ~EncryptedSession();
 
   // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: |values| <=
@@ -49,8 +47,7 @@ class EncryptedSession {
   static constexpr double kLargestSlot = 1.5;
 
  private:
-  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key,
-                   const model::ModelConfig& config);
+  EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key);
   Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
   Result<std::vector<double>> Decrypt(const ckks::Ciphertext& result) const;
 

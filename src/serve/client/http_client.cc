@@ -155,6 +155,7 @@ Status HttpClient::Write(const ClientRequest& request) {
   message.set(http::field::user_agent, "polyveil");
   if (!request.body.empty()) message.set(http::field::content_type, request.content_type);
   if (!request.checksum.empty()) message.set(kChecksumHeader, request.checksum);
+  if (!request.range.empty()) message.set(http::field::range, request.range);
   message.body() = {request.body.data(), request.body.size()};
   message.prepare_payload();
   return Run(kWriteSeconds, "sending the request", [&](auto done) {
@@ -213,11 +214,13 @@ Result<ClientReply> HttpClient::SendStreaming(const ClientRequest& request, cons
     stream_.reset();
     return MakeError(ErrorCode::kCorrupt, "{}: a reply with status {}", url_.Text(), reply.status);
   }
+  reply.content_range = std::string(parser.get()[http::field::content_range]);
+  const bool taken = reply.status == 200 || reply.status == 206;
   const Sink keep = [&](wire::ByteView bytes) -> Status {
     reply.body.insert(reply.body.end(), bytes.begin(), bytes.end());
     return {};
   };
-  const Status body = ReadBody(request, parser, reply.status == 200 ? sink : keep);
+  const Status body = ReadBody(request, parser, taken ? sink : keep);
   // What came behind the reply belongs to no request.
   if (!body.ok() || !parser.get().keep_alive() || buffer_.size() > 0) stream_.reset();
   if (!body.ok()) return body.error();
@@ -232,7 +235,7 @@ Result<ClientReply> HttpClient::Send(const ClientRequest& request) {
                         body.insert(body.end(), bytes.begin(), bytes.end());
                         return {};
                       }));
-  if (reply.status == 200) reply.body = std::move(body);
+  if (reply.status == 200 || reply.status == 206) reply.body = std::move(body);
   return reply;
 }
 

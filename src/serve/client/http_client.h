@@ -28,6 +28,7 @@ Result<Url> ParseUrl(const std::string& text);
 struct ClientReply {
   int status = 0;
   wire::Bytes body;
+  std::string content_range;  // of Content-Range
   std::string_view text() const {
     return {reinterpret_cast<const char*>(body.data()), body.size()};
   }
@@ -38,6 +39,7 @@ struct ClientRequest {
   wire::ByteView body = {};
   const char* content_type = "application/json";
   std::string checksum = {};           // kChecksumHeader's value, when not empty
+  std::string range = {};              // of Range, when not empty
   double reply_seconds = 60;           // to the reply's header, and between pieces of its body
   double total_seconds = 600;          // for all of it, whatever trickles in meanwhile
   u64 max_reply_bytes = u64{1} << 22;  // of the body
@@ -59,7 +61,7 @@ class HttpClient {
   // Errors: kUnavailable (what was under way, the system's reason), kCancelled, kOutOfRange (reply
   // above its bound), kCorrupt (no HTTP). Any HTTP status is a reply.
   Result<ClientReply> Send(const ClientRequest& request);
-  // The same; the body of a reply with status 200 goes to `sink` in pieces and is not kept.
+  // The same; the body of a reply with status 200 or 206 goes to `sink` in pieces and is not kept.
   using Sink = std::function<Status(wire::ByteView)>;
   Result<ClientReply> SendStreaming(const ClientRequest& request, const Sink& sink);
 

@@ -152,6 +152,19 @@ Result<json> RemoteModel::CallRepeated(const ClientRequest& request) {
   }
 }
 
+Result<std::string> RemoteModel::TextRepeated(const ClientRequest& request) {
+  const auto once = [&]() -> Result<std::string> {
+    PV_ASSIGN_OR_RETURN(const ClientReply reply, http_.Send(request));
+    if (reply.status / 100 != 2) return ErrorFromReply(reply.status, reply.text());
+    return std::string(reply.text());
+  };
+  Backoff backoff = NewBackoff();
+  while (true) {
+    auto reply = once();
+    if (reply.ok() || !backoff.Again(reply.error())) return reply;
+  }
+}
+
 Status RemoteModel::Delete(const std::string& path) {
   ClientRequest request = ShortRequest("DELETE", path);
   request.total_seconds = kCleanUpSeconds;

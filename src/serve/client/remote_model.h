@@ -74,6 +74,8 @@ class RemoteModel {
   // server's, the transport's.
   Result<nlohmann::json> Call(const ClientRequest& request);
   Result<nlohmann::json> CallRepeated(const ClientRequest& request);
+  // The same with the reply's text as it is.
+  Result<std::string> TextRepeated(const ClientRequest& request);
   const RemoteOptions& options() const { return options_; }
   Backoff NewBackoff() const { return {options_.retry_seconds, options_.cancel}; }
 

@@ -6,8 +6,6 @@
 
 #include "base/worst.h"
 #include "ckks/noise_estimator.h"
-#include "compile/units.h"
-#include "runtime/result_noise.h"
 
 namespace polyveil::serve {
 namespace {
@@ -15,20 +13,10 @@ namespace {
 // One slot in this many results may pass a limit by chance.
 constexpr double kResultsWithoutAlarm = 1e9;
 
-// The last norm reads the residual before the feed-forward, which adds at most its bound to each
-// value: root mean square <= sqrt(b) + bound.
-double MeanSquareLimit(const model::ModelConfig& config, double unit) {
-  const model::LayerConfig& last = config.layers.back();
-  const double margin = std::max(1.0, config.calibration.margin);
-  if (!(last.bounds.ffn_out > 0)) return INFINITY;
-  const double root = std::sqrt(last.norm2.b) + margin * last.bounds.ffn_out;
-  return root * root / (unit * unit);
-}
-
 }  // namespace
 
-ResultLimits MakeResultLimits(const model::ModelConfig& config, const ckks::Parameters& params) {
-  const runtime::ResultNoise noise = runtime::PredictResultNoise(config, params);
+ResultLimits MakeResultLimits(const ResultShape& shape, const ckks::Parameters& params) {
+  const runtime::ResultNoise noise = runtime::PredictResultNoise(shape.bounds, shape.width, params);
   // Noise as large as the values is no noise to live with.
   const auto worst = [&](double error) {
     return std::min(ckks::NoiseEstimator::Worst(runtime::kNoiseAccuracy * error,
@@ -39,7 +27,7 @@ ResultLimits MakeResultLimits(const model::ModelConfig& config, const ckks::Para
   limits.copies = worst(noise.copies);
   limits.imaginary = worst(noise.imaginary);
   limits.magnitude = 1 + limits.copies;
-  limits.mean_square = MeanSquareLimit(config, compile::MakeResidualUnits(config).result());
+  limits.mean_square = shape.bounds.mean_square / (shape.unit * shape.unit);
   return limits;
 }
 
@@ -49,11 +37,11 @@ struct ResultGuard::Seen {
   double magnitude = 0, mean_square = 0, copies = 0, imaginary = 0, padding = 0;
 };
 
-ResultGuard::ResultGuard(const model::ModelConfig& config, const ckks::Parameters& params)
-    : width_(static_cast<size_t>(config.d_model)),
+ResultGuard::ResultGuard(const ResultShape& shape, const ckks::Parameters& params)
+    : width_(static_cast<size_t>(shape.width)),
       period_(std::bit_ceil(width_)),
-      unit_(compile::MakeResidualUnits(config).result()),
-      limits_(MakeResultLimits(config, params)) {}
+      unit_(shape.unit),
+      limits_(MakeResultLimits(shape, params)) {}
 
 ResultGuard::Seen ResultGuard::Look(std::span<const ckks::Complex> slots) const {
   Seen seen;

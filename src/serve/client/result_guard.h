@@ -9,24 +9,30 @@
 #include "base/result.h"
 #include "ckks/encoder.h"
 #include "ckks/parameters.h"
-#include "model/config.h"
+#include "runtime/result_noise.h"
 
 namespace polyveil::serve {
 
-// In units of the slot. From the noise model and the bundle:
+// The model as a result shows it: values, their unit, what the layers may make of them.
+struct ResultShape {
+  int width = 0;
+  double unit = 1;
+  runtime::ResultBounds bounds;
+};
+
+// In units of the slot. From the noise model and the model's bounds:
 // docs/decisions/0015-results-checked.md.
 struct ResultLimits {
-  double magnitude = 0;  // of a value: the bundle's bound
-  double mean_square =
-      0;              // of the values: what the last feed-forward may make of its norm's interval
-  double copies = 0;  // of a slot's real part against the mean of its copies
-  double imaginary = 0;  // of an imaginary part, and of slots that hold no value
+  double magnitude = 0;    // of a value: the model's bound
+  double mean_square = 0;  // of the values
+  double copies = 0;       // of a slot's real part against the mean of its copies
+  double imaginary = 0;    // of an imaginary part, and of slots that hold no value
 };
-ResultLimits MakeResultLimits(const model::ModelConfig& config, const ckks::Parameters& params);
+ResultLimits MakeResultLimits(const ResultShape& shape, const ckks::Parameters& params);
 
 class ResultGuard {
  public:
-  ResultGuard(const model::ModelConfig& config, const ckks::Parameters& params);
+  ResultGuard(const ResultShape& shape, const ckks::Parameters& params);
 
   // slots: all of a result, or one period. The residual's d_model values, each the mean of its
   // copies. Errors: kUntrustedResult, "a value left its interval at token N" (counted from 1), with

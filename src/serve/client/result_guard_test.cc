@@ -14,11 +14,16 @@ namespace {
 
 using ckks::Complex;
 
+ResultShape ShapeOf(const model::ModelConfig& config) {
+  return {config.d_model, compile::MakeResidualUnits(config).result(),
+          runtime::BoundsOfResult(config)};
+}
+
 struct Fixture {
   model::ModelConfig config = testing::RandomModel({}, 1).config;
   ckks::ParametersPtr params =
       ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
-  ResultGuard guard{config, *params};
+  ResultGuard guard{ShapeOf(config), *params};
   double unit = compile::MakeResidualUnits(config).result();
 
   // Copies of values in [-0.9, 0.9] with a tenth of the noise that is allowed.
@@ -51,8 +56,9 @@ TEST(ResultGuard, LimitsAreFarAboveNoiseAndFarBelowValues) {
   EXPECT_LE(f.guard.limits().copies, f.guard.limits().imaginary);
   for (model::LayerConfig& layer : f.config.layers)
     layer.bounds.attn_out = layer.bounds.head_out = layer.bounds.ffn_out = 1;
-  const auto decode = MakeResultLimits(
-      f.config, *ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value());
+  const auto decode =
+      MakeResultLimits(ShapeOf(f.config),
+                       *ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value());
   EXPECT_LT(decode.copies, 0x1p-7);
   EXPECT_LT(decode.imaginary, 0x1p-4);
 }
@@ -90,7 +96,7 @@ TEST(ResultGuard, UsesOrdinaryMagnitudesWhereTheBundleKnowsThem) {
   EXPECT_TRUE(std::isinf(f.guard.limits().mean_square));
   f.config.residual_bound = 1000;  // a bound that says nothing
   f.config.layers.back().bounds.ffn_out = 1;
-  const ResultGuard guard(f.config, *f.params);
+  const ResultGuard guard(ShapeOf(f.config), *f.params);
   const double unit = compile::MakeResidualUnits(f.config).result();
   const double limit = std::sqrt(f.config.layers.back().norm2.b) + 1;  // 3
   const auto message = [&](double value) {
@@ -104,7 +110,7 @@ TEST(ResultGuard, UsesOrdinaryMagnitudesWhereTheBundleKnowsThem) {
 TEST(ResultGuard, ExpectsPaddingToBeEmpty) {
   Fixture f;
   f.config.d_model = 12;  // periods of 16
-  const ResultGuard guard(f.config, *f.params);
+  const ResultGuard guard(ShapeOf(f.config), *f.params);
   std::vector<Complex> slots(f.params->slots());
   for (size_t j = 0; j < slots.size(); ++j) slots[j] = j % 16 < 12 ? 0.5 : 0;
   ASSERT_TRUE(guard.Read(slots, 1).ok());
@@ -117,7 +123,7 @@ TEST(ResultGuard, ExpectsPaddingToBeEmpty) {
 TEST(ResultGuard, LimitsThatAreNoNumbersRefuse) {
   Fixture f;
   f.config.layers.back().norm2.a = -1;
-  const ResultGuard guard(f.config, *f.params);
+  const ResultGuard guard(ShapeOf(f.config), *f.params);
   EXPECT_FALSE(guard.Read(f.Slots(), 1).ok());
 }
 

@@ -187,6 +187,7 @@ bool Connection::TakeHeader(const RequestParser& parser) {
   request_.method = head_ ? "GET" : std::string(header.method_string());
   request_.path = PathOf(View(header.target()));
   request_.checksum = std::string(header[kChecksumHeader]);
+  request_.range = std::string(header[http::field::range]);
   int status = 400;
   const Status names = CheckNames(parser, status);
   if (!names.ok()) ReplyError(status, names.error());
@@ -283,14 +284,42 @@ void Connection::ReplyError(int status, const Error& error) {
   (void)Reply(reply).ok();
 }
 
-Status Connection::Reply(const HttpReply& reply) {
-  answered_ = true;
-  http::response<http::span_body<const std::uint8_t>> message(
-      static_cast<http::status>(reply.status), 11);
+template <typename Message>
+void Connection::SetFields(const HttpReply& reply, Message& message) const {
   message.set(http::field::server, kServerName);
   message.set(http::field::content_type, reply.content_type);
   message.set(http::field::cache_control, "no-store");
+  if (!reply.view.empty()) message.set(http::field::accept_ranges, "bytes");
+  if (!reply.content_range.empty()) message.set(http::field::content_range, reply.content_range);
   message.keep_alive(keep_alive_);
+}
+
+// Of any length, so every piece has a deadline of its own.
+Status Connection::ReplyInPieces(const HttpReply& reply) {
+  constexpr size_t kPieceBytes = size_t{1} << 20;
+  http::response<http::empty_body> header(static_cast<http::status>(reply.status), 11);
+  SetFields(reply, header);
+  header.content_length(reply.view.size());
+  http::response_serializer<http::empty_body> serializer(header);
+  auto error = Run(limits_.write_seconds,
+                   [&](auto done) { http::async_write_header(stream_, serializer, done); });
+  for (wire::ByteView rest = head_ ? wire::ByteView() : reply.view; !error && !rest.empty();) {
+    const wire::ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
+    error = Run(limits_.write_seconds, [&](auto done) {
+      asio::async_write(stream_, asio::buffer(piece.data(), piece.size()), done);
+    });
+    rest = rest.subspan(piece.size());
+  }
+  if (error) keep_alive_ = false;
+  return ToStatus(error, "writing the reply");
+}
+
+Status Connection::Reply(const HttpReply& reply) {
+  answered_ = true;
+  if (!reply.view.empty()) return ReplyInPieces(reply);
+  http::response<http::span_body<const std::uint8_t>> message(
+      static_cast<http::status>(reply.status), 11);
+  SetFields(reply, message);
   const auto* text = reinterpret_cast<const std::uint8_t*>(reply.text.data());
   message.body() = reply.bytes.empty()
                        ? beast::span<const std::uint8_t>(text, reply.text.size())

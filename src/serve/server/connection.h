@@ -71,6 +71,9 @@ class Connection final : public Exchange {
   IoError ReadPieces(RequestParser& parser);
   template <typename Message>
   Status WriteMessage(Message& message);
+  template <typename Message>
+  void SetFields(const HttpReply& reply, Message& message) const;
+  Status ReplyInPieces(const HttpReply& reply);
   // The connection closes after it.
   void ReplyError(int status, const Error& error);
 

@@ -41,14 +41,17 @@ struct HttpRequest {
   std::string method;    // GET for HEAD, whose reply goes without its body
   std::string path;      // without the query
   std::string checksum;  // kChecksumHeader's value
+  std::string range;     // of Range
   wire::Bytes body;
 };
 
 struct HttpReply {
   int status = 200;
   const char* content_type = "application/json";
-  std::string text;  // the body, unless `bytes` is given
+  std::string text;  // the body, unless `bytes` or `view` is given
   wire::Bytes bytes;
+  wire::ByteView view;        // bytes of the handler's own, which outlive the server
+  std::string content_range;  // of Content-Range, when not empty
 };
 
 // One request and the way to its answer: Reply once, or BeginStream, Send..., EndStream.

@@ -95,10 +95,12 @@ Result<u64> ParseIndex(const std::string& text) {
 }  // namespace
 
 ModelService::ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
-                           const ServiceLimits& limits)
+                           const ServiceLimits& limits,
+                           std::shared_ptr<const model::ClientFiles> client)
     : model_(std::move(model)),
       token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
       info_(std::move(info)),
+      client_(std::move(client)),
       lease_seconds_(limits.lease_seconds),
       sessions_(limits),
       keys_(model_, limits, sessions_),
@@ -138,6 +140,10 @@ Status ModelService::Route(Exchange& exchange) {
   if (path.size() < 2 || path[0] != "v1") return NoRoute(exchange);
   if (path[1] == "keys") return RouteKeys(exchange, path);
   if (path[1] == "sessions") return RouteSessions(exchange, path);
+  if (path.size() > 2 && path[1] == "model" && path[2] == "client" &&
+      exchange.request().method == "GET") {
+    return client_.Handle(exchange, {path.begin() + 3, path.end()});
+  }
   if (path.size() == 2 && exchange.request().method == "GET") {
     if (path[1] == "model") return ShowModel(exchange);
     if (path[1] == "status") return ShowStatus(exchange);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "serve/protocol.h"
+#include "serve/server/client_routes.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/housekeeper.h"
 #include "serve/server/http_server.h"
@@ -19,9 +20,11 @@ namespace polyveil::serve {
 
 class ModelService final : public HttpHandler {
  public:
-  // `info` as ServedModel makes it; its sizes and limits are filled in here.
+  // `info` as ServedModel makes it; its sizes and limits are filled in here. client: the client's
+  // half, or null.
   ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
-               const ServiceLimits& limits);
+               const ServiceLimits& limits,
+               std::shared_ptr<const model::ClientFiles> client = nullptr);
 
   // Keys and sessions that are not here.
   Status Admit(std::string_view method, std::string_view path) override;
@@ -58,6 +61,7 @@ class ModelService final : public HttpHandler {
   const u64 token_bytes_;
   Digest program_digest_{};
   ModelInfo info_;
+  const ClientRoutes client_;
   const double lease_seconds_;
   SessionStore sessions_;
   KeyStore keys_;

@@ -1,7 +1,10 @@
 #include "serve/server/served_model.h"
 
+#include <filesystem>
+
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
+#include "model/hub/client_files_of_checkpoint.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
 #include "serve/server/key_store.h"
@@ -40,6 +43,7 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   ModelInfo& info = served.info;
   DescribeParameters(*params, info);
   DescribeProgram(*served.model, info);
+  info.result = runtime::BoundsOfResult(*served.decoder, served.model->units());
   info.estimate = served.model->estimate();
   info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
   info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
@@ -66,11 +70,36 @@ void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRe
   info.key_expansion_seconds = all > 0 ? info.estimate.compact_seconds * limbs(expanded) / all : 0;
 }
 
+namespace {
+
+Result<ServedModel> ServeCheckpoint(const std::string& path, const std::string& parameters,
+                                    const std::string& version, const ServiceLimits& limits,
+                                    const model::DecoderOptions& options) {
+  const std::string name = model::NameOfModel(path);
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::hub::LoadCheckpoint(path));
+  PV_ASSIGN_OR_RETURN(auto decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
+  PV_ASSIGN_OR_RETURN(model::ClientFiles client,
+                      model::hub::ClientFilesOfCheckpoint(checkpoint, name, decoder->digest));
+  PV_ASSIGN_OR_RETURN(ServedModel served,
+                      ServeDecoder(std::move(decoder), parameters, version, limits));
+  served.client = std::make_shared<const model::ClientFiles>(std::move(client));
+  return served;
+}
+
+}  // namespace
+
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits,
                                     const model::DecoderOptions& options) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::path(path) / "model.json", error))
+    return ServeCheckpoint(path, parameters, version, limits, options);
   PV_ASSIGN_OR_RETURN(auto decoder, model::LoadDecoder(path, options));
-  return ServeDecoder(std::move(decoder), parameters, version, limits);
+  PV_ASSIGN_OR_RETURN(ServedModel served,
+                      ServeDecoder(std::move(decoder), parameters, version, limits));
+  PV_ASSIGN_OR_RETURN(model::ClientFiles client, model::ClientFilesOfBundle(path));
+  served.client = std::make_shared<const model::ClientFiles>(std::move(client));
+  return served;
 }
 
 }  // namespace polyveil::serve

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "model/client_files.h"
 #include "model/decoder_files.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
@@ -14,6 +15,7 @@ struct ServedModel {
   std::shared_ptr<const compile::CompiledProgram> model;
   ModelInfo info;  // without the service's limits
   std::shared_ptr<const model::Decoder> decoder;
+  std::shared_ptr<const model::ClientFiles> client;  // null for a model that came without
 };
 
 // The body of the model at `path`, compiled for the named parameter set. The plan depends on

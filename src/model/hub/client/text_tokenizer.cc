@@ -182,24 +182,27 @@ std::vector<TokenId> TextTokenizer::Encode(std::string_view text, bool special) 
   return out;
 }
 
+std::string TextTokenizer::BytesOf(TokenId id) const {
+  if (special_[static_cast<std::size_t>(id)]) return {};
+  const std::string& text = parts_.texts[static_cast<std::size_t>(id)];
+  if (parts_.decode == DecodeForm::kMetaspace) {
+    const auto byte = ByteToken(text);
+    return byte ? std::string(1, *byte) : NormalizerReplace("\u2581", " ")(text);
+  }
+  if (parts_.decode == DecodeForm::kWordPiece)
+    return text.starts_with("##") ? text.substr(2) : " " + text;
+  return text;
+}
+
 Result<std::string> TextTokenizer::Decode(std::span<const TokenId> ids) const {
   std::string out;
   for (const TokenId id : ids) {
     if (id < 0 || id >= vocab_size())
       return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", id,
                        vocab_size());
-    if (special_[static_cast<std::size_t>(id)]) continue;
-    const std::string& text = parts_.texts[static_cast<std::size_t>(id)];
-    if (parts_.decode == DecodeForm::kBytes) {
-      out += text;
-    } else if (parts_.decode == DecodeForm::kMetaspace) {
-      const auto byte = ByteToken(text);
-      out += byte ? std::string(1, *byte) : NormalizerReplace("\u2581", " ")(text);
-    } else {
-      const bool inside = text.starts_with("##");
-      if (!out.empty() && !inside) out += ' ';
-      out += inside ? text.substr(2) : text;
-    }
+    const std::string piece = BytesOf(id);
+    const bool word_first = out.empty() && parts_.decode == DecodeForm::kWordPiece;
+    out += word_first && piece.starts_with(' ') ? piece.substr(1) : piece;
   }
   if (parts_.strips_first_space && out.starts_with(' ')) out.erase(0, 1);
   return out;

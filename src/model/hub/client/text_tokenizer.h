@@ -60,6 +60,9 @@ class TextTokenizer {
 
   // special: with the tokens around a text.
   std::vector<TokenId> Encode(std::string_view text, bool special = false) const;
+  // The bytes of a token inside a text; nothing for special tokens. Requires an id of the
+  // vocabulary.
+  std::string BytesOf(TokenId id) const;
   // Special tokens decode to nothing. Errors: kOutOfRange for an id outside the vocabulary.
   Result<std::string> Decode(std::span<const TokenId> ids) const;
 

@@ -61,12 +61,6 @@ Character CharacterAt(std::string_view text, std::size_t at) {
   return {static_cast<char32_t>(code), static_cast<std::size_t>(bytes)};
 }
 
-void AppendUtf8(char32_t code, std::string& out) {
-  utf8proc_uint8_t bytes[4];
-  const auto count = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code), bytes);
-  out.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(count));
-}
-
 bool IsLetter(char32_t code) {
   if (code < 0x80) return (code | 0x20) >= 'a' && (code | 0x20) <= 'z';
   return InCategories(code, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LO);

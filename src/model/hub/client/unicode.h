@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/utf8.h"
+
 namespace polyveil::model::hub {
 
 // One character of text; a byte that is no UTF-8 is a character of its own, neither letter, number
@@ -26,7 +28,6 @@ void ForEachCharacter(std::string_view text, Fn fn) {
     at += c.bytes;
   }
 }
-void AppendUtf8(char32_t code, std::string& out);
 
 bool IsLetter(char32_t code);       // \p{L}
 bool IsNumber(char32_t code);       // \p{N}

@@ -1,0 +1,95 @@
+// The client's half of any model: text to tokens to the values that are encrypted, and decrypted
+// values to logits to text. Tables stay where their files are mapped; no layer is here.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "model/client/row_table.h"
+#include "model/client/tokenizer.h"
+#include "model/client_config.h"
+#include "model/client_files.h"
+
+namespace polyveil::model {
+
+// A tokenizer of either kind as the client's half asks for it.
+class TextCodec {
+ public:
+  virtual ~TextCodec() = default;
+  // Without tokens around the text.
+  virtual std::vector<TokenId> Encode(std::string_view text) const = 0;
+  // The bytes of a token inside a text; empty for tokens that stand for none. Requires a token
+  // below vocabulary().
+  virtual std::string Piece(TokenId token) const = 0;
+  virtual int vocabulary() const = 0;
+  // What the tokenizer puts before every text.
+  virtual std::vector<TokenId> Beginning() const { return {}; }
+  // A Jinja template of dialogues; empty: none.
+  virtual std::string ChatTemplate() const { return {}; }
+};
+
+class ClientHalf {
+ public:
+  // Refuses files that lack a tensor or have one that no part asks for, other shapes or sizes, and
+  // a tokenizer with more tokens than the model. Errors: kCorrupt, kMismatch, kNotFound,
+  // kOutOfRange; the tensor or field named.
+  static Result<std::shared_ptr<const ClientHalf>> Create(ClientFiles files,
+                                                          std::unique_ptr<const TextCodec> codec);
+
+  // The text's tokens behind those that stand before every text. The first prefix() of them are
+  // constants of the model: never encrypted.
+  std::vector<TokenId> Encode(std::string_view text) const;
+  // The same without what stands before a text: a part of one.
+  std::vector<TokenId> EncodePart(std::string_view text) const { return codec_->Encode(text); }
+  // What stands before every text.
+  std::vector<TokenId> Beginning() const;
+  int prefix() const { return static_cast<int>(config_.prefix.size()); }
+
+  // The width() values of the text's last token, which the client encrypts. text: every token, the
+  // prefix' too. Errors: kOutOfRange for no text, the prefix alone, a token outside the vocabulary
+  // or a position outside the context.
+  Result<std::vector<double>> Embed(std::span<const TokenId> text) const;
+  // Logits of a decrypted residual. Errors: kMismatch for another number of values.
+  Result<std::vector<double>> Head(std::span<const double> residual) const;
+  // The bytes of a token, which may end inside a character. Errors: kOutOfRange.
+  Result<std::string> Piece(TokenId token) const;
+  bool Ends(TokenId token) const;
+
+  const ClientConfig& config() const { return config_; }
+  int width() const { return config_.width; }
+  int vocabulary() const { return config_.vocabulary; }
+  int context() const { return config_.context; }  // without the prefix
+  std::string ChatTemplate() const { return codec_->ChatTemplate(); }
+  // Of the files. Cost: SHA-256 over all of them.
+  ClientManifest Manifest() const { return files_.Manifest(); }
+
+ private:
+  struct Norm {
+    ClientNorm spec;
+    std::vector<double> gain, bias;  // bias may be empty
+  };
+  ClientHalf() = default;
+  Status TakeTables();
+  Status CheckNoneLeft() const;
+  Result<RowTable> Take(const std::string& name, std::int64_t rows, std::int64_t cols);
+  Result<std::optional<Norm>> TakeNorm(const std::optional<ClientNorm>& spec, const char* gain,
+                                       const char* bias);
+  static void Normalize(const Norm& norm, std::vector<double>& x);
+
+  ClientFiles files_;
+  ClientConfig config_;
+  std::unique_ptr<const TextCodec> codec_;
+  RowTable embed_, positions_, head_;  // head_: embed_ where there is none of its own
+  std::vector<RowTable> ngrams_;
+  std::optional<Norm> embedding_norm_, final_norm_;
+  std::vector<std::string> taken_;
+};
+
+// The codec of a bundle's tokenizer.json. Errors: those of Tokenizer::Parse, kNotFound.
+Result<std::unique_ptr<const TextCodec>> BundleCodec(const ClientFiles& files);
+
+}  // namespace polyveil::model

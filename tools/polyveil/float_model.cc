@@ -1,0 +1,64 @@
+#include "polyveil/float_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/worst.h"
+#include "model/decoder_files.h"
+#include "runtime/compile_model.h"
+#include "runtime/noise_model.h"
+#include "runtime/result_noise.h"
+
+namespace polyveil::tools {
+namespace {
+
+size_t ArgMax(const std::vector<double>& values) {
+  return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
+}
+
+}  // namespace
+
+Result<std::vector<double>> FloatText::Logits(std::span<const double> embedding) {
+  const int token = reference_.position() + 1;
+  PV_ASSIGN_OR_RETURN(const auto residual, reference_.Step(embedding));
+  PV_ASSIGN_OR_RETURN(auto logits, half_.Head(residual));
+  if (AllFinite(logits)) return logits;
+  const std::string& site = reference_.first_not_finite();
+  return MakeError(ErrorCode::kUntrustedResult,
+                   "a value left its interval at token {}: its logits are not finite (first: {})",
+                   token, site.empty() ? "the last residual" : site);
+}
+
+ReferenceCheck::ReferenceCheck(const model::Decoder& decoder,
+                               std::shared_ptr<const compile::CompiledProgram> program,
+                               const model::ClientHalf& half)
+    : half_(half),
+      reference_(decoder),
+      simulator_(program, runtime::NoiseModel::ForParameters(*program->params()), 1) {}
+
+Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const std::string& path, int context,
+                                                               const model::ClientHalf& half,
+                                                               const ckks::ParametersPtr& params) {
+  PV_ASSIGN_OR_RETURN(const auto decoder, model::LoadDecoder(path, {.context = context}));
+  // The same program as the server's.
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, {}));
+  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(*decoder, std::move(program), half));
+}
+
+Status ReferenceCheck::Compare(const std::vector<double>& embedding,
+                               const std::vector<double>& logits, TokenReport& report) {
+  PV_ASSIGN_OR_RETURN(const auto residual, reference_.Step(embedding));
+  PV_ASSIGN_OR_RETURN(const auto expected, half_.Head(residual));
+  PV_ASSIGN_OR_RETURN(const auto noisy, simulator_.Step(embedding));
+  PV_ASSIGN_OR_RETURN(const auto simulated, half_.Head(noisy));
+  const double predicted = LargestDifference(simulated, expected);
+  // A prediction that is no number allows nothing.
+  if (std::isfinite(predicted)) allowed_ = std::max(allowed_, runtime::kNoiseAccuracy * predicted);
+  report.logits_error = LargestDifference(logits, expected);
+  report.logits_allowed = allowed_;
+  report.argmax_agrees = ArgMax(logits) == ArgMax(expected);
+  report.not_finite = reference_.first_not_finite();
+  return {};
+}
+
+}  // namespace polyveil::tools

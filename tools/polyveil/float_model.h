@@ -1,0 +1,55 @@
+// A model's layers in the clear: what --check compares with and --plain runs.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "compile/compiled_program.h"
+#include "model/client/text_loop.h"
+#include "model/decoder_reference.h"
+#include "polyveil/model_files.h"
+#include "polyveil/run_report.h"
+#include "runtime/simulator.h"
+
+namespace polyveil::tools {
+
+// Logits of the float64 polynomial model, token by token.
+class FloatText {
+ public:
+  FloatText(const model::Decoder& decoder, const model::ClientHalf& half)
+      : half_(half), reference_(decoder) {}
+  // Of a text's last token, whose embedding this is. Errors: kUntrustedResult for a residual that
+  // is not finite (token and site).
+  Result<std::vector<double>> Logits(std::span<const double> embedding);
+  const model::DecoderReference& reference() const { return reference_; }
+
+ private:
+  const model::ClientHalf& half_;
+  model::DecoderReference reference_;
+};
+
+// Compares each step with the float64 polynomial model, which needs nothing but the prompt's
+// owner's data. What may differ is what the noise model predicts: a simulated run goes beside it.
+class ReferenceCheck {
+ public:
+  // Errors: those of the model's loaders and of the compiler.
+  static Result<std::unique_ptr<ReferenceCheck>> Create(const std::string& path, int context,
+                                                        const model::ClientHalf& half,
+                                                        const ckks::ParametersPtr& params);
+  // Feeds the text's last token, given by its embedding. Fills the report's error, allowed error
+  // and agreement.
+  Status Compare(const std::vector<double>& embedding, const std::vector<double>& logits,
+                 TokenReport& report);
+
+ private:
+  ReferenceCheck(const model::Decoder& decoder,
+                 std::shared_ptr<const compile::CompiledProgram> program,
+                 const model::ClientHalf& half);
+
+  const model::ClientHalf& half_;
+  model::DecoderReference reference_;
+  runtime::Simulator simulator_;
+  double allowed_ = 0;
+};
+
+}  // namespace polyveil::tools

@@ -1,0 +1,122 @@
+#include "polyveil/model_session.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/command_line.h"
+#include "base/system.h"
+
+namespace polyveil::tools {
+
+void AddSessionOptions(Options& app, SessionOptions& o) {
+  app.add_option(
+      "--model", o.model,
+      "a model's folder or *.gguf file (default: the embedded one, or with --server what "
+      "that serves)");
+  app.add_option("--server", o.server,
+                 "http://host:port (default: a server of its own, on loopback)");
+  app.add_option("--keys", o.keys, "a secret key of `keygen` (default: a fresh one, never stored)");
+  app.add_option("--cache", o.cache,
+                 "folder for what servers send of their models (default: polyveil/models in "
+                 "$XDG_CACHE_HOME or ~/.cache)");
+  AddNumber(app, "--max-model-gigabytes", o.max_model_gigabytes, {1e-9, 1e6},
+            "refuse a server whose model's client half is larger (10^9 bytes)");
+  app.add_option("--parameters", o.parameters, "parameter set of the own server")
+      ->capture_default_str();
+  app.add_option("--key-storage", o.key_storage,
+                 "how the own server keeps keys: auto, expanded, compact")
+      ->capture_default_str()
+      ->one_of({"auto", "expanded", "compact"});
+  AddNumber(app, "--context", o.context, {0, 1 << 16},
+            "tokens of a text on the own server; 0: as many as the model was tried on");
+  app.add_flag("--passphrase", o.passphrase.ask, "ask for the key's passphrase");
+  app.add_option("--passphrase-file", o.passphrase.file,
+                 "the passphrase is this file's first line");
+  AddThreads(app, o.threads);
+  AddRemoteLimits(app, o.limits);
+  AddNumber(app, "--largest-error", o.largest_error, {0, 1e9},
+            "refuse a model whose certificate predicts a larger error of a logit");
+  app.add_flag("--insecure-test", o.insecure, "allow parameters for tests");
+}
+
+Result<std::unique_ptr<ModelSession>> ModelSession::Open(const SessionOptions& options) {
+  std::unique_ptr<ModelSession> session(new ModelSession(options));
+  if (!session->local()) return session;
+  PV_ASSIGN_OR_RETURN(session->path_, FindModel(options.model));
+  PV_ASSIGN_OR_RETURN(session->half_, LoadClientHalf(session->path_));
+  PV_RETURN_IF_ERROR(
+      model::CheckPredictedError(session->half_->config().certificate, options.largest_error));
+  return session;
+}
+
+Status ModelSession::Connect(RunReport& report) {
+  if (const Status status = Reach(report); !status.ok()) return Explain(status.error());
+  if (!local()) PV_RETURN_IF_ERROR(FetchHalf());
+  if (local() && !child_) PV_RETURN_IF_ERROR(CheckSameModel(*half_, path_, *remote_));
+  std::fprintf(stderr, "%s%s\n", InfoToText(report.info).c_str(),
+               model::CertificateToText(half_->config().certificate).c_str());
+  return {};
+}
+
+Status ModelSession::FetchHalf() {
+  serve::ClientCacheOptions cache;
+  cache.folder = options_.cache;
+  cache.max_bytes = static_cast<u64>(options_.max_model_gigabytes * 1e9);
+  PV_ASSIGN_OR_RETURN(half_, FetchClientHalf(*remote_, std::move(cache)));
+  return model::CheckPredictedError(half_->config().certificate, options_.largest_error);
+}
+
+ModelSession::~ModelSession() {
+  text_.reset();
+  if (remote_ && !keys_.empty()) (void)remote_->RemoveKeys(keys_).ok();
+}
+
+Status ModelSession::Reach(RunReport& report) {
+  Timer timer;
+  serve::Url url;
+  if (options_.server.empty()) {
+    std::fprintf(stderr, "starting a server of its own on this machine ...\n");
+    PV_ASSIGN_OR_RETURN(
+        child_, ChildServer::Start({path_, options_.parameters, options_.key_storage,
+                                    options_.threads, options_.largest_error, options_.context},
+                                   Interrupted()));
+    url = child_->url();
+  } else {
+    PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(options_.server));
+  }
+  serve::RemoteOptions remote = ToRemoteOptions(options_.limits, options_.insecure);
+  if (child_) remote.retry_seconds = 1;  // it is here or it has ended
+  PV_ASSIGN_OR_RETURN(remote_, serve::RemoteModel::Connect(url, remote));
+  report.server = url.Text();
+  report.server_start_seconds = timer.Seconds();
+  report.info = remote_->info();
+  return {};
+}
+
+Status ModelSession::Begin(RunReport& report) {
+  Timer timer;
+  PV_ASSIGN_OR_RETURN(ckks::SecretKey key,
+                      OpenSecretKey(options_.keys, options_.passphrase, remote_->params()));
+  key_.emplace(std::move(key));
+  if (!options_.keys.empty()) CountSession(options_.keys, *key_);
+  const u64 sent = remote_->http().bytes_sent();
+  PV_ASSIGN_OR_RETURN(keys_, UploadKeys(*remote_, *key_, options_.keys, Interrupted()));
+  report.key_bytes_up = remote_->http().bytes_sent() - sent;
+  report.keys_seconds = timer.Seconds();
+  std::fprintf(stderr, "keys are on the server: %s in %s\n",
+               FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
+               FormatSeconds(report.keys_seconds).c_str());
+  PV_ASSIGN_OR_RETURN(text_, serve::EncryptedSession::Create(*remote_, *key_, keys_));
+  return {};
+}
+
+int ModelSession::context() const { return std::min(half_->context(), remote_->info().context); }
+
+Error ModelSession::Explain(const Error& error) {
+  if (error.code != ErrorCode::kUnavailable || !child_) return error;
+  const std::string ended = child_->HowItEnded();
+  if (ended.empty()) return error;
+  return MakeError(error.code, "{} (polyveil-server {})", error.message, ended);
+}
+
+}  // namespace polyveil::tools

@@ -1,0 +1,71 @@
+// A text on a server: the model's client half, a server (of its own or a given one), keys, a
+// session.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "polyveil/child_server.h"
+#include "polyveil/key_files.h"
+#include "polyveil/model_files.h"
+#include "polyveil/remote_limits.h"
+#include "polyveil/run_report.h"
+#include "serve/client/encrypted_session.h"
+
+namespace polyveil::tools {
+
+struct SessionOptions {
+  std::string model, server, keys, cache;
+  std::string parameters = "decode16", key_storage = "auto";
+  PassphraseSource passphrase;
+  RemoteLimits limits;
+  double max_model_gigabytes = 16;
+  double largest_error = model::kLargestLogitError;
+  int context = 0;  // of the own server
+  size_t threads = 0;
+  bool insecure = false;
+};
+void AddSessionOptions(Options& app, SessionOptions& options);
+
+class ModelSession {
+ public:
+  // The client's half of a local model: --model, or the embedded one where --server is not given.
+  // Errors: those of the model's readers, kOutOfRange for a certificate.
+  static Result<std::unique_ptr<ModelSession>> Open(const SessionOptions& options);
+  // A server of its own on the model, or the given one, which sends the client's half where none is
+  // local. Tells on stderr what it does. Errors: those of every part.
+  Status Connect(RunReport& report);
+  // Takes the session and the keys off the server; ends an own server last.
+  ~ModelSession();
+
+  // A key, its evaluation keys on the server, a session.
+  Status Begin(RunReport& report);
+
+  // Null before Connect where the server is to send it.
+  const ClientHalf& half() const { return half_; }
+  // Of the model's files; empty where the client's half came from the server.
+  const std::string& path() const { return path_; }
+  int context() const;  // tokens that a text may have, the prefix not among them
+  serve::RemoteModel& remote() { return *remote_; }
+  // Requires Begin.
+  serve::EncryptedSession& text() { return *text_; }
+  // A server that died explains more than a broken connection does.
+  Error Explain(const Error& error);
+
+ private:
+  explicit ModelSession(const SessionOptions& options) : options_(options) {}
+  bool local() const { return options_.server.empty() || !options_.model.empty(); }
+  Status Reach(RunReport& report);
+  Status FetchHalf();
+
+  const SessionOptions options_;
+  std::string path_;
+  ClientHalf half_;
+  std::unique_ptr<ChildServer> child_;
+  std::unique_ptr<serve::RemoteModel> remote_;
+  std::string keys_;
+  std::optional<ckks::SecretKey> key_;
+  std::unique_ptr<serve::EncryptedSession> text_;
+};
+
+}  // namespace polyveil::tools

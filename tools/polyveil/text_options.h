@@ -1,0 +1,11 @@
+// How text is picked and shown, as options.
+#pragma once
+
+
+#include "model/client/text_loop.h"
+
+namespace polyveil::tools {
+
+void AddTextOptions(Options& app, model::TextOptions& options);
+
+}  // namespace polyveil::tools
