@@ -1,7 +1,5 @@
 #include "serve/server/served_model.h"
 
-#include <filesystem>
-
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
 #include "ring/kernels.h"
@@ -11,13 +9,6 @@
 
 namespace polyveil::serve {
 namespace {
-
-// "models/tiny/" -> "tiny"
-std::string NameOf(const std::string& directory) {
-  std::filesystem::path path(directory);
-  if (!path.has_filename()) path = path.parent_path();
-  return path.filename().string();
-}
 
 void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
   info.program_digest = program.digest();
@@ -78,19 +69,8 @@ void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRe
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits,
                                     const model::DecoderOptions& options) {
-  std::error_code error;
-  if (std::filesystem::exists(path, error) &&
-      !std::filesystem::exists(std::filesystem::path(path) / "model.json", error)) {
-    PV_ASSIGN_OR_RETURN(auto decoder, model::LoadDecoder(path, options));
-    return ServeDecoder(std::move(decoder), parameters, version, limits);
-  }
-  PV_ASSIGN_OR_RETURN(auto body, model::LoadBodyBundle(path));
-  if (options.context != 0 && options.context != body.config.context)
-    return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
-                     options.context, body.config.context);
-  auto decoder = model::DecoderOfBundle(std::move(body), NameOf(path));
-  return ServeDecoder(std::make_shared<const model::Decoder>(std::move(decoder)), parameters,
-                      version, limits);
+  PV_ASSIGN_OR_RETURN(auto decoder, model::LoadDecoder(path, options));
+  return ServeDecoder(std::move(decoder), parameters, version, limits);
 }
 
 }  // namespace polyveil::serve
