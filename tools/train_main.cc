@@ -8,7 +8,7 @@
 namespace polyveil::train {
 namespace {
 
-Command Describe(CLI::App& app) {
+Command Describe(Options& app) {
   return AddVerbs(
       app, {{"prepare", "texts become a tokenizer and token streams", DescribePrepare},
             {"run", "train a model from a configuration", DescribeRun},

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -58,18 +59,72 @@ Status RunGuarded(const Command& command) {
   }
 }
 
+template <typename T>
+using Widest =
+    std::conditional_t<std::is_floating_point_v<T>, double,
+                       std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>;
 }  // namespace
 
-Command AddVerbs(CLI::App& app, std::initializer_list<Verb> verbs) {
-  app.require_subcommand(1);
+Option* Option::required() {
+  option_->required();
+  return this;
+}
+
+Option* Option::capture_default_str() {
+  option_->capture_default_str();
+  return this;
+}
+
+Option* Option::one_of(const std::vector<std::string>& words) {
+  option_->check(CLI::IsMember(words));
+  return this;
+}
+
+Option* Option::delimiter(char between) {
+  option_->delimiter(between);
+  return this;
+}
+
+Option* Option::excludes(const Option* other) {
+  option_->excludes(other->option_);
+  return this;
+}
+
+Option* Option::needs(const Option* other) {
+  option_->needs(other->option_);
+  return this;
+}
+
+Option* Options::Keep(CLI::Option* option) { return &options_.emplace_back(option); }
+
+Option* Options::add_option(const std::string& names, std::string& value, const std::string& what) {
+  return Keep(app_.add_option(names, value, what));
+}
+
+Option* Options::add_option(const std::string& names, std::vector<std::string>& values,
+                            const std::string& what) {
+  return Keep(app_.add_option(names, values, what));
+}
+
+Option* Options::add_flag(const std::string& names, bool& value, const std::string& what) {
+  return Keep(app_.add_flag(names, value, what));
+}
+
+void Options::description(const std::string& text) { app_.description(text); }
+
+void Options::prefix_command() { app_.prefix_command(); }
+
+Command AddVerbs(Options& options, std::initializer_list<Verb> verbs) {
+  options.app().require_subcommand(1);
   struct Entry {
     CLI::App* app;
     Command command;
   };
   auto entries = std::make_shared<std::vector<Entry>>();
   for (const Verb& verb : verbs) {
-    CLI::App* sub = app.add_subcommand(verb.name, verb.what);
-    entries->push_back({sub, verb.describe(*sub)});
+    CLI::App* sub = options.app().add_subcommand(verb.name, verb.what);
+    Options own(*sub);
+    entries->push_back({sub, verb.describe(own)});
     if (sub->get_description() == verb.what) continue;
     sub->footer(sub->get_description());  // the list of verbs has a line of each
     sub->description(verb.what);
@@ -97,23 +152,45 @@ std::string CheckNumber(std::string& text, NumberRange<double> range) {
   return fmt::format("\"{}\" is no number from {} to {}", text, range.lo, range.hi);
 }
 
-CLI::Option* AddThreads(CLI::App& app, size_t& threads, const std::string& of) {
+template <typename T, typename E>
+Option* AddNumber(Options& app, const std::string& names, T& value,
+                  NumberRange<std::type_identity_t<E>> range, const std::string& what) {
+  using Wide = Widest<E>;
+  const NumberRange<Wide> wide{static_cast<Wide>(range.lo), static_cast<Wide>(range.hi)};
+  CLI::Option* option = app.app().add_option(names, value, what)->capture_default_str();
+  return app.Keep(option->transform(
+      CLI::Validator([wide](std::string& text) { return CheckNumber(text, wide); }, "")));
+}
+
+#define PV_ADD_NUMBER(T, E)                                                          \
+  template Option* AddNumber<T, E>(Options&, const std::string&, T&, NumberRange<E>, \
+                                   const std::string&)
+PV_ADD_NUMBER(int, int);
+PV_ADD_NUMBER(std::int64_t, std::int64_t);
+PV_ADD_NUMBER(std::uint64_t, std::uint64_t);
+PV_ADD_NUMBER(double, double);
+PV_ADD_NUMBER(std::vector<int>, int);
+PV_ADD_NUMBER(std::vector<double>, double);
+#undef PV_ADD_NUMBER
+
+Option* AddThreads(Options& app, size_t& threads, const std::string& of) {
   return AddNumber(app, "--threads", threads, {0, kMaxThreads},
                    of.empty() ? "threads, 0 for all" : "threads of " + of + ", 0 for all");
 }
 
-CLI::Option* AddSeed(CLI::App& app, std::uint64_t& seed, const std::string& what) {
+Option* AddSeed(Options& app, std::uint64_t& seed, const std::string& what) {
   return AddNumber(app, "--seed", seed, {0, std::numeric_limits<std::uint64_t>::max()}, what);
 }
 
-CLI::Option* AddOutputFile(CLI::App& app, const std::string& names, std::string& path,
-                           const std::string& what) {
-  return app.add_option(names, path, what)->check([](const std::string& text) {
+Option* AddOutputFile(Options& app, const std::string& names, std::string& path,
+                      const std::string& what) {
+  CLI::Option* option = app.app().add_option(names, path, what);
+  return app.Keep(option->check([](const std::string& text) {
     const Status status =
         text.empty() ? MakeError(ErrorCode::kIo, "the file's name is empty") : CheckWritable(text);
     if (!status.ok()) throw CLI::FileError(status.error().message, 1);
     return std::string();
-  });
+  }));
 }
 
 int Fail(const Program& program, const Error& error) {
@@ -122,12 +199,13 @@ int Fail(const Program& program, const Error& error) {
   return error.code == ErrorCode::kCancelled ? InterruptStatus() : 1;
 }
 
-int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(CLI::App&)) {
+int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(Options&)) {
   OpenStandardStreams();
   InstallSignalHandlers();
   CLI::App app(program.what, program.name);
   app.set_version_flag("--version", program.version);
-  const Command command = describe(app);
+  Options options(app);
+  const Command command = describe(options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::FileError& error) {

@@ -2,8 +2,8 @@
 // main().
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <initializer_list>
 #include <string>
@@ -12,7 +12,49 @@
 
 #include "base/result.h"
 
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
 namespace polyveil {
+
+// One option of a verb, while it is described. CLI11 does the work; its header, of which every file
+// that reads it compiles four seconds' worth of functions, is read by command_line.cc alone.
+class Option {
+ public:
+  explicit Option(CLI::Option* option) : option_(option) {}
+  Option* required();
+  Option* capture_default_str();  // the page of help shows the value that stands
+  Option* one_of(const std::vector<std::string>& words);
+  Option* delimiter(char between);
+  Option* excludes(const Option* other);
+  Option* needs(const Option* other);
+
+ private:
+  CLI::Option* option_;
+};
+
+// The options of a verb. Names are those of CLI11: "--long", "-l,--long", "word" for one by its
+// place.
+class Options {
+ public:
+  explicit Options(CLI::App& app) : app_(app) {}
+  Options(const Options&) = delete;
+
+  Option* add_option(const std::string& names, std::string& value, const std::string& what);
+  Option* add_option(const std::string& names, std::vector<std::string>& values,
+                     const std::string& what);
+  Option* add_flag(const std::string& names, bool& value, const std::string& what);
+  void description(const std::string& text);  // of the verb's page
+  void prefix_command();                      // takes every word behind the verb
+  CLI::App& app() { return app_; }
+  Option* Keep(CLI::Option* option);
+
+ private:
+  CLI::App& app_;
+  std::deque<Option> options_;
+};
 
 using Command = std::function<Status()>;
 
@@ -20,11 +62,11 @@ struct Verb {
   const char* name;
   const char* what;
   // Adds the verb's options and returns what to run once they are parsed.
-  Command (*describe)(CLI::App&);
+  Command (*describe)(Options&);
 };
 
 // Exactly one of the verbs must be given; runs that one.
-Command AddVerbs(CLI::App& app, std::initializer_list<Verb> verbs);
+Command AddVerbs(Options& app, std::initializer_list<Verb> verbs);
 
 template <typename T>
 struct NumberRange {
@@ -41,10 +83,6 @@ std::string CheckNumber(std::string& text, NumberRange<double> range);
 namespace internal {
 
 template <typename T>
-using Widest =
-    std::conditional_t<std::is_floating_point_v<T>, double,
-                       std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>;
-template <typename T>
 struct Element {
   using type = T;
 };
@@ -56,24 +94,19 @@ struct Element<std::vector<T>> {
 }  // namespace internal
 
 // An option of one number, or of several where `value` is a vector: the way to add any of them.
+// Instantiated in command_line.cc for the types in use.
 template <typename T, typename E = typename internal::Element<T>::type>
-CLI::Option* AddNumber(CLI::App& app, const std::string& names, T& value,
-                       NumberRange<std::type_identity_t<E>> range, const std::string& what) {
-  using Wide = internal::Widest<E>;
-  const NumberRange<Wide> wide{static_cast<Wide>(range.lo), static_cast<Wide>(range.hi)};
-  CLI::Option* option = app.add_option(names, value, what)->capture_default_str();
-  return option->transform(
-      CLI::Validator([wide](std::string& text) { return CheckNumber(text, wide); }, ""));
-}
+Option* AddNumber(Options& app, const std::string& names, T& value,
+                  NumberRange<std::type_identity_t<E>> range, const std::string& what);
 
 inline constexpr size_t kMaxThreads = 1024;
 // --threads: 0 for all, whatever they are used for.
-CLI::Option* AddThreads(CLI::App& app, size_t& threads, const std::string& of = "");
+Option* AddThreads(Options& app, size_t& threads, const std::string& of = "");
 // --seed, of anything that is drawn.
-CLI::Option* AddSeed(CLI::App& app, std::uint64_t& seed, const std::string& what);
+Option* AddSeed(Options& app, std::uint64_t& seed, const std::string& what);
 // --json or another file that is written at the end of the work; tried when the command begins.
-CLI::Option* AddOutputFile(CLI::App& app, const std::string& names, std::string& path,
-                           const std::string& what);
+Option* AddOutputFile(Options& app, const std::string& names, std::string& path,
+                      const std::string& what);
 
 struct Program {
   const char* name;
@@ -87,8 +120,8 @@ inline constexpr int kUntrustedStatus = 5;
 int Fail(const Program& program, const Error& error);
 
 // The body of main(): handles signals, parses, runs, and makes sure that what was printed has
-// arrived. Returns 0; Fail's status for an error, told on stderr; 128 + signal when interrupted; above 100, by
-// CLI11, for a wrong command line.
-int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(CLI::App&));
+// arrived. Returns 0; Fail's status for an error, told on stderr; 128 + signal when interrupted;
+// above 100, by CLI11, for a wrong command line.
+int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(Options&));
 
 }  // namespace polyveil

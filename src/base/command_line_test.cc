@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -51,15 +52,16 @@ TEST(CheckNumber, RealNumbers) {
 TEST(CommandLine, OptionsAreRefusedByName) {
   size_t threads = 0;
   std::vector<int> ids;
-  CLI::App app;
+  CLI::App parser;
+  Options app(parser);
   AddThreads(app, threads);
   AddNumber(app, "--ids", ids, {0, 9}, "ids")->delimiter(',');
-  app.parse("--threads 2 --ids 1,2,3");
+  parser.parse("--threads 2 --ids 1,2,3");
   EXPECT_EQ(threads, 2u);
   EXPECT_EQ(ids, (std::vector<int>{1, 2, 3}));
   for (const char* line : {"--threads -1", "--threads 1025", "--threads x", "--ids 1,10"}) {
     try {
-      app.parse(line);
+      parser.parse(line);
       ADD_FAILURE() << line;
     } catch (const CLI::ValidationError& error) {
       EXPECT_NE(std::string(error.what()).find(std::string(line).substr(0, 5)), std::string::npos)
@@ -132,7 +134,7 @@ TEST(FileName, WhatBecomesAPath) {
   EXPECT_EQ(ToFileName("my texts"), "my_texts");
 }
 
-Command Describe(CLI::App& app) {
+Command Describe(Options& app) {
   auto path = std::make_shared<std::string>();
   AddOutputFile(app, "--json", *path, "report");
   return [path] {

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "base/target_clones.h"
 #include "base/thread_pool.h"
 #include "ckks/key_switch.h"
 #include "ckks/scalar_residue.h"
@@ -59,8 +60,7 @@ Status CheckPlain(const char* operation, const Ciphertext& a, const Plaintext& b
 }
 
 // a + s for one residue s in every word.
-__attribute__((target_clones("avx512f", "avx2", "default"))) void AddWord(u64* a, u64 s, size_t n,
-                                                                          u64 q) {
+PV_TARGET_CLONES void AddWord(u64* a, u64 s, size_t n, u64 q) {
   for (size_t i = 0; i < n; ++i) {
     const u64 sum = a[i] + s;
     const u64 reduced = sum - q;

@@ -6,12 +6,11 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "model/load.h"
 #include "model/quantized_blocks.h"
 
 namespace polyveil::model {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "the formats are little endian");
 
 using DecodeBlock = void (*)(const std::uint8_t* block, float* out);
 constexpr int kNoNumber = -1;  // of a type that GGUF files do not have
@@ -58,15 +57,6 @@ constexpr std::pair<std::uint32_t, const char*> kUnreadNames[] = {
     {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {39, "MXFP4"},   {40, "NVFP4"}};
 
 const Entry& EntryOf(ElementType type) { return kEntries[static_cast<int>(type)]; }
-
-template <typename T>
-T Load(const std::uint8_t* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
-}
-
-float LoadHalf(const std::uint8_t* at) { return HalfToFloat(Load<std::uint16_t>(at)); }
 
 float Bfloat16(const std::uint8_t* at) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(Load<std::uint16_t>(at)) << 16);

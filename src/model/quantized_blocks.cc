@@ -1,20 +1,10 @@
 #include "model/quantized_blocks.h"
 
-#include <cstring>
-
 #include "model/element_type.h"
+#include "model/load.h"
 
 namespace polyveil::model {
 namespace {
-
-template <typename T>
-T Load(const std::uint8_t* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
-}
-
-float LoadHalf(const std::uint8_t* at) { return HalfToFloat(Load<std::uint16_t>(at)); }
 
 // 16 bytes: the low nibbles are elements 0..15, the high ones 16..31. map(nibble, element).
 template <typename Map>
@@ -81,6 +71,8 @@ constexpr float kIq4Levels[] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                 1,    13,   25,  38,  53,  69,  89,  113};
 
 }  // namespace
+
+float LoadHalf(const std::uint8_t* at) { return HalfToFloat(Load<std::uint16_t>(at)); }
 
 void DecodeQ4_0(const std::uint8_t* block, float* out) {
   const float d = LoadHalf(block);

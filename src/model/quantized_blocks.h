@@ -1,9 +1,11 @@
-// ggml's quantised blocks, one at a time; internal to element_type.cc.
+// Halves and ggml's quantised blocks, one at a time; internal to element_type.cc.
 #pragma once
 
 #include <cstdint>
 
 namespace polyveil::model {
+
+float LoadHalf(const std::uint8_t* at);
 
 // Widens one block to float32: 32 elements, or 256 for the names that end in _K or _XS. Equal to
 // ggml's reference dequantisation bit for bit: formats after ggml-quants (MIT), written anew.

@@ -189,7 +189,7 @@ Status Sample(const SampleArguments& arguments) {
 
 }  // namespace
 
-Command DescribePrepare(CLI::App& app) {
+Command DescribePrepare(Options& app) {
   auto a = std::make_shared<PrepareArguments>();
   app.description(
       "Reads every *.txt below a folder, holds whole documents out, trains a tokenizer and writes\n"
@@ -207,7 +207,7 @@ Command DescribePrepare(CLI::App& app) {
   return [a] { return Prepare(*a); };
 }
 
-Command DescribeRun(CLI::App& app) {
+Command DescribeRun(Options& app) {
   auto a = std::make_shared<RunArguments>();
   app.description(
       "Trains a model from a configuration. Ctrl-C saves a checkpoint before it ends; --resume "
@@ -227,7 +227,7 @@ Command DescribeRun(CLI::App& app) {
   return [a] { return RunConfig(*a); };
 }
 
-Command DescribeEval(CLI::App& app) {
+Command DescribeEval(Options& app) {
   auto a = std::make_shared<CheckpointArguments>();
   app.description("Held-out perplexities; of polynomial models what leaves the intervals.");
   AddData(app, a->data)->required();
@@ -237,7 +237,7 @@ Command DescribeEval(CLI::App& app) {
   return [a] { return EvaluateCheckpoints(*a); };
 }
 
-Command DescribeRanges(CLI::App& app) {
+Command DescribeRanges(Options& app) {
   auto a = std::make_shared<CheckpointArguments>();
   app.description("The ranges of every polynomial's inputs on held-out text.");
   AddData(app, a->data)->required();
@@ -245,7 +245,7 @@ Command DescribeRanges(CLI::App& app) {
   return [a] { return PrintRanges(*a); };
 }
 
-Command DescribeExport(CLI::App& app) {
+Command DescribeExport(Options& app) {
   auto a = std::make_shared<ExportArguments>();
   app.description("Writes a polynomial model's checkpoint as a bundle: what a server runs.");
   app.add_option("--checkpoint", a->checkpoint, "checkpoint of a polynomial model")->required();
@@ -261,7 +261,7 @@ Command DescribeExport(CLI::App& app) {
   return [a] { return Export(*a); };
 }
 
-Command DescribeSample(CLI::App& app) {
+Command DescribeSample(Options& app) {
   auto a = std::make_shared<SampleArguments>();
   app.description("Continuations of prompts by a bundle's float64 polynomial model.");
   app.add_option("--model", a->model, "folder of the bundle")->required();

@@ -5,15 +5,15 @@
 
 namespace polyveil::train {
 
-Command DescribePrepare(CLI::App& app);
-Command DescribeRun(CLI::App& app);
-Command DescribeEval(CLI::App& app);
-Command DescribeRanges(CLI::App& app);
-Command DescribeConvert(CLI::App& app);
-Command DescribeStudy(CLI::App& app);
-Command DescribeSearch(CLI::App& app);
-Command DescribeBaseline(CLI::App& app);
-Command DescribeExport(CLI::App& app);
-Command DescribeSample(CLI::App& app);
+Command DescribePrepare(Options& app);
+Command DescribeRun(Options& app);
+Command DescribeEval(Options& app);
+Command DescribeRanges(Options& app);
+Command DescribeConvert(Options& app);
+Command DescribeStudy(Options& app);
+Command DescribeSearch(Options& app);
+Command DescribeBaseline(Options& app);
+Command DescribeExport(Options& app);
+Command DescribeSample(Options& app);
 
 }  // namespace polyveil::train

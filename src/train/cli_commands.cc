@@ -140,7 +140,7 @@ Status MakeBaseline(const BaselineArguments& arguments) {
 
 }  // namespace
 
-Command DescribeConvert(CLI::App& app) {
+Command DescribeConvert(Options& app) {
   auto a = std::make_shared<ConvertArguments>();
   ConvertRequest& request = a->request;
   ConvertOptions& options = request.options;
@@ -159,7 +159,7 @@ Command DescribeConvert(CLI::App& app) {
             "absolute error of activations");
   AddNumber(app, "--depth", options.max_depth, {1, 64}, "most levels of one site");
   app.add_option("--family", options.family, "wherever it meets the budget (default: the cheapest)")
-      ->check(CLI::IsMember({"remez", "chebyshev", "composite", "goldschmidt", "newton"}));
+      ->one_of({"remez", "chebyshev", "composite", "goldschmidt", "newton"});
   AddNumber(app, "--batches", request.calibration_batches, {1, 1'000'000},
             "batches of training text that ranges are seen on");
   AddReplace(app, request.replace);
@@ -167,7 +167,7 @@ Command DescribeConvert(CLI::App& app) {
   return [a] { return Convert(*a); };
 }
 
-Command DescribeStudy(CLI::App& app) {
+Command DescribeStudy(Options& app) {
   auto a = std::make_shared<StudyArguments>();
   app.description(
       "Trains and compares variants of a configuration: OUT/study.json and OUT/study.html.\n"
@@ -182,7 +182,7 @@ Command DescribeStudy(CLI::App& app) {
   return [a] { return RunStudyCommand(*a); };
 }
 
-Command DescribeSearch(CLI::App& app) {
+Command DescribeSearch(Options& app) {
   auto a = std::make_shared<SearchArguments>();
   SearchOptions& options = a->options;
   app.description(
@@ -200,7 +200,7 @@ Command DescribeSearch(CLI::App& app) {
   return [a] { return Search(*a); };
 }
 
-Command DescribeBaseline(CLI::App& app) {
+Command DescribeBaseline(Options& app) {
   auto a = std::make_shared<BaselineArguments>();
   BaselineOptions& options = a->options;
   app.description("A softmax model made polynomial directly, nothing retrained, as a bundle.");
@@ -209,7 +209,7 @@ Command DescribeBaseline(CLI::App& app) {
   app.add_option("--out", a->out, "folder of the bundle (default: none is written)");
   app.add_option("--kind", a->kind, "what is approximated")
       ->capture_default_str()
-      ->check(CLI::IsMember({"exponential", "normalise-square"}));
+      ->one_of({"exponential", "normalise-square"});
   AddNumber(app, "--margin", options.norms.margin, kMargin, "intervals around the ranges seen");
   AddNumber(app, "--error", options.error, kError, "relative error of the weights");
   AddNumber(app, "--windows", options.heldout_windows, {1, 1'000'000},

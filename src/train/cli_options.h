@@ -17,14 +17,14 @@ void Print(fmt::format_string<Args...> format, Args&&... args) {
   std::fflush(stdout);
 }
 
-inline CLI::Option* AddData(CLI::App& app, std::string& data) {
+inline Option* AddData(Options& app, std::string& data) {
   return app.add_option("--data", data, "folder written by `prepare`");
 }
 
 inline constexpr int kMaxSteps = 1'000'000'000;
 
 // What another run has left is kept unless the user says otherwise.
-inline void AddReplace(CLI::App& app, bool& replace) {
+inline void AddReplace(Options& app, bool& replace) {
   app.add_flag("--replace", replace, "replace what the folder holds already");
 }
 inline Status CheckReplace(const std::string& file, bool replace) {

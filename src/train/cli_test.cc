@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <CLI/CLI.hpp>
 #include <set>
 
 namespace polyveil::train {
@@ -17,7 +18,8 @@ const std::initializer_list<Verb> kVerbs = {
 
 std::string ErrorOf(const Verb& verb, const std::vector<std::string>& words) {
   CLI::App app;
-  const Command command = verb.describe(app);
+  Options options(app);
+  const Command command = verb.describe(options);
   std::vector<std::string> reversed(words.rbegin(), words.rend());
   try {
     app.parse(reversed);
@@ -32,7 +34,8 @@ TEST(TrainCommandLine, RefusesNumbersThatAreNoneByName) {
   int tried = 0;
   for (const Verb& verb : kVerbs) {
     CLI::App app;
-    const Command command = verb.describe(app);
+    Options options(app);
+    const Command command = verb.describe(options);
     for (const CLI::Option* option : app.get_options()) {
       if (!kNumbers.count(option->get_type_name())) continue;
       for (const char* bad :
@@ -51,7 +54,8 @@ TEST(TrainCommandLine, EveryVerbHasItsOwnPage) {
   std::set<std::string> pages;
   for (const Verb& verb : kVerbs) {
     CLI::App app;
-    const Command command = verb.describe(app);
+    Options options(app);
+    const Command command = verb.describe(options);
     EXPECT_TRUE(pages.insert(app.help()).second) << verb.name;
     EXPECT_FALSE(app.get_description().empty()) << verb.name;
     EXPECT_NE(ErrorOf(verb, {"--no-such-option"}), "") << verb.name;

@@ -4,11 +4,11 @@
 #include <bit>
 #include <cmath>
 
+#include "base/target_clones.h"
+
 namespace polyveil::train {
 namespace {
 
-// gcc clones these row loops for the vector units it may find.
-#define PV_ROW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #define PV_ROW_BODY     \
   template <typename T> \
   [[gnu::always_inline]] inline
@@ -163,16 +163,16 @@ PV_ROW_BODY void AdamRowBody(const AdamStep& step, const T* g, T* m, T* v, T* w,
 
 }  // namespace
 
-PV_ROW_CLONES float PowerRow(const float* s, float* p, int n, float shift, float factor,
-                             int power) {
+PV_TARGET_CLONES float PowerRow(const float* s, float* p, int n, float shift, float factor,
+                                int power) {
   return PowerRowBody(s, p, n, shift, factor, power);
 }
 double PowerRow(const double* s, double* p, int n, double shift, double factor, int power) {
   return PowerRowBody(s, p, n, shift, factor, power);
 }
 
-PV_ROW_CLONES float PowerRowBackward(const float* s, float* p, float* g, int n, float shift,
-                                     float inv, float dy, int power, float* scale_grad) {
+PV_TARGET_CLONES float PowerRowBackward(const float* s, float* p, float* g, int n, float shift,
+                                        float inv, float dy, int power, float* scale_grad) {
   return PowerRowBackwardBody(s, p, g, n, shift, inv, dy, power, scale_grad);
 }
 double PowerRowBackward(const double* s, double* p, double* g, int n, double shift, double inv,
@@ -180,46 +180,46 @@ double PowerRowBackward(const double* s, double* p, double* g, int n, double shi
   return PowerRowBackwardBody(s, p, g, n, shift, inv, dy, power, scale_grad);
 }
 
-PV_ROW_CLONES void SoftmaxRow(const float* s, float* p, int n) { SoftmaxRowBody(s, p, n); }
+PV_TARGET_CLONES void SoftmaxRow(const float* s, float* p, int n) { SoftmaxRowBody(s, p, n); }
 void SoftmaxRow(const double* s, double* p, int n) { SoftmaxRowBody(s, p, n); }
 
-PV_ROW_CLONES void SoftmaxRowBackward(const float* p, float* g, int n) {
+PV_TARGET_CLONES void SoftmaxRowBackward(const float* p, float* g, int n) {
   SoftmaxRowBackwardBody(p, g, n);
 }
 void SoftmaxRowBackward(const double* p, double* g, int n) { SoftmaxRowBackwardBody(p, g, n); }
 
-PV_ROW_CLONES float CrossEntropyRow(float* x, int n, int target, float* sum) {
+PV_TARGET_CLONES float CrossEntropyRow(float* x, int n, int target, float* sum) {
   return CrossEntropyRowBody(x, n, target, sum);
 }
 double CrossEntropyRow(double* x, int n, int target, double* sum) {
   return CrossEntropyRowBody(x, n, target, sum);
 }
 
-PV_ROW_CLONES float DotRow(const float* x, const float* y, int n) { return DotRowBody(x, y, n); }
+PV_TARGET_CLONES float DotRow(const float* x, const float* y, int n) { return DotRowBody(x, y, n); }
 double DotRow(const double* x, const double* y, int n) { return DotRowBody(x, y, n); }
 
-PV_ROW_CLONES void ScaleRow(const float* x, float* y, int n, float factor) {
+PV_TARGET_CLONES void ScaleRow(const float* x, float* y, int n, float factor) {
   for (int k = 0; k < n; ++k) y[k] = x[k] * factor;
 }
 void ScaleRow(const double* x, double* y, int n, double factor) {
   for (int k = 0; k < n; ++k) y[k] = x[k] * factor;
 }
-PV_ROW_CLONES void ScaleRow(const float* x, std::uint16_t* y, int n, float factor) {
+PV_TARGET_CLONES void ScaleRow(const float* x, std::uint16_t* y, int n, float factor) {
   for (int k = 0; k < n; ++k) {
     const auto bits = std::bit_cast<std::uint32_t>(x[k] * factor);
     y[k] = static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
   }
 }
 
-PV_ROW_CLONES void GainRow(const float* x, const float* gain, float factor, float* y, int n) {
+PV_TARGET_CLONES void GainRow(const float* x, const float* gain, float factor, float* y, int n) {
   GainRowBody(x, gain, factor, y, n);
 }
 void GainRow(const double* x, const double* gain, double factor, double* y, int n) {
   GainRowBody(x, gain, factor, y, n);
 }
 
-PV_ROW_CLONES float GainRowBackward(const float* dy, const float* x, const float* gain,
-                                    float factor, float* dx, float* d_gain, int n) {
+PV_TARGET_CLONES float GainRowBackward(const float* dy, const float* x, const float* gain,
+                                       float factor, float* dx, float* d_gain, int n) {
   return GainRowBackwardBody(dy, x, gain, factor, dx, d_gain, n);
 }
 double GainRowBackward(const double* dy, const double* x, const double* gain, double factor,
@@ -227,25 +227,25 @@ double GainRowBackward(const double* dy, const double* x, const double* gain, do
   return GainRowBackwardBody(dy, x, gain, factor, dx, d_gain, n);
 }
 
-PV_ROW_CLONES void HalvesRow(const float* x, float* y, int n) { HalvesRowBody(x, y, n); }
+PV_TARGET_CLONES void HalvesRow(const float* x, float* y, int n) { HalvesRowBody(x, y, n); }
 void HalvesRow(const double* x, double* y, int n) { HalvesRowBody(x, y, n); }
 
-PV_ROW_CLONES void HalvesRowBackward(const float* dy, const float* x, float* dx, int n) {
+PV_TARGET_CLONES void HalvesRowBackward(const float* dy, const float* x, float* dx, int n) {
   HalvesRowBackwardBody(dy, x, dx, n);
 }
 void HalvesRowBackward(const double* dy, const double* x, double* dx, int n) {
   HalvesRowBackwardBody(dy, x, dx, n);
 }
 
-PV_ROW_CLONES void AddScaledRow(const float* x, const float* y, float factor, float* z, int n) {
+PV_TARGET_CLONES void AddScaledRow(const float* x, const float* y, float factor, float* z, int n) {
   AddScaledRowBody(x, y, factor, z, n);
 }
 void AddScaledRow(const double* x, const double* y, double factor, double* z, int n) {
   AddScaledRowBody(x, y, factor, z, n);
 }
 
-PV_ROW_CLONES void AdamRow(const AdamStep& step, const float* g, float* m, float* v, float* w,
-                           std::int64_t n) {
+PV_TARGET_CLONES void AdamRow(const AdamStep& step, const float* g, float* m, float* v, float* w,
+                              std::int64_t n) {
   AdamRowBody(step, g, m, v, w, n);
 }
 void AdamRow(const AdamStep& step, const double* g, double* m, double* v, double* w,

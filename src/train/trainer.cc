@@ -398,7 +398,8 @@ Status CheckServable(const TrainConfig& config) {
   sizes.d_ff = shape.d_ff;
   const auto layout = compile::BlockLayout::Create(sizes, shape.context, spec.log_n - 1);
   if (layout.ok()) return {};
-  return MakeError(layout.error().code, "config.shape: no program can serve it: {}",
+  return MakeError(layout.error().code,
+                   "config.shape: no program can serve it: {} (--any-shape trains it all the same)",
                    layout.error().message);
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Every verb of every program as one among other programs: numbers that are none, output that cannot be written or that
-nobody receives, environment, interruption. Verbs and options come from the pages of help, so that new ones are tried too.
+"""Every verb of every program as one among other programs: numbers that are none, output that cannot be
+written or that nobody receives, environment, interruption. Verbs and options come from the pages of help, so
+that new ones are tried too.
 Usage: command_line_test.py POLYVEIL SERVER MAKE_RANDOM_MODEL SOURCE [TRAINER]"""
 import json
 import os
@@ -33,8 +34,8 @@ def expect(right, what, seen=""):
 
 
 def run(*words, stdout=subprocess.PIPE, **options):
-    return subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-                          timeout=120, **options)
+    return subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=stdout,
+                          stderr=subprocess.PIPE, timeout=120, **options)
 
 
 def verbs(program, *path):
@@ -69,8 +70,8 @@ def check_unwritable(program, name, path):
     for option in set(options(program, path, "TEXT")) & {"--json", "--out", "--logits"}:
         for where in ("/nonexistent/x", MODEL):
             r = run(program, *path, option, where)
-            expect(r.returncode == 1 and b"cannot write" in r.stderr and not r.stdout, f"{name} {option} {where}",
-                   f"status {r.returncode}, {r.stderr.decode().strip()[:200]}")
+            expect(r.returncode == 1 and b"cannot write" in r.stderr and not r.stdout,
+                   f"{name} {option} {where}", f"status {r.returncode}, {r.stderr.decode().strip()[:200]}")
 
 
 def unheard(*words):
@@ -90,12 +91,16 @@ def check_unheard(what, *words):
                f"status {r.returncode}, {r.stderr.decode().strip()[-200:]}")
 
 
+def end_of(process):
+    return process.stderr.read().decode()[-200:]
+
+
 def interrupt(what, status, *words, number=signal.SIGINT, after=0.7, prepare=None):
     p = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                          stderr=subprocess.PIPE)
     prepare(p) if prepare else time.sleep(after)
     if p.poll() is not None:
-        return expect(False, what, f"ended by itself, status {p.returncode}: {p.stderr.read().decode()[-200:]}")
+        return expect(False, what, f"ended by itself, status {p.returncode}: {end_of(p)}")
     start = time.time()
     p.send_signal(number)
     try:
@@ -103,14 +108,16 @@ def interrupt(what, status, *words, number=signal.SIGINT, after=0.7, prepare=Non
     except subprocess.TimeoutExpired:
         p.kill()
         p.wait()
-    expect(p.returncode == status, what, f"status {p.returncode} after {time.time() - start:.1f} s: {p.stderr.read().decode()[-200:]}")
+    seconds = time.time() - start
+    expect(p.returncode == status, what, f"status {p.returncode} after {seconds:.1f} s: {end_of(p)}")
 
 
 def check_pages():
     programs = [(POLYVEIL, "polyveil"), (SERVER, "server")] + ([(TRAINER, "trainer")] if TRAINER else [])
     for program, name in programs:
         for where, r in unheard(program, "--help"):
-            expect(r.returncode != 0 and b"standard output" in r.stderr, f"{name} --help to {where}", r.returncode)
+            expect(r.returncode != 0 and b"standard output" in r.stderr, f"{name} --help to {where}",
+                   r.returncode)
     for path in verbs(POLYVEIL):
         if elsewhere(path):
             continue
@@ -125,21 +132,22 @@ def check_output():
     check_unheard("plan", POLYVEIL, "plan", *SMALL)
     check_unheard("info", POLYVEIL, "info", *SMALL[:4])
     open(FOLDER.name + "/prompts", "w").write("o\nu\n")
-    check_unheard("simulate", POLYVEIL, "simulate", "--model", MODEL, "--params", "test10", "--prompts", FOLDER.name + "/prompts",
-                  "--count", "2", "--tokens", "2")
+    check_unheard("simulate", POLYVEIL, "simulate", "--model", MODEL, "--params", "test10",
+                  "--prompts", FOLDER.name + "/prompts", "--count", "2", "--tokens", "2")
     page = run(POLYVEIL, "--help").stdout.decode()
     if "import" in page:
         check_unheard("import", POLYVEIL, "import", SOURCE + "/tests/vectors/hub/llama.gguf")
     # What was asked for on disk is there all the same.
     report = FOLDER.name + "/run.json"
-    for where, r in unheard(POLYVEIL, "generate", *SMALL, "--insecure-test", "--prompt", "o", "--tokens", "2", "--json", report):
+    encrypted = ["generate", *SMALL, "--insecure-test", "--prompt", "o", "--tokens", "2"]
+    for where, r in unheard(POLYVEIL, *encrypted, "--json", report):
         expect(r.returncode == 1 and json.load(open(report))["generated"] == 2, f"generate to {where}",
                f"status {r.returncode}, {r.stderr.decode()[-200:]}")
         expect(os.stat(report).st_mode & 0o77 == 0, "the report of texts can be read by others")
         os.remove(report)
     # Progress and text in one stream: the text is whole, at the end, without a carriage return.
     text = run(POLYVEIL, *plain).stdout
-    r = run("bash", "-c", 'exec "$@" 2>&1', "-", POLYVEIL, "generate", *SMALL, "--insecure-test", "--prompt", "o", "--tokens", "2")
+    r = run("bash", "-c", 'exec "$@" 2>&1', "-", POLYVEIL, *encrypted)
     expect(r.stdout.endswith(b"\n" + text) and b"\r" not in r.stdout, "one stream", r.stdout[-200:])
 
 
@@ -147,19 +155,22 @@ def check_environment():
     environment = dict(os.environ, POLYVEIL_BACKEND="abacus")
     for what, words in {"plan": [POLYVEIL, "plan", *SMALL], "server": [SERVER, "--model", MODEL]}.items():
         r = run(*words, env=environment)
-        expect(r.returncode == 1 and b"abacus" in r.stderr and b"ref" in r.stderr, f"{what}: an unknown backend", r.stderr)
+        expect(r.returncode == 1 and b"abacus" in r.stderr and b"ref" in r.stderr,
+               f"{what}: an unknown backend", r.stderr)
     r = run(POLYVEIL, "info", *SMALL[:4], "--json", FOLDER.name + "/info.json")
-    expect(len(json.load(open(FOLDER.name + "/info.json"))["keys"]["rotations"]) > 10, "info --json has no keys")
+    keys = json.load(open(FOLDER.name + "/info.json"))["keys"]
+    expect(len(keys["rotations"]) > 10, "info --json has no keys")
     expect(not re.search(rb"\d+@\d+", r.stdout), "info prints raw keys", r.stdout[-300:])
 
 
 def check_interrupts():
     interrupt("simulate", 130, POLYVEIL, "simulate", "--model", SOURCE + "/models/tiny", "--tokens", "90")
-    interrupt("simulate, SIGTERM", 143, POLYVEIL, "simulate", "--model", SOURCE + "/models/tiny", "--tokens", "90",
-              number=signal.SIGTERM)
+    interrupt("simulate, SIGTERM", 143, POLYVEIL, "simulate", "--model", SOURCE + "/models/tiny",
+              "--tokens", "90", number=signal.SIGTERM)
     interrupt("bench soak", 130, POLYVEIL, "bench", "soak", "--parameters", "test12", "--threads", "1")
     interrupt("forms", 130, POLYVEIL, "forms", "--keys", "100000", after=0.3)
-    interrupt("server", 0, SERVER, "--model", MODEL, "--parameters", "test10", "--port", "0", prepare=lambda p: p.stderr.readline())
+    interrupt("server", 0, SERVER, "--model", MODEL, "--parameters", "test10", "--port", "0",
+              prepare=lambda p: p.stderr.readline())
     if "estimate" in run(POLYVEIL, "--help").stdout.decode():
         interrupt("estimate", 130, POLYVEIL, "estimate", "llama-3-8b")
         open(FOLDER.name + "/text", "w").write("once upon a time there was a cat. " * 3000)
@@ -172,13 +183,15 @@ def train(*words, **options):
 
 def refuse(what, pattern, *words):
     r = train(*words)
-    expect(0 < r.returncode < 126 and re.search(pattern, r.stderr.decode()), what, f"status {r.returncode}, {r.stderr.decode()[-300:]}")
+    text = r.stderr.decode()
+    expect(0 < r.returncode < 126 and re.search(pattern, text), what, f"status {r.returncode}, {text[-300:]}")
 
 
 def check_trainer():
     """Texts in one file; runs that are kept, interrupted, continued; names that are no paths."""
-    expect(b"--checkpoint" in run(POLYVEIL, "convert", "--help").stdout, "polyveil convert does not find the trainer")
-    expect(b"--heldout" in run(POLYVEIL, "train", "prepare", "--help").stdout, "polyveil train does not find the trainer")
+    for option, words in {b"--checkpoint": ["convert"], b"--heldout": ["train", "prepare"]}.items():
+        expect(option in run(POLYVEIL, *words, "--help").stdout,
+               f"polyveil {words[0]} does not find the trainer")
     os.makedirs(FOLDER.name + "/stories/my texts")
     words = random.Random(1)
     lines = [" ".join(f"w{words.randrange(500)}" for _ in range(30)) for _ in range(600)]
@@ -188,7 +201,8 @@ def check_trainer():
     expect(r.returncode == 0 and b"1 files cut" in r.stdout, "one file of text", r.stdout + r.stderr)
     refuse("a dataset that is there", "--replace", *prepare)
     config = {"name": "toy", "threads": 1, "batch": 4, "steps": 4, "log_every": 1,
-              "shape": {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_ff": 16, "vocab_size": 300, "context": 16}}
+              "shape": {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_ff": 16, "vocab_size": 300,
+                        "context": 16}}
     start = ["run", "--config", "toy.json", "--data", "data", "--out"]
 
     def configure(**changes):
@@ -218,7 +232,8 @@ def check_trainer():
 
 def main():
     subprocess.run([MAKE_MODEL, MODEL, "1"], check=True)
-    steps = [check_pages, check_output, check_environment, check_interrupts] + ([check_trainer] if TRAINER else [])
+    steps = [check_pages, check_output, check_environment, check_interrupts]
+    steps += [check_trainer] if TRAINER else []
     for step in steps:
         begin = time.time()
         step()

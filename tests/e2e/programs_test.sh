@@ -55,6 +55,9 @@ for rows in ("components", "primitives"):
     assert abs(total - latency["total_seconds"]) < 1e-6, (rows, total, latency["total_seconds"])
 assert abs(latency["total_seconds"] - run["tokens_seconds"]) < 1e-6
 assert run["generated"] == 4 and run["key_bytes_up"] > 0 and run["server_peak_rss_bytes"] > 0
+estimate = run["model"]["estimate"]
+predicted = estimate["server_bytes"] - estimate["key_bytes_memory"] + run["model"]["key_set_bytes"]
+assert run["server_peak_rss_bytes"] <= predicted, (run["server_peak_rss_bytes"], predicted)
 memory = {entry["name"]: entry["bytes"] for entry in run["server_memory"]}
 keys = sum(size for name, size in memory.items() if name.startswith("keys: "))
 assert keys == run["model"]["key_set_bytes"] > 0, (keys, run["model"]["key_set_bytes"])
@@ -244,6 +247,20 @@ refuse "a missing key" "No such file" use missing
 accept "keys of other parameters" "$polyveil" keygen --model "$folder/model" --parameters test11 \
   --insecure-test --out "$folder/test11"
 refuse "a key of other parameters" "'test11'.*'test10'" use test11
+# --check: a reference that is not what the server computes is noticed by it alone, with both values.
+cp -r "$folder/model" "$folder/changed"
+python3 - "$folder/changed/model.json" <<'P'
+import json, sys
+model = json.load(open(sys.argv[1]))
+for layer in model["layers"]:
+    layer["norm2"]["coeffs"] = [1.1 * c for c in layer["norm2"]["coeffs"]]
+json.dump(model, open(sys.argv[1], "w"))
+P
+changed=(--model "$folder/changed" --threads 1 --insecure-test --server "$url" --prompt "o" --tokens 2)
+accept "a changed reference, not asked for" generate "${changed[@]}"
+refuse "--check of a changed reference" \
+  "check: [1-9] of 3 tokens differ from float64, first token 1: logit error [0-9.e+-]+ > [0-9.e+-]+" \
+  generate "${changed[@]}" --check
 refuse "another model" "tensors" generate --model "$folder/other" --insecure-test --server "$url" \
   --prompt "o" --tokens 1
 refuse "a missing model" "model.json is no file" generate --model "$folder/none" --prompt "o"

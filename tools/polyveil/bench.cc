@@ -2,7 +2,7 @@
 
 namespace polyveil::tools {
 
-Command DescribeBench(CLI::App& app) {
+Command DescribeBench(Options& app) {
   return AddVerbs(
       app,
       {{"bootstrap", "precision, time, keys of a bootstrap", DescribeBenchBootstrap},

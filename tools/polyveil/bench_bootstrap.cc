@@ -116,7 +116,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeBenchBootstrap(CLI::App& app) {
+Command DescribeBenchBootstrap(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--parameters,--params", arguments->parameters, "parameter set")
       ->capture_default_str();

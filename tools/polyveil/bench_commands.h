@@ -5,10 +5,10 @@
 
 namespace polyveil::tools {
 
-Command DescribeBenchBootstrap(CLI::App& app);
-Command DescribeBenchEngine(CLI::App& app);
-Command DescribeBenchSoak(CLI::App& app);
+Command DescribeBenchBootstrap(Options& app);
+Command DescribeBenchEngine(Options& app);
+Command DescribeBenchSoak(Options& app);
 // With POLYVEIL_HUB.
-Command DescribeBenchLayer(CLI::App& app);
+Command DescribeBenchLayer(Options& app);
 
 }  // namespace polyveil::tools

@@ -189,13 +189,13 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeBenchEngine(CLI::App& app) {
+Command DescribeBenchEngine(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--parameters,--params", arguments->parameters,
                  "one parameter set (default: fast16, decode16, sparse16 and full16)");
   app.add_option("--threads", arguments->threads, "1, 2 or both")
       ->capture_default_str()
-      ->check(CLI::IsMember({"1", "2", "both"}));
+      ->one_of({"1", "2", "both"});
   app.add_option("--model", arguments->model, "folder of the model whose keys are measured");
   app.add_flag("--quick", arguments->quick,
                "few repetitions, one sparse bootstrap, no key generation");

@@ -107,7 +107,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeBenchSoak(CLI::App& app) {
+Command DescribeBenchSoak(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--parameters,--params", arguments->parameters, "parameter set")
       ->capture_default_str();

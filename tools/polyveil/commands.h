@@ -6,18 +6,18 @@
 namespace polyveil::tools {
 
 // Adds the subcommand's options to `app` and returns what to run once they are parsed.
-Command DescribeKeygen(CLI::App& app);
-Command DescribeInfo(CLI::App& app);
-Command DescribeGenerate(CLI::App& app);
-Command DescribePlan(CLI::App& app);
-Command DescribeSimulate(CLI::App& app);
-Command DescribeBench(CLI::App& app);
-Command DescribeForms(CLI::App& app);
+Command DescribeKeygen(Options& app);
+Command DescribeInfo(Options& app);
+Command DescribeGenerate(Options& app);
+Command DescribePlan(Options& app);
+Command DescribeSimulate(Options& app);
+Command DescribeBench(Options& app);
+Command DescribeForms(Options& app);
 // With POLYVEIL_HUB.
-Command DescribeImport(CLI::App& app);
-Command DescribeEval(CLI::App& app);
-Command DescribeEstimate(CLI::App& app);
-Command DescribeFit(CLI::App& app);
+Command DescribeImport(Options& app);
+Command DescribeEval(Options& app);
+Command DescribeEstimate(Options& app);
+Command DescribeFit(Options& app);
 
 // Replaces this process by another program. Returns only to say why it could not.
 Status ExecProgram(const char* program, int argc, char** argv);

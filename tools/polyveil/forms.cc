@@ -178,7 +178,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeForms(CLI::App& app) {
+Command DescribeForms(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--model", arguments->model, "folder of the model whose attention is exchanged");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();

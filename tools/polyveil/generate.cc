@@ -203,7 +203,7 @@ Status Run(Arguments arguments) {
 
 }  // namespace
 
-Command DescribeGenerate(CLI::App& app) {
+Command DescribeGenerate(Options& app) {
   auto a = std::make_shared<Arguments>();
   auto* prompt = app.add_option("--prompt", a->prompt,
                                 "the text to continue (other users of this machine can see it)");
@@ -224,7 +224,7 @@ Command DescribeGenerate(CLI::App& app) {
   app.add_option("--key-storage", a->key_storage,
                  "how the own server keeps keys: auto, expanded, compact")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "expanded", "compact"}));
+      ->one_of({"auto", "expanded", "compact"});
   AddNumber(app, "--temperature", a->run.sampling.temperature, {0, 1000}, "0 is greedy");
   AddNumber(app, "--top-p", a->run.sampling.top_p, {1e-9, 1}, "nucleus");
   AddSeed(app, a->run.sampling.seed, "of sampling");

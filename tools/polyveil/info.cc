@@ -94,7 +94,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeInfo(CLI::App& app) {
+Command DescribeInfo(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--model", arguments->model, "folder of a model");
   app.add_option("--server", arguments->server, "a server's URL");

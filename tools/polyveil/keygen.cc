@@ -87,7 +87,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeKeygen(CLI::App& app) {
+Command DescribeKeygen(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   AddOutputFile(app, "--out", arguments->out,
                 "secret key's file; FILE.eval gets the evaluation keys")

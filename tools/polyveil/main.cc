@@ -9,12 +9,12 @@ namespace polyveil::tools {
 namespace {
 
 // Programs of their own, which get every word behind the verb.
-Command DescribeElsewhere(CLI::App& app) {
+Command DescribeElsewhere(Options& app) {
   app.prefix_command();
   return [] { return Status(); };
 }
 
-Command Describe(CLI::App& app) {
+Command Describe(Options& app) {
   const Command command = AddVerbs(
       app,
       {{"serve", "run the server (options: polyveil-server --help)", DescribeElsewhere},

@@ -70,7 +70,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribePlan(CLI::App& app) {
+Command DescribePlan(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("--model", arguments->model, "folder of the model");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();

@@ -6,7 +6,7 @@
 
 namespace polyveil::tools {
 
-void AddRemoteLimits(CLI::App& app, RemoteLimits& limits) {
+void AddRemoteLimits(Options& app, RemoteLimits& limits) {
   AddNumber(app, "--max-key-gigabytes", limits.max_key_gigabytes, {1e-3, 1e6},
             "refuse a server that asks for more evaluation keys (10^9 bytes)");
   AddNumber(app, "--max-step-seconds", limits.max_step_seconds, {1e-3, 1e7},

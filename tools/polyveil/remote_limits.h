@@ -1,8 +1,7 @@
 // What the user puts up with from a server, as options.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
+#include "base/command_line.h"
 #include "serve/client/remote_model.h"
 
 namespace polyveil::tools {
@@ -13,7 +12,7 @@ struct RemoteLimits {
   double retry_seconds = 30;
 };
 
-void AddRemoteLimits(CLI::App& app, RemoteLimits& limits);
+void AddRemoteLimits(Options& app, RemoteLimits& limits);
 // With Ctrl-C as the cancellation.
 serve::RemoteOptions ToRemoteOptions(const RemoteLimits& limits, bool allow_insecure);
 

@@ -229,14 +229,15 @@ Status RunSimulate(const SimulateOptions& options) {
 
 }  // namespace
 
-Command DescribeSimulate(CLI::App& app) {
+Command DescribeSimulate(Options& app) {
   auto options = std::make_shared<SimulateOptions>();
   app.add_option("--model", options->model, "model folder (default: the embedded model)");
-  app.add_option("--prompts", options->prompts,
-                 "prompts: a file of one a line, or a .json list of texts, of objects with a "
-                 "\"prompt\", of lists of token ids (default: the model's prompts.txt)");
+  auto* prompts =
+      app.add_option("--prompts", options->prompts,
+                     "prompts: a file of one a line, or a .json list of texts, of objects with a "
+                     "\"prompt\", of lists of token ids (default: the model's prompts.txt)");
   app.add_option("--prompt-file", options->prompt_file, "a file that is one prompt")
-      ->excludes("--prompts");
+      ->excludes(prompts);
   AddNumber(app, "--count", options->count, {1, 1000000}, "prompts to run, at most");
   AddNumber(app, "--tokens", options->tokens, {1, 100000}, "new tokens of each");
   app.add_option("--params", options->parameters,

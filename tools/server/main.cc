@@ -39,7 +39,7 @@ struct ServerArguments {
   int parent = 0;     // end with this process
 };
 
-void Describe(CLI::App& app, ServerArguments& arguments) {
+void Describe(Options& app, ServerArguments& arguments) {
   app.add_option("--model", arguments.model,
                  "folder of a bundle or a converted model, or a *.gguf with forms.json beside it")
       ->required();
@@ -65,7 +65,7 @@ void Describe(CLI::App& app, ServerArguments& arguments) {
                  "expanded, compact (half the memory, slower), auto (hot keys expanded as far as "
                  "memory allows)")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "expanded", "compact"}));
+      ->one_of({"auto", "expanded", "compact"});
   AddNumber(app, "--largest-error", arguments.largest_error, {0, 1e9},
             "refuse a model whose certificate predicts a larger error of a logit");
   AddNumber(app, "--ready-fd", arguments.ready_fd, {-1, 1 << 20},
@@ -131,7 +131,7 @@ Status Run(ServerArguments& arguments) {
   return {};
 }
 
-Command DescribeServer(CLI::App& app) {
+Command DescribeServer(Options& app) {
   auto arguments = std::make_shared<ServerArguments>();
   arguments->http.port = 8117;
   Describe(app, *arguments);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "model/load.h"
 
 namespace polyveil::model::hub {
 namespace {
@@ -189,13 +190,6 @@ Status CheckLayout(const std::vector<Entry>& entries, std::uint64_t data_bytes,
   if (data_bytes > AlignUp(end, alignment))
     return MakeError(ErrorCode::kCorrupt, "gguf: tensors cover {} of {} bytes", end, data_bytes);
   return {};
-}
-
-template <typename T>
-T Load(const std::uint8_t* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return value;
 }
 
 // Element `index` of a value of a fixed-size type, as a double (integers up to 2^53 exactly).

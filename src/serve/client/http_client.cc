@@ -7,6 +7,7 @@
 #include <cctype>
 #include <chrono>
 
+#include "serve/client/resolve.h"
 #include "serve/protocol.h"
 
 namespace polyveil::serve {
@@ -77,8 +78,7 @@ HttpClient::HttpClient(Url url, const std::atomic<bool>* cancel)
 
 template <typename Start>
 Status HttpClient::Run(double seconds, const char* action, Start&& start) {
-  const auto asked = [&] { return cancel_ != nullptr && !ignore_cancel_ && *cancel_; };
-  if (asked()) {
+  if (Cancelled()) {
     stream_.reset();
     return MakeError(ErrorCode::kCancelled, "cancelled before {}", action);
   }
@@ -100,7 +100,7 @@ Status HttpClient::Run(double seconds, const char* action, Start&& start) {
   bool cancelled = false;
   while (!done) {
     context_.run_for(std::chrono::milliseconds(100));
-    cancelled = cancelled || asked();
+    cancelled = cancelled || Cancelled();
     if (cancelled && !done) stream_->close();
     if (context_.stopped() && !done) context_.restart();
   }
@@ -130,18 +130,19 @@ Error HttpClient::Explain(beast::error_code error, const char* action) const {
 Status HttpClient::Connect() {
   if (stream_ && idle_.Seconds() < kReconnectAfterSeconds) return {};
   buffer_.clear();
-  beast::error_code error;
-  tcp::resolver resolver(context_);
-  const auto endpoints = resolver.resolve(url_.host, url_.port, error);
-  if (error) {
-    return MakeError(ErrorCode::kUnavailable, "{}: cannot resolve the name: {}", url_.Text(),
-                     error.message());
+  const auto cancelled = [&] { return Cancelled(); };
+  const auto endpoints =
+      ResolveWithin(std::min(kConnectSeconds, total_seconds_ - request_.Seconds()), cancelled,
+                    [url = url_] { return LookUp(url.host, url.port); });
+  if (!endpoints.ok()) {
+    return MakeError(endpoints.error().code, "{}: {}", url_.Text(), endpoints.error().message);
   }
   stream_.emplace(context_);
   PV_RETURN_IF_ERROR(Run(kConnectSeconds, "connecting", [&](auto done) {
-    stream_->async_connect(endpoints,
+    stream_->async_connect(endpoints.value(),
                            [done](beast::error_code e, const tcp::endpoint&) { done(e); });
   }));
+  beast::error_code error;
   stream_->socket().set_option(tcp::no_delay(true), error);
   return {};
 }

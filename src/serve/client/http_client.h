@@ -46,8 +46,8 @@ struct ClientRequest {
 
 // A server can make this client neither wait nor hold memory without end: headers, chunk headers
 // with their extensions and trailers fit kMaxHeaderBytes each, a body its request's bound, all
-// bytes of a reply an eighth more, and every request ends within its total_seconds (only resolving
-// a name takes what the system's resolver takes).
+// bytes of a reply an eighth more, and every request ends within its total_seconds, resolving
+// the server's name included.
 class HttpClient {
  public:
   static constexpr size_t kMaxHeaderBytes = size_t{1} << 17;
@@ -70,6 +70,7 @@ class HttpClient {
   using Parser = boost::beast::http::response_parser<boost::beast::http::buffer_body>;
   template <typename Start>
   Status Run(double seconds, const char* action, Start&& start);
+  bool Cancelled() const { return cancel_ != nullptr && !ignore_cancel_ && *cancel_; }
   Status Connect();
   Status Write(const ClientRequest& request);
   Status ReadHeader(const ClientRequest& request, Parser& parser);

@@ -8,6 +8,7 @@
 
 #include "approx/range.h"
 #include "base/check.h"
+#include "base/target_clones.h"
 
 namespace polyveil::train {
 namespace {
@@ -68,9 +69,8 @@ template <typename T>
   }
 }
 
-#define PV_BLOCK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-PV_BLOCK_CLONES void Block(const float* c, int terms, float scale, float offset, float lo, float hi,
-                           const float* x, float* y, float* dy, int n) {
+PV_TARGET_CLONES void Block(const float* c, int terms, float scale, float offset, float lo,
+                            float hi, const float* x, float* y, float* dy, int n) {
   BlockBody(c, terms, scale, offset, lo, hi, x, y, dy, n);
 }
 void Block(const double* c, int terms, double scale, double offset, double lo, double hi,

@@ -37,7 +37,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeConvertHub(CLI::App& app) {
+Command DescribeConvertHub(Options& app) {
   auto a = std::make_shared<Arguments>();
   app.description(
       "Makes a released model polynomial: attention exchanged, distilled, ranges minimised,\n"

@@ -5,6 +5,6 @@
 
 namespace polyveil::train {
 
-Command DescribeConvertHub(CLI::App& app);
+Command DescribeConvertHub(Options& app);
 
 }  // namespace polyveil::train

@@ -14,6 +14,7 @@
 #include "train/hub/hub_data.h"
 #include "train/hub/hub_evaluate.h"
 #include "train/hub/hub_export.h"
+#include "train/hub/hub_fit.h"
 #include "train/hub/hub_loss.h"
 #include "train/hub/hub_sample.h"
 #include "train/hub/hub_start.h"
@@ -314,7 +315,8 @@ class Runner {
   Status Fit() {
     student_->polynomials.reset();
     PV_ASSIGN_OR_RETURN(const Observation seen, Observe(stage().fit->calibration_batches));
-    PV_ASSIGN_OR_RETURN(Conversion fits, ChooseAll(seen.ranges, stage().fit->options));
+    PV_ASSIGN_OR_RETURN(Conversion fits,
+                        ChooseHubPolynomials(*student_, seen.ranges, stage().fit->options));
     student_->polynomials = std::move(fits.polynomials);
     Json choices = Json::array();
     for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
@@ -323,55 +325,6 @@ class Runner {
     Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
                      ToText(effect)));
     return Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
-  }
-
-  Result<Conversion> ChooseAll(const SiteRanges& ranges, const ConvertOptions& options) const {
-    Conversion out;
-    for (int i = 0; i < student_->architecture().n_layers; ++i) {
-      PV_ASSIGN_OR_RETURN(LayerPolynomials layer, ChooseLayer(ranges, i, options, out.choices));
-      out.polynomials.push_back(std::move(layer));
-    }
-    return out;
-  }
-
-  Result<LayerPolynomials> ChooseLayer(const SiteRanges& ranges, int index,
-                                       const ConvertOptions& options,
-                                       std::vector<SiteChoice>& choices) const {
-    LayerPolynomials layer;
-    layer.activation.emplace();
-    Status status;
-    VisitPolynomials(layer, [&](const std::string& key, const char* site, approx::Approximant& p) {
-      if (!status.ok()) return;
-      const std::string name = fmt::format("layer {} / {}", index, site);
-      auto choice =
-          key == "activation" ? ChooseActivation(ranges, name, ExactActivation(), options)
-          : key == "divisor_inverse"
-              ? ChooseInverse(ranges, name, approx::Target::kInverse, student_->forms.eps,
-                              options.divisor_error, options)
-              : ChooseInverse(ranges, name, approx::Target::kInverseRoot,
-                              student_->architecture().norm_eps, options.norm_error, options);
-      if (!choice.ok()) return (void)(status = choice.error());
-      p = choice->chosen.polynomial;
-      choices.push_back(*std::move(choice));
-    });
-    PV_RETURN_IF_ERROR(status);
-    return layer;
-  }
-
-  approx::Function ExactActivation() const {
-    switch (student_->architecture().activation) {
-      case hub::Activation::kGelu:
-        return [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); };
-      case hub::Activation::kGeluTanh:
-        return [](double x) {
-          return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-        };
-      case hub::Activation::kSilu:
-        return [](double x) { return x / (1 + std::exp(-x)); };
-      case hub::Activation::kRelu:
-        return [](double x) { return std::max(0.0, x); };
-    }
-    return {};
   }
 
   ConversionEffect Effect() const { return HubEffect(*student_, heldout_); }

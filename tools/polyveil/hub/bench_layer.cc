@@ -168,7 +168,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeBenchLayer(CLI::App& app) {
+Command DescribeBenchLayer(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("model", arguments->model,
                  "folder or *.gguf of a released decoder, or the name of a shape")

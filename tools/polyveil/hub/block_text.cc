@@ -7,7 +7,7 @@
 
 namespace polyveil::tools {
 
-void AddDegrees(CLI::App& app, BlockDegrees& degrees) {
+void AddDegrees(Options& app, BlockDegrees& degrees) {
   AddNumber(app, "--norm-degree", degrees.norm, {1, 255}, "of 1/sqrt(v)");
   AddNumber(app, "--divisor-degree", degrees.divisor, {1, 255}, "of attention's 1/(eps + y)");
   AddNumber(app, "--activation-degree", degrees.activation, {1, 255}, "of SiLU or GELU");

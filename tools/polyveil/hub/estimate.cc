@@ -78,7 +78,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeEstimate(CLI::App& app) {
+Command DescribeEstimate(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   std::string names;
   for (const std::string& name : model::ModelShapeNames()) names += " " + name;

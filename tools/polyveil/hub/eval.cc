@@ -312,7 +312,7 @@ Status RunEval(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeEval(CLI::App& app) {
+Command DescribeEval(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.description(
       "Scores a model: a released one (folder or *.gguf, see polyveil import) in float32, or a "
@@ -336,7 +336,7 @@ Command DescribeEval(CLI::App& app) {
          "of a bundle: its polynomials or the exact functions in float64, its program with\n"
          "the parameters' noise, or on ciphertexts (seconds a token: a sample, see --limit)")
       ->capture_default_str()
-      ->check(CLI::IsMember({"polynomial", "exact", "simulated", "encrypted"}));
+      ->one_of({"polynomial", "exact", "simulated", "encrypted"});
   app.add_option("--parameters", arguments->form.parameters,
                  "parameter set, simulated and encrypted")
       ->capture_default_str();

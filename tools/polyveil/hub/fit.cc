@@ -124,7 +124,7 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeFit(CLI::App& app) {
+Command DescribeFit(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.description(
       "Puts polynomials in the place of every function of a released decoder's blocks, fitted on "

@@ -187,7 +187,7 @@ Status RunImport(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeImport(CLI::App& app) {
+Command DescribeImport(Options& app) {
   auto arguments = std::make_shared<Arguments>();
   app.description(
       "Reads a released model's files where they are and says what is in them: architecture, "
