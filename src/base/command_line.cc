@@ -80,6 +80,11 @@ Option* Option::one_of(const std::vector<std::string>& words) {
   return this;
 }
 
+Option* Option::one_value() {
+  option_->allow_extra_args(false);
+  return this;
+}
+
 Option* Option::delimiter(char between) {
   option_->delimiter(between);
   return this;

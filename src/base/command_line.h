@@ -29,6 +29,7 @@ class Option {
   Option* capture_default_str();  // the page of help shows the value that stands
   Option* one_of(const std::vector<std::string>& words);
   Option* delimiter(char between);
+  Option* one_value();  // of a list: each word of it takes the option's name anew
   Option* excludes(const Option* other);
   Option* needs(const Option* other);
 

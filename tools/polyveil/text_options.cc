@@ -1,7 +1,5 @@
 #include "polyveil/text_options.h"
 
-#include "base/command_line.h"
-
 namespace polyveil::tools {
 
 void AddTextOptions(Options& app, model::TextOptions& options) {
@@ -13,7 +11,7 @@ void AddTextOptions(Options& app, model::TextOptions& options) {
             "divides positive logits of tokens that the text has, multiplies negative ones");
   AddSeed(app, sampling.seed, "of sampling");
   app.add_option("--stop", options.stops, "end the text before this text (repeatable)")
-      ->allow_extra_args(false);
+      ->one_value();
 }
 
 }  // namespace polyveil::tools

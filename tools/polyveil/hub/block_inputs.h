@@ -39,7 +39,7 @@ struct BlockText {
   std::string name;
   // What the model's head makes of the last layer's output: the likeliest token's text. Empty where
   // the last layer is not among them.
-  std::function<std::string(std::span<const double>)> next_token;
+  std::function<std::string(std::span<const double>)> next_token = {};
 };
 
 // Consecutive layers with a converted model's polynomials, or with polynomials fitted on what they
