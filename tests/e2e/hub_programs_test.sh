@@ -104,6 +104,17 @@ for _ in $(seq 600); do [ -s "$folder/port" ] && break || sleep 0.1; done
 [ -s "$folder/port" ] || fail "no server: $(cat "$folder/error")"
 "$polyveil" info --server "http://127.0.0.1:$(cat "$folder/port")" --insecure-test >"$folder/out" || fail "no answer"
 grep -q fitted "$folder/out" || fail "the server's model has no name"
+# Its address is enough for a client that has nothing (width 24: the layout is padded); the second time from the cache.
+export XDG_CACHE_HOME=$folder/cache
+generate() {
+  "$polyveil" generate --server "http://127.0.0.1:$(cat "$folder/port")" --prompt ab --tokens 3 --insecure-test "$@" 2>"$folder/error"
+}
+generate >"$folder/text" || fail "generate by an address: $(cat "$folder/error")"
+[ "$(wc -c <"$folder/text")" -gt 3 ] || fail "no text: $(cat "$folder/text")"
+[ -n "$(find "$folder/cache" -name tokenizer.json)" ] || fail "the client's half is not kept"
+generate --model "$folder/fitted" --check >"$folder/checked" || fail "ciphertexts differ from float64: $(cat "$folder/error")"
+grep -q 'argmax agrees at 4 of 4' "$folder/error" || fail "no check: $(cat "$folder/error")"
+cmp "$folder/text" "$folder/checked" || fail "the same prompt gives another text"
 kill "$pid"
 wait "$pid" || fail "the server ends with status $?"
 echo "import, eval, estimate, bench layer, fit: ok"

@@ -1,6 +1,7 @@
 #include "serve/client/encrypted_session.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "ckks/client/decryptor.h"
@@ -52,6 +53,7 @@ Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double>
     }
     value /= input_unit_;
   }
+  values.resize(std::bit_ceil(d_model));  // the layout's period; its padding is zero
   const int level = remote_.info().input_level;
   PV_ASSIGN_OR_RETURN(const auto plain,
                       encoder_.Encode(values, level, remote_.params()->scale(level)));
