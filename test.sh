@@ -7,4 +7,5 @@ scripts/install_packages.sh build test train hub
 cmake -G Ninja -S . -B build-test -DPOLYVEIL_TESTS=ON -DPOLYVEIL_TRAIN=ON >/dev/null
 ninja -C build-test
 python3 scripts/check_includes.py
+python3 scripts/check_sizes.py
 ctest --test-dir build-test --output-on-failure "$@"

@@ -17,7 +17,7 @@ using PlaintextRows = std::map<int, PlaintextRow>;     // giant rotation -> row
 // Index tables of the automorphisms, by rotation.
 using Permutations = std::map<int, std::vector<u32>>;
 
-// Shape: x of degree 1; rows encoded over QP at x.level, keys with the special primes of that level;
+// Shape: x of degree 1; rows encoded over QP at x.level, keys with that level's special primes;
 // permutations of all babies but 0.
 // Level/scale: those of x times `plain_scale`. Cost: one ModUp, a key product per baby, a product
 // per plaintext. Errors: kMissingKey. Source: double hoisting, Bossuat et al., ePrint 2020/1203.

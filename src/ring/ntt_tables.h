@@ -43,7 +43,7 @@ class NttTables {
   u64 n_inverse() const { return n_inverse_; }
   const TwiddleTable& forward() const { return forward_; }
   const TwiddleTable& inverse() const { return inverse_; }
-  // f(x) of the forward transform for any 1 <= x < N (transforms of a smaller ring use the first ones).
+  // f(x) of the forward transform for any 1 <= x < N (smaller rings use the first ones).
   ShoupFactor ForwardFactor(size_t x) const;
   size_t bytes() const { return storage_.size() * sizeof(u64); }
 

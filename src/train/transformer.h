@@ -37,7 +37,7 @@ void VisitPolynomials(Layer& fits, F visit) {
 // model/block_reference.h.
 using Recorder = std::function<void(const std::string& site, const torch::Tensor& values)>;
 
-// What a recorder is told of. kIntervals: the polynomials' inputs and the residuals; attention keeps
+// What a recorder is told. kIntervals: the polynomials' inputs and the residuals; attention keeps
 // its fused form and everything its gradients.
 enum class Detail { kEverything, kIntervals };
 

@@ -84,8 +84,8 @@ KeySwitchKey MakeKey(const Parameters& params, const KeyPlan& plan) {
   ParallelFor(shape.rows * limbs, [&](size_t item) {
     const size_t row = item / limbs, j = item % limbs;
     FillLimb(plan, key, shape, row, j,
-             GadgetFactor(params, shape, plan.kind, plan.level, static_cast<int>(row), j), noise[row],
-             key.b[row].ptr(j));
+             GadgetFactor(params, shape, plan.kind, plan.level, static_cast<int>(row), j),
+             noise[row], key.b[row].ptr(j));
   });
   return key;
 }
