@@ -161,7 +161,7 @@ Result<ClientFiles> ClientFilesOfBundle(const std::string& directory) {
     config.tensors[name] = {entry.type, entry.shape};
     files.Add(name, file->bytes().subspan(entry.begin, entry.end - entry.begin), file);
   }
-  PV_RETURN_IF_ERROR(files.AddIfThere(directory, kTokenizerJsonName));
+  PV_RETURN_IF_ERROR(files.AddIfThere(directory, kTextJsonName));
   files.Add(kClientConfigName, FormatClientConfig(config));
   return files;
 }

@@ -14,9 +14,9 @@
 namespace polyveil::model {
 
 inline constexpr char kClientConfigName[] = "client.json";
-inline constexpr char kTokenizerJsonName[] = "tokenizer.json";
-inline constexpr char kTokenizerConfigName[] = "tokenizer_config.json";
-inline constexpr char kTokenizerGgufName[] = "tokenizer.gguf";
+inline constexpr char kTextJsonName[] = "tokenizer.json";
+inline constexpr char kTextConfigName[] = "tokenizer_config.json";
+inline constexpr char kTextGgufName[] = "tokenizer.gguf";
 inline constexpr char kChatTemplateName[] = "chat_template.jinja";
 
 inline constexpr std::size_t kMaxClientFiles = 64;

@@ -163,6 +163,7 @@ std::vector<Batch> HardBatches(const TrainConfig& config, const model::Tokenizer
 // The program of the bundle as it will be read, with the noise that ciphertexts would have.
 Status Predict(model::ModelConfig& config, const std::vector<std::uint8_t>& tensors,
                const ExportOptions& options) {
+  config.certificate->predicted_logit_error = 0;  // a bundle has one; until it is known
   const std::string json = model::FormatModelConfig(config);
   PV_ASSIGN_OR_RETURN(model::BodyBundle body, model::ParseBodyBundle(json, tensors));
   PV_ASSIGN_OR_RETURN(const model::ClientBundle client, model::ParseClientBundle(json, tensors));

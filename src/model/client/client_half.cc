@@ -37,8 +37,8 @@ void RemoveMean(std::vector<double>& x) {
 }  // namespace
 
 Result<std::unique_ptr<const TextCodec>> BundleCodec(const ClientFiles& files) {
-  const ClientFile* file = files.Find(kTokenizerJsonName);
-  if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", kTokenizerJsonName);
+  const ClientFile* file = files.Find(kTextJsonName);
+  if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", kTextJsonName);
   PV_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Parse(file->text()));
   return std::unique_ptr<const TextCodec>(std::make_unique<ByteCodec>(std::move(tokenizer)));
 }

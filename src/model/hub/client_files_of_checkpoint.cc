@@ -56,18 +56,18 @@ Status AddTextFiles(const Checkpoint& checkpoint, ClientFiles& files,
                     std::set<std::int32_t>& ends) {
   if (checkpoint.gguf) {
     const auto metadata = checkpoint.gguf->MetadataOnly();
-    files.Add(kTokenizerGgufName, std::string(metadata.begin(), metadata.end()));
+    files.Add(kTextGgufName, std::string(metadata.begin(), metadata.end()));
     return ReadEnds(*checkpoint.gguf, ends);
   }
   const std::string& folder = checkpoint.directory;
   PV_RETURN_IF_ERROR(ReadEnds(folder + "/config.json", ends));
   PV_RETURN_IF_ERROR(ReadEnds(folder + "/generation_config.json", ends));
-  PV_RETURN_IF_ERROR(files.AddIfThere(folder, kTokenizerGgufName));
-  if (const ClientFile* file = files.Find(kTokenizerGgufName)) {
+  PV_RETURN_IF_ERROR(files.AddIfThere(folder, kTextGgufName));
+  if (const ClientFile* file = files.Find(kTextGgufName)) {
     PV_ASSIGN_OR_RETURN(const GgufFile gguf, GgufFile::Parse(file->bytes));
     return ReadEnds(gguf, ends);
   }
-  for (const char* name : {kTokenizerJsonName, kTokenizerConfigName, kChatTemplateName})
+  for (const char* name : {kTextJsonName, kTextConfigName, kChatTemplateName})
     PV_RETURN_IF_ERROR(files.AddIfThere(folder, name));
   return {};
 }

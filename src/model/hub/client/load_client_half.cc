@@ -32,7 +32,7 @@ class ReleasedCodec : public TextCodec {
 Result<std::string> TemplateOf(const ClientFile* config) {
   if (config == nullptr) return std::string();
   PV_ASSIGN_OR_RETURN(const auto json,
-                      ParseStrictJson(config->text(), kTokenizerConfigName, kLimits));
+                      ParseStrictJson(config->text(), kTextConfigName, kLimits));
   const auto field = json.is_object() ? json.find("chat_template") : json.end();
   if (!json.is_object() || field == json.end()) return std::string();
   if (field->is_string()) return field->get<std::string>();
@@ -49,17 +49,17 @@ Result<std::unique_ptr<const TextCodec>> ReleasedCodecOf(const ClientFiles& file
     return std::unique_ptr<const TextCodec>(
         std::make_unique<ReleasedCodec>(std::move(tokenizer), std::move(text)));
   };
-  if (const ClientFile* file = files.Find(kTokenizerGgufName)) {
+  if (const ClientFile* file = files.Find(kTextGgufName)) {
     PV_ASSIGN_OR_RETURN(const GgufFile gguf, GgufFile::Parse(file->bytes));
     PV_ASSIGN_OR_RETURN(TextTokenizer tokenizer, TextTokenizer::FromGguf(gguf));
     PV_ASSIGN_OR_RETURN(const auto text, gguf.Text("tokenizer.chat_template"));
     return made(std::move(tokenizer), text.value_or(""));
   }
-  const ClientFile* json = files.Find(kTokenizerJsonName);
-  const ClientFile* config = files.Find(kTokenizerConfigName);
+  const ClientFile* json = files.Find(kTextJsonName);
+  const ClientFile* config = files.Find(kTextConfigName);
   if (json == nullptr)
-    return MakeError(ErrorCode::kNotFound, "neither {} nor {}", kTokenizerJsonName,
-                     kTokenizerGgufName);
+    return MakeError(ErrorCode::kNotFound, "neither {} nor {}", kTextJsonName,
+                     kTextGgufName);
   PV_ASSIGN_OR_RETURN(TextTokenizer tokenizer,
                       config ? TextTokenizer::ParseJson(json->text(), config->text(), family)
                              : TextTokenizer::ParseJson(json->text()));
