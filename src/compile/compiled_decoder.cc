@@ -1,7 +1,5 @@
 #include "compile/compiled_decoder.h"
 
-#include <fmt/ranges.h>
-
 #include <utility>
 
 #include "base/digest.h"
@@ -10,14 +8,6 @@
 
 namespace polyveil::compile {
 namespace {
-
-// Everything of a shape that its programs depend on.
-std::string DescribeShape(const model::BlockShape& s) {
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", s.d_model, s.n_heads,
-                     s.n_kv_heads, s.d_head, s.d_ff, s.gated, s.parallel, s.centred, s.biases,
-                     static_cast<int>(s.activation), s.norm_eps, s.power, s.attention_eps,
-                     fmt::join(s.rotary, ","), s.adjacent_pairs);
-}
 
 // What the layout is made from.
 std::string Sizes(const model::BlockShape& s) {
@@ -86,7 +76,7 @@ std::string CompiledDecoder::Description() const {
   const model::Decoder& d = *decoder_;
   std::string text = fmt::format("{} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound);
   for (const model::Block& block : d.blocks) {
-    text += DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
+    text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";
   }
   return text;

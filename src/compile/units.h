@@ -23,7 +23,5 @@ double UnitForNorm(double unit, int d_model, const approx::Approximant& norm);
 // The calibrated bound of each place times the calibration's margin; the model's overall bound
 // where none is recorded; UnitForNorm of that.
 ResidualUnits MakeResidualUnits(const model::Decoder& decoder);
-// The same of a bundle's description, for a client that holds no layer.
-ResidualUnits MakeResidualUnits(const model::ModelConfig& config);
 
 }  // namespace polyveil::compile

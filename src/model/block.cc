@@ -1,5 +1,7 @@
 #include "model/block.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <numbers>
 #include <random>
@@ -122,6 +124,13 @@ Status ValidateBlock(const Block& block, const std::string& where) {
     return MakeError(ErrorCode::kMismatch, "{}: a prefix of {} keys' and {} values' numbers", where,
                      block.prefix_keys.size(), block.prefix_values.size());
   return ValidateLayer(block.forms, s.n_heads, !s.bilinear(), LayerFields::kAll, where);
+}
+
+std::string DescribeShape(const BlockShape& s) {
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", s.d_model, s.n_heads,
+                     s.n_kv_heads, s.d_head, s.d_ff, s.gated, s.parallel, s.centred, s.biases,
+                     static_cast<int>(s.activation), s.norm_eps, s.power, s.attention_eps,
+                     fmt::join(s.rotary, ","), s.adjacent_pairs);
 }
 
 void RemoveMean(std::vector<double>& x) {

@@ -102,6 +102,9 @@ struct Block {
 // kOutOfRange, kMismatch (field, both values); `where` names the block.
 Status ValidateBlock(const Block& block, const std::string& where);
 
+// Every field that a block's programs depend on, for digests.
+std::string DescribeShape(const BlockShape& shape);
+
 void RemoveMean(std::vector<double>& x);
 // What the matrix and its bias (which may be empty) write has mean zero afterwards.
 void RemoveMean(Matrix& w, std::vector<double>& bias);

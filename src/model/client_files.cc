@@ -166,6 +166,11 @@ Result<ClientFiles> ClientFilesOfBundle(const std::string& directory) {
   return files;
 }
 
+bool IsBundle(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(std::filesystem::path(path) / "model.json", error);
+}
+
 std::string NameOfModel(const std::string& path) {
   fs::path name(path);
   if (!name.has_filename()) name = name.parent_path();

@@ -75,4 +75,7 @@ Result<ClientFiles> ClientFilesOfBundle(const std::string& directory);
 // "models/tiny/" -> "tiny", "a/b.gguf" -> "b"
 std::string NameOfModel(const std::string& path);
 
+// Whether the path is a bundle's folder (it has a model.json), and no released model.
+bool IsBundle(const std::string& path);
+
 }  // namespace polyveil::model

@@ -1,9 +1,6 @@
 #include "model/decoder_files.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <filesystem>
 
 #include "model/client_files.h"
 #include "model/hub/block_source.h"
@@ -57,14 +54,6 @@ Result<int> ContextOf(const Checkpoint& checkpoint, int wanted) {
   return std::min(largest, forms.context > 0 ? forms.context : kUsualContext);
 }
 
-// Every field that changes what a block computes and does not stand in the forms.
-std::string ShapeText(const BlockShape& s) {
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", s.d_model, s.n_heads, s.n_kv_heads,
-                     s.d_head, s.d_ff, s.gated, s.parallel, s.centred, s.biases,
-                     static_cast<int>(s.activation), s.norm_eps, s.adjacent_pairs,
-                     fmt::join(s.rotary, " "));
-}
-
 // What is known of the forms is no part of what they compute.
 std::string DigestOf(const ConvertedForms& forms, const BlockShape& shape,
                      const std::string& weights_sha256) {
@@ -75,7 +64,7 @@ std::string DigestOf(const ConvertedForms& forms, const BlockShape& shape,
   Sha256 hasher;
   hasher.UpdateField("polyveil decoder");
   hasher.UpdateField(hub::FormatForms(computed));
-  hasher.UpdateField(ShapeText(shape));
+  hasher.UpdateField(DescribeShape(shape));
   hasher.UpdateField(weights_sha256);
   return hasher.Hex();
 }
@@ -117,9 +106,7 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
 
 Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
                                                    const DecoderOptions& options) {
-  std::error_code error;
-  if (std::filesystem::exists(std::filesystem::path(path) / "model.json", error))
-    return LoadBundle(path, options);
+  if (IsBundle(path)) return LoadBundle(path, options);
   PV_ASSIGN_OR_RETURN(auto checkpoint, hub::LoadCheckpoint(path));
   return DecoderOfCheckpoint(std::move(checkpoint), NameOfModel(path), options);
 }

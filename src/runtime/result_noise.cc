@@ -27,20 +27,24 @@ NoiseShares Scale(const NoiseShares& x, double factor) {
 }
 
 struct Model {
-  double width, margin;
-  bool parallel;
+  const model::Decoder& decoder;
   const compile::ResidualUnits& units;
-  std::vector<const model::LayerConfig*> layers;
 
+  double width() const { return decoder.width(); }
+  double margin() const { return std::max(1.0, decoder.margin); }
+  bool parallel() const { return decoder.blocks.front().shape.parallel; }
+  const model::LayerConfig& Layer(size_t layer) const { return decoder.blocks[layer].forms; }
   // Of the residual that the feed-forward reads and adds to.
-  double Middle(size_t layer) const { return parallel ? units.output[layer] : units.middle[layer]; }
+  double Middle(size_t layer) const {
+    return parallel() ? units.output[layer] : units.middle[layer];
+  }
 };
 
 // The residual stream's noise as it passes the layers.
 class ResidualNoise {
  public:
   explicit ResidualNoise(const Model& model) : m_(model) {
-    for (size_t i = 0; i < m_.layers.size(); ++i) {
+    for (size_t i = 0; i < m_.decoder.blocks.size(); ++i) {
       Attention(i);
       FeedForward(i);
     }
@@ -49,7 +53,7 @@ class ResidualNoise {
 
  private:
   double InUnit(double bound, double unit) const {
-    return bound > 0 ? bound * m_.margin / unit : 1;
+    return bound > 0 ? bound * m_.margin() / unit : 1;
   }
   // What each residual may bring, and rotations of a sum with a key switch of its own each.
   static NoiseShares Own(double key_switches, double row_sums) {
@@ -59,7 +63,7 @@ class ResidualNoise {
   // The projection sums over all copies: what reaches every copy alike is the heads' noise, real
   // but for the divisor's bootstrap and the numerator's last key switch.
   void Attention(size_t layer) {
-    const model::LayerConfig& c = *m_.layers[layer];
+    const model::LayerConfig& c = m_.Layer(layer);
     const double before = m_.units.LayerInput(static_cast<int>(layer)), unit = m_.Middle(layer);
     const double added = InUnit(c.bounds.attn_out, unit);
     const approx::Approximant& inverse = c.divisor_inverse;
@@ -69,7 +73,7 @@ class ResidualNoise {
       heads.bootstrap = Square(added * inverse.b / Middle(inverse));
       heads.key_switch = Square(gain / Middle(inverse));
     }
-    const NoiseShares own = Own(m_.width, 0);
+    const NoiseShares own = Own(m_.width(), 0);
     copies = Add(Scale(copies, before / unit), own);
     imaginary = Add(Add(Scale(imaginary, before / unit), own), heads);
   }
@@ -77,11 +81,11 @@ class ResidualNoise {
   // The sum over rows is real but for a conjugation's key switch; the norm's inverse is not: its
   // argument v = |x|^2 / d takes 2 n / (unit sqrt(d v)) of a noise n in x relative to itself.
   void FeedForward(size_t layer) {
-    const model::LayerConfig& c = *m_.layers[layer];
+    const model::LayerConfig& c = m_.Layer(layer);
     const double before = m_.Middle(layer), unit = m_.units.output[layer];
-    const approx::Approximant& norm = m_.parallel ? c.norm1 : c.norm2;
+    const approx::Approximant& norm = m_.parallel() ? c.norm1 : c.norm2;
     const double added = InUnit(c.bounds.ffn_out, unit);
-    const double relative = 2 * before / std::sqrt(m_.width * Middle(norm));
+    const double relative = 2 * before / std::sqrt(m_.width() * Middle(norm));
     const double scale = std::max(std::abs(norm(norm.a)), std::abs(norm(norm.b)));
     const double kept = std::hypot(before / unit, relative * added);
     for (NoiseShares* n : {&copies, &imaginary})
@@ -94,39 +98,19 @@ class ResidualNoise {
 // The last norm reads the residual before what the block adds behind it: root mean square <=
 // sqrt(b) + bound.
 double MeanSquareLimit(const Model& m) {
-  const model::LayerConfig& last = *m.layers.back();
-  const double added = m.parallel && last.bounds.ffn_out > 0 ? last.bounds.attn_out : 0;
+  const model::LayerConfig& last = m.decoder.blocks.back().forms;
+  const double added = m.parallel() && last.bounds.ffn_out > 0 ? last.bounds.attn_out : 0;
   if (!(last.bounds.ffn_out > 0)) return INFINITY;
-  const approx::Approximant& norm = m.parallel ? last.norm1 : last.norm2;
-  return Square(std::sqrt(norm.b) + m.margin * (last.bounds.ffn_out + added));
-}
-
-ResultBounds BoundsOf(const Model& model) {
-  const ResidualNoise noise(model);
-  return {MeanSquareLimit(model), noise.copies, noise.imaginary};
+  const approx::Approximant& norm = m.parallel() ? last.norm1 : last.norm2;
+  return Square(std::sqrt(norm.b) + m.margin() * (last.bounds.ffn_out + added));
 }
 
 }  // namespace
 
-ResultBounds BoundsOfResult(const model::ModelConfig& config) {
-  const compile::ResidualUnits units = compile::MakeResidualUnits(config);
-  Model m{static_cast<double>(config.d_model),
-          std::max(1.0, config.calibration.margin),
-          false,
-          units,
-          {}};
-  for (const model::LayerConfig& layer : config.layers) m.layers.push_back(&layer);
-  return BoundsOf(m);
-}
-
 ResultBounds BoundsOfResult(const model::Decoder& decoder, const compile::ResidualUnits& units) {
-  Model m{static_cast<double>(decoder.width()),
-          std::max(1.0, decoder.margin),
-          decoder.blocks.front().shape.parallel,
-          units,
-          {}};
-  for (const model::Block& block : decoder.blocks) m.layers.push_back(&block.forms);
-  return BoundsOf(m);
+  const Model model{decoder, units};
+  const ResidualNoise noise(model);
+  return {MeanSquareLimit(model), noise.copies, noise.imaginary};
 }
 
 ResultNoise PredictResultNoise(const ResultBounds& bounds, int width,

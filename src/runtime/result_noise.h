@@ -6,7 +6,6 @@
 
 #include "ckks/parameters.h"
 #include "compile/units.h"
-#include "model/config.h"
 #include "model/decoder.h"
 
 namespace polyveil::runtime {
@@ -27,7 +26,6 @@ struct ResultBounds {
 // On the high side: every residual is taken as bootstrapped, every branch at its bound (at the unit
 // where the model knows none). Derivation: docs/decisions/0015-results-checked.md. Requires a model
 // that has a program; units: the program's.
-ResultBounds BoundsOfResult(const model::ModelConfig& config);
 ResultBounds BoundsOfResult(const model::Decoder& decoder, const compile::ResidualUnits& units);
 
 // Root mean squares of the modulus, in units of the slot (residual / ResidualUnits::result()).

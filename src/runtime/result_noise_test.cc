@@ -81,6 +81,12 @@ model::BodyBundle Calibrated(const testing::RandomModelShape& shape) {
 const testing::RandomModelShape kShapes[] = {
     {}, {.n_layers = 1}, {.n_heads = 4, .d_ff = 16}, {.n_layers = 3, .d_model = 8, .context = 16}};
 
+ResultNoise Predicted(const model::BodyBundle& bundle, const ckks::Parameters& params) {
+  const model::Decoder decoder = model::DecoderOfBundle(bundle);
+  return PredictResultNoise(BoundsOfResult(decoder, compile::MakeResidualUnits(decoder)),
+                            decoder.width(), params);
+}
+
 TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
   for (const auto& shape : kShapes) {
     const auto params = TestParams("test10");
@@ -88,8 +94,7 @@ TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
     const auto model =
         CompileModel(testing::Shared(bundle), params, compile::MachineSpeed{}).value();
     Simulator simulator(model, NoiseModel::ForParameters(*params), 1, SimulatedSlots::kAll);
-    const ResultNoise predicted =
-        PredictResultNoise(BoundsOfResult(bundle.config), bundle.config.d_model, *params);
+    const ResultNoise predicted = Predicted(bundle, *params);
     std::mt19937_64 random(kText);
     for (int i = 0; i < shape.context; ++i) {
       ASSERT_TRUE(simulator.Step(testing::RandomEmbedding(shape.d_model, random)).ok());
@@ -104,8 +109,7 @@ TEST(ResultNoise, BoundsWhatCiphertextsShow) {
     const auto params = TestParams("test10");
     const auto bundle = Calibrated(shape);
     testing::EncryptedRun run(testing::Shared(bundle), params);
-    const ResultNoise predicted =
-        PredictResultNoise(BoundsOfResult(bundle.config), bundle.config.d_model, *params);
+    const ResultNoise predicted = Predicted(bundle, *params);
     std::mt19937_64 random(kText);
     for (int i = 0; i < 2; ++i) {
       const auto token = run.Encrypt(testing::RandomEmbedding(shape.d_model, random));

@@ -23,11 +23,11 @@ serve::ModelInfo MakeInfo(const ckks::Parameters& params) {
   info.context = 8;
   info.d_model = 16;
   // A random model's.
-  const model::ModelConfig config = RandomModel({}, 1).config;
-  const compile::ResidualUnits units = compile::MakeResidualUnits(config);
+  const model::Decoder decoder = model::DecoderOfBundle(RandomModel({}, 1));
+  const compile::ResidualUnits units = compile::MakeResidualUnits(decoder);
   info.input_unit = units.input;
   info.result_unit = units.result();
-  info.result = runtime::BoundsOfResult(config);
+  info.result = runtime::BoundsOfResult(decoder, units);
   info.input_level = 3;
   info.output_level = 2;
   info.keys.AddRotation(1, params.slots(), 2);

@@ -22,6 +22,11 @@ using model::hub::ClientFilesOf;
 using model::hub::MakeClientHalf;
 #else
 Result<model::ClientFiles> ClientFilesOf(const std::string& path) {
+  if (!model::IsBundle(path))
+    return MakeError(ErrorCode::kNotFound,
+                     "{}: no bundle (no model.json), and this program was built without released "
+                     "models",
+                     path);
   return model::ClientFilesOfBundle(path);
 }
 

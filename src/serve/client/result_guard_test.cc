@@ -14,23 +14,23 @@ namespace {
 
 using ckks::Complex;
 
-ResultShape ShapeOf(const model::ModelConfig& config) {
-  return {config.d_model, compile::MakeResidualUnits(config).result(),
-          runtime::BoundsOfResult(config)};
+ResultShape ShapeOf(const model::Decoder& decoder) {
+  const compile::ResidualUnits units = compile::MakeResidualUnits(decoder);
+  return {decoder.width(), units.result(), runtime::BoundsOfResult(decoder, units)};
 }
 
 struct Fixture {
-  model::ModelConfig config = testing::RandomModel({}, 1).config;
+  model::Decoder decoder = model::DecoderOfBundle(testing::RandomModel({}, 1));
   ckks::ParametersPtr params =
       ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
-  ResultGuard guard{ShapeOf(config), *params};
-  double unit = compile::MakeResidualUnits(config).result();
+  ResultGuard guard{ShapeOf(decoder), *params};
+  double unit = compile::MakeResidualUnits(decoder).result();
 
   // Copies of values in [-0.9, 0.9] with a tenth of the noise that is allowed.
   std::vector<Complex> Slots() const {
     std::mt19937_64 random(5);
     std::uniform_real_distribution<double> uniform(-1, 1);
-    std::vector<double> values(config.d_model);
+    std::vector<double> values(static_cast<size_t>(decoder.width()));
     for (double& v : values) v = 0.9 * uniform(random);
     std::vector<Complex> slots(params->slots());
     for (size_t j = 0; j < slots.size(); ++j)
@@ -45,7 +45,7 @@ TEST(ResultGuard, ReadsTheMeansOfTheCopiesInTheBundlesUnit) {
   const auto slots = f.Slots();
   const auto values = f.guard.Read(slots, 1);
   ASSERT_TRUE(values.ok()) << values.error().message;
-  ASSERT_EQ(values->size(), static_cast<size_t>(f.config.d_model));
+  ASSERT_EQ(values->size(), static_cast<size_t>(f.decoder.width()));
   for (size_t i = 0; i < values->size(); ++i)
     EXPECT_NEAR((*values)[i], f.unit * slots[i].real(), f.unit * f.guard.limits().copies);
 }
@@ -54,10 +54,12 @@ TEST(ResultGuard, LimitsAreFarAboveNoiseAndFarBelowValues) {
   Fixture f;
   EXPECT_GT(f.guard.limits().copies, 0);
   EXPECT_LE(f.guard.limits().copies, f.guard.limits().imaginary);
-  for (model::LayerConfig& layer : f.config.layers)
-    layer.bounds.attn_out = layer.bounds.head_out = layer.bounds.ffn_out = 1;
+  for (model::Block& block : f.decoder.blocks) {
+    model::LayerBounds& bounds = block.forms.bounds;
+    bounds.attn_out = bounds.head_out = bounds.ffn_out = 1;
+  }
   const auto decode =
-      MakeResultLimits(ShapeOf(f.config),
+      MakeResultLimits(ShapeOf(f.decoder),
                        *ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value());
   EXPECT_LT(decode.copies, 0x1p-7);
   EXPECT_LT(decode.imaginary, 0x1p-4);
@@ -76,7 +78,7 @@ TEST(ResultGuard, NamesEachKindOfDamage) {
     EXPECT_NE(result.error().message.find("at token 7"), std::string::npos);
     return result.error().message;
   };
-  const size_t d = f.config.d_model;
+  const auto d = static_cast<size_t>(f.decoder.width());
   EXPECT_NE(refused([&](auto& s) {
               for (size_t j = 3; j < s.size(); j += d) s[j] = 1 + 2 * limits.magnitude;
             }).find("largest |value|"),
@@ -94,11 +96,11 @@ TEST(ResultGuard, NamesEachKindOfDamage) {
 TEST(ResultGuard, UsesOrdinaryMagnitudesWhereTheBundleKnowsThem) {
   Fixture f;
   EXPECT_TRUE(std::isinf(f.guard.limits().mean_square));
-  f.config.residual_bound = 1000;  // a bound that says nothing
-  f.config.layers.back().bounds.ffn_out = 1;
-  const ResultGuard guard(ShapeOf(f.config), *f.params);
-  const double unit = compile::MakeResidualUnits(f.config).result();
-  const double limit = std::sqrt(f.config.layers.back().norm2.b) + 1;  // 3
+  f.decoder.residual_bound = 1000;  // a bound that says nothing
+  f.decoder.blocks.back().forms.bounds.ffn_out = 1;
+  const ResultGuard guard(ShapeOf(f.decoder), *f.params);
+  const double unit = compile::MakeResidualUnits(f.decoder).result();
+  const double limit = std::sqrt(f.decoder.blocks.back().forms.norm2.b) + 1;  // 3
   const auto message = [&](double value) {
     const auto result = guard.Read(std::vector<Complex>(f.params->slots(), value / unit), 1);
     return result.ok() ? std::string() : result.error().message;
@@ -109,8 +111,8 @@ TEST(ResultGuard, UsesOrdinaryMagnitudesWhereTheBundleKnowsThem) {
 
 TEST(ResultGuard, ExpectsPaddingToBeEmpty) {
   Fixture f;
-  f.config.d_model = 12;  // periods of 16
-  const ResultGuard guard(ShapeOf(f.config), *f.params);
+  for (model::Block& block : f.decoder.blocks) block.shape.d_model = 12;  // periods of 16
+  const ResultGuard guard(ShapeOf(f.decoder), *f.params);
   std::vector<Complex> slots(f.params->slots());
   for (size_t j = 0; j < slots.size(); ++j) slots[j] = j % 16 < 12 ? 0.5 : 0;
   ASSERT_TRUE(guard.Read(slots, 1).ok());
@@ -122,8 +124,8 @@ TEST(ResultGuard, ExpectsPaddingToBeEmpty) {
 // A config whose numbers say nothing allows nothing.
 TEST(ResultGuard, LimitsThatAreNoNumbersRefuse) {
   Fixture f;
-  f.config.layers.back().norm2.a = -1;
-  const ResultGuard guard(ShapeOf(f.config), *f.params);
+  f.decoder.blocks.back().forms.norm2.a = -1;
+  const ResultGuard guard(ShapeOf(f.decoder), *f.params);
   EXPECT_FALSE(guard.Read(f.Slots(), 1).ok());
 }
 

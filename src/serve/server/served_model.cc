@@ -1,7 +1,5 @@
 #include "serve/server/served_model.h"
 
-#include <filesystem>
-
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
 #include "model/hub/client_files_of_checkpoint.h"
@@ -72,18 +70,24 @@ void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRe
 
 namespace {
 
-Result<ServedModel> ServeCheckpoint(const std::string& path, const std::string& parameters,
-                                    const std::string& version, const ServiceLimits& limits,
-                                    const model::DecoderOptions& options) {
+struct Halves {
+  std::shared_ptr<const model::Decoder> decoder;
+  model::ClientFiles client;
+};
+
+Result<Halves> LoadHalves(const std::string& path, const model::DecoderOptions& options) {
+  Halves halves;
+  if (model::IsBundle(path)) {
+    PV_ASSIGN_OR_RETURN(halves.decoder, model::LoadDecoder(path, options));
+    PV_ASSIGN_OR_RETURN(halves.client, model::ClientFilesOfBundle(path));
+    return halves;
+  }
   const std::string name = model::NameOfModel(path);
   PV_ASSIGN_OR_RETURN(const auto checkpoint, model::hub::LoadCheckpoint(path));
-  PV_ASSIGN_OR_RETURN(auto decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
-  PV_ASSIGN_OR_RETURN(model::ClientFiles client,
-                      model::hub::ClientFilesOfCheckpoint(checkpoint, name, decoder->digest));
-  PV_ASSIGN_OR_RETURN(ServedModel served,
-                      ServeDecoder(std::move(decoder), parameters, version, limits));
-  served.client = std::make_shared<const model::ClientFiles>(std::move(client));
-  return served;
+  PV_ASSIGN_OR_RETURN(halves.decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
+  PV_ASSIGN_OR_RETURN(
+      halves.client, model::hub::ClientFilesOfCheckpoint(checkpoint, name, halves.decoder->digest));
+  return halves;
 }
 
 }  // namespace
@@ -91,14 +95,10 @@ Result<ServedModel> ServeCheckpoint(const std::string& path, const std::string& 
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits,
                                     const model::DecoderOptions& options) {
-  std::error_code error;
-  if (!std::filesystem::exists(std::filesystem::path(path) / "model.json", error))
-    return ServeCheckpoint(path, parameters, version, limits, options);
-  PV_ASSIGN_OR_RETURN(auto decoder, model::LoadDecoder(path, options));
+  PV_ASSIGN_OR_RETURN(Halves halves, LoadHalves(path, options));
   PV_ASSIGN_OR_RETURN(ServedModel served,
-                      ServeDecoder(std::move(decoder), parameters, version, limits));
-  PV_ASSIGN_OR_RETURN(model::ClientFiles client, model::ClientFilesOfBundle(path));
-  served.client = std::make_shared<const model::ClientFiles>(std::move(client));
+                      ServeDecoder(std::move(halves.decoder), parameters, version, limits));
+  served.client = std::make_shared<const model::ClientFiles>(std::move(halves.client));
   return served;
 }
 

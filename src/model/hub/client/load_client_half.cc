@@ -1,7 +1,5 @@
 #include "model/hub/client/load_client_half.h"
 
-#include <filesystem>
-
 #include "model/hub/client/text_tokenizer.h"
 #include "model/hub/client_files_of_checkpoint.h"
 #include "model/strict_json.h"
@@ -31,8 +29,7 @@ class ReleasedCodec : public TextCodec {
 // chat_template of tokenizer_config.json: a text, or several with names, of which "default" counts.
 Result<std::string> TemplateOf(const ClientFile* config) {
   if (config == nullptr) return std::string();
-  PV_ASSIGN_OR_RETURN(const auto json,
-                      ParseStrictJson(config->text(), kTextConfigName, kLimits));
+  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(config->text(), kTextConfigName, kLimits));
   const auto field = json.is_object() ? json.find("chat_template") : json.end();
   if (!json.is_object() || field == json.end()) return std::string();
   if (field->is_string()) return field->get<std::string>();
@@ -58,8 +55,7 @@ Result<std::unique_ptr<const TextCodec>> ReleasedCodecOf(const ClientFiles& file
   const ClientFile* json = files.Find(kTextJsonName);
   const ClientFile* config = files.Find(kTextConfigName);
   if (json == nullptr)
-    return MakeError(ErrorCode::kNotFound, "neither {} nor {}", kTextJsonName,
-                     kTextGgufName);
+    return MakeError(ErrorCode::kNotFound, "neither {} nor {}", kTextJsonName, kTextGgufName);
   PV_ASSIGN_OR_RETURN(TextTokenizer tokenizer,
                       config ? TextTokenizer::ParseJson(json->text(), config->text(), family)
                              : TextTokenizer::ParseJson(json->text()));
@@ -72,8 +68,7 @@ Result<std::unique_ptr<const TextCodec>> ReleasedCodecOf(const ClientFiles& file
 }  // namespace
 
 Result<ClientFiles> ClientFilesOf(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::exists(path + "/model.json", error)) return ClientFilesOfBundle(path);
+  if (IsBundle(path)) return ClientFilesOfBundle(path);
   PV_ASSIGN_OR_RETURN(const auto checkpoint, LoadCheckpoint(path));
   return ClientFilesOfCheckpoint(checkpoint, NameOfModel(path));
 }
