@@ -127,6 +127,9 @@ TEST(Certificate, RoundTripsAndReadsAsOneLine) {
                            "0 of 5000", "7 calibration", "0.013"})
     EXPECT_NE(line.find(part), std::string::npos) << part << ": " << line;
   EXPECT_EQ(line.find('\n'), std::string::npos);
+  Certificate overflow = *again.certificate;
+  overflow.worst_outside = kOverflowRatio;
+  EXPECT_NE(CertificateToText(overflow).find("worst an overflow"), std::string::npos);
 }
 
 TEST(Certificate, RefusesEveryFieldThatIsMissingOrNoNumberOfItsKind) {
