@@ -196,7 +196,7 @@ TensorMap Tensors(const BodyBundle& bundle) {
   const auto tensor = [](const Matrix& m) { return Tensor{{m.rows, m.cols}, m.values}; };
   TensorMap out;
   for (int i = 0; i < kLayers; ++i) {
-    const LayerWeights& w = bundle.weights.layers[i];
+    const BundleLayer& w = bundle.weights.layers[i];
     const std::string at = fmt::format("layers.{}.", i);
     for (const auto& [name, m] : {std::pair{"wq", &w.wq},
                                   {"wk", &w.wk},

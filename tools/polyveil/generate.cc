@@ -9,7 +9,7 @@
 #include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
-#include "model/decoder_files.h"
+#include "model/import/decoder_files.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
