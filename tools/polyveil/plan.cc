@@ -46,7 +46,8 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto served,
                       serve::LoadServedModel(directory, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
-  std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
+  std::printf("%s%s%s\n%s", InfoToText(served.info).c_str(),
+              WeightsToText(served.info.estimate).c_str(),
               model::CertificateToText(served.decoder->certificate).c_str(),
               Components(served.info.estimate).c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
