@@ -110,17 +110,17 @@ noise = "".join(chr(random.randrange(0x21, 0x2FF)) for _ in range(12))
 json.dump(["o" * 40, "|" * 50, "| a | b |\n|---|---|\n| 1 | 2 |\n", "int main(void) { return 0; }\n", "\U0001F600" * 12,
            noise, {"prompt": "3.14159 2.71828 1.41421"}, [1, 2, 3] * 16, list(range(250))[::5]], open(sys.argv[1], "w"))
 P
-simulate() { "$polyveil" simulate --params test13 --tokens 3 --json "$folder/simulated.json" "$@"; }
+simulate() { "$polyveil" simulate --parameters test13 --tokens 3 --json "$folder/simulated.json" "$@"; }
 accept "simulated texts of every kind" simulate --model "$folder/long" --prompts "$folder/kinds.json" --copies
 printf '\xff\xfe\x00|' >"$folder/bytes"
 accept "a simulated file of bytes" simulate --model "$folder/long" --prompt-file "$folder/bytes"
-refuse "a text beyond the context" "prompt [0-9]: .*context 60" "$polyveil" simulate --params test13 --tokens 30 \
+refuse "a text beyond the context" "prompt [0-9]: .*context 60" "$polyveil" simulate --parameters test13 --tokens 30 \
   --model "$folder/long" --prompts "$folder/kinds.json"
 echo '["o", 3]' >"$folder/bad.json"
 refuse "a prompt that is none" "prompts.1. is neither" simulate --model "$folder/long" --prompts "$folder/bad.json"
 printf o >"$folder/o"
 for model in broken nan; do
-  refuse "simulating $model" "of 4 tokens: .*(not finite|tokens changed behind)" "$polyveil" simulate --params test10 \
+  refuse "simulating $model" "of 4 tokens: .*(not finite|tokens changed behind)" "$polyveil" simulate --parameters test10 \
     --model "$folder/$model" --prompt-file "$folder/o" --tokens 3 --json "$folder/simulated.json"
 done
 python3 - "$folder/simulated.json" <<'P'

@@ -68,6 +68,10 @@ Status CheckSameFiles(const model::ClientHalf& half, const std::string& path,
 
 }  // namespace
 
+Option* AddModel(Options& app, std::string& model, const std::string& what) {
+  return app.add_option("model,--model", model, what);
+}
+
 Result<std::string> FindModel(const std::string& given) {
   if (!given.empty()) return given;
   std::error_code error;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/command_line.h"
 #include "model/client/client_half.h"
 #include "serve/client/client_cache.h"
 #include "serve/client/remote_model.h"
@@ -12,6 +13,9 @@
 namespace polyveil::tools {
 
 using ClientHalf = std::shared_ptr<const model::ClientHalf>;
+
+// The model of a verb, by its place or as --model.
+Option* AddModel(Options& app, std::string& model, const std::string& what);
 
 // `given`, or the embedded model: models/tiny of the working folder, of the build's source folder,
 // or of the installation. Errors: kNotFound names the places.
