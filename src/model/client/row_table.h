@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "model/hub/tensor_view.h"
+#include "model/formats/tensor_view.h"
 
 namespace polyveil::model {
 
@@ -13,7 +13,7 @@ class RowTable {
  public:
   RowTable() = default;
   // Requires a real type, or I8 with a scale for each row.
-  RowTable(hub::TensorView view, std::vector<float> scales)
+  RowTable(TensorView view, std::vector<float> scales)
       : view_(std::move(view)), scales_(std::move(scales)) {}
 
   bool empty() const { return view_.empty(); }
@@ -32,7 +32,7 @@ class RowTable {
     return scales_.empty() ? 1 : scales_[static_cast<std::size_t>(row)];
   }
 
-  hub::TensorView view_;
+  TensorView view_;
   std::vector<float> scales_;
 };
 

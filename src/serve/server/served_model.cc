@@ -2,7 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
-#include "model/hub/client_files_of_checkpoint.h"
+#include "model/import/client_files_of_checkpoint.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
 #include "serve/server/key_store.h"
@@ -78,10 +78,10 @@ Result<Halves> LoadHalves(const std::string& path, const model::DecoderOptions& 
     return halves;
   }
   const std::string name = model::NameOfModel(path);
-  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::hub::LoadCheckpoint(path));
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(path));
   PV_ASSIGN_OR_RETURN(halves.decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
-  PV_ASSIGN_OR_RETURN(
-      halves.client, model::hub::ClientFilesOfCheckpoint(checkpoint, name, halves.decoder->digest));
+  PV_ASSIGN_OR_RETURN(halves.client,
+                      model::ClientFilesOfCheckpoint(checkpoint, name, halves.decoder->digest));
   return halves;
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "model/client_files.h"
-#include "model/decoder_files.h"
+#include "model/import/decoder_files.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
 
