@@ -57,6 +57,8 @@ struct ModelInfo {
   std::string version;
 
   // Peak with one client's keys as they are kept here.
+  // With the keys as the server keeps them.
+  double seconds_per_token() const { return estimate.seconds_per_token + key_expansion_seconds; }
   u64 server_bytes() const {
     return estimate.server_bytes - estimate.key_bytes_memory + key_set_bytes;
   }

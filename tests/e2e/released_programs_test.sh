@@ -114,6 +114,10 @@ grep -q 'attention is softmax.*polyveil fit' "$folder/error" || fail "no command
 if "$polyveil" eval "$folder/fitted" --evaluation encrypted --text "$folder/prompt" 2>"$folder/error" >/dev/null; then fail "an evaluation that there is not"; fi
 grep -q 'polyveil simulate' "$folder/error" || fail "the refusal names no verb: $(cat "$folder/error")"
 [ -L "$folder/fitted/model.safetensors.index.json" ] || fail "the model's files are not linked"
+fit "$folder/behind" --prefix 3,5 || fail "fit: $(cat "$folder/error")"
+grep -q 'a prefix of 2 tokens' "$folder/out" || fail "fit does not say its prefix: $(cat "$folder/out")"
+if fit "$folder/outside" --prefix 3,9999999; then fail "a prefix outside the vocabulary"; fi
+grep -q 'token 9999999 outside the vocabulary' "$folder/error" || fail "no token named: $(cat "$folder/error")"
 if (serve "$folder/fitted" --context 64); then fail "a context above the model's"; fi
 grep -q 'context = 64 > 63' "$folder/error" || fail "the context is not named: $(cat "$folder/error")"
 serve "$folder/fitted" &

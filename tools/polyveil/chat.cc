@@ -166,7 +166,7 @@ Status Talk(const Arguments& arguments, ModelSession& session, RunReport& report
                "chat: %s form, %d tokens of context; about %s a token; /quit or the input's end "
                "ends it\n",
                form.name().c_str(), session.context(),
-               FormatSeconds(report.info.estimate.seconds_per_token).c_str());
+               FormatSeconds(report.info.seconds_per_token()).c_str());
   PV_RETURN_IF_ERROR(session.Begin(report));
   return Dialogue(arguments, form, session, report).Run();
 }

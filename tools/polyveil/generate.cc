@@ -106,7 +106,7 @@ Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& 
   std::fprintf(stderr, "%d prompt tokens and up to %d new ones: about %s\n", tokens,
                steps - tokens + 1,
                FormatSeconds(report.info.estimate.key_generation_seconds +
-                             report.info.estimate.seconds_per_token * steps)
+                             report.info.seconds_per_token() * steps)
                    .c_str());
   std::unique_ptr<ReferenceCheck> check;
   if (arguments.check) {

@@ -158,7 +158,7 @@ std::string InfoToText(const serve::ModelInfo& info) {
                       info.keys.count() - static_cast<int>(info.keys.rotations.size()),
                       bytes(info.key_stream_bytes));
   text += fmt::format(
-      "            in the server's memory {} ({}, {} more a token); {} expanded, {} compact ({} "
+      "            in the server's memory {} ({}, {} of a token); {} expanded, {} compact ({} "
       "more "
       "a token)\n",
       bytes(info.key_set_bytes), info.key_storage, FormatSeconds(info.key_expansion_seconds),
@@ -169,7 +169,7 @@ std::string InfoToText(const serve::ModelInfo& info) {
       "            depth {} levels, {} bootstraps, {} rotations, {} products; in at level {}, out "
       "at "
       "{}\n",
-      FormatSeconds(e.seconds_per_token), info.threads, info.backend, bytes(e.token_bytes_up),
+      FormatSeconds(info.seconds_per_token()), info.threads, info.backend, bytes(e.token_bytes_up),
       bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
       e.products_per_token, info.input_level, info.output_level);
   return text + fmt::format("server      about {} of memory; {}\n", bytes(info.server_bytes()),

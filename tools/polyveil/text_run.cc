@@ -77,7 +77,7 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
   token_.position = session_.position();
   PV_ASSIGN_OR_RETURN(const auto embedding, half_.Embed(text));
   ProgressBar bar(fmt::format("token {:>3}/{}", token_.position + 1, total),
-                  report_.info.estimate.seconds_per_token);
+                  report_.info.seconds_per_token());
   PV_ASSIGN_OR_RETURN(const serve::SessionStep step,
                       session_.Step(embedding, [&](const serve::RemoteProgress& progress) {
                         bar.Update(progress.done,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <span>
 
 #include "model/formats/released_fixture.h"
 
@@ -75,8 +76,13 @@ TEST(Forms, AFolderWithoutTheFileIsAsReleased) {
   EXPECT_EQ(LoadForms(folder.path()).value()->power, 6);
 }
 
+Json& Exponents(Json& forms, const std::string& place) {
+  return forms["layers"][0]["bounds"][place + "_exponents"];
+}
+
 // What the message must name, and a change that no reader accepts.
-const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
+using HostileChange = std::pair<const char*, std::function<void(Json&)>>;
+const HostileChange kHostileChanges[] = {
     {"format", [](Json& j) { j["format"] = "polyveil-model/1"; }},
     {"stage", [](Json& j) { j["stage"] = "softmax"; }},
     {"power", [](Json& j) { j["power"] = 5; }},
@@ -104,6 +110,9 @@ const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
     {"certificate.heldout_out_of_range",
      [](Json& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
     {"certificate.least_margin", [](Json& j) { j["certificate"].erase("least_margin"); }},
+};
+
+const HostileChange kHostileLayers[] = {
     {"layers", [](Json& j) { j["layers"] = "two"; }},
     {"layers", [](Json& j) { j["layers"].erase(1); }},
     {"layers[1].kappa",
@@ -124,17 +133,17 @@ const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
     {"bounds", [](Json& j) { j["layers"][1].erase("bounds"); }},
     {"mid_exponents",
      [](Json& j) {
-       j["layers"][1]["bounds"]["mid_exponents"] = {3, 0};
+       Exponents(j, "mid") = std::vector<int>{3, 0};
      }},
     {"mid_exponents",
      [](Json& j) {
-       j["layers"][1]["bounds"]["mid_exponents"] = {3, 0, 9};
+       Exponents(j, "mid") = std::vector<int>{3, 0, 9};
      }},
     {"out_exponents",
      [](Json& j) {
-       j["layers"][0]["bounds"]["out_exponents"] = {3, 0.5, 1};
+       Exponents(j, "out") = std::vector<double>{3, 0.5, 1};
      }},
-    {"out_exponents", [](Json& j) { j["layers"][0]["bounds"]["out_exponents"] = "high"; }},
+    {"out_exponents", [](Json& j) { Exponents(j, "out") = "high"; }},
     {"attention", [](Json& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
     {"powers",
      [](Json& j) {
@@ -142,9 +151,8 @@ const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
      }},
 };
 
-TEST(Forms, HostileFilesAreRefusedByField) {
-  const std::string text = FormatForms(MakeForms(FormStage::kPolynomial));
-  for (const auto& [field, change] : kHostileChanges) {
+void ExpectRefused(std::span<const HostileChange> changes, const std::string& text) {
+  for (const auto& [field, change] : changes) {
     Json json = Json::parse(text);
     change(json);
     const auto forms = ParseForms(json.dump());
@@ -153,6 +161,12 @@ TEST(Forms, HostileFilesAreRefusedByField) {
     ASSERT_FALSE(status.ok()) << field;
     EXPECT_NE(status.error().message.find(field), std::string::npos) << status.error().message;
   }
+}
+
+TEST(Forms, HostileFilesAreRefusedByField) {
+  const std::string text = FormatForms(MakeForms(FormStage::kPolynomial));
+  ExpectRefused(kHostileChanges, text);
+  ExpectRefused(kHostileLayers, text);
   EXPECT_FALSE(ParseForms(text.substr(0, text.size() / 2)).ok());
   EXPECT_FALSE(ParseForms("{\"format\": 1, \"format\": 2}").ok());
 }
