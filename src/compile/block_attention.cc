@@ -1,6 +1,7 @@
 #include "compile/approximant_lowering.h"
 #include "compile/attention_forms.h"
 #include "compile/block_context.h"
+#include "compile/known_caches.h"
 #include "compile/real_map.h"
 
 namespace polyveil::compile {
@@ -8,16 +9,8 @@ namespace {
 
 using Vector = std::vector<Complex>;
 
-// value(element, head) at `slot` of every attention row.
-template <typename F>
-void FillAttentionSlot(const BlockContext& c, int slot, F&& value, Vector& out) {
-  out.resize(static_cast<size_t>(c.l.slots));
-  for (int e = 0; e < c.l.d_head; ++e)
-    for (int h = 0; h < c.shape.n_heads; ++h)
-      out[static_cast<size_t>(c.l.AttentionRow(e, h) * c.l.attention.size + slot)] += value(e, h);
-}
-
-// Queries, keys and values of this token, and the caches that they meet.
+// Queries, keys and values of this token, and the caches that they meet: those of known tokens
+// (KnownCaches) are in the caches before the first step.
 class QkvLowering {
  public:
   QkvLowering(BlockContext& c, NodeId root, const BlockUnits& units, const Biases& biases)
@@ -59,7 +52,7 @@ class QkvLowering {
       const int head = shared ? c_.shape.KvHead(h) : h;
       return bias[static_cast<size_t>(head) * c_.shape.d_head + e] * factor(h);
     };
-    FillAttentionSlot(c_, slot, at, out);
+    FillAttentionSlot(c_.l, c_.shape.n_heads, slot, at, out);
   }
 
   NodeId KeyValue() {
@@ -130,28 +123,8 @@ class QkvLowering {
       NodeId cache = b_.State(c_.Named("cache before", chunk), state, Log2(c_.l.slots));
       if (chunk == c_.chunk()) cache = b_.Add(c_.Named("cache", chunk), cache, key_value);
       b_.graph().updates.push_back({state, cache});
-      caches_.push_back(AddPrefix(cache, chunk));
+      caches_.push_back(cache);
     }
-  }
-
-  // The constant tokens' part of a chunk; nothing where it has none.
-  NodeId AddPrefix(NodeId cache, int chunk) {
-    const model::Block& block = c_.place.block;
-    const int first = chunk * half_;
-    Vector constant;
-    for (int k = first; k < std::min(block.prefix(), first + half_); ++k) {
-      const auto add = [&](int slot, const std::vector<double>& values, double unit) {
-        const size_t row = static_cast<size_t>(k) * c_.shape.kv_width();
-        const auto at = [&](int e, int h) {
-          return values[row + c_.shape.KvHead(h) * c_.shape.d_head + e] / unit;
-        };
-        FillAttentionSlot(c_, slot, at, constant);
-      };
-      add(k - first, block.prefix_keys, units_.key);
-      add(k - first + half_, block.prefix_values, units_.value);
-    }
-    if (constant.empty()) return cache;
-    return b_.AddPlain(c_.Named("cache with prefix", chunk), cache, std::move(constant));
   }
 
   BlockContext& c_;
@@ -241,7 +214,7 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
 }  // namespace
 
 NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, double unit_after) {
-  const BlockUnits units = c.Units(unit, unit_after);
+  const BlockUnits units = MakeBlockUnits(c.forms, unit, unit_after);
   const Biases biases = PositionBiases(c);
   QkvLowering qkv(c, root, units, biases);
   qkv.Run(x);

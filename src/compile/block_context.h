@@ -27,7 +27,6 @@ struct BlockContext {
   }
   // What the definition of the attention form divides by beside kappa.
   double KeyCount() const { return forms.attention.KeyCount(place.position + 1); }
-  BlockUnits Units(double input, double output) const;
   void Enter(Component component, const char* part) {
     b.Enter(place.index, component, fmt::format("layer {} / {} / ", place.index, part));
   }
@@ -35,6 +34,9 @@ struct BlockContext {
     return l.chunks == 1 ? what : fmt::format("{} {}", what, chunk);
   }
 };
+
+// Units of a block that reads and writes the residual in these.
+BlockUnits MakeBlockUnits(const model::LayerConfig& forms, double input, double output);
 
 // value(h) at slots first..last of every head's rows, zero elsewhere; period: one element of every
 // head.

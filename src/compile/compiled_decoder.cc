@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "compile/known_caches.h"
 #include "compile/lower_block.h"
 #include "model/layer_json.h"
 
@@ -41,6 +42,20 @@ Status CheckBlocks(const model::Decoder& decoder) {
   return {};
 }
 
+Status CheckKnown(const model::PublicContext& known, const model::Decoder& decoder) {
+  PV_RETURN_IF_ERROR(model::CheckPublicTokens(known.tokens, decoder.context));
+  if (known.blocks.size() != decoder.blocks.size())
+    return MakeError(ErrorCode::kMismatch, "public context: of {} blocks, the model has {}",
+                     known.blocks.size(), decoder.blocks.size());
+  const size_t values = static_cast<size_t>(decoder.prefix() + known.tokens) *
+                        static_cast<size_t>(decoder.blocks.front().shape.kv_width());
+  for (const auto& [keys, block_values] : known.blocks)
+    if (keys.size() != values || block_values.size() != values)
+      return MakeError(ErrorCode::kMismatch, "public context: a block of {} keys' numbers, not {}",
+                       keys.size(), values);
+  return {};
+}
+
 }  // namespace
 
 CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
@@ -65,6 +80,19 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
 
 int CompiledDecoder::state_count() const {
   return static_cast<int>(decoder_->blocks.size()) * layout_.chunks;
+}
+
+Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
+    const model::PublicContext* known) const {
+  const std::vector<model::Block>& blocks = decoder_->blocks;
+  if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_));
+  std::vector<std::vector<Complex>> states;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const model::PublicContext::KeyValues prefix{blocks[i].prefix_keys, blocks[i].prefix_values};
+    for (auto& chunk : KnownCaches(blocks[i], layout_, known ? known->blocks[i] : prefix))
+      states.push_back(std::move(chunk));
+  }
+  return states;
 }
 
 Result<Graph> CompiledDecoder::Lower(int position) const {

@@ -24,6 +24,8 @@ class CompiledDecoder : public CompiledProgram {
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
   int state_count() const override;
+  Result<std::vector<std::vector<Complex>>> KnownStates(
+      const model::PublicContext* known) const override;
   int context() const override { return decoder_->context; }
   int width() const override { return decoder_->width(); }
 

@@ -13,6 +13,7 @@
 #include "compile/cost_model.h"
 #include "compile/graph.h"
 #include "compile/units.h"
+#include "model/public_context.h"
 
 namespace polyveil::compile {
 
@@ -65,6 +66,11 @@ class CompiledProgram {
   Result<std::string> Dump(int position) const;
 
   virtual int state_count() const = 0;  // ciphertexts kept between steps
+  // The kept values before a text, by state: keys and values of the constant prefix and of public
+  // tokens (null: none) in their slots. Empty: zero. Errors: kMismatch for a context of another
+  // number of blocks or keys, kOutOfRange for one that leaves no room (both values).
+  virtual Result<std::vector<std::vector<Complex>>> KnownStates(
+      const model::PublicContext* known) const = 0;
   virtual int context() const = 0;
   virtual int width() const = 0;  // values of a token and of a result
 

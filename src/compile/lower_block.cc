@@ -31,7 +31,7 @@ NodeId AddToResidual(BlockContext& c, NodeId x, double unit, double unit_after, 
 
 }  // namespace
 
-BlockUnits BlockContext::Units(double input, double output) const {
+BlockUnits MakeBlockUnits(const model::LayerConfig& forms, double input, double output) {
   const auto or_one = [](double bound) { return bound > 0 ? bound : 1; };
   BlockUnits units{input, output, or_one(forms.bounds.key), or_one(forms.bounds.value),
                    or_one(forms.bounds.product)};

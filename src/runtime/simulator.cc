@@ -233,11 +233,18 @@ void EscapeReport::Merge(const EscapeReport& other) {
 
 Simulator::Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
                      std::uint64_t seed, SimulatedSlots slots)
-    : model_(std::move(model)), noise_(noise), random_(seed), slots_(slots) {}
+    : model_(std::move(model)), noise_(noise), random_(seed), slots_(slots) {
+  PV_CHECK(Reset().ok(), "a program's own prefix fits it");
+}
 
-void Simulator::Reset() {
-  state_.clear();
+Status Simulator::Reset(const model::PublicContext* known) {
   position_ = 0;
+  state_.clear();
+  PV_ASSIGN_OR_RETURN(state_, model_->KnownStates(known));
+  for (Slots& slots : state_)
+    if (slots.empty()) slots.resize(1);
+  if (known != nullptr) position_ = known->tokens;
+  return {};
 }
 
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
