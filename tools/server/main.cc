@@ -33,6 +33,7 @@ struct ServerArguments {
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
+  int public_megabytes = 256;
   double largest_error = model::kLargestLogitError;
   std::string keys = "auto";
   int ready_fd = -1;  // the port is written there once the server answers
@@ -58,6 +59,8 @@ void Describe(Options& app, ServerArguments& arguments) {
   AddNumber(app, "--max-connections", arguments.http.limits.connections, {1, 1024}, "connections");
   AddNumber(app, "--max-sessions", arguments.limits.sessions, {1, 100'000},
             "texts at the same time");
+  AddNumber(app, "--public-megabytes", arguments.public_megabytes, {0, 1 << 20},
+            "memory of public contexts' keys and values (10^6 bytes), which clients share");
   AddNumber(app, "--max-keys", arguments.limits.key_sets, {1, 10'000}, "clients' key sets");
   AddNumber(app, "--max-key-gigabytes", arguments.key_gigabytes, {0, 1e6},
             "memory of all key sets, 0 for three quarters of what this process may use");
@@ -108,6 +111,7 @@ Status Run(ServerArguments& arguments) {
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
+  arguments.limits.public_bytes = static_cast<u64>(arguments.public_megabytes) * 1'000'000;
   PV_ASSIGN_OR_RETURN(arguments.limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
   PV_ASSIGN_OR_RETURN(serve::ServedModel served,
                       serve::LoadServedModel(arguments.model, arguments.parameters,
@@ -117,7 +121,7 @@ Status Run(ServerArguments& arguments) {
   PV_RETURN_IF_ERROR(
       model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
   const OrderlyEnd end(kPatienceSeconds);
-  serve::ModelService service(served.model, served.info, arguments.limits, served.client);
+  serve::ModelService service(served, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
     std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",

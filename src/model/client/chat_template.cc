@@ -85,6 +85,23 @@ std::vector<TokenId> ChatTemplate::FirstTurn(std::string_view system, std::strin
   return half_->Encode(text + std::string(user) + form_.user_close);
 }
 
+std::vector<TokenId> ChatTemplate::Head(const std::optional<std::string>& system) const {
+  // Beginnings of a text that a tokenizer treats differently: what may merge with the template.
+  static const std::vector<std::string> kProbes = {"a", " a",       "\n",           "\n\n a", "1",
+                                                   ".", "\xc3\xa9", "\xe4\xb8\xad", "<",      "_"};
+  std::vector<std::string> systems = kProbes;
+  systems.emplace_back();
+  if (system) systems = {*system};
+  if (!has_system()) systems = {""};
+  std::vector<TokenId> head = FirstTurn(systems[0], kProbes[0]);
+  for (const std::string& text : systems)
+    for (const std::string& user : kProbes) {
+      const std::vector<TokenId> other = FirstTurn(text, user);
+      head.erase(std::ranges::mismatch(head, other).in1, head.end());
+    }
+  return head;
+}
+
 // Encoded as it stands behind the answer's end, which the text has already or is given here.
 std::vector<TokenId> ChatTemplate::NextTurn(std::string_view user, bool ended) const {
   const std::string turn = form_.between + form_.user_open + std::string(user) + form_.user_close;

@@ -57,6 +57,13 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   return served;
 }
 
+Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedModel& served) {
+  PV_ASSIGN_OR_RETURN(served.embedding, model::LoadTokenEmbedding(client));
+  served.client = std::move(client);
+  served.info.public_tokens = served.decoder->context - 1;
+  return {};
+}
+
 void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRequest& expanded,
                         ModelInfo& info) {
   const ckks::Parameters& params = *model.params();
@@ -98,7 +105,8 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
   PV_ASSIGN_OR_RETURN(Halves halves, LoadHalves(path, options));
   PV_ASSIGN_OR_RETURN(ServedModel served,
                       ServeDecoder(std::move(halves.decoder), parameters, version, limits));
-  served.client = std::make_shared<const model::ClientFiles>(std::move(halves.client));
+  PV_RETURN_IF_ERROR(
+      AddClientHalf(std::make_shared<const model::ClientFiles>(std::move(halves.client)), served));
   return served;
 }
 

@@ -6,6 +6,7 @@
 
 #include "model/client_files.h"
 #include "model/decoder_files.h"
+#include "model/token_embedding.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
 
@@ -15,8 +16,13 @@ struct ServedModel {
   std::shared_ptr<const compile::CompiledProgram> model;
   ModelInfo info;  // without the service's limits
   std::shared_ptr<const model::Decoder> decoder;
-  std::shared_ptr<const model::ClientFiles> client;  // null for a model that came without
+  // Null for a model that came without: then it takes no public context either.
+  std::shared_ptr<const model::ClientFiles> client;
+  std::shared_ptr<const model::TokenEmbedding> embedding;
 };
+
+// Adds the client's half. Errors: those of LoadTokenEmbedding.
+Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedModel& served);
 
 // The body of the model at `path`, compiled for the named parameter set. The plan depends on
 // the model and the parameters only (keys made on one machine serve on another); the estimate is of

@@ -13,6 +13,7 @@ struct ServiceLimits {
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
   // kAuto: hot keys of a set are expanded up to this size, less when key_memory_bytes has no room.
   u64 key_set_bytes = 3'000'000'000;
+  u64 public_bytes = u64{256} << 20;  // keys and values of public contexts
   size_t sessions = 32;
   size_t waiting_steps = 32;
   // Steps of different sessions at the same time; 0: one per thread, as far as memory allows.
