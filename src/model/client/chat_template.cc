@@ -82,7 +82,12 @@ std::vector<TokenId> ChatTemplate::FirstTurn(std::string_view system, std::strin
   if (!system.empty()) text = form_.system_open + std::string(system) + form_.system_close;
   // Llama 2's system text stands inside the first user's turn.
   text = form_.name == "Llama 2" ? form_.user_open + text : text + form_.user_open;
-  return half_->Encode(text + std::string(user) + form_.user_close);
+  std::vector<TokenId> tokens = half_->Beginning();
+  const std::vector<TokenId> turn = half_->EncodePart(text + std::string(user) + form_.user_close);
+  // A template whose first marker stands before every text does not get it twice.
+  const bool twice = std::ranges::mismatch(tokens, turn).in1 == tokens.end();
+  tokens.insert(tokens.end(), turn.begin() + (twice ? std::ssize(tokens) : 0), turn.end());
+  return tokens;
 }
 
 std::vector<TokenId> ChatTemplate::Head(const std::optional<std::string>& system) const {
