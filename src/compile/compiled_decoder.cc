@@ -42,8 +42,11 @@ Status CheckBlocks(const model::Decoder& decoder) {
   return {};
 }
 
-Status CheckKnown(const model::PublicContext& known, const model::Decoder& decoder) {
-  PV_RETURN_IF_ERROR(model::CheckPublicTokens(known.tokens, decoder.context));
+Status CheckKnown(const model::PublicContext& known, const model::Decoder& decoder, int most) {
+  if (known.tokens < 0 || known.tokens > most)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "public context: of {} tokens, the program has room for {}", known.tokens,
+                     most);
   if (known.blocks.size() != decoder.blocks.size())
     return MakeError(ErrorCode::kMismatch, "public context: of {} blocks, the model has {}",
                      known.blocks.size(), decoder.blocks.size());
@@ -65,17 +68,23 @@ CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
 
 Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const CircuitKeys& circuits) {
+    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
+  PV_RETURN_IF_ERROR(model::CheckPublicTokens(known, decoder->context));
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
-                          params->log_slots()));
+                          params->log_slots(), known));
   std::shared_ptr<CompiledDecoder> result(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
   result->layout_ = layout;
+  result->known_ = known;
   PV_RETURN_IF_ERROR(result->Plan(circuits));
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
+}
+
+int CompiledDecoder::MostKnown() const {
+  return layout_.known_groups > 0 ? known_ : decoder_->context - 1;
 }
 
 int CompiledDecoder::state_count() const {
@@ -85,7 +94,7 @@ int CompiledDecoder::state_count() const {
 Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
     const model::PublicContext* known) const {
   const std::vector<model::Block>& blocks = decoder_->blocks;
-  if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_));
+  if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, MostKnown()));
   std::vector<std::vector<Complex>> states;
   for (size_t i = 0; i < blocks.size(); ++i) {
     const model::PublicContext::KeyValues prefix{blocks[i].prefix_keys, blocks[i].prefix_values};
@@ -95,14 +104,17 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
   return states;
 }
 
-Result<Graph> CompiledDecoder::Lower(int position) const {
-  return LowerStep(*decoder_, layout_, position);
+Result<Graph> CompiledDecoder::Lower(
+    int position, const std::shared_ptr<const model::PublicContext>& known) const {
+  if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, MostKnown()));
+  return LowerStep(*decoder_, layout_, position, known);
 }
 
 // What is known of the program (its name, its certificate) is no part of it.
 std::string CompiledDecoder::Description() const {
   const model::Decoder& d = *decoder_;
-  std::string text = fmt::format("{} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound);
+  std::string text =
+      fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
   for (const model::Block& block : d.blocks) {
     text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";

@@ -60,7 +60,7 @@ CompiledProgram::CompiledProgram(ckks::ParametersPtr params, const MachineSpeed&
     : params_(std::move(params)), cost_(params_, speed), units_(std::move(units)) {}
 
 Status CompiledProgram::Plan(const CircuitKeys& circuits) {
-  PV_ASSIGN_OR_RETURN(Graph graph, Lower(0));
+  PV_ASSIGN_OR_RETURN(Graph graph, Lower(0, nullptr));
   PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *params_, cost_));
   bootstrapped_ = std::move(placement.bootstrapped);
   PV_ASSIGN_OR_RETURN(Graph plan, Program(0));
@@ -70,8 +70,9 @@ Status CompiledProgram::Plan(const CircuitKeys& circuits) {
   return {};
 }
 
-Result<Graph> CompiledProgram::Program(int position) const {
-  PV_ASSIGN_OR_RETURN(Graph graph, Lower(position));
+Result<Graph> CompiledProgram::Program(
+    int position, const std::shared_ptr<const model::PublicContext>& known) const {
+  PV_ASSIGN_OR_RETURN(Graph graph, Lower(position, known));
   graph = InsertBootstraps(std::move(graph), bootstrapped_);
   PV_RETURN_IF_ERROR(AssignLevels(graph, *params_));
   return graph;

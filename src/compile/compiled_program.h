@@ -47,8 +47,11 @@ class CompiledProgram {
 
   const ckks::ParametersPtr& params() const { return params_; }
   // The program for the token at `position` (public), levels assigned. Same shape and levels at
-  // every position; constants differ. Errors: kOutOfRange beyond the context.
-  Result<Graph> Program(int position) const;
+  // every position and public context; constants differ. known: the text's public tokens, or null.
+  // Errors: kOutOfRange beyond the context or for more public tokens than the program has room for,
+  // kMismatch for a context of another model.
+  Result<Graph> Program(int position,
+                        const std::shared_ptr<const model::PublicContext>& known = nullptr) const;
   // Estimated seconds of one operation of a program: the weight of a progress bar.
   double EstimateSeconds(const Node& node) const;
   const ckks::KeyRequest& keys() const { return keys_; }
@@ -71,6 +74,8 @@ class CompiledProgram {
   // number of blocks or keys, kOutOfRange for one that leaves no room (both values).
   virtual Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const = 0;
+  // Whether every step's constants hold public tokens; otherwise the known states alone do.
+  virtual bool reads_known() const = 0;
   virtual int context() const = 0;
   virtual int width() const = 0;  // values of a token and of a result
 
@@ -82,7 +87,8 @@ class CompiledProgram {
 
  private:
   // The graph of a step without bootstraps.
-  virtual Result<Graph> Lower(int position) const = 0;
+  virtual Result<Graph> Lower(int position,
+                              const std::shared_ptr<const model::PublicContext>& known) const = 0;
   // What the digest covers beside parameters and plan.
   virtual std::string Description() const = 0;
 

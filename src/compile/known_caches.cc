@@ -31,11 +31,18 @@ std::vector<Complex> ChunkOf(const model::Block& block, const BlockLayout& l,
 
 std::vector<std::vector<Complex>> KnownCaches(const model::Block& block, const BlockLayout& layout,
                                               const model::PublicContext::KeyValues& known) {
-  const int keys = static_cast<int>(known.keys.size()) / block.shape.kv_width();
+  const auto width = static_cast<size_t>(block.shape.kv_width());
+  const int all = static_cast<int>(known.keys.size() / width);
+  const int elsewhere = layout.InMatrices(all - block.prefix()), keys = all - elsewhere;
+  model::PublicContext::KeyValues here = known;
+  for (auto* values : {&here.keys, &here.values}) {
+    const auto first = values->begin() + std::ssize(block.prefix_keys);
+    values->erase(first, first + static_cast<std::ptrdiff_t>(width) * elsewhere);
+  }
   std::vector<std::vector<Complex>> chunks;
   for (int chunk = 0; chunk < layout.chunks; ++chunk) {
     const int first = chunk * layout.keys();
-    chunks.push_back(ChunkOf(block, layout, known, first, std::min(keys, first + layout.keys())));
+    chunks.push_back(ChunkOf(block, layout, here, first, std::min(keys, first + layout.keys())));
   }
   return chunks;
 }

@@ -18,8 +18,8 @@ void FillAttentionSlot(const BlockLayout& l, int n_heads, int slot, F&& value,
       out[static_cast<size_t>(l.AttentionRow(e, h) * l.attention.size + slot)] += value(e, h);
 }
 
-// By chunk: known keys and values divided by their units, at the slots of the first positions;
-// empty for a chunk that has none.
+// By chunk: known keys and values divided by their units, at the slots of the first positions; of
+// public ones those that do not stand in matrices. Empty for a chunk that has none.
 std::vector<std::vector<Complex>> KnownCaches(const model::Block& block, const BlockLayout& layout,
                                               const model::PublicContext::KeyValues& known);
 

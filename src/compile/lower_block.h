@@ -10,8 +10,11 @@
 #include "compile/layout.h"
 #include "compile/units.h"
 #include "model/decoder.h"
+#include "model/public_context.h"
 
 namespace polyveil::compile {
+
+using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
 struct BlockPlace {
   const model::Block& block;
@@ -19,6 +22,10 @@ struct BlockPlace {
   int index;
   int position;                           // the prefix included
   double unit_in, unit_middle, unit_out;  // of the residual
+  // Public tokens that stand in matrices (BlockLayout::InMatrices), and the keys and values of all
+  // behind the prefix' own; null without.
+  int in_matrices = 0;
+  KnownKeyValues known = nullptr;
 };
 
 // x: the residual in the feature layout divided by unit_in; the result divided by unit_out. Depth
@@ -27,9 +34,11 @@ struct BlockPlace {
 // the feed-forward, those of the attention form. States: layout.chunks for each block.
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 
-// Every block, one after another, for the token at `position` (the prefix not counted). The graph's
-// shape is the same at every position; position enters constants only. Errors: kOutOfRange for a
-// position outside the context.
-Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position);
+// Every block, one after another, for the token at `position` (public tokens counted, the prefix
+// not). The graph's shape is the same at every position and for all public contexts; these enter
+// constants only. known: public tokens that the layout has matrices for, or null; the constants
+// hold it. Errors: kOutOfRange for a position outside the context or beyond the caches' room.
+Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
+                        const std::shared_ptr<const model::PublicContext>& known = nullptr);
 
 }  // namespace polyveil::compile

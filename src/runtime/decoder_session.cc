@@ -99,7 +99,7 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
   Timer timer;
   const EngineParts& parts = engine_->parts();
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
   if (!started_) PV_RETURN_IF_ERROR(Start(graph));
   EngineMachine machine(parts, options.latency);
   StepListener listener(*parts.model, graph, options);
@@ -124,7 +124,7 @@ Status DecoderSession::Start(const compile::Graph& graph) {
     PV_ASSIGN_OR_RETURN(state[at], machine.Trivial(known[at], node.level));
   }
   state_ = std::move(state);
-  known_.reset();
+  if (!parts.model->reads_known()) known_.reset();
   started_ = true;
   return {};
 }

@@ -52,7 +52,7 @@ class Engine {
 // One text: its position and encrypted key-value cache.
 class DecoderSession {
  public:
-  // known: public tokens before the text, or null; it is let go of at the first step.
+  // known: public tokens before the text, or null.
   explicit DecoderSession(std::shared_ptr<const Engine> engine,
                           std::shared_ptr<const model::PublicContext> known = nullptr)
       : engine_(std::move(engine)),

@@ -237,13 +237,15 @@ Simulator::Simulator(std::shared_ptr<const compile::CompiledProgram> model, Nois
   PV_CHECK(Reset().ok(), "a program's own prefix fits it");
 }
 
-Status Simulator::Reset(const model::PublicContext* known) {
+Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   position_ = 0;
   state_.clear();
-  PV_ASSIGN_OR_RETURN(state_, model_->KnownStates(known));
+  known_.reset();
+  PV_ASSIGN_OR_RETURN(state_, model_->KnownStates(known.get()));
   for (Slots& slots : state_)
     if (slots.empty()) slots.resize(1);
-  if (known != nullptr) position_ = known->tokens;
+  if (known) position_ = known->tokens;
+  known_ = std::move(known);
   return {};
 }
 
@@ -253,7 +255,7 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
     return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
                      embedding.size(), d);
   }
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_, known_));
   const compile::ResidualUnits& units = model_->units();
   Slots input(std::bit_ceil(d));  // the rest is zero
   for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / units.input;

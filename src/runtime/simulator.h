@@ -41,7 +41,7 @@ class Simulator {
 
   // Forgets the text; escape counts stay. known: public tokens before the next one, or null.
   // Errors: those of KnownStates; the text is forgotten all the same.
-  Status Reset(const model::PublicContext* known = nullptr);
+  Status Reset(std::shared_ptr<const model::PublicContext> known = nullptr);
   // embedding: d_model values (not divided by the residual's bound). Returns the residual after the
   // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
@@ -57,6 +57,7 @@ class Simulator {
 
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;
+  std::shared_ptr<const model::PublicContext> known_;
   std::mt19937_64 random_;
   SimulatedSlots slots_;
   std::vector<std::vector<compile::Complex>> state_;

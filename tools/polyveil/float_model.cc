@@ -57,7 +57,7 @@ Status ReferenceCheck::Begin(const model::Decoder& decoder,
   }
   PV_ASSIGN_OR_RETURN(const auto known,
                       model::ComputePublicContext(decoder, std::move(embeddings)));
-  return simulator_.Reset(known.get());
+  return simulator_.Reset(known);
 }
 
 Status ReferenceCheck::Compare(const std::vector<double>& embedding,
