@@ -6,6 +6,7 @@
 #include "base/thread_pool.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
+#include "polyveil/plan_public.h"
 #include "polyveil/run_report.h"
 #include "runtime/client/predicted_error.h"
 #include "serve/server/served_model.h"
@@ -16,7 +17,7 @@ namespace {
 
 struct Arguments {
   std::string model, parameters = "decode16", keys = "auto", json;
-  int position = 0;
+  int position = 0, context = 0, public_tokens = 0;
   bool dump = false;
   size_t threads = 0;
 };
@@ -43,9 +44,10 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
   serve::ServiceLimits limits;
   PV_ASSIGN_OR_RETURN(limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
-  PV_ASSIGN_OR_RETURN(const auto served,
-                      serve::LoadServedModel(directory, arguments.parameters,
-                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
+  PV_ASSIGN_OR_RETURN(
+      const auto served,
+      serve::LoadServedModel(directory, arguments.parameters, POLYVEIL_VERSION " " POLYVEIL_COMMIT,
+                             limits, {.context = arguments.context}));
   std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
               model::CertificateToText(served.decoder->certificate).c_str(),
               Components(served.info.estimate).c_str());
@@ -59,6 +61,10 @@ Status Run(const Arguments& arguments) {
     return predicted.error();
   } else {
     std::printf("predicted error of the logits: none: %s\n", predicted.error().message.c_str());
+  }
+  if (arguments.public_tokens > 0) {
+    PV_ASSIGN_OR_RETURN(json["public"], PlanPublic(*served.decoder, served.model->params(),
+                                                   arguments.public_tokens));
   }
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
@@ -77,6 +83,10 @@ Command DescribePlan(Options& app) {
   app.add_option("--key-storage", arguments->keys,
                  "how a server keeps keys: auto, expanded, compact")
       ->capture_default_str();
+  AddNumber(app, "--context", arguments->context, {0, 1 << 16},
+            "tokens of a text; 0: a bundle's own, or as many as the polynomials were tried on");
+  AddNumber(app, "--public-tokens", arguments->public_tokens, {0, 1 << 16},
+            "plan a text whose first tokens are public");
   app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
   AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
   AddThreads(app, arguments->threads, "the estimate");
