@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `polyveil eval` with lm-eval (EleutherAI's harness, on transformers) on the same examples and the same checkpoint.
 
-Environment as in make_hub_vectors.py, and lm-eval==0.4.5 with its dependencies.
+Environment as in make_released_vectors.py, and lm-eval==0.4.5 with its dependencies.
     python scripts/check_evaluation.py PROGRAM CHECKPOINT --data DIR --tasks piqa,blimp/wh_island --limit 200 [--shots 5] [--state FILE]
     python scripts/check_evaluation.py PROGRAM CHECKPOINT --text FILE --windows 39
 Tasks: lm-eval reads the same JSON lines through templates of its own, cuts, scores and averages them itself. Text: the file's first

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `polyveil import --logits` with transformers: a whole checkpoint, or small models of random shapes.
 
-Environment as in make_hub_vectors.py. python scripts/check_logits.py PROGRAM CHECKPOINT [--tokens 256]
+Environment as in make_released_vectors.py. python scripts/check_logits.py PROGRAM CHECKPOINT [--tokens 256]
 Prints the largest difference, of the logits and relative to their largest size, and positions with equal argmax.
 python scripts/check_logits.py PROGRAM --random 300 [--seed 1]
 Every family, every field that is read, under the names of several savers; ends with 1 if one differs or is refused.

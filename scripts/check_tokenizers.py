@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `polyveil import --tokens` with Hugging Face's tokenizers on mixed text, line by line.
 
-Environment as in make_hub_vectors.py. DATA holds text files (*.txt, *.md, *.jsonl), read in name order; a fifth of the lines is
+Environment as in make_released_vectors.py. DATA holds text files (*.txt, *.md, *.jsonl), read in name order; a fifth of the lines is
 generated: random Unicode, code, runs of spaces, digits, joined from the lines read.
 
 python scripts/check_tokenizers.py build/tools/polyveil/polyveil DATA TOKENIZER.json ... [--lines 100000] [--dump FILE --count N]

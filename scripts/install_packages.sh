@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages of the named sets that are missing: build, test, train, hub.
+# Installs the Debian 12 packages of the named sets that are missing: build, test, train, released.
 set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev)
 test=(libgtest-dev python3)
 train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
-hub=(libopenblas-openmp-dev libutf8proc-dev)
+released=(libopenblas-openmp-dev libutf8proc-dev)
 
 wanted=()
 for set in "$@"; do
@@ -13,8 +13,8 @@ for set in "$@"; do
     build) wanted+=("${build[@]}") ;;
     test) wanted+=("${test[@]}") ;;
     train) wanted+=("${train[@]}") ;;
-    hub) wanted+=("${hub[@]}") ;;
-    *) echo "install_packages.sh: unknown set '$set' (build, test, train, hub)" >&2; exit 2 ;;
+    released) wanted+=("${released[@]}") ;;
+    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released)" >&2; exit 2 ;;
   esac
 done
 

@@ -1,7 +1,7 @@
 // polyveil-train: prepare data, train, evaluate, export. Thin: everything is in src/train.
 #include "train/cli.h"
-#ifdef POLYVEIL_HUB
-#include "train/hub/hub_cli.h"
+#ifdef POLYVEIL_RELEASED
+#include "train/distil/cli.h"
 #endif
 #include "version.h"
 
@@ -15,8 +15,8 @@ Command Describe(Options& app) {
             {"eval", "held-out perplexities of checkpoints", DescribeEval},
             {"ranges", "ranges of the polynomials' inputs on held-out text", DescribeRanges},
             {"convert", "make a trained model polynomial", DescribeConvert},
-#ifdef POLYVEIL_HUB
-            {"convert-hub", "make a released model polynomial", DescribeConvertHub},
+#ifdef POLYVEIL_RELEASED
+            {"distil", "make a released model polynomial", DescribeDistil},
 #endif
             {"study", "train and compare variants of a configuration", DescribeStudy},
             {"search", "look for inputs that leave an interval", DescribeSearch},

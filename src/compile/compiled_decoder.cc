@@ -1,5 +1,6 @@
 #include "compile/compiled_decoder.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/digest.h"
@@ -83,8 +84,9 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
-int CompiledDecoder::MostKnown() const {
-  return layout_.known_groups > 0 ? known_ : decoder_->context - 1;
+int CompiledDecoder::ContextBehind(int known) const {
+  const int cached = layout_.chunks * layout_.keys() - decoder_->prefix();
+  return std::min(decoder_->context, layout_.InMatrices(known) + cached);
 }
 
 int CompiledDecoder::state_count() const {
@@ -94,7 +96,7 @@ int CompiledDecoder::state_count() const {
 Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
     const model::PublicContext* known) const {
   const std::vector<model::Block>& blocks = decoder_->blocks;
-  if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, MostKnown()));
+  if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   std::vector<std::vector<Complex>> states;
   for (size_t i = 0; i < blocks.size(); ++i) {
     const model::PublicContext::KeyValues prefix{blocks[i].prefix_keys, blocks[i].prefix_values};
@@ -106,7 +108,7 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
 
 Result<Graph> CompiledDecoder::Lower(
     int position, const std::shared_ptr<const model::PublicContext>& known) const {
-  if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, MostKnown()));
+  if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   return LowerStep(*decoder_, layout_, position, known);
 }
 

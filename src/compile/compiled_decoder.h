@@ -28,6 +28,10 @@ class CompiledDecoder : public CompiledProgram {
   int state_count() const override;
   Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const override;
+  int most_known() const override {
+    return layout_.known_groups > 0 ? known_ : decoder_->context - 1;
+  }
+  int ContextBehind(int known) const override;
   bool reads_known() const override { return layout_.known_groups > 0; }
   int context() const override { return decoder_->context; }
   int width() const override { return decoder_->width(); }
@@ -40,8 +44,6 @@ class CompiledDecoder : public CompiledProgram {
   std::string Description() const override;
 
   std::shared_ptr<const model::Decoder> decoder_;
-  int MostKnown() const;  // tokens of a public context
-
   BlockLayout layout_;
   int known_ = 0;
 };

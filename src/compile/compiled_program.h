@@ -76,6 +76,9 @@ class CompiledProgram {
       const model::PublicContext* known) const = 0;
   // Whether every step's constants hold public tokens; otherwise the known states alone do.
   virtual bool reads_known() const = 0;
+  // Tokens of a public context at most; and those of a text that begins with so many.
+  virtual int most_known() const = 0;
+  virtual int ContextBehind(int known) const = 0;
   virtual int context() const = 0;
   virtual int width() const = 0;  // values of a token and of a result
 

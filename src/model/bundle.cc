@@ -32,10 +32,10 @@ Result<Matrix> TakeMatrix(TensorMap& tensors, const std::string& name, int rows,
   return Matrix{rows, cols, std::move(tensor.values)};
 }
 
-Result<LayerWeights> TakeLayer(TensorMap& tensors, const ModelConfig& config, int layer) {
+Result<BundleLayer> TakeLayer(TensorMap& tensors, const ModelConfig& config, int layer) {
   const std::string at = fmt::format("layers.{}.", layer);
   const int d = config.d_model, f = config.d_ff;
-  LayerWeights w;
+  BundleLayer w;
   PV_ASSIGN_OR_RETURN(w.wq, TakeMatrix(tensors, at + "wq", d, d));
   PV_ASSIGN_OR_RETURN(w.wk, TakeMatrix(tensors, at + "wk", d, d));
   PV_ASSIGN_OR_RETURN(w.wv, TakeMatrix(tensors, at + "wv", d, d));
@@ -109,7 +109,7 @@ Result<BodyBundle> ParseBodyBundle(std::string_view model_json,
   PV_ASSIGN_OR_RETURN(Parts parts, ParseParts(model_json, bytes));
   BodyBundle bundle{std::move(parts.config), {}};
   for (int layer = 0; layer < bundle.config.n_layers; ++layer) {
-    PV_ASSIGN_OR_RETURN(LayerWeights weights, TakeLayer(parts.tensors, bundle.config, layer));
+    PV_ASSIGN_OR_RETURN(BundleLayer weights, TakeLayer(parts.tensors, bundle.config, layer));
     bundle.weights.layers.push_back(std::move(weights));
   }
   return bundle;

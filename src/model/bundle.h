@@ -30,7 +30,7 @@ struct Matrix {
 std::vector<double> Multiply(const Matrix& w, std::span<const double> x);
 
 // Norm gains and 1/sqrt(d_head) are folded in: the blocks hold matrices and nothing else.
-struct LayerWeights {
+struct BundleLayer {
   Matrix wq, wk, wv, wo;  // [d_model, d_model]; rows of head h are h d_head .. (h + 1) d_head - 1
   Matrix w1, w2;          // [d_ff, d_model]; w2 is empty for GELU
   Matrix wdown;           // [d_model, d_ff]
@@ -38,7 +38,7 @@ struct LayerWeights {
 
 // What the server evaluates.
 struct BodyWeights {
-  std::vector<LayerWeights> layers;
+  std::vector<BundleLayer> layers;
 };
 
 // What the client keeps: logits = embed . (final_gamma * x / sqrt(mean x^2 + final_norm_eps)).

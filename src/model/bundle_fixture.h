@@ -38,7 +38,7 @@ inline BodyBundle SmallBundle(FeedForwardKind ffn = FeedForwardKind::kBilinear) 
     layer.kappa = {16, 10};
     layer.shift = {2, 1.5};
     c.layers.push_back(layer);
-    LayerWeights w;
+    BundleLayer w;
     for (Matrix* m : {&w.wq, &w.wk, &w.wv, &w.wo}) *m = RandomMatrix(kWidth, kWidth, random, 0.6);
     w.w1 = RandomMatrix(kHidden, kWidth, random);
     if (ffn == FeedForwardKind::kBilinear) w.w2 = RandomMatrix(kHidden, kWidth, random);

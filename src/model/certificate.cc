@@ -90,15 +90,17 @@ Status CheckPredictedError(const std::optional<Certificate>& certificate, double
 std::string CertificateToText(const std::optional<Certificate>& certificate) {
   if (!certificate) return "certificate none: what leaves this model's intervals is not known";
   const Certificate& c = *certificate;
+  const bool overflow = c.worst_outside >= kOverflowRatio;
   std::string search = "no search for worse inputs";
   if (c.searched_inputs > 0)
     search = fmt::format(
-        "{} inputs searched ({} positions): {} out of range, worst {:.3g}, {} "
-        "changed next tokens",
-        c.searched_inputs, c.searched_positions, c.out_of_range, c.worst_outside, c.changed_tokens);
-  std::string text = fmt::format(
-      "certificate {}; least margin {:.3g}; held-out text {} of {} positions out of range", search,
-      c.least_margin, c.heldout_out_of_range, c.heldout_positions);
+        "{} inputs searched ({} positions): {} out of range, worst {}, {} changed next tokens",
+        c.searched_inputs, c.searched_positions, c.out_of_range,
+        overflow ? "an overflow" : fmt::format("{:.3g}", c.worst_outside), c.changed_tokens);
+  std::string text =
+      fmt::format("certificate {}; {}; held-out text {} of {} positions out of range", search,
+                  overflow ? "no margin" : fmt::format("least margin {:.3g}", c.least_margin),
+                  c.heldout_out_of_range, c.heldout_positions);
   if (c.left_out_positions > 0)
     text += fmt::format("; {} calibration positions left out of the bounds", c.left_out_positions);
   if (!c.predicted_logit_error) return text + "; no error of the logits predicted";

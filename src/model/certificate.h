@@ -13,6 +13,9 @@ namespace polyveil::model {
 
 class JsonReader;
 
+// What stands for a ratio that is no number: a value that overflowed.
+inline constexpr double kOverflowRatio = 1e30;
+
 // A position is a token that was evaluated; it is out of range when any polynomial reads a value
 // outside its interval there.
 struct Certificate {
@@ -20,7 +23,8 @@ struct Certificate {
   std::uint64_t searched_inputs = 0, searched_positions = 0;
   std::uint64_t out_of_range = 0;    // of the searched inputs
   double worst_outside = 1;          // largest excess beyond an interval's end as a ratio, 1: none
-  std::uint64_t changed_tokens = 0;  // other next tokens than with exact functions, there
+  // Other next tokens there than with every argument clamped to its interval.
+  std::uint64_t changed_tokens = 0;
   double least_margin = 1;           // an interval's end over the value that came closest to it
   // Text that was not trained on.
   std::uint64_t heldout_positions = 0, heldout_out_of_range = 0;

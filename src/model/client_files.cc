@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "model/bundle.h"
 #include "model/client_config.h"
-#include "model/hub/mapped_file.h"
 #include "model/sha256.h"
 #include "model/strict_json.h"
 
@@ -15,7 +15,6 @@ namespace polyveil::model {
 namespace {
 
 namespace fs = std::filesystem;
-using hub::MappedFile;
 
 constexpr const char* kFormat = "polyveil-client-files/1";
 constexpr std::uint64_t kMaxTotalBytes = std::uint64_t{1} << 50;

@@ -19,7 +19,7 @@ BlockShape ShapeOf(const ModelConfig& config) {
   return shape;
 }
 
-BlockWeights WeightsOf(LayerWeights w, bool gated) {
+BlockWeights WeightsOf(BundleLayer w, bool gated) {
   BlockWeights out;
   out.wq = std::move(w.wq);
   out.wk = std::move(w.wk);

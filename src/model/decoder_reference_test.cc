@@ -39,7 +39,7 @@ double Variance(const std::vector<double>& x) {
   return sum;
 }
 
-void NaiveAttention(const LayerConfig& c, const LayerWeights& w, Rows& xs) {
+void NaiveAttention(const LayerConfig& c, const BundleLayer& w, Rows& xs) {
   const Rows in = xs;
   for (std::size_t i = 0; i < in.size(); ++i) {
     std::vector<double> joined(kWidth);
@@ -63,7 +63,7 @@ void NaiveAttention(const LayerConfig& c, const LayerWeights& w, Rows& xs) {
   }
 }
 
-void NaiveFeedForward(const LayerConfig& c, const LayerWeights& w, Rows& xs) {
+void NaiveFeedForward(const LayerConfig& c, const BundleLayer& w, Rows& xs) {
   for (auto& x : xs) {
     std::vector<double> product;
     const double scale = Poly(c.norm2, Variance(x));

@@ -22,9 +22,9 @@ std::vector<std::uint8_t> FromBase64(const std::string& text) {
   return out;
 }
 
-// Random blocks and what gguf-py makes of them (scripts/make_hub_vectors.py).
+// Random blocks and what gguf-py makes of them (scripts/make_released_vectors.py).
 TEST(ElementType, BlocksDecodeToTheReferenceBits) {
-  std::ifstream in(POLYVEIL_VECTORS "/hub/blocks.json");
+  std::ifstream in(POLYVEIL_VECTORS "/released/blocks.json");
   const auto cases = nlohmann::json::parse(in);
   ASSERT_EQ(cases.size(), 14u);
   for (const auto& each : cases) {

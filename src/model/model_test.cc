@@ -127,6 +127,9 @@ TEST(Certificate, RoundTripsAndReadsAsOneLine) {
                            "0 of 5000", "7 calibration", "0.013"})
     EXPECT_NE(line.find(part), std::string::npos) << part << ": " << line;
   EXPECT_EQ(line.find('\n'), std::string::npos);
+  Certificate overflow = *again.certificate;
+  overflow.worst_outside = kOverflowRatio;
+  EXPECT_NE(CertificateToText(overflow).find("worst an overflow"), std::string::npos);
 }
 
 TEST(Certificate, RefusesEveryFieldThatIsMissingOrNoNumberOfItsKind) {
@@ -193,7 +196,7 @@ TensorMap Tensors(const BodyBundle& bundle) {
   const auto tensor = [](const Matrix& m) { return Tensor{{m.rows, m.cols}, m.values}; };
   TensorMap out;
   for (int i = 0; i < kLayers; ++i) {
-    const LayerWeights& w = bundle.weights.layers[i];
+    const BundleLayer& w = bundle.weights.layers[i];
     const std::string at = fmt::format("layers.{}.", i);
     for (const auto& [name, m] : {std::pair{"wq", &w.wq},
                                   {"wk", &w.wk},

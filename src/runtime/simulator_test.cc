@@ -73,7 +73,7 @@ TEST(Simulator, EqualsReferenceForAGeluBundle) {
     layer.activation = approx::Interpolate(
         [](double x) { return model::Activate(model::BlockActivation::kGelu, x); }, -6, 6, 15);
   }
-  for (model::LayerWeights& w : bundle.weights.layers) w.w2 = {};
+  for (model::BundleLayer& w : bundle.weights.layers) w.w2 = {};
   ExpectProgramEqualsReference(bundle, "gelu");
 }
 

@@ -49,7 +49,7 @@ class Reader {
 
   Status ReadLayer(int index) {
     const auto i = static_cast<std::size_t>(index);
-    const model::LayerWeights& w = body_.weights.layers[i];
+    const model::BundleLayer& w = body_.weights.layers[i];
     const model::LayerConfig& layer = body_.config.layers[i];
     const Shape& shape = model_.shape();
     const std::string at = fmt::format("layers.{}.", index);

@@ -29,21 +29,21 @@ Result<Range> Stretched(const SiteRanges& ranges, const std::string& site, doubl
 }
 
 // Minimax in relative error of 1 / (x + eps)^order, order 1 or 1/2. inner: the ratio around the
-// interval's centre outside of which the error may grow, to kOuterError of its own size; 0:
-// nowhere.
+// range's centre outside of which the error may grow, to kOuterError of its own size; 0: nowhere.
+// The interval ends at `reach` times the range's high end.
 Result<Approximant> FitInverse(const Range& range, double eps, double order, int degree,
-                               double inner = 0) {
+                               double inner = 0, double reach = 1) {
   constexpr double kOuterError = 1.5;
   const double centre = std::sqrt(range.lo * range.hi), width = 0.5 * std::log(range.ratio());
   const double first = 0.5 * std::log(inner > 0 ? inner : range.ratio());
   const auto f = [=](double x) { return std::pow(x + eps, -order); };
   const auto weight = [=](double x) {
     const double beyond = std::max(0.0, std::abs(std::log(x / centre)) - first);
-    const double share = width > first ? beyond / (width - first) : 0;
+    const double share = width > first ? std::min(1.0, beyond / (width - first)) : 0;
     return std::pow(x + eps, order) * std::pow(kOuterError, -share);
   };
   PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit,
-                      approx::Minimax(f, weight, range.lo, range.hi, degree));
+                      approx::Minimax(f, weight, range.lo, reach * range.hi, degree));
   return Approximant(fit.series);
 }
 
@@ -73,7 +73,8 @@ Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, 
                                                        options.margin, options.divisor_ratio));
     PV_ASSIGN_OR_RETURN(
         out.divisor_inverse,
-        FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree, options.divisor_inner));
+        FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree, options.divisor_inner,
+                   options.divisor_reach));
   } else {
     out.divisor_inverse = {0, 1, {1}};  // pointwise: nothing to divide by
   }

@@ -36,8 +36,9 @@ class Penalties {
       total_ = total_ + Hinge(LogExcess(x, centre, hinge.window), hinge);
       return;
     }
-    const torch::Tensor middle = torch::full({1}, 0.5 * std::log(fit->a * fit->b), x.options());
-    const double window = std::max(1.0, std::sqrt(fit->b / fit->a) / range_.interval_margin);
+    const double high = fit->b / hinge.reach;
+    const torch::Tensor middle = torch::full({1}, 0.5 * std::log(fit->a * high), x.options());
+    const double window = std::max(1.0, std::sqrt(high / fit->a) / range_.interval_margin);
     total_ = total_ + Hinge(LogExcess(x, middle, window), hinge);
   }
 

@@ -25,7 +25,6 @@ constexpr std::size_t kComparedRows = 16;  // of a batch: their logits stand in 
 constexpr std::size_t kStarts = 4;         // rows kept an end, to start swaps from
 constexpr std::size_t kNear = 32;          // rows reported an end
 constexpr double kNearRatio = 0.8;
-constexpr double kLargestRatio = 1e30;
 
 // Ratios beyond an end: [rows] from values [rows, ...].
 Tensor Beyond(const Tensor& values, const IntervalEnd& end) {
@@ -389,10 +388,9 @@ Status Certify(const std::string& bundle_folder, const SearchReport& report) {
   c.searched_positions = static_cast<std::uint64_t>(report.positions);
   c.out_of_range = static_cast<std::uint64_t>(report.outside);
   c.changed_tokens = report.effect_outside.other_argmax;
-  // Values that are no numbers have no ratio: a certificate says 10^30 for them and for more.
-  c.worst_outside = std::clamp(report.worst_ratio, c.worst_outside, kLargestRatio);
-  c.least_margin =
-      std::min(c.least_margin, 1 / std::clamp(report.worst_ratio, 1e-30, kLargestRatio));
+  const double worst = std::clamp(report.worst_ratio, 1e-30, model::kOverflowRatio);
+  c.worst_outside = std::max(c.worst_outside, worst);
+  c.least_margin = std::min(c.least_margin, 1 / worst);
   PV_RETURN_IF_ERROR(model::ValidateModelConfig(config));
   return WriteFile(path, model::FormatModelConfig(config));
 }

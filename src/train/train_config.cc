@@ -60,6 +60,7 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("margin", o.margin);
   f.Field("divisor_ratio", o.divisor_ratio);
   f.Field("divisor_inner", o.divisor_inner);
+  f.Field("divisor_reach", o.divisor_reach);
   f.Field("variance_ratio", o.variance_ratio);
   f.Field("refit_fraction", o.refit_fraction);
   f.Field("calibration_batches", o.calibration_batches);
@@ -163,6 +164,9 @@ Status CheckPolynomial(const PolynomialOptions& p) {
   if (p.divisor_inner != 0 && !(p.divisor_inner >= 1))
     return MakeError(ErrorCode::kOutOfRange, "config.polynomial: divisor_inner {} < 1",
                      p.divisor_inner);
+  if (!(p.divisor_reach >= 1))
+    return MakeError(ErrorCode::kOutOfRange, "config.polynomial: divisor_reach {} < 1",
+                     p.divisor_reach);
   if (p.margin >= 1 && p.divisor_ratio >= 0 && p.variance_ratio >= 0) return {};
   return MakeError(ErrorCode::kOutOfRange,
                    "config.polynomial: margin {} < 1, or divisor_ratio {} or variance_ratio {} < 0",

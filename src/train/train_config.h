@@ -62,6 +62,7 @@ struct HingeOptions {
   double weight = 0;
   double peak_weight = 0;
   double window = 4;  // ratio to the centre that costs nothing; the range aimed at is window^2
+  double reach = 1;   // how far intervals go beyond what is aimed at (divisor_reach); no field
 };
 
 struct RangeOptions {
@@ -106,6 +107,9 @@ struct PolynomialOptions {
   // over this ratio, and bounded and positive to its ends: an input that comes far does no harm
   // there. 0: the same relative error from end to end.
   double divisor_inner = 0;
+  // The divisors' intervals go this many times further at their high end, the one behind which
+  // values grow; hinges stay where they were.
+  double divisor_reach = 1;
   // After this part of the steps the intervals are laid anew, around what the hinges have made of
   // the ranges until then; 0: the first ones stay.
   double refit_fraction = 0;

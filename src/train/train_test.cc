@@ -396,6 +396,10 @@ TEST(Calibrate, IntervalsReachTheRatioAskedForAndKeepTheMargin) {
   EXPECT_DOUBLE_EQ(fit.divisor_inverse.b, 8);
   EXPECT_DOUBLE_EQ(fit.norm2.a, 0.1 / 1.5);  // 10 seen: the margin alone makes it 22.5
   EXPECT_DOUBLE_EQ(fit.norm2.b, 1.5);
+  options.divisor_reach = 2;
+  const auto further = FitPolynomials(shape, ranges, options).value().front().divisor_inverse;
+  EXPECT_DOUBLE_EQ(further.a, 0.125);
+  EXPECT_DOUBLE_EQ(further.b, 16);
 }
 
 TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {

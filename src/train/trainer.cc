@@ -49,6 +49,7 @@ class Run {
                config.seed),
         optimizer_(model_.parameters(), config.optimizer, config.precision) {
     info_.config = FormatTrainConfig(config);
+    if (config_.polynomial) config_.range.divisor.reach = config_.polynomial->divisor_reach;
   }
 
   Result<TrainSummary> Execute() {
@@ -359,7 +360,7 @@ class Run {
     double nats = 0, penalty = 0, seconds = 0, norm = 0;
   };
 
-  const TrainConfig& config_;
+  TrainConfig config_;
   const RunOptions& options_;
   const Dataset& data_;
   std::string folder_;

@@ -137,7 +137,7 @@ def check_output():
                   "--prompts", FOLDER.name + "/prompts", "--count", "2", "--tokens", "2")
     page = run(POLYVEIL, "--help").stdout.decode()
     if "import" in page:
-        check_unheard("import", POLYVEIL, "import", SOURCE + "/tests/vectors/hub/llama.gguf")
+        check_unheard("import", POLYVEIL, "import", SOURCE + "/tests/vectors/released/llama.gguf")
     # What was asked for on disk is there all the same.
     report = FOLDER.name + "/run.json"
     encrypted = ["generate", *SMALL, "--insecure-test", "--prompt", "o", "--tokens", "2"]

@@ -114,9 +114,9 @@ TEST_F(PublicContextTest, AfterARestartTheContextIsComputedAnew) {
   ExpectSameAsAllEncrypted({1, 2, 3, 4}, 3);
   const auto old = std::move(client_);
   const Tokens text = {1, 2, 3};
-  auto session = serve::EncryptedSession::Create(*old->remote, old->key, old->keys,
-                                                 std::span(text).first(2))
-                     .value();
+  auto session =
+      serve::EncryptedSession::Create(*old->remote, old->key, old->keys, std::span(text).first(2))
+          .value();
   ServeWith(Limits().public_bytes);  // another server in place of the session's
   EXPECT_EQ(session->Step(embedding_->EmbedAll(text).value()[2], {}).error().code,
             ErrorCode::kUnavailable);
@@ -195,6 +195,41 @@ TEST_F(PublicContextTest, ARequestSentAgainIsTheSameSession) {
               404);
 }
 
+// A program with matrices of public keys: what a session may have depends on its public part.
+TEST_F(PublicContextTest, AServerWithMatricesOfPublicKeys) {
+  client_.reset();
+  RandomModelShape shape;
+  shape.context = 40;
+  ASSERT_EQ(WriteRandomBundle(folder_ / "long", 5, shape), 0);
+  const auto served =
+      serve::LoadServedModel((folder_ / "long").string(), "test10", "test", Limits(), {{}, 32})
+          .value();
+  ASSERT_TRUE(served.model->reads_known());
+  EXPECT_EQ(served.info.public_tokens, 32);
+  server_->Stop();
+  server_.reset();
+  service_ = std::make_unique<serve::ModelService>(served, Limits());
+  server_ = serve::HttpServer::Start({}, *service_).value();
+  client_ = std::make_unique<Client>(NewClient());
+  Tokens text;
+  for (int i = 0; i < 36; ++i) text.push_back(i % 50);
+  const Values values = served.embedding->EmbedAll(text).value();
+  model::DecoderReference reference(*served.decoder);
+  const auto session = NewSession(std::span(text).first(32)).value();
+  EXPECT_EQ(session->server_session().context, served.model->ContextBehind(32));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto expected = reference.Step(values[i]).value();
+    if (i < 32) continue;
+    const auto step = session->Step(values[i], {});
+    ASSERT_TRUE(step.ok()) << step.error().message;
+    for (size_t j = 0; j < expected.size(); ++j)
+      EXPECT_NEAR(step->residual[j], expected[j], 0.05) << "token " << i << " slot " << j;
+  }
+  // Without public tokens the caches end before the context does.
+  const auto alone = NewSession({}).value();
+  EXPECT_LT(alone->server_session().context, 40);
+}
+
 TEST_F(PublicContextTest, AServerWithoutEmbeddingTakesNone) {
   client_.reset();
   Serve(Limits());
@@ -246,6 +281,7 @@ class PublicRequestsTest : public ClientFilesServedTest {
   static std::string Taken(const MockRequest& request) {
     const size_t tokens = json::parse(request.body)["public"]["tokens"].size();
     return json{{"id", "00112233"},
+                {"context", 8},
                 {"position", tokens},
                 {"public", {{"tokens", tokens}, {"out_of_range", 0}, {"worst_site", ""}}}}
         .dump();
@@ -284,13 +320,18 @@ TEST_F(PublicRequestsTest, AServerThatLeavesTokensOutIsRefused) {
     RequestsOf("once", "Q", reply);
     EXPECT_NE(error_.find(part), std::string::npos) << error_;
   };
-  refused(R"({"id":"aa"})", "position");
-  refused(R"({"id":"aa","position":0})", "public");
-  refused(R"({"id":"aa","position":0,"public":{"tokens":0,"out_of_range":0,"worst_site":""}})",
-          "the server has taken 0, position 0");
-  refused(R"({"id":"aa","position":-1,"public":{"tokens":1,"out_of_range":0,"worst_site":""}})",
-          "position");
-  refused(R"({"id":"aa","position":9,"public":{"tokens":1e300,"out_of_range":0}})", "tokens");
+  refused(R"({"id":"aa"})", "context");
+  refused(R"({"id":"aa","context":9,"position":1})", "context");
+  refused(R"({"id":"aa","context":8})", "position");
+  refused(R"({"id":"aa","context":8,"position":0})", "public");
+  refused(
+      R"({"id":"aa","context":8,"position":0,"public":{"tokens":0,"out_of_range":0,"worst_site":""}})",
+      "the server has taken 0, position 0");
+  refused(
+      R"({"id":"aa","context":8,"position":-1,"public":{"tokens":1,"out_of_range":0,"worst_site":""}})",
+      "position");
+  refused(R"({"id":"aa","context":8,"position":9,"public":{"tokens":1e300,"out_of_range":0}})",
+          "tokens");
 }
 
 }  // namespace

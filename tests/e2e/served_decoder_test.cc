@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "model/decoder_reference.h"
-#include "model/hub/constant_prefix.h"
-#include "model/hub/fitted_fixture.h"
+#include "model/import/constant_prefix.h"
+#include "model/import/fitted_fixture.h"
 #include "serve/server/http_server.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
@@ -14,24 +14,24 @@
 namespace polyveil {
 namespace {
 
-namespace hub = model::hub;
 using Values = std::vector<double>;
 
 // Residuals of a text behind the model's prefix.
 std::vector<Values> TextOf(const std::string& path, int tokens) {
-  const auto checkpoint = hub::LoadCheckpoint(path).value();
+  const auto checkpoint = model::LoadCheckpoint(path).value();
   const std::vector<int>& prefix = checkpoint->forms->prefix;
   std::vector<std::int32_t> ids(prefix.begin(), prefix.end());
-  const auto behind = hub::RandomTokens(checkpoint->architecture.vocab_size, 1, tokens, 7);
+  const auto behind = model::RandomTokens(checkpoint->architecture.vocab_size, 1, tokens, 7);
   ids.insert(ids.end(), behind[0].begin(), behind[0].end());
-  auto text = hub::EmbedTokens(*checkpoint, ids).value();
+  auto text = model::EmbedTokens(*checkpoint, ids).value();
   text.erase(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(prefix.size()));
   return text;
 }
 
 void ExpectServedAsInFloat64(const std::string& path) {
   constexpr int kTokens = 3;
-  const auto served = serve::LoadServedModel(path, "test10", "test", {}, {.context = 8}).value();
+  const auto served =
+      serve::LoadServedModel(path, "test10", "test", {}, {{.context = 8}, 0}).value();
   const auto decoder = model::LoadDecoder(path, {.context = 8}).value();
   serve::ModelService service(served, {});
   const auto server = serve::HttpServer::Start({}, service).value();
@@ -56,21 +56,21 @@ void ExpectServedAsInFloat64(const std::string& path) {
 TEST(ServedDecoder, ConvertedFoldersOverHttp) {
   for (const char* name : {"llama", "gpt_neox"}) {
     SCOPED_TRACE(name);
-    const hub::TemporaryFolder folder;
-    hub::WriteFittedModel(hub::ReadCase(name), folder.path());
+    const model::TemporaryFolder folder;
+    model::WriteFittedModel(model::ReadCase(name), folder.path());
     ExpectServedAsInFloat64(folder.path());
   }
 }
 
 TEST(ServedDecoder, GgufFilesOverHttp) {
-  const hub::TemporaryFolder folder;
-  std::filesystem::copy(hub::VectorPath("llama.gguf"), folder / "m.gguf");
-  hub::WriteForms(folder.path(), hub::FittedForms(folder / "m.gguf"));
+  const model::TemporaryFolder folder;
+  std::filesystem::copy(model::VectorPath("llama.gguf"), folder / "m.gguf");
+  model::WriteForms(folder.path(), model::FittedForms(folder / "m.gguf"));
   ExpectServedAsInFloat64(folder / "m.gguf");
 }
 
 TEST(ServedDecoder, SoftmaxModelsAreNotServed) {
-  const auto served = serve::LoadServedModel(hub::VectorPath("llama.gguf"), "test10", "test");
+  const auto served = serve::LoadServedModel(model::VectorPath("llama.gguf"), "test10", "test");
   ASSERT_FALSE(served.ok());
   EXPECT_NE(served.error().message.find("polyveil fit"), std::string::npos);
 }

@@ -25,7 +25,7 @@ inline model::TensorMap RandomTensors(const model::BodyBundle& bundle, std::mt19
   const model::ModelConfig& c = bundle.config;
   model::TensorMap tensors;
   for (size_t i = 0; i < bundle.weights.layers.size(); ++i) {
-    const model::LayerWeights& w = bundle.weights.layers[i];
+    const model::BundleLayer& w = bundle.weights.layers[i];
     const std::string prefix = "layers." + std::to_string(i) + ".";
     for (const auto& [name, matrix] :
          {std::pair{"wq", &w.wq}, std::pair{"wk", &w.wk}, std::pair{"wv", &w.wv},

@@ -55,7 +55,7 @@ inline model::BodyBundle RandomModel(const RandomModelShape& shape, std::uint64_
   const double d = shape.d_model, sigma = 0.5 / std::sqrt(d);
   for (int i = 0; i < shape.n_layers; ++i) {
     c.layers.push_back(RandomLayerConfig(shape));
-    model::LayerWeights w;
+    model::BundleLayer w;
     w.wq = RandomMatrix(shape.d_model, shape.d_model, sigma / std::sqrt(c.d_head), random);
     w.wk = RandomMatrix(shape.d_model, shape.d_model, sigma, random);
     w.wv = RandomMatrix(shape.d_model, shape.d_model, sigma, random);

@@ -8,7 +8,7 @@ Command DescribeBench(Options& app) {
       {{"bootstrap", "precision, time, keys of a bootstrap", DescribeBenchBootstrap},
        {"engine", "every row of the performance table, beside the machine's ceilings",
         DescribeBenchEngine},
-#ifdef POLYVEIL_HUB
+#ifdef POLYVEIL_RELEASED
        {"layer", "one layer of a released model on ciphertexts: error, time by component, memory",
         DescribeBenchLayer},
 #endif

@@ -8,7 +8,7 @@ namespace polyveil::tools {
 Command DescribeBenchBootstrap(Options& app);
 Command DescribeBenchEngine(Options& app);
 Command DescribeBenchSoak(Options& app);
-// With POLYVEIL_HUB.
+// With POLYVEIL_RELEASED.
 Command DescribeBenchLayer(Options& app);
 
 }  // namespace polyveil::tools

@@ -14,7 +14,7 @@ Command DescribePlan(Options& app);
 Command DescribeSimulate(Options& app);
 Command DescribeBench(Options& app);
 Command DescribeForms(Options& app);
-// With POLYVEIL_HUB.
+// With POLYVEIL_RELEASED.
 Command DescribeImport(Options& app);
 Command DescribeEval(Options& app);
 Command DescribeEstimate(Options& app);

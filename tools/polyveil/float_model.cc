@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/worst.h"
-#include "model/decoder_files.h"
+#include "model/import/decoder_files.h"
 #include "runtime/compile_model.h"
 #include "runtime/noise_model.h"
 #include "runtime/result_noise.h"

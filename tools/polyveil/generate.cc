@@ -9,7 +9,7 @@
 #include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
-#include "model/decoder_files.h"
+#include "model/import/decoder_files.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
@@ -98,7 +98,7 @@ Status RunPlain(const Arguments& arguments) {
 
 Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& report) {
   const model::ClientHalf& half = *session.half();
-  const int context = session.context();
+  int context = session.context();
   PV_ASSIGN_OR_RETURN(const auto prompt, EncodePrompt(half, arguments.prompt, context));
   report.prompt = ShownPrompt(arguments, half);
   PV_ASSIGN_OR_RETURN(const auto known, AnnouncePublic(half, prompt.Public(half), arguments.known,
@@ -120,6 +120,7 @@ Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& 
                                                       session.remote().params(), before));
   }
   PV_RETURN_IF_ERROR(session.Begin(known, report));
+  context = session.context();  // what the server has room for behind this beginning
   const auto show = [](std::string_view text) {
     if (!StreamsText()) return;
     std::fwrite(text.data(), 1, text.size(), stdout);

@@ -28,7 +28,7 @@ Command Describe(Options& app) {
        {"plan", "compile a model and show what a token will cost", DescribePlan},
        {"simulate", "compare simulated noisy runs with the float64 model", DescribeSimulate},
        {"bench", "measure parts of the engine", DescribeBench},
-#ifdef POLYVEIL_HUB
+#ifdef POLYVEIL_RELEASED
        {"import", "read a released model's files and say what is in them", DescribeImport},
        {"eval", "perplexity and task scores of a model in the clear", DescribeEval},
        {"fit", "make a released model polynomial without training", DescribeFit},

@@ -8,8 +8,8 @@
 #include "base/utf8.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
-#ifdef POLYVEIL_HUB
-#include "model/hub/client/load_client_half.h"
+#ifdef POLYVEIL_RELEASED
+#include "model/client/text/load_client_half.h"
 #endif
 
 namespace polyveil::tools {
@@ -17,9 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-#ifdef POLYVEIL_HUB
-using model::hub::ClientFilesOf;
-using model::hub::MakeClientHalf;
+#ifdef POLYVEIL_RELEASED
+using model::ClientFilesOf;
+using model::MakeClientHalf;
 #else
 Result<model::ClientFiles> ClientFilesOf(const std::string& path) {
   if (!model::IsBundle(path))

@@ -17,7 +17,8 @@ using ClientHalf = std::shared_ptr<const model::ClientHalf>;
 // or of the installation. Errors: kNotFound names the places.
 Result<std::string> FindModel(const std::string& given);
 
-// Of a bundle's folder, and with POLYVEIL_HUB of a released or converted model's or a *.gguf file.
+// Of a bundle's folder, and with POLYVEIL_RELEASED of a released or converted model's or a *.gguf
+// file.
 Result<ClientHalf> LoadClientHalf(const std::string& path);
 
 // The one that the server sends, from the user's cache folder once it is there. Says on stderr what

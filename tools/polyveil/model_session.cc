@@ -119,7 +119,10 @@ Status ModelSession::Begin(std::span<const model::TokenId> public_tokens, RunRep
   return {};
 }
 
-int ModelSession::context() const { return std::min(half_->context(), remote_->info().context); }
+int ModelSession::context() const {
+  const int server = text_ ? text_->server_session().context : remote_->info().context;
+  return std::min(half_->context(), server);
+}
 
 Error ModelSession::Explain(const Error& error) {
   if (error.code != ErrorCode::kUnavailable || !child_) return error;

@@ -47,7 +47,7 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(
       const auto served,
       serve::LoadServedModel(directory, arguments.parameters, POLYVEIL_VERSION " " POLYVEIL_COMMIT,
-                             limits, {.context = arguments.context}));
+                             limits, {{.context = arguments.context}, 0}));
   std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
               model::CertificateToText(served.decoder->certificate).c_str(),
               Components(served.info.estimate).c_str());

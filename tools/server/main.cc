@@ -28,7 +28,7 @@ constexpr unsigned kPatienceSeconds = 10;  // for steps to notice, answers to go
 struct ServerArguments {
   std::string model;
   std::string parameters = "decode16";
-  model::DecoderOptions decoder;
+  serve::ServeOptions decoder;
   serve::HttpOptions http;
   serve::ServiceLimits limits;
   size_t threads = 0;
@@ -48,6 +48,10 @@ void Describe(Options& app, ServerArguments& arguments) {
       app, "--context", arguments.decoder.context, {0, 1 << 16},
       "tokens that a text may have, at most the model's; 0: a bundle's own, or as many as the "
       "polynomials were tried on");
+  AddNumber(
+      app, "--public-matrix", arguments.decoder.known, {0, 1 << 16},
+      "public tokens that encrypted ones meet as a matrix: cheaper than caches for long "
+      "contexts (`polyveil plan --public-tokens`), the caches hold the rest; 0: in the caches");
   app.add_option("--parameters", arguments.parameters, "parameter set")->capture_default_str();
   app.add_option("--bind", arguments.http.address, "address or name to listen on")
       ->capture_default_str();

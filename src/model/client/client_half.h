@@ -12,7 +12,7 @@
 #include "model/client/tokenizer.h"
 #include "model/client_config.h"
 #include "model/client_files.h"
-#include "model/token_embedding.h"
+#include "model/formats/token_embedding.h"
 
 namespace polyveil::model {
 

@@ -15,7 +15,7 @@
 #include <thread>
 #include <utility>
 
-#include "model/hub/mapped_file.h"
+#include "base/mapped_file.h"
 #include "model/sha256.h"
 #include "serve/client/file_download.h"
 
@@ -78,8 +78,8 @@ class FolderLock {
 };
 
 // The file as the manifest says; null for another one or none.
-std::shared_ptr<const model::hub::MappedFile> OpenSound(const fs::path& path, const Entry& entry) {
-  const auto file = model::hub::MappedFile::Open(path.string());
+std::shared_ptr<const MappedFile> OpenSound(const fs::path& path, const Entry& entry) {
+  const auto file = MappedFile::Open(path.string());
   const bool sound = file.ok() && (*file)->bytes().size() == entry.bytes &&
                      model::Sha256Hex((*file)->bytes()) == entry.sha256;
   return sound ? *file : nullptr;
@@ -124,7 +124,7 @@ Status FetchFile(RemoteModel& remote, const fs::path& path, const Entry& entry,
     PV_RETURN_IF_ERROR(DownloadRest(remote, path.string(), entry, on_bytes));
     if (OpenSound(path, entry)) return {};
     if (resumed) continue;  // the part of before was another file's
-    const auto file = model::hub::MappedFile::Open(path.string());
+    const auto file = MappedFile::Open(path.string());
     const std::string seen = file.ok() ? model::Sha256Hex((*file)->bytes()) : "none";
     fs::remove_all(path, error);
     return MakeError(ErrorCode::kCorrupt,

@@ -206,6 +206,8 @@ Result<RemoteSession> RemoteModel::CreateSession(const std::string& keys,
   PV_ASSIGN_OR_RETURN(const json body, CallRepeated(SessionRequest(text, !public_tokens.empty())));
   RemoteSession session;
   PV_ASSIGN_OR_RETURN(session.id, NameFrom(body));
+  PV_ASSIGN_OR_RETURN(const auto context, wire::JsonInteger(body, "context", 1, info_.context));
+  session.context = static_cast<int>(context);
   if (public_tokens.empty()) return session;
   PV_RETURN_IF_ERROR(ReadPublic(body, public_tokens.size(), session));
   return session;

@@ -30,6 +30,7 @@ struct RemoteStep {
 
 struct RemoteSession {
   std::string id;
+  int context = 0;  // tokens that this text may have
   // Inputs of the public tokens outside the polynomials' intervals, and the first of the worst.
   u64 public_out_of_range = 0;
   std::string worst_site;

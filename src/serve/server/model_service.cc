@@ -310,7 +310,7 @@ Status ModelService::CreateSession(Exchange& exchange) {
   SessionRequest request;
   PV_ASSIGN_OR_RETURN(request.request_id, RequestId(body));
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  json reply = {{"context", model_->context()}};
+  json reply;
   if (body.contains("public")) {
     PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, request));
     reply["public"] = {{"tokens", request.known->tokens},
@@ -321,6 +321,7 @@ Status ModelService::CreateSession(Exchange& exchange) {
                       sessions_.Create(set, std::move(request), exchange.connection()));
   reply["id"] = session->handle;
   reply["position"] = session->position.load();
+  reply["context"] = model_->ContextBehind(session->first_position);
   return ReplyJson(exchange, 201, reply);
 }
 
@@ -394,9 +395,10 @@ Status ModelService::Step(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   wire::MessageBounds bounds = TokenBounds(*session);
   PV_RETURN_IF_ERROR(TakeBackIfSentAgain(*session, exchange.request().body, bounds));
-  if (session->decoder.position() >= model_->context()) {
+  if (const int context = model_->ContextBehind(session->first_position);
+      session->decoder.position() >= context) {
     return MakeError(ErrorCode::kOutOfRange, "session '{}': position {} fills the context of {}",
-                     handle, session->decoder.position(), model_->context());
+                     handle, session->decoder.position(), context);
   }
   const ckks::Parameters& params = *model_->params();
   PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));

@@ -10,8 +10,8 @@
 
 #include "base/digest.h"
 #include "base/memory_report.h"
+#include "model/formats/token_embedding.h"
 #include "model/public_context.h"
-#include "model/token_embedding.h"
 #include "serve/server/compute_queue.h"
 
 namespace polyveil::serve {

@@ -2,7 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
-#include "model/hub/client_files_of_checkpoint.h"
+#include "model/import/client_files_of_checkpoint.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
 #include "serve/server/key_store.h"
@@ -26,15 +26,15 @@ void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
 
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits) {
+                                 const ServiceLimits& limits, int known) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
   PV_ASSIGN_OR_RETURN(served.model,
-                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
+                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}, known));
   const int threads = static_cast<int>(Threads());
   const auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
-  PV_ASSIGN_OR_RETURN(const auto timed, runtime::CompileModel(decoder, params, speed));
+  PV_ASSIGN_OR_RETURN(const auto timed, runtime::CompileModel(decoder, params, speed, known));
   served.info.name = decoder->name;
   served.info.tensors_sha256 = decoder->digest;
   served.decoder = std::move(decoder);
@@ -60,7 +60,7 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
 Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedModel& served) {
   PV_ASSIGN_OR_RETURN(served.embedding, model::LoadTokenEmbedding(client));
   served.client = std::move(client);
-  served.info.public_tokens = served.decoder->context - 1;
+  served.info.public_tokens = served.model->most_known();
   return {};
 }
 
@@ -90,10 +90,10 @@ Result<Halves> LoadHalves(const std::string& path, const model::DecoderOptions& 
     return halves;
   }
   const std::string name = model::NameOfModel(path);
-  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::hub::LoadCheckpoint(path));
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(path));
   PV_ASSIGN_OR_RETURN(halves.decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
-  PV_ASSIGN_OR_RETURN(
-      halves.client, model::hub::ClientFilesOfCheckpoint(checkpoint, name, halves.decoder->digest));
+  PV_ASSIGN_OR_RETURN(halves.client,
+                      model::ClientFilesOfCheckpoint(checkpoint, name, halves.decoder->digest));
   return halves;
 }
 
@@ -101,10 +101,10 @@ Result<Halves> LoadHalves(const std::string& path, const model::DecoderOptions& 
 
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits,
-                                    const model::DecoderOptions& options) {
+                                    const ServeOptions& options) {
   PV_ASSIGN_OR_RETURN(Halves halves, LoadHalves(path, options));
-  PV_ASSIGN_OR_RETURN(ServedModel served,
-                      ServeDecoder(std::move(halves.decoder), parameters, version, limits));
+  PV_ASSIGN_OR_RETURN(ServedModel served, ServeDecoder(std::move(halves.decoder), parameters,
+                                                       version, limits, options.known));
   PV_RETURN_IF_ERROR(
       AddClientHalf(std::make_shared<const model::ClientFiles>(std::move(halves.client)), served));
   return served;

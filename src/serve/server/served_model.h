@@ -5,12 +5,16 @@
 #include <string>
 
 #include "model/client_files.h"
-#include "model/decoder_files.h"
-#include "model/token_embedding.h"
+#include "model/formats/token_embedding.h"
+#include "model/import/decoder_files.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
 
 namespace polyveil::serve {
+
+struct ServeOptions : model::DecoderOptions {
+  int known = 0;  // public tokens that queries meet as matrices (compile::CompiledDecoder)
+};
 
 struct ServedModel {
   std::shared_ptr<const compile::CompiledProgram> model;
@@ -31,11 +35,11 @@ Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedMod
 // own (kInvalidArgument for another).
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits = {},
-                                    const model::DecoderOptions& options = {});
+                                    const ServeOptions& options = {});
 // The same from a model at hand.
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits = {});
+                                 const ServiceLimits& limits = {}, int known = 0);
 
 // Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
 // Requires info.estimate.

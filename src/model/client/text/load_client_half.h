@@ -1,0 +1,23 @@
+// The client's half of whatever stands at a path, and of files that a server has sent.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/client/client_half.h"
+
+namespace polyveil::model {
+
+// A bundle's folder, a released or converted model's, or a *.gguf file. Errors: those of the files'
+// readers.
+Result<ClientFiles> ClientFilesOf(const std::string& path);
+
+// With the tokenizer that the files have. Errors: those of ClientHalf::Create and TextTokenizer.
+Result<std::shared_ptr<const ClientHalf>> MakeClientHalf(ClientFiles files);
+
+inline Result<std::shared_ptr<const ClientHalf>> LoadClientHalf(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(ClientFiles files, ClientFilesOf(path));
+  return MakeClientHalf(std::move(files));
+}
+
+}  // namespace polyveil::model

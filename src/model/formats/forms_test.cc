@@ -1,0 +1,152 @@
+// forms.json: what is written is read again, and hostile files are refused by field.
+#include "model/formats/forms.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "model/formats/released_fixture.h"
+
+namespace polyveil::model {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+ConvertedForms MakeForms(FormStage stage) {
+  ConvertedForms forms;
+  forms.stage = stage;
+  forms.power = 6;
+  forms.prefix = {1, 7};
+  for (int i = 0; i < 2; ++i) {
+    LayerConfig layer;
+    layer.kappa = {0.5, 2};
+    layer.shift = {3, 4.25};
+    layer.attention.powers = {4, 8};
+    if (stage == FormStage::kPolynomial) {
+      layer.norm1 = Chebyshev{0.5, 2, {1, 0.25}};
+      layer.norm2 = Chebyshev{0.25, 3, {1, 0.5, 0.125}};
+      layer.divisor_inverse = Chebyshev{0.1, 9, {1, 2}};
+      layer.activation = Chebyshev{-6, 6, {0.5, 0.25}};
+      layer.bounds.score = 11;
+      layer.norm2_seen = {0.5, 2.5};
+    }
+    forms.layers.push_back(layer);
+  }
+  if (stage == FormStage::kPolynomial) {
+    forms.calibration = {1024, 1.5};
+    forms.left_out = 7;
+    forms.residual_bound = 80;
+    forms.context = 12;
+    forms.weights = {"a.gguf", std::string(64, 'a')};
+    forms.certificate = Certificate{};
+    forms.certificate->heldout_positions = 40;
+  }
+  return forms;
+}
+
+Architecture MakeArchitecture() {
+  Architecture a;
+  a.n_layers = 2;
+  a.n_heads = 2;
+  a.vocab_size = 8;
+  a.context = 16;
+  return a;
+}
+
+TEST(Forms, WhatIsWrittenIsReadAgain) {
+  for (const FormStage stage : {FormStage::kPower, FormStage::kPolynomial}) {
+    const ConvertedForms forms = MakeForms(stage);
+    const std::string text = FormatForms(forms);
+    const ConvertedForms read = ParseForms(text).value();
+    EXPECT_EQ(FormatForms(read), text);
+    EXPECT_EQ(read.prefix, forms.prefix);
+    EXPECT_EQ(read.left_out, forms.left_out);
+    EXPECT_EQ(read.layers[1].shift, forms.layers[1].shift);
+    EXPECT_TRUE(CheckForms(read, MakeArchitecture()).ok());
+  }
+}
+
+TEST(Forms, AFolderWithoutTheFileIsAsReleased) {
+  const TemporaryFolder folder;
+  EXPECT_FALSE(LoadForms(folder.path()).value().has_value());
+  WriteBytes(folder / "forms.json", FormatForms(MakeForms(FormStage::kPower)));
+  EXPECT_EQ(LoadForms(folder.path()).value()->power, 6);
+}
+
+// What the message must name, and a change that no reader accepts.
+const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
+    {"format", [](Json& j) { j["format"] = "polyveil-model/1"; }},
+    {"stage", [](Json& j) { j["stage"] = "softmax"; }},
+    {"power", [](Json& j) { j["power"] = 5; }},
+    {"power", [](Json& j) { j["power"] = 14; }},
+    {"attention_eps", [](Json& j) { j["attention_eps"] = -1e-3; }},
+    {"attention_eps", [](Json& j) { j.erase("attention_eps"); }},
+    {"prefix",
+     [](Json& j) {
+       j["prefix"] = {1, -2};
+     }},
+    {"prefix", [](Json& j) { j["prefix"] = {1.5}; }},
+    {"prefix", [](Json& j) { j["prefix"] = std::vector<int>(65, 1); }},
+    {"prefix",
+     [](Json& j) {
+       j["prefix"] = {1, 8};
+     }},
+    {"residual_bound", [](Json& j) { j["residual_bound"] = 0; }},
+    {"context", [](Json& j) { j["context"] = -1; }},
+    {"context", [](Json& j) { j["context"] = 15; }},
+    {"weights.sha256", [](Json& j) { j["weights"].erase("sha256"); }},
+    {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = std::string(64, 'A'); }},
+    {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = "aa"; }},
+    {"weights.file", [](Json& j) { j["weights"]["file"] = "../a.gguf"; }},
+    {"weights.file", [](Json& j) { j["weights"]["file"] = "model.safetensors"; }},
+    {"certificate.heldout_out_of_range",
+     [](Json& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
+    {"certificate.least_margin", [](Json& j) { j["certificate"].erase("least_margin"); }},
+    {"layers", [](Json& j) { j["layers"] = "two"; }},
+    {"layers", [](Json& j) { j["layers"].erase(1); }},
+    {"layers[1].kappa",
+     [](Json& j) {
+       j["layers"][1]["kappa"] = {1, 0};
+     }},
+    {"layers[0].shift", [](Json& j) { j["layers"][0]["shift"] = {1}; }},
+    {"layers[0].shift",
+     [](Json& j) {
+       j["layers"][0]["shift"] = {1, "2"};
+     }},
+    {"norm1",
+     [](Json& j) {
+       j["layers"][0]["norm1"]["coeffs"] = {1, "x"};
+     }},
+    {"norm2", [](Json& j) { j["layers"][1]["norm2"]["a"] = 3.5; }},
+    {"activation", [](Json& j) { j["layers"][1].erase("activation"); }},
+    {"bounds", [](Json& j) { j["layers"][1].erase("bounds"); }},
+    {"attention", [](Json& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
+    {"powers",
+     [](Json& j) {
+       j["layers"][0]["attention"]["powers"] = {4, 3};
+     }},
+};
+
+TEST(Forms, HostileFilesAreRefusedByField) {
+  const std::string text = FormatForms(MakeForms(FormStage::kPolynomial));
+  for (const auto& [field, change] : kHostileChanges) {
+    Json json = Json::parse(text);
+    change(json);
+    const auto forms = ParseForms(json.dump());
+    const Status status =
+        forms.ok() ? CheckForms(*forms, MakeArchitecture()) : Status(forms.error());
+    ASSERT_FALSE(status.ok()) << field;
+    EXPECT_NE(status.error().message.find(field), std::string::npos) << status.error().message;
+  }
+  EXPECT_FALSE(ParseForms(text.substr(0, text.size() / 2)).ok());
+  EXPECT_FALSE(ParseForms("{\"format\": 1, \"format\": 2}").ok());
+}
+
+TEST(Forms, AnEncoderHasNoPrefix) {
+  Architecture a = MakeArchitecture();
+  a.causal = false;
+  EXPECT_FALSE(CheckForms(MakeForms(FormStage::kPower), a).ok());
+}
+
+}  // namespace
+}  // namespace polyveil::model

@@ -1,0 +1,179 @@
+#include "model/import/block_source.h"
+
+#include <cmath>
+
+#include "base/check.h"
+#include "model/float32/layers.h"
+
+namespace polyveil::model {
+namespace {
+
+// One projection out of the columns that several write together.
+Matrix Rows(const Linear& linear, int first, int stride, int heads, int d_head) {
+  Matrix m{heads * d_head, linear.in, {}};
+  const std::vector<float> all = DecodeAll(linear.weight);
+  const auto at = [&](int row, int col) {
+    const std::size_t index = linear.transposed ? static_cast<std::size_t>(col) * linear.out + row
+                                                : static_cast<std::size_t>(row) * linear.in + col;
+    return static_cast<double>(all[index]);
+  };
+  for (int h = 0; h < heads; ++h)
+    for (int e = 0; e < d_head; ++e)
+      for (int col = 0; col < linear.in; ++col) m.values.push_back(at(first + h * stride + e, col));
+  return m;
+}
+
+Matrix All(const Linear& linear) { return Rows(linear, 0, 0, 1, linear.out); }
+
+std::vector<double> BiasOf(const Linear& linear, int first, int stride, int heads, int d_head) {
+  std::vector<double> bias;
+  if (linear.bias.empty()) return std::vector<double>(static_cast<std::size_t>(heads) * d_head);
+  for (int h = 0; h < heads; ++h)
+    for (int e = 0; e < d_head; ++e)
+      bias.push_back(linear.bias[static_cast<std::size_t>(first + h * stride + e)]);
+  return bias;
+}
+
+// W norm(x) + b = (W gain) x / rms + (W bias + b): the gain goes into the columns, the norm's bias
+// into the bias.
+void FoldNorm(const NormWeights& norm, Matrix& w, std::vector<double>& bias) {
+  for (int r = 0; r < w.rows; ++r) {
+    for (int c = 0; c < w.cols; ++c) {
+      double& value = w.values[static_cast<std::size_t>(r) * w.cols + c];
+      const auto col = static_cast<std::size_t>(c);
+      if (!norm.bias.empty()) bias[static_cast<std::size_t>(r)] += value * norm.bias[col];
+      value *= norm.gain[col];
+    }
+  }
+}
+
+// Finds query, key or value among the linears that write them.
+struct Part {
+  const Linear* linear;
+  HeadColumns columns;
+};
+
+Part FindPart(const LayerWeights& w, HeadColumns columns) {
+  for (const Linear& linear : w.qkv) {
+    if (columns.first < linear.out) return {&linear, columns};
+    columns.first -= linear.out;
+  }
+  PV_CHECK(false, "column {} behind the projections", columns.first);
+}
+
+void LoadAttention(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
+  const QkvColumns columns = ColumnsOf(a);
+  const auto load = [&](const HeadColumns& part_columns, int heads, Matrix& m,
+                        std::vector<double>& bias) {
+    const Part part = FindPart(layer, part_columns);
+    m = Rows(*part.linear, part.columns.first, part.columns.stride, heads, a.d_head);
+    bias = BiasOf(*part.linear, part.columns.first, part.columns.stride, heads, a.d_head);
+    FoldNorm(layer.attention_norm, m, bias);
+  };
+  load(columns.query, a.n_heads, w.wq, w.bq);
+  load(columns.key, a.n_kv_heads, w.wk, w.bk);
+  load(columns.value, a.n_kv_heads, w.wv, w.bv);
+  const double scale = 1 / std::sqrt(static_cast<double>(a.d_head));
+  for (double& v : w.wq.values) v *= scale;
+  for (double& v : w.bq) v *= scale;
+  w.wo = All(layer.out);
+  w.bo = BiasOf(layer.out, 0, 0, 1, layer.out.out);
+}
+
+void LoadFeedForward(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
+  if (a.gated) {
+    w.gate = All(layer.gate);
+    w.b_gate = BiasOf(layer.gate, 0, 0, 1, a.d_ff);
+    FoldNorm(layer.ffn_norm, w.gate, w.b_gate);
+  }
+  w.up = All(layer.up);
+  w.b_up = BiasOf(layer.up, 0, 0, 1, a.d_ff);
+  FoldNorm(layer.ffn_norm, w.up, w.b_up);
+  w.down = All(layer.down);
+  w.b_down = BiasOf(layer.down, 0, 0, 1, a.d_model);
+}
+
+BlockWeights LoadBlock(const Checkpoint& checkpoint, const BlockShape& shape, int layer) {
+  BlockWeights w;
+  const LayerWeights& from = checkpoint.weights.layers[static_cast<std::size_t>(layer)];
+  LoadAttention(checkpoint.architecture, from, w);
+  LoadFeedForward(checkpoint.architecture, from, w);
+  if (shape.centred) {
+    RemoveMean(w.wo, w.bo);
+    RemoveMean(w.down, w.b_down);
+  }
+  if (!shape.biases)
+    for (auto* bias : {&w.bq, &w.bk, &w.bv, &w.bo, &w.b_gate, &w.b_up, &w.b_down}) bias->clear();
+  return w;
+}
+
+Result<BlockActivation> ActivationOf(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return BlockActivation::kSilu;
+    case Activation::kGelu:
+      return BlockActivation::kGelu;
+    case Activation::kGeluTanh:
+      return BlockActivation::kGeluTanh;
+    case Activation::kRelu:
+      break;
+  }
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "activation: relu has no smooth polynomial; silu and gelu do");
+}
+
+Status TakeForms(const ConvertedForms& forms, int layer, Block& block) {
+  block.forms = forms.layers[static_cast<std::size_t>(layer)];
+  block.shape.power = forms.power;
+  block.shape.attention_eps = forms.attention_eps;
+  if (block.forms.attention.powers.empty() && block.forms.attention.mean) return {};
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "forms.layers[{}].attention: block programs have one power and the mean form",
+                   layer);
+}
+
+}  // namespace
+
+Result<BlockShape> ShapeOfBlocks(const Architecture& a) {
+  if (!a.causal || a.form == BlockForm::kPostNorm)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "family: {} is no pre-norm decoder, whose blocks have programs", a.family);
+  const bool layer_norm = a.norm == NormKind::kLayerNorm;
+  const bool biased = a.qkv_bias || a.out_bias || a.ffn_bias || layer_norm;
+  BlockShape shape;
+  shape.d_model = a.d_model;
+  shape.n_heads = a.n_heads;
+  shape.n_kv_heads = a.n_kv_heads;
+  shape.d_head = a.d_head;
+  shape.d_ff = a.d_ff;
+  shape.gated = a.gated;
+  shape.parallel = a.form == BlockForm::kParallel;
+  shape.centred = layer_norm;
+  shape.biases = biased;
+  PV_ASSIGN_OR_RETURN(shape.activation, ActivationOf(a.activation));
+  shape.norm_eps = a.norm_eps;
+  if (a.rotary) {
+    const RotaryTable table(*a.rotary, {});
+    shape.rotary.assign(table.frequencies().begin(), table.frequencies().end());
+    shape.adjacent_pairs = a.rotary->pairs == RotaryPairs::kAdjacent;
+  }
+  return shape;
+}
+
+Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer) {
+  const Architecture& a = checkpoint->architecture;
+  if (layer < 0 || layer >= a.n_layers)
+    return MakeError(ErrorCode::kOutOfRange, "layer = {} outside 0..{}", layer, a.n_layers - 1);
+  Block block;
+  PV_ASSIGN_OR_RETURN(block.shape, ShapeOfBlocks(a));
+  if (!checkpoint->weights.rotary_factors.empty()) {
+    for (std::size_t i = 0; i < block.shape.rotary.size(); ++i)
+      block.shape.rotary[i] /= checkpoint->weights.rotary_factors[i];
+  }
+  if (checkpoint->forms) PV_RETURN_IF_ERROR(TakeForms(*checkpoint->forms, layer, block));
+  block.weights = std::make_shared<const BlockWeightSource>(
+      [checkpoint, shape = block.shape, layer] { return LoadBlock(*checkpoint, shape, layer); });
+  return block;
+}
+
+}  // namespace polyveil::model

@@ -1,0 +1,22 @@
+// Blocks of a checkpoint as model/block.h describes them: norm gains folded into the matrices
+// behind them, means taken out of what writes to a layer-normed residual, 1/sqrt(d_head) in the
+// queries.
+#pragma once
+
+#include <memory>
+
+#include "model/block.h"
+#include "model/formats/checkpoint.h"
+
+namespace polyveil::model {
+
+// Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field
+// named).
+Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
+
+// Layer `layer`, with the forms of a converted model; its prefix is the caller's part. Weights are
+// decoded when they are asked for.
+// Errors: those of ShapeOfBlocks, kOutOfRange for a layer that the model lacks.
+Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer);
+
+}  // namespace polyveil::model

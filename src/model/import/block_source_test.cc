@@ -1,0 +1,91 @@
+// A checkpoint's blocks in float64 against the float32 reference of the whole.
+#include "model/import/block_source.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/block_reference.h"
+#include "model/float32/layers.h"
+#include "model/float32/reference.h"
+#include "model/formats/released_fixture.h"
+
+namespace polyveil::model {
+namespace {
+
+// Without eps a first token attends to itself alone whatever the form: its block is the original's.
+TEST(BlockSource, FirstTokenEqualsTheOriginalBlock) {
+  const nlohmann::json cases = ReadVectors("logits.json");
+  for (const nlohmann::json& vectors : cases) {
+    const std::string name = vectors["name"];
+    TemporaryFolder folder;
+    WriteModel(vectors, folder.path());
+    const auto checkpoint = LoadCheckpoint(folder.path()).value();
+    const auto shape = ShapeOfBlocks(checkpoint->architecture);
+    if (!shape.ok()) {
+      const bool relu = checkpoint->architecture.activation == Activation::kRelu;
+      EXPECT_TRUE(relu || !checkpoint->architecture.causal)
+          << name << ": " << shape.error().message;
+      continue;
+    }
+    const std::vector<std::int32_t> tokens = {3};
+    for (int layer = 0; layer < checkpoint->architecture.n_layers; ++layer) {
+      Block block = MakeBlock(checkpoint, layer).value();
+      block.shape.attention_eps = 0;
+      block.forms.shift.assign(static_cast<std::size_t>(block.shape.n_heads), 3);
+      block.forms.kappa.assign(static_cast<std::size_t>(block.shape.n_heads), 1);
+      BlockReference reference(block, Evaluation::kExact);
+      const auto input = InputsOfLayer(*checkpoint, layer, tokens).value();
+      const auto expected = InputsOfLayer(*checkpoint, layer + 1, tokens).value();
+      const auto actual = reference.Step(input[0]).value();
+      // Sums of float32 products of some hundred terms of order 1.
+      for (std::size_t i = 0; i < actual.size(); ++i)
+        EXPECT_NEAR(actual[i], expected[0][i], 2e-5) << name << ", layer " << layer;
+    }
+  }
+}
+
+TEST(BlockSource, TurnedRowsEqualTurnedVectors) {
+  for (const RotaryPairs pairs : {RotaryPairs::kHalves, RotaryPairs::kAdjacent}) {
+    Rotary rotary;
+    rotary.dims = 6;
+    rotary.theta = 100;
+    rotary.pairs = pairs;
+    const RotaryTable table(rotary, {});
+    BlockShape shape{
+        .d_model = 5, .n_heads = 2, .n_kv_heads = 2, .d_head = 8, .d_ff = 4, .rotary = {}};
+    for (const float f : table.frequencies()) shape.rotary.push_back(f);
+    shape.adjacent_pairs = pairs == RotaryPairs::kAdjacent;
+    const BlockWeights w = RandomBlockWeights(shape, 1);
+    const std::vector<double> x = {1, -2, 0.5, 3, -1};
+    for (const int position : {0, 1, 17}) {
+      const std::vector<double> plain = Multiply(w.wk, x);
+      std::vector<float> expected(plain.begin(), plain.end());
+      table.Rotate(position, expected.data(), 2, 8);
+      Matrix turned = w.wk;
+      std::vector<double> bias = plain;
+      RotateRows(shape, position, turned.values, turned.cols);
+      RotateRows(shape, position, bias, 1);
+      const std::vector<double> actual = Multiply(turned, x);
+      for (std::size_t i = 0; i < actual.size(); ++i) {
+        EXPECT_NEAR(actual[i], expected[i], 1e-5) << position;
+        EXPECT_NEAR(bias[i], expected[i], 1e-5) << position;
+      }
+    }
+  }
+}
+
+TEST(BlockSource, RefusesLayersThatAreNotThere) {
+  const nlohmann::json vectors = ReadVectors("logits.json");
+  TemporaryFolder folder;
+  WriteModel(vectors[0], folder.path());
+  const auto checkpoint = LoadCheckpoint(folder.path()).value();
+  const int layers = checkpoint->architecture.n_layers;
+  const std::vector<std::int32_t> tokens = {1};
+  EXPECT_EQ(MakeBlock(checkpoint, layers).error().code, ErrorCode::kOutOfRange);
+  EXPECT_EQ(MakeBlock(checkpoint, -1).error().code, ErrorCode::kOutOfRange);
+  EXPECT_EQ(InputsOfLayer(*checkpoint, layers + 1, tokens).error().code, ErrorCode::kOutOfRange);
+}
+
+}  // namespace
+}  // namespace polyveil::model

@@ -1,0 +1,62 @@
+#include "train/distil/cli.h"
+
+#include <memory>
+
+#include "base/output_file.h"
+#include "model/bundle.h"
+#include "train/cli_options.h"
+#include "train/distil/run.h"
+
+namespace polyveil::train {
+namespace {
+
+struct Arguments {
+  std::string config;
+  DistilRunOptions run;
+  int stop_after = 0, threads = 0;
+};
+
+Status Run(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(arguments.config, 1 << 20));
+  PV_ASSIGN_OR_RETURN(
+      DistilConfig config,
+      ParseDistilConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  if (arguments.threads > 0) config.threads = arguments.threads;
+  PV_RETURN_IF_ERROR(CheckWritableFolder(arguments.run.out));
+  DistilRunOptions options = arguments.run;
+  options.stop_after = arguments.stop_after;
+  options.progress = [&](const DistilProgress& p) {
+    Print(
+        "{}: step {}/{}, {} tokens  loss {:.4f}  KL {:.4f}  text {:.4f}  hidden {:.4f}  penalty "
+        "{:.5f}  gradient {:.3f}  {:.1f} tokens/s\n",
+        p.stage, p.step, p.steps, p.tokens, p.loss, p.kl, p.text, p.hidden, p.penalty,
+        p.gradient_norm, p.tokens_per_second);
+  };
+  options.note = [&](const std::string& line) { Print("{}\n", line); };
+  return RunDistil(config, options);
+}
+
+}  // namespace
+
+Command DescribeDistil(Options& app) {
+  auto a = std::make_shared<Arguments>();
+  app.description(
+      "Makes a released model polynomial: attention exchanged, distilled, ranges minimised,\n"
+      "polynomials trained through. Ctrl-C saves a checkpoint before it ends; --resume goes on.");
+  app.add_option("--config", a->config, "the conversion's stages, JSON")->required();
+  app.add_option("--model", a->run.model, "folder or *.gguf of the released model")->required();
+  app.add_option("--data", a->run.stories, "folder of texts: one subfolder a source, *.txt inside")
+      ->required();
+  app.add_option("--out", a->run.out, "folder of the conversion")->required();
+  app.add_option("--eval-data", a->run.evaluation, "folder of tasks and WikiText");
+  auto* resume = app.add_flag("--resume", a->run.resume, "go on where the folder's run stopped");
+  app.add_flag("--replace", a->run.replace, "start over, replacing the folder's run")
+      ->excludes(resume);
+  AddNumber(app, "--stop-after", a->stop_after, {0, kMaxSteps},
+            "stop with a checkpoint after so many steps of all stages; 0: at the end");
+  AddNumber(app, "--threads", a->threads, {0, static_cast<int>(kMaxThreads)},
+            "threads, 0 for the configuration's");
+  return [a] { return Run(*a); };
+}
+
+}  // namespace polyveil::train

@@ -1,0 +1,78 @@
+// A conversion of a released model, complete: stages, text, rates.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "train/convert.h"
+#include "train/train_config.h"
+
+namespace polyveil::train {
+
+enum class DistilStageKind {
+  kMatch,   // every layer by itself, on the original's inputs: what its attention adds
+  kDistil,  // end to end: the original's distribution and the residuals behind its blocks
+};
+
+// Fits polynomials before a stage's first step.
+struct DistilFit {
+  int calibration_batches = 16;
+  ConvertOptions options;
+  double clamp_fraction = 0, clamp_widening = 1.5;  // as PolynomialOptions
+};
+
+struct DistilStage {
+  std::string name;
+  DistilStageKind kind = DistilStageKind::kDistil;
+  std::int64_t steps = 100;
+  double rate = 1e-4;       // Adam, of the weights
+  double form_rate = 3e-3;  // Adam, of shift, kappa and the ranges' centres
+  bool attention_only = false;
+  double kl_weight = 1;      // decoders
+  double hidden_weight = 0;  // of the mean over layers and tokens of |difference|^2 / |original|^2
+  double sampled_share = 0;  // of the rows: text that the original has written itself
+  int warmup = 10;
+  double decay_fraction = 0.5, final_fraction = 0.1;
+  RangeOptions range;
+  std::optional<DistilFit> fit;
+};
+
+// Text that the original writes by itself, behind the prefix and nothing else.
+struct DistilSampling {
+  std::int64_t sequences = 0;
+  int rows = 64;  // at a time
+  double temperature = 1, top_p = 1;
+};
+
+struct DistilEvaluation {
+  int window = 256, windows = 32;  // of the text file
+  std::vector<std::string> tasks;
+  int examples = 0;  // of a task; 0: none
+  int heldout_rows = 16;
+};
+
+struct DistilConfig {
+  std::string name = "conversion";
+  std::uint64_t seed = 1;
+  int threads = 2;
+  int power = 4;
+  double attention_eps = 1e-3;
+  std::vector<int> prefix;  // decoders: tokens before every text
+  int context = 256;        // tokens of a row, the prefix included
+  int batch = 4;
+  int start_batches = 2;  // of text that the shifts are chosen on
+  int log_every = 5, eval_every = 50, checkpoint_every = 20;
+  DistilSampling sampling;
+  DistilEvaluation evaluation;
+  std::vector<DistilStage> stages;
+};
+
+// Unknown fields are refused. Errors: kCorrupt, kOutOfRange; the field named.
+Result<DistilConfig> ParseDistilConfig(std::string_view json);
+std::string FormatDistilConfig(const DistilConfig& config);
+
+}  // namespace polyveil::train

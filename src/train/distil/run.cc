@@ -1,0 +1,485 @@
+#include "train/distil/run.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "base/interrupt.h"
+#include "base/output_file.h"
+#include "base/system.h"
+#include "train/archive.h"
+#include "train/checkpoint.h"
+#include "train/distil/data.h"
+#include "train/distil/evaluate.h"
+#include "train/distil/export.h"
+#include "train/distil/fit.h"
+#include "train/distil/loss.h"
+#include "train/distil/sample.h"
+#include "train/distil/start.h"
+#include "train/export.h"
+#include "train/optimizer.h"
+#include "train/trainer.h"
+
+namespace polyveil::train {
+namespace {
+
+using torch::Tensor;
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kCalibrationSteps = 1'000'000, kStartSteps = 2'000'000;
+constexpr int kSentences = 200;
+
+// Where a conversion stands.
+struct Position {
+  std::size_t stage = 0;
+  std::int64_t step = 0, total_steps = 0;  // of the stage, of all stages
+  std::uint64_t tokens = 0;
+  double seconds = 0;  // training alone
+};
+
+class Runner {
+ public:
+  Runner(const DistilConfig& config, const DistilRunOptions& options)
+      : config_(config), options_(options), config_text_(FormatDistilConfig(config)) {}
+
+  Status Execute() {
+    PV_RETURN_IF_ERROR(Prepare());
+    const bool exists = std::filesystem::exists(Path("last.pt"));
+    if (exists && !options_.resume && !options_.replace)
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "{}: holds a run (--resume goes on with it, --replace starts over)",
+                       options_.out);
+    if (options_.resume && exists) {
+      PV_RETURN_IF_ERROR(Restore());
+    } else {
+      PV_RETURN_IF_ERROR(Begin());
+    }
+    while (at_.stage < config_.stages.size()) {
+      PV_ASSIGN_OR_RETURN(const bool stopped, RunStage());
+      if (stopped) return {};
+    }
+    return {};
+  }
+
+ private:
+  std::string Path(const std::string& name) const { return options_.out + "/" + name; }
+  const DistilStage& stage() const { return config_.stages[at_.stage]; }
+  void Note(const std::string& line) const {
+    if (options_.note) options_.note(line);
+  }
+
+  Status Prepare() {
+    torch::set_num_threads(config_.threads);
+    std::filesystem::create_directories(options_.out);
+    PV_ASSIGN_OR_RETURN(source_, model::LoadCheckpoint(options_.model));
+    if (!source_->architecture.causal && !config_.prefix.empty())
+      return MakeError(ErrorCode::kMismatch, "config.prefix has {} tokens, an encoder takes 0",
+                       config_.prefix.size());
+    if (config_.context > source_->architecture.context)
+      return MakeError(ErrorCode::kOutOfRange, "config.context = {} > the model's {}",
+                       config_.context, source_->architecture.context);
+    PV_ASSIGN_OR_RETURN(const auto tokenizer, model::TextTokenizer::Load(*source_));
+    PV_ASSIGN_OR_RETURN(
+        text_, ReadDistilText(options_.stories, tokenizer, source_->architecture, config_));
+    Note(fmt::format("{} training tokens, {} held out", text_.train.size(), text_.heldout.size()));
+    PV_RETURN_IF_ERROR(Sample());
+    PV_ASSIGN_OR_RETURN(teacher_, ReleasedModel::Load(*source_));
+    teacher_->forms.prefix =
+        source_->architecture.causal ? static_cast<int>(config_.prefix.size()) : 0;
+    student_ = teacher_->Clone();
+    student_->forms.attention = AttentionForm::kPowerMean;
+    student_->forms.power = config_.power;
+    student_->forms.eps = config_.attention_eps;
+    heldout_ = HeldoutDistilBatches(text_, config_.evaluation.heldout_rows, config_.batch);
+    return {};
+  }
+
+  // The original's own text, kept beside the run.
+  Status Sample() {
+    if (config_.sampling.sequences == 0) return {};
+    const std::size_t wanted = static_cast<std::size_t>(config_.sampling.sequences) *
+                               static_cast<std::size_t>(text_.sampled_length());
+    std::ifstream in(Path("sampled.bin"), std::ios::binary);
+    text_.sampled.resize(wanted);
+    in.read(reinterpret_cast<char*>(text_.sampled.data()),
+            static_cast<std::streamsize>(wanted * sizeof(std::int32_t)));
+    const bool whole = static_cast<std::size_t>(in.gcount()) == wanted * sizeof(std::int32_t);
+    const bool known = std::ranges::all_of(text_.sampled, [&](std::int32_t token) {
+      return token >= 0 && token < source_->architecture.vocab_size;
+    });
+    if (whole && known) return {};
+    const auto start = Clock::now();
+    PV_ASSIGN_OR_RETURN(text_.sampled, SampleText(*source_, config_.prefix, text_.sampled_length(),
+                                                  config_.sampling, config_.seed));
+    torch::set_num_threads(config_.threads);
+    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, Since(start)));
+    return WriteFile(Path("sampled.bin"), BytesOf(text_.sampled));
+  }
+
+  static double Since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  // The original and the start of the power form, measured.
+  Status Begin() {
+    PV_RETURN_IF_ERROR(Write("config.json", config_text_));
+    PV_RETURN_IF_ERROR(Write("curve.jsonl", ""));
+    report_ = {{"model", model::Describe(source_->architecture)}, {"stages", Json::array()}};
+    PV_RETURN_IF_ERROR(Report("original", options_.model, *teacher_, Json::object()));
+    std::vector<Tensor> batches;
+    for (int i = 0; i < config_.start_batches; ++i)
+      batches.push_back(
+          DrawDistilBatch(text_, config_.batch, 0, config_.seed, kStartSteps + i).inputs);
+    Json layers = Json::array();
+    for (const auto& heads : StartPower(*teacher_, *student_, batches)) {
+      Json& layer = layers.emplace_back(Json::array());
+      for (const HeadStart& head : heads)
+        layer.push_back(
+            {{"shift", head.shift}, {"error", head.error}, {"divisor_ratio", head.divisor_ratio}});
+    }
+    PV_RETURN_IF_ERROR(Write("start.json", layers.dump(1)));
+    PV_RETURN_IF_ERROR(Export("start"));
+    PV_RETURN_IF_ERROR(Report("start", Path("start"), *student_, Json::object()));
+    return Save();
+  }
+
+  // Returns whether the run was asked to stop.
+  Result<bool> RunStage() {
+    MakeOptimizers();
+    if (restored_) {
+      PV_RETURN_IF_ERROR(RestoreOptimizers());
+    } else if (at_.step == 0 && stage().fit) {
+      PV_RETURN_IF_ERROR(Fit());
+    }
+    restored_ = false;
+    PV_ASSIGN_OR_RETURN(const bool stopped, Steps());
+    if (stopped) return true;
+    PV_RETURN_IF_ERROR(Export(stage().name));
+    Json extra = {{"steps", stage().steps}};
+    if (student_->polynomials) extra["effect"] = ToJson(Effect());
+    PV_RETURN_IF_ERROR(Report(stage().name, Path(stage().name), *student_, extra));
+    ++at_.stage;
+    at_.step = 0;
+    weights_.reset();
+    forms_.reset();
+    PV_RETURN_IF_ERROR(Save());
+    return false;
+  }
+
+  // Returns whether it came to stop_after.
+  Result<bool> Steps() {
+    const OrderlyEnd end(0);  // of a step; a second signal does not wait for it
+    while (at_.step < stage().steps) {
+      PV_RETURN_IF_ERROR(Step());
+      if (Interrupted()) return Stop();
+      if (at_.step % config_.log_every == 0 || at_.step == stage().steps) PV_RETURN_IF_ERROR(Log());
+      if (config_.eval_every > 0 && at_.step % config_.eval_every == 0)
+        PV_RETURN_IF_ERROR(LogHeldout());
+      const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
+      if (stop || at_.step % config_.checkpoint_every == 0) PV_RETURN_IF_ERROR(Save());
+      if (stop) return true;
+    }
+    return false;
+  }
+
+  Error Stop() const {
+    const Status saved = Save();
+    if (!saved.ok()) return saved.error();
+    return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
+                     stage().name, at_.step, stage().steps, Path("last.pt"));
+  }
+
+  void MakeOptimizers() {
+    const bool all = !stage().attention_only;
+    std::vector<Transformer::Parameter> weights, forms;
+    student_->Visit([&](const std::string& name, Tensor tensor) {
+      const auto rest = name.substr(name.find_last_of('.') + 1);
+      const bool layer = name.starts_with("layers.");
+      const bool form = rest == "shift" || rest == "log_kappa" || rest.starts_with("centre");
+      const bool attention = rest.starts_with("qkv") || rest.starts_with("out");
+      const bool trained =
+          form || (layer && (all || attention)) || (all && name.starts_with("final_norm"));
+      tensor.set_requires_grad(trained);
+      if (trained) (form ? forms : weights).push_back({name, tensor, false, 1});
+    });
+    OptimizerOptions options;
+    options.weight_decay = 0;
+    options.adam_lr = stage().rate;
+    weights_.emplace(weights, options);
+    options.adam_lr = stage().form_rate;
+    forms_.emplace(forms, options);
+  }
+
+  double ClampAt() const {
+    if (!stage().fit) return 0;
+    PolynomialOptions options;
+    options.clamp_fraction = stage().fit->clamp_fraction;
+    options.clamp_widening = stage().fit->clamp_widening;
+    return ClampRatio(options, at_.step, stage().steps);
+  }
+
+  Status Step() {
+    const auto start = Clock::now();
+    const Batch batch =
+        DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed, at_.total_steps);
+    student_->clamp = ClampAt();
+    const DistilLoss loss = stage().kind == DistilStageKind::kMatch
+                                ? MatchAndBackward(*teacher_, *student_, batch, stage())
+                                : DistilAndBackward(*teacher_, *student_, batch, stage());
+    student_->clamp = 0;
+    OptimizerOptions schedule;
+    schedule.warmup = stage().warmup;
+    schedule.decay_fraction = stage().decay_fraction;
+    schedule.final_fraction = stage().final_fraction;
+    const double factor = ScheduleFactor(schedule, at_.step, stage().steps);
+    const double norm = weights_->Step(factor);
+    const double form_norm = forms_->Step(factor);
+    if (!std::isfinite(loss.total) || !std::isfinite(norm) || !std::isfinite(form_norm))
+      return MakeError(ErrorCode::kOutOfRange,
+                       "stage {}, step {}: loss {}, gradient norms {} and {}: diverged",
+                       stage().name, at_.step, loss.total, norm, form_norm);
+    ++at_.step;
+    ++at_.total_steps;
+    at_.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
+    at_.seconds += Since(start);
+    window_.Add(loss, norm, static_cast<double>(batch.inputs.numel()), Since(start));
+    return {};
+  }
+
+  // Means since the last line of the curve.
+  struct Window {
+    double steps = 0, tokens = 0, seconds = 0, norm = 0;
+    DistilLoss sum;
+    void Add(const DistilLoss& loss, double gradient_norm, double count, double time) {
+      ++steps;
+      tokens += count;
+      seconds += time;
+      norm = gradient_norm;
+      sum.Add(loss);
+    }
+  };
+
+  Status Log() {
+    const DistilLoss mean = window_.sum.Over(window_.steps);
+    const double rate = window_.tokens / std::max(1e-9, window_.seconds);
+    PV_RETURN_IF_ERROR(Curve("train", mean, rate));
+    if (options_.progress)
+      options_.progress({stage().name, at_.step, stage().steps, at_.tokens, mean.total, mean.kl,
+                         mean.text, mean.hidden, mean.penalty, window_.norm, rate});
+    window_ = {};
+    return {};
+  }
+
+  Status LogHeldout() { return Curve("heldout", HeldoutLoss(*teacher_, *student_, heldout_), 0); }
+
+  Status Curve(const char* what, const DistilLoss& loss, double rate) const {
+    const Json line = {{"stage", stage().name},
+                       {"step", at_.step},
+                       {"total_steps", at_.total_steps},
+                       {"tokens", at_.tokens},
+                       {"what", what},
+                       {"loss", loss.total},
+                       {"kl", loss.kl},
+                       {"text_nats", loss.text},
+                       {"hidden", loss.hidden},
+                       {"penalty", loss.penalty},
+                       {"tokens_per_second", rate},
+                       {"seconds", at_.seconds}};
+    std::ofstream out(Path("curve.jsonl"), std::ios::app);
+    out << line.dump() << "\n";
+    if (out.flush()) return {};
+    return MakeError(ErrorCode::kIo, "cannot write {}", Path("curve.jsonl"));
+  }
+
+  // Errors: kOutOfRange where a value is no number although no input left its interval.
+  Result<Observation> Observe(int batches) const {
+    torch::NoGradGuard no_grad;
+    Observer observer(student_->polynomials ? &*student_->polynomials : nullptr,
+                      student_->architecture().causal);
+    for (int i = 0; i < batches; ++i) {
+      const Batch batch = DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed,
+                                          kCalibrationSteps + i);
+      ReleasedModel::Pass pass(
+          *student_, {},
+          observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1) - student_->forms.prefix));
+      student_->Hidden(batch.inputs, pass);
+    }
+    Observation seen = observer.Take();
+    PV_RETURN_IF_ERROR(seen.CheckFinite());
+    return seen;
+  }
+
+  Status Fit() {
+    student_->polynomials.reset();
+    PV_ASSIGN_OR_RETURN(const Observation seen, Observe(stage().fit->calibration_batches));
+    PV_ASSIGN_OR_RETURN(Conversion fits,
+                        ChooseReleasedPolynomials(*student_, seen.ranges, stage().fit->options));
+    student_->polynomials = std::move(fits.polynomials);
+    Json choices = Json::array();
+    for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
+    PV_RETURN_IF_ERROR(Write(stage().name + ".fit.json", choices.dump(1)));
+    const ConversionEffect effect = Effect();
+    Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
+                     ToText(effect)));
+    return Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
+  }
+
+  ConversionEffect Effect() const { return DistilEffect(*student_, heldout_); }
+
+  Status Export(const std::string& name) {
+    DistilCalibration calibration;
+    if (student_->polynomials) {
+      const DistilFit& fit = stage().fit ? *stage().fit : last_fit_;
+      PV_ASSIGN_OR_RETURN(const Observation seen, Observe(fit.calibration_batches));
+      if (seen.left_out > 0)
+        Note(fmt::format("{}: {} of {} calibration positions left out of the bounds: {}", name,
+                         seen.left_out, seen.first.positions, seen.Sites()));
+      PV_RETURN_IF_ERROR(CheckRanges(seen, {}, true));
+      calibration = {seen.ranges, seen.first.positions - seen.left_out, fit.options.margin,
+                     seen.left_out};
+    }
+    return WriteReleasedFolder(*student_, *source_, config_.prefix, calibration, Path(name));
+  }
+
+  // Scores a folder and adds a line to the report.
+  Status Report(const std::string& name, const std::string& folder, const ReleasedModel& model,
+                const Json& extra) {
+    Json line = {{"stage", name}, {"tokens", at_.tokens}, {"seconds", at_.seconds}};
+    const DistilLoss heldout = HeldoutLoss(*teacher_, model, heldout_);
+    if (text_.causal) {
+      line["heldout"] = {{"perplexity", std::exp(heldout.text)}, {"kl", heldout.kl}};
+      PV_ASSIGN_OR_RETURN(line["scores"],
+                          EvaluateDecoder(folder, options_.evaluation, config_.evaluation));
+    } else {
+      line["heldout"] = {{"hidden_error", heldout.hidden}};
+      PV_ASSIGN_OR_RETURN(line["scores"],
+                          EvaluateEncoder(options_.model, folder, Sentences(), config_.context));
+    }
+    torch::set_num_threads(config_.threads);  // the reference's products ran on threads of its own
+    line.update(extra);
+    line["peak_memory_bytes"] = PeakRssBytes();
+    report_["stages"].push_back(line);
+    Note(line.dump());
+    return Write("report.json", report_.dump(1) + "\n");
+  }
+
+  std::vector<std::string> Sentences() const {
+    std::vector<std::string> out;
+    const std::size_t lines = text_.heldout_lines.size();
+    const std::size_t count = std::min<std::size_t>(kSentences, lines);
+    for (std::size_t i = 0; i < count; ++i) out.push_back(text_.heldout_lines[lines * i / count]);
+    return out;
+  }
+
+  Status Write(const std::string& name, const std::string& text) const {
+    return WriteFile(Path(name), text);
+  }
+
+  NamedTensors StudentTensors() const {
+    NamedTensors out;
+    student_->Visit([&](const std::string& name, const Tensor& tensor) {
+      if (name.starts_with("layers.") || name.starts_with("final_norm"))
+        out.emplace_back("model." + name, tensor.detach());
+    });
+    return out;
+  }
+
+  NamedTensors OptimizerTensors() const {
+    NamedTensors out;
+    for (const auto* optimizer : {&weights_, &forms_})
+      for (const auto& [name, tensor] : (*optimizer)->State())
+        out.emplace_back("state." + name, tensor);
+    return out;
+  }
+
+  Status Save() const {
+    NamedTensors tensors = StudentTensors();
+    if (weights_ && at_.step > 0)
+      for (auto& each : OptimizerTensors()) tensors.push_back(std::move(each));
+    const Json info = {
+        {"config", config_text_}, {"stage", at_.stage},
+        {"step", at_.step},       {"total_steps", at_.total_steps},
+        {"tokens", at_.tokens},   {"seconds", at_.seconds},
+        {"report", report_},      {"polynomials", PolynomialsToJson(student_->polynomials)}};
+    return SaveArchive(Path("last.pt"), info, tensors);
+  }
+
+  Status Restore() {
+    torch::NoGradGuard no_grad;
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), StudentTensors()));
+    try {
+      at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
+             info.at("seconds")};
+      PV_RETURN_IF_ERROR(CheckContinues(info.at("config").get<std::string>()));
+      report_ = info.at("report");
+      PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
+    } catch (const Json::exception& error) {
+      return MakeError(ErrorCode::kCorrupt, "{}: {}", Path("last.pt"), error.what());
+    }
+    for (std::size_t i = 0; i < std::min(at_.stage, config_.stages.size()); ++i)
+      if (config_.stages[i].fit) last_fit_ = *config_.stages[i].fit;
+    restored_ = at_.step > 0;
+    return TruncateCurve();
+  }
+
+  // What is done must be what this config asks for; stages that are not, their text, and what is
+  // reported may have changed.
+  Status CheckContinues(const std::string& stored) const {
+    PV_ASSIGN_OR_RETURN(DistilConfig before, ParseDistilConfig(stored));
+    DistilConfig now = config_;
+    before.threads = now.threads;
+    before.log_every = now.log_every;
+    before.eval_every = now.eval_every;
+    before.checkpoint_every = now.checkpoint_every;
+    before.sampling = now.sampling;
+    before.evaluation = now.evaluation;
+    for (DistilConfig* config : {&before, &now})
+      config->stages.resize(std::min(config->stages.size(), at_.stage));
+    if (FormatDistilConfig(before) == FormatDistilConfig(now)) return {};
+    return MakeError(ErrorCode::kMismatch, "{}: its {} finished stages belong to another config",
+                     Path("last.pt"), at_.stage);
+  }
+
+  Status RestoreOptimizers() {
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), OptimizerTensors()));
+    weights_->set_steps_done(at_.step);
+    forms_->set_steps_done(at_.step);
+    return {};
+  }
+
+  // A run that was cut off has written lines beyond its checkpoint; they come again.
+  Status TruncateCurve() const {
+    std::ifstream in(Path("curve.jsonl"));
+    std::string kept;
+    for (std::string line; std::getline(in, line);) {
+      const auto json = Json::parse(line, nullptr, false);
+      if (json.is_object() && json.value("total_steps", std::int64_t{0}) <= at_.total_steps)
+        kept += line + "\n";
+    }
+    return Write("curve.jsonl", kept);
+  }
+
+  const DistilConfig& config_;
+  const DistilRunOptions& options_;
+  std::string config_text_;
+  std::shared_ptr<const model::Checkpoint> source_;
+  DistilText text_;
+  std::optional<ReleasedModel> teacher_, student_;
+  std::vector<Batch> heldout_;
+  std::optional<Optimizer> weights_, forms_;
+  Position at_;
+  Window window_;
+  DistilFit last_fit_;
+  Json report_;
+  bool restored_ = false;
+};
+
+}  // namespace
+
+Status RunDistil(const DistilConfig& config, const DistilRunOptions& options) {
+  return Runner(config, options).Execute();
+}
+
+}  // namespace polyveil::train

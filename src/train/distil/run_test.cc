@@ -1,0 +1,152 @@
+// A whole conversion of a small random decoder and encoder; interrupted and resumed.
+#include "train/distil/run.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "model/float32/reference.h"
+#include "train/distil/toy.h"
+
+namespace polyveil::train {
+namespace {
+
+DistilConfig ToyConfig(bool decoder) {
+  const std::string text = R"({"name": "toy", "threads": 1, "context": 16, "batch": 3,
+    "start_batches": 2, "log_every": 2, "eval_every": 3, "checkpoint_every": 3,
+    "evaluation": {"heldout_rows": 4}, "stages": [
+      {"name": "match", "kind": "match", "steps": 8, "rate": 1e-3, "attention_only": true,
+       "range": {"divisor": {"weight": 0.1}}},
+      {"name": "distil", "steps": 7, "rate": 1e-3, "hidden_weight": 1,
+       "range": {"divisor": {"weight": 0.1}, "variance": {"weight": 0.1}}},
+      {"name": "polynomial", "steps": 6, "rate": 1e-3, "hidden_weight": 1,
+       "fit": {"calibration_batches": 4, "margin": 2, "clamp_fraction": 0.5}}]})";
+  DistilConfig config = ParseDistilConfig(text).value();
+  if (decoder) {
+    config.prefix = {1, 9};
+    config.sampling.sequences = 6;
+    config.sampling.rows = 4;
+    config.stages[1].sampled_share = 0.5;
+  }
+  return config;
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+struct ToyRun {
+  model::TemporaryFolder folder;
+  DistilRunOptions options;
+
+  explicit ToyRun(const std::string& model) {
+    std::filesystem::create_directories(folder / "model");
+    WriteToyModel(model, folder / "model");
+    WriteToyStories(folder / "stories");
+    options.model = folder / "model";
+    options.stories = folder / "stories";
+    options.out = folder / "out";
+  }
+  nlohmann::json Report() const {
+    return nlohmann::json::parse(ReadFile(options.out + "/report.json"));
+  }
+};
+
+// The first and the last loss of a stage's training lines.
+std::pair<double, double> Losses(const std::string& curve, const std::string& stage) {
+  std::istringstream in(curve);
+  std::vector<double> losses;
+  for (std::string line; std::getline(in, line);) {
+    const auto json = nlohmann::json::parse(line);
+    if (json["stage"] == stage && json["what"] == "train") losses.push_back(json["loss"]);
+  }
+  return {losses.front(), losses.back()};
+}
+
+TEST(DistilRun, EveryStageOfADecoderIsAFolderAndTheLossFalls) {
+  ToyRun run("llama");
+  const Status status = RunDistil(ToyConfig(true), run.options);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  const auto report = run.Report();
+  ASSERT_EQ(report["stages"].size(), 5u);
+  for (const char* name : {"start", "match", "distil", "polynomial"}) {
+    const auto checkpoint = model::LoadCheckpoint(run.options.out + "/" + name);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.error().message;
+    EXPECT_EQ((*checkpoint)->forms->prefix, (std::vector<int>{1, 9}));
+    EXPECT_EQ((*checkpoint)->forms->stage == model::FormStage::kPolynomial,
+              std::string(name) == "polynomial");
+  }
+  const auto [first, last] = Losses(ReadFile(run.options.out + "/curve.jsonl"), "match");
+  EXPECT_LT(last, first);
+  EXPECT_TRUE(report["stages"][4]["effect"].contains("escapes"));
+  EXPECT_GT(report["stages"][4]["tokens"].get<int>(), 0);
+}
+
+TEST(DistilRun, AnEncoderKeepsItsSentences) {
+  ToyRun run("bert");
+  DistilConfig config = ToyConfig(false);
+  config.stages[1].steps = 30;
+  const Status status = RunDistil(config, run.options);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  const nlohmann::json report = run.Report(), scores = report["stages"][3]["scores"];
+  EXPECT_GT(scores["mean_cosine"].get<double>(), 0.9);
+  EXPECT_GT(scores["pair_rank_correlation"].get<double>(), 0.5);
+  EXPECT_NEAR(report["stages"][0]["scores"]["mean_cosine"].get<double>(), 1, 1e-5);
+}
+
+TEST(DistilRun, InterruptedAndResumedItEndsTheSame) {
+  ToyRun whole("llama"), parts("llama");
+  ASSERT_TRUE(RunDistil(ToyConfig(true), whole.options).ok());
+  parts.options.resume = true;
+  for (const std::int64_t stop : {2, 9, 17, 0}) {  // inside the stages, and to the end
+    parts.options.stop_after = stop;
+    const Status status = RunDistil(ToyConfig(true), parts.options);
+    ASSERT_TRUE(status.ok()) << status.error().message;
+  }
+  for (const char* name : {"match", "polynomial"})
+    for (const char* file : {"model.safetensors", "forms.json"}) {
+      const std::string path = std::string("/") + name + "/" + file;
+      EXPECT_EQ(ReadFile(parts.options.out + path), ReadFile(whole.options.out + path)) << path;
+    }
+  DistilConfig longer = ToyConfig(true);
+  longer.stages.push_back(longer.stages[1]);
+  longer.stages.back().name = "more";
+  ASSERT_TRUE(RunDistil(longer, parts.options).ok());
+  EXPECT_EQ(parts.Report()["stages"].back()["stage"], "more");
+  DistilConfig other = ToyConfig(true);
+  other.stages[0].rate = 1;
+  const Status refused = RunDistil(other, parts.options);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("another config"), std::string::npos);
+}
+
+TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
+  const DistilConfig config = ToyConfig(true);
+  const std::string text = FormatDistilConfig(config);
+  EXPECT_EQ(FormatDistilConfig(ParseDistilConfig(text).value()), text);
+  const std::pair<const char*, const char*> wrong[] = {
+      {"{\"contxt\": 3}", "contxt"},
+      {"{\"power\": 3}", "power"},
+      {"{\"context\": 2}", "context"},
+      {"{\"stages\": 3}", "stages"},
+      {"{\"stages\": [{\"kind\": \"copy\"}]}", "kind"},
+      {"{\"stages\": [{\"name\": \"a/b\"}]}", "name"},
+      {"{\"stages\": [{\"name\": \"a\", \"sampled_share\": 1}]}", "sampled_share"},
+      {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"margin\": 0.5}}]}", "margin"}};
+  for (const auto& [json, field] : wrong) {
+    const auto result = ParseDistilConfig(json);
+    ASSERT_FALSE(result.ok()) << json;
+    EXPECT_NE(result.error().message.find(field), std::string::npos) << result.error().message;
+  }
+  ToyRun encoder("bert");
+  DistilConfig prefixed = ToyConfig(false);
+  prefixed.prefix = {1};
+  EXPECT_FALSE(RunDistil(prefixed, encoder.options).ok());
+}
+
+}  // namespace
+}  // namespace polyveil::train

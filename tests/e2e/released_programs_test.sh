@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# polyveil import, eval, estimate, bench layer and fit as programs: reports, exit codes, a run stopped and continued.
+set -euo pipefail
+polyveil=$1
+source=$2
+make_random_model=$3
+server=$4
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+"$polyveil" import "$source/tests/vectors/released/llama.gguf" --check --json "$folder/report.json" >"$folder/out"
+grep -q '^model  *llama: 2 layers, width 16' "$folder/out" || fail "import prints no architecture"
+grep -q '"family": "llama"' "$folder/report.json" || fail "import writes no report"
+head -c 5000 "$source/tests/vectors/released/llama.gguf" >"$folder/short.gguf"
+if "$polyveil" import "$folder/short.gguf" 2>"$folder/error"; then fail "a truncated file is accepted"; fi
+grep -q 'gguf: ' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+# Values that are no numbers are counted, named and an error: of a file's weights, of outputs, of scores (below).
+head -c -8 "$source/tests/vectors/released/llama.gguf" >"$folder/nan.gguf"
+printf '\0\0\300\177\0\0\200\177' >>"$folder/nan.gguf"  # NaN and infinity, float32
+if "$polyveil" import "$folder/nan.gguf" --check >/dev/null 2>"$folder/error"; then fail "weights of NaN are accepted"; fi
+grep -q '2 of [0-9]* elements are not finite, the first is' "$folder/error" || fail "NaN is not counted: $(cat "$folder/error")"
+if "$polyveil" import "$folder/nan.gguf" --ids 1,2 --logits "$folder/logits" >/dev/null 2>"$folder/error"; then fail "logits of NaN are no error"; fi
+grep -q 'outputs of 2 tokens are not finite' "$folder/error" || fail "outputs of NaN are not named: $(cat "$folder/error")"
+
+mkdir "$folder/blimp"
+for i in 1 2 3 4 5 6; do echo '{"good": "the cat sat down", "bad": "cat the down sat"}'; done >"$folder/blimp/order.jsonl"
+evaluate() {
+  "$polyveil" eval "$source/models/tiny" --data "$folder" --tasks blimp --state "$folder/state" --json "$folder/$1.json" "${@:2}" >/dev/null
+}
+evaluate whole
+# A journal that lost its end, in the middle of a line, is continued to the same results.
+head -c -40 "$folder/state" >"$folder/cut" && mv "$folder/cut" "$folder/state"
+evaluate again
+cmp "$folder/whole.json" "$folder/again.json" || fail "a continued run gives other results"
+if evaluate other --evaluation exact 2>"$folder/error"; then fail "a journal of other settings is continued"; fi
+grep -q 'MISMATCH\|mismatch' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+rm "$folder/state"
+evaluate part --limit 4
+evaluate all  # the limit is no setting: a longer run continues a shorter one
+[ "$(wc -l <"$folder/state")" = 7 ] || fail "a run with a limit is not continued"
+sed -i '3s/"finite":true/"finite":false/' "$folder/state"
+if evaluate lost 2>"$folder/error"; then fail "a score without a number is no error"; fi
+grep -q 'blimp/order: 1 of 6 examples without a number' "$folder/error" || fail "lost scores are not named: $(cat "$folder/error")"
+grep -q '"not_finite": 1' "$folder/lost.json" || fail "the report of a run with lost scores is not written"
+
+# Every form of a bundle gives the same scores, within what noise and the encoding leave: the sums of
+# log-probabilities of a model whose logits reach some tens move by far less than 0.05.
+"$make_random_model" "$folder/random"
+mkdir -p "$folder/forms/blimp"
+echo '{"good": "once upon a", "bad": "once a upon"}' >"$folder/forms/blimp/order.jsonl"
+form() {
+  "$polyveil" eval "$folder/random" --data "$folder/forms" --tasks blimp --parameters test10 --evaluation "$@" 2>"$folder/error"
+}
+for evaluation in polynomial simulated encrypted; do
+  form $evaluation --insecure-test --state "$folder/$evaluation" >/dev/null || fail "$evaluation: $(cat "$folder/error")"
+done
+grep -q 'INSECURE' "$folder/error" || fail "parameters for tests are not told"
+grep -q '1 examples to score, .* tokens, about' "$folder/error" || fail "the cost is not told"
+python3 - "$folder" <<'EOF' || fail "forms differ"
+import json, sys
+scores = [json.loads(open(f"{sys.argv[1]}/{form}").readlines()[1])["log_probabilities"] for form in ("polynomial", "simulated", "encrypted")]
+errors = [abs(a - b) for other in scores[1:] for a, b in zip(scores[0], other)]
+sys.exit(not all(0 < error < 0.05 for error in errors))
+EOF
+if form encrypted >/dev/null; then fail "insecure parameters are used unasked"; fi
+grep -q 'insecure' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+
+"$polyveil" estimate pythia-1.4b --context 8 --json "$folder/estimate.json" >"$folder/out"
+grep -q '24 layers' "$folder/out" || fail "estimate prints no layers"
+grep -q '"model_parameters": 14' "$folder/estimate.json" || fail "estimate writes no parameters"
+if "$polyveil" estimate pythia-2b 2>"$folder/error"; then fail "an unknown shape is accepted"; fi
+grep -q 'known: .*llama-3-8b' "$folder/error" || fail "the refusal names no shapes: $(cat "$folder/error")"
+# One layer on ciphertexts, in a ring that is for tests only.
+"$polyveil" bench layer pythia-70m --parameters test12 --tokens 1 --json "$folder/layer.json" >"$folder/out" 2>/dev/null
+grep -q 'INSECURE' "$folder/out" || fail "an insecure ring is not named"
+grep -q '"polyveil-bench-layer/1"' "$folder/layer.json" || fail "bench layer writes no report"
+if "$polyveil" bench layer "$source/tests/vectors/released/llama.gguf" --layer 9 2>"$folder/error"; then fail "a layer that is not there"; fi
+
+# A softmax model is not served; fitted without training it is. In a ring that is for tests only.
+"$source/scripts/make_random_checkpoint.py" "$folder/toy" --shape toy --shard-bytes 20000 >/dev/null
+serve() {
+  : >"$folder/port"
+  exec "$server" --model "$1" --parameters test10 --threads 1 --port 0 --ready-fd 3 "${@:2}" 3>"$folder/port" 2>"$folder/error"
+}
+if (serve "$folder/toy"); then fail "a softmax model is served"; fi
+grep -q 'attention is softmax.*polyveil fit.*polyveil-train distil' "$folder/error" || fail "no command named: $(cat "$folder/error")"
+fit() { "$polyveil" fit "$folder/toy" --out "$1" --tokens 64 --window 8 --heldout 16 "${@:2}" >"$folder/out" 2>"$folder/error"; }
+fit "$folder/fitted" || fail "fit: $(cat "$folder/error")"
+grep -q 'held-out text [0-9]* of 16 positions' "$folder/out" || fail "fit does not say on what it was tried"
+grep -q 'No weight was trained' "$folder/out" || fail "fit does not say that nothing was trained"
+if fit "$folder/fitted"; then fail "forms are overwritten"; fi
+grep -q 'forms.json is there' "$folder/error" || fail "the refusal names no file: $(cat "$folder/error")"
+[ -L "$folder/fitted/model.safetensors.index.json" ] || fail "the model's files are not linked"
+if (serve "$folder/fitted" --context 64); then fail "a context above the model's"; fi
+grep -q 'context = 64 > 63' "$folder/error" || fail "the context is not named: $(cat "$folder/error")"
+serve "$folder/fitted" &
+pid=$!
+for _ in $(seq 600); do [ -s "$folder/port" ] && break || sleep 0.1; done
+[ -s "$folder/port" ] || fail "no server: $(cat "$folder/error")"
+"$polyveil" info --server "http://127.0.0.1:$(cat "$folder/port")" --insecure-test >"$folder/out" || fail "no answer"
+grep -q fitted "$folder/out" || fail "the server's model has no name"
+# Its address is enough for a client that has nothing (width 24: the layout is padded); the second time from the cache.
+export XDG_CACHE_HOME=$folder/cache
+generate() {
+  "$polyveil" generate --server "http://127.0.0.1:$(cat "$folder/port")" --prompt ab --tokens 3 --insecure-test "$@" 2>"$folder/error"
+}
+generate >"$folder/text" || fail "generate by an address: $(cat "$folder/error")"
+[ "$(wc -c <"$folder/text")" -gt 3 ] || fail "no text: $(cat "$folder/text")"
+[ -n "$(find "$folder/cache" -name tokenizer.json)" ] || fail "the client's half is not kept"
+generate --model "$folder/fitted" --check >"$folder/checked" || fail "ciphertexts differ from float64: $(cat "$folder/error")"
+grep -q 'argmax agrees at 4 of 4' "$folder/error" || fail "no check: $(cat "$folder/error")"
+cmp "$folder/text" "$folder/checked" || fail "the same prompt gives another text"
+kill "$pid"
+wait "$pid" || fail "the server ends with status $?"
+echo "import, eval, estimate, bench layer, fit: ok"

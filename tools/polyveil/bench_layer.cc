@@ -1,0 +1,196 @@
+// polyveil bench layer: one layer of a released model, or of its shape, on ciphertexts.
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "base/output_file.h"
+#include "base/thread_pool.h"
+#include "bench/layer_bench.h"
+#include "polyveil/bench_commands.h"
+#include "polyveil/block_inputs.h"
+#include "polyveil/block_text.h"
+#include "polyveil/progress_bar.h"
+#include "polyveil/run_report.h"
+#include "polyveil/terminal.h"
+#include "ring/kernels.h"
+#include "runtime/compile_model.h"
+#include "version.h"
+
+namespace polyveil::tools {
+namespace {
+
+using nlohmann::json;
+
+struct Arguments {
+  std::string model, text, parameters = "decode16", keys = "auto", json_file;
+  BlockRange layers;
+  int tokens = 2, context = 0;
+  double margin = 1.3, key_gigabytes = 6;
+  BlockDegrees degrees;
+  size_t threads = 0;
+};
+
+struct Measurement {
+  std::string name;
+  std::shared_ptr<const compile::CompiledDecoder> program;
+  bench::LayerReport report;
+  std::function<std::string(std::span<const double>)> next_token;
+};
+
+Result<Measurement> Measure(const Arguments& arguments) {
+  PV_ASSIGN_OR_RETURN(BlockText text,
+                      CalibratedLayers(arguments.model, arguments.layers, arguments.tokens,
+                                       arguments.text, arguments.degrees, arguments.margin));
+  PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
+  PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
+  const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
+  Measurement result;
+  result.name = fmt::format("{}, layers {}..{}", text.name, arguments.layers.first,
+                            arguments.layers.first + arguments.layers.count - 1);
+  result.next_token = std::move(text.next_token);
+  const int context = std::max(arguments.context, arguments.tokens);
+  const auto decoder = std::make_shared<const model::Decoder>(
+      model::Decoder{result.name, "", std::move(text.blocks), context, arguments.margin});
+  PV_ASSIGN_OR_RETURN(result.program, runtime::CompileModel(decoder, params, speed));
+  bench::LayerBenchOptions options;
+  options.program = result.program;
+  options.tokens = std::move(text.inputs);
+  options.key_budget = static_cast<size_t>(arguments.key_gigabytes * 1e9);
+  PV_ASSIGN_OR_RETURN(options.key_storage, ckks::ParseKeyStorage(arguments.keys));
+  const compile::Estimate& estimate = result.program->estimate();
+  std::printf("%s\n%s\n%s", result.name.c_str(), params->Describe().c_str(),
+              EstimateToText(*result.program).c_str());
+  std::fflush(stdout);
+  ProgressBar bar("layer", estimate.seconds_per_token * arguments.tokens);
+  options.on_progress = [&](double done, const std::string& label) { bar.Update(done, label); };
+  PV_ASSIGN_OR_RETURN(result.report, bench::RunLayerBench(options));
+  return result;
+}
+
+double MeasuredSeconds(const bench::LayerReport& report, const char* component) {
+  for (const auto& row : report.latency.components)
+    if (row.name == component) return row.seconds / report.latency.steps;
+  return 0;
+}
+
+json ToJson(const Arguments& arguments, const Measurement& m) {
+  const bench::LayerReport& r = m.report;
+  json components = json::array(), primitives = json::array(), tokens = json::array();
+  for (int i = 0; i < compile::kComponentCount; ++i) {
+    const char* name = compile::ComponentName(static_cast<compile::Component>(i));
+    components.push_back({{"name", name},
+                          {"seconds", MeasuredSeconds(r, name)},
+                          {"estimated", r.estimated[static_cast<size_t>(i)]}});
+  }
+  for (const auto& row : r.latency.primitives)
+    primitives.push_back({{"name", row.name}, {"count", row.count}, {"seconds", row.seconds}});
+  for (const auto& t : r.tokens) {
+    tokens.push_back({{"seconds", t.seconds},
+                      {"error", t.error},
+                      {"exact_error", t.exact_error},
+                      {"largest", t.size},
+                      {"rms", t.rms},
+                      {"update", t.update}});
+    if (!m.next_token) continue;
+    tokens.back()["next"] = {{"ciphertexts", m.next_token(t.output)},
+                             {"float64", m.next_token(t.polynomial)},
+                             {"exact", m.next_token(t.exact)}};
+  }
+  return {{"format", "polyveil-bench-layer/1"},
+          {"layers", m.name},
+          {"parameters", m.program->params()->Describe()},
+          {"plan", EstimateToJson(*m.program)},
+          {"tokens", tokens},
+          {"components", components},
+          {"primitives", primitives},
+          {"keys", r.key_count},
+          {"key_bytes", r.key_bytes},
+          {"keys_seconds", r.keys_seconds},
+          {"state_bytes", r.state_bytes},
+          {"peak_rss_bytes", r.peak_rss_bytes},
+          {"threads", Threads()},
+          {"backend", ring::ActiveKernels().name},
+          {"key_storage", arguments.keys},
+          {"cpu", CpuName()},
+          {"commit", POLYVEIL_COMMIT}};
+}
+
+void Print(const Measurement& m) {
+  const bench::LayerReport& r = m.report;
+  std::printf("%-24s%12s%12s\n", "seconds a token", "measured", "estimated");
+  double estimated = 0;
+  for (int i = 0; i < compile::kComponentCount; ++i) {
+    const char* name = compile::ComponentName(static_cast<compile::Component>(i));
+    const double plan = r.estimated[static_cast<size_t>(i)];
+    estimated += plan;
+    if (plan > 0 || MeasuredSeconds(r, name) > 0)
+      std::printf("  %-22s%12.3f%12.3f\n", name, MeasuredSeconds(r, name), plan);
+  }
+  std::printf("  %-22s%12.3f%12.3f\n", "total", r.latency.total_seconds / r.latency.steps,
+              estimated);
+  for (const auto& row : r.latency.primitives)
+    std::printf("    %-32s%6d%12.3f s\n", row.name.c_str(), row.count, row.seconds);
+  for (size_t i = 0; i < r.tokens.size(); ++i) {
+    const auto& t = r.tokens[i];
+    std::printf(
+        "token %zu: %.2f s; error %.2e (exact functions: %.2e); outputs: largest %.3g, rms %.3g, "
+        "largest change %.3g\n",
+        i, t.seconds, t.error, t.exact_error, t.size, t.rms, t.update);
+    if (m.next_token)
+      std::printf("         next: \"%s\"; float64 \"%s\"; exact functions \"%s\"\n",
+                  m.next_token(t.output).c_str(), m.next_token(t.polynomial).c_str(),
+                  m.next_token(t.exact).c_str());
+  }
+  std::printf("keys         %d: %s in memory, made in %s\n", r.key_count,
+              FormatBytes(static_cast<double>(r.key_bytes)).c_str(),
+              FormatSeconds(r.keys_seconds).c_str());
+  std::printf("cache        %s\npeak memory  %s (client and server)\n",
+              FormatBytes(static_cast<double>(r.state_bytes)).c_str(),
+              FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
+}
+
+Status Run(const Arguments& arguments) {
+  SetThreads(arguments.threads);
+  PV_ASSIGN_OR_RETURN(const Measurement measurement, Measure(arguments));
+  Print(measurement);
+  if (!arguments.json_file.empty())
+    PV_RETURN_IF_ERROR(
+        WriteFile(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n"));
+  const auto& tokens = measurement.report.tokens;
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (!std::isfinite(tokens[i].error) || !std::isfinite(tokens[i].exact_error))
+      return MakeError(ErrorCode::kMismatch, "token {}: outputs are not finite", i);
+  return {};
+}
+
+}  // namespace
+
+Command DescribeBenchLayer(Options& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("model", arguments->model,
+                 "folder or *.gguf of a released decoder, or the name of a shape")
+      ->required();
+  AddNumber(app, "--layer", arguments->layers.first, {0, 4096}, "the first layer");
+  AddNumber(app, "--layers", arguments->layers.count, {1, 256},
+            "how many of them, one after another");
+  AddNumber(app, "--tokens", arguments->tokens, {1, 1000}, "tokens to run");
+  AddNumber(app, "--context", arguments->context, {0, 1 << 16},
+            "tokens that the key-value cache has room for; 0: the tokens run");
+  app.add_option("--text", arguments->text,
+                 "text to calibrate on (default: a few built-in sentences)");
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddNumber(app, "--margin", arguments->margin, {1, 1000}, "around the ranges seen");
+  AddDegrees(app, arguments->degrees);
+  app.add_option("--key-storage", arguments->keys, "auto, expanded, compact")
+      ->capture_default_str();
+  AddNumber(app, "--key-memory", arguments->key_gigabytes, {0, 1e6},
+            "GB of keys that auto expands to");
+  AddThreads(app, arguments->threads);
+  AddOutputFile(app, "--json", arguments->json_file, "also write the results to this file");
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace polyveil::tools
