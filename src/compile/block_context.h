@@ -41,7 +41,8 @@ struct BlockContext {
 };
 
 // Units of a block that reads and writes the residual in these.
-BlockUnits MakeBlockUnits(const model::LayerConfig& forms, double input, double output);
+BlockUnits MakeBlockUnits(const model::LayerConfig& forms, const ResidualUnit& input,
+                          const ResidualUnit& output);
 
 // value(h) at slots first..last of every head's rows, zero elsewhere; period: one element of every
 // head.
@@ -70,15 +71,16 @@ struct Biases {
 Biases PositionBiases(const BlockContext& c);
 
 NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<Complex> bias);
-// values / unit by feature; x itself without biases.
+// values in `unit` by feature; x itself without biases.
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
-                      const std::vector<double>& values, double unit);
+                      const std::vector<double>& values, const ResidualUnit& unit);
 
-// What attention and feed-forward add to the residual, divided by unit_after. x: their input
-// divided by unit; root: its inverse root mean square (of a bilinear feed-forward the square of
+// What attention and feed-forward add to the residual, in the unit `after`. x: their input in
+// `unit`; root: its inverse root mean square (of a bilinear feed-forward the square of
 // that).
-NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, double unit_after);
-NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, double unit,
-                             double unit_after);
+NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
+                           const ResidualUnit& after);
+NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
+                             const ResidualUnit& after);
 
 }  // namespace polyveil::compile

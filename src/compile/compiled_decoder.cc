@@ -89,6 +89,10 @@ int CompiledDecoder::ContextBehind(int known) const {
   return std::min(decoder_->context, layout_.InMatrices(known) + cached);
 }
 
+MapDiagonals CompiledDecoder::Diagonals(const LinearMap& map) const {
+  return {map, decoder_->blocks[static_cast<size_t>(map.layer)], layout_};
+}
+
 int CompiledDecoder::state_count() const {
   return static_cast<int>(decoder_->blocks.size()) * layout_.chunks;
 }

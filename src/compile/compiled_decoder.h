@@ -25,6 +25,7 @@ class CompiledDecoder : public CompiledProgram {
 
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
+  MapDiagonals Diagonals(const LinearMap& map) const override;
   int state_count() const override;
   Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const override;

@@ -11,7 +11,7 @@ namespace {
 std::vector<Complex> ChunkOf(const model::Block& block, const BlockLayout& l,
                              const model::PublicContext::KeyValues& known, int first, int last) {
   const model::BlockShape& shape = block.shape;
-  const BlockUnits units = MakeBlockUnits(block.forms, 1, 1);
+  const BlockUnits units = MakeBlockUnits(block.forms, {}, {});
   std::vector<Complex> slots;
   for (int k = first; k < last; ++k) {
     const auto add = [&](int slot, const std::vector<double>& values, double unit) {

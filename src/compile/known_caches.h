@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compile/layout.h"
+#include "compile/linear_map.h"
 #include "model/public_context.h"
 
 namespace polyveil::compile {

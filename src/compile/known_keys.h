@@ -15,4 +15,8 @@ LinearMap KnownKeysMap(const BlockContext& c, const BlockUnits& units);
 // At the values' half of the rows. beside: what is added to every value of a seen key.
 LinearMap KnownValuesMap(const BlockContext& c, const BlockUnits& units, Complex beside);
 
+// A diagonal of either; zero in a plan, which knows no tokens. prefix: the block's constant tokens.
+std::vector<Complex> KnownDiagonal(const LinearMap& map, const model::BlockShape& shape,
+                                   const BlockLayout& layout, int prefix, int term);
+
 }  // namespace polyveil::compile

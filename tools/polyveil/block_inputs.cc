@@ -154,9 +154,8 @@ Result<BlockText> FromShape(const model::ModelShape& shape, BlockRange layers, i
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
     model::Block block;
     block.shape = shape.block;
-    block.weights = std::make_shared<const model::BlockWeightSource>([s = shape.block, layer] {
-      return model::RandomBlockWeights(s, static_cast<std::uint64_t>(layer));
-    });
+    block.weights = std::make_shared<const model::RandomWeights>(shape.block,
+                                                                 static_cast<std::uint64_t>(layer));
     PV_RETURN_IF_ERROR(fitter.Fit(block));
     result.blocks.push_back(std::move(block));
   }
@@ -192,8 +191,7 @@ Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& d
     PV_ASSIGN_OR_RETURN(const model::ModelShape shape, model::FindModelShape(what));
     model::Block block;
     block.shape = shape.block;
-    block.weights = std::make_shared<const model::BlockWeightSource>(
-        [s = shape.block] { return model::RandomBlockWeights(s, 1); });
+    block.weights = std::make_shared<const model::RandomWeights>(shape.block, 1);
     result.blocks.assign(static_cast<size_t>(shape.n_layers), nominal(block));
     result.parameters = shape.parameters();
     return result;

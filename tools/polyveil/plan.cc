@@ -48,7 +48,8 @@ Status Run(const Arguments& arguments) {
       const auto served,
       serve::LoadServedModel(directory, arguments.parameters, POLYVEIL_VERSION " " POLYVEIL_COMMIT,
                              limits, {{.context = arguments.context}, 0}));
-  std::printf("%s%s\n%s", InfoToText(served.info).c_str(),
+  std::printf("%s%s%s\n%s", InfoToText(served.info).c_str(),
+              WeightsToText(served.info.estimate).c_str(),
               model::CertificateToText(served.decoder->certificate).c_str(),
               Components(served.info.estimate).c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
@@ -63,8 +64,7 @@ Status Run(const Arguments& arguments) {
     std::printf("predicted error of the logits: none: %s\n", predicted.error().message.c_str());
   }
   if (arguments.public_tokens > 0) {
-    PV_ASSIGN_OR_RETURN(json["public"], PlanPublic(*served.decoder, served.model->params(),
-                                                   arguments.public_tokens));
+    PV_ASSIGN_OR_RETURN(json["public"], PlanPublic(served, arguments.public_tokens));
   }
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));

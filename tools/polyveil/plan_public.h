@@ -1,18 +1,15 @@
 // What a public context would cost: `plan --public-tokens`.
 #pragma once
 
-#include <memory>
 #include <nlohmann/json_fwd.hpp>
 
-#include "ckks/parameters.h"
-#include "model/decoder.h"
+#include "serve/server/served_model.h"
 
 namespace polyveil::tools {
 
-// Programs of the decoder for `tokens` public tokens and the rest of its context encrypted: public
-// keys in the caches, and as matrices; beside them the rest alone. Prints a table, returns its
-// numbers. Errors: those of CheckPublicTokens and CompileModel.
-Result<nlohmann::json> PlanPublic(const model::Decoder& decoder, const ckks::ParametersPtr& params,
-                                  int tokens);
+// For `tokens` public tokens and the rest of the served context encrypted: the served program,
+// whose public keys lie in the caches, beside one with matrices of them and one for the rest alone.
+// Prints a table, returns its numbers. Errors: those of CheckPublicTokens and CompileModel.
+Result<nlohmann::json> PlanPublic(const serve::ServedModel& served, int tokens);
 
 }  // namespace polyveil::tools

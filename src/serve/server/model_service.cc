@@ -101,7 +101,8 @@ size_t SessionJsonBytes(const ModelInfo& info) {
 size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& limits) {
   if (limits.running_steps > 0) return limits.running_steps;
   const compile::Estimate& estimate = model.estimate();
-  const u64 step_bytes = std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory);
+  const u64 step_bytes =
+      std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory - estimate.weight_bytes);
   const u64 machine = MemoryBytes(), keys = KeyMemoryLimit(limits);
   const size_t threads = Threads();
   if (machine == 0) return threads;
@@ -134,6 +135,7 @@ Result<u64> ParseIndex(const std::string& text) {
 
 ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits)
     : model_(served.model),
+      weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
       token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
       info_(served.info),
       client_(served.client),
@@ -193,6 +195,7 @@ Status ModelService::Route(Exchange& exchange) {
 Status ModelService::ShowStatus(Exchange& exchange) {
   MemoryReport report;
   const size_t key_sets = keys_.Report(report);
+  weights_->Report(report);
   const size_t sessions = sessions_.Report(report);
   public_contexts_.Report(report);
   report.Add("NTT tables", model_->params()->table_bytes());
@@ -284,7 +287,7 @@ Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
 
 Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(model_, set, queue_));
+  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(weights_, set, queue_));
   while (!job->WaitFor(kPollSeconds)) {
     if (set->removed) job->Cancel();
     // The preparation goes on: the client may ask again.
