@@ -53,8 +53,8 @@ Result<std::span<const model::TokenId>> AnnouncePublic(const model::ClientHalf& 
     return std::span<const model::TokenId>();
   }
   const std::string text = TextOf(half, tokens);
-  std::fprintf(stderr, "in the clear to the server: tokens 1 to %zu, \"%s\"%s\n",
-               tokens.size(), Printable(text, 160).c_str(),
+  std::fprintf(stderr, "in the clear to the server: tokens 1 to %zu, \"%s\"%s\n", tokens.size(),
+               Printable(text, 160).c_str(),
                options.show ? "" : " (--show-public: each; --all-private: none)");
   if (options.show) Show(half, tokens);
   if (tokens.size() <= static_cast<size_t>(server.public_tokens)) return tokens;
