@@ -23,7 +23,8 @@ FAILURES = []
 
 # Numbers below zero that are right: everything for scores, "full" or "none" elsewhere.
 NEGATIVE = {("bench bootstrap", "--log-period"), ("bench soak", "--log-period"), ("bench attention", "--score-lo"),
-            ("bench attention", "--score-hi"), ("server", "--ready-fd")}
+            ("bench attention", "--score-hi"), ("server", "--ready-fd"),
+            ("server", "--weight-gigabytes")}
 BAD = ["-1", "nan", "-inf", "1e999", "99999999999999999999", "1x"]
 
 

@@ -10,6 +10,7 @@
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/plan_model.h"
+#include "polyveil/plan_public.h"
 #include "polyveil/run_report.h"
 #include "runtime/client/predicted_error.h"
 #include "serve/server/served_model.h"
@@ -20,7 +21,7 @@ namespace {
 
 struct Arguments {
   std::string model, parameters = "decode16", keys = "auto", json;
-  int position = 0, context = 0;
+  int position = 0, context = 0, public_tokens = 0;
   BlockDegrees degrees;
   bool dump = false;
   size_t threads = 0;
@@ -84,7 +85,7 @@ Status Run(const Arguments& arguments) {
                       serve::ServeDecoder(planned.decoder, arguments.parameters,
                                           POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
   const size_t layers = planned.decoder->blocks.size();
-  std::printf("%s%s%s\n", InfoToText(served.info).c_str(), Layers(planned).c_str(),
+  std::printf("%s%s%s", InfoToText(served.info).c_str(), Layers(planned).c_str(),
               WeightsToText(served.info.estimate).c_str());
   if (planned.decoder->certificate)
     std::printf("%s\n", model::CertificateToText(planned.decoder->certificate).c_str());
@@ -93,6 +94,9 @@ Status Run(const Arguments& arguments) {
   json["layers"] = layers;
   if (planned.parameters > 0) json["model_parameters"] = planned.parameters;
   if (model::IsBundle(path)) PV_RETURN_IF_ERROR(AddPrediction(path, served, json));
+  if (arguments.public_tokens > 0) {
+    PV_ASSIGN_OR_RETURN(json["public"], PlanPublic(served, arguments.public_tokens));
+  }
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
     std::printf("%s", dump.c_str());
@@ -120,6 +124,8 @@ Command DescribePlan(Options& app) {
                  "how a server keeps keys: auto, expanded, compact")
       ->capture_default_str();
   AddDegrees(app, arguments->degrees);
+  AddNumber(app, "--public-tokens", arguments->public_tokens, {0, 1 << 16},
+            "plan a text whose first tokens are public");
   app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
   AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
   AddThreads(app, arguments->threads, "the estimate");
