@@ -13,8 +13,8 @@ for prompt in "Once upon a time" "The little girl" "One day, the king"; do
   "$polyveil" generate --prompt "$prompt" --tokens 8 --check --json "$out/generate-$number.json"
 done
 "$polyveil" simulate --count 200 --tokens 16 --json "$out/simulate.json"
-"$polyveil" bench bootstrap --params full16 --json | tee "$out/bootstrap-full16.json"
+"$polyveil" bench bootstrap --parameters full16 --json "$out/bootstrap-full16.json"
 for set_and_period in "decode16 7" "sparse16 7" "sparse16 10"; do
   read -r set log_period <<<"$set_and_period"
-  "$polyveil" bench bootstrap --params "$set" --log-period "$log_period" --json | tee "$out/bootstrap-$set-$log_period.json"
+  "$polyveil" bench bootstrap --parameters "$set" --log-period "$log_period" --json "$out/bootstrap-$set-$log_period.json"
 done

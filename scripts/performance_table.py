@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turns `polyveil bench engine --json` into the Markdown tables of docs/performance.md.
 
-  polyveil bench engine --json > engine.json
+  polyveil bench engine --json engine.json
   scripts/performance_table.py engine.json [--generate run.json] > tables.md
   scripts/performance_table.py engine.json --update docs/performance.md   # between its markers
 """

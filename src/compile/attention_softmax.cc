@@ -32,27 +32,35 @@ std::vector<NodeId> LowerExponential(BlockContext& c, const std::vector<NodeId>&
   const approx::Approximant& e = *c.forms.attention.exponential;
   const double unit = ExponentialScoreUnit(c.forms.attention);
   std::vector<NodeId> filled;
-  for (int chunk = 0; chunk < c.l.chunks; ++chunk)
-    filled.push_back(b.AddPlain(c.Named("scores filled", chunk), scores[static_cast<size_t>(chunk)],
-                                HeadFill(c, 0, c.Seen(chunk) - 1, 0.5 * (e.a + e.b) * unit)));
+  for (int part = 0; part < c.parts(); ++part)
+    filled.push_back(b.AddPlain(c.Named("scores filled", part), scores[static_cast<size_t>(part)],
+                                SeenFill(c, part, 0.5 * (e.a + e.b) * unit)));
   MarkCuts(b, filled);
   std::vector<NodeId> values;
-  for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
-    NodeId value = LowerApproximant(b, c.Named("exponential", chunk),
-                                    filled[static_cast<size_t>(chunk)], 1 / unit, e);
-    values.push_back(b.MulPlain(c.Named("exponential masked", chunk), value,
-                                HeadMask(c, 0, c.Seen(chunk) - 1, factor)));
+  for (int part = 0; part < c.parts(); ++part) {
+    NodeId value = LowerApproximant(b, c.Named("exponential", part),
+                                    filled[static_cast<size_t>(part)], 1 / unit, e);
+    values.push_back(
+        b.MulPlain(c.Named("exponential masked", part), value, SeenMask(c, part, factor)));
   }
   return values;
 }
 
 // factor times the sum over all keys, in every slot of the rows' first halves; `elsewhere` in the
 // other ones, where a polynomial will read it.
-NodeId SumOverKeys(BlockContext& c, const std::string& name, const std::vector<NodeId>& chunks,
+NodeId SumOverKeys(BlockContext& c, const std::string& name, const std::vector<NodeId>& parts,
                    double factor, double elsewhere) {
   GraphBuilder& b = c.b;
-  NodeId all = chunks.front();
-  for (size_t i = 1; i < chunks.size(); ++i) all = b.Add(name + " of the chunks", all, chunks[i]);
+  NodeId all = parts.front();
+  for (int part = 1; part < c.parts(); ++part) {
+    NodeId one = parts[static_cast<size_t>(part)];
+    if (c.IsKnown(part) && c.l.known_groups > 1) {
+      one = b.RotateSum(name + " of the groups", one,
+                        DoublingRotations(c.l.element_stride(), Log2(c.l.known_groups)));
+      b.SetPeriod(one, Log2(c.l.element_stride()));
+    }
+    all = b.Add(name + " of the chunks", all, one);
+  }
   NodeId sums = b.RotateSum(name + " sums", all, DoublingRotations(1, Log2(c.l.keys())));
   NodeId masked =
       b.MulPlain(name + " masked", sums, HeadMask(c, 0, 0, [&](int) { return factor; }));

@@ -1,6 +1,8 @@
 #include "compile/approximant_lowering.h"
 #include "compile/attention_forms.h"
 #include "compile/block_context.h"
+#include "compile/known_caches.h"
+#include "compile/known_keys.h"
 #include "compile/real_map.h"
 
 namespace polyveil::compile {
@@ -8,16 +10,8 @@ namespace {
 
 using Vector = std::vector<Complex>;
 
-// value(element, head) at `slot` of every attention row.
-template <typename F>
-void FillAttentionSlot(const BlockContext& c, int slot, F&& value, Vector& out) {
-  out.resize(static_cast<size_t>(c.l.slots));
-  for (int e = 0; e < c.l.d_head; ++e)
-    for (int h = 0; h < c.shape.n_heads; ++h)
-      out[static_cast<size_t>(c.l.AttentionRow(e, h) * c.l.attention.size + slot)] += value(e, h);
-}
-
-// Queries, keys and values of this token, and the caches that they meet.
+// Queries, keys and values of this token, and the caches that they meet: those of known tokens
+// (KnownCaches) are in the caches before the first step.
 class QkvLowering {
  public:
   QkvLowering(BlockContext& c, NodeId root, const BlockUnits& units, const Biases& biases)
@@ -59,7 +53,7 @@ class QkvLowering {
       const int head = shared ? c_.shape.KvHead(h) : h;
       return bias[static_cast<size_t>(head) * c_.shape.d_head + e] * factor(h);
     };
-    FillAttentionSlot(c_, slot, at, out);
+    FillAttentionSlot(c_.l, c_.shape.n_heads, slot, at, out);
   }
 
   NodeId KeyValue() {
@@ -130,28 +124,8 @@ class QkvLowering {
       NodeId cache = b_.State(c_.Named("cache before", chunk), state, Log2(c_.l.slots));
       if (chunk == c_.chunk()) cache = b_.Add(c_.Named("cache", chunk), cache, key_value);
       b_.graph().updates.push_back({state, cache});
-      caches_.push_back(AddPrefix(cache, chunk));
+      caches_.push_back(cache);
     }
-  }
-
-  // The constant tokens' part of a chunk; nothing where it has none.
-  NodeId AddPrefix(NodeId cache, int chunk) {
-    const model::Block& block = c_.place.block;
-    const int first = chunk * half_;
-    Vector constant;
-    for (int k = first; k < std::min(block.prefix(), first + half_); ++k) {
-      const auto add = [&](int slot, const std::vector<double>& values, double unit) {
-        const size_t row = static_cast<size_t>(k) * c_.shape.kv_width();
-        const auto at = [&](int e, int h) {
-          return values[row + c_.shape.KvHead(h) * c_.shape.d_head + e] / unit;
-        };
-        FillAttentionSlot(c_, slot, at, constant);
-      };
-      add(k - first, block.prefix_keys, units_.key);
-      add(k - first + half_, block.prefix_values, units_.value);
-    }
-    if (constant.empty()) return cache;
-    return b_.AddPlain(c_.Named("cache with prefix", chunk), cache, std::move(constant));
   }
 
   BlockContext& c_;
@@ -164,47 +138,65 @@ class QkvLowering {
   std::vector<NodeId> caches_;
 };
 
-// q . k + c in the scores' unit at the keys up to this position, zero elsewhere, by chunk.
-std::vector<NodeId> LowerScores(BlockContext& c, const QkvLowering& qkv) {
+// q . k of every key of a part, in the scores' unit.
+NodeId LowerScoreSums(BlockContext& c, const QkvLowering& qkv, const BlockUnits& units, int part) {
+  GraphBuilder& b = c.b;
+  const std::string name = c.Named("score products", part);
+  const int groups = c.IsKnown(part) ? c.l.known_groups : 1;
+  NodeId products = c.IsKnown(part)
+                        ? b.Linear(name, qkv.query(), KnownKeysMap(c, units), true)
+                        : b.Mul(name, qkv.query(), qkv.caches()[static_cast<size_t>(part)]);
+  const int stride = c.l.element_stride() * groups;
+  NodeId sums = b.RotateSum(c.Named("score sums", part), products,
+                            DoublingRotations(stride, Log2(c.l.d_head / groups)));
+  b.SetPeriod(sums, Log2(stride));
+  return sums;
+}
+
+// q . k + c in the scores' unit at the keys up to this position, zero elsewhere, by part.
+std::vector<NodeId> LowerScores(BlockContext& c, const QkvLowering& qkv, const BlockUnits& units) {
   c.Enter(Component::kScores, "attention");
   GraphBuilder& b = c.b;
+  const auto shift = [&](int h) { return c.forms.shift[static_cast<size_t>(h)] * ScoreUnit(c, h); };
   std::vector<NodeId> scores;
-  for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
-    NodeId products = b.Mul(c.Named("score products", chunk), qkv.query(),
-                            qkv.caches()[static_cast<size_t>(chunk)]);
-    NodeId sums = b.RotateSum(c.Named("score sums", chunk), products,
-                              DoublingRotations(c.l.element_stride(), Log2(c.l.d_head)));
-    b.SetPeriod(sums, Log2(c.l.element_stride()));
-    scores.push_back(
-        b.AddPlain(c.Named("scores", chunk), sums, HeadMask(c, 0, c.Seen(chunk) - 1, [&](int h) {
-                     return c.forms.shift[static_cast<size_t>(h)] * ScoreUnit(c, h);
-                   })));
-  }
+  for (int part = 0; part < c.parts(); ++part)
+    scores.push_back(b.AddPlain(c.Named("scores", part), LowerScoreSums(c, qkv, units, part),
+                                SeenMask(c, part, shift)));
   b.SetMark(scores.front(), Mark::kScores);
   return scores;
+}
+
+// A part's summands times its values; with a divisor i / b beside each value, so that one product
+// and one sum give numerator + i y / b.
+NodeId LowerValueProducts(BlockContext& c, NodeId aligned, const std::vector<NodeId>& caches,
+                          const BlockUnits& units, int part) {
+  GraphBuilder& b = c.b;
+  const bool divides = c.forms.attention.divides();
+  const std::string name = c.Named("value products", part);
+  const Complex beside = divides ? Complex(0, 1 / c.forms.divisor_inverse.b) : Complex();
+  if (c.IsKnown(part)) return b.Linear(name, aligned, KnownValuesMap(c, units, beside), !divides);
+  NodeId values = caches[static_cast<size_t>(part)];
+  if (divides) {
+    Vector ones(static_cast<size_t>(c.l.attention.size));
+    for (int k = 0; k < c.Seen(part); ++k) ones[static_cast<size_t>(c.l.keys() + k)] = beside;
+    values = b.AddPlain(c.Named("values and ones", part), values, std::move(ones));
+  }
+  return b.Mul(name, aligned, values);
 }
 
 // The sum of summands times values at every slot of its row; with a divisor i times the sum of the
 // summands / b beside it, both halved. Depth: 2.
 NodeId LowerWeightedValues(BlockContext& c, const std::vector<NodeId>& summands,
-                           const std::vector<NodeId>& caches) {
+                           const std::vector<NodeId>& caches, const BlockUnits& units) {
   c.Enter(Component::kValues, "attention");
   GraphBuilder& b = c.b;
   const int half = c.l.keys();
   const bool divides = c.forms.attention.divides();
   NodeId sum = -1;
-  for (int chunk = 0; chunk < c.l.chunks; ++chunk) {
-    NodeId values = caches[static_cast<size_t>(chunk)];
-    NodeId aligned = b.Rotate(c.Named("powers beside values", chunk),
-                              summands[static_cast<size_t>(chunk)], -half);
-    if (divides) {
-      // i / b beside each value: one product and one sum give numerator + i y / b.
-      Vector ones(static_cast<size_t>(c.l.attention.size));
-      for (int k = 0; k < c.Seen(chunk); ++k)
-        ones[static_cast<size_t>(half + k)] = Complex(0, 1 / c.forms.divisor_inverse.b);
-      values = b.AddPlain(c.Named("values and ones", chunk), values, std::move(ones));
-    }
-    NodeId products = b.Mul(c.Named("value products", chunk), aligned, values);
+  for (int part = 0; part < c.parts(); ++part) {
+    NodeId aligned =
+        b.Rotate(c.Named("powers beside values", part), summands[static_cast<size_t>(part)], -half);
+    NodeId products = LowerValueProducts(c, aligned, caches, units, part);
     sum = sum < 0 ? products : b.Add("value products of the chunks", sum, products);
   }
   NodeId sums = b.RotateSum("value sums", sum, DoublingRotations(1, Log2(half)));
@@ -242,11 +234,12 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
 
 NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
                            const ResidualUnit& after) {
-  const BlockUnits units = c.Units(unit, after);
+  const BlockUnits units = MakeBlockUnits(c.forms, unit, after);
   const Biases biases = PositionBiases(c);
   QkvLowering qkv(c, root, units, biases);
   qkv.Run(x);
-  NodeId heads = LowerWeightedValues(c, LowerSummands(c, LowerScores(c, qkv)), qkv.caches());
+  NodeId heads =
+      LowerWeightedValues(c, LowerSummands(c, LowerScores(c, qkv, units)), qkv.caches(), units);
   if (c.forms.attention.divides()) heads = LowerDivision(c, heads);
   c.b.SetMark(heads, Mark::kHeadOutputs);
   c.Enter(Component::kProjection, "attention");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,22 +20,29 @@ struct BlockContext {
   const model::BlockShape& shape;
   const model::LayerConfig& forms;
 
-  int slot() const { return place.position % l.keys(); }
-  int chunk() const { return place.position / l.keys(); }
+  // Of this token among those in the caches: all but the known ones that stand in matrices.
+  int cached() const { return place.position - place.in_matrices; }
+  int slot() const { return cached() % l.keys(); }
+  int chunk() const { return cached() / l.keys(); }
   // Keys of a chunk that the token sees, its own among them.
-  int Seen(int chunk) const {
-    return std::clamp(place.position + 1 - chunk * l.keys(), 0, l.keys());
-  }
+  int Seen(int chunk) const { return std::clamp(cached() + 1 - chunk * l.keys(), 0, l.keys()); }
+  // Scores come in parts: one for each chunk, and behind them the known keys'.
+  int parts() const { return l.chunks + (l.known_groups > 0 ? 1 : 0); }
+  bool IsKnown(int part) const { return part == l.chunks; }
   // What the definition of the attention form divides by beside kappa.
   double KeyCount() const { return forms.attention.KeyCount(place.position + 1); }
-  BlockUnits Units(const ResidualUnit& input, const ResidualUnit& output) const;
   void Enter(Component component, const char* part) {
     b.Enter(place.index, component, fmt::format("layer {} / {} / ", place.index, part));
   }
-  std::string Named(const char* what, int chunk) const {
-    return l.chunks == 1 ? what : fmt::format("{} {}", what, chunk);
+  std::string Named(const char* what, int part) const {
+    if (IsKnown(part)) return fmt::format("{} of public keys", what);
+    return l.chunks == 1 ? what : fmt::format("{} {}", what, part);
   }
 };
+
+// Units of a block that reads and writes the residual in these.
+BlockUnits MakeBlockUnits(const model::LayerConfig& forms, const ResidualUnit& input,
+                          const ResidualUnit& output);
 
 // value(h) at slots first..last of every head's rows, zero elsewhere; period: one element of every
 // head.
@@ -49,6 +57,11 @@ std::vector<Complex> HeadMask(const BlockContext& c, int first, int last, F&& va
 
 // `value` wherever HeadMask is zero: what a polynomial reads there must lie inside its interval.
 std::vector<Complex> HeadFill(const BlockContext& c, int first, int last, double value);
+
+// value(h) at the keys of a part that the token sees, zero elsewhere; and `value` at the others.
+std::vector<Complex> SeenMask(const BlockContext& c, int part,
+                              const std::function<double(int)>& value);
+std::vector<Complex> SeenFill(const BlockContext& c, int part, double value);
 
 struct Biases {
   std::vector<double> q, k, v, o, gate, up, down;

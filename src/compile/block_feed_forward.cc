@@ -83,7 +83,7 @@ NodeId LowerBilinear(BlockContext& c, NodeId x, NodeId root, const BlockUnits& u
 NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
                              const ResidualUnit& after) {
   c.Enter(Component::kFeedForward, "feed-forward");
-  const BlockUnits units = c.Units(unit, after);
+  const BlockUnits units = MakeBlockUnits(c.forms, unit, after);
   if (c.shape.bilinear()) return LowerBilinear(c, x, root, units);
   const Biases biases = PositionBiases(c);
   NodeId hidden = LowerHidden(c, x, units, c.shape.gated ? 0.5 : 1);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/thread_pool.h"
+#include "compile/known_keys.h"
 
 namespace polyveil::compile {
 namespace {
@@ -53,6 +54,9 @@ unsigned PartsOf(MatrixKind kind) {
       return model::kHiddenWeights;
     case MatrixKind::kDown:
       return model::kDownWeights;
+    case MatrixKind::kKnownKeys:
+    case MatrixKind::kKnownValues:
+      break;
   }
   return model::kAllWeights;
 }
@@ -90,7 +94,9 @@ MapDiagonals::MapDiagonals(const LinearMap& map, const model::Block& block,
       layout_(layout),
       rows_(map.kind == MatrixKind::kQkv || map.kind == MatrixKind::kProjection ? layout.attention
                                                                                 : layout.hidden),
-      weights_(block.weights->Load(PartsOf(map.kind))) {
+      prefix_(block.prefix()),
+      weights_(map.reads_known() ? nullptr : block.weights->Load(PartsOf(map.kind))) {
+  if (map_.reads_known()) return;
   const model::BlockWeights& w = *weights_;
   const BlockUnits& u = map_.units;
   const bool bilinear = shape_.bilinear();
@@ -130,6 +136,9 @@ MapDiagonals::MapDiagonals(const LinearMap& map, const model::Block& block,
       parts_ = {{&own_[0], 0, false,
                  bilinear ? -u.hidden * u.hidden / (4 * u.output) : u.product / u.output,
                  bilinear}};
+      break;
+    case MatrixKind::kKnownKeys:
+    case MatrixKind::kKnownValues:
       break;
   }
 }
@@ -178,6 +187,7 @@ void MapDiagonals::ToFeatures(int term, std::vector<Complex>& diagonal) const {
 }
 
 std::vector<Complex> MapDiagonals::Term(int k) const {
+  if (map_.reads_known()) return KnownDiagonal(map_, shape_, layout_, prefix_, k);
   std::vector<Complex> diagonal(static_cast<size_t>(layout_.slots));
   const auto add = [&](int term, std::vector<Complex>& to) {
     reads_features() ? FromFeatures(term, to) : ToFeatures(term, to);

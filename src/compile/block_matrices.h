@@ -56,6 +56,7 @@ class MapDiagonals {
   const model::BlockShape shape_;
   const BlockLayout layout_;
   const RowLayout rows_;
+  const int prefix_;
   std::shared_ptr<const model::BlockWeights> weights_;
   model::Matrix own_[2];  // turned queries and keys; a transposed writer
   std::vector<double>

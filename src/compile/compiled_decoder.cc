@@ -1,8 +1,10 @@
 #include "compile/compiled_decoder.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/digest.h"
+#include "compile/known_caches.h"
 #include "compile/lower_block.h"
 #include "model/layer_json.h"
 
@@ -41,6 +43,23 @@ Status CheckBlocks(const model::Decoder& decoder) {
   return {};
 }
 
+Status CheckKnown(const model::PublicContext& known, const model::Decoder& decoder, int most) {
+  if (known.tokens < 0 || known.tokens > most)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "public context: of {} tokens, the program has room for {}", known.tokens,
+                     most);
+  if (known.blocks.size() != decoder.blocks.size())
+    return MakeError(ErrorCode::kMismatch, "public context: of {} blocks, the model has {}",
+                     known.blocks.size(), decoder.blocks.size());
+  const size_t values = static_cast<size_t>(decoder.prefix() + known.tokens) *
+                        static_cast<size_t>(decoder.blocks.front().shape.kv_width());
+  for (const auto& [keys, block_values] : known.blocks)
+    if (keys.size() != values || block_values.size() != values)
+      return MakeError(ErrorCode::kMismatch, "public context: a block of {} keys' numbers, not {}",
+                       keys.size(), values);
+  return {};
+}
+
 }  // namespace
 
 CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
@@ -50,17 +69,24 @@ CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
 
 Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const CircuitKeys& circuits) {
+    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
+  PV_RETURN_IF_ERROR(model::CheckPublicTokens(known, decoder->context));
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
-                          params->log_slots()));
+                          params->log_slots(), known));
   std::shared_ptr<CompiledDecoder> result(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
   result->layout_ = layout;
+  result->known_ = known;
   PV_RETURN_IF_ERROR(result->Plan(circuits));
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
+}
+
+int CompiledDecoder::ContextBehind(int known) const {
+  const int cached = layout_.chunks * layout_.keys() - decoder_->prefix();
+  return std::min(decoder_->context, layout_.InMatrices(known) + cached);
 }
 
 MapDiagonals CompiledDecoder::Diagonals(const LinearMap& map) const {
@@ -71,14 +97,30 @@ int CompiledDecoder::state_count() const {
   return static_cast<int>(decoder_->blocks.size()) * layout_.chunks;
 }
 
-Result<Graph> CompiledDecoder::Lower(int position) const {
-  return LowerStep(*decoder_, layout_, position);
+Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
+    const model::PublicContext* known) const {
+  const std::vector<model::Block>& blocks = decoder_->blocks;
+  if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
+  std::vector<std::vector<Complex>> states;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const model::PublicContext::KeyValues prefix{blocks[i].prefix_keys, blocks[i].prefix_values};
+    for (auto& chunk : KnownCaches(blocks[i], layout_, known ? known->blocks[i] : prefix))
+      states.push_back(std::move(chunk));
+  }
+  return states;
+}
+
+Result<Graph> CompiledDecoder::Lower(
+    int position, const std::shared_ptr<const model::PublicContext>& known) const {
+  if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
+  return LowerStep(*decoder_, layout_, position, known);
 }
 
 // What is known of the program (its name, its certificate) is no part of it.
 std::string CompiledDecoder::Description() const {
   const model::Decoder& d = *decoder_;
-  std::string text = fmt::format("{} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound);
+  std::string text =
+      fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
   for (const model::Block& block : d.blocks) {
     text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";

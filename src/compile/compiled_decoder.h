@@ -14,28 +14,39 @@ namespace polyveil::compile {
 class CompiledDecoder : public CompiledProgram {
  public:
   // Lowers, places bootstraps, assigns levels; callers above the circuits use
-  // runtime::CompileModel. Errors: those of ValidateBlock and BlockLayout::Create, kInvalidArgument
-  // for no blocks or no context, kMismatch for blocks of different sizes or prefixes, kOutOfRange
-  // when no placement fits.
+  // runtime::CompileModel. known: public tokens that a text may have, which queries meet as
+  // matrices; the caches hold the rest of the context. 0: public tokens lie in the caches. Errors:
+  // those of ValidateBlock, BlockLayout::Create and CheckPublicTokens, kInvalidArgument for no
+  // blocks or no context, kMismatch for blocks of different sizes or prefixes, kOutOfRange when no
+  // placement fits.
   static Result<std::shared_ptr<const CompiledDecoder>> Create(
       std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-      const MachineSpeed& speed, const CircuitKeys& circuits);
+      const MachineSpeed& speed, const CircuitKeys& circuits, int known = 0);
 
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
   MapDiagonals Diagonals(const LinearMap& map) const override;
   int state_count() const override;
+  Result<std::vector<std::vector<Complex>>> KnownStates(
+      const model::PublicContext* known) const override;
+  int most_known() const override {
+    return layout_.known_groups > 0 ? known_ : decoder_->context - 1;
+  }
+  int ContextBehind(int known) const override;
+  bool reads_known() const override { return layout_.known_groups > 0; }
   int context() const override { return decoder_->context; }
   int width() const override { return decoder_->width(); }
 
  private:
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
-  Result<Graph> Lower(int position) const override;
+  Result<Graph> Lower(int position,
+                      const std::shared_ptr<const model::PublicContext>& known) const override;
   std::string Description() const override;
 
   std::shared_ptr<const model::Decoder> decoder_;
   BlockLayout layout_;
+  int known_ = 0;
 };
 
 }  // namespace polyveil::compile

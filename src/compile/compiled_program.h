@@ -14,6 +14,7 @@
 #include "compile/cost_model.h"
 #include "compile/graph.h"
 #include "compile/units.h"
+#include "model/public_context.h"
 
 namespace polyveil::compile {
 
@@ -51,8 +52,11 @@ class CompiledProgram {
 
   const ckks::ParametersPtr& params() const { return params_; }
   // The program for the token at `position` (public), levels assigned. Same shape and levels at
-  // every position; constants differ. Errors: kOutOfRange beyond the context.
-  Result<Graph> Program(int position) const;
+  // every position and public context; constants differ. known: the text's public tokens, or null.
+  // Errors: kOutOfRange beyond the context or for more public tokens than the program has room for,
+  // kMismatch for a context of another model.
+  Result<Graph> Program(int position,
+                        const std::shared_ptr<const model::PublicContext>& known = nullptr) const;
   // Estimated seconds of one operation of a program: the weight of a progress bar.
   double EstimateSeconds(const Node& node) const;
   const ckks::KeyRequest& keys() const { return keys_; }
@@ -73,6 +77,16 @@ class CompiledProgram {
   virtual MapDiagonals Diagonals(const LinearMap& map) const = 0;
 
   virtual int state_count() const = 0;  // ciphertexts kept between steps
+  // The kept values before a text, by state: keys and values of the constant prefix and of public
+  // tokens (null: none) in their slots. Empty: zero. Errors: kMismatch for a context of another
+  // number of blocks or keys, kOutOfRange for one that leaves no room (both values).
+  virtual Result<std::vector<std::vector<Complex>>> KnownStates(
+      const model::PublicContext* known) const = 0;
+  // Whether every step's constants hold public tokens; otherwise the known states alone do.
+  virtual bool reads_known() const = 0;
+  // Tokens of a public context at most; and those of a text that begins with so many.
+  virtual int most_known() const = 0;
+  virtual int ContextBehind(int known) const = 0;
   virtual int context() const = 0;
   virtual int width() const = 0;  // values of a token and of a result
 
@@ -85,7 +99,8 @@ class CompiledProgram {
 
  private:
   // The graph of a step without bootstraps.
-  virtual Result<Graph> Lower(int position) const = 0;
+  virtual Result<Graph> Lower(int position,
+                              const std::shared_ptr<const model::PublicContext>& known) const = 0;
   // What the digest covers beside parameters and plan.
   virtual std::string Description() const = 0;
 

@@ -12,8 +12,8 @@ int PowerOfTwo(int value) { return static_cast<int>(std::bit_ceil(static_cast<un
 
 }  // namespace
 
-Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int context,
-                                        int log_slots) {
+Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int context, int log_slots,
+                                        int known) {
   BlockLayout l;
   l.slots = 1 << log_slots;
   l.width = PowerOfTwo(shape.d_model);
@@ -36,7 +36,11 @@ Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int cont
     return MakeError(ErrorCode::kOutOfRange, "d_ff = {} > {} slots", shape.d_ff, l.slots);
   l.attention = layout(l.heads * l.d_head);
   l.attention.window = std::min(l.keys(), l.width);
-  l.chunks = (context + l.keys() - 1) / l.keys();
+  if (known > l.keys() * l.d_head)
+    return MakeError(ErrorCode::kOutOfRange, "{} public keys > {}, what a matrix of them holds",
+                     known, l.keys() * l.d_head);
+  if (known >= l.keys()) l.known_groups = PowerOfTwo(known / l.keys());
+  l.chunks = (context - l.InMatrices(known) + l.keys() - 1) / l.keys();
   return l;
 }
 

@@ -33,15 +33,23 @@ struct BlockLayout {
   int heads = 0;  // power of two
   int d_head = 0;
   int chunks = 1;  // ciphertexts of the key-value cache
+  // Groups of keys() public keys each that queries meet as one matrix: a power of two, at most
+  // d_head; 0: none, public keys lie in the caches.
+  int known_groups = 0;
   RowLayout attention, hidden;
 
   int keys() const { return attention.size / 2; }  // of a chunk
+  // Those of so many public tokens, the first of them, that stand in matrices: whole groups. The
+  // others lie in the caches, so that a position's slot is the same with and without them.
+  int InMatrices(int tokens) const { return known_groups > 0 ? tokens / keys() * keys() : 0; }
   int element_stride() const { return attention.size * heads; }
   int AttentionRow(int element, int head) const { return element * heads + head; }
 
   // context: keys that the cache holds at least. Errors: kOutOfRange (field, both values) where the
   // slots do not hold the rows or d_head is no power of two.
-  static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots);
+  // known: public tokens among them, whose whole groups queries meet as matrices.
+  static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots,
+                                    int known = 0);
 };
 
 // The rotations that sum what a map from rows to features leaves, over all slots of a feature.

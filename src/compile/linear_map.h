@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "model/public_context.h"
+
 namespace polyveil::compile {
 
 using Complex = std::complex<double>;
@@ -23,7 +25,10 @@ struct BlockUnits {
   double hidden = 1;  // of the gated factor; of both factors of a bilinear feed-forward
 };
 
-enum class MatrixKind { kQkv, kProjection, kHidden, kDown };
+// The last two are of public tokens (known_keys.h), and no weights.
+enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownValues };
+
+using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
 // y_s = sum_k diagonal_k[s] x_(s + k stride), k = 0 .. terms - 1.
 struct LinearMap {
@@ -33,7 +38,15 @@ struct LinearMap {
   int position = -1;    // of a token whose matrix is its own; -1: the same for all
   bool packed = false;  // half of the terms: d_k - i d_(k + terms), halved
   BlockUnits units{};
+  // Of public tokens that stand in matrices: how many, all tokens' keys and values (null: none),
+  // what is added to each value.
+  int in_matrices = 0;
+  KnownKeyValues known{};
+  Complex beside{};
 
+  bool reads_known() const {
+    return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
+  }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
     for (int k = 0; k < terms; ++k) rotations.push_back(k * stride);

@@ -56,7 +56,8 @@ NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
 
 }  // namespace
 
-BlockUnits BlockContext::Units(const ResidualUnit& input, const ResidualUnit& output) const {
+BlockUnits MakeBlockUnits(const model::LayerConfig& forms, const ResidualUnit& input,
+                          const ResidualUnit& output) {
   const auto or_one = [](double bound) { return bound > 0 ? bound : 1; };
   BlockUnits units{input.unit, output.unit, input.channels, output.channels};
   units.key = or_one(forms.bounds.key);
@@ -67,6 +68,24 @@ BlockUnits BlockContext::Units(const ResidualUnit& input, const ResidualUnit& ou
   if (forms.activation)
     units.gate = std::max(std::abs(forms.activation->a), std::abs(forms.activation->b));
   return units;
+}
+
+std::vector<Complex> SeenMask(const BlockContext& c, int part,
+                              const std::function<double(int)>& value) {
+  if (!c.IsKnown(part)) return HeadMask(c, 0, c.Seen(part) - 1, value);
+  const auto stride = static_cast<size_t>(c.l.element_stride());
+  std::vector<Complex> mask(stride * static_cast<size_t>(c.l.known_groups));
+  for (int k = 0; k < c.place.in_matrices; ++k)
+    for (int h = 0; h < c.shape.n_heads; ++h)
+      mask[static_cast<size_t>(k / c.l.keys()) * stride +
+           static_cast<size_t>(h * c.l.attention.size + k % c.l.keys())] = value(h);
+  return mask;
+}
+
+std::vector<Complex> SeenFill(const BlockContext& c, int part, double value) {
+  std::vector<Complex> fill = SeenMask(c, part, [](int) { return 1; });
+  for (Complex& slot : fill) slot = slot == 0.0 ? value : 0;
+  return fill;
 }
 
 std::vector<Complex> HeadFill(const BlockContext& c, int first, int last, double value) {
@@ -114,10 +133,17 @@ NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x) {
   return result;
 }
 
-Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position) {
+Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
+                        const std::shared_ptr<const model::PublicContext>& known) {
   if (position < 0 || position >= decoder.context)
     return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens",
                      position, decoder.context);
+  const int in_matrices = layout.InMatrices(known ? known->tokens : 0);
+  if (position + decoder.prefix() - in_matrices >= layout.chunks * layout.keys())
+    return MakeError(
+        ErrorCode::kOutOfRange,
+        "position = {}: the caches hold {} tokens behind the {} public ones in matrices", position,
+        layout.chunks * layout.keys() - decoder.prefix(), in_matrices);
   const ResidualUnits units = MakeResidualUnits(decoder);
   GraphBuilder builder(Log2(layout.slots));
   builder.Enter(-1, Component::kInput, "");
@@ -125,6 +151,8 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
   MarkResidual(builder, x);
   for (int i = 0; i < static_cast<int>(decoder.blocks.size()); ++i) {
     const auto at = static_cast<size_t>(i);
+    const KnownKeyValues keys_and_values =
+        in_matrices > 0 ? KnownKeyValues(known, &known->blocks[at]) : nullptr;
     x = LowerBlock(builder,
                    {decoder.blocks[at],
                     layout,
@@ -132,7 +160,9 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
                     position + decoder.prefix(),
                     {units.LayerInput(i), units.LayerInputChannels(i)},
                     {units.middle[at], units.middle_channels[at]},
-                    {units.output[at], units.output_channels[at]}},
+                    {units.output[at], units.output_channels[at]},
+                    in_matrices,
+                    keys_and_values},
                    x);
   }
   builder.graph().output = x;

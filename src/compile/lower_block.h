@@ -10,6 +10,7 @@
 #include "compile/layout.h"
 #include "compile/units.h"
 #include "model/decoder.h"
+#include "model/public_context.h"
 
 namespace polyveil::compile {
 
@@ -25,6 +26,10 @@ struct BlockPlace {
   int index;
   int position;  // the prefix included
   ResidualUnit in, middle, out;
+  // Public tokens that stand in matrices (BlockLayout::InMatrices), and the keys and values of all
+  // behind the prefix' own; null without.
+  int in_matrices = 0;
+  KnownKeyValues known = nullptr;
 };
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
@@ -33,9 +38,11 @@ struct BlockPlace {
 // the feed-forward, those of the attention form. States: layout.chunks for each block.
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 
-// Every block, one after another, for the token at `position` (the prefix not counted). The graph's
-// shape is the same at every position; position enters constants only. Errors: kOutOfRange for a
-// position outside the context.
-Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position);
+// Every block, one after another, for the token at `position` (public tokens counted, the prefix
+// not). The graph's shape is the same at every position and for all public contexts; these enter
+// constants only. known: public tokens that the layout has matrices for, or null; the constants
+// hold it. Errors: kOutOfRange for a position outside the context or beyond the caches' room.
+Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
+                        const std::shared_ptr<const model::PublicContext>& known = nullptr);
 
 }  // namespace polyveil::compile

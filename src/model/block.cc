@@ -3,10 +3,10 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
-#include <numbers>
 #include <random>
 
 #include "base/check.h"
+#include "model/activation.h"
 #include "model/layer_json.h"
 
 namespace polyveil::model {
@@ -58,13 +58,11 @@ void AddRandomBiases(const BlockShape& s, std::mt19937_64& random, BlockWeights&
 double Activate(BlockActivation activation, double x) {
   switch (activation) {
     case BlockActivation::kSilu:
-      return x / (1 + std::exp(-x));
+      return Silu(x);
     case BlockActivation::kGelu:
-      return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
-    case BlockActivation::kGeluTanh: {
-      const double root = std::sqrt(2 / std::numbers::pi);
-      return 0.5 * x * (1 + std::tanh(root * (x + 0.044715 * x * x * x)));
-    }
+      return Gelu(x);
+    case BlockActivation::kGeluTanh:
+      return GeluTanh(x);
     case BlockActivation::kIdentity:
       return x;
   }

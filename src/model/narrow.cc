@@ -29,24 +29,24 @@ Status NarrowOne(LayerConfig& layer, const Site& site, double ratio, const std::
 
 }  // namespace
 
-Status Narrow(ModelConfig& config, const Narrowing& narrowing) {
+Status Narrow(Decoder& decoder, const Narrowing& narrowing) {
   if (!(narrowing.ratio >= 1))
     return MakeError(ErrorCode::kInvalidArgument, "narrowing by {} < 1", narrowing.ratio);
-  const auto last = config.ffn == FeedForwardKind::kBilinear ? approx::Target::kInverse
-                                                             : approx::Target::kInverseRoot;
+  const BlockShape& shape = decoder.blocks.front().shape;
+  const auto last = shape.bilinear() ? approx::Target::kInverse : approx::Target::kInverseRoot;
   const Site sites[] = {
       {"norm 1", &LayerConfig::norm1, &LayerConfig::norm1_seen, approx::Target::kInverseRoot,
-       config.norm_eps},
+       shape.norm_eps},
       {"divisor", &LayerConfig::divisor_inverse, &LayerConfig::divisor_seen,
-       approx::Target::kInverse, config.attention_eps},
-      {"norm 2", &LayerConfig::norm2, &LayerConfig::norm2_seen, last, config.norm_eps}};
+       approx::Target::kInverse, shape.attention_eps},
+      {"norm 2", &LayerConfig::norm2, &LayerConfig::norm2_seen, last, shape.norm_eps}};
   bool known = narrowing.site.empty();
   for (const Site& site : sites) {
     if (!narrowing.site.empty() && narrowing.site != site.name) continue;
     known = true;
-    for (size_t i = 0; i < config.layers.size(); ++i)
+    for (size_t i = 0; i < decoder.blocks.size(); ++i)
       PV_RETURN_IF_ERROR(
-          NarrowOne(config.layers[i], site, narrowing.ratio, fmt::format("layer {}", i)));
+          NarrowOne(decoder.blocks[i].forms, site, narrowing.ratio, fmt::format("layer {}", i)));
   }
   if (known) return {};
   return MakeError(ErrorCode::kInvalidArgument, "no site \"{}\": norm 1, divisor, norm 2",

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "model/config.h"
+#include "model/decoder.h"
 
 namespace polyveil::model {
 
@@ -16,6 +16,6 @@ struct Narrowing {
 
 // Refits the polynomials at their own degrees. Errors: kOutOfRange when an interval gets empty,
 // when calibration's ranges are not known, kInvalidArgument (an unknown site, a ratio below 1).
-Status Narrow(ModelConfig& config, const Narrowing& narrowing);
+Status Narrow(Decoder& decoder, const Narrowing& narrowing);
 
 }  // namespace polyveil::model

@@ -18,15 +18,15 @@ ckks::ParametersPtr TestParams() {
 }
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> TryCompile(std::vector<model::Block> blocks,
-                                                                   int context) {
+                                                                   int context, int known = 0) {
   return CompileModel(std::make_shared<const model::Decoder>(
                           model::Decoder{"test", "", std::move(blocks), context, 4}),
-                      TestParams(), compile::MachineSpeed{});
+                      TestParams(), compile::MachineSpeed{}, known);
 }
 
 std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block> blocks,
-                                                        int context) {
-  auto compiled = TryCompile(std::move(blocks), context);
+                                                        int context, int known = 0) {
+  auto compiled = TryCompile(std::move(blocks), context, known);
   PV_CHECK(compiled.ok(), "{}", compiled.error().message);
   return *compiled;
 }
@@ -241,6 +241,168 @@ TEST(Blocks, CiphertextsEvaluateHighDegreesWithinPredictedNoise) {
     ASSERT_TRUE(out.ok()) << out.error().message;
     EXPECT_LT(LargestDifference(expected[i], run.Decrypt(*out)), tolerance) << "token " << i;
   }
+}
+
+// Public tokens before the text, in float64; the encrypted ones behind them.
+std::shared_ptr<const model::PublicContext> Publish(const model::Decoder& decoder,
+                                                    const std::vector<std::vector<double>>& text,
+                                                    int tokens) {
+  return model::ComputePublicContext(decoder, {text.begin(), text.begin() + tokens}).value();
+}
+
+TEST(PublicContext, ProgramBehindPublicTokensEqualsBlocks) {
+  for (const Case& c : Cases()) {
+    const std::vector<model::Block> blocks = {testing::RandomBlock(c.shape, 3, c.prefix)};
+    const auto compiled = Compile(blocks, c.context);
+    const auto text = testing::RandomText(c.shape.d_model, c.context, 103);
+    const auto expected = Expected(blocks, text);
+    Simulator simulator(compiled, NoiseModel::Zero(), 1);
+    for (const int known : {1, c.context / 2, c.context - 1}) {
+      const auto context = Publish(compiled->decoder(), text, known);
+      ASSERT_TRUE(simulator.Reset(context).ok());
+      for (int i = known; i < std::min(c.context, known + 4); ++i) {
+        const auto at = static_cast<size_t>(i);
+        const auto actual = simulator.Step(text[at]);
+        ASSERT_TRUE(actual.ok()) << actual.error().message;
+        double size = 0;
+        for (const double v : expected[at]) size = std::max(size, std::abs(v));
+        EXPECT_LT(LargestDifference(expected[at], *actual), 1e-9 * size)
+            << "d_model " << c.shape.d_model << ", " << known << " public, token " << i;
+      }
+    }
+  }
+}
+
+TEST(PublicContext, CiphertextsBehindPublicTokensEqualBlocksWithinPredictedNoise) {
+  // Of the second the public tokens fill one ciphertext of keys and a part of the next.
+  for (const auto& [shape, prefix, known] : {std::tuple{testing::LlamaShape(), 0, 3},
+                                             {testing::LlamaShape(), 2, 17},
+                                             {testing::NeoxShape(), 1, 5},
+                                             {testing::BilinearShape(), 0, 1}}) {
+    const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, prefix)};
+    const auto text = testing::RandomText(shape.d_model, known + 2, 105);
+    const auto expected = Expected(blocks, text);
+    testing::EncryptedRun run(Compile(blocks, known + 2));
+    const auto& decoder = dynamic_cast<const compile::CompiledDecoder&>(*run.model()).decoder();
+    DecoderSession session(run.engine(), Publish(decoder, text, known));
+    EXPECT_EQ(session.position(), known);
+    const double tolerance = 2 * testing::PredictedError(run.model(), text, expected);
+    for (int i = known; i < known + 2; ++i) {
+      const auto out = session.Step(run.Encrypt(text[static_cast<size_t>(i)]), {});
+      ASSERT_TRUE(out.ok()) << out.error().message;
+      EXPECT_LT(LargestDifference(expected[static_cast<size_t>(i)], run.Decrypt(*out)), tolerance)
+          << "token " << i;
+    }
+    EXPECT_EQ(session.Step(run.Encrypt(text[0]), {}).error().code, ErrorCode::kOutOfRange);
+  }
+}
+
+// Queries meet public keys as matrices: every text of so many public tokens or fewer, or none.
+void ExpectMatricesEqualBlock(const model::Block& block, int context, int room) {
+  const auto compiled = Compile({block}, context, room);
+  const auto text = testing::RandomText(block.shape.d_model, context, 103);
+  const auto expected = Expected({block}, text);
+  Simulator simulator(compiled, NoiseModel::Zero(), 1);
+  for (const int known : {0, 1, room / 2, room}) {
+    const auto public_context = Publish(compiled->decoder(), text, known);
+    ASSERT_TRUE(simulator.Reset(known > 0 ? public_context : nullptr).ok());
+    for (int i = known; i < std::min(context - room + known, known + 3); ++i) {
+      const auto at = static_cast<size_t>(i);
+      const auto actual = simulator.Step(text[at]);
+      ASSERT_TRUE(actual.ok()) << actual.error().message;
+      double size = 0;
+      for (const double v : expected[at]) size = std::max(size, std::abs(v));
+      EXPECT_LT(LargestDifference(expected[at], *actual), 1e-9 * size)
+          << "d_model " << block.shape.d_model << ", " << known << " of " << room
+          << " public, token " << i;
+    }
+  }
+}
+
+TEST(PublicContext, MatricesOfPublicKeysEqualBlocks) {
+  for (const auto& [shape, prefix, room] : {std::tuple{testing::LlamaShape(), 0, 3},
+                                            {testing::LlamaShape(), 1, 17},
+                                            {testing::LlamaShape(), 2, 64},
+                                            {testing::NeoxShape(), 1, 40},
+                                            {testing::WideShape(), 1, 9},
+                                            {testing::Gpt2Shape(), 0, 20},
+                                            {testing::BilinearShape(), 0, 30}})
+    ExpectMatricesEqualBlock(testing::RandomBlock(shape, 3, prefix), room + 5, room);
+}
+
+TEST(PublicContext, MatricesOfPublicKeysEqualBlocksForEveryFormOfAttention) {
+  constexpr model::BlockFit kWide = {
+      .margin = 8, .norm_degree = 7, .divisor_degree = 7, .activation_degree = 7};
+  for (const auto& [name, form] : Forms(3)) {
+    SCOPED_TRACE(name);
+    ExpectMatricesEqualBlock(testing::RandomBlock(testing::LlamaShape(), 3, 2, kWide, form), 40,
+                             35);
+  }
+}
+
+TEST(PublicContext, CiphertextsMeetMatricesWithinPredictedNoise) {
+  for (const auto& [shape, room] :
+       {std::pair{testing::LlamaShape(), 20}, {testing::NeoxShape(), 18}}) {
+    const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, 1)};
+    const auto text = testing::RandomText(shape.d_model, room + 2, 105);
+    const auto expected = Expected(blocks, text);
+    const auto compiled = Compile(blocks, room + 2, room);
+    testing::EncryptedRun run(compiled);
+    const double tolerance = 2 * testing::PredictedError(Compile(blocks, room + 2), text, expected);
+    for (const int known : {room, room - 2}) {
+      DecoderSession session(run.engine(), Publish(compiled->decoder(), text, known));
+      for (int i = known; i < known + 2; ++i) {
+        const auto out = session.Step(run.Encrypt(text[static_cast<size_t>(i)]), {});
+        ASSERT_TRUE(out.ok()) << out.error().message;
+        EXPECT_LT(LargestDifference(expected[static_cast<size_t>(i)], run.Decrypt(*out)), tolerance)
+            << known << " public, token " << i;
+      }
+    }
+  }
+}
+
+TEST(PublicContext, MatricesHaveRoomForSoManyKeys) {
+  const auto block = testing::RandomBlock(testing::LlamaShape(), 3);
+  const auto large = TryCompile({block}, 100, 65);
+  ASSERT_FALSE(large.ok());
+  EXPECT_NE(large.error().message.find("65 public keys > 64"), std::string::npos);
+  EXPECT_EQ(TryCompile({block}, 8, 8).error().code, ErrorCode::kOutOfRange);
+  const auto compiled = Compile({block}, 30, 20);
+  const auto text = testing::RandomText(12, 30, 7);
+  const auto refused = compiled->Program(21, Publish(compiled->decoder(), text, 21));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().message, "public context: of 21 tokens, the program has room for 20");
+  // Without public tokens the caches end before the context does.
+  EXPECT_TRUE(compiled->Program(15).ok());
+  EXPECT_EQ(compiled->Program(16).error().code, ErrorCode::kOutOfRange);
+}
+
+TEST(PublicContext, RefusesContextsOfOtherModelsAndLengths) {
+  const auto compiled = Compile({testing::RandomBlock(testing::LlamaShape(), 3)}, 4);
+  const auto text = testing::RandomText(12, 4, 7);
+  const model::Decoder& decoder = compiled->decoder();
+  const auto full = model::ComputePublicContext(decoder, text);
+  ASSERT_FALSE(full.ok());
+  EXPECT_EQ(full.error().code, ErrorCode::kOutOfRange);
+  EXPECT_NE(full.error().message.find("4 tokens, the model's context of 4 has room for 3"),
+            std::string::npos)
+      << full.error().message;
+  model::PublicContext other = *Publish(decoder, text, 2);
+  other.blocks.push_back(other.blocks[0]);
+  EXPECT_EQ(compiled->KnownStates(&other).error().code, ErrorCode::kMismatch);
+  other = *Publish(decoder, text, 2);
+  other.blocks[0].keys.pop_back();
+  EXPECT_EQ(compiled->KnownStates(&other).error().code, ErrorCode::kMismatch);
+  other.tokens = 9;
+  EXPECT_EQ(compiled->KnownStates(&other).error().code, ErrorCode::kOutOfRange);
+  auto not_a_number = text;
+  not_a_number.resize(2);
+  not_a_number[1][0] = NAN;
+  const auto refused = model::ComputePublicContext(decoder, not_a_number);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUntrustedResult);
+  EXPECT_NE(refused.error().message.find("token 2"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(model::ComputePublicContext(decoder, {{1.0, 2.0}}).error().code, ErrorCode::kMismatch);
 }
 
 TEST(Blocks, RefusesWhatTheLayoutCannotHold) {

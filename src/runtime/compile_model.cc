@@ -31,9 +31,10 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const compile::MachineSpeed& speed) {
+    const compile::MachineSpeed& speed, int known) {
   const compile::CircuitKeys keys = MakeCircuitKeys(params);
-  return compile::CompiledDecoder::Create(std::move(decoder), std::move(params), speed, keys);
+  return compile::CompiledDecoder::Create(std::move(decoder), std::move(params), speed, keys,
+                                          known);
 }
 
 }  // namespace polyveil::runtime

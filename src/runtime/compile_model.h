@@ -13,6 +13,6 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params);
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const compile::MachineSpeed& speed);
+    const compile::MachineSpeed& speed, int known = 0);
 
 }  // namespace polyveil::runtime

@@ -1,5 +1,6 @@
 #include "runtime/decoder_session.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -97,7 +98,8 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
   Timer timer;
   const EngineParts& parts = engine_->parts();
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
+  if (!started_) PV_RETURN_IF_ERROR(Start(graph));
   EngineMachine machine(parts, options.latency);
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
@@ -107,6 +109,23 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
   ++position_;
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return std::move(result.output);
+}
+
+Status DecoderSession::Start(const compile::Graph& graph) {
+  const EngineParts& parts = engine_->parts();
+  PV_ASSIGN_OR_RETURN(const auto known, parts.model->KnownStates(known_.get()));
+  const bool any = std::ranges::any_of(known, [](const auto& slots) { return !slots.empty(); });
+  std::vector<ckks::Ciphertext> state(any ? known.size() : 0);
+  EngineMachine machine(parts, nullptr);
+  for (const compile::Node& node : graph.nodes) {
+    if (!any || node.kind != compile::OpKind::kState) continue;
+    const auto at = static_cast<size_t>(node.state);
+    PV_ASSIGN_OR_RETURN(state[at], machine.Trivial(known[at], node.level));
+  }
+  state_ = std::move(state);
+  if (!parts.model->reads_known()) known_.reset();
+  started_ = true;
+  return {};
 }
 
 bool DecoderSession::UndoStep() {

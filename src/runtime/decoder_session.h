@@ -52,21 +52,31 @@ class Engine {
 // One text: its position and encrypted key-value cache.
 class DecoderSession {
  public:
-  explicit DecoderSession(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)) {}
+  // known: public tokens before the text, or null.
+  explicit DecoderSession(std::shared_ptr<const Engine> engine,
+                          std::shared_ptr<const model::PublicContext> known = nullptr)
+      : engine_(std::move(engine)),
+        known_(std::move(known)),
+        position_(known_ ? known_->tokens : 0) {}
 
   // One token in: level model.input_level(), scale params.scale(level), slots = embedding /
   // units().input with period d_model. The residual after the last block out, divided by
   // units().result(), same layout, at model.output_level(). Errors: kOutOfRange beyond the context,
   // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
-  int position() const { return position_; }
+  int position() const { return position_; }  // the public tokens counted
   // Goes back to before the last step, whose answer may have been lost; false when there is none to
   // go back to (each step can be taken back once).
   bool UndoStep();
   size_t state_bytes() const;
 
  private:
+  // What is known of the caches, in trivial encryptions; nothing where all are zero.
+  Status Start(const compile::Graph& graph);
+
   std::shared_ptr<const Engine> engine_;
+  std::shared_ptr<const model::PublicContext> known_;
+  bool started_ = false;
   std::vector<ckks::Ciphertext> state_, previous_state_;
   bool can_undo_ = false;
   int position_ = 0;

@@ -64,6 +64,32 @@ TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
   EXPECT_NEAR(primitives, latency.total_seconds, 1e-9);
 }
 
+// The embedded model's blocks behind public tokens; a step that is taken back runs again from them.
+TEST(DecoderSession, BehindPublicTokensEqualsReference) {
+  const testing::RandomModelShape shape;
+  const auto decoder = testing::RandomDecoder(shape, 5);
+  testing::EncryptedRun run(decoder, TestParams());
+  const auto text = RandomText(shape.d_model, 5);
+  const double tolerance = 2 * PredictedError(run.model(), *decoder, text);
+  for (const int known : {1, 3}) {
+    model::DecoderReference reference(*decoder);
+    std::vector<std::vector<double>> expected;
+    for (const auto& token : text) expected.push_back(*reference.Step(token));
+    DecoderSession session(
+        run.engine(),
+        model::ComputePublicContext(*decoder, {text.begin(), text.begin() + known}).value());
+    ASSERT_TRUE(session.Step(run.Encrypt(text[4]), {}).ok());
+    ASSERT_TRUE(session.UndoStep());
+    for (int i = known; i < known + 2; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const auto out = session.Step(run.Encrypt(text[at]), {});
+      ASSERT_TRUE(out.ok()) << out.error().message;
+      EXPECT_LT(LargestDifference(expected[at], run.Decrypt(*out)), tolerance)
+          << known << " public, token " << i;
+    }
+  }
+}
+
 TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
   const testing::RandomModelShape shape{.n_layers = 1};
   const auto decoder = testing::RandomDecoder(shape, 5);

@@ -28,14 +28,19 @@ class EngineMachine::Stopwatch {
 };
 
 Result<Value> EngineMachine::Load(const Node& node, const Value* value) {
-  if (value != nullptr) return At(*value, node.level);
+  return value != nullptr ? At(*value, node.level) : Trivial({}, node.level);
+}
+
+Result<Value> EngineMachine::Trivial(const std::vector<compile::Complex>& slots, int level) {
   Value zero;
-  const size_t limbs = params().limbs(node.level), n = params().n();
+  const size_t limbs = params().limbs(level), n = params().n();
   zero.parts.push_back(ring::RnsPoly::Zero(limbs, n));
   zero.parts.push_back(ring::RnsPoly::Zero(limbs, n));
-  zero.level = node.level;
-  zero.scale = params().scale(node.level);
-  return zero;
+  zero.level = level;
+  zero.scale = params().scale(level);
+  if (slots.empty()) return zero;
+  PV_ASSIGN_OR_RETURN(const ckks::Plaintext plain, Encode(slots, level, zero.scale));
+  return parts_.evaluator.AddPlain(zero, plain);
 }
 
 Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* const> inputs) {

@@ -37,6 +37,8 @@ class EngineMachine {
 
   // The step's input, or a kept value; null: zero (a trivial encryption, the server may know it).
   Result<Value> Load(const compile::Node& node, const Value* value);
+  // Known values as a ciphertext of the level, which the server may know; none: zero.
+  Result<Value> Trivial(const std::vector<compile::Complex>& slots, int level);
   Result<Value> Execute(const compile::Node& node, std::span<const Value* const> inputs);
 
  private:

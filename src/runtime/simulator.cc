@@ -236,11 +236,20 @@ void EscapeReport::Merge(const EscapeReport& other) {
 
 Simulator::Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
                      std::uint64_t seed, SimulatedSlots slots)
-    : model_(std::move(model)), noise_(noise), random_(seed), slots_(slots) {}
+    : model_(std::move(model)), noise_(noise), random_(seed), slots_(slots) {
+  PV_CHECK(Reset().ok(), "a program's own prefix fits it");
+}
 
-void Simulator::Reset() {
-  state_.clear();
+Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   position_ = 0;
+  state_.clear();
+  known_.reset();
+  PV_ASSIGN_OR_RETURN(state_, model_->KnownStates(known.get()));
+  for (Slots& slots : state_)
+    if (slots.empty()) slots.resize(1);
+  if (known) position_ = known->tokens;
+  known_ = std::move(known);
+  return {};
 }
 
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
@@ -249,7 +258,7 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
     return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
                      embedding.size(), d);
   }
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_, known_));
   const compile::ResidualUnits& units = model_->units();
   Slots input(std::bit_ceil(d));  // the rest is zero
   for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / units.input;

@@ -39,12 +39,13 @@ class Simulator {
   Simulator(std::shared_ptr<const compile::CompiledProgram> model, NoiseModel noise,
             std::uint64_t seed, SimulatedSlots slots = SimulatedSlots::kOnePeriod);
 
-  // Forgets the text; escape counts stay.
-  void Reset();
+  // Forgets the text; escape counts stay. known: public tokens before the next one, or null.
+  // Errors: those of KnownStates; the text is forgotten all the same.
+  Status Reset(std::shared_ptr<const model::PublicContext> known = nullptr);
   // embedding: d_model values (not divided by the residual's bound). Returns the residual after the
   // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
-  int position() const { return position_; }
+  int position() const { return position_; }  // public tokens counted
   // What the client would decrypt of the last step: residuals / units().result(), one period of
   // them or all slots.
   const std::vector<compile::Complex>& result_slots() const { return result_slots_; }
@@ -56,6 +57,7 @@ class Simulator {
 
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;
+  std::shared_ptr<const model::PublicContext> known_;
   std::mt19937_64 random_;
   SimulatedSlots slots_;
   std::vector<std::vector<compile::Complex>> state_;

@@ -222,6 +222,7 @@ json InfoToJson(const ModelInfo& info) {
           {"tensors_sha256", info.tensors_sha256},
           {"program_digest", info.program_digest},
           {"context", info.context},
+          {"public_tokens", info.public_tokens},
           {"d_model", info.d_model},
           {"input_unit", info.input_unit},
           {"result_unit", info.result_unit},
@@ -258,6 +259,7 @@ Result<ModelInfo> InfoFromJson(const json& object) {
     PV_ASSIGN_OR_RETURN(*field, PeerText(object, name, kMaxNameBytes));
   }
   PV_RETURN_IF_ERROR(Into(object, "context", 1, 1 << 24, info.context));
+  PV_RETURN_IF_ERROR(Into(object, "public_tokens", 0, info.context - 1, info.public_tokens));
   PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
   PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(info.result_unit, JsonNumber(object, "result_unit", 1e-9, 1e9));
@@ -315,5 +317,12 @@ Result<runtime::LatencyTable> LatencyFromJson(const json& object) {
 }
 
 Digest ChunkChecksum(wire::ByteView bytes) { return HashBytes("polyveil/chunk/1", bytes); }
+
+Digest PublicDigest(std::string_view tensors_sha256, std::span<const std::int32_t> tokens) {
+  Hasher hasher("polyveil/public/1");
+  hasher.UpdateField(tensors_sha256).UpdateU64(tokens.size());
+  for (const std::int32_t token : tokens) hasher.UpdateU64(static_cast<u64>(token));
+  return hasher.Final();
+}
 
 }  // namespace polyveil::serve

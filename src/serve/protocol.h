@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ namespace polyveil::serve {
 
 inline constexpr u64 kMaxChunkBytes = u64{64} << 20;
 inline constexpr size_t kMaxJsonBytes = size_t{4} << 20;
+inline constexpr size_t kMaxRequestJsonBytes = 4096;  // beside a public context
 // A header of an upload's chunk: BLAKE2b-256 of its bytes (ChunkChecksum), hexadecimal.
 inline constexpr char kChecksumHeader[] = "X-Polyveil-Checksum";
 inline constexpr char kStreamType[] = "application/x-polyveil-frames";
@@ -32,6 +34,7 @@ struct ModelInfo {
   std::string tensors_sha256;
   std::string program_digest;  // hexadecimal
   int context = 0;
+  int public_tokens = 0;  // that a public context may have; 0: the server takes none
   int d_model = 0;
   double input_unit = 1, result_unit = 1;  // compile::ResidualUnits
   runtime::ResultBounds result;            // what a client's guard asks of a result
@@ -86,6 +89,11 @@ nlohmann::json LatencyToJson(const runtime::LatencyTable& table);
 Result<runtime::LatencyTable> LatencyFromJson(const nlohmann::json& json);
 
 Digest ChunkChecksum(wire::ByteView bytes);
+
+// Names a public context: of a model (ModelInfo::tensors_sha256), these tokens.
+Digest PublicDigest(std::string_view tensors_sha256, std::span<const std::int32_t> tokens);
+// Bytes of a session's request beside kMaxRequestJsonBytes for each token of a public context.
+inline constexpr size_t kTokenJsonBytes = 12;
 
 // An error as the body of a reply, and the reply's HTTP status.
 std::string ErrorToJson(const Error& error);

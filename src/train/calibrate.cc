@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "approx/remez.h"
+#include "model/activation.h"
 
 namespace polyveil::train {
 namespace {
@@ -52,10 +53,10 @@ Result<Approximant> FitActivation(const SiteRanges& ranges, const std::string& s
   const auto it = ranges.find(site);
   if (it == ranges.end()) return MakeError(ErrorCode::kOutOfRange, "{}: never seen", site);
   const double bound = options.margin * std::max(std::abs(it->second.lo), std::abs(it->second.hi));
-  const auto gelu = [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); };
-  PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit, approx::Minimax(
-                                                        gelu, [](double) { return 1.0; }, -bound,
-                                                        bound, options.activation_degree));
+  PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit,
+                      approx::Minimax(
+                          model::Gelu<double>, [](double) { return 1.0; }, -bound, bound,
+                          options.activation_degree));
   return Approximant(fit.series);
 }
 

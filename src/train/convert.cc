@@ -5,6 +5,7 @@
 
 #include "approx/remez.h"
 #include "base/output_file.h"
+#include "model/activation.h"
 
 namespace polyveil::train {
 namespace {
@@ -41,8 +42,6 @@ Status Decide(SiteChoice& choice, const Budget& budget, const std::string& famil
   choice.chosen = *chosen;
   return {};
 }
-
-double Gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 
 // What more training would change: it is the trainer's range penalties that narrow an input.
 Error WithRemedy(const Error& error) {
@@ -98,7 +97,7 @@ class Chooser {
   Result<SiteChoice> Site(const std::string& key, const std::string& name, bool bilinear) const {
     if (const auto it = kept_.find(name); it != kept_.end()) return it->second;
     const Shape& shape = model_.shape();
-    if (key == "activation") return ChooseActivation(ranges_, name, Gelu, options_);
+    if (key == "activation") return ChooseActivation(ranges_, name, model::Gelu<double>, options_);
     if (key == "divisor_inverse")
       return ChooseInverse(ranges_, name, Target::kInverse, shape.attention_eps,
                            options_.divisor_error, options_);

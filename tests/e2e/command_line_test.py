@@ -22,8 +22,9 @@ SECONDS = 8  # for a signal to end a verb; it takes tenths of one where the mach
 FAILURES = []
 
 # Numbers below zero that are right: everything for scores, "full" or "none" elsewhere.
-NEGATIVE = {("bench bootstrap", "--log-period"), ("bench soak", "--log-period"), ("forms", "--score-lo"),
-            ("forms", "--score-hi"), ("server", "--ready-fd")}
+NEGATIVE = {("bench bootstrap", "--log-period"), ("bench soak", "--log-period"), ("bench attention", "--score-lo"),
+            ("bench attention", "--score-hi"), ("server", "--ready-fd"),
+            ("server", "--weight-gigabytes")}
 BAD = ["-1", "nan", "-inf", "1e999", "99999999999999999999", "1x"]
 
 
@@ -52,7 +53,7 @@ def options(program, path, kinds):
 
 
 def elsewhere(path):
-    return path[0] in ("serve", "train", "convert", "study")
+    return path[0] in ("serve", "train", "convert", "distil", "study")
 
 
 def check_numbers(program, name, path):
@@ -133,7 +134,7 @@ def check_output():
     check_unheard("plan", POLYVEIL, "plan", *SMALL)
     check_unheard("info", POLYVEIL, "info", *SMALL[:4])
     open(FOLDER.name + "/prompts", "w").write("o\nu\n")
-    check_unheard("simulate", POLYVEIL, "simulate", "--model", MODEL, "--params", "test10",
+    check_unheard("simulate", POLYVEIL, "simulate", "--model", MODEL, "--parameters", "test10",
                   "--prompts", FOLDER.name + "/prompts", "--count", "2", "--tokens", "2")
     page = run(POLYVEIL, "--help").stdout.decode()
     if "import" in page:
@@ -169,11 +170,11 @@ def check_interrupts():
     interrupt("simulate, SIGTERM", 143, POLYVEIL, "simulate", "--model", SOURCE + "/models/tiny",
               "--tokens", "90", number=signal.SIGTERM)
     interrupt("bench soak", 130, POLYVEIL, "bench", "soak", "--parameters", "test12", "--threads", "1")
-    interrupt("forms", 130, POLYVEIL, "forms", "--keys", "100000", after=0.3)
+    interrupt("bench attention", 130, POLYVEIL, "bench", "attention", "--keys", "100000", after=0.3)
     interrupt("server", 0, SERVER, "--model", MODEL, "--parameters", "test10", "--port", "0",
               prepare=lambda p: p.stderr.readline())
-    if "estimate" in run(POLYVEIL, "--help").stdout.decode():
-        interrupt("estimate", 130, POLYVEIL, "estimate", "llama-3-8b")
+    interrupt("plan", 130, POLYVEIL, "plan", "llama-3-8b")
+    if "import" in run(POLYVEIL, "--help").stdout.decode():
         open(FOLDER.name + "/text", "w").write("once upon a time there was a cat. " * 3000)
         interrupt("eval", 130, POLYVEIL, "eval", SOURCE + "/models/tiny", "--text", FOLDER.name + "/text")
 

@@ -72,6 +72,28 @@ accept "a stop text" generate "${common[@]}" --plain --prompt "o" --tokens 4 --s
 accept "penalised sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-k 5 \
   --repetition-penalty 1.3 --seed 4
 accept "sampling" generate "${small[@]}" --prompt "o" --tokens 2 --temperature 0.9 --top-p 0.8 --seed 4
+# A part that the server may read takes no step; the text is that of all encrypted tokens.
+accept "plain behind a public part" generate "${common[@]}" --plain --public "on" --prompt "o" --tokens 3
+known=$(cat "$folder/out")
+accept "a public part" generate "${small[@]}" --check --show-public --public "on" --prompt "o" --tokens 3 --json "$folder/public.json"
+[ "$(cat "$folder/out")" = "$known" ] || fail "a public part: text differs from '$known'"
+grep -q "argmax agrees at 3 of 3" "$folder/err" || fail "a public part: check"
+grep -q '^ *257  "on"' "$folder/err" || fail "a public part: --show-public"
+python3 - "$folder/public.json" <<'P'
+import json, sys
+run = json.load(open(sys.argv[1]))
+assert run["public_tokens"] == 2 and [t["position"] for t in run["tokens"]] == [2, 3, 4], run["tokens"]
+P
+printf on >"$folder/known"
+accept "a public file, all private" generate "${small[@]}" --all-private --public-file "$folder/known" --prompt "o" --tokens 3
+[ "$(cat "$folder/out")" = "$known" ] || fail "all private: text differs from '$known'"
+grep -q "nothing is sent in the clear" "$folder/err" || fail "all private: not said"
+grep -q "5/5" "$folder/err" || fail "all private: not every token was encrypted"
+refuse "a public part alone" "empty behind its public part" generate "${small[@]}" --public "on"
+refuse "two public parts" "excludes" generate "${small[@]}" --public "on" --public-file "$folder/known" --prompt o
+refuse "a public part that fills the context" "prompt: 11 tokens .*context is 8" generate "${small[@]}" \
+  --public "xxxxxxxxx" --prompt o
+refuse "a missing public part" "cannot read a prompt" generate "${small[@]}" --public-file "$folder/none" --prompt o
 pgrep -P $$ -f polyveil-server >/dev/null && fail "a server was left behind"
 
 # Prompts that are no arguments; all announced tokens whatever they are.
@@ -110,17 +132,17 @@ noise = "".join(chr(random.randrange(0x21, 0x2FF)) for _ in range(12))
 json.dump(["o" * 40, "|" * 50, "| a | b |\n|---|---|\n| 1 | 2 |\n", "int main(void) { return 0; }\n", "\U0001F600" * 12,
            noise, {"prompt": "3.14159 2.71828 1.41421"}, [1, 2, 3] * 16, list(range(250))[::5]], open(sys.argv[1], "w"))
 P
-simulate() { "$polyveil" simulate --params test13 --tokens 3 --json "$folder/simulated.json" "$@"; }
+simulate() { "$polyveil" simulate --parameters test13 --tokens 3 --json "$folder/simulated.json" "$@"; }
 accept "simulated texts of every kind" simulate --model "$folder/long" --prompts "$folder/kinds.json" --copies
 printf '\xff\xfe\x00|' >"$folder/bytes"
 accept "a simulated file of bytes" simulate --model "$folder/long" --prompt-file "$folder/bytes"
-refuse "a text beyond the context" "prompt [0-9]: .*context 60" "$polyveil" simulate --params test13 --tokens 30 \
+refuse "a text beyond the context" "prompt [0-9]: .*context 60" "$polyveil" simulate --parameters test13 --tokens 30 \
   --model "$folder/long" --prompts "$folder/kinds.json"
 echo '["o", 3]' >"$folder/bad.json"
 refuse "a prompt that is none" "prompts.1. is neither" simulate --model "$folder/long" --prompts "$folder/bad.json"
 printf o >"$folder/o"
 for model in broken nan; do
-  refuse "simulating $model" "of 4 tokens: .*(not finite|tokens changed behind)" "$polyveil" simulate --params test10 \
+  refuse "simulating $model" "of 4 tokens: .*(not finite|tokens changed behind)" "$polyveil" simulate --parameters test10 \
     --model "$folder/$model" --prompt-file "$folder/o" --tokens 3 --json "$folder/simulated.json"
 done
 python3 - "$folder/simulated.json" <<'P'
@@ -206,9 +228,19 @@ accept "chat" bash -c "printf 'o\n\no\n/quit\nnever\n' | '$polyveil' chat ${noth
 [ "$(grep -c "keys are on the server" "$folder/err")" = 1 ] || fail "chat: keys went up more than once"
 grep -q "chat: plain form, 8 tokens of context" "$folder/err" || fail "chat: form"
 accept "chat to the context's end" bash -c "printf 'ooooooooo\nooo\nooo\nooo\n' | '$polyveil' chat ${nothing[*]} --tokens 2"
-grep -q "this turn has 10 tokens, the model's context has room for 8 more" "$folder/err" || fail "chat: a long turn"
+grep -q "this turn has 9 tokens, the model's context has room for 7 more" "$folder/err" || fail "chat: a long turn"
 grep -q "of the context's 8 tokens are left\|reached the end of the model's context" "$folder/err" || fail "chat: context"
-refuse "a system text without a place" "no place for one" bash -c "'$polyveil' chat ${nothing[*]} --system S </dev/null"
+refuse "a system text without a place" "no place for a system" bash -c "'$polyveil' chat ${nothing[*]} --system S </dev/null"
+refuse "a public system text without a place" "public: .*no place for a system" "$polyveil" chat "${nothing[@]}" --public S
+refuse "two system texts" "excludes" "$polyveil" chat "${nothing[@]}" --public S --system S
+# What goes in the clear is said before anything is sent, and nothing does when it must not.
+grep -q 'in the clear to the server: tokens 1 to 1, ""' "$folder/err" && fail "a refused chat announced something"
+accept "chat says what is public" bash -c "printf 'o\n' | '$polyveil' chat ${nothing[*]} --tokens 1 --show-public"
+[ "$(grep -n "in the clear to the server: tokens 1 to 1\|keys are on the server" "$folder/err" | cut -d: -f2 | head -1 | cut -c1-12)" = "in the clear" ] ||
+  fail "chat: its head is announced late"
+grep -q '^ *256  ""' "$folder/err" || fail "chat: --show-public"
+accept "chat with nothing public" bash -c "printf 'o\n' | '$polyveil' chat ${nothing[*]} --tokens 1 --all-private"
+grep -q "nothing is sent in the clear" "$folder/err" || fail "chat: --all-private"
 held=$(python3 -c "import json,urllib.request;s=json.load(urllib.request.urlopen('$url/v1/status'));print(s['key_sets'],s['sessions'])")
 [ "$held" = "0 0" ] || fail "chats left $held on the server"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# polyveil import, eval, estimate, bench layer and fit as programs: reports, exit codes, a run stopped and continued.
+# polyveil import, eval, plan, simulate, bench layer and fit as programs: reports, exit codes, a run stopped and continued.
 set -euo pipefail
 polyveil=$1
 source=$2
@@ -70,10 +70,10 @@ EOF
 if form encrypted >/dev/null; then fail "insecure parameters are used unasked"; fi
 grep -q 'insecure' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
 
-"$polyveil" estimate pythia-1.4b --context 8 --json "$folder/estimate.json" >"$folder/out"
-grep -q '24 layers' "$folder/out" || fail "estimate prints no layers"
-grep -q '"model_parameters": 14' "$folder/estimate.json" || fail "estimate writes no parameters"
-if "$polyveil" estimate pythia-2b 2>"$folder/error"; then fail "an unknown shape is accepted"; fi
+"$polyveil" plan pythia-1.4b --context 8 --json "$folder/plan.json" >"$folder/out"
+grep -q 'layers *24 of width 2048' "$folder/out" || fail "plan prints no layers"
+grep -q '"model_parameters": 14' "$folder/plan.json" || fail "plan writes no parameters"
+if "$polyveil" plan pythia-2b 2>"$folder/error"; then fail "an unknown shape is accepted"; fi
 grep -q 'known: .*llama-3-8b' "$folder/error" || fail "the refusal names no shapes: $(cat "$folder/error")"
 # One layer on ciphertexts, in a ring that is for tests only.
 "$polyveil" bench layer pythia-70m --parameters test12 --tokens 1 --json "$folder/layer.json" >"$folder/out" 2>/dev/null
@@ -95,6 +95,24 @@ grep -q 'held-out text [0-9]* of 16 positions' "$folder/out" || fail "fit does n
 grep -q 'No weight was trained' "$folder/out" || fail "fit does not say that nothing was trained"
 if fit "$folder/fitted"; then fail "forms are overwritten"; fi
 grep -q 'forms.json is there' "$folder/error" || fail "the refusal names no file: $(cat "$folder/error")"
+"$polyveil" plan "$folder/fitted" --parameters test10 --threads 1 --json "$folder/plan.json" >"$folder/out"
+grep -q 'layers *[0-9]* of width 24' "$folder/out" || fail "plan of a fitted model: $(cat "$folder/out")"
+"$polyveil" plan "$folder/toy" --parameters test10 --threads 1 >"$folder/out"
+grep -q 'none of its own yet' "$folder/out" || fail "a softmax model's plan does not say what it takes"
+printf 'abc' >"$folder/prompt"
+"$polyveil" simulate "$folder/fitted" --parameters test10 --prompt-file "$folder/prompt" --tokens 3 --json "$folder/simulated.json" \
+  >/dev/null 2>"$folder/error" || fail "simulating a fitted model: $(cat "$folder/error")"
+python3 - "$folder" <<'EOF' || fail "plan or simulated text: $(cat "$folder/simulated.json")"
+import json, sys
+plan, run = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("plan", "simulated"))
+assert plan["layers"] > 0 and plan["model_parameters"] > 0 and plan["estimate"]["seconds_per_token"] > 0
+assert run["prompts"] == 1 and run["equal_tokens"] == run["tokens"] >= 3 and run["largest_logit_error"] < 0.05
+assert run["bootstraps_per_token"] == plan["estimate"]["bootstraps_per_token"]
+EOF
+if "$polyveil" simulate "$folder/toy" --prompt-file "$folder/prompt" 2>"$folder/error" >/dev/null; then fail "a softmax model is simulated"; fi
+grep -q 'attention is softmax.*polyveil fit' "$folder/error" || fail "no command named: $(cat "$folder/error")"
+if "$polyveil" eval "$folder/fitted" --evaluation encrypted --text "$folder/prompt" 2>"$folder/error" >/dev/null; then fail "an evaluation that there is not"; fi
+grep -q 'polyveil simulate' "$folder/error" || fail "the refusal names no verb: $(cat "$folder/error")"
 [ -L "$folder/fitted/model.safetensors.index.json" ] || fail "the model's files are not linked"
 fit "$folder/behind" --prefix 3,5 || fail "fit: $(cat "$folder/error")"
 grep -q 'a prefix of 2 tokens' "$folder/out" || fail "fit does not say its prefix: $(cat "$folder/out")"
@@ -121,4 +139,4 @@ grep -q 'argmax agrees at 4 of 4' "$folder/error" || fail "no check: $(cat "$fol
 cmp "$folder/text" "$folder/checked" || fail "the same prompt gives another text"
 kill "$pid"
 wait "$pid" || fail "the server ends with status $?"
-echo "import, eval, estimate, bench layer, fit: ok"
+echo "import, eval, plan, simulate, bench layer, fit: ok"

@@ -30,9 +30,10 @@ std::vector<Values> TextOf(const std::string& path, int tokens) {
 
 void ExpectServedAsInFloat64(const std::string& path) {
   constexpr int kTokens = 3;
-  const auto served = serve::LoadServedModel(path, "test10", "test", {}, {.context = 8}).value();
+  const auto served =
+      serve::LoadServedModel(path, "test10", "test", {}, {{.context = 8}, 0}).value();
   const auto decoder = model::LoadDecoder(path, {.context = 8}).value();
-  serve::ModelService service(served.model, served.info, {});
+  serve::ModelService service(served, {});
   const auto server = serve::HttpServer::Start({}, service).value();
   testing::ResidualClient client(server->port());
   EXPECT_EQ(client.info().name, decoder->name);

@@ -62,8 +62,9 @@ class ServedModelTest : public ::testing::Test {
              std::shared_ptr<const model::ClientFiles> client = nullptr) {
     ServedModelTest::TearDown();
     server_.reset();
-    service_ = std::make_unique<serve::ModelService>(served_.model, served_.info, limits,
-                                                     std::move(client));
+    serve::ServedModel served = served_;
+    if (client) EXPECT_TRUE(serve::AddClientHalf(std::move(client), served).ok());
+    service_ = std::make_unique<serve::ModelService>(served, limits);
     server_ = serve::HttpServer::Start({}, *service_).value();
   }
   void TearDown() override {

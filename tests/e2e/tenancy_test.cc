@@ -192,11 +192,11 @@ TEST_F(TenancyTest, NoSessionOutlivesTheRemovalOfItsKeys) {
   // As a request does that has found the keys just before they are removed, again and again.
   std::atomic<bool> removed{false};
   std::thread creating([&] {
-    while (!removed) (void)sessions.Create(set, "", connection).ok();
+    while (!removed) (void)sessions.Create(set, {}, connection).ok();
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(5));
   ASSERT_TRUE(keys.Remove(set->handle).ok());
-  EXPECT_EQ(sessions.Create(set, "", connection).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(sessions.Create(set, {}, connection).error().code, ErrorCode::kNotFound);
   removed = true;
   creating.join();
   MemoryReport report;

@@ -136,8 +136,9 @@ std::string MockModel::Reply(const MockRequest& request) {
     if (body.is_object() && body.contains("key_id"))
       key_id_ = DigestFromHex(body["key_id"].get<std::string>()).value();
   }
-  if (line == "POST /v1/keys" || line == "POST /v1/sessions")
-    return MockReply(201, json{{"id", kName}}.dump());
+  if (line == "POST /v1/keys") return MockReply(201, json{{"id", kName}}.dump());
+  if (line == "POST /v1/sessions")
+    return MockReply(201, json{{"id", kName}, {"context", info_.context}}.dump());
   if (is("POST", "/step"))
     return MockChunkedHeader() + MockChunk(AsText(StepBody(request))) + "0\r\n\r\n";
   if (is("GET", "/latency")) {

@@ -5,7 +5,8 @@ namespace polyveil::tools {
 Command DescribeBench(Options& app) {
   return AddVerbs(
       app,
-      {{"bootstrap", "precision, time, keys of a bootstrap", DescribeBenchBootstrap},
+      {{"attention", "what variants of attention cost, side by side", DescribeBenchAttention},
+       {"bootstrap", "precision, time, keys of a bootstrap", DescribeBenchBootstrap},
        {"engine", "every row of the performance table, beside the machine's ceilings",
         DescribeBenchEngine},
 #ifdef POLYVEIL_RELEASED

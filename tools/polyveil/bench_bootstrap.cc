@@ -18,8 +18,8 @@ namespace {
 using nlohmann::json;
 
 struct Arguments {
-  std::string parameters = "full16", json_file;
-  bool json_out = false, complex_slots = false, two_passes = false;
+  std::string parameters = "full16", json;
+  bool complex_slots = false, two_passes = false;
   int log_period = -1, runs = 3;
   u64 seed = 1;
   size_t threads = 0;
@@ -105,21 +105,16 @@ Result<circuits::BootstrapReport> Measure(const Arguments& arguments) {
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const auto report, Measure(arguments));
-  const std::string text = ToJson(report).dump(1) + "\n";
-  if (arguments.json_out) {
-    std::fputs(text.c_str(), stdout);
-  } else {
-    Print(report);
-  }
-  return arguments.json_file.empty() ? Status() : WriteFile(arguments.json_file, text);
+  Print(report);
+  if (arguments.json.empty()) return {};
+  return WriteFile(arguments.json, ToJson(report).dump(1) + "\n");
 }
 
 }  // namespace
 
 Command DescribeBenchBootstrap(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--parameters,--params", arguments->parameters, "parameter set")
-      ->capture_default_str();
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddNumber(app, "--log-period", arguments->log_period, {-1, 16},
             "slots repeat with period 2^k; -1 for full slots");
   app.add_flag("--complex", arguments->complex_slots, "data in both parts of the slots");
@@ -128,8 +123,7 @@ Command DescribeBenchBootstrap(Options& app) {
   AddNumber(app, "--runs", arguments->runs, {1, 100000}, "bootstraps to measure");
   AddSeed(app, arguments->seed, "of the random inputs");
   AddThreads(app, arguments->threads);
-  app.add_flag("--json", arguments->json_out, "print JSON");
-  AddOutputFile(app, "--out", arguments->json_file, "write JSON to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the report to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -5,6 +5,7 @@
 
 namespace polyveil::tools {
 
+Command DescribeBenchAttention(Options& app);
 Command DescribeBenchBootstrap(Options& app);
 Command DescribeBenchEngine(Options& app);
 Command DescribeBenchSoak(Options& app);

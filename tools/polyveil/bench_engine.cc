@@ -24,8 +24,8 @@ using bench::Row;
 using nlohmann::json;
 
 struct Arguments {
-  std::string parameters, model, threads = "both", json_file;
-  bool json_out = false, quick = false;
+  std::string parameters, model, threads = "both", json;
+  bool quick = false;
 };
 
 const bench::Ceilings* CeilingsOf(const EngineReport& report, size_t threads) {
@@ -182,25 +182,24 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto options, MakeOptions(arguments));
   const double load_before = LoadAverage();
   PV_ASSIGN_OR_RETURN(const EngineReport report, bench::RunEngineBench(options));
-  const std::string text = ToJson(report, arguments, load_before).dump(1) + "\n";
-  std::fputs(arguments.json_out ? text.c_str() : ToText(report).c_str(), stdout);
-  return arguments.json_file.empty() ? Status() : WriteFile(arguments.json_file, text);
+  std::fputs(ToText(report).c_str(), stdout);
+  if (arguments.json.empty()) return {};
+  return WriteFile(arguments.json, ToJson(report, arguments, load_before).dump(1) + "\n");
 }
 
 }  // namespace
 
 Command DescribeBenchEngine(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--parameters,--params", arguments->parameters,
+  app.add_option("--parameters", arguments->parameters,
                  "one parameter set (default: fast16, decode16, sparse16 and full16)");
   app.add_option("--threads", arguments->threads, "1, 2 or both")
       ->capture_default_str()
       ->one_of({"1", "2", "both"});
-  app.add_option("--model", arguments->model, "folder of the model whose keys are measured");
+  AddModel(app, arguments->model, "bundle whose keys are measured (default: the embedded model)");
   app.add_flag("--quick", arguments->quick,
                "few repetitions, one sparse bootstrap, no key generation");
-  app.add_flag("--json", arguments->json_out, "print JSON instead of the table");
-  AddOutputFile(app, "--out", arguments->json_file, "write JSON to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the report to this file");
   return [arguments] { return Run(*arguments); };
 }
 

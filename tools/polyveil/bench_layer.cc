@@ -12,6 +12,7 @@
 #include "polyveil/bench_commands.h"
 #include "polyveil/block_inputs.h"
 #include "polyveil/block_text.h"
+#include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/run_report.h"
 #include "polyveil/terminal.h"
@@ -25,7 +26,7 @@ namespace {
 using nlohmann::json;
 
 struct Arguments {
-  std::string model, text, parameters = "decode16", keys = "auto", json_file;
+  std::string model, text, parameters = "decode16", keys = "auto", json;
   BlockRange layers;
   int tokens = 2, context = 0;
   double margin = 1.3, key_gigabytes = 6;
@@ -156,9 +157,8 @@ Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const Measurement measurement, Measure(arguments));
   Print(measurement);
-  if (!arguments.json_file.empty())
-    PV_RETURN_IF_ERROR(
-        WriteFile(arguments.json_file, ToJson(arguments, measurement).dump(1) + "\n"));
+  if (!arguments.json.empty())
+    PV_RETURN_IF_ERROR(WriteFile(arguments.json, ToJson(arguments, measurement).dump(1) + "\n"));
   const auto& tokens = measurement.report.tokens;
   for (size_t i = 0; i < tokens.size(); ++i)
     if (!std::isfinite(tokens[i].error) || !std::isfinite(tokens[i].exact_error))
@@ -170,8 +170,7 @@ Status Run(const Arguments& arguments) {
 
 Command DescribeBenchLayer(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("model", arguments->model,
-                 "folder or *.gguf of a released decoder, or the name of a shape")
+  AddModel(app, arguments->model, "folder or *.gguf of a released decoder, or the name of a shape")
       ->required();
   AddNumber(app, "--layer", arguments->layers.first, {0, 4096}, "the first layer");
   AddNumber(app, "--layers", arguments->layers.count, {1, 256},
@@ -189,7 +188,7 @@ Command DescribeBenchLayer(Options& app) {
   AddNumber(app, "--key-memory", arguments->key_gigabytes, {0, 1e6},
             "GB of keys that auto expands to");
   AddThreads(app, arguments->threads);
-  AddOutputFile(app, "--json", arguments->json_file, "also write the results to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the results to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "base/worst.h"
 #include "bench/bootstrap_setup.h"
@@ -15,12 +16,11 @@
 namespace polyveil::tools {
 namespace {
 
-using nlohmann::json;
 constexpr unsigned kRoundSeconds = 30;
 
 struct Arguments {
-  std::string parameters = "decode16";
-  bool json_out = false, complex_slots = false;
+  std::string parameters = "decode16", json;
+  bool complex_slots = false;
   int log_period = 7;
   double seconds = 60;
   u64 seed = 1;
@@ -77,27 +77,28 @@ void Print(const Soak& soak) {
     std::printf("  %-14s worst slot %.2f bits\n", input.c_str(), bits);
 }
 
+nlohmann::json ToJson(const Arguments& arguments, const Soak& soak) {
+  return {{"format", "polyveil-bench-soak/1"},
+          {"parameters", soak.parameters},
+          {"log_period", arguments.log_period},
+          {"complex", arguments.complex_slots},
+          {"seed", arguments.seed},
+          {"bootstraps", soak.bootstraps},
+          {"slots", soak.slots},
+          {"seconds", soak.seconds},
+          {"worst_bits", soak.worst_bits},
+          {"worst_bits_by_input", soak.worst_bits_by_input},
+          {"escapes", soak.escapes},
+          {"commit", POLYVEIL_COMMIT}};
+}
+
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
   const OrderlyEnd end(kRoundSeconds);  // what was measured until then is told
   PV_ASSIGN_OR_RETURN(const Soak soak, Measure(arguments));
-  if (arguments.json_out) {
-    const json out = {{"format", "polyveil-bench-soak/1"},
-                      {"parameters", soak.parameters},
-                      {"log_period", arguments.log_period},
-                      {"complex", arguments.complex_slots},
-                      {"seed", arguments.seed},
-                      {"bootstraps", soak.bootstraps},
-                      {"slots", soak.slots},
-                      {"seconds", soak.seconds},
-                      {"worst_bits", soak.worst_bits},
-                      {"worst_bits_by_input", soak.worst_bits_by_input},
-                      {"escapes", soak.escapes},
-                      {"commit", POLYVEIL_COMMIT}};
-    std::printf("%s\n", out.dump(1).c_str());
-  } else {
-    Print(soak);
-  }
+  Print(soak);
+  if (!arguments.json.empty())
+    PV_RETURN_IF_ERROR(WriteFile(arguments.json, ToJson(arguments, soak).dump(1) + "\n"));
   if (soak.escapes == 0 && Interrupted())
     return MakeError(ErrorCode::kCancelled, "interrupted after {} bootstraps", soak.bootstraps);
   if (soak.escapes == 0) return {};
@@ -109,15 +110,14 @@ Status Run(const Arguments& arguments) {
 
 Command DescribeBenchSoak(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--parameters,--params", arguments->parameters, "parameter set")
-      ->capture_default_str();
+  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddNumber(app, "--seconds", arguments->seconds, {0, 1e7}, "how long");
   AddNumber(app, "--log-period", arguments->log_period, {-1, 16},
             "slots repeat with period 2^k; -1 for full slots");
   app.add_flag("--complex", arguments->complex_slots, "data in both parts of the slots");
   AddSeed(app, arguments->seed, "of the random inputs");
   AddThreads(app, arguments->threads);
-  app.add_flag("--json", arguments->json_out, "print JSON");
+  AddOutputFile(app, "--json", arguments->json, "also write the report to this file");
   return [arguments] { return Run(*arguments); };
 }
 

@@ -178,33 +178,6 @@ Result<std::string> CalibrationText(const std::string& path) {
   return text;
 }
 
-Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& degrees) {
-  BlockModel result;
-  result.name = what;
-  const auto nominal = [&](model::Block block) {
-    if (!block.forms.activation)
-      block.forms =
-          model::NominalForms(block.shape, degrees.norm, degrees.divisor, degrees.activation);
-    return block;
-  };
-  if (!std::filesystem::exists(what)) {
-    PV_ASSIGN_OR_RETURN(const model::ModelShape shape, model::FindModelShape(what));
-    model::Block block;
-    block.shape = shape.block;
-    block.weights = std::make_shared<const model::RandomWeights>(shape.block, 1);
-    result.blocks.assign(static_cast<size_t>(shape.n_layers), nominal(block));
-    result.parameters = shape.parameters();
-    return result;
-  }
-  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(what));
-  for (int layer = 0; layer < checkpoint->architecture.n_layers; ++layer) {
-    PV_ASSIGN_OR_RETURN(model::Block block, model::MakeBlock(checkpoint, layer));
-    result.blocks.push_back(nominal(std::move(block)));
-  }
-  result.parameters = static_cast<std::int64_t>(model::CountParameters(checkpoint->architecture));
-  return result;
-}
-
 Result<BlockText> CalibratedLayers(const std::string& what, BlockRange layers, int tokens,
                                    const std::string& text, const BlockDegrees& degrees,
                                    double margin) {

@@ -1,4 +1,4 @@
-// Blocks to compile: of a checkpoint, or of a shape with random weights.
+// Blocks to run: of a checkpoint, or of a shape with random weights.
 #pragma once
 
 #include <functional>
@@ -7,27 +7,14 @@
 #include <vector>
 
 #include "model/import/model_fit.h"
+#include "polyveil/plan_model.h"
 
 namespace polyveil::tools {
-
-struct BlockDegrees {
-  int norm = 7, divisor = 15, activation = 15;
-};
 
 model::BlockFit ToFit(const BlockDegrees& degrees, double margin);
 
 // The file's beginning, or a few built-in sentences for an empty path. Errors: kNotFound.
 Result<std::string> CalibrationText(const std::string& path);
-
-struct BlockModel {
-  std::string name;
-  std::vector<model::Block> blocks;  // every layer, nominal forms
-  std::int64_t parameters = 0;
-};
-
-// what: the name of a known shape, or a folder or *.gguf file. Errors: those of LoadCheckpoint,
-// kNotFound when it is neither.
-Result<BlockModel> DescribeBlocks(const std::string& what, const BlockDegrees& degrees);
 
 struct BlockRange {
   int first = 0, count = 1;  // layers

@@ -2,16 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/command_line.h"
 #include "polyveil/terminal.h"
 
 namespace polyveil::tools {
-
-void AddDegrees(Options& app, BlockDegrees& degrees) {
-  AddNumber(app, "--norm-degree", degrees.norm, {1, 255}, "of 1/sqrt(v)");
-  AddNumber(app, "--divisor-degree", degrees.divisor, {1, 255}, "of attention's 1/(eps + y)");
-  AddNumber(app, "--activation-degree", degrees.activation, {1, 255}, "of SiLU or GELU");
-}
 
 std::string EstimateToText(const compile::CompiledDecoder& program) {
   const compile::Estimate& e = program.estimate();

@@ -16,6 +16,7 @@
 #include "polyveil/commands.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
+#include "polyveil/public_part.h"
 #include "polyveil/text_options.h"
 #include "polyveil/text_run.h"
 
@@ -26,6 +27,7 @@ constexpr unsigned kPatienceSeconds = 10;
 
 struct Arguments {
   std::optional<std::string> system;
+  PublicOptions known;
   int new_tokens = 256;
   SessionOptions session;
   model::TextOptions text;
@@ -72,15 +74,31 @@ model::TextOptions WithEnds(model::TextOptions options, const model::ChatTemplat
   return options;
 }
 
+std::string SystemOf(const Arguments& arguments, const model::ChatTemplate& form) {
+  if (!arguments.known.text.empty()) return arguments.known.text;
+  return arguments.system.value_or(form.default_system());
+}
+
+// The first turn's constant head, the prefix first: with a public system text or the template's own
+// all up to the user's words, otherwise what stands before any system text.
+std::vector<model::TokenId> HeadOf(const Arguments& arguments, const model::ChatTemplate& form) {
+  const bool constant = !arguments.known.text.empty() || !arguments.system;
+  return form.Head(constant ? std::optional(SystemOf(arguments, form)) : std::nullopt);
+}
+
 class Dialogue {
  public:
-  Dialogue(const Arguments& arguments, const model::ChatTemplate& form, ModelSession& session,
-           RunReport& report)
+  // head: what the server has taken of the first turn, the prefix first; or nothing.
+  Dialogue(const Arguments& arguments, const model::ChatTemplate& form,
+           std::vector<model::TokenId> head, ModelSession& session, RunReport& report)
       : arguments_(arguments),
         form_(form),
         session_(session),
+        head_(std::move(head)),
         run_(*session.half(), session.context(), session.text(),
-             {WithEnds(arguments.text, form), false}, nullptr, report) {}
+             {WithEnds(arguments.text, form), false}, nullptr, report) {
+    if (!head_.empty()) run_.Preload(head_);
+  }
 
   // The user's turns until /quit, the input's end or the context's.
   Status Run() {
@@ -95,9 +113,14 @@ class Dialogue {
   }
 
  private:
-  std::vector<model::TokenId> Tokens(std::string_view user) const {
-    if (!run_.loop().text().empty()) return form_.NextTurn(user, ended_);
-    return form_.FirstTurn(arguments_.system.value_or(form_.default_system()), user);
+  // Nothing where the first turn's tokens do not begin with those that the server has.
+  std::optional<std::vector<model::TokenId>> Tokens(std::string_view user) const {
+    if (run_.loop().text().size() > head_.size()) return form_.NextTurn(user, ended_);
+    auto turn = form_.FirstTurn(SystemOf(arguments_, form_), user);
+    if (!std::ranges::equal(std::span(turn).first(std::min(turn.size(), head_.size())), head_))
+      return std::nullopt;
+    turn.erase(turn.begin(), turn.begin() + static_cast<ptrdiff_t>(head_.size()));
+    return turn;
   }
 
   int Room() const { return run_.loop().room(); }
@@ -105,7 +128,13 @@ class Dialogue {
   // False when the context leaves no room for another turn.
   Result<bool> Turn(std::string_view user) {
     const auto tokens = Tokens(user);
-    const int needed = static_cast<int>(tokens.size()), room = Room();
+    if (!tokens) {
+      std::fprintf(stderr,
+                   "the text's beginning merges with the template's head, which is public: "
+                   "begin it otherwise, or use --all-private\n");
+      return true;
+    }
+    const int needed = static_cast<int>(tokens->size()), room = Room();
     if (needed > room) {
       std::fprintf(stderr,
                    "this turn has %d tokens, the model's context has room for %d more of its %d: a "
@@ -115,7 +144,7 @@ class Dialogue {
     }
     std::string answer;
     PV_ASSIGN_OR_RETURN(const auto end,
-                        run_.Continue(tokens, arguments_.new_tokens, [&](std::string_view text) {
+                        run_.Continue(*tokens, arguments_.new_tokens, [&](std::string_view text) {
                           if (StreamsText()) Show(text);
                           answer += text;
                         }));
@@ -152,27 +181,43 @@ class Dialogue {
   const Arguments& arguments_;
   const model::ChatTemplate& form_;
   ModelSession& session_;
+  const std::vector<model::TokenId> head_;
   TextRun run_;
   Lines lines_;
   bool ended_ = false;  // the last answer, by its own token
 };
 
+// A head that nobody asked to publish is encrypted where the server takes none.
+PublicOptions WithoutPlace(const Arguments& arguments, const serve::ModelInfo& server) {
+  PublicOptions options = arguments.known;
+  if (options.text.empty() && server.public_tokens == 0) options.all_private = true;
+  return options;
+}
+
 Status Talk(const Arguments& arguments, ModelSession& session, RunReport& report) {
   PV_ASSIGN_OR_RETURN(const auto form, model::ChatTemplate::For(*session.half()));
-  if (arguments.system && !arguments.system->empty() && !form.has_system())
+  if (!SystemOf(arguments, form).empty() && !form.has_system())
     return MakeError(ErrorCode::kInvalidArgument,
-                     "--system: the model's chat template ({}) has no place for one", form.name());
+                     "{}: the model's chat template ({}) has no place for a system text",
+                     arguments.system ? "--system" : "--public", form.name());
   std::fprintf(stderr,
                "chat: %s form, %d tokens of context; about %s a token; /quit or the input's end "
                "ends it\n",
                form.name().c_str(), session.context(),
                FormatSeconds(report.info.seconds_per_token()).c_str());
-  PV_RETURN_IF_ERROR(session.Begin(report));
-  return Dialogue(arguments, form, session, report).Run();
+  std::vector<model::TokenId> head = HeadOf(arguments, form);
+  const auto prefix = static_cast<size_t>(session.half()->prefix());
+  PV_ASSIGN_OR_RETURN(const auto known,
+                      AnnouncePublic(*session.half(), std::span(head).subspan(prefix),
+                                     WithoutPlace(arguments, report.info), report.info));
+  PV_RETURN_IF_ERROR(session.Begin(known, report));
+  if (known.empty()) head.clear();
+  return Dialogue(arguments, form, std::move(head), session, report).Run();
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(Arguments arguments) {
   ProtectProcess();
+  PV_RETURN_IF_ERROR(ReadPublicPart(arguments.known));
   SetThreads(arguments.session.threads);
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   PV_RETURN_IF_ERROR(model::ValidateTextOptions(arguments.text));
@@ -189,8 +234,11 @@ Status Run(const Arguments& arguments) {
 
 Command DescribeChat(Options& app) {
   auto a = std::make_shared<Arguments>();
-  app.add_option("--system", a->system,
-                 "what the model is told first (default: its template's own text; \"\": nothing)");
+  auto* system = app.add_option(
+      "--system", a->system,
+      "what the model is told first, encrypted (default: its template's own text, which is no "
+      "secret; \"\": nothing)");
+  AddPublicOptions(app, "for the model to be told first, in place of --system,", a->known, system);
   AddNumber(app, "--tokens", a->new_tokens, {1, 1 << 20}, "of an answer, at most");
   AddSessionOptions(app, a->session);
   AddTextOptions(app, a->text);

@@ -13,11 +13,9 @@ Command DescribeChat(Options& app);
 Command DescribePlan(Options& app);
 Command DescribeSimulate(Options& app);
 Command DescribeBench(Options& app);
-Command DescribeForms(Options& app);
 // With POLYVEIL_RELEASED.
 Command DescribeImport(Options& app);
 Command DescribeEval(Options& app);
-Command DescribeEstimate(Options& app);
 Command DescribeFit(Options& app);
 
 // Replaces this process by another program. Returns only to say why it could not.

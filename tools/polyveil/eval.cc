@@ -12,6 +12,7 @@
 #include "polyveil/commands.h"
 #include "polyveil/eval_form.h"
 #include "polyveil/eval_journal.h"
+#include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
 
@@ -48,6 +49,11 @@ Result<Form> LoadForm(const Arguments& arguments) {
     return MakeForm(std::make_shared<const model::LanguageModelBundle>(std::move(bundle)),
                     arguments.form);
   }
+  if (arguments.form.evaluation != "polynomial")
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{}: --evaluation {} is for bundles; a converted model is scored in its own "
+                     "form, and 'polyveil simulate' and 'polyveil generate --check' run it",
+                     arguments.model, arguments.form.evaluation);
   PV_ASSIGN_OR_RETURN(auto checkpoint, model::LoadCheckpoint(arguments.model));
   PV_ASSIGN_OR_RETURN(auto scorer, model::MakeScorer(std::move(checkpoint)));
   return Form{std::move(scorer)};
@@ -320,7 +326,7 @@ Command DescribeEval(Options& app) {
       "bundle\n"
       "of ours (folder with model.json) in float64, on the noise simulator or on ciphertexts.\n"
       "Tasks: lambada, piqa, winogrande, arc-easy, arc-challenge, blimp, blimp/SET.");
-  app.add_option("model", arguments->model, "folder or *.gguf")->required();
+  AddModel(app, arguments->model, "a bundle, a folder or *.gguf")->required();
   app.add_option("--text", arguments->text, "perplexity of this text file");
   AddNumber(app, "--window", arguments->window, {2, 1 << 20},
             "tokens of a window (at most the model's context)");

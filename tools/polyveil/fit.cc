@@ -8,8 +8,9 @@
 #include "base/thread_pool.h"
 #include "model/client/text/text_tokenizer.h"
 #include "model/import/model_fit.h"
-#include "polyveil/block_text.h"
+#include "polyveil/block_inputs.h"
 #include "polyveil/commands.h"
+#include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
 
@@ -135,7 +136,7 @@ Command DescribeFit(Options& app) {
       "whose\n"
       "text and perplexity are not kept. It is for sizes and trials; polyveil-train distil "
       "trains.");
-  app.add_option("model", arguments->model, "folder with config.json, or *.gguf")->required();
+  AddModel(app, arguments->model, "folder with config.json, or *.gguf")->required();
   app.add_option("--text", arguments->text,
                  "text to calibrate on, its first 256 KiB (default: a few built-in sentences)");
   app.add_option(

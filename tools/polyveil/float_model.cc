@@ -36,13 +36,28 @@ ReferenceCheck::ReferenceCheck(const model::Decoder& decoder,
       reference_(decoder),
       simulator_(program, runtime::NoiseModel::ForParameters(*program->params()), 1) {}
 
-Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(const std::string& path, int context,
-                                                               const model::ClientHalf& half,
-                                                               const ckks::ParametersPtr& params) {
+Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(
+    const std::string& path, int context, const model::ClientHalf& half,
+    const ckks::ParametersPtr& params, std::span<const model::TokenId> before) {
   PV_ASSIGN_OR_RETURN(const auto decoder, model::LoadDecoder(path, {.context = context}));
   // The same program as the server's.
   PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, {}));
-  return std::unique_ptr<ReferenceCheck>(new ReferenceCheck(*decoder, std::move(program), half));
+  std::unique_ptr<ReferenceCheck> check(new ReferenceCheck(*decoder, std::move(program), half));
+  if (!before.empty()) PV_RETURN_IF_ERROR(check->Begin(*decoder, before));
+  return check;
+}
+
+Status ReferenceCheck::Begin(const model::Decoder& decoder,
+                             std::span<const model::TokenId> before) {
+  std::vector<std::vector<double>> embeddings;
+  for (size_t i = static_cast<size_t>(half_.prefix()); i < before.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(auto embedding, half_.Embed(before.first(i + 1)));
+    PV_RETURN_IF_ERROR(reference_.Step(embedding));
+    embeddings.push_back(std::move(embedding));
+  }
+  PV_ASSIGN_OR_RETURN(const auto known,
+                      model::ComputePublicContext(decoder, std::move(embeddings)));
+  return simulator_.Reset(known);
 }
 
 Status ReferenceCheck::Compare(const std::vector<double>& embedding,

@@ -32,10 +32,12 @@ class FloatText {
 // owner's data. What may differ is what the noise model predicts: a simulated run goes beside it.
 class ReferenceCheck {
  public:
-  // Errors: those of the model's loaders and of the compiler.
+  // before: tokens that the text begins with and the server takes in the clear, the prefix first;
+  // or none. Errors: those of the model's loaders and of the compiler.
   static Result<std::unique_ptr<ReferenceCheck>> Create(const std::string& path, int context,
                                                         const model::ClientHalf& half,
-                                                        const ckks::ParametersPtr& params);
+                                                        const ckks::ParametersPtr& params,
+                                                        std::span<const model::TokenId> before);
   // Feeds the text's last token, given by its embedding. Fills the report's error, allowed error
   // and agreement.
   Status Compare(const std::vector<double>& embedding, const std::vector<double>& logits,
@@ -45,6 +47,7 @@ class ReferenceCheck {
   ReferenceCheck(const model::Decoder& decoder,
                  std::shared_ptr<const compile::CompiledProgram> program,
                  const model::ClientHalf& half);
+  Status Begin(const model::Decoder& decoder, std::span<const model::TokenId> before);
 
   const model::ClientHalf& half_;
   model::DecoderReference reference_;

@@ -13,6 +13,7 @@
 #include "polyveil/commands.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
+#include "polyveil/public_part.h"
 #include "polyveil/text_options.h"
 #include "polyveil/text_run.h"
 #include "ring/kernels.h"
@@ -25,8 +26,9 @@ constexpr mode_t kPrivate = 0600;          // reports hold the texts
 constexpr unsigned kPatienceSeconds = 10;  // to take keys off the server, to end an own one
 
 struct Arguments {
-  std::string prompt, prompt_file, json;
-  std::vector<int> prompt_tokens;
+  std::string prompt_file, json;
+  PromptText prompt;
+  PublicOptions known;
   int new_tokens = 12;
   SessionOptions session;
   TextRunOptions run;
@@ -55,8 +57,8 @@ Status WriteReport(const std::string& path, const nlohmann::json& report) {
 }
 
 // The prompt as it was given, with the text of its tokens.
-std::string PromptText(const Arguments& arguments, const model::ClientHalf& half) {
-  return TextOf(half, arguments.prompt_tokens) + arguments.prompt;
+std::string ShownPrompt(const Arguments& arguments, const model::ClientHalf& half) {
+  return arguments.prompt.known + TextOf(half, arguments.prompt.ids) + arguments.prompt.text;
 }
 
 // The float64 polynomial model alone: nothing is encrypted.
@@ -66,8 +68,7 @@ Status RunPlain(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto decoder,
                       model::LoadDecoder(path, {.context = arguments.session.context}));
   const int context = std::min(half->context(), decoder->context);
-  PV_ASSIGN_OR_RETURN(const auto prompt,
-                      PromptTokens(*half, arguments.prompt, arguments.prompt_tokens, context));
+  PV_ASSIGN_OR_RETURN(const auto prompt, EncodePrompt(*half, arguments.prompt, context));
   FloatText reference(*decoder, *half);
   model::TextLoop loop(*half, context, arguments.run.text);
   std::string text;
@@ -77,7 +78,7 @@ Status RunPlain(const Arguments& arguments) {
     PV_ASSIGN_OR_RETURN(const auto embedding, half->Embed(tokens));
     return reference.Logits(embedding);
   };
-  PV_ASSIGN_OR_RETURN(const auto end, loop.Continue(prompt, arguments.new_tokens, feed,
+  PV_ASSIGN_OR_RETURN(const auto end, loop.Continue(prompt.all, arguments.new_tokens, feed,
                                                     [&](const model::TextStep& step) {
                                                       text += step.shown;
                                                       if (step.next && !step.ends)
@@ -86,9 +87,9 @@ Status RunPlain(const Arguments& arguments) {
   text += loop.Finish();
   WarnOfEscapes(reference.reference());
   SayEnd(end, context);
-  std::printf("%s%s\n", PromptText(arguments, *half).c_str(), text.c_str());
+  std::printf("%s%s\n", ShownPrompt(arguments, *half).c_str(), text.c_str());
   return WriteReport(arguments.json, {{"format", "polyveil-plain-run/1"},
-                                      {"prompt", PromptText(arguments, *half)},
+                                      {"prompt", ShownPrompt(arguments, *half)},
                                       {"text", text},
                                       {"tokens", picked},
                                       {"end", model::TextEndName(end)},
@@ -97,23 +98,29 @@ Status RunPlain(const Arguments& arguments) {
 
 Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& report) {
   const model::ClientHalf& half = *session.half();
-  const int context = session.context();
-  PV_ASSIGN_OR_RETURN(const auto prompt,
-                      PromptTokens(half, arguments.prompt, arguments.prompt_tokens, context));
-  report.prompt = PromptText(arguments, half);
-  const int tokens = static_cast<int>(prompt.size()) - half.prefix();
-  const int steps = std::min(context, tokens + arguments.new_tokens - 1);
-  std::fprintf(stderr, "%d prompt tokens and up to %d new ones: about %s\n", tokens,
-               steps - tokens + 1,
+  int context = session.context();
+  PV_ASSIGN_OR_RETURN(const auto prompt, EncodePrompt(half, arguments.prompt, context));
+  report.prompt = ShownPrompt(arguments, half);
+  PV_ASSIGN_OR_RETURN(const auto known, AnnouncePublic(half, prompt.Public(half), arguments.known,
+                                                       session.remote().info()));
+  const int tokens = static_cast<int>(prompt.all.size()) - half.prefix();
+  const int first = static_cast<int>(known.size());
+  const int steps = std::min(context, tokens + arguments.new_tokens - 1) - first;
+  std::fprintf(stderr, "%d encrypted prompt tokens and up to %d new ones: about %s\n",
+               tokens - first, steps - (tokens - first) + 1,
                FormatSeconds(report.info.estimate.key_generation_seconds +
                              report.info.seconds_per_token() * steps)
                    .c_str());
+  const auto before =
+      std::span(prompt.all)
+          .first(known.empty() ? 0 : known.size() + static_cast<size_t>(half.prefix()));
   std::unique_ptr<ReferenceCheck> check;
   if (arguments.check) {
-    PV_ASSIGN_OR_RETURN(
-        check, ReferenceCheck::Create(session.path(), context, half, session.remote().params()));
+    PV_ASSIGN_OR_RETURN(check, ReferenceCheck::Create(session.path(), context, half,
+                                                      session.remote().params(), before));
   }
-  PV_RETURN_IF_ERROR(session.Begin(report));
+  PV_RETURN_IF_ERROR(session.Begin(known, report));
+  context = session.context();  // what the server has room for behind this beginning
   const auto show = [](std::string_view text) {
     if (!StreamsText()) return;
     std::fwrite(text.data(), 1, text.size(), stdout);
@@ -121,7 +128,9 @@ Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& 
   };
   show(report.prompt);
   TextRun run(half, context, session.text(), arguments.run, check.get(), report);
-  PV_ASSIGN_OR_RETURN(const auto end, run.Continue(prompt, arguments.new_tokens, show));
+  if (!known.empty()) run.Preload(before);
+  PV_ASSIGN_OR_RETURN(const auto end, run.Continue(std::span(prompt.all).subspan(before.size()),
+                                                   arguments.new_tokens, show));
   SayEnd(end, context);
   PV_ASSIGN_OR_RETURN(report.server_memory, session.remote().Memory());
   return {};
@@ -132,8 +141,8 @@ Status RunEncrypted(const Arguments& arguments, RunReport& report) {
   PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
   // A prompt that cannot be run is refused before a server is started for it.
   if (session->half())
-    PV_RETURN_IF_ERROR(PromptTokens(*session->half(), arguments.prompt, arguments.prompt_tokens,
-                                    session->half()->context()));
+    PV_RETURN_IF_ERROR(
+        EncodePrompt(*session->half(), arguments.prompt, session->half()->context()));
   PV_RETURN_IF_ERROR(session->Connect(report));
   const Status status = RunSession(arguments, *session, report);
   if (!status.ok()) return session->Explain(status.error());
@@ -162,8 +171,10 @@ Status Run(Arguments arguments) {
   ProtectProcess();
   SetThreads(arguments.session.threads);
   if (!arguments.prompt_file.empty()) {
-    PV_ASSIGN_OR_RETURN(arguments.prompt, ReadPrompt(arguments.prompt_file));
+    PV_ASSIGN_OR_RETURN(arguments.prompt.text, ReadPrompt(arguments.prompt_file));
   }
+  PV_RETURN_IF_ERROR(ReadPublicPart(arguments.known));
+  arguments.prompt.known = arguments.known.text;
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   PV_RETURN_IF_ERROR(CheckArguments(arguments));
   if (arguments.plain) return RunPlain(arguments);
@@ -187,14 +198,15 @@ Status Run(Arguments arguments) {
 
 Command DescribeGenerate(Options& app) {
   auto a = std::make_shared<Arguments>();
-  auto* prompt = app.add_option("--prompt", a->prompt,
+  auto* prompt = app.add_option("--prompt", a->prompt.text,
                                 "the text to continue (other users of this machine can see it)");
   app.add_option("--prompt-file", a->prompt_file,
                  "the text is this file's, - for the standard input; a last line feed is dropped")
       ->excludes(prompt);
-  AddNumber(app, "--prompt-tokens", a->prompt_tokens, {0, std::numeric_limits<int>::max()},
+  AddNumber(app, "--prompt-tokens", a->prompt.ids, {0, std::numeric_limits<int>::max()},
             "token ids before it")
       ->delimiter(',');
+  AddPublicOptions(app, "before the prompt", a->known);
   AddNumber(app, "--tokens", a->new_tokens, {1, 1 << 20}, "new tokens");
   AddSessionOptions(app, a->session);
   AddTextOptions(app, a->run.text);

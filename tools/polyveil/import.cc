@@ -15,6 +15,7 @@
 #include "model/client/text/text_tokenizer.h"
 #include "model/float32/reference.h"
 #include "polyveil/commands.h"
+#include "polyveil/model_files.h"
 #include "polyveil/terminal.h"
 
 namespace polyveil::tools {
@@ -195,7 +196,7 @@ Command DescribeImport(Options& app) {
       "tokenizer.json, as GPT-2, GPT-NeoX (Pythia), Llama, Qwen2, Mistral, OPT, BERT, RoBERTa and\n"
       "DistilBERT models are published, or a *.gguf file; with --tokens or --tokens-file also a\n"
       "tokenizer.json alone.");
-  app.add_option("path", arguments->path, "folder, *.gguf, or tokenizer.json")->required();
+  AddModel(app, arguments->path, "folder, *.gguf, or tokenizer.json")->required();
   app.add_flag("--check", arguments->check, "read every weight, run a few tokens");
   auto* text = app.add_option("--tokens", arguments->text,
                               "print the token ids of this text, or of every line of the file of "

@@ -96,7 +96,8 @@ Status Run(const Arguments& arguments) {
 
 Command DescribeInfo(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--model", arguments->model, "folder of a model");
+  AddModel(app, arguments->model,
+           "a bundle, a converted folder or *.gguf (default: the embedded model)");
   app.add_option("--server", arguments->server, "a server's URL");
   app.add_option("--keys", arguments->keys, "a secret key's file");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();

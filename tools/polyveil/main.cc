@@ -17,24 +17,27 @@ Command DescribeElsewhere(Options& app) {
 Command Describe(Options& app) {
   const Command command = AddVerbs(
       app,
-      {{"serve", "run the server (options: polyveil-server --help)", DescribeElsewhere},
-       {"train", "run the trainer, where it is installed", DescribeElsewhere},
-       {"convert", "make a trained model polynomial (the trainer's command)", DescribeElsewhere},
-       {"study", "twins of attention forms, compared (the trainer's command)", DescribeElsewhere},
-       {"generate", "continue a prompt on ciphertexts", DescribeGenerate},
-       {"chat", "turns with a model on one encrypted session", DescribeChat},
-       {"keygen", "make a secret key and its evaluation keys", DescribeKeygen},
-       {"info", "describe a model, a server or a key file", DescribeInfo},
-       {"plan", "compile a model and show what a token will cost", DescribePlan},
-       {"simulate", "compare simulated noisy runs with the float64 model", DescribeSimulate},
-       {"bench", "measure parts of the engine", DescribeBench},
+      {
+          {"serve", "run the server (options: polyveil-server --help)", DescribeElsewhere},
+          {"train", "run the trainer, where it is installed", DescribeElsewhere},
+          {"convert", "make a trained model polynomial (the trainer's command)", DescribeElsewhere},
+          {"distil", "train a released model to be polynomial (the trainer's command)",
+           DescribeElsewhere},
+          {"study", "twins of attention forms, compared (the trainer's command)",
+           DescribeElsewhere},
+          {"generate", "continue a prompt on ciphertexts", DescribeGenerate},
+          {"chat", "turns with a model on one encrypted session", DescribeChat},
+          {"keygen", "make a secret key and its evaluation keys", DescribeKeygen},
+          {"info", "describe a model, a server or a key file", DescribeInfo},
+          {"plan", "what a token of any model will cost on ciphertexts", DescribePlan},
+          {"simulate", "compare simulated noisy runs with the float64 model", DescribeSimulate},
+          {"bench", "measure parts of the engine", DescribeBench},
 #ifdef POLYVEIL_RELEASED
-       {"import", "read a released model's files and say what is in them", DescribeImport},
-       {"eval", "perplexity and task scores of a model in the clear", DescribeEval},
-       {"fit", "make a released model polynomial without training", DescribeFit},
-       {"estimate", "what a released model would cost on ciphertexts", DescribeEstimate},
+          {"import", "read a released model's files and say what is in them", DescribeImport},
+          {"eval", "perplexity and task scores of a model in the clear", DescribeEval},
+          {"fit", "make a released model polynomial without training", DescribeFit},
 #endif
-       {"forms", "what forms of attention cost, side by side", DescribeForms}});
+      });
   return [command]() -> Status {
     PV_RETURN_IF_ERROR(backend::CheckVariable());
     return command();
@@ -47,8 +50,8 @@ Status RunElsewhere(int argc, char** argv) {
   if (std::strcmp(verb, "serve") == 0) return ExecProgram("polyveil-server", argc - 1, argv + 1);
   if (std::strcmp(verb, "train") == 0) return ExecProgram("polyveil-train", argc - 1, argv + 1);
   // Commands of the trainer by their own names.
-  if (std::strcmp(verb, "convert") == 0 || std::strcmp(verb, "study") == 0)
-    return ExecProgram("polyveil-train", argc, argv);
+  for (const char* name : {"convert", "distil", "study"})
+    if (std::strcmp(verb, name) == 0) return ExecProgram("polyveil-train", argc, argv);
   return {};
 }
 

@@ -68,6 +68,10 @@ Status CheckSameFiles(const model::ClientHalf& half, const std::string& path,
 
 }  // namespace
 
+Option* AddModel(Options& app, std::string& model, const std::string& what) {
+  return app.add_option("model,--model", model, what);
+}
+
 Result<std::string> FindModel(const std::string& given) {
   if (!given.empty()) return given;
   std::error_code error;
@@ -131,27 +135,30 @@ Status CheckSameModel(const model::ClientHalf& half, const std::string& path,
   return digest.empty() ? CheckSameFiles(half, path, remote) : Status();
 }
 
-Result<std::vector<model::TokenId>> PromptTokens(const model::ClientHalf& half,
-                                                 const std::string& text,
-                                                 const std::vector<int>& ids, int context) {
-  std::vector<model::TokenId> tokens = half.Beginning();
+Result<PromptTokens> EncodePrompt(const model::ClientHalf& half, const PromptText& prompt,
+                                  int context) {
+  PromptTokens result;
+  std::vector<model::TokenId>& tokens = result.all;
+  tokens = half.Encode(prompt.known);
   const size_t before = tokens.size();
-  for (const int id : ids) {
+  if (!prompt.known.empty()) result.known = before;
+  for (const int id : prompt.ids) {
     if (id < 0 || id >= half.vocabulary()) {
       return MakeError(ErrorCode::kOutOfRange, "prompt: token {} is outside the vocabulary [0, {})",
                        id, half.vocabulary());
     }
     tokens.push_back(id);
   }
-  for (const model::TokenId id : half.EncodePart(text)) tokens.push_back(id);
-  if (tokens.size() == before) return MakeError(ErrorCode::kInvalidArgument, "prompt: it is empty");
+  for (const model::TokenId id : half.EncodePart(prompt.text)) tokens.push_back(id);
+  if (tokens.size() == before)
+    return MakeError(ErrorCode::kInvalidArgument, "prompt: it is empty{}",
+                     result.known > 0 ? " behind its public part" : "");
   const int positions = static_cast<int>(tokens.size()) - half.prefix();
   if (positions > context)
     return MakeError(ErrorCode::kOutOfRange,
-                     "prompt: {} tokens (with {} that stand before a text), the model's context is "
-                     "{}",
+                     "prompt: {} tokens (with {} that stand before it), the model's context is {}",
                      positions, static_cast<int>(before) - half.prefix(), context);
-  return tokens;
+  return result;
 }
 
 std::string TextOf(const model::ClientHalf& half, std::span<const model::TokenId> tokens) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/command_line.h"
 #include "model/client/client_half.h"
 #include "serve/client/client_cache.h"
 #include "serve/client/remote_model.h"
@@ -12,6 +13,9 @@
 namespace polyveil::tools {
 
 using ClientHalf = std::shared_ptr<const model::ClientHalf>;
+
+// The model of a verb, by its place or as --model.
+Option* AddModel(Options& app, std::string& model, const std::string& what);
 
 // `given`, or the embedded model: models/tiny of the working folder, of the build's source folder,
 // or of the installation. Errors: kNotFound names the places.
@@ -31,12 +35,28 @@ Result<ClientHalf> FetchClientHalf(serve::RemoteModel& remote, serve::ClientCach
 Status CheckSameModel(const model::ClientHalf& half, const std::string& path,
                       serve::RemoteModel& remote);
 
-// What stands before every text, then the prompt's tokens: `ids` and the text's. Errors:
-// kInvalidArgument (empty), kOutOfRange (an unknown token; a prompt above the context; all values
-// named).
-Result<std::vector<model::TokenId>> PromptTokens(const model::ClientHalf& half,
-                                                 const std::string& text,
-                                                 const std::vector<int>& ids, int context);
+struct PromptText {
+  std::string known;     // public, before the rest
+  std::vector<int> ids;  // token ids before the text
+  std::string text;
+};
+
+struct PromptTokens {
+  std::vector<model::TokenId> all;  // what stands before every text included
+  size_t known = 0;  // the first of them, with a public part: it is encoded by itself
+
+  // Those that are sent in the clear: without the constant prefix.
+  std::span<const model::TokenId> Public(const model::ClientHalf& half) const {
+    const auto prefix = static_cast<size_t>(half.prefix());
+    return known > prefix ? std::span(all).subspan(prefix, known - prefix)
+                          : std::span<const model::TokenId>();
+  }
+};
+
+// What stands before every text, then the prompt's tokens. Errors: kInvalidArgument (empty, but for
+// a public part), kOutOfRange (an unknown token; a prompt above the context; all values named).
+Result<PromptTokens> EncodePrompt(const model::ClientHalf& half, const PromptText& prompt,
+                                  int context);
 
 // Tokens as text: whole characters.
 std::string TextOf(const model::ClientHalf& half, std::span<const model::TokenId> tokens);

@@ -5,6 +5,7 @@
 
 #include "base/command_line.h"
 #include "base/system.h"
+#include "polyveil/public_part.h"
 
 namespace polyveil::tools {
 
@@ -93,7 +94,7 @@ Status ModelSession::Reach(RunReport& report) {
   return {};
 }
 
-Status ModelSession::Begin(RunReport& report) {
+Status ModelSession::Begin(std::span<const model::TokenId> public_tokens, RunReport& report) {
   Timer timer;
   PV_ASSIGN_OR_RETURN(ckks::SecretKey key,
                       OpenSecretKey(options_.keys, options_.passphrase, remote_->params()));
@@ -106,11 +107,22 @@ Status ModelSession::Begin(RunReport& report) {
   std::fprintf(stderr, "keys are on the server: %s in %s\n",
                FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
                FormatSeconds(report.keys_seconds).c_str());
-  PV_ASSIGN_OR_RETURN(text_, serve::EncryptedSession::Create(*remote_, *key_, keys_));
+  timer.Reset();
+  PV_ASSIGN_OR_RETURN(text_,
+                      serve::EncryptedSession::Create(*remote_, *key_, keys_, public_tokens));
+  report.public_tokens = static_cast<int>(public_tokens.size());
+  report.public_seconds = timer.Seconds();
+  WarnOfPublicPart(text_->server_session());
+  if (!public_tokens.empty())
+    std::fprintf(stderr, "the server has taken %d public tokens in %s\n", report.public_tokens,
+                 FormatSeconds(report.public_seconds).c_str());
   return {};
 }
 
-int ModelSession::context() const { return std::min(half_->context(), remote_->info().context); }
+int ModelSession::context() const {
+  const int server = text_ ? text_->server_session().context : remote_->info().context;
+  return std::min(half_->context(), server);
+}
 
 Error ModelSession::Explain(const Error& error) {
   if (error.code != ErrorCode::kUnavailable || !child_) return error;

@@ -38,8 +38,8 @@ class ModelSession {
   // Takes the session and the keys off the server; ends an own server last.
   ~ModelSession();
 
-  // A key, its evaluation keys on the server, a session.
-  Status Begin(RunReport& report);
+  // A key, its evaluation keys on the server, a session behind public tokens.
+  Status Begin(std::span<const model::TokenId> public_tokens, RunReport& report);
 
   // Null before Connect where the server is to send it.
   const ClientHalf& half() const { return half_; }

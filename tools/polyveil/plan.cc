@@ -1,11 +1,16 @@
+// polyveil plan: what a token of any model would cost on ciphertexts, before anything is encrypted.
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/output_file.h"
 #include "base/thread_pool.h"
+#include "model/client_files.h"
+#include "model/known_shapes.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
+#include "polyveil/plan_model.h"
+#include "polyveil/plan_public.h"
 #include "polyveil/run_report.h"
 #include "runtime/client/predicted_error.h"
 #include "serve/server/served_model.h"
@@ -16,50 +21,81 @@ namespace {
 
 struct Arguments {
   std::string model, parameters = "decode16", keys = "auto", json;
-  int position = 0;
+  int position = 0, context = 0, public_tokens = 0;
+  BlockDegrees degrees;
   bool dump = false;
   size_t threads = 0;
 };
 
-std::string Components(const compile::Estimate& estimate) {
-  std::string text = "estimate by component\n";
-  for (size_t i = 0; i < estimate.component_seconds.size(); ++i) {
-    text += fmt::format("  {:<14}{:>9.2f} s\n",
-                        compile::ComponentName(static_cast<compile::Component>(i)),
-                        estimate.component_seconds[i]);
-  }
+std::string Layers(const PlannedModel& planned) {
+  const model::BlockShape& shape = planned.decoder->blocks.front().shape;
+  std::string text = fmt::format("layers      {} of width {}, {} heads of {}, feed-forward {}",
+                                 planned.decoder->blocks.size(), shape.d_model, shape.n_heads,
+                                 shape.d_head, shape.d_ff);
+  if (planned.parameters > 0)
+    text += fmt::format("; {:.3g} million parameters with the client's",
+                        static_cast<double>(planned.parameters) / 1e6);
+  if (planned.nominal)
+    text += "\n            planned with polynomials of usual degrees: it has none of its own yet";
+  return text + "\n";
+}
+
+std::string Components(const compile::Estimate& estimate, size_t layers) {
+  std::string text = fmt::format("{:<24}{:>12}{:>12}\n", "seconds a token", "a layer", "in all");
+  const auto row = [&](const char* name, double seconds) {
+    text += fmt::format("  {:<22}{:>12.3f}{:>12.2f}\n", name, seconds / static_cast<double>(layers),
+                        seconds);
+  };
+  for (size_t i = 0; i < estimate.component_seconds.size(); ++i)
+    if (estimate.component_seconds[i] > 0)
+      row(compile::ComponentName(static_cast<compile::Component>(i)),
+          estimate.component_seconds[i]);
+  row("total", estimate.seconds_per_token);
   return text;
 }
 
 // What an encrypted run with this parameter set would add to a logit. A folder without the client's
 // tensors has a plan, but no logits.
-Result<double> Predict(const std::string& directory, const serve::ServedModel& served) {
-  PV_ASSIGN_OR_RETURN(const auto client, model::LoadClientBundle(directory));
-  return runtime::PredictLogitError(served.decoder, client, served.model->params());
+Status AddPrediction(const std::string& directory, const serve::ServedModel& served,
+                     nlohmann::json& json) {
+  const auto predict = [&]() -> Result<double> {
+    PV_ASSIGN_OR_RETURN(const auto client, model::LoadClientBundle(directory));
+    return runtime::PredictLogitError(served.decoder, client, served.model->params());
+  };
+  const auto predicted = predict();
+  if (predicted.ok()) {
+    std::printf("predicted error of the logits: %.2g (sampled text, %s)\n", *predicted,
+                served.info.parameters.c_str());
+    json["predicted_logit_error"] = *predicted;
+    return {};
+  }
+  if (predicted.error().code == ErrorCode::kOutOfRange) return predicted.error();
+  std::printf("predicted error of the logits: none: %s\n", predicted.error().message.c_str());
+  return {};
 }
 
 Status Run(const Arguments& arguments) {
   SetThreads(arguments.threads);
-  PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.model));
   serve::ServiceLimits limits;
   PV_ASSIGN_OR_RETURN(limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
+  PV_ASSIGN_OR_RETURN(const PlannedModel planned,
+                      LoadPlanned(path, arguments.context, arguments.degrees));
   PV_ASSIGN_OR_RETURN(const auto served,
-                      serve::LoadServedModel(directory, arguments.parameters,
-                                             POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
-  std::printf("%s%s%s\n%s", InfoToText(served.info).c_str(),
-              WeightsToText(served.info.estimate).c_str(),
-              model::CertificateToText(served.decoder->certificate).c_str(),
-              Components(served.info.estimate).c_str());
+                      serve::ServeDecoder(planned.decoder, arguments.parameters,
+                                          POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
+  const size_t layers = planned.decoder->blocks.size();
+  std::printf("%s%s%s", InfoToText(served.info).c_str(), Layers(planned).c_str(),
+              WeightsToText(served.info.estimate).c_str());
+  if (planned.decoder->certificate)
+    std::printf("%s\n", model::CertificateToText(planned.decoder->certificate).c_str());
+  std::printf("%s", Components(served.info.estimate, layers).c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
-  const auto predicted = Predict(directory, served);
-  if (predicted.ok()) {
-    std::printf("predicted error of the logits: %.2g (sampled text, %s)\n", *predicted,
-                arguments.parameters.c_str());
-    json["predicted_logit_error"] = *predicted;
-  } else if (predicted.error().code == ErrorCode::kOutOfRange) {
-    return predicted.error();
-  } else {
-    std::printf("predicted error of the logits: none: %s\n", predicted.error().message.c_str());
+  json["layers"] = layers;
+  if (planned.parameters > 0) json["model_parameters"] = planned.parameters;
+  if (model::IsBundle(path)) PV_RETURN_IF_ERROR(AddPrediction(path, served, json));
+  if (arguments.public_tokens > 0) {
+    PV_ASSIGN_OR_RETURN(json["public"], PlanPublic(served, arguments.public_tokens));
   }
   if (arguments.dump) {
     PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
@@ -73,15 +109,27 @@ Status Run(const Arguments& arguments) {
 
 Command DescribePlan(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--model", arguments->model, "folder of the model");
+  std::string names;
+  for (const std::string& name : model::ModelShapeNames()) names += " " + name;
+  app.description(
+      "Compiles a model to its encrypted program and says what a token will cost on this machine:\n"
+      "time by component, memory, keys, levels, bootstraps. Nothing is encrypted.\n"
+      "MODEL: a bundle, the folder or *.gguf of a released decoder, or a shape:" +
+      names);
+  AddModel(app, arguments->model, "what to plan (default: the embedded model)");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddNumber(app, "--context", arguments->context, {0, 1 << 16},
+            "tokens that the key-value cache has room for; 0: the model's own or 128");
   app.add_option("--key-storage", arguments->keys,
                  "how a server keeps keys: auto, expanded, compact")
       ->capture_default_str();
+  AddDegrees(app, arguments->degrees);
+  AddNumber(app, "--public-tokens", arguments->public_tokens, {0, 1 << 16},
+            "plan a text whose first tokens are public");
   app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
   AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
   AddThreads(app, arguments->threads, "the estimate");
-  AddOutputFile(app, "--json", arguments->json, "write the plan's numbers to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the plan's numbers to this file");
   return [arguments] { return Run(*arguments); };
 }
 

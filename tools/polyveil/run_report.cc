@@ -99,6 +99,8 @@ json ReportToJson(const RunReport& r) {
           {"server_start_seconds", r.server_start_seconds},
           {"keys_seconds", r.keys_seconds},
           {"tokens_seconds", r.tokens_seconds},
+          {"public_tokens", r.public_tokens},
+          {"public_seconds", r.public_seconds},
           {"generated", r.generated},
           {"tokens_per_second", rate},
           {"tokens", tokens},
@@ -137,6 +139,9 @@ std::string ReportToText(const RunReport& r) {
                   r.tokens.size(), r.generated, FormatSeconds(r.tokens_seconds),
                   FormatSeconds(r.tokens_seconds / steps),
                   r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0);
+  if (r.public_tokens > 0)
+    text += fmt::format("behind {} public tokens, which the server took in {}\n", r.public_tokens,
+                        FormatSeconds(r.public_seconds));
   text += fmt::format("sent {} of keys and {} of tokens, received {}\n",
                       FormatBytes(static_cast<double>(r.key_bytes_up)),
                       FormatBytes(static_cast<double>(r.bytes_up)),

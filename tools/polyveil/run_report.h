@@ -34,6 +34,8 @@ struct RunReport {
   std::string backend, commit, cpu;
   double server_start_seconds = 0, keys_seconds = 0;
   double tokens_seconds = 0;  // all steps, prompt included
+  int public_tokens = 0;      // of the prompt: sent in the clear, no steps
+  double public_seconds = 0;  // to the session behind them
   int generated = 0;
   std::vector<TokenReport> tokens;
   runtime::LatencyTable latency;  // server's rows and the client's; adds up to tokens_seconds

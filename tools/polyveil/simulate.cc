@@ -9,6 +9,7 @@
 
 #include "base/output_file.h"
 #include "base/thread_pool.h"
+#include "model/import/decoder_files.h"
 #include "model/narrow.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
@@ -25,7 +26,7 @@ using nlohmann::json;
 
 struct SimulateOptions {
   std::string model, prompts, prompt_file, parameters = "decode16", json, narrow_site;
-  int count = 200, tokens = 16;
+  int count = 200, tokens = 16, context = 0;
   std::uint64_t seed = 1;
   double narrow = 0;
   bool noiseless = false, copies = false;
@@ -40,11 +41,11 @@ Result<std::string> ReadAll(const std::string& path) {
 }
 
 // One entry of a JSON list: a text, {"prompt": text}, or token ids.
-Result<Text> ParseEntry(const json& entry, const model::Tokenizer& tokenizer, size_t index) {
-  Text text{model::Tokenizer::kEnd};
+Result<Text> ParseEntry(const json& entry, const model::ClientHalf& half, size_t index) {
+  Text text = half.Beginning();
   const json& prompt = entry.is_object() && entry.contains("prompt") ? entry["prompt"] : entry;
   if (prompt.is_string()) {
-    const Text tokens = tokenizer.Encode(prompt.get<std::string>());
+    const Text tokens = half.EncodePart(prompt.get<std::string>());
     text.insert(text.end(), tokens.begin(), tokens.end());
     return text;
   }
@@ -52,44 +53,44 @@ Result<Text> ParseEntry(const json& entry, const model::Tokenizer& tokenizer, si
     return MakeError(ErrorCode::kCorrupt, "prompts[{}] is neither a text nor token ids", index);
   for (const json& id : prompt) {
     if (!id.is_number_unsigned() ||
-        id.get<std::uint64_t>() >= static_cast<size_t>(tokenizer.vocab_size()))
+        id.get<std::uint64_t>() >= static_cast<size_t>(half.vocabulary()))
       return MakeError(ErrorCode::kOutOfRange, "prompts[{}] holds {}, no token below {}", index,
-                       id.dump(), tokenizer.vocab_size());
+                       id.dump(), half.vocabulary());
     text.push_back(id.get<model::TokenId>());
   }
   return text;
 }
 
 Result<std::vector<Text>> ParseList(const std::string& path, const std::string& content,
-                                    const model::Tokenizer& tokenizer) {
+                                    const model::ClientHalf& half) {
   const json list = json::parse(content, nullptr, false);
   if (!list.is_array()) return MakeError(ErrorCode::kCorrupt, "{} is no JSON list", path);
   std::vector<Text> texts;
   for (const json& entry : list) {
-    PV_ASSIGN_OR_RETURN(texts.emplace_back(), ParseEntry(entry, tokenizer, texts.size()));
+    PV_ASSIGN_OR_RETURN(texts.emplace_back(), ParseEntry(entry, half, texts.size()));
   }
   return texts;
 }
 
 // A list of prompts (JSON), a file of lines, or a file that is one prompt.
 Result<std::vector<Text>> ReadTexts(const SimulateOptions& options, const std::string& directory,
-                                    const model::Tokenizer& tokenizer) {
+                                    const model::ClientHalf& half) {
   const bool whole = !options.prompt_file.empty();
   std::string path = whole ? options.prompt_file : options.prompts;
   if (path.empty()) path = directory + "/prompts.txt";
   PV_ASSIGN_OR_RETURN(const std::string content, ReadAll(path));
   if (whole) {
-    PV_ASSIGN_OR_RETURN(Text text, ParseEntry(json(content), tokenizer, 0));
+    PV_ASSIGN_OR_RETURN(Text text, ParseEntry(json(content), half, 0));
     return std::vector<Text>{std::move(text)};
   }
   std::vector<Text> texts;
   if (path.ends_with(".json")) {
-    PV_ASSIGN_OR_RETURN(texts, ParseList(path, content, tokenizer));
+    PV_ASSIGN_OR_RETURN(texts, ParseList(path, content, half));
   } else {
     std::istringstream lines(content);
     for (std::string line; std::getline(lines, line);) {
       if (line.empty()) continue;
-      PV_ASSIGN_OR_RETURN(texts.emplace_back(), ParseEntry(json(line), tokenizer, 0));
+      PV_ASSIGN_OR_RETURN(texts.emplace_back(), ParseEntry(json(line), half, 0));
     }
   }
   if (texts.empty()) return MakeError(ErrorCode::kOutOfRange, "prompts: {} holds none", path);
@@ -97,14 +98,14 @@ Result<std::vector<Text>> ReadTexts(const SimulateOptions& options, const std::s
   return texts;
 }
 
-Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::string& directory) {
-  PV_ASSIGN_OR_RETURN(model::LanguageModelBundle language, model::LoadLanguageModel(directory));
+Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::string& path) {
+  PV_ASSIGN_OR_RETURN(ClientHalf half, LoadClientHalf(path));
+  PV_ASSIGN_OR_RETURN(const auto loaded, model::LoadDecoder(path, {.context = options.context}));
+  const auto decoder = std::make_shared<model::Decoder>(*loaded);
   if (options.narrow > 0)
-    PV_RETURN_IF_ERROR(model::Narrow(language.body.config, {options.narrow, options.narrow_site}));
+    PV_RETURN_IF_ERROR(model::Narrow(*decoder, {options.narrow, options.narrow_site}));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  const auto decoder =
-      std::make_shared<const model::Decoder>(model::DecoderOfBundle(language.body));
   PV_ASSIGN_OR_RETURN(auto program,
                       runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
   serve::ResultGuard guard({program->width(), program->units().result(),
@@ -114,7 +115,7 @@ Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::strin
       options.noiseless ? runtime::NoiseModel::Zero() : runtime::NoiseModel::ForParameters(*params);
   const auto slots =
       options.copies ? runtime::SimulatedSlots::kAll : runtime::SimulatedSlots::kOnePeriod;
-  return SimulationSetup{std::move(language), std::move(program), noise, slots, std::move(guard)};
+  return SimulationSetup{std::move(half), std::move(program), noise, slots, std::move(guard)};
 }
 
 // JSON has neither infinity nor NaN.
@@ -220,8 +221,7 @@ Result<SimulationReport> Simulate(const SimulateOptions& options, const Simulati
 Status RunSimulate(const SimulateOptions& options) {
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(options.model));
   PV_ASSIGN_OR_RETURN(const SimulationSetup setup, Prepare(options, directory));
-  PV_ASSIGN_OR_RETURN(const std::vector<Text> texts,
-                      ReadTexts(options, directory, setup.language.tokenizer));
+  PV_ASSIGN_OR_RETURN(const std::vector<Text> texts, ReadTexts(options, directory, *setup.half));
   PV_ASSIGN_OR_RETURN(const SimulationReport report, Simulate(options, setup, texts));
   const std::string text = ToJson(options, setup, report).dump(1) + "\n";
   std::cout << text;
@@ -233,17 +233,21 @@ Status RunSimulate(const SimulateOptions& options) {
 
 Command DescribeSimulate(Options& app) {
   auto options = std::make_shared<SimulateOptions>();
-  app.add_option("--model", options->model, "model folder (default: the embedded model)");
-  auto* prompts =
-      app.add_option("--prompts", options->prompts,
-                     "prompts: a file of one a line, or a .json list of texts, of objects with a "
-                     "\"prompt\", of lists of token ids (default: the model's prompts.txt)");
+  AddModel(app, options->model,
+           "a bundle, a converted folder or *.gguf (default: the embedded model)");
+  auto* prompts = app.add_option(
+      "--prompts", options->prompts,
+      "prompts: a file of one a line, or a .json list of texts, of objects with a "
+      "\"prompt\", of lists of token ids (default: prompts.txt of the model's folder)");
   app.add_option("--prompt-file", options->prompt_file, "a file that is one prompt")
       ->excludes(prompts);
   AddNumber(app, "--count", options->count, {1, 1000000}, "prompts to run, at most");
   AddNumber(app, "--tokens", options->tokens, {1, 100000}, "new tokens of each");
-  app.add_option("--params", options->parameters,
-                 "parameter set whose noise and levels are simulated");
+  AddNumber(app, "--context", options->context, {0, 1 << 16},
+            "tokens that a text may have; 0: the model's own or 128");
+  app.add_option("--parameters", options->parameters,
+                 "parameter set whose noise and levels are simulated")
+      ->capture_default_str();
   AddSeed(app, options->seed, "of the noise");
   app.add_flag("--noiseless", options->noiseless, "the program alone, without noise");
   app.add_flag("--copies", options->copies,

@@ -26,20 +26,21 @@ class TextSimulation {
  public:
   TextSimulation(const SimulationSetup& setup, std::uint64_t seed)
       : setup_(setup),
-        polynomial_(setup.program->decoder(), setup.language.client),
-        exact_(setup.program->decoder(), setup.language.client, model::Evaluation::kExact),
+        polynomial_(setup.program->decoder()),
+        exact_(setup.program->decoder(), model::Evaluation::kExact),
         simulator_(setup.program, setup.noise, seed, setup.slots) {}
 
   // Feeds the last token of the text. Returns the exact model's next token.
   Result<model::TokenId> Feed(std::span<const model::TokenId> text) {
-    const int position = static_cast<int>(text.size()) - 1;
-    const auto& client = setup_.language.client;
-    PV_ASSIGN_OR_RETURN(const auto polynomial, polynomial_.Step(text.back(), position));
-    PV_ASSIGN_OR_RETURN(const auto exact, exact_.Step(text.back(), position));
-    PV_ASSIGN_OR_RETURN(const auto embedding, model::Embed(client, text));
-    PV_ASSIGN_OR_RETURN(const auto residual, simulator_.Step(embedding));
-    PV_ASSIGN_OR_RETURN(const auto simulated, model::Head(client, residual));
-    const auto believed = setup_.guard.Read(simulator_.result_slots(), position + 1);
+    PV_ASSIGN_OR_RETURN(const auto embedding, setup_.half->Embed(text));
+    const auto logits = [&](auto& body) -> Result<std::vector<double>> {
+      PV_ASSIGN_OR_RETURN(const auto residual, body.Step(embedding));
+      return setup_.half->Head(residual);
+    };
+    PV_ASSIGN_OR_RETURN(const auto polynomial, logits(polynomial_));
+    PV_ASSIGN_OR_RETURN(const auto exact, logits(exact_));
+    PV_ASSIGN_OR_RETURN(const auto simulated, logits(simulator_));
+    const auto believed = setup_.guard.Read(simulator_.result_slots(), simulator_.position());
     NoteSites();
     ComparePolynomial(simulated, polynomial);
     CompareExact(simulated, exact, believed);
@@ -98,7 +99,7 @@ class TextSimulation {
   }
 
   const SimulationSetup& setup_;
-  model::ReferenceLanguageModel polynomial_, exact_;
+  model::DecoderReference polynomial_, exact_;
   runtime::Simulator simulator_;
   bool escaped_ = false;
   SimulationReport report_;
@@ -142,14 +143,14 @@ bool SimulationReport::HasEffect(const EscapedToken& token) const {
 Result<SimulationReport> SimulateText(const SimulationSetup& setup,
                                       std::vector<model::TokenId> text, int new_tokens,
                                       std::uint64_t seed) {
-  const size_t positions = text.size() + static_cast<size_t>(new_tokens) - 1;
+  const auto prefix = static_cast<size_t>(setup.half->prefix());
+  const size_t prompt = text.size(), end = prompt + static_cast<size_t>(new_tokens) - 1;
   const int context = setup.program->context();
-  if (text.empty() || positions > static_cast<size_t>(context))
+  if (prompt <= prefix || end - prefix > static_cast<size_t>(context))
     return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens and {} new ones > context {}",
-                     text.size(), new_tokens, context);
+                     prompt - std::min(prompt, prefix), new_tokens, context);
   TextSimulation simulation(setup, seed);
-  const size_t prompt = text.size();
-  for (size_t i = 0; i < positions; ++i) {
+  for (size_t i = prefix; i < end; ++i) {
     PV_ASSIGN_OR_RETURN(const auto next, simulation.Feed(std::span(text).first(i + 1)));
     if (i + 1 >= prompt) text.push_back(next);
   }

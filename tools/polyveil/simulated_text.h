@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "compile/compiled_decoder.h"
-#include "model/client/language_model.h"
+#include "model/client/client_half.h"
+#include "model/decoder_reference.h"
 #include "runtime/simulator.h"
 #include "serve/client/result_guard.h"
 
@@ -15,8 +16,8 @@ namespace polyveil::tools {
 
 // Everything that texts share.
 struct SimulationSetup {
-  model::LanguageModelBundle language;
-  std::shared_ptr<const compile::CompiledDecoder> program;  // of language.body
+  std::shared_ptr<const model::ClientHalf> half;
+  std::shared_ptr<const compile::CompiledDecoder> program;
   runtime::NoiseModel noise;
   runtime::SimulatedSlots slots;
   serve::ResultGuard guard;
@@ -66,8 +67,9 @@ struct SimulationReport {
 // A token differs clearly when the right one leads by more than this: by 10% in probability.
 inline constexpr double kClearGap = 0.1;
 
-// Feeds the tokens, then the exact model's greedy ones, so that every token is compared, also after
-// a disagreement. Errors: kOutOfRange for a text beyond the context.
+// text: what stands before a text and a prompt. Feeds its tokens, then the exact model's greedy
+// ones, so that every token is compared, also after a disagreement. Errors: kOutOfRange for a text
+// beyond the context.
 Result<SimulationReport> SimulateText(const SimulationSetup& setup,
                                       std::vector<model::TokenId> text, int new_tokens,
                                       std::uint64_t seed);

@@ -37,6 +37,8 @@ class TextRun {
         report_(report),
         loop_(half, context, options.text) {}
 
+  // The text begins with tokens that the session's server has taken in the clear, and the prefix.
+  void Preload(std::span<const model::TokenId> tokens) { loop_.Preload(tokens); }
   // Adds tokens to the text, feeds what was not fed yet, then each picked token, until new_tokens
   // are picked or the text ends otherwise. Progress goes to stderr, `on_text` gets what may be
   // shown of the new tokens.

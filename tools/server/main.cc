@@ -28,11 +28,12 @@ constexpr unsigned kPatienceSeconds = 10;  // for steps to notice, answers to go
 struct ServerArguments {
   std::string model;
   std::string parameters = "decode16";
-  model::DecoderOptions decoder;
+  serve::ServeOptions decoder;
   serve::HttpOptions http;
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
+  int public_megabytes = 256;
   double weight_gigabytes = -1;
   double largest_error = model::kLargestLogitError;
   std::string keys = "auto";
@@ -48,6 +49,10 @@ void Describe(Options& app, ServerArguments& arguments) {
       app, "--context", arguments.decoder.context, {0, 1 << 16},
       "tokens that a text may have, at most the model's; 0: a bundle's own, or as many as the "
       "polynomials were tried on");
+  AddNumber(
+      app, "--public-matrix", arguments.decoder.known, {0, 1 << 16},
+      "public tokens that encrypted ones meet as a matrix: cheaper than caches for long "
+      "contexts (`polyveil plan --public-tokens`), the caches hold the rest; 0: in the caches");
   app.add_option("--parameters", arguments.parameters, "parameter set")->capture_default_str();
   app.add_option("--bind", arguments.http.address, "address or name to listen on")
       ->capture_default_str();
@@ -59,6 +64,8 @@ void Describe(Options& app, ServerArguments& arguments) {
   AddNumber(app, "--max-connections", arguments.http.limits.connections, {1, 1024}, "connections");
   AddNumber(app, "--max-sessions", arguments.limits.sessions, {1, 100'000},
             "texts at the same time");
+  AddNumber(app, "--public-megabytes", arguments.public_megabytes, {0, 1 << 20},
+            "memory of public contexts' keys and values (10^6 bytes), which clients share");
   AddNumber(app, "--max-keys", arguments.limits.key_sets, {1, 10'000}, "clients' key sets");
   AddNumber(app, "--max-key-gigabytes", arguments.key_gigabytes, {0, 1e6},
             "memory of all key sets, 0 for three quarters of what this process may use");
@@ -112,6 +119,7 @@ Status Run(ServerArguments& arguments) {
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
+  arguments.limits.public_bytes = static_cast<u64>(arguments.public_megabytes) * 1'000'000;
   if (arguments.weight_gigabytes >= 0)
     arguments.limits.weight_bytes = static_cast<u64>(arguments.weight_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(arguments.limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
@@ -123,7 +131,7 @@ Status Run(ServerArguments& arguments) {
   PV_RETURN_IF_ERROR(
       model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
   const OrderlyEnd end(kPatienceSeconds);
-  serve::ModelService service(served.model, served.info, arguments.limits, served.client);
+  serve::ModelService service(served, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
     std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",

@@ -82,7 +82,29 @@ std::vector<TokenId> ChatTemplate::FirstTurn(std::string_view system, std::strin
   if (!system.empty()) text = form_.system_open + std::string(system) + form_.system_close;
   // Llama 2's system text stands inside the first user's turn.
   text = form_.name == "Llama 2" ? form_.user_open + text : text + form_.user_open;
-  return half_->Encode(text + std::string(user) + form_.user_close);
+  std::vector<TokenId> tokens = half_->Beginning();
+  const std::vector<TokenId> turn = half_->EncodePart(text + std::string(user) + form_.user_close);
+  // A template whose first marker stands before every text does not get it twice.
+  const bool twice = std::ranges::mismatch(tokens, turn).in1 == tokens.end();
+  tokens.insert(tokens.end(), turn.begin() + (twice ? std::ssize(tokens) : 0), turn.end());
+  return tokens;
+}
+
+std::vector<TokenId> ChatTemplate::Head(const std::optional<std::string>& system) const {
+  // Beginnings of a text that a tokenizer treats differently: what may merge with the template.
+  static const std::vector<std::string> kProbes = {"a", " a",       "\n",           "\n\n a", "1",
+                                                   ".", "\xc3\xa9", "\xe4\xb8\xad", "<",      "_"};
+  std::vector<std::string> systems = kProbes;
+  systems.emplace_back();
+  if (system) systems = {*system};
+  if (!has_system()) systems = {""};
+  std::vector<TokenId> head = FirstTurn(systems[0], kProbes[0]);
+  for (const std::string& text : systems)
+    for (const std::string& user : kProbes) {
+      const std::vector<TokenId> other = FirstTurn(text, user);
+      head.erase(std::ranges::mismatch(head, other).in1, head.end());
+    }
+  return head;
 }
 
 // Encoded as it stands behind the answer's end, which the text has already or is given here.

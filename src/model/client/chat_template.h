@@ -2,6 +2,7 @@
 // by their markers. Jinja itself is not run.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,10 @@ class ChatTemplate {
   // Tokens of a dialogue's first turn, up to where the model answers: with what stands before a
   // text. Requires has_system() or an empty system text.
   std::vector<TokenId> FirstTurn(std::string_view system, std::string_view user) const;
+  // What every dialogue's first turn begins with, whatever the user says: of this system text, or
+  // (nothing) of any. Made without a look at the user's words, so that its length tells nothing of
+  // them.
+  std::vector<TokenId> Head(const std::optional<std::string>& system) const;
   // Those of a later one, behind an answer. ended: the answer's last token ended it.
   std::vector<TokenId> NextTurn(std::string_view user, bool ended) const;
   // Ends an answer, beside the model's end tokens; none in the plain form.

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "base/result.h"
-#include "model/client/row_table.h"
 #include "model/client/tokenizer.h"
 #include "model/client_config.h"
 #include "model/client_files.h"
+#include "model/formats/token_embedding.h"
 
 namespace polyveil::model {
 
@@ -68,25 +68,15 @@ class ClientHalf {
   ClientManifest Manifest() const { return files_.Manifest(); }
 
  private:
-  struct Norm {
-    ClientNorm spec;
-    std::vector<double> gain, bias;  // bias may be empty
-  };
   ClientHalf() = default;
   Status TakeTables();
-  Status CheckNoneLeft() const;
-  Result<RowTable> Take(const std::string& name, std::int64_t rows, std::int64_t cols);
-  Result<std::optional<Norm>> TakeNorm(const std::optional<ClientNorm>& spec, const char* gain,
-                                       const char* bias);
-  static void Normalize(const Norm& norm, std::vector<double>& x);
 
   ClientFiles files_;
   ClientConfig config_;
   std::unique_ptr<const TextCodec> codec_;
-  RowTable embed_, positions_, head_;  // head_: embed_ where there is none of its own
-  std::vector<RowTable> ngrams_;
-  std::optional<Norm> embedding_norm_, final_norm_;
-  std::vector<std::string> taken_;
+  std::optional<TokenEmbedding> embedding_;
+  RowTable head_;  // the embedding's where there is none of its own
+  std::optional<GainedNorm> final_norm_;
 };
 
 // The codec of a bundle's tokenizer.json. Errors: those of Tokenizer::Parse, kNotFound.

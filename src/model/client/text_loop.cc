@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "base/printable.h"
 #include "base/utf8.h"
 
@@ -65,6 +66,13 @@ Status TextLoop::Pick(const std::vector<double>& logits, TextStep& step) {
   PV_ASSIGN_OR_RETURN(const std::string piece, half_.Piece(next));
   step.shown = output_.Push(piece);
   return {};
+}
+
+void TextLoop::Preload(std::span<const TokenId> tokens) {
+  PV_CHECK(text_.empty() && static_cast<int>(tokens.size()) >= half_.prefix(),
+           "{} tokens behind {}", tokens.size(), text_.size());
+  text_.assign(tokens.begin(), tokens.end());
+  fed_ = static_cast<int>(text_.size()) - half_.prefix();
 }
 
 Result<TextEnd> TextLoop::Continue(std::span<const TokenId> more, int new_tokens, const Feed& feed,

@@ -48,6 +48,9 @@ class TextLoop {
   // context: tokens that a text may have behind the prefix. half outlives the loop.
   TextLoop(const ClientHalf& half, int context, const TextOptions& options);
 
+  // Begins a text with tokens that were fed elsewhere: the prefix and public ones. Requires an
+  // empty text.
+  void Preload(std::span<const TokenId> tokens);
   // Adds tokens to the text (the first of a text are the prefix), feeds what was not fed yet, then
   // each picked token, until new_tokens are picked or the text ends otherwise. The last picked
   // token is fed by the next call. Errors: kOutOfRange for a text that does not fit the context

@@ -262,6 +262,47 @@ TEST(ChatTemplate, WritesDialoguesOfEveryFamily) {
   }
 }
 
+// What the user says changes nothing of it, nor does its length depend on it.
+TEST(ChatTemplate, TheHeadIsWhatEveryFirstTurnBeginsWith) {
+  const std::vector<std::string> markers{"<|im_start|>", "<|im_end|>"};
+  const auto half = Half({256}, markers, kSmolLm2);
+  const auto chat = ChatTemplate::For(*half).value();
+  const std::string own = chat.default_system();
+  // The marker that stands before every text is the template's first.
+  EXPECT_EQ(Spell(chat.Head(own), markers),
+            "<|im_start|>system\n" + own + "<|im_end|>\n<|im_start|>user\n");
+  EXPECT_EQ(Spell(chat.FirstTurn("", "A"), markers),
+            "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(Spell(chat.Head(std::nullopt), markers), "<|im_start|>");  // or no system text at all
+  for (const char* user : {"A", " ", "\n\n", "<|im_end|>", ""}) {
+    const auto turn = chat.FirstTurn(own, user), head = chat.Head(own);
+    ASSERT_GE(turn.size(), head.size());
+    EXPECT_TRUE(std::equal(head.begin(), head.end(), turn.begin())) << user;
+  }
+  const auto plain = Half({}, {}, "");
+  EXPECT_TRUE(ChatTemplate::For(*plain).value().Head("").empty());
+}
+
+TEST(TextLoop, GoesOnBehindTokensThatWereFedElsewhere) {
+  const auto half = Half({5});
+  TextLoop loop(*half, 8, {});
+  const std::vector<TokenId> known = {5, 'a', 'b'}, more = {'c'};
+  loop.Preload(known);
+  EXPECT_EQ(loop.fed(), 2);
+  EXPECT_EQ(loop.room(), 6);
+  std::vector<std::size_t> fed;
+  const auto feed = [&](std::span<const TokenId> text) -> Result<std::vector<double>> {
+    fed.push_back(text.size());
+    std::vector<double> logits(300);
+    logits['d'] = 1;
+    return logits;
+  };
+  const auto end = loop.Continue(more, 2, feed, [](const TextStep&) {});
+  ASSERT_TRUE(end.ok()) << end.error().message;
+  EXPECT_EQ(fed, (std::vector<std::size_t>{4, 5}));
+  EXPECT_EQ(loop.text(), (std::vector<TokenId>{5, 'a', 'b', 'c', 'd', 'd'}));
+}
+
 TEST(ChatTemplate, FindsTheTemplatesOwnSystemText) {
   const std::vector<std::string> markers{"<|im_start|>", "<|im_end|>"};
   const auto of = [&](const std::string& jinja) {

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/thread_pool.h"
+#include "model/activation.h"
 
 namespace polyveil::model {
 namespace {
@@ -24,15 +25,6 @@ void NormalizeRow(NormKind kind, double eps, const NormWeights& norm,
     if (!norm.bias.empty()) x[i] += norm.bias[i];
   }
 }
-
-float Gelu(float x) { return 0.5f * x * (1 + std::erf(x / std::numbers::sqrt2_v<float>)); }
-
-float GeluTanh(float x) {
-  constexpr float kRoot = 0.7978845608028654f;  // sqrt(2 / pi)
-  return 0.5f * x * (1 + std::tanh(kRoot * (x + 0.044715f * x * x * x)));
-}
-
-float Silu(float x) { return x / (1 + std::exp(-x)); }
 
 template <float Function(float)>
 void Map(FloatMatrix& x, const RowPolynomial& polynomial) {
@@ -70,11 +62,11 @@ void Normalize(NormKind kind, double eps, const NormWeights& norm, FloatMatrix& 
 void Activate(Activation activation, FloatMatrix& x, const RowPolynomial& polynomial) {
   switch (activation) {
     case Activation::kGelu:
-      return Map<Gelu>(x, polynomial);
+      return Map<Gelu<float>>(x, polynomial);
     case Activation::kGeluTanh:
-      return Map<GeluTanh>(x, polynomial);
+      return Map<GeluTanh<float>>(x, polynomial);
     case Activation::kSilu:
-      return Map<Silu>(x, polynomial);
+      return Map<Silu<float>>(x, polynomial);
     case Activation::kRelu:
       return Map<Relu>(x, polynomial);
   }

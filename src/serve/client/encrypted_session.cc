@@ -25,17 +25,18 @@ EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& k
       encoder_(remote.params()),
       key_id_(wire::KeyIdOf(key)) {}
 
-Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(RemoteModel& remote,
-                                                                   const ckks::SecretKey& key,
-                                                                   const std::string& keys_handle) {
+Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(
+    RemoteModel& remote, const ckks::SecretKey& key, const std::string& keys_handle,
+    std::span<const std::int32_t> public_tokens) {
   std::unique_ptr<EncryptedSession> session(new EncryptedSession(remote, key));
-  PV_ASSIGN_OR_RETURN(session->session_, remote.CreateSession(keys_handle));
+  PV_ASSIGN_OR_RETURN(session->session_, remote.CreateSession(keys_handle, public_tokens));
+  session->position_ = session->sent_ = static_cast<int>(public_tokens.size());
   return session;
 }
 
 EncryptedSession::~EncryptedSession() {
   // A server that is gone has forgotten it anyway.
-  if (!session_.empty()) (void)remote_.RemoveSession(session_).ok();
+  if (!session_.id.empty()) (void)remote_.RemoveSession(session_.id).ok();
 }
 
 Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double> embedding) const {
@@ -76,7 +77,7 @@ Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
   const u64 sent = remote_.http().bytes_sent(), received = remote_.http().bytes_received();
   PV_ASSIGN_OR_RETURN(
       RemoteStep remote,
-      remote_.Step(session_, key_id_, static_cast<u32>(position_), token, on_progress));
+      remote_.Step(session_.id, key_id_, static_cast<u32>(position_), token, on_progress));
   ++sent_;
   step.bytes_up = remote_.http().bytes_sent() - sent;
   step.bytes_down = remote_.http().bytes_received() - received;
@@ -99,7 +100,7 @@ Status EncryptedSession::Pad() {
   const std::vector<double> nothing(static_cast<size_t>(remote_.info().d_model));
   PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(nothing));
   PV_ASSIGN_OR_RETURN(const RemoteStep step,
-                      remote_.Step(session_, key_id_, static_cast<u32>(sent_), token, {}));
+                      remote_.Step(session_.id, key_id_, static_cast<u32>(sent_), token, {}));
   (void)Decrypt(step.result);  // takes its time, as ever
   ++sent_;
   return {};

@@ -25,9 +25,11 @@ struct SessionStep {
 class EncryptedSession {
  public:
   // Everything given outlives the session; the session ends on the server with this object.
-  static Result<std::unique_ptr<EncryptedSession>> Create(RemoteModel& remote,
-                                                          const ckks::SecretKey& key,
-                                                          const std::string& keys_handle);
+  // public_tokens: the text's first ones behind the constant prefix, sent in the clear; the server
+  // computes them, the first step is the token behind them.
+  static Result<std::unique_ptr<EncryptedSession>> Create(
+      RemoteModel& remote, const ckks::SecretKey& key, const std::string& keys_handle,
+      std::span<const std::int32_t> public_tokens = {});
   ~EncryptedSession();
 
   // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: |values| <=
@@ -40,8 +42,10 @@ class EncryptedSession {
   // A step of a text that has ended, which looks to the server like any other: its result is
   // decrypted and thrown away. No Step after it.
   Status Pad();
-  int position() const { return position_; }
-  int sent() const { return sent_; }  // steps that the server has taken
+  int position() const { return position_; }  // tokens so far, public ones counted
+  int sent() const { return sent_; }          // those that the server has taken
+  // What the server said of the public tokens.
+  const RemoteSession& server_session() const { return session_; }
   const ckks::ParametersPtr& params() const { return remote_.params(); }
   // Calibrated values fill [-1, 1]; from here on a bootstrap's precision decays.
   static constexpr double kLargestSlot = 1.5;
@@ -58,7 +62,7 @@ class EncryptedSession {
   const ckks::Encoder encoder_;
   Status trusted_;  // the error of the text's first result that was not
   Digest key_id_;
-  std::string session_;
+  RemoteSession session_;
   int position_ = 0;
   int sent_ = 0;  // position_, and those whose result was not taken
 };

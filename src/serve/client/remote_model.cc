@@ -69,6 +69,21 @@ Status ReadTiming(const Frame& frame, RemoteStep& step) {
   return {};
 }
 
+// What the server made of a session's public tokens: all of them, in front of the first step.
+Status ReadPublic(const json& body, size_t sent, RemoteSession& session) {
+  PV_ASSIGN_OR_RETURN(const auto position, wire::JsonInteger(body, "position", 0, INT32_MAX));
+  PV_ASSIGN_OR_RETURN(const json* known, wire::JsonField(body, "public"));
+  PV_ASSIGN_OR_RETURN(const auto tokens, wire::JsonInteger(*known, "tokens", 0, INT32_MAX));
+  if (static_cast<size_t>(position) != sent || static_cast<size_t>(tokens) != sent)
+    return MakeError(ErrorCode::kMismatch,
+                     "a public context of {} tokens: the server has taken {}, position {}", sent,
+                     tokens, position);
+  PV_ASSIGN_OR_RETURN(const auto outside, wire::JsonInteger(*known, "out_of_range", 0, INT64_MAX));
+  session.public_out_of_range = static_cast<u64>(outside);
+  PV_ASSIGN_OR_RETURN(session.worst_site, PeerText(*known, "worst_site", 128));
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<RemoteModel>> RemoteModel::Connect(const Url& url,
@@ -173,9 +188,36 @@ Status RemoteModel::Delete(const std::string& path) {
 }
 
 Result<std::string> RemoteModel::CreateSession(const std::string& keys) {
-  const std::string text = json{{"keys", keys}, {"request_id", RequestId()}}.dump();
-  PV_ASSIGN_OR_RETURN(const json body, CallRepeated(ShortRequest("POST", "/v1/sessions", text)));
-  return NameFrom(body);
+  PV_ASSIGN_OR_RETURN(RemoteSession session, CreateSession(keys, {}));
+  return std::move(session.id);
+}
+
+Result<RemoteSession> RemoteModel::CreateSession(const std::string& keys,
+                                                 std::span<const std::int32_t> public_tokens) {
+  if (public_tokens.size() > static_cast<size_t>(info_.public_tokens))
+    return MakeError(ErrorCode::kOutOfRange,
+                     "a public context of {} tokens, the server takes at most {}",
+                     public_tokens.size(), info_.public_tokens);
+  json asked = {{"keys", keys}, {"request_id", RequestId()}};
+  if (!public_tokens.empty())
+    asked["public"] = {{"tokens", public_tokens},
+                       {"digest", ToHex(PublicDigest(info_.tensors_sha256, public_tokens))}};
+  const std::string text = asked.dump();
+  PV_ASSIGN_OR_RETURN(const json body, CallRepeated(SessionRequest(text, !public_tokens.empty())));
+  RemoteSession session;
+  PV_ASSIGN_OR_RETURN(session.id, NameFrom(body));
+  PV_ASSIGN_OR_RETURN(const auto context, wire::JsonInteger(body, "context", 1, info_.context));
+  session.context = static_cast<int>(context);
+  if (public_tokens.empty()) return session;
+  PV_RETURN_IF_ERROR(ReadPublic(body, public_tokens.size(), session));
+  return session;
+}
+
+ClientRequest RemoteModel::SessionRequest(const std::string& text, bool computes) const {
+  if (!computes) return ShortRequest("POST", "/v1/sessions", text);
+  ClientRequest request = NewRequest("POST", "/v1/sessions", text);
+  request.reply_seconds = request.total_seconds = options_.prepare_seconds;
+  return request;
 }
 
 Status RemoteModel::RemoveSession(const std::string& session) {

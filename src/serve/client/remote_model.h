@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "ckks/ciphertext.h"
@@ -25,6 +26,14 @@ struct RemoteStep {
   ckks::Ciphertext result;
   runtime::LatencyTable latency;  // the server's
   u64 server_peak_rss_bytes = 0;
+};
+
+struct RemoteSession {
+  std::string id;
+  int context = 0;  // tokens that this text may have
+  // Inputs of the public tokens outside the polynomials' intervals, and the first of the worst.
+  u64 public_out_of_range = 0;
+  std::string worst_site;
 };
 
 // What a client puts up with.
@@ -55,6 +64,10 @@ class RemoteModel {
   // Sessions: the server's name for one. Errors of all calls: the server's, and the transport's.
   // What a lost reply leaves open is asked again (retry_seconds): every call may be repeated.
   Result<std::string> CreateSession(const std::string& keys);
+  // The same behind public tokens, which are sent in the clear. Errors too: kOutOfRange for more
+  // than the server takes (both values), kMismatch for a server that leaves them out.
+  Result<RemoteSession> CreateSession(const std::string& keys,
+                                      std::span<const std::int32_t> public_tokens);
   Status RemoveSession(const std::string& session);
   Status RemoveKeys(const std::string& keys);
   // Token up, result down, progress while it runs. Refuses results of another key, model, position,
@@ -87,6 +100,8 @@ class RemoteModel {
   RemoteModel(const Url& url, const RemoteOptions& options)
       : options_(options), http_(url, options.cancel) {}
   Status Adopt(ModelInfo info);
+
+  ClientRequest SessionRequest(const std::string& text, bool computes) const;
 
   const RemoteOptions options_;
   HttpClient http_;

@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/memory_report.h"
+#include "base/printable.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "ckks/seeded.h"
 #include "serve/server/key_preparation.h"
-#include "serve/server/served_model.h"
 #include "wire/json_fields.h"
 
 namespace polyveil::serve {
@@ -18,7 +18,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr size_t kMaxRequestJsonBytes = 4096;
 constexpr double kPollSeconds = 0.05;  // for a client that has left
 
 std::vector<std::string> Split(std::string_view path) {
@@ -48,15 +47,54 @@ void ReplyError(Exchange& exchange, const Error& error) {
   (void)exchange.Reply(reply).ok();
 }
 
-Result<json> RequestJson(const Exchange& exchange) {
+Result<json> RequestJson(const Exchange& exchange, size_t max_bytes = kMaxRequestJsonBytes) {
   const wire::Bytes& body = exchange.request().body;
-  return wire::ParseJson({reinterpret_cast<const char*>(body.data()), body.size()},
-                         kMaxRequestJsonBytes, "request body");
+  return wire::ParseJson({reinterpret_cast<const char*>(body.data()), body.size()}, max_bytes,
+                         "request body");
+}
+
+// Errors: kCorrupt for a field that is none of `names`, or no object.
+Status CheckFields(const json& object, const char* what, std::initializer_list<const char*> names) {
+  if (!object.is_object()) return MakeError(ErrorCode::kCorrupt, "{} is no object", what);
+  for (const auto& [field, value] : object.items())
+    if (std::ranges::find(names, field) == names.end())
+      return MakeError(ErrorCode::kCorrupt, "{}: unknown field '{}'", what,
+                       Printable(field.substr(0, 64)));
+  return {};
+}
+
+// "tokens" of a public context. What the model says of them comes later.
+Result<std::vector<std::int32_t>> TokensFromJson(const json& object, int most) {
+  PV_ASSIGN_OR_RETURN(const json* tokens, wire::JsonField(object, "tokens"));
+  if (!tokens->is_array() || tokens->size() > static_cast<size_t>(most))
+    return MakeError(
+        ErrorCode::kOutOfRange, "field 'public.tokens': {}, not an array of at most {}",
+        tokens->is_array() ? std::to_string(tokens->size()) : tokens->type_name(), most);
+  std::vector<std::int32_t> ids;
+  for (const json& token : *tokens) {
+    const bool whole = token.is_number_integer() && token >= 0 && token <= INT32_MAX;
+    if (!whole)
+      return MakeError(ErrorCode::kCorrupt, "field 'public.tokens': entry {} is no token",
+                       ids.size());
+    ids.push_back(token.get<std::int32_t>());
+  }
+  return ids;
+}
+
+Status CheckComplete(KeySet& set) {
+  const std::lock_guard lock(set.mutex);
+  if (set.engine) return {};
+  return MakeError(ErrorCode::kUnavailable, "keys '{}' are not complete", set.handle);
 }
 
 Error NoRoute(const Exchange& exchange) {
   return MakeError(ErrorCode::kNotFound, "{} {} is not served", exchange.request().method,
                    exchange.request().path.substr(0, 128));
+}
+
+// Of a session's request, its public context included.
+size_t SessionJsonBytes(const ModelInfo& info) {
+  return kMaxRequestJsonBytes + kTokenJsonBytes * static_cast<size_t>(info.public_tokens);
 }
 
 // Each step has a working set of its own beside the keys.
@@ -95,15 +133,14 @@ Result<u64> ParseIndex(const std::string& text) {
 
 }  // namespace
 
-ModelService::ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
-                           const ServiceLimits& limits,
-                           std::shared_ptr<const model::ClientFiles> client)
-    : model_(std::move(model)),
+ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits)
+    : model_(served.model),
       weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
       token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
-      info_(std::move(info)),
-      client_(std::move(client)),
+      info_(served.info),
+      client_(served.client),
       lease_seconds_(limits.lease_seconds),
+      public_contexts_(served.decoder, served.embedding, limits.public_bytes),
       sessions_(limits),
       keys_(model_, limits, sessions_),
       queue_(limits.waiting_steps, RunningSteps(*model_, limits)),
@@ -129,6 +166,8 @@ u64 ModelService::BodyLimit(std::string_view method, std::string_view path) cons
   const Segments segments = Split(path);
   if (segments.size() == 5 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
   if (segments.size() == 4 && segments[3] == "step" && method == "POST") return token_bytes_;
+  if (segments.size() == 2 && segments[1] == "sessions" && method == "POST")
+    return SessionJsonBytes(info_);
   return method == "POST" ? kMaxRequestJsonBytes : 0;
 }
 
@@ -158,6 +197,7 @@ Status ModelService::ShowStatus(Exchange& exchange) {
   const size_t key_sets = keys_.Report(report);
   weights_->Report(report);
   const size_t sessions = sessions_.Report(report);
+  public_contexts_.Report(report);
   report.Add("NTT tables", model_->params()->table_bytes());
   report.Finish();
   return ReplyJson(exchange, 200,
@@ -267,15 +307,49 @@ Status ModelService::RemoveKeys(Exchange& exchange, const std::string& handle) {
 }
 
 Status ModelService::CreateSession(Exchange& exchange) {
-  PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange));
+  PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange, SessionJsonBytes(info_)));
+  PV_RETURN_IF_ERROR(CheckFields(body, "request body", {"keys", "request_id", "public"}));
   PV_ASSIGN_OR_RETURN(const std::string handle, wire::JsonString(body, "keys", 64));
-  PV_ASSIGN_OR_RETURN(const std::string request_id, RequestId(body));
+  SessionRequest request;
+  PV_ASSIGN_OR_RETURN(request.request_id, RequestId(body));
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Create(set, request_id, exchange.connection()));
-  return ReplyJson(exchange, 201,
-                   {{"id", session->handle},
-                    {"position", session->position.load()},
-                    {"context", model_->context()}});
+  json reply;
+  if (body.contains("public")) {
+    PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, request));
+    reply["public"] = {{"tokens", request.known->tokens},
+                       {"out_of_range", request.known->out_of_range},
+                       {"worst_site", request.known->worst_site}};
+  }
+  PV_ASSIGN_OR_RETURN(const auto session,
+                      sessions_.Create(set, std::move(request), exchange.connection()));
+  reply["id"] = session->handle;
+  reply["position"] = session->position.load();
+  reply["context"] = model_->ContextBehind(session->first_position);
+  return ReplyJson(exchange, 201, reply);
+}
+
+Status ModelService::TakePublic(Exchange& exchange, const json& body,
+                                const std::shared_ptr<KeySet>& set, SessionRequest& request) {
+  if (info_.public_tokens == 0)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "field 'public': this server takes no public context (public_tokens = 0)");
+  PV_RETURN_IF_ERROR(CheckFields(body, "field 'public'", {"tokens", "digest"}));
+  PV_ASSIGN_OR_RETURN(const auto tokens, TokensFromJson(body, info_.public_tokens));
+  PV_ASSIGN_OR_RETURN(const std::string digest, wire::JsonString(body, "digest", 64));
+  PV_ASSIGN_OR_RETURN(request.public_digest, DigestFromHex(digest));
+  const Digest own = PublicDigest(info_.tensors_sha256, tokens);
+  if (own != request.public_digest)
+    return MakeError(
+        ErrorCode::kMismatch, "public.digest = {}..., these tokens of model {}... have {}...",
+        digest.substr(0, 16), info_.tensors_sha256.substr(0, 16), ToHex(own).substr(0, 16));
+  PV_RETURN_IF_ERROR(CheckComplete(*set));
+  PV_ASSIGN_OR_RETURN(const auto entry, public_contexts_.Ask(tokens, own, queue_, set.get()));
+  while (!entry->job->WaitFor(kPollSeconds)) {
+    // The computation goes on: the client may ask again.
+    if (exchange.Disconnected()) return MakeError(ErrorCode::kUnavailable, "the client has left");
+  }
+  PV_ASSIGN_OR_RETURN(request.known, public_contexts_.Finish(entry));
+  return {};
 }
 
 Status ModelService::RemoveSession(Exchange& exchange, const std::string& handle) {
@@ -305,7 +379,7 @@ wire::MessageBounds ModelService::TokenBounds(const Session& session) const {
 
 Status ModelService::TakeBackIfSentAgain(Session& session, wire::ByteView body,
                                          wire::MessageBounds& bounds) {
-  if (bounds.position == 0) return {};
+  if (static_cast<int>(bounds.position) == session.first_position) return {};
   wire::MessageBounds before = bounds;
   before.position -= 1;
   if (!wire::ParseToken(*model_->params(), body, before).ok()) return {};
@@ -324,9 +398,10 @@ Status ModelService::Step(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   wire::MessageBounds bounds = TokenBounds(*session);
   PV_RETURN_IF_ERROR(TakeBackIfSentAgain(*session, exchange.request().body, bounds));
-  if (session->decoder.position() >= model_->context()) {
+  if (const int context = model_->ContextBehind(session->first_position);
+      session->decoder.position() >= context) {
     return MakeError(ErrorCode::kOutOfRange, "session '{}': position {} fills the context of {}",
-                     handle, session->decoder.position(), model_->context());
+                     handle, session->decoder.position(), context);
   }
   const ckks::Parameters& params = *model_->params();
   PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));

@@ -12,6 +12,8 @@
 #include "serve/server/housekeeper.h"
 #include "serve/server/http_server.h"
 #include "serve/server/key_store.h"
+#include "serve/server/public_contexts.h"
+#include "serve/server/served_model.h"
 #include "serve/server/session_store.h"
 #include "serve/server/step_stream.h"
 #include "wire/ciphertext_format.h"
@@ -20,11 +22,8 @@ namespace polyveil::serve {
 
 class ModelService final : public HttpHandler {
  public:
-  // `info` as ServedModel makes it; its sizes and limits are filled in here. client: the client's
-  // half, or null.
-  ModelService(std::shared_ptr<const compile::CompiledProgram> model, ModelInfo info,
-               const ServiceLimits& limits,
-               std::shared_ptr<const model::ClientFiles> client = nullptr);
+  // Sizes and limits of the model's information are filled in here.
+  ModelService(const ServedModel& served, const ServiceLimits& limits);
 
   // Keys and sessions that are not here.
   Status Admit(std::string_view method, std::string_view path) override;
@@ -45,6 +44,9 @@ class ModelService final : public HttpHandler {
   Status ShowKeys(Exchange& exchange, const std::string& handle);
   Status RemoveKeys(Exchange& exchange, const std::string& handle);
   Status CreateSession(Exchange& exchange);
+  // The public context of a session's request, where it has one.
+  Status TakePublic(Exchange& exchange, const nlohmann::json& body,
+                    const std::shared_ptr<KeySet>& set, SessionRequest& request);
   Status ShowLatency(Exchange& exchange, const std::string& handle);
   Status RemoveSession(Exchange& exchange, const std::string& handle);
   Status Step(Exchange& exchange, const std::string& handle);
@@ -64,6 +66,7 @@ class ModelService final : public HttpHandler {
   ModelInfo info_;
   const ClientRoutes client_;
   const double lease_seconds_;
+  PublicContexts public_contexts_;
   SessionStore sessions_;
   KeyStore keys_;
   // Last: their threads end before what they use.

@@ -26,14 +26,14 @@ void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
 
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits) {
+                                 const ServiceLimits& limits, int known) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
   const int threads = static_cast<int>(Threads());
   auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
   if (limits.weight_bytes) speed.weight_bytes = *limits.weight_bytes;
-  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(decoder, params, speed));
+  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(decoder, params, speed, known));
   served.info.name = decoder->name;
   served.info.tensors_sha256 = decoder->digest;
   served.decoder = std::move(decoder);
@@ -50,6 +50,13 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   info.backend = ring::ActiveKernels().name;
   info.version = version;
   return served;
+}
+
+Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedModel& served) {
+  PV_ASSIGN_OR_RETURN(served.embedding, model::LoadTokenEmbedding(client));
+  served.client = std::move(client);
+  served.info.public_tokens = served.model->most_known();
+  return {};
 }
 
 void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRequest& expanded,
@@ -89,11 +96,12 @@ Result<Halves> LoadHalves(const std::string& path, const model::DecoderOptions& 
 
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits,
-                                    const model::DecoderOptions& options) {
+                                    const ServeOptions& options) {
   PV_ASSIGN_OR_RETURN(Halves halves, LoadHalves(path, options));
-  PV_ASSIGN_OR_RETURN(ServedModel served,
-                      ServeDecoder(std::move(halves.decoder), parameters, version, limits));
-  served.client = std::make_shared<const model::ClientFiles>(std::move(halves.client));
+  PV_ASSIGN_OR_RETURN(ServedModel served, ServeDecoder(std::move(halves.decoder), parameters,
+                                                       version, limits, options.known));
+  PV_RETURN_IF_ERROR(
+      AddClientHalf(std::make_shared<const model::ClientFiles>(std::move(halves.client)), served));
   return served;
 }
 

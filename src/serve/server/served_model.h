@@ -5,18 +5,28 @@
 #include <string>
 
 #include "model/client_files.h"
+#include "model/formats/token_embedding.h"
 #include "model/import/decoder_files.h"
 #include "serve/protocol.h"
 #include "serve/server/service_limits.h"
 
 namespace polyveil::serve {
 
+struct ServeOptions : model::DecoderOptions {
+  int known = 0;  // public tokens that queries meet as matrices (compile::CompiledDecoder)
+};
+
 struct ServedModel {
   std::shared_ptr<const compile::CompiledProgram> model;
   ModelInfo info;  // without the service's limits
   std::shared_ptr<const model::Decoder> decoder;
-  std::shared_ptr<const model::ClientFiles> client;  // null for a model that came without
+  // Null for a model that came without: then it takes no public context either.
+  std::shared_ptr<const model::ClientFiles> client;
+  std::shared_ptr<const model::TokenEmbedding> embedding;
 };
+
+// Adds the client's half. Errors: those of LoadTokenEmbedding.
+Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedModel& served);
 
 // The body of the model at `path`, compiled for the named parameter set. The plan depends on
 // the model and the parameters only (keys made on one machine serve on another); the estimate is of
@@ -25,11 +35,11 @@ struct ServedModel {
 // own (kInvalidArgument for another).
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits = {},
-                                    const model::DecoderOptions& options = {});
+                                    const ServeOptions& options = {});
 // The same from a model at hand.
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits = {});
+                                 const ServiceLimits& limits = {}, int known = 0);
 
 // Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
 // Requires info.estimate.

@@ -15,6 +15,7 @@ struct ServiceLimits {
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
   // kAuto: hot keys of a set are expanded up to this size, less when key_memory_bytes has no room.
   u64 key_set_bytes = 3'000'000'000;
+  u64 public_bytes = u64{256} << 20;  // keys and values of public contexts
   // Of the weights' plaintexts, which all clients share; nothing: half of the free memory.
   std::optional<u64> weight_bytes;
   size_t sessions = 32;

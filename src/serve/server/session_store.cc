@@ -97,7 +97,7 @@ Status SessionStore::MakeRoom(const KeySet& asking) {
 }
 
 Result<std::shared_ptr<Session>> SessionStore::Create(const std::shared_ptr<KeySet>& keys,
-                                                      const std::string& request_id,
+                                                      SessionRequest request,
                                                       std::weak_ptr<const void> connection) {
   std::shared_ptr<const runtime::Engine> engine;
   {
@@ -114,11 +114,17 @@ Result<std::shared_ptr<Session>> SessionStore::Create(const std::shared_ptr<KeyS
   }
   keys->last_use.Touch(connection);
   for (const auto& [handle, session] : sessions_) {
-    const bool same = session->keys == keys && session->request_id == request_id;
-    if (same && !request_id.empty()) return session;
+    const bool same = session->keys == keys && session->request_id == request.request_id;
+    if (!same || request.request_id.empty()) continue;
+    if (session->public_digest == request.public_digest) return session;
+    return MakeError(ErrorCode::kMismatch,
+                     "session of request '{}': its public context is {}..., asked for {}...",
+                     request.request_id, ToHex(session->public_digest).substr(0, 16),
+                     ToHex(request.public_digest).substr(0, 16));
   }
   PV_RETURN_IF_ERROR(MakeRoom(*keys));
-  auto session = std::make_shared<Session>(NewHandle(), request_id, keys, std::move(engine));
+  auto session =
+      std::make_shared<Session>(NewHandle(), std::move(request), keys, std::move(engine));
   session->last_use.Touch(std::move(connection));
   sessions_.emplace(session->handle, session);
   return session;

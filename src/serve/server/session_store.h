@@ -17,21 +17,32 @@ namespace polyveil::serve {
 // A random 128-bit name, hexadecimal: who knows it may use what it names.
 std::string NewHandle();
 
+struct SessionRequest {
+  std::string request_id;  // may be empty
+  Digest public_digest{};
+  std::shared_ptr<const model::PublicContext> known;  // null: all tokens are encrypted
+};
+
 struct Session {
-  Session(std::string name, std::string request, std::shared_ptr<KeySet> set,
+  Session(std::string name, SessionRequest request, std::shared_ptr<KeySet> set,
           std::shared_ptr<const runtime::Engine> engine)
       : handle(std::move(name)),
-        request_id(std::move(request)),
+        request_id(std::move(request.request_id)),
+        public_digest(request.public_digest),
+        first_position(request.known ? request.known->tokens : 0),
         keys(std::move(set)),
-        decoder(std::move(engine)) {}
+        decoder(std::move(engine), std::move(request.known)),
+        position(first_position) {}
 
   const std::string handle;
   const std::string request_id;  // of the request that made it; may be empty
+  const Digest public_digest;    // of its public context; zero without
+  const int first_position;      // of an encrypted token
   const std::shared_ptr<KeySet> keys;
   std::atomic<bool> removed{false};  // no longer in the store
   LastUse last_use;
   runtime::DecoderSession decoder;  // of the lease's holder
-  std::atomic<int> position{0};
+  std::atomic<int> position;
   std::atomic<size_t> state_bytes{0};  // of the decoder, after its last step
 
   std::mutex mutex;  // guards what follows
@@ -70,9 +81,10 @@ class SessionStore {
   // A new session; with a request_id of before, the session of before. When all places are taken,
   // an idle session gives up its own (ServiceLimits), or the client with the most sessions loses
   // its longest idle one. Errors: kResource (sessions held, limit), kUnavailable (the keys are not
-  // complete), kNotFound (they are removed).
+  // complete), kNotFound (they are removed), kMismatch (the session of before has another public
+  // context).
   Result<std::shared_ptr<Session>> Create(const std::shared_ptr<KeySet>& keys,
-                                          const std::string& request_id,
+                                          SessionRequest request,
                                           std::weak_ptr<const void> connection);
   Result<std::shared_ptr<Session>> Find(const std::string& handle);  // kNotFound
   Status Remove(const std::string& handle);

@@ -1,4 +1,4 @@
-#include "model/client/row_table.h"
+#include "model/formats/row_table.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-// polyveil forms: what forms of attention cost on ciphertexts, side by side, from the compiler.
+// polyveil bench attention: what variants of attention cost on ciphertexts, from the compiler.
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -8,7 +8,7 @@
 #include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "compile/form_report.h"
-#include "polyveil/commands.h"
+#include "polyveil/bench_commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/run_report.h"
 
@@ -178,9 +178,13 @@ Status Run(const Arguments& arguments) {
 
 }  // namespace
 
-Command DescribeForms(Options& app) {
+Command DescribeBenchAttention(Options& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("--model", arguments->model, "folder of the model whose attention is exchanged");
+  app.description(
+      "What variants of attention cost on ciphertexts, side by side: depth, operations, "
+      "bootstraps,\n"
+      "time. The model's own is exchanged; nothing is encrypted.");
+  AddModel(app, arguments->model, "folder of a bundle (default: the embedded model)");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddNumber(app, "--score-lo", arguments->score_lo, {-1e6, 1e6},
             "smallest score of the softmax to approximate");
@@ -191,7 +195,7 @@ Command DescribeForms(Options& app) {
   AddNumber(app, "--error", arguments->error, {1e-6, 0.5}, "relative error of each approximation");
   AddNumber(app, "--keys", arguments->keys, {1, 1 << 20}, "numbers of keys to estimate for");
   AddThreads(app, arguments->threads, "the estimate");
-  AddOutputFile(app, "--json", arguments->json, "write the table to this file");
+  AddOutputFile(app, "--json", arguments->json, "also write the table to this file");
   return [arguments] { return Run(*arguments); };
 }
 

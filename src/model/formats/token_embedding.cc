@@ -1,0 +1,89 @@
+#include "model/formats/token_embedding.h"
+
+#include "model/block.h"
+#include "model/ngram.h"
+
+namespace polyveil::model {
+
+Result<TokenEmbedding> TokenEmbedding::Take(const ClientConfig& config, ClientTensors& tensors) {
+  TokenEmbedding embedding(config);
+  const std::int64_t width = config.width;
+  PV_ASSIGN_OR_RETURN(embedding.tokens_, tensors.Take(kEmbedName, config.vocabulary, width));
+  if (config.tensors.contains(kPositionName)) {
+    const std::int64_t least =
+        config.context + static_cast<int>(config.prefix.size()) + config.position_offset;
+    PV_ASSIGN_OR_RETURN(embedding.positions_, tensors.Take(kPositionName, -least, width));
+  }
+  for (int i = 0; i < config.ngrams; ++i) {
+    PV_ASSIGN_OR_RETURN(RowTable table,
+                        tensors.Take(NgramName(static_cast<std::size_t>(i)), -1, width));
+    embedding.ngrams_.push_back(std::move(table));
+  }
+  PV_ASSIGN_OR_RETURN(embedding.norm_, tensors.TakeNorm(config.embedding_norm, kEmbeddingGainName,
+                                                        kEmbeddingBiasName));
+  return embedding;
+}
+
+Result<std::vector<double>> TokenEmbedding::Embed(std::span<const std::int32_t> text) const {
+  const std::size_t last = config_.prefix.size() + static_cast<std::size_t>(config_.context);
+  if (text.size() <= config_.prefix.size())
+    return MakeError(ErrorCode::kOutOfRange, "embedding of {} tokens, {} of them constant",
+                     text.size(), config_.prefix.size());
+  if (text.size() > last)
+    return MakeError(ErrorCode::kOutOfRange, "position {} outside the context of {}",
+                     text.size() - 1, last);
+  const std::int32_t token = text.back();
+  if (token < 0 || token >= config_.vocabulary)
+    return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", token,
+                     config_.vocabulary);
+  std::vector<double> x(static_cast<std::size_t>(config_.width));
+  tokens_.AddRow(token, x);
+  const auto position = static_cast<std::int64_t>(text.size()) - 1;
+  if (!positions_.empty()) positions_.AddRow(position + config_.position_offset, x);
+  for (std::size_t i = 0; i < ngrams_.size(); ++i) {
+    const std::size_t n = static_cast<std::size_t>(kSmallestNgram) + i;
+    if (text.size() < n) break;
+    ngrams_[i].AddRow(NgramRow(text.last(n), ngrams_[i].rows()), x);
+  }
+  if (norm_) norm_->Apply(x);
+  if (config_.centred) RemoveMean(x);
+  return x;
+}
+
+Result<std::vector<std::vector<double>>> TokenEmbedding::EmbedAll(
+    std::span<const std::int32_t> tokens) const {
+  std::vector<std::int32_t> text = config_.prefix;
+  std::vector<std::vector<double>> values;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    text.push_back(tokens[i]);
+    auto embedded = Embed(text);
+    if (!embedded.ok())
+      return MakeError(embedded.error().code, "tokens[{}]: {}", i, embedded.error().message);
+    values.push_back(*std::move(embedded));
+  }
+  return values;
+}
+
+namespace {
+
+// The embedding and the files that its tables stand in.
+struct LoadedEmbedding {
+  std::shared_ptr<const ClientFiles> files;
+  TokenEmbedding embedding;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const TokenEmbedding>> LoadTokenEmbedding(
+    std::shared_ptr<const ClientFiles> files) {
+  const ClientFile* file = files->Find(kClientConfigName);
+  if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", kClientConfigName);
+  PV_ASSIGN_OR_RETURN(const ClientConfig config, ParseClientConfig(file->text()));
+  ClientTensors tensors(config, *files);
+  PV_ASSIGN_OR_RETURN(TokenEmbedding embedding, TokenEmbedding::Take(config, tensors));
+  auto loaded = std::make_shared<const LoadedEmbedding>(
+      LoadedEmbedding{std::move(files), std::move(embedding)});
+  return std::shared_ptr<const TokenEmbedding>(loaded, &loaded->embedding);
+}
+
+}  // namespace polyveil::model
