@@ -151,8 +151,9 @@ void CompiledProgram::EstimateWeights(const Graph& plan) {
   if (speed_.weight_bytes) {
     e.weight_budget = *speed_.weight_bytes;
   } else if (speed_.memory_bytes > 0) {
-    const size_t used = std::min<size_t>(e.server_bytes, speed_.memory_bytes);
-    e.weight_budget = (speed_.memory_bytes - used) / 2;
+    // A byte of weights spares a token more than one of expanded keys.
+    const size_t least = e.server_bytes - e.key_bytes_memory + e.key_bytes_compact;
+    e.weight_budget = (speed_.memory_bytes - std::min<size_t>(least, speed_.memory_bytes)) / 2;
   }
   for (const Node& node : plan.nodes) {
     if (!node.linear) continue;
