@@ -30,7 +30,10 @@ class LayerBench {
 
   Result<LayerReport> Run() {
     PV_RETURN_IF_ERROR(MakeKeys());
-    PV_ASSIGN_OR_RETURN(const auto engine, runtime::Engine::Create(options_.program, keys_));
+    PV_ASSIGN_OR_RETURN(const auto engine,
+                        runtime::Engine::Create(std::make_shared<runtime::WeightStore>(
+                                                    options_.program, options_.weight_bytes),
+                                                keys_));
     runtime::DecoderSession session(engine);
     std::vector<model::BlockReference> polynomial, exact;
     for (const model::Block& block : program_.decoder().blocks) {

@@ -18,7 +18,8 @@ struct LayerBenchOptions {
   std::shared_ptr<const compile::CompiledDecoder> program;
   std::vector<std::vector<double>> tokens;  // inputs, one a step
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
-  size_t key_budget = 6'000'000'000;  // bytes in memory, of kAuto
+  size_t key_budget = 6'000'000'000;   // bytes in memory, of kAuto
+  std::optional<size_t> weight_bytes;  // of what a runtime::WeightStore keeps
   std::function<void(double, const std::string&)> on_progress;
   std::function<bool()> cancelled;
 };

@@ -30,19 +30,20 @@ look() {
       --json "$twins/search-$1.json"
   found+=("search-$1.json")
 }
-# CONFIG NAME PARENT SEED STEPS MUON ADAM MARGIN RATIO: trains on all finds so far. RATIO of the divisors' intervals: laid
-# anew.
+# CONFIG NAME PARENT SEED STEPS MUON ADAM MARGIN RATIO [REACH]: trains on all finds so far. RATIO of the divisors'
+# intervals: laid anew; REACH times further at their high end.
 harden() {
-  python3 - "$root/models/configs/$1.json" "${@:2}" "${found[@]}" >"$twins/$2.json" <<'PY'
+  python3 - "$root/models/configs/$1.json" "${@:2:8}" "${10:-1}" "${found[@]}" >"$twins/$2.json" <<'PY'
 import json, sys
-path, name, parent, seed, steps, muon, adam, margin, ratio, *found = sys.argv[1:]
+path, name, parent, seed, steps, muon, adam, margin, ratio, reach, *found = sys.argv[1:]
 config = json.load(open(path))
 config.update(name=name, seed=int(seed), steps=int(steps), init_from=f"{parent}/last.pt")
 config["optimizer"].update(muon_lr=float(muon), adam_lr=float(adam))
 config["range"]["interval_margin"] = float(margin)
 config["polynomial"]["hard_files"] = found
 if float(ratio) > 0:
-    config["polynomial"].update(divisor_ratio=float(ratio), refit_fraction=1 / int(steps), calibration_batches=60)
+    config["polynomial"].update(divisor_ratio=float(ratio), divisor_reach=float(reach), refit_fraction=1 / int(steps),
+                                calibration_batches=60)
 json.dump(config, sys.stdout, indent=1)
 PY
   "$train" run --config "$twins/$2.json" --data "$data" --out "$twins" --resume
@@ -62,7 +63,10 @@ look 5 hard5 8 60000 0.4
 harden tiny-hard hard6 hard5 16 700 0.0015 0.0003 2.2 0
 look 6 hard6 9 60000 0.4
 harden tiny-climb hard7 hard6 17 1200 0.002 0.0004 3.0 128    # rows that climb, divisors' inverses bounded far out
+look 7 hard7 9 40000 0.5
+look 7b hard7 100 1000000 0.25
+harden tiny-climb hard8 hard7 19 1200 0.002 0.0004 3.0 128 2  # and divisors' intervals twice as far at the high end
 
-"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard7/last.pt"
-"$train" export --checkpoint "$twins/hard7/last.pt" --data "$data" --out "$root/models/tiny" --replace
-"$train" search --model "$root/models/tiny" --data "$data" --inputs 1000000 --seed 100 --threads 2 --certify
+"$train" eval --data "$data" "$twins/softmax-s1/last.pt" "$twins/power-s1/last.pt" "$twins/hard8/last.pt"
+"$train" export --checkpoint "$twins/hard8/last.pt" --data "$data" --out "$root/models/tiny" --replace
+"$train" search --model "$root/models/tiny" --data "$data" --inputs 1000000 --seed 200 --threads 2 --certify

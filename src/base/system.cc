@@ -71,4 +71,15 @@ u64 MemoryBytes() {
   return std::min(granted, machine);
 }
 
+u64 AvailableMemoryBytes() {
+  std::ifstream info("/proc/meminfo");
+  u64 machine = 0;
+  for (std::string line; std::getline(info, line) && machine == 0;)
+    if (line.rfind("MemAvailable:", 0) == 0) machine = std::stoull(line.substr(13)) * 1024;
+  const u64 granted = OwnLimits().memory_bytes, used = CurrentRssBytes();
+  if (granted == 0) return machine;
+  const u64 left = granted > used ? granted - used : 0;
+  return machine == 0 ? left : std::min(machine, left);
+}
+
 }  // namespace polyveil

@@ -16,6 +16,8 @@ size_t CpuCount();
 // Memory that this process may use: the machine's, or less where its control groups say so; 0 where
 // unknown.
 u64 MemoryBytes();
+// What of that is free now, pages of files that need not stay among it; 0 where unknown.
+u64 AvailableMemoryBytes();
 
 // Wall clock since construction.
 class Timer {

@@ -127,13 +127,6 @@ size_t Bootstrapper::plaintext_bytes() const {
   return bytes;
 }
 
-size_t Bootstrapper::permutation_bytes() const {
-  size_t bytes = 0;
-  for (const auto* transforms : {&stc_, &cts_})
-    for (const LinearTransform& transform : *transforms) bytes += transform.permutation_bytes();
-  return bytes;
-}
-
 Result<Ciphertext> Bootstrapper::AtInputLevel(const ckks::Evaluator& evaluator,
                                               const Ciphertext& x) const {
   if (x.degree() != 1) {

@@ -39,7 +39,6 @@ class Bootstrapper {
   int output_level() const { return params_->working_level(); }
   double output_scale() const { return params_->scale(output_level()); }
   size_t plaintext_bytes() const;
-  size_t permutation_bytes() const;
 
   // Range: |slot| <= 1 (complex: |re|, |im| <= 1); beyond about 1.5 precision decays, beyond
   // kMessageRatio / 2 the result is garbage. Slots must have the spec's period. Level/scale: in at

@@ -9,27 +9,27 @@
 namespace polyveil::circuits {
 namespace {
 
-// Coefficients of the encoding modulo q0; Encode checks at level 0 that they are below q0 / 2.
-Result<Buffer> EncodeCoefficients(const ckks::Encoder& encoder,
-                                  std::span<const ckks::Complex> values, double scale) {
-  const ckks::Parameters& params = *encoder.params();
-  PV_ASSIGN_OR_RETURN(const ckks::Plaintext plain, encoder.Encode(values, 0, scale));
-  Buffer coefficients(params.n());
-  ring::ActiveKernels().inverse_ntt(coefficients.data(), plain.poly.ptr(0), params.q_table(0), 1);
-  return coefficients;
+u64 ToResidue(i64 value, u64 q) { return static_cast<u64>(value) + (value < 0 ? q : 0); }
+
+// Halves away from zero; no overflow, since the result has 30 bits.
+i32 Shortened(i64 value, int shift) {
+  const i64 half = shift > 0 ? i64{1} << (shift - 1) : 0;
+  return static_cast<i32>(value < 0 ? -((half - value) >> shift) : (value + half) >> shift);
 }
 
 }  // namespace
 
 Result<CompactPlaintext> CompactPlaintext::Create(const ckks::Encoder& encoder,
                                                   std::span<const ckks::Complex> values, int level,
-                                                  double scale) {
+                                                  double scale, CoefficientWords words) {
   const ckks::Parameters& params = *encoder.params();
   const auto period = values.first(SmallestPeriod(values));
   CompactPlaintext result;
   result.log_repeat_ = params.log_slots() - std::countr_zero(period.size());
   if (result.log_repeat_ == 0) {
-    PV_ASSIGN_OR_RETURN(result.values_, EncodeCoefficients(encoder, period, scale));
+    // Level 0: below q0 / 2.
+    PV_ASSIGN_OR_RETURN(const std::vector<i64> whole, encoder.Coefficients(period, 0, scale));
+    result.KeepCoefficients(whole, params.q(0).q, words);
     return result;
   }
   PV_ASSIGN_OR_RETURN(const ckks::Plaintext plain, encoder.Encode(period, level, scale, true));
@@ -45,13 +45,35 @@ Result<CompactPlaintext> CompactPlaintext::Create(const ckks::Encoder& encoder,
   return result;
 }
 
+void CompactPlaintext::KeepCoefficients(const std::vector<i64>& whole, u64 q,
+                                        CoefficientWords words) {
+  if (words == CoefficientWords::kWhole) {
+    values_ = Buffer(whole.size());
+    for (size_t i = 0; i < whole.size(); ++i) values_[i] = ToResidue(whole[i], q);
+    return;
+  }
+  constexpr int kBits = 30;
+  u64 bits = 0;
+  for (const i64 value : whole) bits |= static_cast<u64>(std::abs(value));
+  shift_ = std::max(0, static_cast<int>(std::bit_width(bits)) - kBits);
+  short_.resize(whole.size());
+  for (size_t i = 0; i < whole.size(); ++i) short_[i] = Shortened(whole[i], shift_);
+}
+
 void CompactPlaintext::ExpandBlock(const ckks::Parameters& params, int level, size_t limb,
                                    size_t begin, std::span<u64> out) const {
   if (in_coefficients()) {
-    PV_CHECK(begin == 0 && out.size() == values_.size(), "a block of a transformed limb");
+    PV_CHECK(begin == 0 && out.size() == static_cast<size_t>(params.n()),
+             "a block of a transformed limb");
     const ring::NttTables& table = params.extended_table(level, static_cast<int>(limb));
     const ring::Kernels& kernels = ring::ActiveKernels();
-    kernels.reduce_from(out.data(), values_.data(), out.size(), params.q(0), table.modulus(), true);
+    const u64* residues = values_.data();
+    if (!short_.empty()) {
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] = ToResidue(static_cast<i64>(short_[i]) << shift_, params.q(0).q);
+      residues = out.data();
+    }
+    kernels.reduce_from(out.data(), residues, out.size(), params.q(0), table.modulus(), true);
     kernels.forward_ntt(out.data(), out.data(), table);
     return;
   }
@@ -64,6 +86,8 @@ void CompactPlaintext::ExpandBlock(const ckks::Parameters& params, int level, si
   }
 }
 
-size_t CompactPlaintext::bytes() const { return values_.size() * sizeof(u64); }
+size_t CompactPlaintext::bytes() const {
+  return values_.size() * sizeof(u64) + short_.size() * sizeof(i32);
+}
 
 }  // namespace polyveil::circuits

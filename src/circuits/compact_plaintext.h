@@ -1,6 +1,8 @@
 // Plaintexts of linear transforms in little memory. A vector of period m is a polynomial in
 // X^(N/2m), whose NTT has 2m distinct values per limb, each repeated N/2m times in a row: those are
 // kept. A vector without a shorter period is kept as integer coefficients and transformed on use.
+// Short words keep the 30 leading bits that the largest coefficient has: for weights, which are
+// many and whose rounding of 2^-31 of the largest is far below that of their products.
 #pragma once
 
 #include <span>
@@ -12,13 +14,16 @@
 
 namespace polyveil::circuits {
 
+enum class CoefficientWords { kWhole, kShort };
+
 // Values over QP at one level, in the order of ckks::Plaintext (Q limbs, then P).
 class CompactPlaintext {
  public:
   // Errors: those of Encoder::Encode.
   static Result<CompactPlaintext> Create(const ckks::Encoder& encoder,
                                          std::span<const ckks::Complex> values, int level,
-                                         double scale);
+                                         double scale,
+                                         CoefficientWords words = CoefficientWords::kWhole);
 
   // Coefficient form: a limb must be expanded as a whole.
   bool in_coefficients() const { return log_repeat_ == 0; }
@@ -28,8 +33,12 @@ class CompactPlaintext {
   size_t bytes() const;
 
  private:
+  void KeepCoefficients(const std::vector<i64>& whole, u64 q, CoefficientWords words);
+
   int log_repeat_ = 0;
-  Buffer values_;  // [limb][N >> log_repeat]; in coefficient form N residues modulo q_0
+  Buffer values_;           // [limb][N >> log_repeat]; in coefficient form N residues modulo q_0
+  std::vector<i32> short_;  // in place of those: coefficients / 2^shift_
+  int shift_ = 0;
 };
 
 }  // namespace polyveil::circuits

@@ -5,7 +5,6 @@
 
 #include "base/thread_pool.h"
 #include "circuits/level_modulus.h"
-#include "ring/automorphism.h"
 
 namespace polyveil::circuits {
 namespace {
@@ -59,7 +58,7 @@ Status CheckMatrix(const ckks::Parameters& params, const DiagonalMatrix& matrix,
 Result<LinearTransform> LinearTransform::Create(const ckks::Encoder& encoder,
                                                 const DiagonalMatrix& matrix, int level,
                                                 double input_scale, double output_scale,
-                                                int baby_steps) {
+                                                int baby_steps, CoefficientWords words) {
   const ckks::Parameters& params = *encoder.params();
   PV_RETURN_IF_ERROR(CheckMatrix(params, matrix, level));
   LinearTransform result;
@@ -69,17 +68,12 @@ Result<LinearTransform> LinearTransform::Create(const ckks::Encoder& encoder,
   result.plain_scale_ = output_scale * LevelModulus(params, level) / input_scale;
   const BsgsSplit split =
       SplitRotations(params, Indices(matrix), matrix.log_period, level, baby_steps);
-  PV_RETURN_IF_ERROR(result.EncodeRows(encoder, matrix, split));
-  const size_t n = params.n();
-  for (const int baby : split.Babies()) {
-    if (baby != 0)
-      result.permutations_[baby] = ring::NttAutomorphism(ring::GaloisElement(baby, n), n);
-  }
+  PV_RETURN_IF_ERROR(result.EncodeRows(encoder, matrix, split, words));
   return result;
 }
 
 Status LinearTransform::EncodeRows(const ckks::Encoder& encoder, const DiagonalMatrix& matrix,
-                                   const BsgsSplit& split) {
+                                   const BsgsSplit& split, CoefficientWords words) {
   struct Task {
     int giant, baby, index;
   };
@@ -89,7 +83,7 @@ Status LinearTransform::EncodeRows(const ckks::Encoder& encoder, const DiagonalM
   std::vector<std::optional<Result<CompactPlaintext>>> plains(tasks.size());
   ParallelFor(tasks.size(), [&](size_t i) {
     const auto diagonal = RotatedBack(matrix.diagonals.at(tasks[i].index), tasks[i].giant);
-    plains[i] = CompactPlaintext::Create(encoder, diagonal, level_, plain_scale_);
+    plains[i] = CompactPlaintext::Create(encoder, diagonal, level_, plain_scale_, words);
   });
   for (size_t i = 0; i < tasks.size(); ++i) {
     PV_ASSIGN_OR_RETURN(CompactPlaintext plain, std::move(*plains[i]));
@@ -130,8 +124,7 @@ Result<ExtendedCiphertext> LinearTransform::Sum(const ckks::Evaluator& evaluator
   Ciphertext input = x;
   input.scale = input_scale_;
   PV_RETURN_IF_ERROR(evaluator.DropLevelInplace(input, level_));
-  PV_ASSIGN_OR_RETURN(auto sums,
-                      MultiplyRows(evaluator, input, rows_, permutations_, plain_scale_));
+  PV_ASSIGN_OR_RETURN(auto sums, MultiplyRows(evaluator, input, rows_, plain_scale_));
   auto unrotated = sums.extract(0);
   ExtendedCiphertext sum = unrotated ? std::move(unrotated.mapped()) : Zero(evaluator.params());
   for (auto& [giant, row] : sums) {
@@ -158,12 +151,6 @@ size_t LinearTransform::plaintext_bytes() const {
   size_t bytes = 0;
   for (const auto& [giant, row] : rows_)
     for (const auto& [baby, plain] : row) bytes += plain.bytes();
-  return bytes;
-}
-
-size_t LinearTransform::permutation_bytes() const {
-  size_t bytes = 0;
-  for (const auto& [rotation, table] : permutations_) bytes += table.size() * sizeof(u32);
   return bytes;
 }
 

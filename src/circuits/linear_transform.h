@@ -19,7 +19,8 @@ class LinearTransform {
   // the split. Errors: kInvalidArgument (no diagonals, a wrong size, level 0), those of Encode.
   static Result<LinearTransform> Create(const ckks::Encoder& encoder, const DiagonalMatrix& matrix,
                                         int level, double input_scale, double output_scale,
-                                        int baby_steps = 0);
+                                        int baby_steps = 0,
+                                        CoefficientWords words = CoefficientWords::kWhole);
   // Rotations that Apply needs, at its level.
   void AddKeys(ckks::KeyRequest& request, int slots) const;
   // The same before any encoding, from the matrix' shape alone.
@@ -42,17 +43,15 @@ class LinearTransform {
   int level() const { return level_; }
   double output_scale() const { return output_scale_; }
   size_t plaintext_bytes() const;
-  size_t permutation_bytes() const;
 
  private:
   Status EncodeRows(const ckks::Encoder& encoder, const DiagonalMatrix& matrix,
-                    const BsgsSplit& split);
+                    const BsgsSplit& split, CoefficientWords words);
   ckks::ExtendedCiphertext Zero(const ckks::Parameters& params) const;
 
   int level_ = 0;
   double input_scale_ = 1, output_scale_ = 1, plain_scale_ = 1;
   PlaintextRows rows_;
-  Permutations permutations_;
 };
 
 }  // namespace polyveil::circuits

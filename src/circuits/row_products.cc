@@ -22,7 +22,7 @@ constexpr size_t kBlockWords = 1024;
 struct BabyStep {
   int rotation;
   const ckks::KeySwitchKey* key;  // null: rotation 0
-  const u32* permutation;
+  std::shared_ptr<const std::vector<u32>> permutation;
 };
 
 // Everything that the limbs share; read-only.
@@ -35,8 +35,7 @@ struct Context {
 };
 
 Result<std::vector<BabyStep>> FindBabies(const ckks::Evaluator& evaluator, int level,
-                                         const PlaintextRows& rows,
-                                         const Permutations& permutations) {
+                                         const PlaintextRows& rows) {
   std::map<int, BabyStep> found;
   const int slots = evaluator.params().slots();
   for (const auto& [giant, row] : rows) {
@@ -51,7 +50,7 @@ Result<std::vector<BabyStep>> FindBabies(const ckks::Evaluator& evaluator, int l
         PV_ASSIGN_OR_RETURN(step.key,
                             evaluator.keys()->FindRotation(params, baby & (slots - 1), level,
                                                            params.special_primes(level)));
-        step.permutation = permutations.at(baby).data();
+        step.permutation = evaluator.Permutation(baby);
       }
       found.emplace(baby, step);
     }
@@ -137,7 +136,7 @@ class LimbWorker {
     std::array<const u64*, kMaxProducts> d, k0, k1;
     for (size_t i = 0; i < count; ++i) d[i] = Digit(i);
     readers_[b]->Next(block_, expanded_.data(), k0.data(), k1.data());
-    const u32* permutation = step.permutation + begin;
+    const u32* permutation = step.permutation->data() + begin;
     kernels.inner_product2_permuted(out0, out1, d.data(), permutation, k0.data(), k1.data(), count,
                                     block_, Q());
     if (!InQ()) return;
@@ -205,10 +204,9 @@ class LimbWorker {
 Result<std::map<int, ExtendedCiphertext>> MultiplyRows(const ckks::Evaluator& evaluator,
                                                        const ckks::Ciphertext& x,
                                                        const PlaintextRows& rows,
-                                                       const Permutations& permutations,
                                                        double plain_scale) {
   const ckks::Parameters& params = evaluator.params();
-  PV_ASSIGN_OR_RETURN(const auto babies, FindBabies(evaluator, x.level, rows, permutations));
+  PV_ASSIGN_OR_RETURN(const auto babies, FindBabies(evaluator, x.level, rows));
   ckks::HoistedDigits digits;
   if (std::any_of(babies.begin(), babies.end(), [](const BabyStep& b) { return b.key; })) {
     PV_ASSIGN_OR_RETURN(digits, evaluator.Decompose(x, x.level));

@@ -14,17 +14,13 @@ namespace polyveil::circuits {
 
 using PlaintextRow = std::map<int, CompactPlaintext>;  // baby rotation -> diagonal
 using PlaintextRows = std::map<int, PlaintextRow>;     // giant rotation -> row
-// Index tables of the automorphisms, by rotation.
-using Permutations = std::map<int, std::vector<u32>>;
 
-// Shape: x of degree 1; rows encoded over QP at x.level, keys with that level's special primes;
-// permutations of all babies but 0.
+// Shape: x of degree 1; rows encoded over QP at x.level, keys with that level's special primes.
 // Level/scale: those of x times `plain_scale`. Cost: one ModUp, a key product per baby, a product
 // per plaintext. Errors: kMissingKey. Source: double hoisting, Bossuat et al., ePrint 2020/1203.
 Result<std::map<int, ckks::ExtendedCiphertext>> MultiplyRows(const ckks::Evaluator& evaluator,
                                                              const ckks::Ciphertext& x,
                                                              const PlaintextRows& rows,
-                                                             const Permutations& permutations,
                                                              double plain_scale);
 
 }  // namespace polyveil::circuits

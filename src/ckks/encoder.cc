@@ -137,6 +137,15 @@ ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int lev
 
 }  // namespace
 
+Result<std::vector<i64>> Encoder::Coefficients(std::span<const Complex> values, int level,
+                                               double scale) const {
+  PV_RETURN_IF_ERROR(CheckArguments(*params_, values.size(), level, scale));
+  std::vector<Complex> coefficients(values.begin(), values.end());
+  SlotsToCoefficients(coefficients);
+  PV_ASSIGN_OR_RETURN(Integers integers, Round(*params_, coefficients, level, scale));
+  return std::move(integers.values);
+}
+
 Result<Plaintext> Encoder::Encode(std::span<const Complex> values, int level, double scale,
                                   bool with_p) const {
   PV_RETURN_IF_ERROR(CheckArguments(*params_, values.size(), level, scale));

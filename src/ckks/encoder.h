@@ -31,6 +31,9 @@ class Encoder {
                            bool with_p = false) const;
   Result<Plaintext> Encode(std::span<const double> values, int level, double scale,
                            bool with_p = false) const;
+  // The 2 n' coefficients alone, rounded, in the polynomial's order. Errors: those of Encode.
+  Result<std::vector<i64>> Coefficients(std::span<const Complex> values, int level,
+                                        double scale) const;
   // The first `count` slots (a power of two, at most slots), in double precision. Coefficients are
   // read mod at most the first four primes: |coefficient| must be below half their product.
   std::vector<Complex> Decode(const Plaintext& plaintext, int count) const;

@@ -7,6 +7,7 @@
 #include "base/thread_pool.h"
 #include "ckks/key_switch.h"
 #include "ckks/scalar_residue.h"
+#include "ring/automorphism.h"
 #include "ring/kernels.h"
 
 namespace polyveil::ckks {
@@ -80,6 +81,10 @@ bool SameScale(double a, double b) { return std::abs(a - b) <= kScaleTolerance *
 
 Evaluator::Evaluator(ParametersPtr params, const EvaluationKeys* keys)
     : params_(std::move(params)), keys_(keys), switcher_(std::make_shared<KeySwitcher>(params_)) {}
+
+std::shared_ptr<const std::vector<u32>> Evaluator::Permutation(int rotation) const {
+  return switcher_->Permutation(ring::GaloisElement(rotation, params_->n()));
+}
 
 size_t Evaluator::permutation_bytes() const { return switcher_->permutation_bytes(); }
 

@@ -51,6 +51,8 @@ class Evaluator {
 
   const Parameters& params() const { return *params_; }
   const EvaluationKeys* keys() const { return keys_; }
+  // The index table of a rotation, kept once it was made.
+  std::shared_ptr<const std::vector<u32>> Permutation(int rotation) const;
   size_t permutation_bytes() const;  // tables of automorphisms built so far
 
   // Level/scale: unchanged; operands must agree (degrees may differ). Errors: kMismatch.

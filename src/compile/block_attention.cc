@@ -26,7 +26,7 @@ class QkvLowering {
   void Run(NodeId x) {
     c_.Enter(Component::kQkv, "attention");
     NodeId products = b_.Linear("qkv products", x,
-                                QkvMap(c_.place.block, c_.l, units_, c_.place.position), false);
+                                QkvMap(c_.l, units_, c_.place.index, c_.place.position), false);
     NodeId qkv =
         b_.RotateSum("qkv sums", products, DoublingRotations(1, Log2(c_.l.attention.window)));
     NodeId conjugate = b_.Conjugate("qkv conjugate", qkv);
@@ -240,8 +240,9 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
 
 }  // namespace
 
-NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, double unit_after) {
-  const BlockUnits units = c.Units(unit, unit_after);
+NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
+                           const ResidualUnit& after) {
+  const BlockUnits units = c.Units(unit, after);
   const Biases biases = PositionBiases(c);
   QkvLowering qkv(c, root, units, biases);
   qkv.Run(x);
@@ -251,11 +252,11 @@ NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, 
   c.Enter(Component::kProjection, "attention");
   GraphBuilder& b = c.b;
   NodeId products =
-      LowerRealMap(b, "projection products", heads, ProjectionMap(c.place.block, c.l, units));
+      LowerRealMap(b, "projection products", heads, ProjectionMap(c.l, units, c.place.index));
   NodeId sums = b.RotateSum("projection sums", products, FeatureSum(c.l, c.l.attention));
   b.SetPeriod(sums, Log2(c.l.width));
   NodeId output = WholeOfReal(b, "projection", sums);
-  return AddFeatureBias(c, "projection biased", output, biases.o, unit_after);
+  return AddFeatureBias(c, "projection biased", output, biases.o, after);
 }
 
 }  // namespace polyveil::compile

@@ -27,7 +27,7 @@ struct BlockContext {
   }
   // What the definition of the attention form divides by beside kappa.
   double KeyCount() const { return forms.attention.KeyCount(place.position + 1); }
-  BlockUnits Units(double input, double output) const;
+  BlockUnits Units(const ResidualUnit& input, const ResidualUnit& output) const;
   void Enter(Component component, const char* part) {
     b.Enter(place.index, component, fmt::format("layer {} / {} / ", place.index, part));
   }
@@ -58,15 +58,16 @@ struct Biases {
 Biases PositionBiases(const BlockContext& c);
 
 NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<Complex> bias);
-// values / unit by feature; x itself without biases.
+// values in `unit` by feature; x itself without biases.
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
-                      const std::vector<double>& values, double unit);
+                      const std::vector<double>& values, const ResidualUnit& unit);
 
-// What attention and feed-forward add to the residual, divided by unit_after. x: their input
-// divided by unit; root: its inverse root mean square (of a bilinear feed-forward the square of
+// What attention and feed-forward add to the residual, in the unit `after`. x: their input in
+// `unit`; root: its inverse root mean square (of a bilinear feed-forward the square of
 // that).
-NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, double unit, double unit_after);
-NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, double unit,
-                             double unit_after);
+NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
+                           const ResidualUnit& after);
+NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
+                             const ResidualUnit& after);
 
 }  // namespace polyveil::compile

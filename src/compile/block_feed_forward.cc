@@ -50,7 +50,7 @@ NodeId LowerPlain(BlockContext& c, NodeId hidden, NodeId root, const BlockUnits&
 NodeId LowerHidden(BlockContext& c, NodeId x, const BlockUnits& units, double factor) {
   GraphBuilder& b = c.b;
   const RowLayout& rows = c.l.hidden;
-  LinearMap map = HiddenMap(c.place.block, c.l, units);
+  LinearMap map = HiddenMap(c.l, units, c.place.index);
   NodeId products = c.shape.gated ? b.Linear("hidden products", x, std::move(map), false)
                                   : LowerRealMap(b, "hidden products", x, std::move(map));
   NodeId sums = b.RotateSum("hidden sums", products, DoublingRotations(1, Log2(rows.window)));
@@ -63,7 +63,7 @@ NodeId LowerHidden(BlockContext& c, NodeId x, const BlockUnits& units, double fa
 // The down matrix; of a bilinear feed-forward that of the imaginary part.
 NodeId LowerDown(BlockContext& c, NodeId product, const BlockUnits& units) {
   GraphBuilder& b = c.b;
-  LinearMap map = DownMap(c.place.block, c.l, units);
+  LinearMap map = DownMap(c.l, units, c.place.index);
   NodeId products = c.shape.bilinear() ? b.Linear("down products", product, std::move(map), false)
                                        : LowerRealMap(b, "down products", product, std::move(map));
   NodeId sums = b.RotateSum("down sums", products, FeatureSum(c.l, c.l.hidden));
@@ -80,10 +80,10 @@ NodeId LowerBilinear(BlockContext& c, NodeId x, NodeId root, const BlockUnits& u
 
 }  // namespace
 
-NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, double unit,
-                             double unit_after) {
+NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, const ResidualUnit& unit,
+                             const ResidualUnit& after) {
   c.Enter(Component::kFeedForward, "feed-forward");
-  const BlockUnits units = c.Units(unit, unit_after);
+  const BlockUnits units = c.Units(unit, after);
   if (c.shape.bilinear()) return LowerBilinear(c, x, root, units);
   const Biases biases = PositionBiases(c);
   NodeId hidden = LowerHidden(c, x, units, c.shape.gated ? 0.5 : 1);
@@ -91,7 +91,7 @@ NodeId LowerBlockFeedForward(BlockContext& c, NodeId x, NodeId root, double unit
                                  : LowerPlain(c, hidden, root, units, biases);
   c.b.SetMagnitude(product, 1);
   c.b.MarkCut(product);
-  return AddFeatureBias(c, "down biased", LowerDown(c, product, units), biases.down, unit_after);
+  return AddFeatureBias(c, "down biased", LowerDown(c, product, units), biases.down, after);
 }
 
 }  // namespace polyveil::compile

@@ -63,6 +63,10 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
+MapDiagonals CompiledDecoder::Diagonals(const LinearMap& map) const {
+  return {map, decoder_->blocks[static_cast<size_t>(map.layer)], layout_};
+}
+
 int CompiledDecoder::state_count() const {
   return static_cast<int>(decoder_->blocks.size()) * layout_.chunks;
 }

@@ -23,6 +23,7 @@ class CompiledDecoder : public CompiledProgram {
 
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
+  MapDiagonals Diagonals(const LinearMap& map) const override;
   int state_count() const override;
   int context() const override { return decoder_->context; }
   int width() const override { return decoder_->width(); }

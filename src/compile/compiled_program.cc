@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <map>
 #include <set>
 #include <tuple>
@@ -57,11 +58,13 @@ size_t WorkingBytes(const ckks::Parameters& params, int states) {
 
 CompiledProgram::CompiledProgram(ckks::ParametersPtr params, const MachineSpeed& speed,
                                  ResidualUnits units)
-    : params_(std::move(params)), cost_(params_, speed), units_(std::move(units)) {}
+    : params_(std::move(params)), speed_(speed), cost_(params_, speed), units_(std::move(units)) {}
 
 Status CompiledProgram::Plan(const CircuitKeys& circuits) {
   PV_ASSIGN_OR_RETURN(Graph graph, Lower(0));
-  PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *params_, cost_));
+  // The same on every machine: keys made for one serve on another.
+  const CostModel usual(params_, MachineSpeed{});
+  PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *params_, usual));
   bootstrapped_ = std::move(placement.bootstrapped);
   PV_ASSIGN_OR_RETURN(Graph plan, Program(0));
   PV_RETURN_IF_ERROR(CollectKeys(plan, circuits));
@@ -137,6 +140,33 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   e.token_bytes_up = PackedBytes(*params_, input_level_);
   e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
   e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count());
+  EstimateWeights(plan);
+}
+
+// In the order of a token, as runtime::WeightStore keeps them.
+void CompiledProgram::EstimateWeights(const Graph& plan) {
+  Estimate& e = estimate_;
+  e.weight_budget = std::numeric_limits<size_t>::max();
+  if (speed_.weight_bytes) {
+    e.weight_budget = *speed_.weight_bytes;
+  } else if (speed_.memory_bytes > 0) {
+    const size_t used = std::min<size_t>(e.server_bytes, speed_.memory_bytes);
+    e.weight_budget = (speed_.memory_bytes - used) / 2;
+  }
+  for (const Node& node : plan.nodes) {
+    if (!node.linear) continue;
+    const double seconds = cost_.MakeSeconds(*node.linear, node.level + 1);
+    const size_t bytes = cost_.PlaintextBytes(*node.linear, node.level + 1);
+    if (node.linear->position < 0 && e.weight_bytes + bytes <= e.weight_budget) {
+      e.weight_bytes += bytes;
+      e.first_seconds += seconds;
+      continue;
+    }
+    e.make_seconds += seconds;
+    e.component_seconds[static_cast<int>(node.component)] += seconds;
+  }
+  e.seconds_per_token += e.make_seconds;
+  e.server_bytes += e.weight_bytes;
 }
 
 void CompiledProgram::MakeDigest(const Graph& plan) {

@@ -10,6 +10,7 @@
 #include "ckks/key_plan.h"
 #include "ckks/key_request.h"
 #include "ckks/parameters.h"
+#include "compile/block_matrices.h"
 #include "compile/cost_model.h"
 #include "compile/graph.h"
 #include "compile/units.h"
@@ -24,7 +25,11 @@ struct Estimate {
   size_t key_bytes_memory = 0;   // expanded, on the server
   size_t key_bytes_compact = 0;  // the same without their uniform half
   double compact_seconds = 0;    // that compact keys add to a token
-  size_t server_bytes = 0;       // peak: expanded keys, state, working set
+  size_t server_bytes = 0;       // peak: expanded keys, state, working set, weight_bytes
+  size_t weight_bytes = 0;       // plaintexts of weights, kept from token to token
+  size_t weight_budget = 0;      // what they may take
+  double make_seconds = 0;       // to make those of one token that are not kept
+  double first_seconds = 0;      // that the first token takes longer, making those that are
   size_t token_bytes_up = 0, token_bytes_down = 0;
   int depth_per_token = 0;  // levels on the longest path of one step
   int bootstraps_per_token = 0;
@@ -64,11 +69,15 @@ class CompiledProgram {
   // One line per value: level, period, bootstraps, name.
   Result<std::string> Dump(int position) const;
 
+  // The diagonals of one of its maps.
+  virtual MapDiagonals Diagonals(const LinearMap& map) const = 0;
+
   virtual int state_count() const = 0;  // ciphertexts kept between steps
   virtual int context() const = 0;
   virtual int width() const = 0;  // values of a token and of a result
 
  protected:
+  // speed: of the estimates; the plan is the same on every machine.
   CompiledProgram(ckks::ParametersPtr params, const MachineSpeed& speed, ResidualUnits units);
   // Places bootstraps, assigns levels, collects keys: the last step of making one. Errors:
   // kOutOfRange when no placement fits the levels, those of Lower.
@@ -82,9 +91,11 @@ class CompiledProgram {
 
   Status CollectKeys(const Graph& plan, const CircuitKeys& circuits);
   void MakeEstimate(const Graph& plan);
+  void EstimateWeights(const Graph& plan);
   void MakeDigest(const Graph& plan);
 
   ckks::ParametersPtr params_;
+  const MachineSpeed speed_;
   CostModel cost_;
   ResidualUnits units_;
   std::vector<bool> bootstrapped_;  // by node of the lowered graph

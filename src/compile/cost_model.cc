@@ -15,8 +15,9 @@ namespace polyveil::compile {
 namespace {
 
 constexpr int kDoubleAngles = 3, kCosineDegree = 28;  // of circuits::CosineFitSpec
-// A matrix' term before its limbs: gathered, transformed, rounded; in transforms of a limb.
-constexpr double kEncodeNtts = 31;
+// A term's share of decoding its weights, of turning or transposing them, in gathers: measured on
+// matrices of 12 million float16 weights, which no cache holds; small ones take an eighth.
+constexpr double kDecodeGathers = 8;
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
@@ -110,7 +111,7 @@ double CostModel::Seconds(const Node& node, int level) const {
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
     case OpKind::kLinear:
       return LinearTransform(node.linear->terms, level + 1) +
-             EncodeTerms(node.linear->terms, level + 1);
+             ExpandTerms(node.linear->terms, level + 1);
     case OpKind::kChangeUnit:
       return Rescale(level + 1);
     case OpKind::kAddPlain:
@@ -148,12 +149,23 @@ double CostModel::LinearTransform(int diagonals, int level) const {
   return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.stream_seconds);
 }
 
-// A matrix' terms are encoded when they are used: gathered, a Fourier transform over the slots and
-// the rounding, then a reduction and a transform for every limb.
-double CostModel::EncodeTerms(int terms, int level) const {
+// A matrix' terms are kept as coefficients: a reduction and a transform for every limb.
+double CostModel::ExpandTerms(int terms, int level) const {
   const double limb = speed_.ntt_seconds + 2 * speed_.stream_seconds;
-  return Parallel(terms *
-                  (kEncodeNtts * speed_.ntt_seconds + params_->extended_limbs(level) * limb));
+  return Parallel(terms * params_->extended_limbs(level) * limb);
+}
+
+double CostModel::MakeSeconds(const LinearMap& map, int level) const {
+  const double gathers = kDecodeGathers + (map.packed ? 2 : 1);
+  const double term = gathers * speed_.gather_seconds + speed_.encode_seconds;
+  if (map.terms > 1) return Parallel(map.terms * term);
+  return term + Parallel(params_->limbs(level) * speed_.ntt_seconds);
+}
+
+size_t CostModel::PlaintextBytes(const LinearMap& map, int level) const {
+  const auto n = static_cast<size_t>(params_->n());
+  if (map.terms == 1) return sizeof(u64) * n * static_cast<size_t>(params_->limbs(level));
+  return sizeof(i32) * n * static_cast<size_t>(map.terms);
 }
 
 double CostModel::SlotsToCoeffs(int log_period, int log_size) const {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 
+#include "base/int_types.h"
 #include "ckks/key_request.h"
 #include "ckks/parameters.h"
 #include "compile/graph.h"
@@ -16,7 +18,13 @@ struct MachineSpeed {
   double product_seconds = 1.7e-5;  // one limb of a multiply-accumulate in cache
   double stream_seconds = 4.6e-5;   // one limb of a key product, the key read from memory
   double expand_seconds = 9e-5;     // one limb from its seed
+  double encode_seconds = 2e-3;     // all slots' values to rounded coefficients
+  double gather_seconds = 3e-4;     // all slots' values of a matrix from its weights
   int threads = 2;
+  // What a server may keep of its weights' plaintexts: nothing is half of memory_bytes beside one
+  // client's keys and a step, so that a second client finds room.
+  std::optional<u64> weight_bytes;
+  u64 memory_bytes = 0;  // that the process can get; 0: unknown, no limit
 };
 
 // Measures the speeds in about 0.2 s with the active backend: medians, so that they hold for the
@@ -35,6 +43,9 @@ class CostModel {
   // BootstrapSeconds.
   double Seconds(const Node& node, int level) const;
   double BootstrapSeconds(int log_period, bool real) const;
+  // A map's plaintexts from its weights, which Seconds leaves out, for an operand at this level.
+  double MakeSeconds(const LinearMap& map, int level) const;
+  size_t PlaintextBytes(const LinearMap& map, int level) const;
   double KeyGenerationSeconds(const ckks::KeyRequest& request) const;
   // `limbs` limbs of compact keys, in place of their read from memory.
   double ExpansionSeconds(double limbs) const;
@@ -49,7 +60,7 @@ class CostModel {
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
   double LinearTransform(int diagonals, int level) const;
-  double EncodeTerms(int terms, int level) const;
+  double ExpandTerms(int terms, int level) const;
   double SlotsToCoeffs(int log_period, int log_size) const;
   double CoeffsToSlots(int log_size) const;
   double Trace(int log_output_period) const;

@@ -44,10 +44,6 @@ const char* OpKindName(OpKind kind) {
   return "unknown";
 }
 
-std::vector<Complex> FactorOf(const Node& node) {
-  return node.linear ? node.linear->diagonal(0) : node.constant;
-}
-
 std::int64_t IntegerPart(double factor) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(1.02 * factor));
 }

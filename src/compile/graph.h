@@ -79,9 +79,6 @@ struct Node {
   int level = -1;
 };
 
-// The factor of kMulPlain.
-std::vector<Complex> FactorOf(const Node& node);
-
 // What kRescaleUnit multiplies by; it declares the rest. At least 1; above factor by 2% at most.
 std::int64_t IntegerPart(double factor);
 

@@ -14,11 +14,9 @@
 // windows of `window` columns and D / window terms, one from rows to features D / size of them.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "base/result.h"
-#include "compile/linear_map.h"
 #include "model/block.h"
 
 namespace polyveil::compile {
@@ -46,34 +44,7 @@ struct BlockLayout {
   static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots);
 };
 
-// value(row, column) at position `slot` of term k of a map from features to rows whose windows
-// begin at slot `first` of their rows.
-template <typename F>
-void FillRows(const BlockLayout& l, const RowLayout& rows, int window, int first, int term,
-              F&& value, std::vector<Complex>& diagonal) {
-  for (int r = 0; r < rows.rows; ++r) {
-    for (int j = 0; j < window; ++j) {
-      const int slot = (r * rows.size + first + j) & (l.slots - 1);
-      diagonal[slot] += value(r, (slot + term * window) & (l.width - 1));
-    }
-  }
-}
-
-// The map from rows to features with entries value(weights, feature, row); a sum over all slots of
-// the same feature follows: FeatureSum.
-template <typename F>
-LinearMap RowsToFeatures(const BlockLayout& l, const RowLayout& rows,
-                         std::shared_ptr<const model::BlockWeightSource> source, F value) {
-  const int terms = l.width > rows.size ? l.width / rows.size : 1;
-  return {terms, rows.size, [=](int term) {
-            const auto weights = source->Get();
-            std::vector<Complex> diagonal(l.slots);
-            for (int s = 0; s < l.slots; ++s)
-              diagonal[s] =
-                  value(*weights, s & (l.width - 1), (s / rows.size + term) & (rows.rows - 1));
-            return diagonal;
-          }};
-}
+// The rotations that sum what a map from rows to features leaves, over all slots of a feature.
 std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows);
 
 // first, 2 first, 4 first, ... (count of them): the rotations of a sum over 2^count terms.

@@ -1,20 +1,38 @@
-// A matrix between two layouts, given by diagonals that are made when they are needed: a program of
-// a large model holds its matrices without their weights in memory.
+// A matrix of a block between two layouts, as data: a program of a large model holds its matrices
+// without their weights; block_matrices.h makes the diagonals.
 #pragma once
 
 #include <complex>
-#include <functional>
+#include <memory>
 #include <vector>
 
 namespace polyveil::compile {
 
 using Complex = std::complex<double>;
 
-// y_s = sum_k diagonal(k)[s] x_(s + k stride), k = 0 .. terms - 1.
+// By channel of the residual, beside the unit; null: 1 for all.
+using ChannelUnits = std::shared_ptr<const std::vector<double>>;
+
+// What a value of 1 in a slot stands for.
+struct BlockUnits {
+  double input = 1;   // of the residual that the matrices read
+  double output = 1;  // of the residual that they write
+  ChannelUnits input_channels{}, output_channels{};
+  double key = 1, value = 1, product = 1;
+  double gate = 1;    // of the activation's input
+  double hidden = 1;  // of the gated factor; of both factors of a bilinear feed-forward
+};
+
+enum class MatrixKind { kQkv, kProjection, kHidden, kDown };
+
+// y_s = sum_k diagonal_k[s] x_(s + k stride), k = 0 .. terms - 1.
 struct LinearMap {
   int terms = 1, stride = 1;
-  // One value a slot. Thread-safe.
-  std::function<std::vector<Complex>(int term)> diagonal;
+  MatrixKind kind = MatrixKind::kQkv;
+  int layer = 0;
+  int position = -1;    // of a token whose matrix is its own; -1: the same for all
+  bool packed = false;  // half of the terms: d_k - i d_(k + terms), halved
+  BlockUnits units{};
 
   std::vector<int> Rotations() const {
     std::vector<int> rotations;

@@ -13,15 +13,21 @@
 
 namespace polyveil::compile {
 
+// What 1 in the slot of channel c stands for: unit channels[c].
+struct ResidualUnit {
+  double unit = 1;
+  ChannelUnits channels{};
+};
+
 struct BlockPlace {
   const model::Block& block;
   const BlockLayout& layout;
   int index;
-  int position;                           // the prefix included
-  double unit_in, unit_middle, unit_out;  // of the residual
+  int position;  // the prefix included
+  ResidualUnit in, middle, out;
 };
 
-// x: the residual in the feature layout divided by unit_in; the result divided by unit_out. Depth
+// x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
 // without bootstraps: 13 + 2 p + q + a for polynomials of depth p (norms), q (divisor), a
 // (activation) in a sequential gated block with power 4. Cut values: residuals, divisor, product of
 // the feed-forward, those of the attention form. States: layout.chunks for each block.

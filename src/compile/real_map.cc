@@ -5,8 +5,6 @@
 namespace polyveil::compile {
 namespace {
 
-using Vector = std::vector<Complex>;
-
 constexpr int kPackedTerms = 16;  // from here on packing pays
 
 }  // namespace
@@ -18,14 +16,9 @@ NodeId LowerRealMap(GraphBuilder& b, const std::string& name, NodeId x, LinearMa
                             b.Rotate(name + ": other half", x, terms * map.stride));
   NodeId packed = b.Add(name + ": packed", x, shifted);
   b.SetReal(packed, false);
-  LinearMap half{terms, map.stride, [map, terms](int term) {
-                   Vector diagonal = map.diagonal(term);
-                   const Vector other = map.diagonal(term + terms);
-                   for (size_t s = 0; s < diagonal.size(); ++s)
-                     diagonal[s] = 0.5 * (diagonal[s] - Complex(0, 1) * other[s]);
-                   return diagonal;
-                 }};
-  return b.Linear(name, packed, std::move(half), false);
+  map.terms = terms;
+  map.packed = true;
+  return b.Linear(name, packed, std::move(map), false);
 }
 
 NodeId WholeOfReal(GraphBuilder& b, const std::string& name, NodeId x) {

@@ -12,6 +12,17 @@ double UnitForNorm(double unit, int d_model, const approx::Approximant& norm) {
   return unit * std::sqrt(FreeFactor(factor, norm.degree()) / factor);
 }
 
+namespace {
+
+ChannelUnits FromExponents(const std::vector<int>& exponents) {
+  if (std::ranges::all_of(exponents, [](int e) { return e == 0; })) return nullptr;
+  auto units = std::make_shared<std::vector<double>>();
+  for (const int e : exponents) units->push_back(std::exp2(-e));
+  return units;
+}
+
+}  // namespace
+
 ResidualUnits MakeResidualUnits(const model::Decoder& decoder) {
   const double otherwise = decoder.residual_bound > 0 ? decoder.residual_bound : 1;
   const auto unit = [&](double bound, const approx::Approximant* norm) {
@@ -26,6 +37,8 @@ ResidualUnits MakeResidualUnits(const model::Decoder& decoder) {
     const auto* next = i + 1 < blocks.size() ? &blocks[i + 1].forms.norm1 : nullptr;
     units.middle.push_back(unit(bounds.residual_mid, &blocks[i].forms.norm2));
     units.output.push_back(unit(bounds.residual_out, next));
+    units.middle_channels.push_back(FromExponents(bounds.mid_exponents));
+    units.output_channels.push_back(next ? FromExponents(bounds.out_exponents) : nullptr);
   }
   return units;
 }

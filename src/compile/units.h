@@ -1,9 +1,12 @@
-// Units of the residual: its slots hold x / unit, one unit for each place where a bootstrap may
-// stand, so that every such value fills [-1, 1] and a bootstrap's error is small against it.
+// Units of the residual: its slots hold x_c / (unit channels[c]), one unit for each place where a
+// bootstrap may stand, so that every such value fills [-1, 1] and a bootstrap's error is small
+// against it. A few channels of released models are a hundred times as large as all others:
+// channels have powers of two of their own there. What a client sends and receives has one unit.
 #pragma once
 
 #include <vector>
 
+#include "compile/linear_map.h"
 #include "model/decoder.h"
 
 namespace polyveil::compile {
@@ -11,8 +14,12 @@ namespace polyveil::compile {
 struct ResidualUnits {
   double input = 1;                    // the embedding, and so layer 0's input
   std::vector<double> middle, output;  // by layer: after attention, after the feed-forward
+  std::vector<ChannelUnits> middle_channels, output_channels;
 
   double LayerInput(int layer) const { return layer == 0 ? input : output[layer - 1]; }
+  ChannelUnits LayerInputChannels(int layer) const {
+    return layer == 0 ? nullptr : output_channels[layer - 1];
+  }
   double result() const { return output.back(); }
 };
 

@@ -74,30 +74,18 @@ std::int64_t BlockShape::parameters() const {
   return d * (2 * q + 2 * kv) + (gated ? 3 : 2) * d * f;
 }
 
-std::shared_ptr<const BlockWeights> BlockWeightSource::Get() const {
-  if (kept_) return kept_;
-  std::lock_guard lock(mutex_);
-  return GetLocked();
-}
-
 std::shared_ptr<const BlockBiases> BlockWeightSource::Biases() const {
-  if (kept_) return kept_;
   std::lock_guard lock(mutex_);
-  if (!biases_) GetLocked();
+  if (biases_) return biases_;
+  BlockBiases biases;
+  for (const unsigned part : {kQkvWeights, kProjectionWeights, kHiddenWeights, kDownWeights}) {
+    const auto weights = Load(part);
+    for (auto bias : {&BlockBiases::bq, &BlockBiases::bk, &BlockBiases::bv, &BlockBiases::bo,
+                      &BlockBiases::b_gate, &BlockBiases::b_up, &BlockBiases::b_down})
+      if (!((*weights).*bias).empty()) biases.*bias = (*weights).*bias;
+  }
+  biases_ = std::make_shared<const BlockBiases>(std::move(biases));
   return biases_;
-}
-
-std::shared_ptr<const BlockWeights> BlockWeightSource::GetLocked() const {
-  // A matrix asks once for each of its terms: the last weights stay.
-  static std::mutex recent_mutex;
-  static std::shared_ptr<const BlockWeights> recent;
-  auto held = held_.lock();
-  if (held) return held;
-  held_ = held = std::make_shared<const BlockWeights>(load_());
-  if (!biases_) biases_ = std::make_shared<const BlockBiases>(*held);
-  std::lock_guard recent_lock(recent_mutex);
-  recent = held;
-  return held;
 }
 
 Status ValidateBlock(const Block& block, const std::string& where) {
@@ -121,6 +109,7 @@ Status ValidateBlock(const Block& block, const std::string& where) {
       block.prefix_keys.size() % static_cast<std::size_t>(s.kv_width()) != 0)
     return MakeError(ErrorCode::kMismatch, "{}: a prefix of {} keys' and {} values' numbers", where,
                      block.prefix_keys.size(), block.prefix_values.size());
+  PV_RETURN_IF_ERROR(ValidateExponents(block.forms.bounds, s.d_model, where));
   return ValidateLayer(block.forms, s.n_heads, !s.bilinear(), LayerFields::kAll, where);
 }
 
@@ -138,10 +127,15 @@ void RemoveMean(std::vector<double>& x) {
 }
 
 void RemoveMean(Matrix& w, std::vector<double>& bias) {
-  for (int c = 0; c < w.cols; ++c) {
-    double mean = 0;
-    for (int r = 0; r < w.rows; ++r) mean += w.at(r, c) / w.rows;
-    for (int r = 0; r < w.rows; ++r) w.values[static_cast<std::size_t>(r) * w.cols + c] -= mean;
+  const auto cols = static_cast<std::size_t>(w.cols);
+  std::vector<double> mean(cols);
+  for (int r = 0; r < w.rows; ++r) {
+    const auto row = w.row(r);
+    for (std::size_t c = 0; c < cols; ++c) mean[c] += row[c] / w.rows;
+  }
+  for (int r = 0; r < w.rows; ++r) {
+    double* row = w.values.data() + static_cast<std::size_t>(r) * cols;
+    for (std::size_t c = 0; c < cols; ++c) row[c] -= mean[c];
   }
   RemoveMean(bias);
 }

@@ -4,11 +4,11 @@
 // is compared with.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/bundle.h"
@@ -58,25 +58,40 @@ struct BlockWeights : BlockBiases {
   Matrix gate, up, down;  // [d_ff, d_model], gate empty unless gated; down [d_model, d_ff]
 };
 
-// Weights that are in memory while something uses them, and until another source loads its own; or
-// always.
+// The parts of a block's weights that are read apart, as bits.
+enum WeightParts : unsigned {
+  kQkvWeights = 1,
+  kProjectionWeights = 2,
+  kHiddenWeights = 4,  // gate and up
+  kDownWeights = 8,
+  kAllWeights = 15
+};
+
+// Where a block's weights come from. Thread-safe.
 class BlockWeightSource {
  public:
-  explicit BlockWeightSource(std::function<BlockWeights()> load) : load_(std::move(load)) {}
-  explicit BlockWeightSource(BlockWeights weights)
-      : kept_(std::make_shared<const BlockWeights>(std::move(weights))) {}
-  std::shared_ptr<const BlockWeights> Get() const;
-  // Stay in memory once the weights were loaded: a program is lowered without loading them.
-  std::shared_ptr<const BlockBiases> Biases() const;
+  virtual ~BlockWeightSource() = default;
+  // At least these parts with their biases. Nothing is kept that was not in memory before.
+  virtual std::shared_ptr<const BlockWeights> Load(unsigned parts = kAllWeights) const = 0;
+  // Empty without biases. Stay in memory from the first call on: a program is lowered without
+  // loading weights.
+  virtual std::shared_ptr<const BlockBiases> Biases() const;
 
  private:
-  std::shared_ptr<const BlockWeights> GetLocked() const;
-
-  std::shared_ptr<const BlockWeights> kept_;
-  std::function<BlockWeights()> load_;
   mutable std::mutex mutex_;
-  mutable std::weak_ptr<const BlockWeights> held_;
   mutable std::shared_ptr<const BlockBiases> biases_;
+};
+
+// Weights that stay in memory.
+class KeptWeights final : public BlockWeightSource {
+ public:
+  explicit KeptWeights(BlockWeights weights)
+      : weights_(std::make_shared<const BlockWeights>(std::move(weights))) {}
+  std::shared_ptr<const BlockWeights> Load(unsigned) const override { return weights_; }
+  std::shared_ptr<const BlockBiases> Biases() const override { return weights_; }
+
+ private:
+  const std::shared_ptr<const BlockWeights> weights_;
 };
 
 // forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both; norm2 of a
@@ -111,6 +126,19 @@ void RemoveMean(Matrix& w, std::vector<double>& bias);
 
 // Normal weights of standard deviation 1/sqrt(columns): a shape without a checkpoint.
 BlockWeights RandomBlockWeights(const BlockShape& shape, std::uint64_t seed);
+
+// The same, made whenever they are asked for.
+class RandomWeights final : public BlockWeightSource {
+ public:
+  RandomWeights(BlockShape shape, std::uint64_t seed) : shape_(std::move(shape)), seed_(seed) {}
+  std::shared_ptr<const BlockWeights> Load(unsigned) const override {
+    return std::make_shared<const BlockWeights>(RandomBlockWeights(shape_, seed_));
+  }
+
+ private:
+  const BlockShape shape_;
+  const std::uint64_t seed_;
+};
 
 // The turn of a rotary position: rows of every head, as the token at `position` sees them. values:
 // [heads * d_head, cols], in place.

@@ -38,6 +38,20 @@ Result<BlockReference> Observe(const Block& block, const BlockTexts& texts) {
 
 }  // namespace
 
+std::vector<int> ChannelExponents(double bound, std::span<const double> largest) {
+  std::vector<int> exponents;
+  for (const double size : largest) {
+    int exponent = 0;
+    while (exponent < kMaxChannelExponent && std::ldexp(size, exponent + 2) <= bound) ++exponent;
+    exponents.push_back(exponent);
+  }
+  constexpr int kLeastMedian = 3;
+  std::vector<int> sorted = exponents;
+  std::ranges::sort(sorted);
+  if (sorted.empty() || sorted[sorted.size() / 2] < kLeastMedian) exponents.clear();
+  return exponents;
+}
+
 Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
                                    const BlockFit& fit) {
   Block working = block;
@@ -57,6 +71,10 @@ Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
 
   const auto range = [&](const char* site) { return seen.escapes().at(site).seen; };
   forms.bounds = seen.ranges().bounds;
+  forms.bounds.mid_exponents =
+      ChannelExponents(forms.bounds.residual_mid, seen.ranges().mid_channels);
+  forms.bounds.out_exponents =
+      ChannelExponents(forms.bounds.residual_out, seen.ranges().out_channels);
   PV_ASSIGN_OR_RETURN(forms.norm1,
                       FitSeries(approx::Target::kInverseRoot, range("attention / variance"),
                                 shape.norm_eps, fit.norm_degree, fit.margin));

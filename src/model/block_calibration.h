@@ -2,6 +2,7 @@
 // a text shows. No training: the block computes another function than its softmax parent.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "model/block_reference.h"
@@ -15,6 +16,12 @@ struct BlockFit {
 
 // Tokens' inputs of a block: [text][token][d_model].
 using BlockTexts = std::vector<std::vector<std::vector<double>>>;
+
+// floor(log2(bound / (2 |x_c|))) by channel, in 0..kMaxChannelExponent: a channel that is smaller
+// than the bound keeps a factor of 2 beside the calibration's margin, since it was one of many.
+// Empty where the median is below 3: units of their own cost a level of each norm, and bring less
+// than three bits.
+std::vector<int> ChannelExponents(double bound, std::span<const double> largest);
 
 // Shifts are twice the largest |q . k| of the head (at least 2): powers grow with the score, and no
 // divisor comes near zero; kappa centres it. Errors: kOutOfRange where a fit is not possible.

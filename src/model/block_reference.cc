@@ -19,6 +19,11 @@ void Note(double& bound, std::span<const double> values) {
   for (const double v : values) bound = Worse(bound, std::abs(v));
 }
 
+void NoteChannels(std::vector<double>& bounds, std::span<const double> values) {
+  bounds.resize(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) bounds[i] = Worse(bounds[i], std::abs(values[i]));
+}
+
 void ScaleAndAdd(std::vector<double>& x, double factor, const std::vector<double>& bias) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] * factor + (bias.empty() ? 0 : bias[i]);
 }
@@ -61,7 +66,7 @@ Result<std::vector<double>> BlockReference::Step(std::span<const double> input) 
   if (static_cast<int>(input.size()) != s.d_model)
     return MakeError(ErrorCode::kMismatch, "a token of {} values, the block's width is {}",
                      input.size(), s.d_model);
-  if (!w_) w_ = block_.weights->Get();
+  if (!w_) w_ = block_.weights->Load();
   const std::vector<double> x(input.begin(), input.end());
   Note(ranges_.bounds.residual_in, x);
   const double v = MeanSquare(x);
@@ -73,6 +78,7 @@ Result<std::vector<double>> BlockReference::Step(std::span<const double> input) 
   } else {
     Observe("attention / residual", out);
     Note(ranges_.bounds.residual_mid, out);
+    NoteChannels(ranges_.mid_channels, out);
     const double v2 = MeanSquare(out);
     const double scale = InverseRoot("feed-forward / variance", block_.forms.norm2, v2);
     Observe("feed-forward / variance", {&v2, 1});
@@ -81,6 +87,7 @@ Result<std::vector<double>> BlockReference::Step(std::span<const double> input) 
   }
   Observe("feed-forward / residual", out);
   Note(ranges_.bounds.residual_out, out);
+  NoteChannels(ranges_.out_channels, out);
   ++position_;
   ++ranges_.tokens;
   return out;

@@ -44,7 +44,8 @@ struct EscapeCount {
 // What a block's values reach beside the inputs of its functions.
 struct BlockRanges {
   LayerBounds bounds;
-  std::vector<double> score;     // by head: largest |q . k|
+  std::vector<double> mid_channels, out_channels;  // largest |x_c| of the residual, by channel
+  std::vector<double> score;                       // by head: largest |q . k|
   std::vector<double> log_mean;  // by head: sum over tokens of the log of N kappa times the divisor
   int tokens = 0;
 };

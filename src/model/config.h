@@ -47,7 +47,11 @@ struct LayerBounds {
   double inverse_root = 0;  // |norm1(v)|
   double divisor_inverse = 0;
   double ffn_scale = 0;  // |norm2(v)|
+  // By channel c, between attention and feed-forward and behind both: |x_c| <= residual_mid or
+  // residual_out times 2^-exponent. Empty: one bound for all channels.
+  std::vector<int> mid_exponents, out_exponents;
 };
+inline constexpr int kMaxChannelExponent = 8;
 
 // Observed (smallest, largest) inputs of a layer's polynomials in calibration, before the margin.
 struct ObservedInterval {

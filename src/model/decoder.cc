@@ -45,7 +45,7 @@ Decoder DecoderOfBundle(BodyBundle bundle, std::string name) {
   const BlockShape shape = ShapeOf(config);
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     Block block{shape, std::move(config.layers[i]), {}, {}, {}};
-    block.weights = std::make_shared<const BlockWeightSource>(
+    block.weights = std::make_shared<const KeptWeights>(
         WeightsOf(std::move(bundle.weights.layers[i]), shape.gated));
     decoder.blocks.push_back(std::move(block));
   }

@@ -172,8 +172,8 @@ TEST(Decoder, OfABundleKeepsWhatTheProgramNeeds) {
   const Block& block = decoder.blocks[1];
   EXPECT_TRUE(block.shape.bilinear());
   EXPECT_EQ(block.shape.attention_eps, 0.25);
-  EXPECT_EQ(block.weights->Get(), block.weights->Get());
-  EXPECT_EQ(block.weights->Get()->down.values, bundle.weights.layers[1].wdown.values);
+  EXPECT_EQ(block.weights->Load(), block.weights->Load());
+  EXPECT_EQ(block.weights->Load()->down.values, bundle.weights.layers[1].wdown.values);
   EXPECT_TRUE(ValidateBlock(block, "block").ok());
   EXPECT_FALSE(DecoderOfBundle(SmallBundle(FeedForwardKind::kGelu)).blocks[0].shape.gated);
 }

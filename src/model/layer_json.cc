@@ -35,6 +35,23 @@ constexpr BoundField kBoundFields[] = {
     {"ffn_scale", &LayerBounds::ffn_scale},
 };
 
+using ExponentField = std::pair<const char*, std::vector<int> LayerBounds::*>;
+constexpr ExponentField kExponentFields[] = {{"mid_exponents", &LayerBounds::mid_exponents},
+                                             {"out_exponents", &LayerBounds::out_exponents}};
+
+std::vector<int> ReadExponents(const JsonReader& at, const char* name) {
+  std::vector<int> exponents;
+  if (!at.Has(name)) return exponents;
+  for (const double e : at.Numbers(name)) {
+    if (!(e >= 0 && e <= kMaxChannelExponent) || e != std::floor(e)) {
+      at.Fail(name, fmt::format("holds {}, no integer of 0..{}", e, kMaxChannelExponent));
+      return exponents;
+    }
+    exponents.push_back(static_cast<int>(e));
+  }
+  return exponents;
+}
+
 Approximant ReadApproximant(const JsonReader& at, const char* key) {
   const JsonReader::Json* field = at.Find(key);
   if (!field) return {};
@@ -102,6 +119,8 @@ void AddPolynomials(const LayerConfig& layer, Json& out) {
 
 void AddBounds(const LayerConfig& layer, Json& out) {
   for (const auto& [name, member] : kBoundFields) out["bounds"][name] = layer.bounds.*member;
+  for (const auto& [name, member] : kExponentFields)
+    if (!(layer.bounds.*member).empty()) out["bounds"][name] = layer.bounds.*member;
   out["seen"] = {{"norm1", ToJson(layer.norm1_seen)},
                  {"divisor", ToJson(layer.divisor_seen)},
                  {"norm2", ToJson(layer.norm2_seen)}};
@@ -153,6 +172,8 @@ LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields) {
   if (at.Has("activation")) layer.activation = ReadApproximant(at, "activation");
   const JsonReader bounds = at.Object("bounds"), seen = at.Object("seen");
   for (const auto& [name, member] : kBoundFields) layer.bounds.*member = bounds.Number(name);
+  for (const auto& [name, member] : kExponentFields)
+    layer.bounds.*member = ReadExponents(bounds, name);
   layer.norm1_seen = ReadSeen(seen.Object("norm1"));
   layer.divisor_seen = ReadSeen(seen.Object("divisor"));
   layer.norm2_seen = ReadSeen(seen.Object("norm2"));
@@ -183,6 +204,20 @@ Status ValidateLayer(const LayerConfig& layer, int n_heads, bool activation, Lay
   for (const double kappa : layer.kappa)
     if (!(kappa > 0) || !std::isfinite(kappa))
       return MakeError(ErrorCode::kOutOfRange, "{}.kappa holds {}", where, kappa);
+  return {};
+}
+
+Status ValidateExponents(const LayerBounds& bounds, int d_model, const std::string& where) {
+  for (const auto& [name, member] : kExponentFields) {
+    const std::vector<int>& exponents = bounds.*member;
+    if (!exponents.empty() && static_cast<int>(exponents.size()) != d_model)
+      return MakeError(ErrorCode::kMismatch, "{}.bounds.{} has {} values, d_model = {}", where,
+                       name, exponents.size(), d_model);
+    for (const int e : exponents)
+      if (e < 0 || e > kMaxChannelExponent)
+        return MakeError(ErrorCode::kOutOfRange, "{}.bounds.{} holds {}, outside 0..{}", where,
+                         name, e, kMaxChannelExponent);
+  }
   return {};
 }
 

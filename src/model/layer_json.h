@@ -22,4 +22,8 @@ nlohmann::ordered_json LayerToJson(const LayerConfig& layer, LayerFields fields)
 Status ValidateLayer(const LayerConfig& layer, int n_heads, bool activation, LayerFields fields,
                      const std::string& where);
 
+// That channels' exponents, where there are some, are d_model of 0..kMaxChannelExponent. Errors:
+// kMismatch, kOutOfRange (field, both values).
+Status ValidateExponents(const LayerBounds& bounds, int d_model, const std::string& where);
+
 }  // namespace polyveil::model

@@ -54,8 +54,8 @@ std::vector<Case> Cases() {
           {testing::Gpt2Shape(), 8, 2}};
 }
 
-void ExpectProgramEqualsBlock(const model::Block& block, int context) {
-  const std::vector<model::Block> blocks = {block};
+void ExpectProgramEqualsBlocks(const std::vector<model::Block>& blocks, int context) {
+  const model::Block& block = blocks.front();
   const auto compiled = Compile(blocks, context);
   ASSERT_EQ(compiled->context(), context);
   Simulator simulator(compiled, NoiseModel::Zero(), 1);
@@ -71,9 +71,69 @@ void ExpectProgramEqualsBlock(const model::Block& block, int context) {
   }
 }
 
+void ExpectProgramEqualsBlock(const model::Block& block, int context) {
+  ExpectProgramEqualsBlocks({block}, context);
+}
+
 TEST(Blocks, ProgramEqualsBlockWithoutNoise) {
   for (const Case& c : Cases())
     ExpectProgramEqualsBlock(testing::RandomBlock(c.shape, 3, c.prefix), c.context);
+}
+
+// Units by channel are powers of two that change nothing: the first block's of its own at both
+// places, the second's at one.
+TEST(Blocks, ProgramEqualsBlocksWhoseChannelsHaveUnits) {
+  for (const model::BlockShape& shape :
+       {testing::LlamaShape(), testing::BiasedLlamaShape(), testing::NeoxShape(),
+        testing::WideShape(), testing::BilinearShape()}) {
+    std::vector<model::Block> blocks = {testing::RandomBlock(shape, 3, 1),
+                                        testing::RandomBlock(shape, 4, 1)};
+    for (int i = 0; i < shape.d_model; ++i) {
+      for (model::Block& block : blocks) block.forms.bounds.out_exponents.push_back(i % 5);
+      blocks[0].forms.bounds.mid_exponents.push_back((i + 2) % 3);
+    }
+    ExpectProgramEqualsBlocks(blocks, 4);
+  }
+}
+
+// One channel a thousand times as large as the others: in one unit, bootstraps lose the others.
+TEST(Blocks, ALargeChannelTakesNoPrecisionFromTheOthers) {
+  model::BlockShape shape = testing::LlamaShape();
+  model::BlockWeights weights = model::RandomBlockWeights(shape, 3);
+  for (model::Matrix* w : {&weights.wo, &weights.down})
+    for (int c = 0; c < w->cols; ++c) w->values[static_cast<size_t>(c)] *= 1000;
+  for (model::Matrix* w : {&weights.wq, &weights.wk, &weights.wv, &weights.gate, &weights.up})
+    for (int r = 0; r < w->rows; ++r) w->values[static_cast<size_t>(r) * w->cols] /= 1000;
+  model::Block block;
+  block.shape = shape;
+  block.weights = std::make_shared<const model::KeptWeights>(std::move(weights));
+  const auto text = testing::RandomText(shape.d_model, 3, 105);
+  std::vector<model::Block> blocks;
+  for (int i = 0; i < 2; ++i) {
+    block.forms =
+        model::CalibrateBlock(block, {Expected(blocks, text)}, testing::kSmallDegrees).value();
+    ASSERT_EQ(block.forms.bounds.out_exponents.size(), static_cast<size_t>(shape.d_model));
+    EXPECT_EQ(block.forms.bounds.out_exponents[0], 0);
+    EXPECT_GE(block.forms.bounds.out_exponents[1], 3);
+    blocks.push_back(block);
+  }
+  const auto expected = Expected(blocks, text);
+  const auto error = [&] {
+    const auto compiled = Compile(blocks, 3);
+    Simulator simulator(compiled, NoiseModel::ForParameters(*compiled->params()), 1);
+    double worst = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto actual = simulator.Step(text[i]).value();
+      for (size_t c = 1; c < actual.size(); ++c)
+        worst = Worse(worst, std::abs(actual[c] - expected[i][c]));
+    }
+    return worst;
+  };
+  const double own = error();
+  for (model::Block& one : blocks)
+    for (auto* exponents : {&one.forms.bounds.mid_exponents, &one.forms.bounds.out_exponents})
+      exponents->clear();
+  EXPECT_LT(8 * own, error());
 }
 
 model::AttentionForm OfKind(model::AttentionKind kind) {

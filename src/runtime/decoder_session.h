@@ -13,6 +13,7 @@
 #include "ckks/keys.h"
 #include "compile/compiled_program.h"
 #include "runtime/latency_table.h"
+#include "runtime/weight_store.h"
 
 namespace polyveil::runtime {
 
@@ -35,10 +36,9 @@ struct StepOptions {
 // sessions.
 class Engine {
  public:
-  // Errors: kMissingKey when keys do not cover model->keys().
+  // Errors: kMissingKey when keys do not cover the program's.
   static Result<std::shared_ptr<const Engine>> Create(
-      std::shared_ptr<const compile::CompiledProgram> model,
-      std::shared_ptr<const ckks::EvaluationKeys> keys);
+      std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys);
   ~Engine();
   const EngineParts& parts() const { return *parts_; }
   // Keys, plaintexts and permutation tables.

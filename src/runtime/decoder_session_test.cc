@@ -118,7 +118,7 @@ TEST(Engine, RefusesKeysThatDoNotCoverTheProgram) {
   testing::EncryptedRun run(decoder, TestParams());
   auto keys = std::make_shared<ckks::EvaluationKeys>(run.keys());
   keys->rotations.erase(keys->rotations.begin());
-  const auto engine = Engine::Create(run.model(), keys);
+  const auto engine = Engine::Create(std::make_shared<WeightStore>(run.model()), keys);
   ASSERT_FALSE(engine.ok());
   EXPECT_EQ(engine.error().code, ErrorCode::kMissingKey);
 }

@@ -4,9 +4,7 @@
 
 #include "base/check.h"
 #include "base/system.h"
-#include "base/thread_pool.h"
 #include "circuits/chebyshev.h"
-#include "circuits/linear_transform.h"
 #include "compile/levels.h"
 
 namespace polyveil::runtime {
@@ -114,40 +112,28 @@ Result<ckks::Plaintext> EngineMachine::Encode(const std::vector<compile::Complex
 }
 
 Result<Value> EngineMachine::MulPlain(const Node& node, const Value& a) {
-  std::vector<compile::Complex> factor;
-  {
-    Stopwatch watch(*this, "gather weights");
-    factor = compile::FactorOf(node);
-  }
   // The plaintext's scale makes the product's nominal after the rescale.
   const double dropped = static_cast<double>(params().q(params().limbs(a.level) - 1).q);
   const double scale = params().scale(node.level) / a.scale * dropped;
-  PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(factor, a.level, scale));
+  WeightStore::Factor factor;
+  if (node.linear) {
+    PV_ASSIGN_OR_RETURN(factor, parts_.weights->FactorOf(*node.linear, a.level, scale, latency_));
+  } else {
+    PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, Encode(node.constant, a.level, scale));
+    factor = std::make_shared<const ckks::Plaintext>(std::move(plain));
+  }
   Stopwatch watch(*this, compile::OpKindName(node.kind));
-  PV_ASSIGN_OR_RETURN(Value product, parts_.evaluator.MulPlain(a, plain));
+  PV_ASSIGN_OR_RETURN(Value product, parts_.evaluator.MulPlain(a, *factor));
   PV_RETURN_IF_ERROR(parts_.evaluator.RescaleInplace(product));
   return product;
 }
 
 Result<Value> EngineMachine::Linear(const Node& node, const Value& a) {
-  const compile::LinearMap& map = *node.linear;
-  circuits::DiagonalMatrix matrix{params().log_slots(), {}};
-  {
-    Stopwatch watch(*this, "gather weights");
-    for (int k = 0; k < map.terms; ++k) matrix.diagonals[k * map.stride];
-    std::vector<std::vector<compile::Complex>*> diagonals;
-    for (auto& [rotation, diagonal] : matrix.diagonals) diagonals.push_back(&diagonal);
-    ParallelFor(diagonals.size(),
-                [&](size_t k) { *diagonals[k] = map.diagonal(static_cast<int>(k)); });
-  }
-  Timer timer;
   PV_ASSIGN_OR_RETURN(const auto transform,
-                      circuits::LinearTransform::Create(parts_.encoder, matrix, a.level, a.scale,
-                                                        params().scale(node.level)));
-  matrix.diagonals.clear();
-  if (latency_ != nullptr) latency_->AddPrimitive("encode", timer.Seconds());
+                      parts_.weights->TransformOf(*node.linear, a.level, a.scale,
+                                                  params().scale(node.level), latency_));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
-  return transform.Apply(parts_.evaluator, a);
+  return transform->Apply(parts_.evaluator, a);
 }
 
 Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {

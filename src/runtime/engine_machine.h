@@ -11,6 +11,7 @@
 #include "ckks/evaluator.h"
 #include "compile/compiled_program.h"
 #include "runtime/latency_table.h"
+#include "runtime/weight_store.h"
 
 namespace polyveil::runtime {
 
@@ -18,6 +19,7 @@ namespace polyveil::runtime {
 struct EngineParts {
   std::shared_ptr<const compile::CompiledProgram> model;
   std::shared_ptr<const ckks::EvaluationKeys> keys;
+  std::shared_ptr<WeightStore> weights;
   ckks::Encoder encoder;
   ckks::Evaluator evaluator;
   std::map<circuits::BootstrapSpec, circuits::Bootstrapper> bootstrappers;

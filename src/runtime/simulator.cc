@@ -118,8 +118,10 @@ class SimulatorMachine {
       case OpKind::kSquare:
         return Noisy(Zip(a, a, Product), Products(2 * Largest(a)));
       case OpKind::kMulPlain:
-        return Noisy(Zip(a, compile::FactorOf(node), Product),
-                     std::hypot(noise_.rescale, noise_.encode * Largest(a)));
+        return Noisy(
+            Zip(a, node.linear ? sim_.model_->Diagonals(*node.linear).Term(0) : node.constant,
+                Product),
+            std::hypot(noise_.rescale, noise_.encode * Largest(a)));
       case OpKind::kLinear:
         return Linear(node, a);
       case OpKind::kAddPlain:
@@ -162,8 +164,9 @@ class SimulatorMachine {
   Value Linear(const Node& node, const Value& a) {
     Value sum;
     double weight = 0;  // sum over terms and slots of |diagonal|^2
+    const compile::MapDiagonals diagonals = sim_.model_->Diagonals(*node.linear);
     for (int k = 0; k < node.linear->terms; ++k) {
-      const Value diagonal = node.linear->diagonal(k);
+      const Value diagonal = diagonals.Term(k);
       sum.resize(diagonal.size());
       const size_t mask = a.size() - 1, shift = static_cast<size_t>(k) * node.linear->stride;
       for (size_t i = 0; i < sum.size(); ++i) {

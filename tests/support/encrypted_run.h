@@ -29,7 +29,8 @@ class EncryptedRun {
         secret_(ckks::SecretKey::Generate(model_->params())),
         keys_(std::make_shared<ckks::EvaluationKeys>(
             ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
-        engine_(runtime::Engine::Create(model_, keys_).value()),
+        engine_(
+            runtime::Engine::Create(std::make_shared<runtime::WeightStore>(model_), keys_).value()),
         session_(engine_),
         encoder_(model_->params()) {}
 

@@ -25,8 +25,7 @@ inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t se
                                 const model::AttentionForm& attention = {}) {
   model::Block block;
   block.shape = shape;
-  block.weights = std::make_shared<const model::BlockWeightSource>(
-      [shape, seed] { return model::RandomBlockWeights(shape, seed); });
+  block.weights = std::make_shared<const model::RandomWeights>(shape, seed);
   block.forms.shift.assign(shape.n_heads, 1);
   block.forms.kappa.assign(shape.n_heads, 1);
   block.forms.attention = attention;

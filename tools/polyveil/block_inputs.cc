@@ -154,9 +154,8 @@ Result<BlockText> FromShape(const model::ModelShape& shape, BlockRange layers, i
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {
     model::Block block;
     block.shape = shape.block;
-    block.weights = std::make_shared<const model::BlockWeightSource>([s = shape.block, layer] {
-      return model::RandomBlockWeights(s, static_cast<std::uint64_t>(layer));
-    });
+    block.weights = std::make_shared<const model::RandomWeights>(shape.block,
+                                                                 static_cast<std::uint64_t>(layer));
     PV_RETURN_IF_ERROR(fitter.Fit(block));
     result.blocks.push_back(std::move(block));
   }

@@ -115,9 +115,9 @@ Result<std::shared_ptr<EncryptedBody>> MakeEncryptedBody(const Bundle& bundle,
                params->Describe().c_str(),
                FormatBytes(static_cast<double>(timed->estimate().key_bytes_memory)).c_str());
   PV_ASSIGN_OR_RETURN(auto keys, MakeKeys(*body, timed->estimate().key_generation_seconds));
-  PV_ASSIGN_OR_RETURN(body->engine,
-                      runtime::Engine::Create(
-                          body->program, std::make_shared<ckks::EvaluationKeys>(std::move(keys))));
+  PV_ASSIGN_OR_RETURN(body->engine, runtime::Engine::Create(
+                                        std::make_shared<runtime::WeightStore>(body->program),
+                                        std::make_shared<ckks::EvaluationKeys>(std::move(keys))));
   return body;
 }
 

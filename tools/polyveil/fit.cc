@@ -23,6 +23,7 @@ struct Arguments {
   std::string model, text, out;
   int tokens = 1024, window = 64, heldout = 256;
   double margin = 1.3;
+  std::vector<int> prefix;
   BlockDegrees degrees;
   size_t threads = 0;
 };
@@ -105,7 +106,8 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(arguments.model));
   PV_ASSIGN_OR_RETURN(const auto tokenizer, model::TextTokenizer::Load(*checkpoint));
   PV_ASSIGN_OR_RETURN(const std::string text, CalibrationText(arguments.text));
-  PV_ASSIGN_OR_RETURN(const model::FitTexts texts, Windows(tokenizer.Encode(text), arguments));
+  PV_ASSIGN_OR_RETURN(model::FitTexts texts, Windows(tokenizer.Encode(text), arguments));
+  if (!arguments.prefix.empty()) texts.prefix = arguments.prefix;
   ProgressBar bar("fit", 0);
   const auto on_layer = [&](int layer, int layers) {
     bar.Update(static_cast<double>(layer) / layers,
@@ -145,6 +147,9 @@ Command DescribeFit(Options& app) {
   AddNumber(app, "--window", arguments->window, {1, 1 << 16}, "tokens of each text");
   AddNumber(app, "--heldout", arguments->heldout, {0, 1 << 20},
             "tokens behind them that try the polynomials");
+  AddNumber(app, "--prefix", arguments->prefix, {0, 1 << 24},
+            "ids of the constant tokens before every text")
+      ->delimiter(',');
   AddNumber(app, "--margin", arguments->margin, {1, 1000}, "around the ranges seen");
   AddDegrees(app, arguments->degrees);
   AddThreads(app, arguments->threads);

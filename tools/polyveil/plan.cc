@@ -84,7 +84,8 @@ Status Run(const Arguments& arguments) {
                       serve::ServeDecoder(planned.decoder, arguments.parameters,
                                           POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
   const size_t layers = planned.decoder->blocks.size();
-  std::printf("%s%s", InfoToText(served.info).c_str(), Layers(planned).c_str());
+  std::printf("%s%s%s", InfoToText(served.info).c_str(),
+              WeightsToText(served.info.estimate).c_str(), Layers(planned).c_str());
   if (planned.decoder->certificate)
     std::printf("%s\n", model::CertificateToText(planned.decoder->certificate).c_str());
   std::printf("%s", Components(served.info.estimate, layers).c_str());

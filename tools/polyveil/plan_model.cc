@@ -34,8 +34,7 @@ class NominalModel {
 PlannedModel OfShape(const model::ModelShape& shape, NominalModel result) {
   model::Block block;
   block.shape = shape.block;
-  block.weights = std::make_shared<const model::BlockWeightSource>(
-      [s = shape.block] { return model::RandomBlockWeights(s, 1); });
+  block.weights = std::make_shared<const model::RandomWeights>(shape.block, 1);
   for (int layer = 0; layer < shape.n_layers; ++layer) result.Add(block);
   return result.Finish(shape.parameters());
 }

@@ -176,4 +176,12 @@ std::string InfoToText(const serve::ModelInfo& info) {
                             info.version);
 }
 
+std::string WeightsToText(const compile::Estimate& e) {
+  return fmt::format(
+      "weights     {} of plaintexts kept, made by the first token: {} more; {} a token for those "
+      "that are not kept\n",
+      FormatBytes(static_cast<double>(e.weight_bytes)), FormatSeconds(e.first_seconds),
+      FormatSeconds(e.make_seconds));
+}
+
 }  // namespace polyveil::tools

@@ -52,5 +52,7 @@ std::string ReportToText(const RunReport& report);
 std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries);
 // Parameters, cost and keys, before the run.
 std::string InfoToText(const serve::ModelInfo& info);
+// What making the weights' plaintexts takes, and what keeping them does.
+std::string WeightsToText(const compile::Estimate& estimate);
 
 }  // namespace polyveil::tools

@@ -33,6 +33,7 @@ struct ServerArguments {
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
+  double weight_gigabytes = -1;
   double largest_error = model::kLargestLogitError;
   std::string keys = "auto";
   int ready_fd = -1;  // the port is written there once the server answers
@@ -61,6 +62,9 @@ void Describe(Options& app, ServerArguments& arguments) {
   AddNumber(app, "--max-keys", arguments.limits.key_sets, {1, 10'000}, "clients' key sets");
   AddNumber(app, "--max-key-gigabytes", arguments.key_gigabytes, {0, 1e6},
             "memory of all key sets, 0 for three quarters of what this process may use");
+  AddNumber(app, "--weight-gigabytes", arguments.weight_gigabytes, {-1, 1e6},
+            "memory of the weights' plaintexts, which spare every token making them; -1: half of "
+            "what is free beside one client's keys and a step");
   app.add_option("--keys", arguments.keys,
                  "expanded, compact (half the memory, slower), auto (hot keys expanded as far as "
                  "memory allows)")
@@ -108,6 +112,8 @@ Status Run(ServerArguments& arguments) {
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
   arguments.limits.key_memory_bytes = static_cast<u64>(arguments.key_gigabytes * 1e9);
+  if (arguments.weight_gigabytes >= 0)
+    arguments.limits.weight_bytes = static_cast<u64>(arguments.weight_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(arguments.limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
   PV_ASSIGN_OR_RETURN(serve::ServedModel served,
                       serve::LoadServedModel(arguments.model, arguments.parameters,

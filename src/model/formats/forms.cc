@@ -170,9 +170,12 @@ Status CheckForms(const ConvertedForms& forms, const Architecture& a) {
     if (token >= a.vocab_size)
       return MakeError(ErrorCode::kOutOfRange,
                        "forms.prefix: token {} outside the vocabulary of {}", token, a.vocab_size);
-  for (std::size_t i = 0; i < forms.layers.size(); ++i)
-    PV_RETURN_IF_ERROR(ValidateLayer(forms.layers[i], a.n_heads, true, FieldsOf(forms.stage),
-                                     fmt::format("forms.layers[{}]", i)));
+  for (std::size_t i = 0; i < forms.layers.size(); ++i) {
+    const std::string where = fmt::format("forms.layers[{}]", i);
+    PV_RETURN_IF_ERROR(
+        ValidateLayer(forms.layers[i], a.n_heads, true, FieldsOf(forms.stage), where));
+    PV_RETURN_IF_ERROR(ValidateExponents(forms.layers[i].bounds, a.d_model, where));
+  }
   return {};
 }
 

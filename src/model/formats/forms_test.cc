@@ -28,6 +28,7 @@ ConvertedForms MakeForms(FormStage stage) {
       layer.divisor_inverse = Chebyshev{0.1, 9, {1, 2}};
       layer.activation = Chebyshev{-6, 6, {0.5, 0.25}};
       layer.bounds.score = 11;
+      layer.bounds.mid_exponents = {3, 0, 8};
       layer.norm2_seen = {0.5, 2.5};
     }
     forms.layers.push_back(layer);
@@ -48,6 +49,7 @@ Architecture MakeArchitecture() {
   Architecture a;
   a.n_layers = 2;
   a.n_heads = 2;
+  a.d_model = 3;
   a.vocab_size = 8;
   a.context = 16;
   return a;
@@ -120,6 +122,19 @@ const std::pair<const char*, std::function<void(Json&)>> kHostileChanges[] = {
     {"norm2", [](Json& j) { j["layers"][1]["norm2"]["a"] = 3.5; }},
     {"activation", [](Json& j) { j["layers"][1].erase("activation"); }},
     {"bounds", [](Json& j) { j["layers"][1].erase("bounds"); }},
+    {"mid_exponents",
+     [](Json& j) {
+       j["layers"][1]["bounds"]["mid_exponents"] = {3, 0};
+     }},
+    {"mid_exponents",
+     [](Json& j) {
+       j["layers"][1]["bounds"]["mid_exponents"] = {3, 0, 9};
+     }},
+    {"out_exponents",
+     [](Json& j) {
+       j["layers"][0]["bounds"]["out_exponents"] = {3, 0.5, 1};
+     }},
+    {"out_exponents", [](Json& j) { j["layers"][0]["bounds"]["out_exponents"] = "high"; }},
     {"attention", [](Json& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
     {"powers",
      [](Json& j) {

@@ -1,29 +1,49 @@
 #include "model/import/block_source.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
+#include "base/thread_pool.h"
 #include "model/float32/layers.h"
 
 namespace polyveil::model {
 namespace {
 
+constexpr int kRowsOfTask = 64;
+
+// Output feature of row r of the matrix: heads of d_head features, `stride` apart.
+struct RowOrder {
+  int first, stride, heads, d_head;
+  int rows() const { return heads * d_head; }
+  int At(int r) const { return first + r / d_head * stride + r % d_head; }
+};
+
 // One projection out of the columns that several write together.
-Matrix Rows(const Linear& linear, int first, int stride, int heads, int d_head) {
-  Matrix m{heads * d_head, linear.in, {}};
-  const std::vector<float> all = DecodeAll(linear.weight);
-  const auto at = [&](int row, int col) {
-    const std::size_t index = linear.transposed ? static_cast<std::size_t>(col) * linear.out + row
-                                                : static_cast<std::size_t>(row) * linear.in + col;
-    return static_cast<double>(all[index]);
-  };
-  for (int h = 0; h < heads; ++h)
-    for (int e = 0; e < d_head; ++e)
-      for (int col = 0; col < linear.in; ++col) m.values.push_back(at(first + h * stride + e, col));
+Matrix Rows(const Linear& linear, const RowOrder& order) {
+  const auto cols = static_cast<std::size_t>(linear.in);
+  Matrix m{order.rows(), linear.in, std::vector<double>(cols * order.rows())};
+  std::vector<float> all;
+  if (linear.transposed) all = DecodeAll(linear.weight);
+  const int tasks = (m.rows + kRowsOfTask - 1) / kRowsOfTask;
+  ParallelFor(static_cast<std::size_t>(tasks), [&](std::size_t task) {
+    std::vector<float> values(cols);
+    const int begin = static_cast<int>(task) * kRowsOfTask;
+    for (int r = begin; r < std::min(m.rows, begin + kRowsOfTask); ++r) {
+      const auto from = static_cast<std::size_t>(order.At(r));
+      if (linear.transposed)
+        for (std::size_t c = 0; c < cols; ++c) values[c] = all[c * linear.out + from];
+      else
+        DecodeTile(linear.weight, order.At(r), 1, 0, linear.in, values.data());
+      std::copy(values.begin(), values.end(),
+                m.values.begin() + static_cast<std::ptrdiff_t>(r * cols));
+    }
+  });
   return m;
 }
 
-Matrix All(const Linear& linear) { return Rows(linear, 0, 0, 1, linear.out); }
+Matrix All(const Linear& linear) { return Rows(linear, {0, 0, 1, linear.out}); }
 
 std::vector<double> BiasOf(const Linear& linear, int first, int stride, int heads, int d_head) {
   std::vector<double> bias;
@@ -37,14 +57,13 @@ std::vector<double> BiasOf(const Linear& linear, int first, int stride, int head
 // W norm(x) + b = (W gain) x / rms + (W bias + b): the gain goes into the columns, the norm's bias
 // into the bias.
 void FoldNorm(const NormWeights& norm, Matrix& w, std::vector<double>& bias) {
-  for (int r = 0; r < w.rows; ++r) {
-    for (int c = 0; c < w.cols; ++c) {
-      double& value = w.values[static_cast<std::size_t>(r) * w.cols + c];
-      const auto col = static_cast<std::size_t>(c);
-      if (!norm.bias.empty()) bias[static_cast<std::size_t>(r)] += value * norm.bias[col];
-      value *= norm.gain[col];
-    }
-  }
+  const auto cols = static_cast<std::size_t>(w.cols);
+  ParallelFor(static_cast<std::size_t>(w.rows), [&](std::size_t r) {
+    double* row = w.values.data() + r * cols;
+    if (!norm.bias.empty())
+      for (std::size_t c = 0; c < cols; ++c) bias[r] += row[c] * norm.bias[c];
+    for (std::size_t c = 0; c < cols; ++c) row[c] *= norm.gain[c];
+  });
 }
 
 // Finds query, key or value among the linears that write them.
@@ -61,12 +80,12 @@ Part FindPart(const LayerWeights& w, HeadColumns columns) {
   PV_CHECK(false, "column {} behind the projections", columns.first);
 }
 
-void LoadAttention(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
+void LoadQkv(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
   const QkvColumns columns = ColumnsOf(a);
   const auto load = [&](const HeadColumns& part_columns, int heads, Matrix& m,
                         std::vector<double>& bias) {
     const Part part = FindPart(layer, part_columns);
-    m = Rows(*part.linear, part.columns.first, part.columns.stride, heads, a.d_head);
+    m = Rows(*part.linear, {part.columns.first, part.columns.stride, heads, a.d_head});
     bias = BiasOf(*part.linear, part.columns.first, part.columns.stride, heads, a.d_head);
     FoldNorm(layer.attention_norm, m, bias);
   };
@@ -76,11 +95,9 @@ void LoadAttention(const Architecture& a, const LayerWeights& layer, BlockWeight
   const double scale = 1 / std::sqrt(static_cast<double>(a.d_head));
   for (double& v : w.wq.values) v *= scale;
   for (double& v : w.bq) v *= scale;
-  w.wo = All(layer.out);
-  w.bo = BiasOf(layer.out, 0, 0, 1, layer.out.out);
 }
 
-void LoadFeedForward(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
+void LoadHidden(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
   if (a.gated) {
     w.gate = All(layer.gate);
     w.b_gate = BiasOf(layer.gate, 0, 0, 1, a.d_ff);
@@ -89,23 +106,38 @@ void LoadFeedForward(const Architecture& a, const LayerWeights& layer, BlockWeig
   w.up = All(layer.up);
   w.b_up = BiasOf(layer.up, 0, 0, 1, a.d_ff);
   FoldNorm(layer.ffn_norm, w.up, w.b_up);
-  w.down = All(layer.down);
-  w.b_down = BiasOf(layer.down, 0, 0, 1, a.d_model);
 }
 
-BlockWeights LoadBlock(const Checkpoint& checkpoint, const BlockShape& shape, int layer) {
-  BlockWeights w;
-  const LayerWeights& from = checkpoint.weights.layers[static_cast<std::size_t>(layer)];
-  LoadAttention(checkpoint.architecture, from, w);
-  LoadFeedForward(checkpoint.architecture, from, w);
-  if (shape.centred) {
-    RemoveMean(w.wo, w.bo);
-    RemoveMean(w.down, w.b_down);
-  }
-  if (!shape.biases)
-    for (auto* bias : {&w.bq, &w.bk, &w.bv, &w.bo, &w.b_gate, &w.b_up, &w.b_down}) bias->clear();
-  return w;
+// What writes to the residual, with its bias.
+void LoadWriter(const Linear& linear, bool centred, Matrix& m, std::vector<double>& bias) {
+  m = All(linear);
+  bias = BiasOf(linear, 0, 0, 1, linear.out);
+  if (centred) RemoveMean(m, bias);
 }
+
+class CheckpointWeights final : public BlockWeightSource {
+ public:
+  CheckpointWeights(std::shared_ptr<const Checkpoint> checkpoint, const BlockShape& shape,
+                    int layer)
+      : checkpoint_(std::move(checkpoint)), shape_(shape), layer_(layer) {}
+
+  std::shared_ptr<const BlockWeights> Load(unsigned parts) const override {
+    const Architecture& a = checkpoint_->architecture;
+    const LayerWeights& from = checkpoint_->weights.layers[static_cast<std::size_t>(layer_)];
+    auto w = std::make_shared<BlockWeights>();
+    if (parts & kQkvWeights) LoadQkv(a, from, *w);
+    if (parts & kProjectionWeights) LoadWriter(from.out, shape_.centred, w->wo, w->bo);
+    if (parts & kHiddenWeights) LoadHidden(a, from, *w);
+    if (parts & kDownWeights) LoadWriter(from.down, shape_.centred, w->down, w->b_down);
+    if (!shape_.biases) static_cast<BlockBiases&>(*w) = {};
+    return w;
+  }
+
+ private:
+  const std::shared_ptr<const Checkpoint> checkpoint_;
+  const BlockShape shape_;
+  const int layer_;
+};
 
 Result<BlockActivation> ActivationOf(Activation activation) {
   switch (activation) {
@@ -171,8 +203,8 @@ Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer)
       block.shape.rotary[i] /= checkpoint->weights.rotary_factors[i];
   }
   if (checkpoint->forms) PV_RETURN_IF_ERROR(TakeForms(*checkpoint->forms, layer, block));
-  block.weights = std::make_shared<const BlockWeightSource>(
-      [checkpoint, shape = block.shape, layer] { return LoadBlock(*checkpoint, shape, layer); });
+  block.weights =
+      std::make_shared<const CheckpointWeights>(std::move(checkpoint), block.shape, layer);
   return block;
 }
 

@@ -60,6 +60,10 @@ Result<BlockTexts> EmbedBehindPrefix(const Checkpoint& checkpoint, const std::ve
   return embedded;
 }
 
+std::vector<int> BeginPrefix(const Architecture& a) {
+  return a.begin_token ? std::vector<int>{*a.begin_token} : std::vector<int>{};
+}
+
 Status FitLayer(LayerFitter& fitter, Block& block, int layer) {
   const Status status = fitter.Fit(block);
   if (status.ok()) return status;
@@ -124,7 +128,7 @@ Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, co
   forms.stage = FormStage::kPolynomial;
   forms.power = shape.power;
   forms.attention_eps = shape.attention_eps;
-  if (checkpoint->architecture.begin_token) forms.prefix = {*checkpoint->architecture.begin_token};
+  forms.prefix = texts.prefix.value_or(BeginPrefix(checkpoint->architecture));
   LayerInputs inputs;
   PV_ASSIGN_OR_RETURN(inputs.prefix, EmbedTokens(*checkpoint, forms.prefix));
   PV_ASSIGN_OR_RETURN(inputs.calibration,

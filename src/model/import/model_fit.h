@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/block_calibration.h"
@@ -47,7 +48,9 @@ class LayerFitter {
 using TokenLists = std::vector<std::vector<std::int32_t>>;
 
 struct FitTexts {
-  TokenLists calibration, heldout;  // without the prefix, which is the model's begin token
+  TokenLists calibration, heldout;  // without the prefix
+  // Constant tokens before every text; nothing: the model's begin token.
+  std::optional<std::vector<int>> prefix = {};
 };
 
 // The forms of stage polynomial. on_layer: before each, its number and how many there are. Errors:

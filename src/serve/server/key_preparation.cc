@@ -3,7 +3,7 @@
 namespace polyveil::serve {
 namespace {
 
-Status Prepare(const std::shared_ptr<const compile::CompiledProgram>& model, KeySet& set) {
+Status Prepare(const std::shared_ptr<runtime::WeightStore>& weights, KeySet& set) {
   std::shared_ptr<const ckks::EvaluationKeys> keys;
   {
     const std::lock_guard lock(set.mutex);
@@ -12,7 +12,7 @@ Status Prepare(const std::shared_ptr<const compile::CompiledProgram>& model, Key
     }
     keys = std::make_shared<ckks::EvaluationKeys>(set.reader->TakeKeys());
   }
-  PV_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(model, std::move(keys)));
+  PV_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(weights, std::move(keys)));
   const std::lock_guard lock(set.mutex);
   set.engine = std::move(engine);
   return {};
@@ -20,7 +20,7 @@ Status Prepare(const std::shared_ptr<const compile::CompiledProgram>& model, Key
 
 }  // namespace
 
-Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<const compile::CompiledProgram> model,
+Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<runtime::WeightStore> weights,
                                          const std::shared_ptr<KeySet>& set, ComputeQueue& queue) {
   const std::lock_guard lock(set->mutex);
   if (set->preparation) return set->preparation;
@@ -30,8 +30,8 @@ Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<const compile::Compiled
                      received, set->next_chunk);
   }
   // The job holds the set: what is claimed stays claimed until the job has let go.
-  const auto run = [model = std::move(model), pin = Pin(set)](const std::atomic<bool>&) {
-    return Prepare(model, *pin);
+  const auto run = [weights = std::move(weights), pin = Pin(set)](const std::atomic<bool>&) {
+    return Prepare(weights, *pin);
   };
   PV_ASSIGN_OR_RETURN(set->preparation, queue.Submit(set.get(), run));
   return set->preparation;

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "compile/compiled_program.h"
+#include "runtime/weight_store.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/key_set.h"
 
@@ -12,7 +12,7 @@ namespace polyveil::serve {
 // The job that prepares the keys; the one under way or finished, when asked again. The keys stay
 // in their set all the time. Errors: kMismatch (bytes received), kUnavailable (the queue is full:
 // nothing has changed).
-Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<const compile::CompiledProgram> model,
+Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<runtime::WeightStore> weights,
                                          const std::shared_ptr<KeySet>& set, ComputeQueue& queue);
 
 }  // namespace polyveil::serve

@@ -63,7 +63,8 @@ Error NoRoute(const Exchange& exchange) {
 size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& limits) {
   if (limits.running_steps > 0) return limits.running_steps;
   const compile::Estimate& estimate = model.estimate();
-  const u64 step_bytes = std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory);
+  const u64 step_bytes =
+      std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory - estimate.weight_bytes);
   const u64 machine = MemoryBytes(), keys = KeyMemoryLimit(limits);
   const size_t threads = Threads();
   if (machine == 0) return threads;
@@ -98,6 +99,7 @@ ModelService::ModelService(std::shared_ptr<const compile::CompiledProgram> model
                            const ServiceLimits& limits,
                            std::shared_ptr<const model::ClientFiles> client)
     : model_(std::move(model)),
+      weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
       token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
       info_(std::move(info)),
       client_(std::move(client)),
@@ -154,6 +156,7 @@ Status ModelService::Route(Exchange& exchange) {
 Status ModelService::ShowStatus(Exchange& exchange) {
   MemoryReport report;
   const size_t key_sets = keys_.Report(report);
+  weights_->Report(report);
   const size_t sessions = sessions_.Report(report);
   report.Add("NTT tables", model_->params()->table_bytes());
   report.Finish();
@@ -244,7 +247,7 @@ Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
 
 Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(model_, set, queue_));
+  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(weights_, set, queue_));
   while (!job->WaitFor(kPollSeconds)) {
     if (set->removed) job->Cancel();
     // The preparation goes on: the client may ask again.

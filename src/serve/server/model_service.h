@@ -58,6 +58,7 @@ class ModelService final : public HttpHandler {
   Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
   const std::shared_ptr<const compile::CompiledProgram> model_;
+  const std::shared_ptr<runtime::WeightStore> weights_;  // of all clients
   const u64 token_bytes_;
   Digest program_digest_{};
   ModelInfo info_;

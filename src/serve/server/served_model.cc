@@ -30,11 +30,10 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
-  PV_ASSIGN_OR_RETURN(served.model,
-                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
   const int threads = static_cast<int>(Threads());
-  const auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
-  PV_ASSIGN_OR_RETURN(const auto timed, runtime::CompileModel(decoder, params, speed));
+  auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
+  if (limits.weight_bytes) speed.weight_bytes = *limits.weight_bytes;
+  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(decoder, params, speed));
   served.info.name = decoder->name;
   served.info.tensors_sha256 = decoder->digest;
   served.decoder = std::move(decoder);
@@ -43,10 +42,6 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   DescribeProgram(*served.model, info);
   info.result = runtime::BoundsOfResult(*served.decoder, served.model->units());
   info.estimate = served.model->estimate();
-  info.estimate.seconds_per_token = timed->estimate().seconds_per_token;
-  info.estimate.key_generation_seconds = timed->estimate().key_generation_seconds;
-  info.estimate.compact_seconds = timed->estimate().compact_seconds;
-  info.estimate.component_seconds = timed->estimate().component_seconds;
   info.key_storage = ckks::KeyStorageName(limits.key_storage);
   DescribeKeyStorage(*served.model, AllotKeys(*served.model, limits, 0).expanded, info);
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));

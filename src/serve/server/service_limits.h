@@ -1,6 +1,8 @@
 // What a server grants before it refuses.
 #pragma once
 
+#include <optional>
+
 #include "base/int_types.h"
 #include "ckks/key_storage.h"
 
@@ -13,6 +15,8 @@ struct ServiceLimits {
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
   // kAuto: hot keys of a set are expanded up to this size, less when key_memory_bytes has no room.
   u64 key_set_bytes = 3'000'000'000;
+  // Of the weights' plaintexts, which all clients share; nothing: half of the free memory.
+  std::optional<u64> weight_bytes;
   size_t sessions = 32;
   size_t waiting_steps = 32;
   // Steps of different sessions at the same time; 0: one per thread, as far as memory allows.
