@@ -45,10 +45,13 @@ Command Describe(Options& app) {
 }
 
 // `polyveil serve ...` is another program, found before any option is parsed: options are its own.
+// `estimate` became `plan`.
 Status RunElsewhere(int argc, char** argv) {
   const char* verb = argc > 1 ? argv[1] : "";
   if (std::strcmp(verb, "serve") == 0) return ExecProgram("polyveil-server", argc - 1, argv + 1);
   if (std::strcmp(verb, "train") == 0) return ExecProgram("polyveil-train", argc - 1, argv + 1);
+  static char plan[] = "plan";
+  if (std::strcmp(verb, "estimate") == 0) argv[1] = plan;  // its name in 0.1.0
   // Commands of the trainer by their own names.
   for (const char* name : {"convert", "distil", "study"})
     if (std::strcmp(verb, name) == 0) return ExecProgram("polyveil-train", argc, argv);
