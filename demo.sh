@@ -8,11 +8,11 @@ scripts/install_packages.sh build
 if [ ! -f build/build.ninja ]; then
   cmake -G Ninja -S . -B build -DPOLYVEIL_TESTS=OFF >build.log 2>&1 || { cat build.log >&2; exit 1; }
 fi
-echo "Building (about two minutes on two cores) ..."
+echo "Building (some minutes on two cores) ..."
 ninja -C build polyveil polyveil-server >build.log 2>&1 || { tail -50 build.log >&2; exit 1; }
 rm -f build.log
 
 if [ $# -eq 0 ]; then
-  set -- --prompt "Once upon a time" --tokens 12 --check
+  set -- --prompt "Once upon a time" --tokens 8 --check
 fi
 exec build/tools/polyveil generate "$@"
