@@ -10,6 +10,19 @@ namespace polyveil::runtime {
 
 using compile::LinearMap;
 
+namespace {
+
+// Returns the seconds of both.
+double Note(double gathered, double encoded, LatencyTable* latency) {
+  if (latency != nullptr) {
+    latency->AddPrimitive("gather weights", gathered);
+    latency->AddPrimitive("encode", encoded);
+  }
+  return gathered + encoded;
+}
+
+}  // namespace
+
 WeightStore::WeightStore(std::shared_ptr<const compile::CompiledProgram> program,
                          std::optional<size_t> budget)
     : program_(std::move(program)),
@@ -37,13 +50,8 @@ Result<WeightStore::Transform> WeightStore::TransformOf(const LinearMap& map, in
                                           circuits::CoefficientWords::kShort));
   Kept made{std::make_shared<const circuits::LinearTransform>(std::move(transform)), nullptr,
             input_scale, output_scale};
-  const double encoded = timer.Seconds();
-  made.seconds = gathered + encoded;
+  made.seconds = Note(gathered, timer.Seconds(), latency);
   made.bytes = made.transform->plaintext_bytes();
-  if (latency != nullptr) {
-    latency->AddPrimitive("gather weights", gathered);
-    latency->AddPrimitive("encode", encoded);
-  }
   Transform result = made.transform;
   Offer(map, key, std::move(made));
   return result;
@@ -58,14 +66,9 @@ Result<WeightStore::Factor> WeightStore::FactorOf(const LinearMap& map, int leve
   const double gathered = timer.Lap();
   PV_ASSIGN_OR_RETURN(ckks::Plaintext plain,
                       encoder_.Encode(std::span<const compile::Complex>(diagonal), level, scale));
-  const double encoded = timer.Seconds();
   Kept made{nullptr, std::make_shared<const ckks::Plaintext>(std::move(plain)), 1, scale};
+  made.seconds = Note(gathered, timer.Seconds(), latency);
   made.bytes = made.factor->poly.bytes();
-  made.seconds = gathered + encoded;
-  if (latency != nullptr) {
-    latency->AddPrimitive("gather weights", gathered);
-    latency->AddPrimitive("encode", encoded);
-  }
   Factor result = made.factor;
   Offer(map, key, std::move(made));
   return result;

@@ -10,14 +10,10 @@
 
 #include "base/csprng.h"
 #include "base/digest.h"
+#include "base/file_descriptor.h"
 
 namespace polyveil::wire {
 namespace {
-
-Error SystemError(const std::string& path, const char* action) {
-  const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
-  return MakeError(code, "{}: {}: {}", path, action, std::strerror(errno));
-}
 
 std::string Directory(const std::string& path) {
   const size_t slash = path.rfind('/');

@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/file_descriptor.h"
 #include "base/mapped_file.h"
 #include "model/sha256.h"
 #include "serve/client/file_download.h"
@@ -24,10 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Entry = model::ClientManifest::Entry;
-
-Error SystemError(const fs::path& path, const char* action) {
-  return MakeError(ErrorCode::kIo, "{}: {}: {}", path.string(), action, std::strerror(errno));
-}
 
 Error FileError(const fs::path& path, const char* action, const std::error_code& error) {
   return MakeError(ErrorCode::kIo, "{}: {}: {}", path.string(), action, error.message());

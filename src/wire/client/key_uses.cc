@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/file_descriptor.h"
 #include "wire/json_fields.h"
 
 namespace polyveil::wire {
@@ -20,19 +21,6 @@ using nlohmann::json;
 constexpr char kFormat[] = "polyveil-key-uses/1";
 constexpr size_t kMaxBytes = 1024;
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 53;
-
-Error SystemError(const std::string& path, const char* action) {
-  const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
-  return MakeError(code, "{}: {}: {}", path, action, std::strerror(errno));
-}
-
-// Closes, and with that unlocks.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 struct Record {
   std::string key_id;
