@@ -12,7 +12,6 @@ namespace polyveil::bench {
 namespace {
 
 constexpr int kManyLimbs = 27, kFewLimbs = 12, kAddLimbs = 25;
-constexpr double kScale = 0x1p40;
 
 // Counts in units of one limb: N/2 log N butterflies, N products, 8 N bytes.
 struct LimbCounts {

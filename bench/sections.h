@@ -5,6 +5,8 @@
 
 namespace polyveil::bench {
 
+inline constexpr double kScale = 0x1p40;  // of plaintexts that are timed
+
 class Section {
  public:
   Section(const EngineBenchOptions& options, EngineReport& report)

@@ -15,7 +15,6 @@ namespace {
 constexpr int kBatchSize = 4;
 constexpr size_t kLoopItems = 28;
 constexpr double kLoopItemSeconds = 100e-6;
-constexpr double kScale = 0x1p40;
 
 class ThreadRows {
  public:

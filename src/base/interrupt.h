@@ -20,7 +20,7 @@ int InterruptStatus();
 // on when this object is gone. Of nested ones the outermost counts.
 class OrderlyEnd {
  public:
-  explicit OrderlyEnd(unsigned patience_seconds);
+  explicit OrderlyEnd(unsigned patience_seconds = 10);
   ~OrderlyEnd();
   OrderlyEnd(const OrderlyEnd&) = delete;
   OrderlyEnd& operator=(const OrderlyEnd&) = delete;

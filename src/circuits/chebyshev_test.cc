@@ -5,12 +5,6 @@
 namespace polyveil::circuits {
 namespace {
 
-double Clenshaw(std::span<const double> c, double u) {
-  double b1 = 0, b2 = 0;
-  for (size_t k = c.size(); k-- > 1;) b2 = std::exchange(b1, c[k] + 2 * u * b1 - b2);
-  return c[0] + u * b1 - b2;
-}
-
 class ChebyshevTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {

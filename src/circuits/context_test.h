@@ -32,6 +32,13 @@ inline double WorstError(std::span<const Complex> a, std::span<const Complex> b)
   return worst;
 }
 
+// sum_k c_k T_k(u).
+inline double Clenshaw(std::span<const double> c, double u) {
+  double b1 = 0, b2 = 0;
+  for (size_t k = c.size(); k-- > 1;) b2 = std::exchange(b1, c[k] + 2 * u * b1 - b2);
+  return c[0] + u * b1 - b2;
+}
+
 class TestContext {
  public:
   explicit TestContext(const std::string& name)

@@ -21,11 +21,6 @@ std::vector<Complex> StageRoots(int len) {
   return roots;
 }
 
-int Centred(int r, int period) {
-  r &= period - 1;
-  return r > period / 2 ? r - period : r;
-}
-
 // Stage D_len, or 2 D_len^-1. Low half of a block: x + w y, high half: x - w y.
 DiagonalMatrix Stage(int log_period, int len, bool inverse) {
   const int period = 1 << log_period, half = len / 2;

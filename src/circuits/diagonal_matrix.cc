@@ -8,11 +8,6 @@ namespace polyveil::circuits {
 namespace {
 
 // The representative of r in (-period/2, period/2].
-int Centred(int r, int period) {
-  r &= period - 1;
-  return r > period / 2 ? r - period : r;
-}
-
 }  // namespace
 
 DiagonalMatrix IdentityMatrix(int log_period) {

@@ -20,6 +20,12 @@ struct DiagonalMatrix {
   int period() const { return 1 << log_period; }
 };
 
+// r modulo the period, a power of two, in (-period/2, period/2].
+inline int Centred(int r, int period) {
+  r &= period - 1;
+  return r > period / 2 ? r - period : r;
+}
+
 DiagonalMatrix IdentityMatrix(int log_period);
 // The product x -> a(b(x)); equal periods. Indices are reduced to (-period/2, period/2].
 DiagonalMatrix Compose(const DiagonalMatrix& a, const DiagonalMatrix& b);

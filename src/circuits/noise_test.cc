@@ -22,12 +22,6 @@ void Within(double measured, double predicted, const std::string& what) {
              -std::log2(predicted));
 }
 
-double Clenshaw(std::span<const double> c, double u) {
-  double b1 = 0, b2 = 0;
-  for (size_t k = c.size(); k-- > 1;) b2 = std::exchange(b1, c[k] + 2 * u * b1 - b2);
-  return c[0] + u * b1 - b2;
-}
-
 double MeanSquare(std::span<const double> values) {
   double sum = 0;
   for (const double v : values) sum += v * v;

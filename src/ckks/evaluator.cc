@@ -88,6 +88,12 @@ std::shared_ptr<const std::vector<u32>> Evaluator::Permutation(int rotation) con
 
 size_t Evaluator::permutation_bytes() const { return switcher_->permutation_bytes(); }
 
+Status Evaluator::CheckDegreeOne(const char* operation, const Ciphertext& a) {
+  if (a.degree() == 1) return {};
+  return MakeError(ErrorCode::kMismatch, "{}: degree {}, expected 1 (relinearise first)", operation,
+                   a.degree());
+}
+
 Status Evaluator::RequireKeys(const char* operation) const {
   if (keys_) return {};
   return MakeError(ErrorCode::kMissingKey, "{}: the evaluator has no keys", operation);

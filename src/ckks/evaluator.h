@@ -165,6 +165,7 @@ class Evaluator {
 
  private:
   Status RequireKeys(const char* operation) const;
+  static Status CheckDegreeOne(const char* operation, const Ciphertext& a);
   std::vector<Ciphertext> RotateWithKey(std::span<const Ciphertext* const> a, u64 galois_element,
                                         const KeySwitchKey& key) const;
   Result<AutomorphismKey> FindRotationKey(const ExtendedCiphertext& a, int rotation) const;

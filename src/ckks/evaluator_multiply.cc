@@ -11,12 +11,6 @@ using ring::ActiveKernels;
 using ring::Modulus;
 using ring::RnsPoly;
 
-Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
-  if (a.degree() == 1) return {};
-  return MakeError(ErrorCode::kMismatch, "{}: degree {}, expected 1 (relinearise first)", operation,
-                   a.degree());
-}
-
 }  // namespace
 
 // The three parts of a b at `level`, at most the lower of the two; limbs above are not read.

@@ -15,12 +15,6 @@ using ring::RnsPoly;
 
 int Reduce(int rotation, int slots) { return ((rotation % slots) + slots) % slots; }
 
-Status CheckDegreeOne(const char* operation, const Ciphertext& a) {
-  if (a.degree() == 1) return {};
-  return MakeError(ErrorCode::kMismatch, "{}: degree {}, expected 1 (relinearise first)", operation,
-                   a.degree());
-}
-
 // All ciphertexts of a batch share a key, and so a level.
 Status CheckLevel(const char* operation, const Ciphertext& a, int level) {
   if (a.level == level) return {};

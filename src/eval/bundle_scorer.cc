@@ -11,8 +11,6 @@
 namespace polyveil::model {
 namespace {
 
-constexpr std::size_t kBatchTokens = 2048;  // keeps every thread busy between two journal entries
-
 // What the model reads: the last token is scored only.
 std::vector<TokenId> TokensRead(const ScoreRequest& request) {
   std::vector<TokenId> tokens = request.context;

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int kLogitRows = 256;  // of one product with the head: bounds the memory of logits
 // Tokens of one batch: enough for full matrix products, few enough for small activations.
-constexpr std::size_t kBatchTokens = 2048;
 
 // Requests [begin, end) with the same context, and the context's keys and values.
 struct Group {

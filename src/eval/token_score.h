@@ -9,6 +9,9 @@
 
 namespace polyveil::model {
 
+// Keeps every thread busy between two journal entries.
+inline constexpr std::size_t kBatchTokens = 2048;
+
 inline Status CheckRequest(const ScoreRequest& request, int context) {
   if (request.context.empty() || request.continuation.empty())
     return MakeError(ErrorCode::kOutOfRange, "a request of {} tokens of context and {} to score",

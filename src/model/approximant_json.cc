@@ -9,17 +9,19 @@ namespace {
 using approx::Approximant;
 using approx::Chebyshev;
 using approx::Refinement;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 constexpr std::size_t kMaxCoefficients = 4096;
 constexpr std::array kRefinements = {Refinement::kNone, Refinement::kGoldschmidt,
                                      Refinement::kNewton, Refinement::kComposite};
 
-Chebyshev SeriesFrom(const Json& json) {
+Chebyshev SeriesFrom(const OrderedJson& json) {
   return {json.at("a").get<double>(), json.at("b").get<double>(),
           json.at("coeffs").get<std::vector<double>>()};
 }
 
-Json SeriesToJson(const Chebyshev& p) { return {{"a", p.a}, {"b", p.b}, {"coeffs", p.coeffs}}; }
+OrderedJson SeriesToJson(const Chebyshev& p) {
+  return {{"a", p.a}, {"b", p.b}, {"coeffs", p.coeffs}};
+}
 
 Status CheckSeries(const Chebyshev& p, const std::string& where) {
   if (p.coeffs.size() > kMaxCoefficients)
@@ -31,7 +33,7 @@ Status CheckSeries(const Chebyshev& p, const std::string& where) {
   return MakeError(ErrorCode::kCorrupt, "{}: a value is no finite number", where);
 }
 
-Status ReadRefinement(const Json& json, const std::string& where, Approximant& p) {
+Status ReadRefinement(const OrderedJson& json, const std::string& where, Approximant& p) {
   const auto name = json.at("refinement").get<std::string>();
   for (const Refinement refinement : kRefinements)
     if (name == approx::RefinementName(refinement)) p.refinement = refinement;
@@ -47,8 +49,8 @@ Status ReadRefinement(const Json& json, const std::string& where, Approximant& p
 
 }  // namespace
 
-Json ApproximantToJson(const Approximant& p) {
-  Json out = SeriesToJson(p);
+OrderedJson ApproximantToJson(const Approximant& p) {
+  OrderedJson out = SeriesToJson(p);
   if (p.refinement == Refinement::kNone) return out;
   out["refinement"] = approx::RefinementName(p.refinement);
   out["order"] = p.order;
@@ -58,13 +60,13 @@ Json ApproximantToJson(const Approximant& p) {
   return out;
 }
 
-Result<Approximant> ApproximantFromJson(const Json& json, const std::string& where) {
+Result<Approximant> ApproximantFromJson(const OrderedJson& json, const std::string& where) {
   try {
     Approximant p(SeriesFrom(json));
     PV_RETURN_IF_ERROR(CheckSeries(p, where));
     if (json.contains("refinement")) PV_RETURN_IF_ERROR(ReadRefinement(json, where, p));
     return p;
-  } catch (const Json::exception& error) {
+  } catch (const OrderedJson::exception& error) {
     return MakeError(ErrorCode::kCorrupt, "{}: {}", where, error.what());
   }
 }

@@ -9,9 +9,9 @@
 namespace polyveil::model {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "polyveil-client/1";
+constexpr const char* kClientFormat = "polyveil-client/1";
 constexpr std::size_t kMaxTensors = 64, kMaxNameBytes = 256;
 constexpr int kMaxVocabulary = 1 << 20, kMaxWidth = 16384, kMaxContext = 1 << 22;
 constexpr std::int64_t kMaxRows = std::int64_t{1} << 24;
@@ -25,7 +25,7 @@ std::optional<ElementType> TypeFromName(std::string_view name) {
   return std::nullopt;
 }
 
-Json NormToJson(const ClientNorm& norm) {
+OrderedJson NormToJson(const ClientNorm& norm) {
   return {{"subtracts_mean", norm.subtracts_mean}, {"eps", norm.eps}};
 }
 
@@ -107,27 +107,27 @@ ClientConfig Read(const JsonReader& at, std::string& error) {
 }  // namespace
 
 std::string FormatClientConfig(const ClientConfig& c) {
-  Json tensors = Json::object();
+  OrderedJson tensors = OrderedJson::object();
   for (const auto& [name, tensor] : c.tensors)
     tensors[name] = {{"type", FormatOf(tensor.type).name}, {"shape", tensor.shape}};
-  Json out = {{"format", kFormat},
-              {"name", c.name},
-              {"model_digest", c.model_digest},
-              {"family", c.family},
-              {"width", c.width},
-              {"vocabulary", c.vocabulary},
-              {"context", c.context},
-              {"prefix", c.prefix},
-              {"begin", c.begin},
-              {"ends", c.ends},
-              {"position_offset", c.position_offset},
-              {"ngrams", c.ngrams},
-              {"centred", c.centred}};
+  OrderedJson out = {{"format", kClientFormat},
+                     {"name", c.name},
+                     {"model_digest", c.model_digest},
+                     {"family", c.family},
+                     {"width", c.width},
+                     {"vocabulary", c.vocabulary},
+                     {"context", c.context},
+                     {"prefix", c.prefix},
+                     {"begin", c.begin},
+                     {"ends", c.ends},
+                     {"position_offset", c.position_offset},
+                     {"ngrams", c.ngrams},
+                     {"centred", c.centred}};
   if (c.embedding_norm) out["embedding_norm"] = NormToJson(*c.embedding_norm);
   if (c.final_norm) out["final_norm"] = NormToJson(*c.final_norm);
   out["tensors"] = tensors;
   if (c.certificate) out["certificate"] = CertificateToJson(*c.certificate);
-  return out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return out.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 Result<ClientConfig> ParseClientConfig(std::string_view text) {
@@ -135,9 +135,9 @@ Result<ClientConfig> ParseClientConfig(std::string_view text) {
   std::string error;
   const JsonReader at(json, "client", error);
   const std::string format = at.Text("format");
-  if (error.empty() && format != kFormat)
+  if (error.empty() && format != kClientFormat)
     return MakeError(ErrorCode::kMismatch, "client.format = \"{}\", not \"{}\"",
-                     format.substr(0, 64), kFormat);
+                     format.substr(0, 64), kClientFormat);
   const ClientConfig config = Read(at, error);
   at.RefuseOthers([](std::string_view) { return false; });
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "client.json: {}", error);

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFormat = "polyveil-client-files/1";
+constexpr const char* kClientFilesFormat = "polyveil-client-files/1";
 constexpr std::uint64_t kMaxTotalBytes = std::uint64_t{1} << 50;
 constexpr std::uint64_t kMaxConfigBytes = 4 << 20;
 constexpr std::int32_t kEndOfStory = 256;  // of a bundle's own byte-level vocabulary
@@ -82,7 +82,7 @@ std::string ClientManifest::Format() const {
   nlohmann::ordered_json entries = nlohmann::ordered_json::array();
   for (const Entry& entry : files)
     entries.push_back({{"name", entry.name}, {"bytes", entry.bytes}, {"sha256", entry.sha256}});
-  return nlohmann::ordered_json{{"format", kFormat}, {"files", entries}}.dump(1) + "\n";
+  return nlohmann::ordered_json{{"format", kClientFilesFormat}, {"files", entries}}.dump(1) + "\n";
 }
 
 Result<ClientManifest> ClientManifest::Parse(std::string_view text) {
@@ -90,8 +90,8 @@ Result<ClientManifest> ClientManifest::Parse(std::string_view text) {
   std::string error;
   const JsonReader at(json, "manifest", error);
   const std::string format = at.Text("format");
-  if (error.empty() && format != kFormat)
-    return MakeError(ErrorCode::kMismatch, "manifest.format is not \"{}\"", kFormat);
+  if (error.empty() && format != kClientFilesFormat)
+    return MakeError(ErrorCode::kMismatch, "manifest.format is not \"{}\"", kClientFilesFormat);
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
   const auto* entries = at.Has("files") ? at.Find("files") : nullptr;
   if (entries == nullptr || !entries->is_array() || entries->size() > kMaxClientFiles)

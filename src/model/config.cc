@@ -11,8 +11,8 @@
 namespace polyveil::model {
 namespace {
 
-using Json = nlohmann::ordered_json;
-constexpr const char* kFormat = "polyveil-model/1";
+using OrderedJson = nlohmann::ordered_json;
+constexpr const char* kModelFormat = "polyveil-model/1";
 constexpr const char* kArchitecture = "power-softmax-decoder";
 
 ModelConfig ReadConfig(const JsonReader& at) {
@@ -129,8 +129,9 @@ Result<ModelConfig> ParseModelConfig(std::string_view text) {
   if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "model.json: no JSON object");
   std::string error;
   const JsonReader at(json, "model", error);
-  if (const std::string format = at.Text("format"); error.empty() && format != kFormat)
-    return MakeError(ErrorCode::kMismatch, "model.format = \"{}\", not \"{}\"", format, kFormat);
+  if (const std::string format = at.Text("format"); error.empty() && format != kModelFormat)
+    return MakeError(ErrorCode::kMismatch, "model.format = \"{}\", not \"{}\"", format,
+                     kModelFormat);
   if (const std::string arch = at.Text("arch"); error.empty() && arch != kArchitecture)
     return MakeError(ErrorCode::kMismatch, "model.arch = \"{}\", not \"{}\"", arch, kArchitecture);
   ModelConfig config = ReadConfig(at);
@@ -141,8 +142,8 @@ Result<ModelConfig> ParseModelConfig(std::string_view text) {
 }
 
 std::string FormatModelConfig(const ModelConfig& c) {
-  Json out;
-  out["format"] = kFormat;
+  OrderedJson out;
+  out["format"] = kModelFormat;
   out["arch"] = kArchitecture;
   out["n_layers"] = c.n_layers;
   out["d_model"] = c.d_model;
@@ -158,7 +159,7 @@ std::string FormatModelConfig(const ModelConfig& c) {
   out["norm_eps"] = c.norm_eps;
   out["final_norm_eps"] = c.final_norm_eps;
   out["residual_bound"] = c.residual_bound;
-  out["layers"] = Json::array();
+  out["layers"] = OrderedJson::array();
   for (const LayerConfig& layer : c.layers)
     out["layers"].push_back(LayerToJson(layer, LayerFields::kAll));
   out["calibration"] = {{"tokens", c.calibration.tokens}, {"margin", c.calibration.margin}};

@@ -15,14 +15,14 @@ namespace {
 using DecodeBlock = void (*)(const std::uint8_t* block, float* out);
 constexpr int kNoNumber = -1;  // of a type that GGUF files do not have
 
-struct Entry {
+struct Named {
   ElementFormat format;
   int gguf;                     // ggml's number of the type
   DecodeBlock block = nullptr;  // of quantised types
 };
 
 // In the order of ElementType.
-constexpr Entry kEntries[] = {
+constexpr Named kEntries[] = {
     {{"F64", 1, 8, true}, 28},
     {{"F32", 1, 4, true}, 0},
     {{"F16", 1, 2, true}, 1},
@@ -56,7 +56,7 @@ constexpr std::pair<std::uint32_t, const char*> kUnreadNames[] = {
     {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},   {34, "TQ1_0"},   {35, "TQ2_0"},
     {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {39, "MXFP4"},   {40, "NVFP4"}};
 
-const Entry& EntryOf(ElementType type) { return kEntries[static_cast<int>(type)]; }
+const Named& EntryOf(ElementType type) { return kEntries[static_cast<int>(type)]; }
 
 float Bfloat16(const std::uint8_t* at) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(Load<std::uint16_t>(at)) << 16);
@@ -98,7 +98,7 @@ std::string NameOfGgufType(std::uint32_t number) {
 }
 
 void DecodeElements(ElementType type, const std::uint8_t* bytes, std::size_t count, float* out) {
-  const Entry& entry = EntryOf(type);
+  const Named& entry = EntryOf(type);
   const ElementFormat& format = entry.format;
   PV_CHECK(format.real && count % format.block_elements == 0, "{}: {} elements in blocks of {}",
            format.name, count, format.block_elements);

@@ -7,7 +7,7 @@
 namespace polyveil::model {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 constexpr int kMaxDegree = 127;
 
 using BoundField = std::pair<const char*, double LayerBounds::*>;
@@ -88,19 +88,19 @@ AttentionForm ReadAttention(const JsonReader& at) {
   return form;
 }
 
-Json ToJson(const ObservedInterval& seen) { return {{"lo", seen.lo}, {"hi", seen.hi}}; }
+OrderedJson ToJson(const ObservedInterval& seen) { return {{"lo", seen.lo}, {"hi", seen.hi}}; }
 
 bool IsDefault(const AttentionForm& form) {
   return form.kind == AttentionKind::kPower && form.mean && form.powers.empty() && !form.qk_norm;
 }
 
-Json ToJson(const AttentionForm& form) {
-  Json out = {{"kind", AttentionKindName(form.kind)}, {"mean", form.mean}};
+OrderedJson ToJson(const AttentionForm& form) {
+  OrderedJson out = {{"kind", AttentionKindName(form.kind)}, {"mean", form.mean}};
   if (!form.powers.empty()) out["powers"] = form.powers;
   if (form.exponential) {
     out["exponential"] = ApproximantToJson(*form.exponential);
     out["squarings"] = form.squarings;
-    out["rounds"] = Json::array();
+    out["rounds"] = OrderedJson::array();
     for (const Approximant& round : form.rounds) out["rounds"].push_back(ApproximantToJson(round));
   }
   if (form.qk_norm)
@@ -110,14 +110,14 @@ Json ToJson(const AttentionForm& form) {
   return out;
 }
 
-void AddPolynomials(const LayerConfig& layer, Json& out) {
+void AddPolynomials(const LayerConfig& layer, OrderedJson& out) {
   out["norm1"] = ApproximantToJson(layer.norm1);
   out["divisor_inverse"] = ApproximantToJson(layer.divisor_inverse);
   out["norm2"] = ApproximantToJson(layer.norm2);
   if (layer.activation) out["activation"] = ApproximantToJson(*layer.activation);
 }
 
-void AddBounds(const LayerConfig& layer, Json& out) {
+void AddBounds(const LayerConfig& layer, OrderedJson& out) {
   for (const auto& [name, member] : kBoundFields) out["bounds"][name] = layer.bounds.*member;
   for (const auto& [name, member] : kExponentFields)
     if (!(layer.bounds.*member).empty()) out["bounds"][name] = layer.bounds.*member;
@@ -180,8 +180,8 @@ LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields) {
   return layer;
 }
 
-Json LayerToJson(const LayerConfig& layer, LayerFields fields) {
-  Json out;
+OrderedJson LayerToJson(const LayerConfig& layer, LayerFields fields) {
+  OrderedJson out;
   if (fields == LayerFields::kAll) AddPolynomials(layer, out);
   out["kappa"] = layer.kappa;
   out["shift"] = layer.shift;

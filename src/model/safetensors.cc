@@ -12,7 +12,7 @@
 namespace polyveil::model {
 namespace {
 
-struct Entry : SafetensorsEntry {
+struct FileEntry : SafetensorsEntry {
   std::uint64_t elements;
 };
 
@@ -66,10 +66,10 @@ Result<std::uint64_t> CountElements(const std::string& name, const nlohmann::jso
   return elements;
 }
 
-Result<Entry> ParseEntry(const std::string& name, const nlohmann::json& json,
-                         std::uint64_t data_bytes, std::uint64_t limit) {
+Result<FileEntry> ParseEntry(const std::string& name, const nlohmann::json& json,
+                             std::uint64_t data_bytes, std::uint64_t limit) {
   if (!json.is_object()) return Corrupt(name, "is no object");
-  Entry entry{{name, TensorType::kF32, {}, 0, 0}, 0};
+  FileEntry entry{{name, TensorType::kF32, {}, 0, 0}, 0};
   const auto dtype = json.find("dtype"), shape = json.find("shape"),
              offsets = json.find("data_offsets");
   if (dtype == json.end() || shape == json.end() || offsets == json.end())
@@ -94,12 +94,12 @@ Result<Entry> ParseEntry(const std::string& name, const nlohmann::json& json,
   return entry;
 }
 
-Status CheckCoverage(std::vector<Entry>& entries, std::uint64_t data_bytes) {
-  std::sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) {
+Status CheckCoverage(std::vector<FileEntry>& entries, std::uint64_t data_bytes) {
+  std::sort(entries.begin(), entries.end(), [](const FileEntry& x, const FileEntry& y) {
     return std::pair(x.begin, x.end) < std::pair(y.begin, y.end);
   });
   std::uint64_t covered = 0;
-  for (const Entry& entry : entries) {
+  for (const FileEntry& entry : entries) {
     if (entry.begin < covered)
       return Corrupt(entry.name, fmt::format("begins at {}, inside the tensor that ends at {}",
                                              entry.begin, covered));
@@ -175,17 +175,17 @@ Result<std::vector<SafetensorsEntry>> ReadSafetensorsIndex(std::span<const std::
     return MakeError(ErrorCode::kOutOfRange, "safetensors: {} tensors > {}", header.size(),
                      limits.max_tensors);
   const std::uint64_t data_bytes = bytes.size() - data_at;
-  std::vector<Entry> entries;
+  std::vector<FileEntry> entries;
   std::uint64_t left = limits.max_elements;
   for (const auto& [name, json] : header.items()) {
     if (name == "__metadata__") continue;
-    PV_ASSIGN_OR_RETURN(Entry entry, ParseEntry(name, json, data_bytes, left));
+    PV_ASSIGN_OR_RETURN(FileEntry entry, ParseEntry(name, json, data_bytes, left));
     left -= entry.elements;
     entries.push_back(std::move(entry));
   }
   PV_RETURN_IF_ERROR(CheckCoverage(entries, data_bytes));
   std::vector<SafetensorsEntry> out;
-  for (Entry& entry : entries) {
+  for (FileEntry& entry : entries) {
     entry.begin += data_at;
     entry.end += data_at;
     out.push_back(std::move(entry));

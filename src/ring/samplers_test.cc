@@ -16,7 +16,7 @@
 namespace polyveil::ring {
 namespace {
 
-constexpr size_t kN = size_t{1} << 16;
+constexpr size_t kCount = size_t{1} << 16;
 
 Seed CountingSeed() {
   Seed seed;
@@ -32,27 +32,27 @@ std::map<i64, size_t> Histogram(const std::vector<i64>& values) {
 
 TEST(Samplers, TernaryIsUniform) {
   Prng prng(CountingSeed(), "ternary");
-  std::vector<i64> values(kN);
+  std::vector<i64> values(kCount);
   SampleTernary(prng, values);
   const auto counts = Histogram(values);
   ASSERT_EQ(counts.size(), 3u);
-  const double expected = kN / 3.0, sigma = std::sqrt(kN * 2.0 / 9.0);
+  const double expected = kCount / 3.0, sigma = std::sqrt(kCount * 2.0 / 9.0);
   for (const auto& [value, count] : counts) EXPECT_NEAR(count, expected, 5 * sigma) << value;
 }
 
 TEST(Samplers, SparseHasExactWeightAndBothSigns) {
   Prng prng(CountingSeed(), "sparse");
   for (const size_t weight : {0, 1, 32, 192}) {
-    std::vector<i64> values(kN, 9);
+    std::vector<i64> values(kCount, 9);
     SampleSparseTernary(prng, weight, values);
     auto counts = Histogram(values);
-    EXPECT_EQ(counts[0], kN - weight);
+    EXPECT_EQ(counts[0], kCount - weight);
     EXPECT_EQ(counts[1] + counts[-1], weight);
     if (weight == 192) {
       EXPECT_NEAR(counts[1], 96, 5 * std::sqrt(48.0));
       double mean = 0;  // positions spread over the ring
-      for (size_t j = 0; j < kN; ++j) mean += values[j] != 0 ? static_cast<double>(j) / 192 : 0;
-      EXPECT_NEAR(mean, kN / 2.0, 5 * kN / std::sqrt(12.0 * 192));
+      for (size_t j = 0; j < kCount; ++j) mean += values[j] != 0 ? static_cast<double>(j) / 192 : 0;
+      EXPECT_NEAR(mean, kCount / 2.0, 5 * kCount / std::sqrt(12.0 * 192));
     }
   }
   std::vector<i64> full(16);
@@ -62,7 +62,7 @@ TEST(Samplers, SparseHasExactWeightAndBothSigns) {
 
 TEST(Samplers, GaussianMatchesItsTable) {
   Prng prng(CountingSeed(), "gaussian");
-  std::vector<i64> values(16 * kN);
+  std::vector<i64> values(16 * kCount);
   SampleGaussian(prng, values);
   auto counts = Histogram(values);
   double total = 0;
@@ -84,8 +84,8 @@ TEST(Samplers, GaussianMatchesItsTable) {
 }
 
 TEST(Samplers, UniformCoversTheModulus) {
-  const Modulus q(FindNttPrimes(kN, 40, 2).value()[1]);  // just above 2^40
-  std::vector<u64> words(kN), again(kN), other(kN);
+  const Modulus q(FindNttPrimes(kCount, 40, 2).value()[1]);  // just above 2^40
+  std::vector<u64> words(kCount), again(kCount), other(kCount);
   SampleUniform(CountingSeed(), "uniform", 3, q, words);
   SampleUniform(CountingSeed(), "uniform", 3, q, again);
   SampleUniform(CountingSeed(), "uniform", 4, q, other);
@@ -97,7 +97,8 @@ TEST(Samplers, UniformCoversTheModulus) {
     ++cells[static_cast<size_t>(u128{word} * 16 / q.q)];
   }
   double chi_squared = 0;
-  for (const double cell : cells) chi_squared += std::pow(cell - kN / 16.0, 2) / (kN / 16.0);
+  for (const double cell : cells)
+    chi_squared += std::pow(cell - kCount / 16.0, 2) / (kCount / 16.0);
   EXPECT_LT(chi_squared, 45.0);
   // Pieces of any size continue each other.
   UniformResidues pieces(CountingSeed(), "uniform", 3, q);
@@ -116,7 +117,7 @@ TEST(Samplers, UniformCoversTheModulus) {
 }
 
 TEST(Samplers, SignedToResidues) {
-  const Modulus q(FindNttPrimes(kN, 40, 1).value()[0]);
+  const Modulus q(FindNttPrimes(kCount, 40, 1).value()[0]);
   const std::vector<i64> values = {0, 1, -1, 19, -19};
   std::vector<u64> words(values.size());
   SignedToResidues(values, q, words);

@@ -13,15 +13,11 @@
 namespace polyveil::runtime {
 namespace {
 
-ckks::ParametersPtr TestParams() {
-  return ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
-}
-
 Result<std::shared_ptr<const compile::CompiledDecoder>> TryCompile(std::vector<model::Block> blocks,
                                                                    int context, int known = 0) {
   return CompileModel(std::make_shared<const model::Decoder>(
                           model::Decoder{"test", "", std::move(blocks), context, 4}),
-                      TestParams(), compile::MachineSpeed{}, known);
+                      testing::TestParams(), compile::MachineSpeed{}, known);
 }
 
 std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block> blocks,
@@ -193,8 +189,8 @@ TEST(Blocks, DigestCoversEverythingThatIsComputed) {
   const auto digest = [&](auto&& change) {
     model::Decoder decoder{"test", "weights", {block, block}, 4, 4};
     change(decoder);
-    return CompileModel(std::make_shared<const model::Decoder>(std::move(decoder)), TestParams(),
-                        compile::MachineSpeed{})
+    return CompileModel(std::make_shared<const model::Decoder>(std::move(decoder)),
+                        testing::TestParams(), compile::MachineSpeed{})
         .value()
         ->digest();
   };

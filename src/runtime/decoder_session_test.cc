@@ -21,10 +21,6 @@ std::vector<std::vector<double>> RandomText(int d_model, int tokens) {
   return text;
 }
 
-ckks::ParametersPtr TestParams() {
-  return ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
-}
-
 // Runs the second token on a session that has seen the first.
 void ExpectSecondStepAgrees(testing::EncryptedRun& run, const model::Decoder& decoder,
                             const std::vector<std::vector<double>>& text) {
@@ -39,7 +35,7 @@ void ExpectSecondStepAgrees(testing::EncryptedRun& run, const model::Decoder& de
 TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
   const testing::RandomModelShape shape;
   const auto decoder = testing::RandomDecoder(shape, 5);
-  testing::EncryptedRun run(decoder, TestParams());
+  testing::EncryptedRun run(decoder, testing::TestParams());
   EXPECT_GT(run.model()->estimate().bootstraps_per_token, 0);
   const auto text = RandomText(shape.d_model, 4);
   // Twice the worst of eight simulated runs: the model is an upper estimate, its samples are as
@@ -68,7 +64,7 @@ TEST(DecoderSession, EqualsReferenceWithinPredictedNoise) {
 TEST(DecoderSession, BehindPublicTokensEqualsReference) {
   const testing::RandomModelShape shape;
   const auto decoder = testing::RandomDecoder(shape, 5);
-  testing::EncryptedRun run(decoder, TestParams());
+  testing::EncryptedRun run(decoder, testing::TestParams());
   const auto text = RandomText(shape.d_model, 5);
   const double tolerance = 2 * PredictedError(run.model(), *decoder, text);
   for (const int known : {1, 3}) {
@@ -93,7 +89,7 @@ TEST(DecoderSession, BehindPublicTokensEqualsReference) {
 TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
   const testing::RandomModelShape shape{.n_layers = 1};
   const auto decoder = testing::RandomDecoder(shape, 5);
-  testing::EncryptedRun run(decoder, TestParams());
+  testing::EncryptedRun run(decoder, testing::TestParams());
   const auto text = RandomText(shape.d_model, 2);
   ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
   std::atomic<bool> cancel = false;
@@ -111,7 +107,7 @@ TEST(DecoderSession, CancelledStepLeavesTheStateAsItWas) {
 TEST(DecoderSession, AStepTakenBackRunsAgain) {
   const testing::RandomModelShape shape{.n_layers = 1};
   const auto decoder = testing::RandomDecoder(shape, 5);
-  testing::EncryptedRun run(decoder, TestParams());
+  testing::EncryptedRun run(decoder, testing::TestParams());
   const auto text = RandomText(shape.d_model, 2);
   EXPECT_FALSE(run.session().UndoStep());
   ASSERT_TRUE(run.session().Step(run.Encrypt(text[0]), {}).ok());
@@ -125,7 +121,7 @@ TEST(DecoderSession, AStepTakenBackRunsAgain) {
 TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {
   const testing::RandomModelShape shape{.n_layers = 1, .context = 1};
   const auto decoder = testing::RandomDecoder(shape, 5);
-  testing::EncryptedRun run(decoder, TestParams());
+  testing::EncryptedRun run(decoder, testing::TestParams());
   const auto text = RandomText(shape.d_model, 1);
   ckks::Ciphertext token = run.Encrypt(text[0]);
   ckks::Ciphertext wrong = token;
@@ -141,7 +137,7 @@ TEST(DecoderSession, RefusesWrongLevelScaleAndLength) {
 TEST(Engine, RefusesKeysThatDoNotCoverTheProgram) {
   const testing::RandomModelShape shape{.n_layers = 1};
   const auto decoder = testing::RandomDecoder(shape, 5);
-  testing::EncryptedRun run(decoder, TestParams());
+  testing::EncryptedRun run(decoder, testing::TestParams());
   auto keys = std::make_shared<ckks::EvaluationKeys>(run.keys());
   keys->rotations.erase(keys->rotations.begin());
   const auto engine = Engine::Create(std::make_shared<WeightStore>(run.model()), keys);

@@ -18,10 +18,6 @@ using compile::Complex;
 
 constexpr std::string_view kSimulated = "simulated";
 
-ckks::ParametersPtr TestParams(const char* name) {
-  return ckks::Parameters::Create(ckks::FindParameters(name).value()).value();
-}
-
 // Root mean squares over a result's slots.
 ResultNoise Measure(std::span<const Complex> slots, size_t period) {
   std::vector<double> means(period);
@@ -89,7 +85,7 @@ ResultNoise Predicted(const model::BodyBundle& bundle, const ckks::Parameters& p
 
 TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
   for (const auto& shape : kShapes) {
-    const auto params = TestParams("test10");
+    const auto params = testing::TestParams("test10");
     const auto bundle = Calibrated(shape);
     const auto model =
         CompileModel(testing::Shared(bundle), params, compile::MachineSpeed{}).value();
@@ -106,7 +102,7 @@ TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
 
 TEST(ResultNoise, BoundsWhatCiphertextsShow) {
   for (const auto& shape : kShapes) {
-    const auto params = TestParams("test10");
+    const auto params = testing::TestParams("test10");
     const auto bundle = Calibrated(shape);
     testing::EncryptedRun run(testing::Shared(bundle), params);
     const ResultNoise predicted = Predicted(bundle, *params);

@@ -33,7 +33,7 @@ std::vector<std::vector<double>> Text(int tokens) {
 }
 
 TEST(SecureLayer, EqualsPlaintextLayerWithinPredictedNoise) {
-  const auto params = ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value();
+  const auto params = testing::TestParams("decode16");
   ASSERT_FALSE(params->insecure());
   ASSERT_LE(params->log_qp(), ckks::MaxLogQp(16));
   const auto decoder = FirstLayer();

@@ -51,7 +51,7 @@ TEST(Simulator, EqualsReferenceWithoutNoise) {
 
 void ExpectProgramEqualsReference(const model::BodyBundle& bundle, const char* what) {
   SCOPED_TRACE(what);
-  const auto params = ckks::Parameters::Create(ckks::FindParameters("test10").value()).value();
+  const auto params = testing::TestParams();
   const auto shared = testing::Shared(bundle);
   const auto compiled = CompileModel(shared, params, compile::MachineSpeed{});
   ASSERT_TRUE(compiled.ok()) << compiled.error().message;

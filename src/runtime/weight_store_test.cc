@@ -34,8 +34,7 @@ class WeightStoreTest : public ::testing::Test {
     block.weights = weights_;
     decoder_ = std::make_shared<const model::Decoder>(
         model::Decoder{"test", "", {std::move(block)}, 3, 4});
-    run_.emplace(decoder_,
-                 ckks::Parameters::Create(ckks::FindParameters("test10").value()).value());
+    run_.emplace(decoder_, testing::TestParams());
     weights_->turned = weights_->fixed = 0;
   }
 

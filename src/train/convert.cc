@@ -15,8 +15,6 @@ using approx::Candidate;
 using approx::Target;
 using torch::Tensor;
 
-constexpr int kRows = 16;  // of text at a time: two blocks of logits stand in memory
-
 std::string SiteName(int layer, const char* rest) {
   return fmt::format("layer {} / {}", layer, rest);
 }

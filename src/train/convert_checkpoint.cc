@@ -8,7 +8,7 @@
 namespace polyveil::train {
 namespace {
 
-constexpr int kRows = 16;            // of text at a time: two blocks of logits stand in memory
+constexpr int kTextRows = 16;        // of text at a time: two blocks of logits stand in memory
 constexpr int kRounds = 12;          // of new intervals on the same text
 constexpr double kOvershoot = 1.05;  // beyond the margin: other polynomials move the later inputs
 constexpr double kRounding = 1e-3;   // of a margin that was laid and is measured again
@@ -112,7 +112,7 @@ Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request) {
   PV_ASSIGN_OR_RETURN(result.conversion, ChoosePolynomials(model, exact.ranges, request.options));
   Widening widening(model, request.options, result.conversion);
   PV_RETURN_IF_ERROR(widening.Hold(text));
-  std::vector<Batch> heldout = HeldoutBatches(data, kRows, config.shape.context);
+  std::vector<Batch> heldout = HeldoutBatches(data, kTextRows, config.shape.context);
   std::vector<Batch> all = ExportBatches(config, data);
   all.insert(all.end(), heldout.begin(), heldout.end());
   PV_ASSIGN_OR_RETURN(result.seen, widening.Hold(all));

@@ -14,7 +14,7 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-constexpr std::int64_t kRows = 512;  // of logits at a time: 8 MB at a vocabulary of 4096
+constexpr std::int64_t kLogitRows = 512;  // of logits at a time: 8 MB at a vocabulary of 4096
 
 // Losses of logits' rows, 0 where the target is negative. gradient, when not null: of scale times
 // their sum, may be the logits themselves, or as bfloat16.
@@ -79,8 +79,8 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
     const Tensor h = bf16 ? RoundToBf16(hidden) : hidden;
     const Tensor e = bf16 ? RoundToBf16(embed) : embed;
     Tensor loss = torch::zeros({}, hidden.options());
-    for (std::int64_t at = 0; at < hidden.size(0); at += kRows) {
-      const std::int64_t rows = std::min(kRows, hidden.size(0) - at);
+    for (std::int64_t at = 0; at < hidden.size(0); at += kLogitRows) {
+      const std::int64_t rows = std::min(kLogitRows, hidden.size(0) - at);
       const HeadBlock block{h.narrow(0, at, rows), e, targets.narrow(0, at, rows), scale};
       Tensor d_rows = d_hidden.narrow(0, at, rows);
       loss += bf16 ? block.RunBf16(d_rows, d_embed) : block.Run(d_rows, d_embed);
@@ -106,8 +106,8 @@ LossSum HeadLossSum(const Tensor& hidden, const Tensor& embed, const Tensor& tar
   torch::NoGradGuard no_grad;
   LossSum sum;
   const Tensor all = targets.contiguous();
-  for (std::int64_t at = 0; at < hidden.size(0); at += kRows) {
-    const std::int64_t rows = std::min(kRows, hidden.size(0) - at);
+  for (std::int64_t at = 0; at < hidden.size(0); at += kLogitRows) {
+    const std::int64_t rows = std::min(kLogitRows, hidden.size(0) - at);
     Tensor logits = torch::mm(hidden.narrow(0, at, rows), embed.t());
     sum.nats += RowLosses(logits, all.narrow(0, at, rows)).sum().item<double>();
   }

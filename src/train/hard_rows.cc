@@ -10,8 +10,8 @@ namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
-constexpr int kSwaps = 16;    // tried an exchange
-constexpr int kPatience = 8;  // exchanges without a gain, then another start
+constexpr int kSwaps = 16;            // tried an exchange
+constexpr int kExchangePatience = 8;  // exchanges without a gain, then another start
 
 Status CheckRow(const TokenRow& row, const Shape& shape, const std::string& path) {
   if (row.size() != static_cast<std::size_t>(shape.context))
@@ -125,7 +125,7 @@ void HardRows::Replace(const Transformer& model, Batch& batch, std::uint64_t see
       const auto turn = static_cast<std::size_t>(index) * ((wanted + 1) / 2) + i / 2;
       const std::size_t end = turn % ends.size();
       Climb& climb = climbs[end];
-      if (climb.row.empty() || climb.idle >= kPatience) climb = {worst_at(end)};
+      if (climb.row.empty() || climb.idle >= kExchangePatience) climb = {worst_at(end)};
       row = Worsened(model, ends, end, climb.row, random);
       climb = {row, row == climb.row ? climb.idle + 1 : 0};
     }

@@ -11,7 +11,7 @@ namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
-constexpr std::size_t kRows = 64;  // sentences of one pass
+constexpr std::size_t kSentences = 64;  // sentences of one pass
 
 Result<PairSet> LoadSet(const std::filesystem::path& path, int limit) {
   PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path.string(), 64 << 20));
@@ -86,8 +86,8 @@ double PairAccuracy(const Transformer& model, const model::Tokenizer& tokenizer,
         texts.back().resize(static_cast<std::size_t>(model.shape().context));
     }
   std::vector<double> scores;
-  for (std::size_t begin = 0; begin < texts.size(); begin += kRows) {
-    const std::size_t end = std::min(texts.size(), begin + kRows);
+  for (std::size_t begin = 0; begin < texts.size(); begin += kSentences) {
+    const std::size_t end = std::min(texts.size(), begin + kSentences);
     const auto part = LogProbabilities(
         model, {texts.begin() + static_cast<long>(begin), texts.begin() + static_cast<long>(end)});
     scores.insert(scores.end(), part.begin(), part.end());

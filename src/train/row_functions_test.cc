@@ -9,19 +9,19 @@ namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
-using Inputs = std::vector<Tensor>;
-using Operation = std::function<Tensor(const Inputs&)>;
+using Operands = std::vector<Tensor>;
+using Operation = std::function<Tensor(const Operands&)>;
 
-Inputs Leaves(const Inputs& values, torch::ScalarType type) {
-  Inputs out;
+Operands Leaves(const Operands& values, torch::ScalarType type) {
+  Operands out;
   for (const Tensor& x : values) out.push_back(x.detach().to(type).clone().set_requires_grad(true));
   return out;
 }
 
 // Values and gradients of `ours` in `type` against those of `plain` in float64.
-void ExpectSame(const Inputs& values, const Operation& ours, const Operation& plain,
+void ExpectSame(const Operands& values, const Operation& ours, const Operation& plain,
                 torch::ScalarType type, double tolerance) {
-  const Inputs a = Leaves(values, type), b = Leaves(values, torch::kFloat64);
+  const Operands a = Leaves(values, type), b = Leaves(values, torch::kFloat64);
   const Tensor x = ours(a), y = plain(b);
   const Tensor weights = torch::randn(y.sizes(), torch::kFloat64);
   (x * weights.to(type)).sum().backward();
@@ -35,34 +35,37 @@ void ExpectSame(const Inputs& values, const Operation& ours, const Operation& pl
   for (std::size_t i = 0; i < a.size(); ++i) close(a[i].grad(), b[i].grad(), i);
 }
 
-void ExpectSame(const Inputs& values, const Operation& ours, const Operation& plain) {
+void ExpectSame(const Operands& values, const Operation& ours, const Operation& plain) {
   ExpectSame(values, ours, plain, torch::kFloat64, 1e-12);
   ExpectSame(values, ours, plain, torch::kFloat32, 1e-4);  // sums of up to 1500 terms of size 10
 }
 
-Tensor Random(std::vector<std::int64_t> shape) { return torch::randn(shape, torch::kFloat64); }
+Tensor RandomTensor(std::vector<std::int64_t> shape) {
+  return torch::randn(shape, torch::kFloat64);
+}
 
 TEST(RowFunctions, EqualTorchWithGradients) {
   torch::manual_seed(5);
   for (const std::int64_t d : {1, 7, 16, 130}) {
-    const Tensor x = Random({3, 500, d}), y = Random({3, 500, d}), row = Random({3, 500, 1});
-    const Tensor gain = Random({d});
+    const Tensor x = RandomTensor({3, 500, d}), y = RandomTensor({3, 500, d}),
+                 row = RandomTensor({3, 500, 1});
+    const Tensor gain = RandomTensor({d});
     ExpectSame(
-        {x}, [](const Inputs& in) { return MeanSquare(in[0]); },
-        [](const Inputs& in) { return (in[0] * in[0]).mean(-1, true); });
+        {x}, [](const Operands& in) { return MeanSquare(in[0]); },
+        [](const Operands& in) { return (in[0] * in[0]).mean(-1, true); });
     ExpectSame(
-        {x, gain, row}, [](const Inputs& in) { return ScaleRows(in[0], in[1], in[2]); },
-        [](const Inputs& in) { return in[0] * in[1] * in[2]; });
+        {x, gain, row}, [](const Operands& in) { return ScaleRows(in[0], in[1], in[2]); },
+        [](const Operands& in) { return in[0] * in[1] * in[2]; });
     ExpectSame(
-        {x, gain}, [](const Inputs& in) { return ScaleRows(in[0], in[1]); },
-        [](const Inputs& in) { return in[0] * in[1]; });
+        {x, gain}, [](const Operands& in) { return ScaleRows(in[0], in[1]); },
+        [](const Operands& in) { return in[0] * in[1]; });
     ExpectSame(
-        {x, y, row}, [](const Inputs& in) { return AddScaled(in[0], in[1], in[2]); },
-        [](const Inputs& in) { return in[0] + in[1] * in[2]; });
-    const Tensor h = Random({3, 500, 2 * d});
+        {x, y, row}, [](const Operands& in) { return AddScaled(in[0], in[1], in[2]); },
+        [](const Operands& in) { return in[0] + in[1] * in[2]; });
+    const Tensor h = RandomTensor({3, 500, 2 * d});
     ExpectSame(
-        {h}, [](const Inputs& in) { return HalvesProduct(in[0]); },
-        [](const Inputs& in) {
+        {h}, [](const Operands& in) { return HalvesProduct(in[0]); },
+        [](const Operands& in) {
           const auto parts = in[0].chunk(2, -1);
           return parts[0] * parts[1];
         });

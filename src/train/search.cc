@@ -16,7 +16,7 @@ namespace {
 using torch::Tensor;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kPatience = 24;  // rounds of swaps without a gain, then another start
+constexpr int kSwapPatience = 24;  // rounds of swaps without a gain, then another start
 constexpr double kTenth = 1.1;
 // Products in bfloat16 move a ratio by less than a hundredth; what they put this near an end, or
 // beyond it, is measured again in float32.
@@ -157,7 +157,7 @@ class Search {
       if (ratio > start.ratio && std::isfinite(ratio)) {
         start = {ratio, rows[static_cast<std::size_t>(best)]};
         idle[e] = 0;
-      } else if (++idle[e] >= kPatience) {
+      } else if (++idle[e] >= kSwapPatience) {
         idle[e] = 0;
         ++at[e];
       }

@@ -18,6 +18,10 @@
 
 namespace polyveil::testing {
 
+inline ckks::ParametersPtr TestParams(const char* name = "test10") {
+  return ckks::Parameters::Create(ckks::FindParameters(name).value()).value();
+}
+
 class EncryptedRun {
  public:
   // Panics on errors: a test's set-up does not fail.

@@ -15,7 +15,7 @@
 namespace polyveil::tools {
 namespace {
 
-struct Arguments {
+struct AttentionBenchArguments {
   std::string model, parameters = "decode16", json;
   double score_lo = -12, score_hi = 12;          // of a softmax model
   double softmax_range = 1e4, base_range = 1e6;  // of divisors: largest over smallest
@@ -24,7 +24,7 @@ struct Arguments {
   size_t threads = 0;
 };
 
-struct Form {
+struct ComparedForm {
   std::string name, detail;
   model::BodyBundle bundle;
 };
@@ -36,27 +36,29 @@ model::AttentionForm OfKind(model::AttentionKind kind) {
 }
 
 // The model with another inverse of the divisor, kept around the divisor's geometric centre 1.
-Result<Form> WithDivisor(std::string name, model::BodyBundle bundle, double range, double error,
-                         const char* family) {
+Result<ComparedForm> WithDivisor(std::string name, model::BodyBundle bundle, double range,
+                                 double error, const char* family) {
   const double a = 1 / std::sqrt(range), b = std::sqrt(range), eps = bundle.config.attention_eps;
   const approx::Budget budget{error, 40};
   auto candidates = approx::Candidates(approx::Target::kInverse, a, b, eps, budget);
   std::erase_if(candidates, [&](const auto& c) { return *family != 0 && c.method != family; });
   PV_ASSIGN_OR_RETURN(const approx::Candidate chosen, approx::Choose(candidates, a, b, budget));
   for (model::LayerConfig& layer : bundle.config.layers) layer.divisor_inverse = chosen.polynomial;
-  return Form{std::move(name),
-              fmt::format("divisor's range {:.3g}: {} from degree {}, {} steps", range,
-                          chosen.method, chosen.polynomial.degree(), chosen.polynomial.steps),
-              std::move(bundle)};
+  return ComparedForm{
+      std::move(name),
+      fmt::format("divisor's range {:.3g}: {} from degree {}, {} steps", range, chosen.method,
+                  chosen.polynomial.degree(), chosen.polynomial.steps),
+      std::move(bundle)};
 }
 
-Result<Form> Exponential(const Arguments& arguments, const model::BodyBundle& model) {
+Result<ComparedForm> Exponential(const AttentionBenchArguments& arguments,
+                                 const model::BodyBundle& model) {
   PV_ASSIGN_OR_RETURN(
       const approx::ExponentialFit fit,
       approx::FitExponential(arguments.score_lo, arguments.score_hi, arguments.error));
-  PV_ASSIGN_OR_RETURN(
-      Form form, WithDivisor("softmax: exponential, Goldschmidt", model, arguments.softmax_range,
-                             arguments.error, "goldschmidt"));
+  PV_ASSIGN_OR_RETURN(ComparedForm form,
+                      WithDivisor("softmax: exponential, Goldschmidt", model,
+                                  arguments.softmax_range, arguments.error, "goldschmidt"));
   for (model::LayerConfig& layer : form.bundle.config.layers) {
     layer.attention = OfKind(model::AttentionKind::kExponential);
     layer.attention.exponential = fit.series;
@@ -67,11 +69,12 @@ Result<Form> Exponential(const Arguments& arguments, const model::BodyBundle& mo
   return form;
 }
 
-Result<Form> NormaliseSquare(const Arguments& arguments, const model::BodyBundle& model) {
+Result<ComparedForm> NormaliseSquare(const AttentionBenchArguments& arguments,
+                                     const model::BodyBundle& model) {
   PV_ASSIGN_OR_RETURN(const approx::NormaliseSquareFit fit,
                       approx::FitNormaliseSquare(arguments.score_lo, arguments.score_hi,
                                                  model.config.context, arguments.error));
-  Form form{"softmax: normalise and square", "", model};
+  ComparedForm form{"softmax: normalise and square", "", model};
   for (model::LayerConfig& layer : form.bundle.config.layers) {
     layer.attention = OfKind(model::AttentionKind::kNormaliseSquare);
     layer.attention.exponential = fit.exponential.series;
@@ -85,27 +88,28 @@ Result<Form> NormaliseSquare(const Arguments& arguments, const model::BodyBundle
   return form;
 }
 
-Form Pointwise(const model::BodyBundle& model) {
-  Form form{"pointwise", "no division", model};
+ComparedForm Pointwise(const model::BodyBundle& model) {
+  ComparedForm form{"pointwise", "no division", model};
   for (model::LayerConfig& layer : form.bundle.config.layers)
     layer.attention = OfKind(model::AttentionKind::kPointwise);
   return form;
 }
 
-Result<std::vector<Form>> Forms(const Arguments& arguments, const model::BodyBundle& model) {
-  std::vector<Form> forms = {{"Power-Softmax, this model", "as stored", model}};
-  PV_ASSIGN_OR_RETURN(Form base, WithDivisor("Power-Softmax, ranges as they come", model,
-                                             arguments.base_range, arguments.error, ""));
+Result<std::vector<ComparedForm>> Forms(const AttentionBenchArguments& arguments,
+                                        const model::BodyBundle& model) {
+  std::vector<ComparedForm> forms = {{"Power-Softmax, this model", "as stored", model}};
+  PV_ASSIGN_OR_RETURN(ComparedForm base, WithDivisor("Power-Softmax, ranges as they come", model,
+                                                     arguments.base_range, arguments.error, ""));
   forms.push_back(std::move(base));
-  PV_ASSIGN_OR_RETURN(Form exponential, Exponential(arguments, model));
+  PV_ASSIGN_OR_RETURN(ComparedForm exponential, Exponential(arguments, model));
   forms.push_back(std::move(exponential));
-  PV_ASSIGN_OR_RETURN(Form square, NormaliseSquare(arguments, model));
+  PV_ASSIGN_OR_RETURN(ComparedForm square, NormaliseSquare(arguments, model));
   forms.push_back(std::move(square));
   forms.push_back(Pointwise(model));
   return forms;
 }
 
-nlohmann::ordered_json ToJson(const Form& form, const compile::FormReport& r) {
+nlohmann::ordered_json ToJson(const ComparedForm& form, const compile::FormReport& r) {
   nlohmann::ordered_json out = {{"form", form.name},
                                 {"detail", form.detail},
                                 {"nonlinearity_depth", r.nonlinearity_depth},
@@ -123,7 +127,7 @@ nlohmann::ordered_json ToJson(const Form& form, const compile::FormReport& r) {
   return out;
 }
 
-void PrintRow(const Form& form, const compile::FormReport& r) {
+void PrintRow(const ComparedForm& form, const compile::FormReport& r) {
   std::string line =
       fmt::format("{:36} {:6} {:6} {:9} {:6} {:10} {:11}", form.name, r.nonlinearity_depth,
                   r.block_depth, r.products, r.plain_products, r.rotations, r.bootstraps);
@@ -132,7 +136,7 @@ void PrintRow(const Form& form, const compile::FormReport& r) {
   std::printf("%s\n", line.c_str());
 }
 
-void PrintHead(const Arguments& arguments, const model::ModelConfig& config) {
+void PrintHead(const AttentionBenchArguments& arguments, const model::ModelConfig& config) {
   std::printf(
       "%s: estimates of a token's step, %d layers of width %d; operations of one layer, bootstraps "
       "of all\n",
@@ -144,7 +148,7 @@ void PrintHead(const Arguments& arguments, const model::ModelConfig& config) {
   std::printf("%s\n", line.c_str());
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const AttentionBenchArguments& arguments) {
   if (arguments.score_lo >= arguments.score_hi)
     return MakeError(ErrorCode::kInvalidArgument, "--score-lo {} is not below --score-hi {}",
                      arguments.score_lo, arguments.score_hi);
@@ -155,12 +159,12 @@ Status Run(const Arguments& arguments) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   const compile::MachineSpeed speed =
       compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
-  PV_ASSIGN_OR_RETURN(const std::vector<Form> forms, Forms(arguments, model));
+  PV_ASSIGN_OR_RETURN(const std::vector<ComparedForm> forms, Forms(arguments, model));
   PrintHead(arguments, model.config);
   nlohmann::ordered_json json = {{"parameters", arguments.parameters},
                                  {"scores", {arguments.score_lo, arguments.score_hi}},
                                  {"error", arguments.error}};
-  for (const Form& form : forms) {
+  for (const ComparedForm& form : forms) {
     const auto report =
         compile::ReportForm(model::DecoderOfBundle(form.bundle), params, speed, arguments.keys);
     if (!report.ok()) {
@@ -171,7 +175,8 @@ Status Run(const Arguments& arguments) {
     PrintRow(form, *report);
     json["forms"].push_back(ToJson(form, *report));
   }
-  for (const Form& form : forms) std::printf("  %s: %s\n", form.name.c_str(), form.detail.c_str());
+  for (const ComparedForm& form : forms)
+    std::printf("  %s: %s\n", form.name.c_str(), form.detail.c_str());
   if (arguments.json.empty()) return {};
   return WriteFile(arguments.json, json.dump(1) + "\n");
 }
@@ -179,7 +184,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeBenchAttention(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<AttentionBenchArguments>();
   app.description(
       "What variants of attention cost on ciphertexts, side by side: depth, operations, "
       "bootstraps,\n"

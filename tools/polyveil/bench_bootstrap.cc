@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Arguments {
+struct BootstrapBenchArguments {
   std::string parameters = "full16", json;
   bool complex_slots = false, two_passes = false;
   int log_period = -1, runs = 3;
@@ -85,7 +85,7 @@ void Print(const circuits::BootstrapReport& r) {
   std::printf("peak memory      %s\n", FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
 }
 
-Result<circuits::BootstrapReport> Measure(const Arguments& arguments) {
+Result<circuits::BootstrapReport> Measure(const BootstrapBenchArguments& arguments) {
   circuits::BootstrapBenchOptions options;
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(options.params, ckks::Parameters::Create(spec));
@@ -102,7 +102,7 @@ Result<circuits::BootstrapReport> Measure(const Arguments& arguments) {
   return circuits::RunBootstrapBench(options, &progress);
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const BootstrapBenchArguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const auto report, Measure(arguments));
   Print(report);
@@ -113,7 +113,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeBenchBootstrap(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BootstrapBenchArguments>();
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddNumber(app, "--log-period", arguments->log_period, {-1, 16},
             "slots repeat with period 2^k; -1 for full slots");

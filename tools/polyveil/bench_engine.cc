@@ -23,7 +23,7 @@ using bench::EngineReport;
 using bench::Row;
 using nlohmann::json;
 
-struct Arguments {
+struct EngineBenchArguments {
   std::string parameters, model, threads = "both", json;
   bool quick = false;
 };
@@ -86,7 +86,7 @@ double LoadAverage() {
   return getloadavg(&load, 1) == 1 ? load : 0;
 }
 
-json ToJson(const EngineReport& report, const Arguments& arguments, double load_before) {
+json ToJson(const EngineReport& report, const EngineBenchArguments& arguments, double load_before) {
   json ceilings = json::array(), rows = json::array();
   for (const auto& c : report.ceilings) {
     ceilings.push_back({{"threads", c.threads},
@@ -154,7 +154,7 @@ std::string ToText(const EngineReport& report) {
   return text + fmt::format("peak memory {}\n", FormatBytes(static_cast<double>(PeakRssBytes())));
 }
 
-Result<bench::EngineBenchOptions> MakeOptions(const Arguments& arguments) {
+Result<bench::EngineBenchOptions> MakeOptions(const EngineBenchArguments& arguments) {
   bench::EngineBenchOptions options;
   std::vector<std::string> names = {"fast16", "decode16", "sparse16", "full16"};
   if (!arguments.parameters.empty()) names = {arguments.parameters};
@@ -178,7 +178,7 @@ Result<bench::EngineBenchOptions> MakeOptions(const Arguments& arguments) {
   return options;
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const EngineBenchArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto options, MakeOptions(arguments));
   const double load_before = LoadAverage();
   PV_ASSIGN_OR_RETURN(const EngineReport report, bench::RunEngineBench(options));
@@ -190,7 +190,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeBenchEngine(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EngineBenchArguments>();
   app.add_option("--parameters", arguments->parameters,
                  "one parameter set (default: fast16, decode16, sparse16 and full16)");
   app.add_option("--threads", arguments->threads, "1, 2 or both")

@@ -25,7 +25,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Arguments {
+struct LayerBenchArguments {
   std::string model, text, parameters = "decode16", keys = "auto", json;
   BlockRange layers;
   int tokens = 2, context = 0;
@@ -41,7 +41,7 @@ struct Measurement {
   std::function<std::string(std::span<const double>)> next_token;
 };
 
-Result<Measurement> Measure(const Arguments& arguments) {
+Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   PV_ASSIGN_OR_RETURN(BlockText text,
                       CalibratedLayers(arguments.model, arguments.layers, arguments.tokens,
                                        arguments.text, arguments.degrees, arguments.margin));
@@ -77,7 +77,7 @@ double MeasuredSeconds(const bench::LayerReport& report, const char* component) 
   return 0;
 }
 
-json ToJson(const Arguments& arguments, const Measurement& m) {
+json ToJson(const LayerBenchArguments& arguments, const Measurement& m) {
   const bench::LayerReport& r = m.report;
   json components = json::array(), primitives = json::array(), tokens = json::array();
   for (int i = 0; i < compile::kComponentCount; ++i) {
@@ -153,7 +153,7 @@ void Print(const Measurement& m) {
               FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const LayerBenchArguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const Measurement measurement, Measure(arguments));
   Print(measurement);
@@ -169,7 +169,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeBenchLayer(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<LayerBenchArguments>();
   AddModel(app, arguments->model, "folder or *.gguf of a released decoder, or the name of a shape")
       ->required();
   AddNumber(app, "--layer", arguments->layers.first, {0, 4096}, "the first layer");

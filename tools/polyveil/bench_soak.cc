@@ -18,7 +18,7 @@ namespace {
 
 constexpr unsigned kRoundSeconds = 30;
 
-struct Arguments {
+struct SoakBenchArguments {
   std::string parameters = "decode16", json;
   bool complex_slots = false;
   int log_period = 7;
@@ -46,7 +46,7 @@ struct Soak {
   }
 };
 
-Result<Soak> Measure(const Arguments& arguments) {
+Result<Soak> Measure(const SoakBenchArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
   const circuits::BootstrapSpec bootstrap{
@@ -77,7 +77,7 @@ void Print(const Soak& soak) {
     std::printf("  %-14s worst slot %.2f bits\n", input.c_str(), bits);
 }
 
-nlohmann::json ToJson(const Arguments& arguments, const Soak& soak) {
+nlohmann::json ToJson(const SoakBenchArguments& arguments, const Soak& soak) {
   return {{"format", "polyveil-bench-soak/1"},
           {"parameters", soak.parameters},
           {"log_period", arguments.log_period},
@@ -92,7 +92,7 @@ nlohmann::json ToJson(const Arguments& arguments, const Soak& soak) {
           {"commit", POLYVEIL_COMMIT}};
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const SoakBenchArguments& arguments) {
   SetThreads(arguments.threads);
   const OrderlyEnd end(kRoundSeconds);  // what was measured until then is told
   PV_ASSIGN_OR_RETURN(const Soak soak, Measure(arguments));
@@ -109,7 +109,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeBenchSoak(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<SoakBenchArguments>();
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddNumber(app, "--seconds", arguments->seconds, {0, 1e7}, "how long");
   AddNumber(app, "--log-period", arguments->log_period, {-1, 16},

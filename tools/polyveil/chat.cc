@@ -23,9 +23,7 @@
 namespace polyveil::tools {
 namespace {
 
-constexpr unsigned kPatienceSeconds = 10;
-
-struct Arguments {
+struct ChatArguments {
   std::optional<std::string> system;
   PublicOptions known;
   int new_tokens = 256;
@@ -74,14 +72,15 @@ model::TextOptions WithEnds(model::TextOptions options, const model::ChatTemplat
   return options;
 }
 
-std::string SystemOf(const Arguments& arguments, const model::ChatTemplate& form) {
+std::string SystemOf(const ChatArguments& arguments, const model::ChatTemplate& form) {
   if (!arguments.known.text.empty()) return arguments.known.text;
   return arguments.system.value_or(form.default_system());
 }
 
 // The first turn's constant head, the prefix first: with a public system text or the template's own
 // all up to the user's words, otherwise what stands before any system text.
-std::vector<model::TokenId> HeadOf(const Arguments& arguments, const model::ChatTemplate& form) {
+std::vector<model::TokenId> HeadOf(const ChatArguments& arguments,
+                                   const model::ChatTemplate& form) {
   const bool constant = !arguments.known.text.empty() || !arguments.system;
   return form.Head(constant ? std::optional(SystemOf(arguments, form)) : std::nullopt);
 }
@@ -89,7 +88,7 @@ std::vector<model::TokenId> HeadOf(const Arguments& arguments, const model::Chat
 class Dialogue {
  public:
   // head: what the server has taken of the first turn, the prefix first; or nothing.
-  Dialogue(const Arguments& arguments, const model::ChatTemplate& form,
+  Dialogue(const ChatArguments& arguments, const model::ChatTemplate& form,
            std::vector<model::TokenId> head, ModelSession& session, RunReport& report)
       : arguments_(arguments),
         form_(form),
@@ -178,7 +177,7 @@ class Dialogue {
     return true;
   }
 
-  const Arguments& arguments_;
+  const ChatArguments& arguments_;
   const model::ChatTemplate& form_;
   ModelSession& session_;
   const std::vector<model::TokenId> head_;
@@ -188,13 +187,13 @@ class Dialogue {
 };
 
 // A head that nobody asked to publish is encrypted where the server takes none.
-PublicOptions WithoutPlace(const Arguments& arguments, const serve::ModelInfo& server) {
+PublicOptions WithoutPlace(const ChatArguments& arguments, const serve::ModelInfo& server) {
   PublicOptions options = arguments.known;
   if (options.text.empty() && server.public_tokens == 0) options.all_private = true;
   return options;
 }
 
-Status Talk(const Arguments& arguments, ModelSession& session, RunReport& report) {
+Status Talk(const ChatArguments& arguments, ModelSession& session, RunReport& report) {
   PV_ASSIGN_OR_RETURN(const auto form, model::ChatTemplate::For(*session.half()));
   if (!SystemOf(arguments, form).empty() && !form.has_system())
     return MakeError(ErrorCode::kInvalidArgument,
@@ -215,13 +214,13 @@ Status Talk(const Arguments& arguments, ModelSession& session, RunReport& report
   return Dialogue(arguments, form, std::move(head), session, report).Run();
 }
 
-Status Run(Arguments arguments) {
+Status Run(ChatArguments arguments) {
   ProtectProcess();
   PV_RETURN_IF_ERROR(ReadPublicPart(arguments.known));
   SetThreads(arguments.session.threads);
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   PV_RETURN_IF_ERROR(model::ValidateTextOptions(arguments.text));
-  const OrderlyEnd end(kPatienceSeconds);
+  const OrderlyEnd end;
   RunReport report;
   PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
   PV_RETURN_IF_ERROR(session->Connect(report));
@@ -233,7 +232,7 @@ Status Run(Arguments arguments) {
 }  // namespace
 
 Command DescribeChat(Options& app) {
-  auto a = std::make_shared<Arguments>();
+  auto a = std::make_shared<ChatArguments>();
   auto* system = app.add_option(
       "--system", a->system,
       "what the model is told first, encrypted (default: its template's own text, which is no "

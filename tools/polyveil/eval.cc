@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Arguments {
+struct EvalArguments {
   std::string model, data, text, state, json;
   FormOptions form;
   std::vector<std::string> tasks;
@@ -32,7 +32,7 @@ struct Arguments {
 
 // What a score depends on: a journal with other settings cannot be continued. The limit is none of
 // them.
-json Settings(const Arguments& a) {
+json Settings(const EvalArguments& a) {
   json settings = {{"model", a.model},  {"evaluation", a.form.evaluation},
                    {"data", a.data},    {"text", a.text},
                    {"shots", a.shots},  {"window", a.window},
@@ -43,7 +43,7 @@ json Settings(const Arguments& a) {
   return settings;
 }
 
-Result<Form> LoadForm(const Arguments& arguments) {
+Result<Form> LoadForm(const EvalArguments& arguments) {
   if (fs::exists(arguments.model + "/model.json")) {
     PV_ASSIGN_OR_RETURN(auto bundle, model::LoadLanguageModel(arguments.model));
     return MakeForm(std::make_shared<const model::LanguageModelBundle>(std::move(bundle)),
@@ -142,7 +142,7 @@ json FirstOf(std::ptrdiff_t index, std::size_t count) {
   return static_cast<std::size_t>(index) < count ? json(index) : json();
 }
 
-Result<json> RunTask(const Form& form, const Arguments& arguments, const std::string& name,
+Result<json> RunTask(const Form& form, const EvalArguments& arguments, const std::string& name,
                      EvalJournal& journal) {
   PV_ASSIGN_OR_RETURN(const std::string text,
                       ReadText(arguments.data + "/" + model::TaskFile(name)));
@@ -184,7 +184,7 @@ Result<json> RunTask(const Form& form, const Arguments& arguments, const std::st
               {"first_not_finite", FirstOf(lost - results.begin(), results.size())}};
 }
 
-Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJournal& journal) {
+Result<json> RunPerplexity(const Form& form, const EvalArguments& arguments, EvalJournal& journal) {
   const model::TextScorer& scorer = *form.scorer;
   PV_ASSIGN_OR_RETURN(const std::string text, ReadText(arguments.text));
   const std::vector<model::TokenId> tokens = scorer.Encode(text);
@@ -225,7 +225,7 @@ Result<json> RunPerplexity(const Form& form, const Arguments& arguments, EvalJou
 }
 
 // "blimp" stands for every set in the folder.
-Result<std::vector<std::string>> ExpandTasks(const Arguments& arguments) {
+Result<std::vector<std::string>> ExpandTasks(const EvalArguments& arguments) {
   std::vector<std::string> names;
   for (const std::string& task : arguments.tasks) {
     if (task != "blimp") {
@@ -289,7 +289,7 @@ Status CheckNumbers(const json& results) {
   return lost.empty() ? Status() : MakeError(ErrorCode::kOutOfRange, "{}", lost);
 }
 
-Status RunEval(const Arguments& arguments) {
+Status RunEval(const EvalArguments& arguments) {
   if (arguments.text.empty() && arguments.tasks.empty())
     return MakeError(ErrorCode::kInvalidArgument, "nothing to evaluate: name --text or --tasks");
   SetThreads(arguments.threads);
@@ -320,7 +320,7 @@ Status RunEval(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeEval(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EvalArguments>();
   app.description(
       "Scores a model: a released one (folder or *.gguf, see polyveil import) in float32, or a "
       "bundle\n"

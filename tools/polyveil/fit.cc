@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Arguments {
+struct FitArguments {
   std::string model, text, out;
   int tokens = 1024, window = 64, heldout = 256;
   double margin = 1.3;
@@ -29,7 +29,7 @@ struct Arguments {
 };
 
 // Windows of `window` tokens, some for calibration, the ones behind them held out.
-Result<model::FitTexts> Windows(const std::vector<std::int32_t>& ids, const Arguments& a) {
+Result<model::FitTexts> Windows(const std::vector<std::int32_t>& ids, const FitArguments& a) {
   const auto window = static_cast<size_t>(a.window);
   const size_t fits = static_cast<size_t>(a.tokens) / window, tries = a.heldout / window;
   const size_t there = ids.size() / window;
@@ -83,7 +83,7 @@ Status CheckOut(const std::string& folder) {
   return CheckWritableFolder(folder);
 }
 
-void Print(const model::ConvertedForms& forms, const Arguments& arguments, double seconds) {
+void Print(const model::ConvertedForms& forms, const FitArguments& arguments, double seconds) {
   std::printf("forms        %zu layers, power %d, a prefix of %d tokens, residual <= %.3g\n",
               forms.layers.size(), forms.power, forms.prefix_length(), forms.residual_bound);
   std::printf("calibration  %llu tokens in texts of %d, margin %g\n",
@@ -99,7 +99,7 @@ void Print(const model::ConvertedForms& forms, const Arguments& arguments, doubl
       arguments.out.c_str());
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const FitArguments& arguments) {
   SetThreads(arguments.threads);
   PV_RETURN_IF_ERROR(CheckOut(arguments.out));
   Timer timer;
@@ -127,7 +127,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeFit(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<FitArguments>();
   app.description(
       "Puts polynomials in the place of every function of a released decoder's blocks, fitted on "
       "what a\n"

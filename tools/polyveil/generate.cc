@@ -22,10 +22,8 @@
 namespace polyveil::tools {
 namespace {
 
-constexpr mode_t kPrivate = 0600;          // reports hold the texts
-constexpr unsigned kPatienceSeconds = 10;  // to take keys off the server, to end an own one
-
-struct Arguments {
+constexpr mode_t kPrivate = 0600;  // reports hold the texts
+struct GenerateArguments {
   std::string prompt_file, json;
   PromptText prompt;
   PublicOptions known;
@@ -57,12 +55,12 @@ Status WriteReport(const std::string& path, const nlohmann::json& report) {
 }
 
 // The prompt as it was given, with the text of its tokens.
-std::string ShownPrompt(const Arguments& arguments, const model::ClientHalf& half) {
+std::string ShownPrompt(const GenerateArguments& arguments, const model::ClientHalf& half) {
   return arguments.prompt.known + TextOf(half, arguments.prompt.ids) + arguments.prompt.text;
 }
 
 // The float64 polynomial model alone: nothing is encrypted.
-Status RunPlain(const Arguments& arguments) {
+Status RunPlain(const GenerateArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.session.model));
   PV_ASSIGN_OR_RETURN(const ClientHalf half, LoadClientHalf(path));
   PV_ASSIGN_OR_RETURN(const auto decoder,
@@ -96,7 +94,7 @@ Status RunPlain(const Arguments& arguments) {
                                       {"commit", POLYVEIL_COMMIT}});
 }
 
-Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& report) {
+Status RunSession(const GenerateArguments& arguments, ModelSession& session, RunReport& report) {
   const model::ClientHalf& half = *session.half();
   int context = session.context();
   PV_ASSIGN_OR_RETURN(const auto prompt, EncodePrompt(half, arguments.prompt, context));
@@ -136,8 +134,8 @@ Status RunSession(const Arguments& arguments, ModelSession& session, RunReport& 
   return {};
 }
 
-Status RunEncrypted(const Arguments& arguments, RunReport& report) {
-  const OrderlyEnd end(kPatienceSeconds);
+Status RunEncrypted(const GenerateArguments& arguments, RunReport& report) {
+  const OrderlyEnd end;
   PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
   // A prompt that cannot be run is refused before a server is started for it.
   if (session->half())
@@ -157,7 +155,7 @@ void Finish(RunReport& report) {
   report.commit = POLYVEIL_COMMIT;
 }
 
-Status CheckArguments(const Arguments& arguments) {
+Status CheckArguments(const GenerateArguments& arguments) {
   PV_RETURN_IF_ERROR(model::ValidateTextOptions(arguments.run.text));
   const bool remote = !arguments.session.server.empty() && arguments.session.model.empty();
   if (remote && (arguments.check || arguments.plain))
@@ -167,7 +165,7 @@ Status CheckArguments(const Arguments& arguments) {
   return {};
 }
 
-Status Run(Arguments arguments) {
+Status Run(GenerateArguments arguments) {
   ProtectProcess();
   SetThreads(arguments.session.threads);
   if (!arguments.prompt_file.empty()) {
@@ -197,7 +195,7 @@ Status Run(Arguments arguments) {
 }  // namespace
 
 Command DescribeGenerate(Options& app) {
-  auto a = std::make_shared<Arguments>();
+  auto a = std::make_shared<GenerateArguments>();
   auto* prompt = app.add_option("--prompt", a->prompt.text,
                                 "the text to continue (other users of this machine can see it)");
   app.add_option("--prompt-file", a->prompt_file,

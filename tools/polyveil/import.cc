@@ -21,7 +21,7 @@
 namespace polyveil::tools {
 namespace {
 
-struct Arguments {
+struct ImportArguments {
   std::string path, text, text_file, logits_to, json;
   std::vector<int> ids;
   bool check = false, special = false, texts = false;
@@ -73,7 +73,7 @@ void Print(const nlohmann::json& report) {
 }
 
 // One line of ids for every line of the text; with texts, of what the ids decode to.
-Status PrintTokens(const model::TextTokenizer& tokenizer, const Arguments& arguments,
+Status PrintTokens(const model::TextTokenizer& tokenizer, const ImportArguments& arguments,
                    std::istream& in) {
   for (std::string line, out; std::getline(in, line);) {
     const auto ids = tokenizer.Encode(line, arguments.special);
@@ -89,7 +89,7 @@ Status PrintTokens(const model::TextTokenizer& tokenizer, const Arguments& argum
   return {};
 }
 
-Status PrintTokens(const model::TextTokenizer& tokenizer, const Arguments& arguments) {
+Status PrintTokens(const model::TextTokenizer& tokenizer, const ImportArguments& arguments) {
   std::string path = arguments.text_file;
   std::error_code ignored;
   if (path.empty() && std::filesystem::is_regular_file(arguments.text, ignored)) {
@@ -158,7 +158,7 @@ Status Check(const model::Checkpoint& checkpoint, nlohmann::json& report) {
   return {};
 }
 
-Status RunImport(const Arguments& arguments) {
+Status RunImport(const ImportArguments& arguments) {
   if (arguments.path.ends_with("tokenizer.json") && arguments.tokens()) {
     PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(arguments.path));
     PV_ASSIGN_OR_RETURN(const auto tokenizer, model::TextTokenizer::ParseJson(file->text()));
@@ -187,7 +187,7 @@ Status RunImport(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeImport(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ImportArguments>();
   app.description(
       "Reads a released model's files where they are and says what is in them: architecture, "
       "sizes,\n"

@@ -19,7 +19,7 @@ namespace {
 
 constexpr u64 kMaxCardBytes = 1 << 20;
 
-struct Arguments {
+struct InfoArguments {
   std::string model, server, keys, parameters = "decode16", json;
   RemoteLimits limits;
   bool insecure = false;
@@ -56,12 +56,12 @@ Status ShowKeys(const std::string& path) {
 }
 
 // Every key of the request is in the JSON; people get their number and size.
-Status WriteInfo(const Arguments& arguments, const serve::ModelInfo& info) {
+Status WriteInfo(const InfoArguments& arguments, const serve::ModelInfo& info) {
   if (arguments.json.empty()) return {};
   return WriteFile(arguments.json, serve::InfoToJson(info).dump(1) + "\n");
 }
 
-Status ShowServer(const Arguments& arguments) {
+Status ShowServer(const InfoArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
   PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(
                                        url, ToRemoteOptions(arguments.limits, arguments.insecure)));
@@ -70,7 +70,7 @@ Status ShowServer(const Arguments& arguments) {
   return WriteInfo(arguments, remote->info());
 }
 
-Status ShowModel(const Arguments& arguments) {
+Status ShowModel(const InfoArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
   const auto card = wire::ReadFile(directory + "/MODEL_CARD.md", kMaxCardBytes);
   if (card.ok()) {
@@ -86,7 +86,7 @@ Status ShowModel(const Arguments& arguments) {
   return WriteInfo(arguments, served.info);
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const InfoArguments& arguments) {
   if (!arguments.keys.empty()) return ShowKeys(arguments.keys);
   if (!arguments.server.empty()) return ShowServer(arguments);
   return ShowModel(arguments);
@@ -95,7 +95,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeInfo(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<InfoArguments>();
   AddModel(app, arguments->model,
            "a bundle, a converted folder or *.gguf (default: the embedded model)");
   app.add_option("--server", arguments->server, "a server's URL");

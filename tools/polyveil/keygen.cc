@@ -18,9 +18,7 @@
 namespace polyveil::tools {
 namespace {
 
-constexpr unsigned kPatienceSeconds = 10;
-
-struct Arguments {
+struct KeygenArguments {
   std::string out, model, server, parameters = "decode16";
   PassphraseSource passphrase;
   RemoteLimits limits;
@@ -35,7 +33,7 @@ struct Request {
 };
 
 // What a server asks for, or what the compiler does on this machine.
-Result<Request> FindRequest(const Arguments& arguments) {
+Result<Request> FindRequest(const KeygenArguments& arguments) {
   if (!arguments.server.empty()) {
     PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
     PV_ASSIGN_OR_RETURN(
@@ -57,10 +55,10 @@ Result<Request> FindRequest(const Arguments& arguments) {
                  served.info.estimate.key_generation_seconds};
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const KeygenArguments& arguments) {
   ProtectProcess();
   SetThreads(arguments.threads);
-  const OrderlyEnd end(kPatienceSeconds);  // no part of a file stays behind
+  const OrderlyEnd end;  // no part of a file stays behind
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   for (const std::string& path : {arguments.out, EvaluationKeyPath(arguments.out)}) {
     if (arguments.force || access(path.c_str(), F_OK) != 0) continue;
@@ -88,7 +86,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribeKeygen(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<KeygenArguments>();
   AddOutputFile(app, "--out", arguments->out,
                 "secret key's file; FILE.eval gets the evaluation keys")
       ->required();

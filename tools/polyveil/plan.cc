@@ -19,7 +19,7 @@
 namespace polyveil::tools {
 namespace {
 
-struct Arguments {
+struct PlanArguments {
   std::string model, parameters = "decode16", keys = "auto", json;
   int position = 0, context = 0, public_tokens = 0;
   BlockDegrees degrees;
@@ -74,7 +74,7 @@ Status AddPrediction(const std::string& directory, const serve::ServedModel& ser
   return {};
 }
 
-Status Run(const Arguments& arguments) {
+Status Run(const PlanArguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.model));
   serve::ServiceLimits limits;
@@ -108,7 +108,7 @@ Status Run(const Arguments& arguments) {
 }  // namespace
 
 Command DescribePlan(Options& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<PlanArguments>();
   std::string names;
   for (const std::string& name : model::ModelShapeNames()) names += " " + name;
   app.description(

@@ -23,8 +23,6 @@
 namespace polyveil {
 namespace {
 
-constexpr unsigned kPatienceSeconds = 10;  // for steps to notice, answers to go out
-
 struct ServerArguments {
   std::string model;
   std::string parameters = "decode16";
@@ -130,7 +128,7 @@ Status Run(ServerArguments& arguments) {
   PV_RETURN_IF_ERROR(CheckMemory(served.info));
   PV_RETURN_IF_ERROR(
       model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
-  const OrderlyEnd end(kPatienceSeconds);
+  const OrderlyEnd end;  // steps notice, answers go out
   serve::ModelService service(served, arguments.limits);
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {

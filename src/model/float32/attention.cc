@@ -12,13 +12,13 @@ namespace {
 
 constexpr int kQueryBlock = 64;
 
-struct Block {
+struct QueryBlock {
   const AttentionTask* task;
   int head, first_row, rows;
 };
 
-std::vector<Block> MakeBlocks(const Architecture& a, std::span<const AttentionTask> tasks) {
-  std::vector<Block> blocks;
+std::vector<QueryBlock> MakeBlocks(const Architecture& a, std::span<const AttentionTask> tasks) {
+  std::vector<QueryBlock> blocks;
   for (const AttentionTask& task : tasks)
     for (int head = 0; head < a.n_heads; ++head)
       for (int row = 0; row < task.rows; row += kQueryBlock)
@@ -75,8 +75,8 @@ struct PowerWeights {
   }
 };
 
-void AttendBlock(const Architecture& a, const Block& block, const ConvertedForms* forms, int layer,
-                 std::vector<float>& scores) {
+void AttendBlock(const Architecture& a, const QueryBlock& block, const ConvertedForms* forms,
+                 int layer, std::vector<float>& scores) {
   const AttentionTask& task = *block.task;
   const QkvColumns columns = ColumnsOf(a);
   const int kv_head = block.head / (a.n_heads / a.n_kv_heads);
@@ -118,7 +118,7 @@ void KvCache::Truncate(int length, const Architecture& architecture) {
 
 void Attend(const Architecture& architecture, std::span<const AttentionTask> tasks,
             const ConvertedForms* forms, int layer) {
-  const std::vector<Block> blocks = MakeBlocks(architecture, tasks);
+  const std::vector<QueryBlock> blocks = MakeBlocks(architecture, tasks);
   ParallelFor(blocks.size(), [&](std::size_t i) {
     thread_local std::vector<float> scores;
     AttendBlock(architecture, blocks[i], forms, layer, scores);

@@ -13,14 +13,14 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxShards = 1024;
-constexpr SafetensorsLimits kLimits{16 << 20, std::uint64_t{1} << 40, 1 << 16};
+constexpr SafetensorsLimits kCheckpointLimits{16 << 20, std::uint64_t{1} << 40, 1 << 16};
 
 // shard_of: the file that each tensor was found in.
 Status AddFile(Checkpoint& checkpoint, const std::string& path, TensorViews& tensors,
                std::map<std::string, std::string>& shard_of) {
   PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
   const std::string name = fs::path(path).filename();
-  auto entries = ReadSafetensorsIndex(file->bytes(), kLimits);
+  auto entries = ReadSafetensorsIndex(file->bytes(), kCheckpointLimits);
   if (!entries.ok()) return Error{entries.error().code, name + ": " + entries.error().message};
   for (SafetensorsEntry& entry : *entries) {
     TensorView view{entry.name, entry.type, std::move(entry.shape),

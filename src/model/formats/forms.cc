@@ -11,11 +11,11 @@
 namespace polyveil::model {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "polyveil-converted/1";
 constexpr int kMaxPrefix = 64;
-constexpr JsonLimits kLimits{64 << 20, 16};
+constexpr JsonLimits kFormsLimits{64 << 20, 16};
 
 const char* StageName(FormStage stage) {
   return stage == FormStage::kPower ? "power" : "polynomial";
@@ -98,7 +98,7 @@ Status CheckValues(const ConvertedForms& f) {
 }  // namespace
 
 Result<ConvertedForms> ParseForms(std::string_view text) {
-  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(text, "forms.json", kLimits));
+  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(text, "forms.json", kFormsLimits));
   std::string error;
   const JsonReader at(json, "forms", error);
   if (const std::string format = at.Text("format"); error.empty() && format != kFormat)
@@ -120,11 +120,11 @@ Result<ConvertedForms> ParseForms(std::string_view text) {
 }
 
 std::string FormatForms(const ConvertedForms& forms) {
-  Json out = {{"format", kFormat},
-              {"stage", StageName(forms.stage)},
-              {"power", forms.power},
-              {"attention_eps", forms.attention_eps},
-              {"prefix", forms.prefix}};
+  OrderedJson out = {{"format", kFormat},
+                     {"stage", StageName(forms.stage)},
+                     {"power", forms.power},
+                     {"attention_eps", forms.attention_eps},
+                     {"prefix", forms.prefix}};
   if (forms.weights) {
     if (!forms.weights->file.empty()) out["weights"]["file"] = forms.weights->file;
     out["weights"]["sha256"] = forms.weights->sha256;
@@ -137,7 +137,7 @@ std::string FormatForms(const ConvertedForms& forms) {
                           {"left_out", forms.left_out}};
     out["residual_bound"] = forms.residual_bound;
   }
-  out["layers"] = Json::array();
+  out["layers"] = OrderedJson::array();
   for (const LayerConfig& layer : forms.layers)
     out["layers"].push_back(LayerToJson(layer, FieldsOf(forms.stage)));
   return out.dump(1) + "\n";

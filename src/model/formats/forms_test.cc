@@ -11,7 +11,7 @@
 namespace polyveil::model {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 ConvertedForms MakeForms(FormStage stage) {
   ConvertedForms forms;
@@ -76,84 +76,84 @@ TEST(Forms, AFolderWithoutTheFileIsAsReleased) {
   EXPECT_EQ(LoadForms(folder.path()).value()->power, 6);
 }
 
-Json& Exponents(Json& forms, const std::string& place) {
+OrderedJson& Exponents(OrderedJson& forms, const std::string& place) {
   return forms["layers"][0]["bounds"][place + "_exponents"];
 }
 
 // What the message must name, and a change that no reader accepts.
-using HostileChange = std::pair<const char*, std::function<void(Json&)>>;
+using HostileChange = std::pair<const char*, std::function<void(OrderedJson&)>>;
 const HostileChange kHostileChanges[] = {
-    {"format", [](Json& j) { j["format"] = "polyveil-model/1"; }},
-    {"stage", [](Json& j) { j["stage"] = "softmax"; }},
-    {"power", [](Json& j) { j["power"] = 5; }},
-    {"power", [](Json& j) { j["power"] = 14; }},
-    {"attention_eps", [](Json& j) { j["attention_eps"] = -1e-3; }},
-    {"attention_eps", [](Json& j) { j.erase("attention_eps"); }},
+    {"format", [](OrderedJson& j) { j["format"] = "polyveil-model/1"; }},
+    {"stage", [](OrderedJson& j) { j["stage"] = "softmax"; }},
+    {"power", [](OrderedJson& j) { j["power"] = 5; }},
+    {"power", [](OrderedJson& j) { j["power"] = 14; }},
+    {"attention_eps", [](OrderedJson& j) { j["attention_eps"] = -1e-3; }},
+    {"attention_eps", [](OrderedJson& j) { j.erase("attention_eps"); }},
     {"prefix",
-     [](Json& j) {
+     [](OrderedJson& j) {
        j["prefix"] = {1, -2};
      }},
-    {"prefix", [](Json& j) { j["prefix"] = {1.5}; }},
-    {"prefix", [](Json& j) { j["prefix"] = std::vector<int>(65, 1); }},
+    {"prefix", [](OrderedJson& j) { j["prefix"] = {1.5}; }},
+    {"prefix", [](OrderedJson& j) { j["prefix"] = std::vector<int>(65, 1); }},
     {"prefix",
-     [](Json& j) {
+     [](OrderedJson& j) {
        j["prefix"] = {1, 8};
      }},
-    {"residual_bound", [](Json& j) { j["residual_bound"] = 0; }},
-    {"context", [](Json& j) { j["context"] = -1; }},
-    {"context", [](Json& j) { j["context"] = 15; }},
-    {"weights.sha256", [](Json& j) { j["weights"].erase("sha256"); }},
-    {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = std::string(64, 'A'); }},
-    {"weights.sha256", [](Json& j) { j["weights"]["sha256"] = "aa"; }},
-    {"weights.file", [](Json& j) { j["weights"]["file"] = "../a.gguf"; }},
-    {"weights.file", [](Json& j) { j["weights"]["file"] = "model.safetensors"; }},
+    {"residual_bound", [](OrderedJson& j) { j["residual_bound"] = 0; }},
+    {"context", [](OrderedJson& j) { j["context"] = -1; }},
+    {"context", [](OrderedJson& j) { j["context"] = 15; }},
+    {"weights.sha256", [](OrderedJson& j) { j["weights"].erase("sha256"); }},
+    {"weights.sha256", [](OrderedJson& j) { j["weights"]["sha256"] = std::string(64, 'A'); }},
+    {"weights.sha256", [](OrderedJson& j) { j["weights"]["sha256"] = "aa"; }},
+    {"weights.file", [](OrderedJson& j) { j["weights"]["file"] = "../a.gguf"; }},
+    {"weights.file", [](OrderedJson& j) { j["weights"]["file"] = "model.safetensors"; }},
     {"certificate.heldout_out_of_range",
-     [](Json& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
-    {"certificate.least_margin", [](Json& j) { j["certificate"].erase("least_margin"); }},
+     [](OrderedJson& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
+    {"certificate.least_margin", [](OrderedJson& j) { j["certificate"].erase("least_margin"); }},
 };
 
 const HostileChange kHostileLayers[] = {
-    {"layers", [](Json& j) { j["layers"] = "two"; }},
-    {"layers", [](Json& j) { j["layers"].erase(1); }},
+    {"layers", [](OrderedJson& j) { j["layers"] = "two"; }},
+    {"layers", [](OrderedJson& j) { j["layers"].erase(1); }},
     {"layers[1].kappa",
-     [](Json& j) {
+     [](OrderedJson& j) {
        j["layers"][1]["kappa"] = {1, 0};
      }},
-    {"layers[0].shift", [](Json& j) { j["layers"][0]["shift"] = {1}; }},
+    {"layers[0].shift", [](OrderedJson& j) { j["layers"][0]["shift"] = {1}; }},
     {"layers[0].shift",
-     [](Json& j) {
+     [](OrderedJson& j) {
        j["layers"][0]["shift"] = {1, "2"};
      }},
     {"norm1",
-     [](Json& j) {
+     [](OrderedJson& j) {
        j["layers"][0]["norm1"]["coeffs"] = {1, "x"};
      }},
-    {"norm2", [](Json& j) { j["layers"][1]["norm2"]["a"] = 3.5; }},
-    {"activation", [](Json& j) { j["layers"][1].erase("activation"); }},
-    {"bounds", [](Json& j) { j["layers"][1].erase("bounds"); }},
+    {"norm2", [](OrderedJson& j) { j["layers"][1]["norm2"]["a"] = 3.5; }},
+    {"activation", [](OrderedJson& j) { j["layers"][1].erase("activation"); }},
+    {"bounds", [](OrderedJson& j) { j["layers"][1].erase("bounds"); }},
     {"mid_exponents",
-     [](Json& j) {
+     [](OrderedJson& j) {
        Exponents(j, "mid") = std::vector<int>{3, 0};
      }},
     {"mid_exponents",
-     [](Json& j) {
+     [](OrderedJson& j) {
        Exponents(j, "mid") = std::vector<int>{3, 0, 9};
      }},
     {"out_exponents",
-     [](Json& j) {
+     [](OrderedJson& j) {
        Exponents(j, "out") = std::vector<double>{3, 0.5, 1};
      }},
-    {"out_exponents", [](Json& j) { Exponents(j, "out") = "high"; }},
-    {"attention", [](Json& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
+    {"out_exponents", [](OrderedJson& j) { Exponents(j, "out") = "high"; }},
+    {"attention", [](OrderedJson& j) { j["layers"][0]["attention"]["kind"] = "pointwise"; }},
     {"powers",
-     [](Json& j) {
+     [](OrderedJson& j) {
        j["layers"][0]["attention"]["powers"] = {4, 3};
      }},
 };
 
 void ExpectRefused(std::span<const HostileChange> changes, const std::string& text) {
   for (const auto& [field, change] : changes) {
-    Json json = Json::parse(text);
+    OrderedJson json = OrderedJson::parse(text);
     change(json);
     const auto forms = ParseForms(json.dump());
     const Status status =

@@ -117,7 +117,7 @@ GgufValue ReadValue(Cursor& cursor, std::string_view key) {
   return value;
 }
 
-struct Entry {
+struct TensorEntry {
   TensorView view;
   std::uint64_t offset, bytes;
 };
@@ -139,8 +139,8 @@ Status ReadShape(Cursor& cursor, TensorView& view) {
   return {};
 }
 
-Result<Entry> ReadEntry(Cursor& cursor) {
-  Entry entry{};
+Result<TensorEntry> ReadEntry(Cursor& cursor) {
+  TensorEntry entry{};
   entry.view.name = std::string(cursor.Text(kMaxNameBytes, "a tensor's name"));
   PV_RETURN_IF_ERROR(ReadShape(cursor, entry.view));
   const auto number = cursor.Read<std::uint32_t>(entry.view.name);
@@ -170,14 +170,14 @@ std::uint64_t AlignUp(std::uint64_t value, std::uint64_t alignment) {
 }
 
 // Tensors follow each other, each at the next multiple of the alignment.
-Status CheckLayout(const std::vector<Entry>& entries, std::uint64_t data_bytes,
+Status CheckLayout(const std::vector<TensorEntry>& entries, std::uint64_t data_bytes,
                    std::uint64_t alignment) {
-  std::vector<const Entry*> order;
-  for (const Entry& entry : entries) order.push_back(&entry);
+  std::vector<const TensorEntry*> order;
+  for (const TensorEntry& entry : entries) order.push_back(&entry);
   std::sort(order.begin(), order.end(),
-            [](const Entry* x, const Entry* y) { return x->offset < y->offset; });
+            [](const TensorEntry* x, const TensorEntry* y) { return x->offset < y->offset; });
   std::uint64_t end = 0;
-  for (const Entry* entry : order) {
+  for (const TensorEntry* entry : order) {
     if (entry->offset > data_bytes || entry->bytes > data_bytes - entry->offset)
       return MakeError(ErrorCode::kCorrupt, "gguf: tensor \"{}\": {} bytes at {}, data has {}",
                        entry->view.name, entry->bytes, entry->offset, data_bytes);
@@ -255,9 +255,9 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::uint8_t> bytes) {
       return MakeError(ErrorCode::kCorrupt, "gguf: key \"{}\" stands twice", key);
   }
   file.head_ = bytes.first(cursor.at());
-  std::vector<Entry> entries;
+  std::vector<TensorEntry> entries;
   for (std::uint64_t i = 0; i < tensors; ++i) {
-    PV_ASSIGN_OR_RETURN(Entry entry, ReadEntry(cursor));
+    PV_ASSIGN_OR_RETURN(TensorEntry entry, ReadEntry(cursor));
     entries.push_back(std::move(entry));
   }
   PV_ASSIGN_OR_RETURN(const auto alignment, file.Integer("general.alignment"));
@@ -269,7 +269,7 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::uint8_t> bytes) {
       AlignUp(cursor.at(), static_cast<std::uint64_t>(align)), bytes.size());
   const auto data = bytes.subspan(data_at);
   PV_RETURN_IF_ERROR(CheckLayout(entries, data.size(), static_cast<std::uint64_t>(align)));
-  for (Entry& entry : entries) {
+  for (TensorEntry& entry : entries) {
     entry.view.bytes = data.subspan(entry.offset, entry.bytes);
     const std::string name = entry.view.name;
     if (!file.tensors_.emplace(name, std::move(entry.view)).second)

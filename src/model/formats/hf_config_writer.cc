@@ -6,9 +6,9 @@
 namespace polyveil::model {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-void AddRope(const Rotary& rotary, Json& out) {
+void AddRope(const Rotary& rotary, OrderedJson& out) {
   out["rope_theta"] = rotary.theta;
   if (rotary.llama3) {
     out["rope_scaling"] = {{"rope_type", "llama3"},
@@ -33,25 +33,25 @@ Result<std::string> FormatLlamaConfig(const Architecture& a) {
                      "llama: biases on the projections: {}, on the output: {}; one field says both",
                      a.qkv_bias, a.out_bias);
   const char* name = llama ? "LlamaForCausalLM" : qwen2 ? "Qwen2ForCausalLM" : "MistralForCausalLM";
-  Json out = {{"architectures", {name}},
-              {"model_type", a.family},
-              {"num_hidden_layers", a.n_layers},
-              {"hidden_size", a.d_model},
-              {"num_attention_heads", a.n_heads},
-              {"num_key_value_heads", a.n_kv_heads},
-              {"head_dim", a.d_head},
-              {"intermediate_size", a.d_ff},
-              {"vocab_size", a.vocab_size},
-              {"max_position_embeddings", a.context},
-              {"rms_norm_eps", a.norm_eps},
-              {"hidden_act", "silu"},
-              {"tie_word_embeddings", a.tied_head},
-              {"torch_dtype", "float32"}};
+  OrderedJson out = {{"architectures", {name}},
+                     {"model_type", a.family},
+                     {"num_hidden_layers", a.n_layers},
+                     {"hidden_size", a.d_model},
+                     {"num_attention_heads", a.n_heads},
+                     {"num_key_value_heads", a.n_kv_heads},
+                     {"head_dim", a.d_head},
+                     {"intermediate_size", a.d_ff},
+                     {"vocab_size", a.vocab_size},
+                     {"max_position_embeddings", a.context},
+                     {"rms_norm_eps", a.norm_eps},
+                     {"hidden_act", "silu"},
+                     {"tie_word_embeddings", a.tied_head},
+                     {"torch_dtype", "float32"}};
   if (llama) {
     out["attention_bias"] = a.qkv_bias;
     out["mlp_bias"] = a.ffn_bias;
   } else {
-    out["sliding_window"] = a.window > 0 ? Json(a.window) : Json();
+    out["sliding_window"] = a.window > 0 ? OrderedJson(a.window) : OrderedJson();
     if (qwen2) out["use_sliding_window"] = a.window > 0;
   }
   if (a.begin_token) out["bos_token_id"] = *a.begin_token;

@@ -16,6 +16,9 @@
 
 namespace polyveil::serve {
 
+// Between two looks at a client that may have left.
+inline constexpr double kPollSeconds = 0.05;
+
 // A computation and what its waiter may see of it.
 class Job {
  public:

@@ -18,8 +18,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr double kPollSeconds = 0.05;  // for a client that has left
-
 std::vector<std::string> Split(std::string_view path) {
   std::vector<std::string> segments;
   while (!path.empty() && segments.size() < 8) {

@@ -2,11 +2,10 @@
 
 #include "base/csprng.h"
 #include "base/digest.h"
+#include "serve/server/compute_queue.h"
 
 namespace polyveil::serve {
 namespace {
-
-constexpr double kPollSeconds = 0.05;  // for a client that has left
 
 Error NotHere(const std::string& handle) {
   return MakeError(ErrorCode::kNotFound, "session '{}' is not here", handle.substr(0, 64));

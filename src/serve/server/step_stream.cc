@@ -8,7 +8,6 @@
 namespace polyveil::serve {
 namespace {
 
-constexpr double kPollSeconds = 0.05;  // for a client that has left
 constexpr double kReportSeconds = 0.2;
 constexpr double kHeartbeatSeconds = 5;  // a report even when nothing has changed
 

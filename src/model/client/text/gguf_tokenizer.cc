@@ -10,7 +10,6 @@
 namespace polyveil::model {
 namespace {
 
-constexpr std::size_t kMaxTokens = 1 << 20;
 constexpr std::size_t kMaxTokenBytes = 1 << 12;
 constexpr const char* kSpace = "\u2581";
 // tokenizer.ggml.token_type

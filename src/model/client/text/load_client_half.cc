@@ -7,7 +7,7 @@
 namespace polyveil::model {
 namespace {
 
-constexpr JsonLimits kLimits{16 << 20, 64};
+constexpr JsonLimits kConfigLimits{16 << 20, 64};
 
 class ReleasedCodec : public TextCodec {
  public:
@@ -29,7 +29,8 @@ class ReleasedCodec : public TextCodec {
 // chat_template of tokenizer_config.json: a text, or several with names, of which "default" counts.
 Result<std::string> TemplateOf(const ClientFile* config) {
   if (config == nullptr) return std::string();
-  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(config->text(), kTextConfigName, kLimits));
+  PV_ASSIGN_OR_RETURN(const auto json,
+                      ParseStrictJson(config->text(), kTextConfigName, kConfigLimits));
   const auto field = json.is_object() ? json.find("chat_template") : json.end();
   if (!json.is_object() || field == json.end()) return std::string();
   if (field->is_string()) return field->get<std::string>();

@@ -14,6 +14,8 @@
 
 namespace polyveil::model {
 
+inline constexpr std::size_t kMaxTokens = 1 << 20;
+
 // A token that is found in the text itself, before anything is cut.
 struct AddedToken {
   TokenId id;

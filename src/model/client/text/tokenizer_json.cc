@@ -11,8 +11,7 @@ namespace {
 
 using Json = JsonReader::Json;
 
-constexpr std::size_t kMaxTokens = 1 << 20;
-constexpr JsonLimits kLimits{64 << 20, 32};
+constexpr JsonLimits kTokenizerLimits{64 << 20, 32};
 
 Error Corrupt(const std::string& what) {
   return MakeError(ErrorCode::kCorrupt, "tokenizer.json: {}", what);
@@ -239,7 +238,7 @@ bool PutsSpaceFirst(const TokenizerParts& parts) {
 
 Result<TextTokenizer> TextTokenizer::ParseJson(std::string_view text, std::string_view config_text,
                                                std::string_view family) {
-  PV_ASSIGN_OR_RETURN(Json json, ParseStrictJson(text, "tokenizer.json", kLimits));
+  PV_ASSIGN_OR_RETURN(Json json, ParseStrictJson(text, "tokenizer.json", kTokenizerLimits));
   if (!json.is_object()) return Corrupt("is no JSON object");
   std::optional<TokenizerConfig> config;
   if (!config_text.empty()) {
