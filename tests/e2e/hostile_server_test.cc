@@ -1,6 +1,9 @@
 // What a hostile or broken server says: refused by name, in bounded time and memory. Small insecure
 // parameters; the answers of an honest server with one of them exchanged.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -378,6 +381,27 @@ TEST_F(HostileServerTest, ALostCompletionIsLookedUp) {
   const auto step = Run();
   ASSERT_TRUE(step.ok()) << step.error().message;
   EXPECT_EQ(RequestsTo("/complete").size(), 1u);
+}
+
+// Ctrl-Z and a paused machine: the time in which this process stands still is not the server's.
+TEST_F(HostileServerTest, AStoppedClientHasNotWaited) {
+  const MockServer server([](const MockRequest&, MockPeer& peer) {
+    const pid_t self = getpid();
+    if (const pid_t waker = fork(); waker == 0) {
+      usleep(1'500'000);
+      kill(self, SIGCONT);
+      _exit(0);
+    } else if (waker > 0) {
+      kill(self, SIGSTOP);
+      waitpid(waker, nullptr, 0);
+    }
+    peer.Send(MockReply(200, "{}"));
+  });
+  serve::ClientRequest request{.method = "GET", .path = "/"};
+  request.reply_seconds = request.total_seconds = 0.6;
+  const auto reply = serve::HttpClient(server.url()).Send(request);
+  ASSERT_TRUE(reply.ok()) << reply.error().message;
+  EXPECT_EQ(reply->status, 200);
 }
 
 TEST_F(HostileServerTest, AttemptsEnd) {
