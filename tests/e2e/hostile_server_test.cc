@@ -36,8 +36,8 @@ class HostileServerTest : public ::testing::Test {
  protected:
   // Requests whose line ends so get this answer instead of an honest one.
   void Exchange(std::string line_end, MockServer::Answer answer) {
-    line_end_ = std::move(line_end);
-    hostile_ = std::move(answer);
+    hostile_.Set([line_end](const std::string& line) { return line.ends_with(line_end); },
+                 std::move(answer));
   }
   void ExchangeText(std::string line_end, std::string reply) {
     Exchange(std::move(line_end),
@@ -46,8 +46,8 @@ class HostileServerTest : public ::testing::Test {
   void Serve(bool ipv6 = false) {
     server_ = std::make_unique<MockServer>(
         [this](const MockRequest& request, MockPeer& peer) {
-          const bool chosen = !line_end_.empty() && request.Line().ends_with(line_end_);
-          chosen ? hostile_(request, peer) : (void)peer.Send(model_.Reply(request));
+          const auto hostile = hostile_.For(request);
+          hostile ? hostile(request, peer) : (void)peer.Send(model_.Reply(request));
         },
         ipv6);
   }
@@ -99,8 +99,7 @@ class HostileServerTest : public ::testing::Test {
   std::unique_ptr<serve::RemoteModel> remote_;
 
  private:
-  std::string line_end_;
-  MockServer::Answer hostile_;
+  ExchangedAnswer hostile_;
 
  protected:
   std::unique_ptr<MockServer> server_;  // ends first
