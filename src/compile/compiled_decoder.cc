@@ -67,9 +67,9 @@ CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
     : CompiledProgram(std::move(params), speed, MakeResidualUnits(*decoder)),
       decoder_(std::move(decoder)) {}
 
-Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
+Result<std::shared_ptr<CompiledDecoder>> CompiledDecoder::Begin(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
+    const MachineSpeed& speed, int known) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
   PV_RETURN_IF_ERROR(model::CheckPublicTokens(known, decoder->context));
   PV_ASSIGN_OR_RETURN(
@@ -80,8 +80,29 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
   result->layout_ = layout;
   result->known_ = known;
+  return result;
+}
+
+Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
+    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
+  PV_ASSIGN_OR_RETURN(const auto result,
+                      Begin(std::move(decoder), std::move(params), speed, known));
   PV_RETURN_IF_ERROR(result->Plan(circuits));
-  return std::shared_ptr<const CompiledDecoder>(std::move(result));
+  return std::shared_ptr<const CompiledDecoder>(result);
+}
+
+Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::CreatePrompt(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
+    const MachineSpeed& speed, const CircuitKeys& circuits, int groups) {
+  PV_ASSIGN_OR_RETURN(const auto result, Begin(std::move(decoder), std::move(params), speed, 0));
+  result->groups_ = groups;
+  PV_RETURN_IF_ERROR(result->Plan(circuits));
+  return std::shared_ptr<const CompiledDecoder>(result);
+}
+
+int CompiledDecoder::prompt_tokens() const {
+  return std::min({groups_ * layout_.d_head, layout_.keys(), decoder_->context});
 }
 
 int CompiledDecoder::ContextBehind(int known) const {
@@ -112,6 +133,7 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
 
 Result<Graph> CompiledDecoder::Lower(
     int position, const std::shared_ptr<const model::PublicContext>& known) const {
+  if (groups_ > 0) return LowerPrompt(*decoder_, layout_, position + 1, groups_);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   return LowerStep(*decoder_, layout_, position, known);
 }
@@ -121,6 +143,7 @@ std::string CompiledDecoder::Description() const {
   const model::Decoder& d = *decoder_;
   std::string text =
       fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
+  if (groups_ > 0) text += fmt::format("prompts of {} groups\n", groups_);
   for (const model::Block& block : d.blocks) {
     text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";

@@ -25,12 +25,13 @@ struct BlockUnits {
   double hidden = 1;  // of the gated factor; of both factors of a bilinear feed-forward
 };
 
-// The last two are of public tokens (known_keys.h), and no weights.
-enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownValues };
+// kKnownKeys and kKnownValues are of public tokens (known_keys.h), kSkew is of a prompt
+// (token_attention.cc): no weights.
+enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownValues, kSkew };
 
 using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
-// y_s = sum_k diagonal_k[s] x_(s + k stride), k = 0 .. terms - 1.
+// y_s = sum_k diagonal_k[s] x_(s + first + k stride), k = 0 .. terms - 1.
 struct LinearMap {
   int terms = 1, stride = 1;
   MatrixKind kind = MatrixKind::kQkv;
@@ -38,6 +39,10 @@ struct LinearMap {
   int position = -1;    // of a token whose matrix is its own; -1: the same for all
   bool packed = false;  // half of the terms: d_k - i d_(k + terms), halved
   BlockUnits units{};
+  int first = 0;
+  // From rows to rows (layout.h): the matrix' entries times `factor` for all tokens of a prompt.
+  bool of_tokens = false;
+  double factor = 1;
   // Of public tokens that stand in matrices: how many, all tokens' keys and values (null: none),
   // what is added to each value.
   int in_matrices = 0;
@@ -47,9 +52,10 @@ struct LinearMap {
   bool reads_known() const {
     return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
   }
+  bool reads_weights() const { return !reads_known() && kind != MatrixKind::kSkew; }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
-    for (int k = 0; k < terms; ++k) rotations.push_back(k * stride);
+    for (int k = 0; k < terms; ++k) rotations.push_back(first + k * stride);
     return rotations;
   }
 };

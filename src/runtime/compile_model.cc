@@ -37,4 +37,12 @@ Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
                                           known);
 }
 
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
+    const compile::MachineSpeed& speed, int groups) {
+  const compile::CircuitKeys keys = MakeCircuitKeys(params);
+  return compile::CompiledDecoder::CreatePrompt(std::move(decoder), std::move(params), speed, keys,
+                                                groups);
+}
+
 }  // namespace polyveil::runtime

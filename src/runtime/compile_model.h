@@ -15,4 +15,9 @@ Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed, int known = 0);
 
+// The program of prompts of up to `groups` d_head tokens at once.
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
+    const compile::MachineSpeed& speed, int groups);
+
 }  // namespace polyveil::runtime
