@@ -67,9 +67,9 @@ CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
     : CompiledProgram(std::move(params), speed, MakeResidualUnits(*decoder)),
       decoder_(std::move(decoder)) {}
 
-Result<std::shared_ptr<CompiledDecoder>> CompiledDecoder::Begin(
+Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, int known) {
+    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
   PV_RETURN_IF_ERROR(model::CheckPublicTokens(known, decoder->context));
   PV_ASSIGN_OR_RETURN(
@@ -80,25 +80,25 @@ Result<std::shared_ptr<CompiledDecoder>> CompiledDecoder::Begin(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
   result->layout_ = layout;
   result->known_ = known;
-  return result;
-}
-
-Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
-    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
-  PV_ASSIGN_OR_RETURN(const auto result,
-                      Begin(std::move(decoder), std::move(params), speed, known));
   PV_RETURN_IF_ERROR(result->Plan(circuits));
-  return std::shared_ptr<const CompiledDecoder>(result);
+  PV_ASSIGN_OR_RETURN(const Graph plan, result->Program(0));
+  result->state_levels_.resize(static_cast<size_t>(result->state_count()));
+  for (const Node& node : plan.nodes)
+    if (node.kind == OpKind::kState)
+      result->state_levels_[static_cast<size_t>(node.state)] = node.level;
+  return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
 Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::CreatePrompt(
-    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const CircuitKeys& circuits, int groups) {
-  PV_ASSIGN_OR_RETURN(const auto result, Begin(std::move(decoder), std::move(params), speed, 0));
+    const CompiledDecoder& step, const CircuitKeys& circuits, int groups) {
+  PV_RETURN_IF_ERROR(CheckPrompt(*step.decoder_, step.layout_));
+  std::shared_ptr<CompiledDecoder> result(
+      new CompiledDecoder(step.decoder_, step.params(), step.speed()));
+  result->layout_ = step.layout_;
   result->groups_ = groups;
+  result->state_levels_ = step.state_levels_;
   PV_RETURN_IF_ERROR(result->Plan(circuits));
-  return std::shared_ptr<const CompiledDecoder>(result);
+  return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
 int CompiledDecoder::prompt_tokens() const {
@@ -133,7 +133,7 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
 
 Result<Graph> CompiledDecoder::Lower(
     int position, const std::shared_ptr<const model::PublicContext>& known) const {
-  if (groups_ > 0) return LowerPrompt(*decoder_, layout_, position + 1, groups_);
+  if (groups_ > 0) return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   return LowerStep(*decoder_, layout_, position, known);
 }

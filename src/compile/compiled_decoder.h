@@ -23,11 +23,12 @@ class CompiledDecoder : public CompiledProgram {
       std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
       const MachineSpeed& speed, const CircuitKeys& circuits, int known = 0);
 
-  // The program of a prompt's first tokens at once: Program(n - 1) is that of n tokens, up to
-  // `groups` d_head of them. Errors: as Create's, those of CheckPrompt.
-  static Result<std::shared_ptr<const CompiledDecoder>> CreatePrompt(
-      std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-      const MachineSpeed& speed, const CircuitKeys& circuits, int groups);
+  // The program of prompts at once beside `step`'s, a decoding one's: Program(n - 1) is that of n
+  // tokens, up to `groups` d_head of them, and leaves what `step` goes on from. Errors: as
+  // Create's, those of CheckPrompt.
+  static Result<std::shared_ptr<const CompiledDecoder>> CreatePrompt(const CompiledDecoder& step,
+                                                                     const CircuitKeys& circuits,
+                                                                     int groups);
 
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
@@ -48,10 +49,6 @@ class CompiledDecoder : public CompiledProgram {
  private:
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
-  // Laid out, not planned.
-  static Result<std::shared_ptr<CompiledDecoder>> Begin(
-      std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-      const MachineSpeed& speed, int known);
   Result<Graph> Lower(int position,
                       const std::shared_ptr<const model::PublicContext>& known) const override;
   std::string Description() const override;
@@ -59,7 +56,8 @@ class CompiledDecoder : public CompiledProgram {
   std::shared_ptr<const model::Decoder> decoder_;
   BlockLayout layout_;
   int known_ = 0;
-  int groups_ = 0;  // of a prompt's program
+  int groups_ = 0;                 // of a prompt's program
+  std::vector<int> state_levels_;  // of a decoding step
 };
 
 }  // namespace polyveil::compile

@@ -31,7 +31,7 @@ enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownVal
 
 using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
-// y_s = sum_k diagonal_k[s] x_(s + first + k stride), k = 0 .. terms - 1.
+// y_s = sum_k diagonal_k[s] x_(s + k stride), k = 0 .. terms - 1.
 struct LinearMap {
   int terms = 1, stride = 1;
   MatrixKind kind = MatrixKind::kQkv;
@@ -39,7 +39,6 @@ struct LinearMap {
   int position = -1;    // of a token whose matrix is its own; -1: the same for all
   bool packed = false;  // half of the terms: d_k - i d_(k + terms), halved
   BlockUnits units{};
-  int first = 0;
   // From rows to rows (layout.h): the matrix' entries times `factor` for all tokens of a prompt.
   bool of_tokens = false;
   double factor = 1;
@@ -55,7 +54,7 @@ struct LinearMap {
   bool reads_weights() const { return !reads_known() && kind != MatrixKind::kSkew; }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
-    for (int k = 0; k < terms; ++k) rotations.push_back(first + k * stride);
+    for (int k = 0; k < terms; ++k) rotations.push_back(k * stride);
     return rotations;
   }
 };

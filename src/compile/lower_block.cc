@@ -193,7 +193,7 @@ Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout) {
 }
 
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
-                          int groups) {
+                          int groups, std::span<const int> state_levels) {
   PV_RETURN_IF_ERROR(CheckPrompt(decoder, layout));
   const int most = std::min({groups * layout.d_head, layout.keys(), decoder.context});
   if (tokens < 1 || tokens > most)
@@ -202,6 +202,7 @@ Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layo
     BlockPlace place{decoder.blocks[static_cast<size_t>(i)], layout, i, tokens - 1};
     place.tokens = tokens;
     place.groups = groups;
+    place.cache_level = state_levels[static_cast<size_t>(i)];
     return place;
   });
 }

@@ -6,6 +6,8 @@
 // query's mask), the polynomials' affine maps, 1/2 of every real or imaginary part.
 #pragma once
 
+#include <span>
+
 #include "compile/graph_builder.h"
 #include "compile/layout.h"
 #include "compile/units.h"
@@ -33,6 +35,7 @@ struct BlockPlace {
   // Of a prompt at once: its tokens at positions 0 .. tokens - 1, and the groups of d_head offsets
   // between a query and a key that the program has room for. 0: one token at `position`.
   int tokens = 0, groups = 0;
+  int cache_level = 0;  // at which decoding reads what a prompt leaves
 };
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
@@ -54,7 +57,7 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
 // step. Errors: kOutOfRange for tokens outside 1 .. groups d_head or keys(), what CheckPrompt
 // refuses.
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
-                          int groups);
+                          int groups, std::span<const int> state_levels);
 // Whether the model has such a program. Errors: kUnsupported, naming what stands in the way.
 Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout);
 

@@ -21,12 +21,15 @@ class TokenAttention {
     const std::vector<NodeId> keys = Skewed("keys", key_, 1);
     const double halved = divides() ? 0.5 : 1;  // numerator and divisor: of their conjugates' sums
     const std::vector<NodeId> values = Skewed("values", ValuesAndOnes(), halved);
-    NodeId sum = -1;
-    for (int group = 0; group < c_.place.groups; ++group) {
-      const NodeId summands = LowerSummands(c_, {Scores(keys, group)}).front();
-      const NodeId weighted = WeightedValues(summands, values, group);
-      sum = sum < 0 ? weighted : b_.Add("value products of the groups", sum, weighted);
-    }
+    std::vector<NodeId> weighted;
+    for (int group = 0; group < c_.place.groups; ++group)
+      weighted.push_back(
+          WeightedValues(LowerSummands(c_, {Scores(keys, group)}).front(), values, group));
+    c_.Enter(Component::kValues, "attention");
+    NodeId sum = weighted.back();
+    for (size_t group = weighted.size() - 1; group-- > 0;)
+      sum = b_.Add("value sums of the groups", weighted[group],
+                   b_.Rotate("value sums in place", sum, -c_.l.d_head));
     return sum;
   }
 
@@ -83,7 +86,9 @@ class TokenAttention {
     query_ = Scaled(
         "queries", q, 0, half_, [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
         biases_.q, false, [&](int h, int t) { return UnitAt(h, t) * units_.key; });
-    b_.graph().updates.push_back({c_.place.index, b_.Add("cache", key_, value_)});
+    NodeId cache = b_.Add("cache", key_, value_);
+    b_.SetLeastLevel(cache, c_.place.cache_level);
+    b_.graph().updates.push_back({c_.place.index, cache});
   }
 
   // The scores' unit of the query at t: the mean form counts the keys that it sees.
@@ -101,33 +106,53 @@ class TokenAttention {
     return b_.AddPlain("values and ones", value_, std::move(ones));
   }
 
-  // M_d of x times `factor`, by d.
-  std::vector<NodeId> Skewed(const char* what, NodeId x, double factor) {
-    const NodeId first = b_.Linear(Named(what, 0), x, SkewMap(c_.l, factor), true);
-    std::vector<NodeId> moved = {first};
-    for (int d = 1; d < c_.l.d_head; ++d)
-      moved.push_back(b_.Linear(Named(what, d), first, SkewBackMap(c_.l, d), true));
+  // `times` rotations by `by`: one key for all of them.
+  NodeId Moved(const std::string& name, NodeId x, int by, int times) {
+    for (int i = 0; i < times; ++i) x = b_.Rotate(name, x, by);
+    return x;
+  }
+
+  // M_d of x times `factor`, by d: rows below element d are those of M_0 moved d tokens to the
+  // left, rows above it d_head less.
+  std::vector<NodeId> Skewed(const std::string& what, NodeId x, double factor) {
+    const int elements = c_.l.d_head;
+    NodeId above = b_.Linear(what + " 0", x, SkewMap(c_.l, factor), true);
+    std::vector<NodeId> moved = {above};
+    if (elements == 1) return moved;
+    NodeId below = b_.Rotate(what + " a head further", above, -elements);
+    for (int d = 1; d < elements; ++d) {
+      above = b_.Rotate(fmt::format("{} {} left", what, d), above, 1);
+      below = b_.Rotate(fmt::format("{} {} left, a head further", what, d), below, 1);
+      moved.push_back(b_.Add(fmt::format("{} {}", what, d),
+                             b_.MulPlain("rows above", above, Elements(d, elements)),
+                             b_.MulPlain("rows below", below, Elements(0, d))));
+    }
     return moved;
   }
 
-  // q . k + c at group's offsets, in the scores' unit; zero where a query sees no key.
+  // 1 in the rows of elements first .. last - 1.
+  Vector Elements(int first, int last) const {
+    const auto stride = static_cast<std::ptrdiff_t>(c_.l.element_stride());
+    Vector rows(static_cast<size_t>(stride * c_.l.d_head));
+    std::fill(rows.begin() + first * stride, rows.begin() + last * stride, Complex(1));
+    return rows;
+  }
+
+  // q . k + c at a group's offsets, in the scores' unit; zero where a query sees no key.
   NodeId Scores(const std::vector<NodeId>& keys, int group) {
     c_.Enter(Component::kScores, "attention");
-    const int tokens = group_tokens(group);
-    const NodeId query = tokens == 0 ? query_ : b_.Rotate(Named("queries", group), query_, tokens);
+    const int elements = c_.l.d_head, tokens = group * elements;
+    if (group > 0) query_ = b_.Rotate("queries of the next group", query_, elements);
     NodeId sum = -1;
-    for (int d = 0; d < c_.l.d_head; ++d) {
-      NodeId part = b_.Mul(Named("score products", d), query, keys[static_cast<size_t>(d)]);
-      if (d == 0) {
-        sum = part;
-        continue;
-      }
-      sum = b_.Add("score sums", sum,
-                   b_.Rotate(Named("score products in place", d), part, d * c_.l.element_stride()));
+    for (int d = elements - 1; d >= 0; --d) {
+      NodeId part = b_.Mul("score products", query_, keys[static_cast<size_t>(d)]);
+      sum = sum < 0 ? part
+                    : b_.Add("score sums", part,
+                             b_.Rotate("score sums in place", sum, c_.l.element_stride()));
     }
-    if (tokens > 0) sum = b_.Rotate("score sums in place", sum, -tokens);
+    sum = Moved("score sums in place", sum, -elements, group);
     NodeId scores =
-        b_.AddPlain("scores", sum, InHalf(0, half_, c_.l.d_head, [&](int x, int h, int t) {
+        b_.AddPlain("scores", sum, InHalf(0, half_, elements, [&](int x, int h, int t) {
                       const int key = t - tokens - x;
                       return key >= 0 && key < c_.place.tokens
                                  ? Complex(c_.forms.shift[static_cast<size_t>(h)] * UnitAt(h, t))
@@ -139,16 +164,16 @@ class TokenAttention {
 
   NodeId WeightedValues(NodeId summands, const std::vector<NodeId>& values, int group) {
     c_.Enter(Component::kValues, "attention");
-    const int tokens = group_tokens(group);
-    const NodeId weights = b_.Rotate("powers beside values", summands, tokens - half_);
+    const int elements = c_.l.d_head;
+    NodeId weights = Moved("powers in place", b_.Rotate("powers beside values", summands, -half_),
+                           elements, group);
     NodeId sum = -1;
-    for (int d = 0; d < c_.l.d_head; ++d) {
-      NodeId moved =
-          d == 0 ? weights : b_.Rotate(Named("powers", d), weights, -d * c_.l.element_stride());
-      NodeId product = b_.Mul(Named("value products", d), moved, values[static_cast<size_t>(d)]);
-      sum = d == 0 ? product : b_.Add("value sums", sum, product);
+    for (int d = 0; d < elements; ++d) {
+      if (d > 0) weights = b_.Rotate("powers in place", weights, -c_.l.element_stride());
+      NodeId product = b_.Mul("value products", weights, values[static_cast<size_t>(d)]);
+      sum = sum < 0 ? product : b_.Add("value sums", sum, product);
     }
-    return tokens == 0 ? sum : b_.Rotate("value sums in place", sum, -tokens);
+    return sum;
   }
 
   BlockContext& c_;

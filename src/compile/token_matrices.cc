@@ -128,21 +128,11 @@ LinearMap SkewMap(const BlockLayout& l, double factor) {
   return map;
 }
 
-LinearMap SkewBackMap(const BlockLayout& l, int by) {
-  LinearMap map{2, -l.d_head, MatrixKind::kSkew};
-  map.first = by;
-  return map;
-}
-
 std::vector<Complex> SkewDiagonal(const LinearMap& map, const BlockLayout& l, int term) {
   std::vector<Complex> diagonal(static_cast<size_t>(l.slots));
   const auto stride = static_cast<size_t>(l.element_stride());
-  for (int e = 0; e < l.d_head; ++e) {
-    const int of = map.first == 0 ? e : e < map.first ? 1 : 0;
-    if (of == term)
-      std::fill_n(diagonal.begin() + std::ssize(diagonal) * e / l.d_head, stride,
-                  Complex(map.factor));
-  }
+  std::fill_n(diagonal.begin() + static_cast<std::ptrdiff_t>(stride) * term, stride,
+              Complex(map.factor));
   return diagonal;
 }
 

@@ -19,8 +19,6 @@ std::vector<Complex> TokenDiagonal(const LinearMap& map, const model::BlockShape
 
 // Moves every row of element e by e tokens to the right, times `factor`.
 LinearMap SkewMap(const BlockLayout& layout, double factor);
-// Of a skewed value: by (e - by) mod d_head tokens then. Requires 0 < by < d_head.
-LinearMap SkewBackMap(const BlockLayout& layout, int by);
 std::vector<Complex> SkewDiagonal(const LinearMap& map, const BlockLayout& layout, int term);
 
 }  // namespace polyveil::compile

@@ -38,11 +38,8 @@ Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
 }
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
-    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const compile::MachineSpeed& speed, int groups) {
-  const compile::CircuitKeys keys = MakeCircuitKeys(params);
-  return compile::CompiledDecoder::CreatePrompt(std::move(decoder), std::move(params), speed, keys,
-                                                groups);
+    const compile::CompiledDecoder& step, int groups) {
+  return compile::CompiledDecoder::CreatePrompt(step, MakeCircuitKeys(step.params()), groups);
 }
 
 }  // namespace polyveil::runtime

@@ -55,10 +55,9 @@ double Size(const std::vector<double>& values) {
 
 // tokens of the text at once, the others one by one.
 void ExpectEqual(const std::shared_ptr<const model::Decoder>& decoder, int tokens, int groups) {
-  const auto params = testing::TestParams();
-  const compile::MachineSpeed speed;
-  Simulator simulator(CompileModel(decoder, params, speed).value(), NoiseModel::Zero(), 1);
-  const auto prompt = CompilePrompt(decoder, params, speed, groups);
+  const auto step = CompileModel(decoder, testing::TestParams(), compile::MachineSpeed{}).value();
+  Simulator simulator(step, NoiseModel::Zero(), 1);
+  const auto prompt = CompilePrompt(*step, groups);
   ASSERT_TRUE(prompt.ok()) << prompt.error().message;
   const auto text = testing::RandomText(decoder->width(), decoder->context, 103);
   const auto expected = testing::Expected(decoder->blocks, text);
@@ -79,6 +78,46 @@ TEST(Prompt, EqualsTheBlocksAndLeavesTheirCaches) {
          std::vector<std::pair<int, int>>{{1, 1}, {4, 1}, {5, 2}, {10, 3}, {11, 3}})
       ExpectEqual(decoder, tokens, groups);
   }
+}
+
+// Largest difference from the blocks, of tokens read at once and of those decoded behind them.
+template <typename Read, typename Step>
+std::pair<double, double> Errors(const model::Decoder& decoder, size_t tokens, Read&& read,
+                                 Step&& step) {
+  const auto text = testing::RandomText(decoder.width(), decoder.context, 103);
+  const auto expected = testing::Expected(decoder.blocks, text);
+  const auto first = read(std::span(text).first(tokens));
+  std::pair<double, double> errors;
+  for (size_t i = 0; i < text.size(); ++i) {
+    double& worst = i < tokens ? errors.first : errors.second;
+    worst = Worse(worst, LargestDifference(expected[i], i < tokens ? first[i] : step(text[i])));
+  }
+  return errors;
+}
+
+TEST(Prompt, OnCiphertextsWithinPredictedNoise) {
+  const auto decoder = MakeDecoder(Shapes()[2], 7);
+  const auto step = CompileModel(decoder, testing::TestParams(), compile::MachineSpeed{}).value();
+  const auto prompt = CompilePrompt(*step, 2).value();
+  std::pair<double, double> predicted;
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    Simulator simulator(step, NoiseModel::ForParameters(*step->params()), seed);
+    const auto [read, stepped] = Errors(
+        *decoder, 5, [&](auto text) { return simulator.Read(prompt, text).value(); },
+        [&](const auto& token) { return simulator.Step(token).value(); });
+    predicted = {Worse(predicted.first, read), Worse(predicted.second, stepped)};
+  }
+  testing::EncryptedRun run(step, prompt);
+  const auto [read, stepped] = Errors(
+      *decoder, 5, [&](auto text) { return run.Read(text); },
+      [&](const auto& token) {
+        return run.Decrypt(run.session().Step(run.Encrypt(token), {}).value());
+      });
+  EXPECT_LT(read, 2 * predicted.first);
+  EXPECT_LT(stepped, 2 * predicted.second);
+  EXPECT_EQ(run.session().position(), decoder->context);
+  RecordProperty("read", std::to_string(read));
+  RecordProperty("predicted", std::to_string(predicted.first));
 }
 
 }  // namespace
