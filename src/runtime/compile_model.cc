@@ -29,6 +29,10 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
       }};
 }
 
+const char* DefaultParameters(const compile::DecoderPrograms& programs) {
+  return programs.prompts ? "prompt16" : "decode16";
+}
+
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed, const compile::DecoderPrograms& programs) {

@@ -25,7 +25,7 @@ namespace {
 
 struct ServerArguments {
   std::string model;
-  std::string parameters;  // empty: DefaultParameters
+  std::string parameters;  // empty: runtime::DefaultParameters
   serve::ServeOptions decoder;
   serve::HttpOptions http;
   serve::ServiceLimits limits;

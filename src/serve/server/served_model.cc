@@ -28,17 +28,13 @@ void DescribeProgram(const compile::CompiledDecoder& program, ModelInfo& info) {
 
 }  // namespace
 
-const char* DefaultParameters(const compile::DecoderPrograms& programs) {
-  return programs.prompts ? "prompt16" : "decode16";
-}
-
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
                                  const ServiceLimits& limits,
                                  const compile::DecoderPrograms& programs) {
   PV_ASSIGN_OR_RETURN(
       const ckks::ParametersSpec spec,
-      ckks::FindParameters(parameters.empty() ? DefaultParameters(programs) : parameters));
+      ckks::FindParameters(parameters.empty() ? runtime::DefaultParameters(programs) : parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
   const int threads = static_cast<int>(Threads());

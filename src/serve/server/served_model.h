@@ -26,9 +26,6 @@ struct ServedModel {
   std::shared_ptr<const model::TokenEmbedding> embedding;
 };
 
-// The parameter set for these programs where none is named.
-const char* DefaultParameters(const compile::DecoderPrograms& programs);
-
 // Adds the client's half. Errors: those of LoadTokenEmbedding.
 Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedModel& served);
 
