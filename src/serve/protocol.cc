@@ -213,6 +213,15 @@ Result<std::string> PeerText(const json& object, const char* name, size_t max_by
   return Printable(text, max_bytes);
 }
 
+const PromptInfo* PromptProgram(const ModelInfo& info, int tokens) {
+  const PromptInfo* program = nullptr;
+  for (const PromptInfo& each : info.prompts)
+    if (program == nullptr || program->tokens < tokens) program = &each;
+  const bool faster = program != nullptr && program->seconds < std::min(tokens, program->tokens) *
+                                                                   info.estimate.seconds_per_token;
+  return faster ? program : nullptr;
+}
+
 void DescribeParameters(const ckks::Parameters& params, ModelInfo& info) {
   info.parameters = params.spec().name;
   info.parameters_digest = ToHex(params.digest());

@@ -79,6 +79,10 @@ struct ModelInfo {
   }
 };
 
+// The program that reads a prompt's first tokens at once, as many as it takes: the shortest that
+// holds them all, or the longest there is. Null where one by one is as fast by the plan.
+const PromptInfo* PromptProgram(const ModelInfo& info, int tokens);
+
 // Name, digest and security from the parameters themselves.
 void DescribeParameters(const ckks::Parameters& params, ModelInfo& info);
 

@@ -42,9 +42,6 @@ TEST_F(PromptTest, EqualsTheReferenceAndDecodingGoesOn) {
     auto session = client.NewSession();
     model::DecoderReference reference(*served_.decoder);
     const Embeddings text = RandomTokens(tokens, 5);
-    EXPECT_EQ(session->AtOnce(tokens) > 0,
-              client.remote->info().prompts.front().seconds <
-                  tokens * client.remote->info().estimate.seconds_per_token);
     const auto prompt = session->Read(text, {});
     ASSERT_TRUE(prompt.ok()) << prompt.error().message;
     ASSERT_EQ(prompt->residuals.size(), text.size());
@@ -113,15 +110,30 @@ TEST_F(PromptTest, RefusesWhatIsNoPrompt) {
   model::DecoderReference reference(*served_.decoder);
   std::mt19937_64 random(9);
   ExpectStepsAgree(*session, reference, 1, random);
-  EXPECT_EQ(session->AtOnce(4), 0);
   EXPECT_FALSE(session->Read(RandomTokens(2, 5), {}).ok());
   ExpectStepsAgree(*session, reference, 1, random);
+}
+
+TEST(Prompts, AreReadAtOnceWhereThePlanSaysThatItIsFaster) {
+  serve::ModelInfo info;
+  info.estimate.seconds_per_token = 5;
+  EXPECT_EQ(serve::PromptProgram(info, 100), nullptr);
+  info.prompts = {{32, 14, 0, 16}, {64, 14, 0, 18}};
+  const auto tokens = [&](int count) {
+    const serve::PromptInfo* const program = serve::PromptProgram(info, count);
+    return program == nullptr ? 0 : program->tokens;
+  };
+  EXPECT_EQ(tokens(3), 0);
+  EXPECT_EQ(tokens(4), 32);
+  EXPECT_EQ(tokens(32), 32);
+  EXPECT_EQ(tokens(33), 64);
+  EXPECT_EQ(tokens(100), 64);
 }
 
 TEST_F(ServedModelTest, AServerWithoutPromptsTakesNone) {
   Client client = NewClient();
   auto session = client.NewSession();
-  EXPECT_EQ(session->AtOnce(8), 0);
+  EXPECT_EQ(serve::PromptProgram(client.remote->info(), 8), nullptr);
   const auto read = session->Read(std::vector<std::vector<double>>(2, std::vector<double>(16)), {});
   ASSERT_FALSE(read.ok());
   EXPECT_NE(read.error().message.find("the server takes 0"), std::string::npos);

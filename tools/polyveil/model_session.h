@@ -16,7 +16,8 @@ namespace polyveil::tools {
 
 struct SessionOptions {
   std::string model, server, keys, cache;
-  std::string parameters, key_storage = "auto";
+  std::string key_storage = "auto";
+  ProgramOptions program;  // of the own server
   PassphraseSource passphrase;
   RemoteLimits limits;
   double max_model_gigabytes = 16;
@@ -24,7 +25,6 @@ struct SessionOptions {
   int context = 0;  // of the own server
   size_t threads = 0;
   bool insecure = false;
-  bool at_once = false;  // prompts, on the own server
 };
 void AddSessionOptions(Options& app, SessionOptions& options);
 

@@ -25,11 +25,12 @@ namespace {
 using nlohmann::json;
 
 struct SimulateOptions {
-  std::string model, prompts, prompt_file, parameters, json, narrow_site;
+  std::string model, prompts, prompt_file, json, narrow_site;
+  ProgramOptions program;
   int count = 200, tokens = 16, context = 0;
   std::uint64_t seed = 1;
   double narrow = 0;
-  bool noiseless = false, copies = false, at_once = false;
+  bool noiseless = false, copies = false;
 };
 
 using Text = std::vector<model::TokenId>;
@@ -99,8 +100,8 @@ Result<std::vector<Text>> ReadTexts(const SimulateOptions& options, const std::s
 }
 
 std::string ParametersOf(const SimulateOptions& options) {
-  if (!options.parameters.empty()) return options.parameters;
-  return runtime::DefaultParameters({.prompts = options.at_once});
+  if (!options.program.parameters.empty()) return options.program.parameters;
+  return runtime::DefaultParameters({.prompts = options.program.at_once});
 }
 
 Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::string& path) {
@@ -112,7 +113,7 @@ Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::strin
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(ParametersOf(options)));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, compile::MachineSpeed{},
-                                                          {.prompts = options.at_once}));
+                                                          {.prompts = options.program.at_once}));
   serve::ResultGuard guard({program->width(), program->units().result(),
                             runtime::BoundsOfResult(*decoder, program->units())},
                            *params);
@@ -250,10 +251,7 @@ Command DescribeSimulate(Options& app) {
   AddNumber(app, "--tokens", options->tokens, {1, 100000}, "new tokens of each");
   AddNumber(app, "--context", options->context, {0, 1 << 16},
             "tokens that a text may have; 0: the model's own or 128");
-  app.add_option("--parameters", options->parameters,
-                 "parameter set whose noise and levels are simulated (default: decode16, with "
-                 "--at-once prompt16)");
-  app.add_flag("--at-once", options->at_once, "prompts at once");
+  AddProgramOptions(app, ", whose noise and levels are simulated", options->program);
   AddSeed(app, options->seed, "of the noise");
   app.add_flag("--noiseless", options->noiseless, "the program alone, without noise");
   app.add_flag("--copies", options->copies,

@@ -115,31 +115,17 @@ Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
   return step;
 }
 
-const PromptInfo* EncryptedSession::ProgramFor(int tokens) const {
-  for (const PromptInfo& program : remote_.info().prompts)
-    if (program.tokens >= tokens) return &program;
-  return nullptr;
-}
-
-double EncryptedSession::AtOnceSeconds(int tokens) const { return ProgramFor(tokens)->seconds; }
-
-int EncryptedSession::AtOnce(int tokens) const {
-  if (position_ != 0 || remote_.info().prompts.empty()) return 0;
-  tokens = std::min(tokens, remote_.info().prompts.back().tokens);
-  const PromptInfo* const program = ProgramFor(tokens);
-  return program->seconds < tokens * remote_.info().estimate.seconds_per_token ? tokens : 0;
-}
-
 Result<EncryptedSession::Prompt> EncryptedSession::Read(
     std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress) {
   PV_RETURN_IF_ERROR(trusted_);
   const int tokens = static_cast<int>(embeddings.size());
-  const PromptInfo* const program = ProgramFor(tokens);
-  if (tokens == 0 || program == nullptr || position_ != 0)
+  const std::vector<PromptInfo>& programs = remote_.info().prompts;
+  const auto program =
+      std::ranges::find_if(programs, [&](const PromptInfo& each) { return each.tokens >= tokens; });
+  if (tokens == 0 || program == programs.end() || position_ != 0)
     return MakeError(ErrorCode::kOutOfRange,
                      "a prompt of {} tokens at once at position {}: the server takes {} at 0",
-                     tokens, position_,
-                     remote_.info().prompts.empty() ? 0 : remote_.info().prompts.back().tokens);
+                     tokens, position_, programs.empty() ? 0 : programs.back().tokens);
   for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
   Timer timer;
   const int level = program->input_level;

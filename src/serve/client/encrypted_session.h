@@ -40,10 +40,8 @@ class EncryptedSession {
   // only.
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
-  // A prompt's first tokens at once, at the text's beginning; 0: the server has no program for so
-  // many, or one by one is as fast by its plan. Errors and noise: as Step's.
-  int AtOnce(int tokens) const;
-  double AtOnceSeconds(int tokens) const;  // planned; requires that many AtOnce
+  // A prompt's first tokens at once, at the text's beginning, where the server has a program for so
+  // many. Errors and noise: as Step's.
   struct Prompt {
     std::vector<std::vector<double>> residuals;  // by token
     SessionStep cost;
@@ -67,7 +65,6 @@ class EncryptedSession {
   Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
   Result<std::vector<double>> Decrypt(const ckks::Ciphertext& result) const;
   std::vector<ckks::Complex> Slots(const ckks::Ciphertext& result) const;
-  const PromptInfo* ProgramFor(int tokens) const;
   // What a request costs around `decrypt`, which takes what came back.
   using Request = std::function<Result<RemoteStep>()>;
   Result<SessionStep> Exchange(const Request& request,
