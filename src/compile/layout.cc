@@ -44,6 +44,27 @@ Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int cont
   return l;
 }
 
+std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
+                                const TokenLayout& layout, double unit) {
+  std::vector<Complex> packed(static_cast<size_t>(layout.slots));
+  for (int s = 0; s < layout.size; ++s) {
+    const int t = s % (layout.size / 2);
+    if (t >= layout.tokens) continue;
+    const std::vector<double>& token = tokens[std::min(static_cast<size_t>(t), tokens.size() - 1)];
+    for (size_t f = 0; f < token.size(); ++f)
+      packed[f * static_cast<size_t>(layout.size) + static_cast<size_t>(s)] = token[f] / unit;
+  }
+  return packed;
+}
+
+std::vector<double> UnpackToken(std::span<const Complex> slots, int width, int size, int t,
+                                double unit) {
+  std::vector<double> token;
+  for (int f = 0; f < width; ++f)
+    token.push_back(slots[static_cast<size_t>(f * size + t)].real() * unit);
+  return token;
+}
+
 std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows) {
   const int first = std::max(rows.size, l.width);
   return DoublingRotations(first, Log2(l.slots / first));

@@ -11,8 +11,11 @@ namespace polyveil::runtime {
 
 compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params);
 
+// The parameter set for these programs where none is named.
+const char* DefaultParameters(const compile::DecoderPrograms& programs);
+
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const compile::MachineSpeed& speed, int known = 0);
+    const compile::MachineSpeed& speed, const compile::DecoderPrograms& programs = {});
 
 }  // namespace polyveil::runtime

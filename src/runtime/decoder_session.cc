@@ -64,19 +64,18 @@ Status CheckToken(const compile::CompiledProgram& model, const ckks::Ciphertext&
 Engine::~Engine() = default;
 
 Result<std::shared_ptr<const Engine>> Engine::Create(
-    std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys) {
-  const std::shared_ptr<const compile::CompiledProgram>& model = weights->program();
-  PV_RETURN_IF_ERROR(keys->Covers(*model->params(), model->keys()));
+    std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys,
+    std::shared_ptr<const compile::CompiledProgram> program) {
+  const auto model = program ? std::move(program) : weights->program();
   const ckks::ParametersPtr& params = model->params();
+  PV_RETURN_IF_ERROR(keys->Covers(*params, model->keys()));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));
   auto parts = std::make_unique<EngineParts>(EngineParts{
       model, keys, weights, weights->encoder(), ckks::Evaluator(params, keys.get()), {}});
   for (const compile::Node& node : graph.nodes) {
     const circuits::BootstrapSpec spec{node.log_period, !node.real};
     if (node.kind != compile::OpKind::kBootstrap || parts->bootstrappers.contains(spec)) continue;
-    PV_ASSIGN_OR_RETURN(auto bootstrapper,
-                        circuits::Bootstrapper::Create(params, parts->encoder, spec));
-    parts->bootstrappers.emplace(spec, std::move(bootstrapper));
+    PV_ASSIGN_OR_RETURN(parts->bootstrappers[spec], weights->BootstrapperOf(spec));
   }
   std::shared_ptr<Engine> engine(new Engine);
   engine->parts_ = std::move(parts);
@@ -85,28 +84,43 @@ Result<std::shared_ptr<const Engine>> Engine::Create(
 
 void Engine::Report(MemoryReport& report) const {
   parts_->keys->Report(report);
-  size_t plaintexts = 0;
-  for (const auto& [spec, bootstrapper] : parts_->bootstrappers) {
-    plaintexts += bootstrapper.plaintext_bytes();
-  }
-  report.Add("plaintexts of bootstraps", plaintexts);
   report.Add("permutation tables", parts_->evaluator.permutation_bytes(), /*pooled=*/false);
 }
 
 Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
                                               const StepOptions& options) {
-  Timer timer;
   const EngineParts& parts = engine_->parts();
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
   if (!started_) PV_RETURN_IF_ERROR(Start(graph));
+  return Run(parts, graph, token, position_ + 1, options);
+}
+
+Result<ckks::Ciphertext> DecoderSession::Read(const Engine& prompt, const ckks::Ciphertext& tokens,
+                                              int count, const StepOptions& options) {
+  if (position_ != 0 || known_)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "a prompt at once at position {}, behind {} public tokens: the text has begun",
+                     position_, known_ ? known_->tokens : 0);
+  const EngineParts& parts = prompt.parts();
+  PV_RETURN_IF_ERROR(CheckToken(*parts.model, tokens));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(count - 1));
+  started_ = true;
+  return Run(parts, graph, tokens, count, options);
+}
+
+// The state is the program's afterwards, the position `position`.
+Result<ckks::Ciphertext> DecoderSession::Run(const EngineParts& parts, const compile::Graph& graph,
+                                             const ckks::Ciphertext& input, int position,
+                                             const StepOptions& options) {
+  Timer timer;
   EngineMachine machine(parts, options.latency);
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, token, state_));
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
   previous_state_ = std::exchange(state_, std::move(result.state));
   can_undo_ = true;
-  ++position_;
+  previous_position_ = std::exchange(position_, position);
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return std::move(result.output);
 }
@@ -133,7 +147,7 @@ bool DecoderSession::UndoStep() {
   state_ = std::move(previous_state_);
   previous_state_.clear();
   can_undo_ = false;
-  --position_;
+  position_ = previous_position_;
   return true;
 }
 

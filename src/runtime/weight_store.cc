@@ -32,13 +32,12 @@ WeightStore::WeightStore(std::shared_ptr<const compile::CompiledProgram> program
 Result<WeightStore::Transform> WeightStore::TransformOf(const LinearMap& map, int level,
                                                         double input_scale, double output_scale,
                                                         LatencyTable* latency) {
-  const Key key{map.layer, map.kind, level};
+  const Key key = KeyOf(map, level);
   if (const auto kept = Find(key, input_scale, output_scale)) return kept->transform;
   Timer timer;
   circuits::DiagonalMatrix matrix{program_->params()->log_slots(), {}};
-  for (int k = 0; k < map.terms; ++k) matrix.diagonals[k * map.stride];
   std::vector<std::vector<compile::Complex>*> diagonals;
-  for (auto& [rotation, diagonal] : matrix.diagonals) diagonals.push_back(&diagonal);
+  for (const int rotation : map.Rotations()) diagonals.push_back(&matrix.diagonals[rotation]);
   {
     const compile::MapDiagonals made = program_->Diagonals(map);
     ParallelFor(diagonals.size(),
@@ -59,7 +58,7 @@ Result<WeightStore::Transform> WeightStore::TransformOf(const LinearMap& map, in
 
 Result<WeightStore::Factor> WeightStore::FactorOf(const LinearMap& map, int level, double scale,
                                                   LatencyTable* latency) {
-  const Key key{map.layer, map.kind, level};
+  const Key key = KeyOf(map, level);
   if (const auto kept = Find(key, 1, scale)) return kept->factor;
   Timer timer;
   const std::vector<compile::Complex> diagonal = program_->Diagonals(map).Term(0);
@@ -79,7 +78,27 @@ size_t WeightStore::bytes() const {
   return bytes_;
 }
 
+Result<WeightStore::Bootstrapper> WeightStore::BootstrapperOf(const circuits::BootstrapSpec& spec) {
+  const std::lock_guard lock(mutex_);
+  Bootstrapper& kept = bootstrappers_[spec];
+  if (kept) return kept;
+  auto made = circuits::Bootstrapper::Create(program_->params(), encoder_, spec);
+  if (!made.ok()) {
+    bootstrappers_.erase(spec);
+    return made.error();
+  }
+  kept = std::make_shared<const circuits::Bootstrapper>(*std::move(made));
+  return kept;
+}
+
 void WeightStore::Report(MemoryReport& report) const {
+  size_t plaintexts = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [spec, bootstrapper] : bootstrappers_)
+      plaintexts += bootstrapper->plaintext_bytes();
+  }
+  report.Add("plaintexts of bootstraps", plaintexts);
   report.Add("plaintexts of weights", bytes(), /*pooled=*/false);
 }
 

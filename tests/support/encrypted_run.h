@@ -44,13 +44,26 @@ class EncryptedRun {
   runtime::DecoderSession& session() { return session_; }
 
   ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
-    for (double& v : embedding) v /= model_->units().input;
-    embedding.resize(std::bit_ceil(embedding.size()));
-    const ckks::Parameters& params = *model_->params();
-    const int level = model_->input_level();
-    auto plain =
-        encoder_.Encode(std::span<const double>(embedding), level, params.scale(level)).value();
-    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
+    std::vector<ckks::Complex> slots(std::bit_ceil(embedding.size()));
+    for (size_t i = 0; i < embedding.size(); ++i) slots[i] = embedding[i] / model_->units().input;
+    return EncryptSlots(slots, model_->input_level());
+  }
+
+  // By one of the model's programs for prompts at once. Panics on errors.
+  std::vector<std::vector<double>> Read(
+      const std::shared_ptr<const compile::CompiledDecoder>& prompt,
+      std::span<const std::vector<double>> tokens) {
+    const auto engine =
+        runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt), keys_).value();
+    const auto packed = compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input);
+    const int count = static_cast<int>(tokens.size());
+    const auto result = Slots(
+        session_.Read(*engine, EncryptSlots(packed, prompt->input_level()), count, {}).value());
+    std::vector<std::vector<double>> read;
+    for (int t = 0; t < count; ++t)
+      read.push_back(compile::UnpackToken(result, prompt->width(), prompt->token_layout().size, t,
+                                          prompt->units().result()));
+    return read;
   }
 
   std::vector<ckks::Complex> Slots(const ckks::Ciphertext& ciphertext) const {
@@ -66,6 +79,12 @@ class EncryptedRun {
   }
 
  private:
+  ckks::Ciphertext EncryptSlots(std::span<const ckks::Complex> slots, int level) const {
+    const ckks::Parameters& params = *model_->params();
+    const auto plain = encoder_.Encode(slots, level, params.scale(level)).value();
+    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
+  }
+
   std::shared_ptr<const compile::CompiledProgram> model_;
   ckks::SecretKey secret_;
   std::shared_ptr<const ckks::EvaluationKeys> keys_;
