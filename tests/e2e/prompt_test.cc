@@ -83,6 +83,9 @@ TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
                                                wire::KeyIdOf(client.key), info.prompts.front(), 3,
                                                ckks::Encryptor(client.key).Encrypt(plain), {});
   ASSERT_TRUE(again.ok()) << again.error().message;
+  // Garbage in its place takes nothing back.
+  EXPECT_FALSE(
+      Post(client, "/v1/sessions/" + session->server_session().id + "/prompt/3", "garbage").ok());
   model::DecoderReference reference(*served_.decoder);
   for (const auto& token : text) ASSERT_TRUE(reference.Step(token).ok());
   std::mt19937_64 random(9);

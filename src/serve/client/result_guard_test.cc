@@ -135,5 +135,31 @@ TEST(ResultGuard, RefusesSlotsThatAreNoPeriods) {
   EXPECT_EQ(f.guard.Read(std::vector<Complex>(17), 1).error().code, ErrorCode::kMismatch);
 }
 
+TEST(ResultGuard, ReadsTokensAtOnceAndNamesTheFirstBadOne) {
+  const Fixture f;
+  const int width = f.decoder.width(), rows = static_cast<int>(std::bit_ceil(unsigned(width)));
+  const compile::TokenLayout layout{f.params->slots(), f.params->slots() / rows, 6};
+  std::vector<std::vector<double>> tokens;
+  for (int t = 0; t < 4; ++t)
+    tokens.emplace_back(static_cast<size_t>(width), f.unit * (0.1 + 0.2 * t));
+  const auto sound = compile::PackTokens(tokens, layout, f.unit);
+  const auto read = f.guard.ReadTokens(sound, layout, 4);
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  for (size_t t = 0; t < tokens.size(); ++t)
+    EXPECT_NEAR((*read)[t].back(), tokens[t].back(), 1e-12);
+  const size_t size = static_cast<size_t>(layout.size), half = size / 2;
+  const auto message = [&](size_t slot, Complex value) {
+    auto slots = sound;
+    slots[slot] = value;
+    const auto result = f.guard.ReadTokens(slots, layout, 4);
+    return result.ok() ? std::string() : result.error().message;
+  };
+  EXPECT_NE(message(1, 0.9).find("at token 2: difference between copies"), std::string::npos);
+  EXPECT_NE(message(size + half + 2, Complex(0.5, 0.5)).find("at token 3"), std::string::npos);
+  EXPECT_NE(message(5, 0.9).find("at token 4"), std::string::npos);  // a copy of the last
+  EXPECT_NE(message(0, NAN).find("at token 1"), std::string::npos);
+  EXPECT_EQ(message(7, 0.9), "");  // holds no token
+}
+
 }  // namespace
 }  // namespace polyveil::serve

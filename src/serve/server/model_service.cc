@@ -430,19 +430,21 @@ Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
       programs, [&](const auto& prompt) { return prompt->prompt_tokens() >= count; });
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   runtime::DecoderSession& decoder = session->decoder;
+  const wire::MessageBounds bounds =
+      BoundsOf(*session, kPromptPosition | static_cast<u32>(count), (*program)->input_level());
   // Sent again: its answer was lost.
-  if (decoder.position() == count && decoder.undo_position() == 0) decoder.UndoStep();
+  if (decoder.position() == count && decoder.undo_position() == 0 &&
+      wire::ParseToken(*model_->params(), exchange.request().body, bounds).ok())
+    decoder.UndoStep();
   std::shared_ptr<const runtime::Engine> engine;
   {
     const std::lock_guard lock(session->keys->mutex);
     engine = session->keys->prompts[static_cast<size_t>(program - programs.begin())];
   }
-  return Compute(
-      exchange, std::move(lease),
-      BoundsOf(*session, kPromptPosition | static_cast<u32>(count), (*program)->input_level()),
-      [&](const ckks::Ciphertext& packed, const runtime::StepOptions& options) {
-        return decoder.Read(*engine, packed, count, options);
-      });
+  return Compute(exchange, std::move(lease), bounds,
+                 [&](const ckks::Ciphertext& packed, const runtime::StepOptions& options) {
+                   return decoder.Read(*engine, packed, count, options);
+                 });
 }
 
 Status ModelService::Compute(Exchange& exchange, SessionLease lease,
