@@ -75,6 +75,14 @@ struct RangeOptions {
   double interval_margin = 0;
 };
 
+// Low degrees are far off at first and move the later layers' inputs out of their intervals. For
+// `fraction` of the steps the polynomials' inputs are clamped: to the intervals in its first half,
+// then to intervals that widen (by `widening` at the end). The rest runs without, as inference does.
+struct ClampOptions {
+  double fraction = 0;
+  double widening = 1.5;
+};
+
 // The polynomial stage: fits on ranges seen in training, then training through them.
 struct PolynomialOptions {
   int norm1_degree = 7;
@@ -83,12 +91,7 @@ struct PolynomialOptions {
   int activation_degree = 15;
   double margin = 1.5;  // interval = seen range stretched by this ratio at both ends
   int calibration_batches = 40;
-  // Low degrees are far off at first and move the later layers' inputs out of their intervals. For
-  // this part of the steps the polynomials' inputs are clamped: to the intervals in its first half,
-  // then to intervals that widen (by `clamp_widening` at the end). The rest runs without, as
-  // inference does.
-  double clamp_fraction = 0;
-  double clamp_widening = 1.5;
+  ClampOptions clamp;
   // Share of the rows, of calibration and of training, that are random tokens whose predictions do
   // not count: intervals and hinges then hold for whatever may be asked, not for the corpus alone.
   double random_rows = 0;
@@ -121,18 +124,31 @@ struct DistillationOptions {
   double weight = 0.5;
 };
 
-struct OptimizerOptions {
+// How the rates go: warm-up, constant, and in the last part of the steps a linear fall to
+// final_fraction.
+struct Schedule {
+  int warmup = 40;
+  double decay_fraction = 0.6;
+  double final_fraction = 0.02;
+};
+
+struct OptimizerOptions : Schedule {
   double muon_lr = 0.02;
   double adam_lr = 0.003;
   double weight_decay = 0.1;  // decoupled, times the rate; matrices only
   double ngram_decay = 0;     // the same for the tables of n-grams
   double grad_clip = 1.0;
-  int warmup = 40;
-  double decay_fraction = 0.6;  // the last part of the run falls linearly to final_fraction
-  double final_fraction = 0.02;
 };
 
-struct TrainConfig {
+// Steps from one line of the curve, evaluation or checkpoint to the next; 0: at the end only.
+struct Intervals {
+  int log_every = 20;
+  int eval_every = 0;
+  int checkpoint_every = 200;
+};
+inline bool IsDue(int every, std::int64_t step) { return every > 0 && step % every == 0; }
+
+struct TrainConfig : Intervals {
   std::string name = "run";
   std::uint64_t seed = 1;
   int threads = 2;
@@ -152,9 +168,6 @@ struct TrainConfig {
   // Checkpoint or bundle's folder to start from (weights and polynomials), relative to the runs'
   // folder.
   std::string init_from;
-  int log_every = 20;
-  int eval_every = 0;  // 0: at the end only
-  int checkpoint_every = 200;
 };
 
 // Unknown fields are refused, so that a misspelt one cannot pass for a default.

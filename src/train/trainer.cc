@@ -6,17 +6,16 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/interrupt.h"
-#include "base/output_file.h"
 #include "ckks/parameters.h"
 #include "compile/layout.h"
 #include "model/bundle.h"
 #include "train/bundle_model.h"
 #include "train/distillation.h"
 #include "train/hard_rows.h"
+#include "train/run_folder.h"
 #include "train/throughput.h"
 
 namespace polyveil::train {
@@ -53,7 +52,6 @@ class Run {
   }
 
   Result<TrainSummary> Execute() {
-    std::filesystem::create_directories(folder_);
     PV_RETURN_IF_ERROR(Prepare());
     PV_RETURN_IF_ERROR(LoadTeacher());
     PV_RETURN_IF_ERROR(LoadHardRows());
@@ -69,28 +67,21 @@ class Run {
   }
 
  private:
-  std::string Checkpoint() const { return folder_ + "/last.pt"; }
+  std::string Checkpoint() const { return folder_.Checkpoint(); }
   int ProcessCount() const { return options_.processes ? options_.processes->count() : 1; }
   int Rank() const { return options_.processes ? options_.processes->rank() : 0; }
   bool IsFirst() const { return Rank() == 0; }
 
   Status Prepare() {
-    const bool exists = std::filesystem::exists(Checkpoint());
-    if (exists && !options_.resume && !options_.replace)
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "{}: holds a run (--resume goes on with it, --replace starts over)",
-                       folder_);
-    if (options_.resume && exists) {
+    PV_ASSIGN_OR_RETURN(const bool goes_on, folder_.Open(options_.resume, options_.replace));
+    if (goes_on) {
       PV_ASSIGN_OR_RETURN(CheckpointInfo info, LoadCheckpoint(Checkpoint(), model_, &optimizer_));
       if (info.config != info_.config)
         return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Checkpoint());
       info_ = std::move(info);
-      return IsFirst() ? TruncateCurve() : Status{};
+      return IsFirst() ? folder_.TruncateCurve("step", info_.step) : Status{};
     }
-    if (IsFirst()) {
-      PV_RETURN_IF_ERROR(WriteFile(folder_ + "/config.json", info_.config));
-      PV_RETURN_IF_ERROR(WriteFile(folder_ + "/curve.jsonl", ""));  // a new run, a new curve
-    }
+    if (IsFirst()) PV_RETURN_IF_ERROR(folder_.Start(info_.config));
     if (!config_.init_from.empty()) {
       PV_ASSIGN_OR_RETURN(
           const LoadedModel parent,
@@ -122,18 +113,6 @@ class Run {
     return {};
   }
 
-  // A run that was cut off has written lines beyond its checkpoint; they come again.
-  Status TruncateCurve() {
-    std::ifstream in(folder_ + "/curve.jsonl");
-    std::string kept;
-    for (std::string line; std::getline(in, line);) {
-      const auto json = nlohmann::json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("step", std::int64_t{0}) <= info_.step)
-        kept += line + "\n";
-    }
-    return WriteFile(folder_ + "/curve.jsonl", kept);
-  }
-
   Status FitToRanges() {
     const auto& options = *config_.polynomial;
     const SiteRanges ranges =
@@ -160,19 +139,16 @@ class Run {
       if (stopped_) return Stop();
       if (hard_rows_ && AtCheckpoint()) hard_rows_->Forget();
       if (!IsFirst()) continue;
-      if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
-        PV_RETURN_IF_ERROR(Report());
+      if (IsDue(config_.log_every, info_.step) || info_.step == end) PV_RETURN_IF_ERROR(Report());
       if (AtCheckpoint()) PV_RETURN_IF_ERROR(Save());
-      if (config_.eval_every == 0 || info_.step % config_.eval_every != 0) continue;
+      if (!IsDue(config_.eval_every, info_.step)) continue;
       const double nats = Evaluate(model_, data_).nats;
       if (!Interrupted()) PV_RETURN_IF_ERROR(Curve("heldout", nats));
     }
     return {};
   }
 
-  bool AtCheckpoint() const {
-    return config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0;
-  }
+  bool AtCheckpoint() const { return IsDue(config_.checkpoint_every, info_.step); }
 
   // Behind a signal that any process has seen: all stop at the same step, the first one saves.
   Status Stop() {
@@ -280,7 +256,7 @@ class Run {
 
   double ClampAt(std::int64_t step) const {
     if (hard_rows_) return 1;
-    return config_.polynomial ? ClampRatio(*config_.polynomial, step, config_.steps) : 0;
+    return config_.polynomial ? ClampRatio(config_.polynomial->clamp, step, config_.steps) : 0;
   }
 
   double TokensPerStep() const {
@@ -321,17 +297,13 @@ class Run {
   }
 
   Status Curve(const char* what, double nats, double penalty = 0, double rate = 0) {
-    const nlohmann::ordered_json line = {{"step", info_.step},
-                                         {"tokens", info_.tokens},
-                                         {"what", what},
-                                         {"nats", nats},
-                                         {"penalty", penalty},
-                                         {"tokens_per_second", rate},
-                                         {"seconds", info_.seconds}};
-    std::ofstream out(folder_ + "/curve.jsonl", std::ios::app);
-    out << line.dump() << "\n";
-    if (out.flush()) return {};
-    return MakeError(ErrorCode::kIo, "cannot write {}/curve.jsonl", folder_);
+    return folder_.AppendToCurve({{"step", info_.step},
+                                  {"tokens", info_.tokens},
+                                  {"what", what},
+                                  {"nats", nats},
+                                  {"penalty", penalty},
+                                  {"tokens_per_second", rate},
+                                  {"seconds", info_.seconds}});
   }
 
   Status Save() { return SaveCheckpoint(Checkpoint(), model_, &optimizer_, info_); }
@@ -351,7 +323,7 @@ class Run {
                                            {"bits_per_byte", summary.heldout.bits_per_byte},
                                            {"tokens", summary.heldout.tokens},
                                            {"by_source", summary.heldout.perplexity_by_source}}}};
-    PV_RETURN_IF_ERROR(WriteFile(folder_ + "/summary.json", json.dump(2) + "\n"));
+    PV_RETURN_IF_ERROR(folder_.Write("summary.json", json.dump(2) + "\n"));
     return summary;
   }
 
@@ -363,7 +335,7 @@ class Run {
   TrainConfig config_;
   const RunOptions& options_;
   const Dataset& data_;
-  std::string folder_;
+  RunFolder folder_;
   Transformer model_;
   Optimizer optimizer_;
   CheckpointInfo info_;
@@ -376,12 +348,12 @@ class Run {
 
 }  // namespace
 
-double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps) {
-  if (options.clamp_fraction == 0) return 0;
-  const double clamped = options.clamp_fraction * static_cast<double>(steps);
+double ClampRatio(const ClampOptions& options, std::int64_t step, std::int64_t steps) {
+  if (options.fraction == 0) return 0;
+  const double clamped = options.fraction * static_cast<double>(steps);
   const double progress = static_cast<double>(step) / clamped;
   if (progress >= 1) return 0;
-  return std::pow(options.clamp_widening, std::max(0.0, 2 * progress - 1));
+  return std::pow(options.widening, std::max(0.0, 2 * progress - 1));
 }
 
 Status CheckServable(const TrainConfig& config) {

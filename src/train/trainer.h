@@ -68,9 +68,8 @@ Status CheckServable(const TrainConfig& config);
 // replaced; kCancelled behind a signal, with a checkpoint of the last step.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
-// How far the polynomials' inputs are clamped at this step (Transformer::clamp); see
-// PolynomialOptions.
-double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps);
+// How far the polynomials' inputs are clamped at this step (Transformer::clamp).
+double ClampRatio(const ClampOptions& options, std::int64_t step, std::int64_t steps);
 
 // All held-out text, every token predicted once; part of it behind a signal.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);

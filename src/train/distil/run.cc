@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 
 #include "base/interrupt.h"
@@ -19,6 +18,7 @@
 #include "train/distil/start.h"
 #include "train/export.h"
 #include "train/optimizer.h"
+#include "train/run_folder.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -42,20 +42,15 @@ struct Position {
 class Runner {
  public:
   Runner(const DistilConfig& config, const DistilRunOptions& options)
-      : config_(config), options_(options), config_text_(FormatDistilConfig(config)) {}
+      : config_(config),
+        options_(options),
+        folder_(options.out),
+        config_text_(FormatDistilConfig(config)) {}
 
   Status Execute() {
+    PV_ASSIGN_OR_RETURN(const bool goes_on, folder_.Open(options_.resume, options_.replace));
     PV_RETURN_IF_ERROR(Prepare());
-    const bool exists = std::filesystem::exists(Path("last.pt"));
-    if (exists && !options_.resume && !options_.replace)
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "{}: holds a run (--resume goes on with it, --replace starts over)",
-                       options_.out);
-    if (options_.resume && exists) {
-      PV_RETURN_IF_ERROR(Restore());
-    } else {
-      PV_RETURN_IF_ERROR(Begin());
-    }
+    PV_RETURN_IF_ERROR(goes_on ? Restore() : Begin());
     while (at_.stage < config_.stages.size()) {
       PV_ASSIGN_OR_RETURN(const bool stopped, RunStage());
       if (stopped) return {};
@@ -64,7 +59,7 @@ class Runner {
   }
 
  private:
-  std::string Path(const std::string& name) const { return options_.out + "/" + name; }
+  std::string Path(const std::string& name) const { return folder_.Path(name); }
   const DistilStage& stage() const { return config_.stages[at_.stage]; }
   void Note(const std::string& line) const {
     if (options_.note) options_.note(line);
@@ -72,7 +67,6 @@ class Runner {
 
   Status Prepare() {
     torch::set_num_threads(config_.threads);
-    std::filesystem::create_directories(options_.out);
     PV_ASSIGN_OR_RETURN(source_, model::LoadCheckpoint(options_.model));
     if (!source_->architecture.causal && !config_.prefix.empty())
       return MakeError(ErrorCode::kMismatch, "config.prefix has {} tokens, an encoder takes 0",
@@ -115,7 +109,7 @@ class Runner {
                                                   config_.sampling, config_.seed));
     torch::set_num_threads(config_.threads);
     Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, Since(start)));
-    return WriteFile(Path("sampled.bin"), BytesOf(text_.sampled));
+    return folder_.Write("sampled.bin", BytesOf(text_.sampled));
   }
 
   static double Since(Clock::time_point start) {
@@ -124,8 +118,7 @@ class Runner {
 
   // The original and the start of the power form, measured.
   Status Begin() {
-    PV_RETURN_IF_ERROR(Write("config.json", config_text_));
-    PV_RETURN_IF_ERROR(Write("curve.jsonl", ""));
+    PV_RETURN_IF_ERROR(folder_.Start(config_text_));
     report_ = {{"model", model::Describe(source_->architecture)}, {"stages", Json::array()}};
     PV_RETURN_IF_ERROR(Report("original", options_.model, *teacher_, Json::object()));
     std::vector<Tensor> batches;
@@ -139,7 +132,7 @@ class Runner {
         layer.push_back(
             {{"shift", head.shift}, {"error", head.error}, {"divisor_ratio", head.divisor_ratio}});
     }
-    PV_RETURN_IF_ERROR(Write("start.json", layers.dump(1)));
+    PV_RETURN_IF_ERROR(folder_.Write("start.json", layers.dump(1)));
     PV_RETURN_IF_ERROR(Export("start"));
     PV_RETURN_IF_ERROR(Report("start", Path("start"), *student_, Json::object()));
     return Save();
@@ -174,11 +167,11 @@ class Runner {
     while (at_.step < stage().steps) {
       PV_RETURN_IF_ERROR(Step());
       if (Interrupted()) return Stop();
-      if (at_.step % config_.log_every == 0 || at_.step == stage().steps) PV_RETURN_IF_ERROR(Log());
-      if (config_.eval_every > 0 && at_.step % config_.eval_every == 0)
-        PV_RETURN_IF_ERROR(LogHeldout());
+      if (IsDue(config_.log_every, at_.step) || at_.step == stage().steps)
+        PV_RETURN_IF_ERROR(Log());
+      if (IsDue(config_.eval_every, at_.step)) PV_RETURN_IF_ERROR(LogHeldout());
       const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
-      if (stop || at_.step % config_.checkpoint_every == 0) PV_RETURN_IF_ERROR(Save());
+      if (stop || IsDue(config_.checkpoint_every, at_.step)) PV_RETURN_IF_ERROR(Save());
       if (stop) return true;
     }
     return false;
@@ -188,7 +181,7 @@ class Runner {
     const Status saved = Save();
     if (!saved.ok()) return saved.error();
     return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
-                     stage().name, at_.step, stage().steps, Path("last.pt"));
+                     stage().name, at_.step, stage().steps, folder_.Checkpoint());
   }
 
   void MakeOptimizers() {
@@ -213,11 +206,7 @@ class Runner {
   }
 
   double ClampAt() const {
-    if (!stage().fit) return 0;
-    PolynomialOptions options;
-    options.clamp_fraction = stage().fit->clamp_fraction;
-    options.clamp_widening = stage().fit->clamp_widening;
-    return ClampRatio(options, at_.step, stage().steps);
+    return stage().fit ? ClampRatio(stage().fit->clamp, at_.step, stage().steps) : 0;
   }
 
   Status Step() {
@@ -229,11 +218,7 @@ class Runner {
                                 ? MatchAndBackward(*teacher_, *student_, batch, stage())
                                 : DistilAndBackward(*teacher_, *student_, batch, stage());
     student_->clamp = 0;
-    OptimizerOptions schedule;
-    schedule.warmup = stage().warmup;
-    schedule.decay_fraction = stage().decay_fraction;
-    schedule.final_fraction = stage().final_fraction;
-    const double factor = ScheduleFactor(schedule, at_.step, stage().steps);
+    const double factor = ScheduleFactor(stage().schedule, at_.step, stage().steps);
     const double norm = weights_->Step(factor);
     const double form_norm = forms_->Step(factor);
     if (!std::isfinite(loss.total) || !std::isfinite(norm) || !std::isfinite(form_norm))
@@ -275,22 +260,18 @@ class Runner {
   Status LogHeldout() { return Curve("heldout", HeldoutLoss(*teacher_, *student_, heldout_), 0); }
 
   Status Curve(const char* what, const DistilLoss& loss, double rate) const {
-    const Json line = {{"stage", stage().name},
-                       {"step", at_.step},
-                       {"total_steps", at_.total_steps},
-                       {"tokens", at_.tokens},
-                       {"what", what},
-                       {"loss", loss.total},
-                       {"kl", loss.kl},
-                       {"text_nats", loss.text},
-                       {"hidden", loss.hidden},
-                       {"penalty", loss.penalty},
-                       {"tokens_per_second", rate},
-                       {"seconds", at_.seconds}};
-    std::ofstream out(Path("curve.jsonl"), std::ios::app);
-    out << line.dump() << "\n";
-    if (out.flush()) return {};
-    return MakeError(ErrorCode::kIo, "cannot write {}", Path("curve.jsonl"));
+    return folder_.AppendToCurve({{"stage", stage().name},
+                                  {"step", at_.step},
+                                  {"total_steps", at_.total_steps},
+                                  {"tokens", at_.tokens},
+                                  {"what", what},
+                                  {"loss", loss.total},
+                                  {"kl", loss.kl},
+                                  {"text_nats", loss.text},
+                                  {"hidden", loss.hidden},
+                                  {"penalty", loss.penalty},
+                                  {"tokens_per_second", rate},
+                                  {"seconds", at_.seconds}});
   }
 
   // Errors: kOutOfRange where a value is no number although no input left its interval.
@@ -319,11 +300,11 @@ class Runner {
     student_->polynomials = std::move(fits.polynomials);
     Json choices = Json::array();
     for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
-    PV_RETURN_IF_ERROR(Write(stage().name + ".fit.json", choices.dump(1)));
+    PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", choices.dump(1)));
     const ConversionEffect effect = Effect();
     Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
                      ToText(effect)));
-    return Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
+    return folder_.Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
   }
 
   ConversionEffect Effect() const { return DistilEffect(*student_, heldout_); }
@@ -362,7 +343,7 @@ class Runner {
     line["peak_memory_bytes"] = PeakRssBytes();
     report_["stages"].push_back(line);
     Note(line.dump());
-    return Write("report.json", report_.dump(1) + "\n");
+    return folder_.Write("report.json", report_.dump(1) + "\n");
   }
 
   std::vector<std::string> Sentences() const {
@@ -371,10 +352,6 @@ class Runner {
     const std::size_t count = std::min<std::size_t>(kSentences, lines);
     for (std::size_t i = 0; i < count; ++i) out.push_back(text_.heldout_lines[lines * i / count]);
     return out;
-  }
-
-  Status Write(const std::string& name, const std::string& text) const {
-    return WriteFile(Path(name), text);
   }
 
   NamedTensors StudentTensors() const {
@@ -403,12 +380,12 @@ class Runner {
         {"step", at_.step},       {"total_steps", at_.total_steps},
         {"tokens", at_.tokens},   {"seconds", at_.seconds},
         {"report", report_},      {"polynomials", PolynomialsToJson(student_->polynomials)}};
-    return SaveArchive(Path("last.pt"), info, tensors);
+    return SaveArchive(folder_.Checkpoint(), info, tensors);
   }
 
   Status Restore() {
     torch::NoGradGuard no_grad;
-    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), StudentTensors()));
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), StudentTensors()));
     try {
       at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
              info.at("seconds")};
@@ -416,12 +393,12 @@ class Runner {
       report_ = info.at("report");
       PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
     } catch (const Json::exception& error) {
-      return MakeError(ErrorCode::kCorrupt, "{}: {}", Path("last.pt"), error.what());
+      return MakeError(ErrorCode::kCorrupt, "{}: {}", folder_.Checkpoint(), error.what());
     }
     for (std::size_t i = 0; i < std::min(at_.stage, config_.stages.size()); ++i)
       if (config_.stages[i].fit) last_fit_ = *config_.stages[i].fit;
     restored_ = at_.step > 0;
-    return TruncateCurve();
+    return folder_.TruncateCurve("total_steps", at_.total_steps);
   }
 
   // What is done must be what this config asks for; stages that are not, their text, and what is
@@ -430,39 +407,26 @@ class Runner {
     PV_ASSIGN_OR_RETURN(DistilConfig before, ParseDistilConfig(stored));
     DistilConfig now = config_;
     before.threads = now.threads;
-    before.log_every = now.log_every;
-    before.eval_every = now.eval_every;
-    before.checkpoint_every = now.checkpoint_every;
+    static_cast<Intervals&>(before) = now;
     before.sampling = now.sampling;
     before.evaluation = now.evaluation;
     for (DistilConfig* config : {&before, &now})
       config->stages.resize(std::min(config->stages.size(), at_.stage));
     if (FormatDistilConfig(before) == FormatDistilConfig(now)) return {};
     return MakeError(ErrorCode::kMismatch, "{}: its {} finished stages belong to another config",
-                     Path("last.pt"), at_.stage);
+                     folder_.Checkpoint(), at_.stage);
   }
 
   Status RestoreOptimizers() {
-    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), OptimizerTensors()));
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), OptimizerTensors()));
     weights_->set_steps_done(at_.step);
     forms_->set_steps_done(at_.step);
     return {};
   }
 
-  // A run that was cut off has written lines beyond its checkpoint; they come again.
-  Status TruncateCurve() const {
-    std::ifstream in(Path("curve.jsonl"));
-    std::string kept;
-    for (std::string line; std::getline(in, line);) {
-      const auto json = Json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("total_steps", std::int64_t{0}) <= at_.total_steps)
-        kept += line + "\n";
-    }
-    return Write("curve.jsonl", kept);
-  }
-
   const DistilConfig& config_;
   const DistilRunOptions& options_;
+  RunFolder folder_;
   std::string config_text_;
   std::shared_ptr<const model::Checkpoint> source_;
   DistilText text_;
