@@ -3,12 +3,12 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/interrupt.h"
+#include "base/system.h"
 #include "ckks/parameters.h"
 #include "compile/layout.h"
 #include "model/bundle.h"
@@ -21,7 +21,6 @@
 namespace polyveil::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int kEvaluationRows = 64;
 
 // A step frees what the next one asks for again, megabytes at a time: pages that stay mapped need
@@ -31,10 +30,6 @@ void KeepFreedMemory() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 #endif
-}
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 class Run {
@@ -160,7 +155,7 @@ class Run {
   }
 
   Status Step() {
-    const auto start = Clock::now();
+    const Timer timer;
     model_.clamp = ClampAt(info_.step);
     model_.precision = config_.precision;
     double nats = 0, penalty = 0;
@@ -174,7 +169,7 @@ class Run {
     if (!std::isfinite(norm))
       return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}, gradient norm {} ({}): diverged",
                        info_.step, nats, norm, FirstBadGradient());
-    Count(nats, penalty, norm, SecondsSince(start));
+    Count(nats, penalty, norm, timer.Seconds());
     return {};
   }
 

@@ -1,6 +1,5 @@
 #include "train/distil/run.h"
 
-#include <chrono>
 #include <cmath>
 #include <fstream>
 
@@ -12,7 +11,7 @@
 #include "train/distil/data.h"
 #include "train/distil/evaluate.h"
 #include "train/distil/export.h"
-#include "train/distil/fit.h"
+#include "train/distil/load.h"
 #include "train/distil/loss.h"
 #include "train/distil/sample.h"
 #include "train/distil/start.h"
@@ -26,7 +25,6 @@ namespace {
 
 using torch::Tensor;
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kCalibrationSteps = 1'000'000, kStartSteps = 2'000'000;
 constexpr int kSentences = 200;
@@ -38,6 +36,17 @@ struct Position {
   std::uint64_t tokens = 0;
   double seconds = 0;  // training alone
 };
+
+// The names that checkpoints of conversions have for a block's matrices and their biases.
+std::string NameInCheckpoint(std::string name) {
+  constexpr std::pair<const char*, const char*> kNames[] = {
+      {".wqkv", ".qkv"}, {".bqkv", ".qkv_bias"}, {".wo", ".out"},     {".bo", ".out_bias"},
+      {".w12", ".in"},   {".b12", ".in_bias"},   {".wdown", ".down"}, {".bdown", ".down_bias"}};
+  for (const auto& [here, there] : kNames)
+    if (const auto at = name.find(here); at != std::string::npos)
+      return name.replace(at, std::string_view(here).size(), there);
+  return name;
+}
 
 class Runner {
  public:
@@ -79,13 +88,11 @@ class Runner {
         text_, ReadDistilText(options_.stories, tokenizer, source_->architecture, config_));
     Note(fmt::format("{} training tokens, {} held out", text_.train.size(), text_.heldout.size()));
     PV_RETURN_IF_ERROR(Sample());
-    PV_ASSIGN_OR_RETURN(teacher_, ReleasedModel::Load(*source_));
-    teacher_->forms.prefix =
-        source_->architecture.causal ? static_cast<int>(config_.prefix.size()) : 0;
-    student_ = teacher_->Clone();
-    student_->forms.attention = AttentionForm::kPowerMean;
-    student_->forms.power = config_.power;
-    student_->forms.eps = config_.attention_eps;
+    PV_ASSIGN_OR_RETURN(teacher_, LoadReleased(*source_, static_cast<int>(config_.prefix.size())));
+    Shape forms = teacher_->shape();
+    forms.power = config_.power;
+    forms.attention_eps = config_.attention_eps;
+    student_ = teacher_->Clone(forms, AttentionForm::kPowerMean);
     heldout_ = HeldoutDistilBatches(text_, config_.evaluation.heldout_rows, config_.batch);
     return {};
   }
@@ -104,16 +111,12 @@ class Runner {
       return token >= 0 && token < source_->architecture.vocab_size;
     });
     if (whole && known) return {};
-    const auto start = Clock::now();
+    const Timer timer;
     PV_ASSIGN_OR_RETURN(text_.sampled, SampleText(*source_, config_.prefix, text_.sampled_length(),
                                                   config_.sampling, config_.seed));
     torch::set_num_threads(config_.threads);
-    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, Since(start)));
+    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, timer.Seconds()));
     return folder_.Write("sampled.bin", BytesOf(text_.sampled));
-  }
-
-  static double Since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
   // The original and the start of the power form, measured.
@@ -187,16 +190,16 @@ class Runner {
   void MakeOptimizers() {
     const bool all = !stage().attention_only;
     std::vector<Transformer::Parameter> weights, forms;
-    student_->Visit([&](const std::string& name, Tensor tensor) {
+    for (const auto& [name, tensor, matrix, parts, ngrams] : student_->parameters()) {
       const auto rest = name.substr(name.find_last_of('.') + 1);
       const bool layer = name.starts_with("layers.");
       const bool form = rest == "shift" || rest == "log_kappa" || rest.starts_with("centre");
-      const bool attention = rest.starts_with("qkv") || rest.starts_with("out");
+      const bool attention = rest.ends_with("qkv") || rest == "wo" || rest == "bo";
       const bool trained =
           form || (layer && (all || attention)) || (all && name.starts_with("final_norm"));
       tensor.set_requires_grad(trained);
       if (trained) (form ? forms : weights).push_back({name, tensor, false, 1});
-    });
+    }
     OptimizerOptions options;
     options.weight_decay = 0;
     options.adam_lr = stage().rate;
@@ -210,7 +213,7 @@ class Runner {
   }
 
   Status Step() {
-    const auto start = Clock::now();
+    const Timer timer;
     const Batch batch =
         DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed, at_.total_steps);
     student_->clamp = ClampAt();
@@ -228,8 +231,9 @@ class Runner {
     ++at_.step;
     ++at_.total_steps;
     at_.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
-    at_.seconds += Since(start);
-    window_.Add(loss, norm, static_cast<double>(batch.inputs.numel()), Since(start));
+    const double seconds = timer.Seconds();
+    at_.seconds += seconds;
+    window_.Add(loss, norm, static_cast<double>(batch.inputs.numel()), seconds);
     return {};
   }
 
@@ -275,45 +279,36 @@ class Runner {
   }
 
   // Errors: kOutOfRange where a value is no number although no input left its interval.
-  Result<Observation> Observe(int batches) const {
-    torch::NoGradGuard no_grad;
-    Observer observer(student_->polynomials ? &*student_->polynomials : nullptr,
-                      student_->architecture().causal);
-    for (int i = 0; i < batches; ++i) {
-      const Batch batch = DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed,
-                                          kCalibrationSteps + i);
-      ReleasedModel::Pass pass(
-          *student_, {},
-          observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1) - student_->forms.prefix));
-      student_->Hidden(batch.inputs, pass);
-    }
-    Observation seen = observer.Take();
+  Result<Observation> ObserveText(int count) const {
+    std::vector<Batch> batches;
+    for (int i = 0; i < count; ++i)
+      batches.push_back(DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed,
+                                        kCalibrationSteps + i));
+    Observation seen = Observe(*student_, batches);
     PV_RETURN_IF_ERROR(seen.CheckFinite());
     return seen;
   }
 
   Status Fit() {
     student_->polynomials.reset();
-    PV_ASSIGN_OR_RETURN(const Observation seen, Observe(stage().fit->calibration_batches));
+    PV_ASSIGN_OR_RETURN(const Observation seen, ObserveText(stage().fit->calibration_batches));
     PV_ASSIGN_OR_RETURN(Conversion fits,
-                        ChooseReleasedPolynomials(*student_, seen.ranges, stage().fit->options));
+                        ChoosePolynomials(*student_, seen.ranges, stage().fit->options));
     student_->polynomials = std::move(fits.polynomials);
-    Json choices = Json::array();
-    for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
-    PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", choices.dump(1)));
+    PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", ToJson(fits).dump(1)));
     const ConversionEffect effect = Effect();
     Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
                      ToText(effect)));
     return folder_.Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
   }
 
-  ConversionEffect Effect() const { return DistilEffect(*student_, heldout_); }
+  ConversionEffect Effect() const { return MeasureEffect(*student_, heldout_); }
 
   Status Export(const std::string& name) {
     DistilCalibration calibration;
     if (student_->polynomials) {
       const DistilFit& fit = stage().fit ? *stage().fit : last_fit_;
-      PV_ASSIGN_OR_RETURN(const Observation seen, Observe(fit.calibration_batches));
+      PV_ASSIGN_OR_RETURN(const Observation seen, ObserveText(fit.calibration_batches));
       if (seen.left_out > 0)
         Note(fmt::format("{}: {} of {} calibration positions left out of the bounds: {}", name,
                          seen.left_out, seen.first.positions, seen.Sites()));
@@ -325,7 +320,7 @@ class Runner {
   }
 
   // Scores a folder and adds a line to the report.
-  Status Report(const std::string& name, const std::string& folder, const ReleasedModel& model,
+  Status Report(const std::string& name, const std::string& folder, const Transformer& model,
                 const Json& extra) {
     Json line = {{"stage", name}, {"tokens", at_.tokens}, {"seconds", at_.seconds}};
     const DistilLoss heldout = HeldoutLoss(*teacher_, model, heldout_);
@@ -356,9 +351,9 @@ class Runner {
 
   NamedTensors StudentTensors() const {
     NamedTensors out;
-    student_->Visit([&](const std::string& name, const Tensor& tensor) {
+    Weights::Visit(student_->weights, [&](const std::string& name, const Tensor& tensor) {
       if (name.starts_with("layers.") || name.starts_with("final_norm"))
-        out.emplace_back("model." + name, tensor.detach());
+        out.emplace_back("model." + NameInCheckpoint(name), tensor.detach());
     });
     return out;
   }
@@ -367,7 +362,7 @@ class Runner {
     NamedTensors out;
     for (const auto* optimizer : {&weights_, &forms_})
       for (const auto& [name, tensor] : (*optimizer)->State())
-        out.emplace_back("state." + name, tensor);
+        out.emplace_back("state." + NameInCheckpoint(name), tensor);
     return out;
   }
 
@@ -430,7 +425,7 @@ class Runner {
   std::string config_text_;
   std::shared_ptr<const model::Checkpoint> source_;
   DistilText text_;
-  std::optional<ReleasedModel> teacher_, student_;
+  std::optional<Transformer> teacher_, student_;
   std::vector<Batch> heldout_;
   std::optional<Optimizer> weights_, forms_;
   Position at_;
