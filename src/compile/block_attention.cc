@@ -4,6 +4,8 @@
 #include "compile/known_caches.h"
 #include "compile/known_keys.h"
 #include "compile/real_map.h"
+#include "compile/token_attention.h"
+#include "compile/token_matrices.h"
 
 namespace polyveil::compile {
 namespace {
@@ -220,14 +222,23 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
   b.SetPeriod(divisor, Log2(c.l.element_stride()));
   b.SetReal(divisor, true);
   const approx::Approximant& inverse = c.forms.divisor_inverse;
-  if (c.l.heads != c.shape.n_heads)  // rows without a head: what comes out meets zeros
-    divisor = b.AddPlain(
-        "divisor filled", divisor,
-        HeadFill(c, 0, c.l.attention.size - 1, 0.5 * (inverse.a + inverse.b) / inverse.b));
+  // Rows without a head, and halves without values: what comes out meets zeros.
+  if (c.l.heads != c.shape.n_heads || c.many())
+    divisor = b.AddPlain("divisor filled", divisor,
+                         HeadFill(c, c.many() ? c.l.keys() : 0, c.l.attention.size - 1,
+                                  0.5 * (inverse.a + inverse.b) / inverse.b));
   b.SetMagnitude(divisor, 1);
   b.MarkCut(divisor);
   return b.Mul("head outputs", numerator,
                LowerApproximant(b, "divisor inverse", divisor, inverse.b, inverse));
+}
+
+// Of this token, over the caches.
+NodeId LowerCachedValues(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
+                         const Biases& biases) {
+  QkvLowering qkv(c, root, units, biases);
+  qkv.Run(x);
+  return LowerWeightedValues(c, LowerSummands(c, LowerScores(c, qkv, units)), qkv.caches(), units);
 }
 
 }  // namespace
@@ -236,18 +247,21 @@ NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const Residua
                            const ResidualUnit& after) {
   const BlockUnits units = MakeBlockUnits(c.forms, unit, after);
   const Biases biases = PositionBiases(c);
-  QkvLowering qkv(c, root, units, biases);
-  qkv.Run(x);
-  NodeId heads =
-      LowerWeightedValues(c, LowerSummands(c, LowerScores(c, qkv, units)), qkv.caches(), units);
+  NodeId heads = c.many() ? LowerTokenValues(c, x, root, units, biases)
+                          : LowerCachedValues(c, x, root, units, biases);
   if (c.forms.attention.divides()) heads = LowerDivision(c, heads);
   c.b.SetMark(heads, Mark::kHeadOutputs);
   c.Enter(Component::kProjection, "attention");
   GraphBuilder& b = c.b;
-  NodeId products =
-      LowerRealMap(b, "projection products", heads, ProjectionMap(c.l, units, c.place.index));
-  NodeId sums = b.RotateSum("projection sums", products, FeatureSum(c.l, c.l.attention));
-  b.SetPeriod(sums, Log2(c.l.width));
+  const int layer = c.place.index;
+  LinearMap map = c.many() ? TokenMap(c.l, units, MatrixKind::kProjection, layer)
+                           : ProjectionMap(c.l, units, layer);
+  NodeId products = LowerRealMap(b, "projection products", heads, std::move(map));
+  // Of tokens at once: what the second halves hold, in both.
+  NodeId sums =
+      b.RotateSum("projection sums", products,
+                  c.many() ? std::vector<int>{c.l.keys()} : FeatureSum(c.l, c.l.attention));
+  b.SetPeriod(sums, c.LogFeaturePeriod());
   NodeId output = WholeOfReal(b, "projection", sums);
   return AddFeatureBias(c, "projection biased", output, biases.o, after);
 }

@@ -20,6 +20,14 @@ struct BlockContext {
   const model::BlockShape& shape;
   const model::LayerConfig& forms;
 
+  bool many() const { return place.tokens > 0; }  // tokens at once
+  // Rotations that sum over all features, and the period of such a sum.
+  std::vector<int> FeatureRotations() const {
+    return many() ? DoublingRotations(l.attention.size, Log2(l.attention.rows))
+                  : DoublingRotations(1, Log2(l.width));
+  }
+  int LogFeaturePeriod() const { return Log2(many() ? l.slots : l.width); }
+  int LogSumPeriod() const { return many() ? Log2(l.attention.size) : 0; }
   // Of this token among those in the caches: all but the known ones that stand in matrices.
   int cached() const { return place.position - place.in_matrices; }
   int slot() const { return cached() % l.keys(); }
@@ -43,6 +51,17 @@ struct BlockContext {
 // Units of a block that reads and writes the residual in these.
 BlockUnits MakeBlockUnits(const model::LayerConfig& forms, const ResidualUnit& input,
                           const ResidualUnit& output);
+
+// value(feature) in the feature layout, or of tokens at once in their rows; zero in the padding.
+template <typename F>
+std::vector<Complex> ByFeature(const BlockContext& c, F&& value) {
+  const size_t slots = c.many() ? static_cast<size_t>(c.l.attention.size) : 1;
+  const auto features = static_cast<size_t>(c.many() ? c.l.attention.rows : c.l.width);
+  std::vector<Complex> values(features * slots);
+  for (size_t i = 0; i < static_cast<size_t>(c.shape.d_model); ++i)
+    std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(i * slots), slots, value(i));
+  return values;
+}
 
 // value(h) at slots first..last of every head's rows, zero elsewhere; period: one element of every
 // head.

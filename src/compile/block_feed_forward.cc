@@ -1,6 +1,7 @@
 #include "compile/approximant_lowering.h"
 #include "compile/block_context.h"
 #include "compile/real_map.h"
+#include "compile/token_matrices.h"
 
 namespace polyveil::compile {
 namespace {
@@ -14,12 +15,19 @@ NodeId LowerActivation(BlockContext& c, NodeId x, const BlockUnits& units, doubl
   return LowerApproximant(c.b, "activation", x, units.gate, scaled);
 }
 
+// The hidden value that a slot holds. Of tokens at once: second halves hold those behind the rows.
+size_t HiddenRow(const BlockContext& c, size_t slot) {
+  if (!c.many()) return slot / c.l.hidden.size;
+  const size_t half = slot / static_cast<size_t>(c.l.keys());
+  return half / 2 + half % 2 * static_cast<size_t>(c.l.attention.rows);
+}
+
 // values / unit in every slot of their rows; nothing without biases.
 NodeId AddRowBias(BlockContext& c, const char* name, NodeId x, const std::vector<double>& values,
                   double unit) {
   Vector bias(c.shape.biases ? c.l.slots : 0);
   for (size_t s = 0; s < bias.size(); ++s) {
-    const size_t row = s / c.l.hidden.size;
+    const size_t row = HiddenRow(c, s);
     if (row < values.size()) bias[s] = values[row] / unit;
   }
   return AddBias(c, name, x, std::move(bias));
@@ -50,9 +58,11 @@ NodeId LowerPlain(BlockContext& c, NodeId hidden, NodeId root, const BlockUnits&
 NodeId LowerHidden(BlockContext& c, NodeId x, const BlockUnits& units, double factor) {
   GraphBuilder& b = c.b;
   const RowLayout& rows = c.l.hidden;
-  LinearMap map = HiddenMap(c.l, units, c.place.index);
+  LinearMap map = c.many() ? TokenMap(c.l, units, MatrixKind::kHidden, c.place.index, factor)
+                           : HiddenMap(c.l, units, c.place.index);
   NodeId products = c.shape.gated ? b.Linear("hidden products", x, std::move(map), false)
                                   : LowerRealMap(b, "hidden products", x, std::move(map));
+  if (c.many()) return products;
   NodeId sums = b.RotateSum("hidden sums", products, DoublingRotations(1, Log2(rows.window)));
   Vector mask(static_cast<size_t>(rows.size));
   mask[0] = factor;
@@ -63,9 +73,11 @@ NodeId LowerHidden(BlockContext& c, NodeId x, const BlockUnits& units, double fa
 // The down matrix; of a bilinear feed-forward that of the imaginary part.
 NodeId LowerDown(BlockContext& c, NodeId product, const BlockUnits& units) {
   GraphBuilder& b = c.b;
-  LinearMap map = DownMap(c.l, units, c.place.index);
+  LinearMap map = c.many() ? TokenMap(c.l, units, MatrixKind::kDown, c.place.index)
+                           : DownMap(c.l, units, c.place.index);
   NodeId products = c.shape.bilinear() ? b.Linear("down products", product, std::move(map), false)
                                        : LowerRealMap(b, "down products", product, std::move(map));
+  if (c.many()) return WholeOfReal(b, "down", products);
   NodeId sums = b.RotateSum("down sums", products, FeatureSum(c.l, c.l.hidden));
   b.SetPeriod(sums, Log2(c.l.width));
   return WholeOfReal(b, "down", sums);

@@ -4,6 +4,7 @@
 
 #include "base/thread_pool.h"
 #include "compile/known_keys.h"
+#include "compile/token_matrices.h"
 
 namespace polyveil::compile {
 namespace {
@@ -54,8 +55,7 @@ unsigned PartsOf(MatrixKind kind) {
       return model::kHiddenWeights;
     case MatrixKind::kDown:
       return model::kDownWeights;
-    case MatrixKind::kKnownKeys:
-    case MatrixKind::kKnownValues:
+    default:
       break;
   }
   return model::kAllWeights;
@@ -95,8 +95,8 @@ MapDiagonals::MapDiagonals(const LinearMap& map, const model::Block& block,
       rows_(map.kind == MatrixKind::kQkv || map.kind == MatrixKind::kProjection ? layout.attention
                                                                                 : layout.hidden),
       prefix_(block.prefix()),
-      weights_(map.reads_known() ? nullptr : block.weights->Load(PartsOf(map.kind))) {
-  if (map_.reads_known()) return;
+      weights_(map.reads_weights() ? block.weights->Load(PartsOf(map.kind)) : nullptr) {
+  if (!map_.reads_weights() || map_.of_tokens) return;
   const model::BlockWeights& w = *weights_;
   const BlockUnits& u = map_.units;
   const bool bilinear = shape_.bilinear();
@@ -137,8 +137,7 @@ MapDiagonals::MapDiagonals(const LinearMap& map, const model::Block& block,
                  bilinear ? -u.hidden * u.hidden / (4 * u.output) : u.product / u.output,
                  bilinear}};
       break;
-    case MatrixKind::kKnownKeys:
-    case MatrixKind::kKnownValues:
+    default:
       break;
   }
 }
@@ -188,9 +187,14 @@ void MapDiagonals::ToFeatures(int term, std::vector<Complex>& diagonal) const {
 
 std::vector<Complex> MapDiagonals::Term(int k) const {
   if (map_.reads_known()) return KnownDiagonal(map_, shape_, layout_, prefix_, k);
+  if (map_.kind == MatrixKind::kSkew) return SkewDiagonal(map_, layout_, k);
+  if (map_.of_tokens && !map_.packed) return TokenDiagonal(map_, shape_, layout_, *weights_, k);
   std::vector<Complex> diagonal(static_cast<size_t>(layout_.slots));
   const auto add = [&](int term, std::vector<Complex>& to) {
-    reads_features() ? FromFeatures(term, to) : ToFeatures(term, to);
+    if (map_.of_tokens)
+      to = TokenDiagonal(map_, shape_, layout_, *weights_, term);
+    else
+      reads_features() ? FromFeatures(term, to) : ToFeatures(term, to);
   };
   add(k, diagonal);
   if (!map_.packed) return diagonal;

@@ -81,7 +81,28 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
   result->layout_ = layout;
   result->known_ = known;
   PV_RETURN_IF_ERROR(result->Plan(circuits));
+  PV_ASSIGN_OR_RETURN(const Graph plan, result->Program(0));
+  result->state_levels_.resize(static_cast<size_t>(result->state_count()));
+  for (const Node& node : plan.nodes)
+    if (node.kind == OpKind::kState)
+      result->state_levels_[static_cast<size_t>(node.state)] = node.level;
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
+}
+
+Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::CreatePrompt(
+    const CompiledDecoder& step, const CircuitKeys& circuits, int groups) {
+  PV_RETURN_IF_ERROR(CheckPrompt(*step.decoder_, step.layout_));
+  std::shared_ptr<CompiledDecoder> result(
+      new CompiledDecoder(step.decoder_, step.params(), step.speed()));
+  result->layout_ = step.layout_;
+  result->groups_ = groups;
+  result->state_levels_ = step.state_levels_;
+  PV_RETURN_IF_ERROR(result->Plan(circuits));
+  return std::shared_ptr<const CompiledDecoder>(std::move(result));
+}
+
+int CompiledDecoder::prompt_tokens() const {
+  return std::min({groups_ * layout_.d_head, layout_.keys(), decoder_->context});
 }
 
 int CompiledDecoder::ContextBehind(int known) const {
@@ -112,6 +133,7 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
 
 Result<Graph> CompiledDecoder::Lower(
     int position, const std::shared_ptr<const model::PublicContext>& known) const {
+  if (groups_ > 0) return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   return LowerStep(*decoder_, layout_, position, known);
 }
@@ -121,6 +143,7 @@ std::string CompiledDecoder::Description() const {
   const model::Decoder& d = *decoder_;
   std::string text =
       fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
+  if (groups_ > 0) text += fmt::format("prompts of {} groups\n", groups_);
   for (const model::Block& block : d.blocks) {
     text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";

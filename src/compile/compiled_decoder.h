@@ -23,6 +23,15 @@ class CompiledDecoder : public CompiledProgram {
       std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
       const MachineSpeed& speed, const CircuitKeys& circuits, int known = 0);
 
+  // The program of prompts at once beside `step`'s, a decoding one's: Program(n - 1) is that of n
+  // tokens, up to `groups` d_head of them, and leaves what `step` goes on from. Errors: as
+  // Create's, those of CheckPrompt.
+  static Result<std::shared_ptr<const CompiledDecoder>> CreatePrompt(const CompiledDecoder& step,
+                                                                     const CircuitKeys& circuits,
+                                                                     int groups);
+
+  // Tokens that a prompt's program takes at once; 0: of a decoding step.
+  int prompt_tokens() const;
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
   MapDiagonals Diagonals(const LinearMap& map) const override;
@@ -47,6 +56,8 @@ class CompiledDecoder : public CompiledProgram {
   std::shared_ptr<const model::Decoder> decoder_;
   BlockLayout layout_;
   int known_ = 0;
+  int groups_ = 0;                 // of a prompt's program
+  std::vector<int> state_levels_;  // of a decoding step
 };
 
 }  // namespace polyveil::compile

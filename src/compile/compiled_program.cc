@@ -5,7 +5,6 @@
 #include <limits>
 #include <map>
 #include <set>
-#include <tuple>
 #include <utility>
 
 #include "base/digest.h"
@@ -86,8 +85,8 @@ double CompiledProgram::EstimateSeconds(const Node& node) const {
 }
 
 Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circuits) {
-  std::map<std::pair<int, bool>, int> bootstraps;  // their number
-  std::set<std::tuple<int, int, int>> maps;        // linear maps of the same keys
+  std::map<std::pair<int, bool>, int> bootstraps;   // their number
+  std::set<std::pair<std::vector<int>, int>> maps;  // linear maps of the same keys
   ckks::KeyUses uses;
   for (const Node& node : plan.nodes) {
     for (int rotation : node.rotations) uses.AddRotation(rotation, params_->slots(), node.level);
@@ -98,8 +97,7 @@ Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circui
     }
     if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
     if (node.kind == OpKind::kBootstrap) ++bootstraps[{node.log_period, node.real}];
-    if (node.kind == OpKind::kLinear &&
-        maps.emplace(node.linear->terms, node.linear->stride, node.level).second)
+    if (node.kind == OpKind::kLinear && maps.emplace(node.linear->Rotations(), node.level).second)
       uses.required.Merge(circuits.linear(node.linear->Rotations(), node.level + 1));
     if (node.kind == OpKind::kInput) input_level_ = node.level;
   }

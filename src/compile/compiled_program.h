@@ -93,6 +93,7 @@ class CompiledProgram {
  protected:
   // speed: of the estimates; the plan is the same on every machine.
   CompiledProgram(ckks::ParametersPtr params, const MachineSpeed& speed, ResidualUnits units);
+  const MachineSpeed& speed() const { return speed_; }
   // Places bootstraps, assigns levels, collects keys: the last step of making one. Errors:
   // kOutOfRange when no placement fits the levels, those of Lower.
   Status Plan(const CircuitKeys& circuits);

@@ -75,6 +75,7 @@ struct Node {
   bool cut = false;      // the planner may bootstrap this value: magnitude <= 1
   NodeId cut_with = -1;  // as this one is; itself
   Mark mark = Mark::kNone;
+  int least_level = 0;  // of a value that another program reads
   // Filled by the level pass.
   int level = -1;
 };

@@ -50,6 +50,7 @@ class GraphBuilder {
     graph_.nodes[id].cut = true;
     graph_.nodes[id].cut_with = with;
   }
+  void SetLeastLevel(NodeId id, int level) { graph_.nodes[id].least_level = level; }
   void SetMark(NodeId id, Mark mark) { graph_.nodes[id].mark = mark; }
 
   Graph& graph() { return graph_; }

@@ -44,6 +44,25 @@ Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int cont
   return l;
 }
 
+std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens, int slots, int size,
+                                double unit) {
+  std::vector<Complex> packed(static_cast<size_t>(slots));
+  for (int t = 0; t < size; ++t) {
+    const size_t at = std::min(static_cast<size_t>(t % (size / 2)), tokens.size() - 1);
+    for (size_t f = 0; f < tokens[at].size(); ++f)
+      packed[f * static_cast<size_t>(size) + static_cast<size_t>(t)] = tokens[at][f] / unit;
+  }
+  return packed;
+}
+
+std::vector<double> UnpackToken(std::span<const Complex> slots, int width, int size, int t,
+                                double unit) {
+  std::vector<double> token;
+  for (int f = 0; f < width; ++f)
+    token.push_back(slots[static_cast<size_t>(f * size + t)].real() * unit);
+  return token;
+}
+
 std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows) {
   const int first = std::max(rows.size, l.width);
   return DoublingRotations(first, Log2(l.slots / first));

@@ -7,6 +7,8 @@
 //           therefore cyclic, it needs no mask. The first half of a row is indexed by the key's
 //           position for K and the scores, the second half for V; keys beyond one half lie in
 //           further ciphertexts (chunks).
+// Tokens:   a prompt's tokens at once, in attention's rows: feature f of token t stands in both
+//           halves of row f, at slot t of each. Tokens behind the last are its copies.
 // Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r
 // and sums inside the block (the result stands in one slot, a mask and rotations spread it); rows
 // -> features sums over blocks (cyclic, no mask). A matrix with more rows or columns than one
@@ -14,9 +16,11 @@
 // windows of `window` columns and D / window terms, one from rows to features D / size of them.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "base/result.h"
+#include "compile/linear_map.h"
 #include "model/block.h"
 
 namespace polyveil::compile {
@@ -51,6 +55,13 @@ struct BlockLayout {
   static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots,
                                     int known = 0);
 };
+
+// Vectors of a prompt's tokens, divided by `unit`, in rows of `size` slots; and the other way
+// round, that of the token at t.
+std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens, int slots, int size,
+                                double unit);
+std::vector<double> UnpackToken(std::span<const Complex> slots, int width, int size, int t,
+                                double unit);
 
 // The rotations that sum what a map from rows to features leaves, over all slots of a feature.
 std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows);

@@ -57,6 +57,8 @@ class Sweep {
 
   SweepResult Run(unsigned chosen, int output_level) {
     need_.assign(segment_.end - segment_.begin, kUnused);
+    for (NodeId id = segment_.begin; id < segment_.end; ++id)
+      if (graph_[id].least_level > 0) need_[id - segment_.begin] = graph_[id].least_level;
     need_.back() = output_level;
     result_ = {true, 0, 0};
     for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id)
@@ -212,7 +214,7 @@ Graph InsertBootstraps(Graph graph, const std::vector<bool>& bootstrapped) {
 }
 
 Status AssignLevels(Graph& graph, const ckks::Parameters& params) {
-  for (Node& node : graph.nodes) node.level = 0;
+  for (Node& node : graph.nodes) node.level = node.least_level;
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
     if (node.level > params.working_level()) {

@@ -25,8 +25,9 @@ struct BlockUnits {
   double hidden = 1;  // of the gated factor; of both factors of a bilinear feed-forward
 };
 
-// The last two are of public tokens (known_keys.h), and no weights.
-enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownValues };
+// kKnownKeys and kKnownValues are of public tokens (known_keys.h), kSkew is of a prompt
+// (token_attention.cc): no weights.
+enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownValues, kSkew };
 
 using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
@@ -38,6 +39,9 @@ struct LinearMap {
   int position = -1;    // of a token whose matrix is its own; -1: the same for all
   bool packed = false;  // half of the terms: d_k - i d_(k + terms), halved
   BlockUnits units{};
+  // From rows to rows (layout.h): the matrix' entries times `factor` for all tokens of a prompt.
+  bool of_tokens = false;
+  double factor = 1;
   // Of public tokens that stand in matrices: how many, all tokens' keys and values (null: none),
   // what is added to each value.
   int in_matrices = 0;
@@ -47,6 +51,7 @@ struct LinearMap {
   bool reads_known() const {
     return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
   }
+  bool reads_weights() const { return !reads_known() && kind != MatrixKind::kSkew; }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
     for (int k = 0; k < terms; ++k) rotations.push_back(k * stride);

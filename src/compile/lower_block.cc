@@ -6,19 +6,11 @@
 namespace polyveil::compile {
 namespace {
 
-// Values by channel in the feature layout; zero in the padding.
-template <typename F>
-std::vector<Complex> ByChannel(const BlockContext& c, F&& value) {
-  std::vector<Complex> values(static_cast<size_t>(c.l.width));
-  for (size_t i = 0; i < static_cast<size_t>(c.shape.d_model); ++i) values[i] = value(i);
-  return values;
-}
-
 // (x_c channels[c])^2: with channels' own units x times their squares times x, a level more.
 NodeId LowerSquares(BlockContext& c, NodeId x, const ChannelUnits& channels) {
   if (!channels) return c.b.Square("norm squares", x);
   const auto squared = [&](size_t i) { return (*channels)[i] * (*channels)[i]; };
-  return c.b.Mul("norm squares", c.b.MulPlain("norm weights", x, ByChannel(c, squared)), x);
+  return c.b.Mul("norm squares", c.b.MulPlain("norm weights", x, ByFeature(c, squared)), x);
 }
 
 // ~ 1/sqrt(mean(x^2) + eps) in every slot.
@@ -26,8 +18,8 @@ NodeId LowerRoot(BlockContext& c, const char* part, NodeId x, const ResidualUnit
                  const approx::Approximant& p) {
   c.Enter(Component::kNorm, part);
   NodeId squares = LowerSquares(c, x, unit.channels);
-  NodeId sum = c.b.RotateSum("variance", squares, DoublingRotations(1, Log2(c.l.width)));
-  c.b.SetPeriod(sum, 0);
+  NodeId sum = c.b.RotateSum("variance", squares, c.FeatureRotations());
+  c.b.SetPeriod(sum, c.LogSumPeriod());
   return LowerApproximant(c.b, "inverse root", sum, unit.unit * unit.unit / c.shape.d_model, p);
 }
 
@@ -40,7 +32,7 @@ void MarkResidual(GraphBuilder& b, NodeId x) {
 NodeId InUnit(BlockContext& c, NodeId x, const ResidualUnit& before, const ResidualUnit& after) {
   const std::string name = "residual in its unit";
   if (before.channels == after.channels) return c.b.ChangeUnit(name, x, before.unit / after.unit);
-  return c.b.MulPlain(name, x, ByChannel(c, [&](size_t i) {
+  return c.b.MulPlain(name, x, ByFeature(c, [&](size_t i) {
                         const double was = before.channels ? (*before.channels)[i] : 1;
                         return before.unit * was /
                                (after.unit * (after.channels ? (*after.channels)[i] : 1));
@@ -109,10 +101,11 @@ NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<C
 
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
                       const std::vector<double>& values, const ResidualUnit& unit) {
-  std::vector<Complex> bias(static_cast<size_t>(c.l.width));
-  for (size_t i = 0; i < values.size(); ++i)
-    bias[i] = values[i] / (unit.unit * (unit.channels ? (*unit.channels)[i] : 1));
-  return AddBias(c, name, x, std::move(bias));
+  if (!c.shape.biases) return x;
+  return AddBias(
+      c, name, x, ByFeature(c, [&](size_t i) {
+        return Complex(values[i] / (unit.unit * (unit.channels ? (*unit.channels)[i] : 1)));
+      }));
 }
 
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x) {
@@ -133,6 +126,31 @@ NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x) {
   return result;
 }
 
+namespace {
+
+// What differs between the programs: where(i) is block i's place but for its residual's units.
+template <typename F>
+Graph LowerBlocks(const model::Decoder& decoder, const BlockLayout& layout, const char* input,
+                  int log_period, F&& where) {
+  const ResidualUnits units = MakeResidualUnits(decoder);
+  GraphBuilder builder(Log2(layout.slots));
+  builder.Enter(-1, Component::kInput, "");
+  NodeId x = builder.Input(input, log_period);
+  MarkResidual(builder, x);
+  for (int i = 0; i < static_cast<int>(decoder.blocks.size()); ++i) {
+    const auto at = static_cast<size_t>(i);
+    BlockPlace place = where(i);
+    place.in = {units.LayerInput(i), units.LayerInputChannels(i)};
+    place.middle = {units.middle[at], units.middle_channels[at]};
+    place.out = {units.output[at], units.output_channels[at]};
+    x = LowerBlock(builder, place, x);
+  }
+  builder.graph().output = x;
+  return std::move(builder.graph());
+}
+
+}  // namespace
+
 Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
                         const std::shared_ptr<const model::PublicContext>& known) {
   if (position < 0 || position >= decoder.context)
@@ -144,29 +162,49 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
         ErrorCode::kOutOfRange,
         "position = {}: the caches hold {} tokens behind the {} public ones in matrices", position,
         layout.chunks * layout.keys() - decoder.prefix(), in_matrices);
-  const ResidualUnits units = MakeResidualUnits(decoder);
-  GraphBuilder builder(Log2(layout.slots));
-  builder.Enter(-1, Component::kInput, "");
-  NodeId x = builder.Input("token", Log2(layout.width));
-  MarkResidual(builder, x);
-  for (int i = 0; i < static_cast<int>(decoder.blocks.size()); ++i) {
+  return LowerBlocks(decoder, layout, "token", Log2(layout.width), [&](int i) {
     const auto at = static_cast<size_t>(i);
-    const KnownKeyValues keys_and_values =
-        in_matrices > 0 ? KnownKeyValues(known, &known->blocks[at]) : nullptr;
-    x = LowerBlock(builder,
-                   {decoder.blocks[at],
-                    layout,
-                    i,
-                    position + decoder.prefix(),
-                    {units.LayerInput(i), units.LayerInputChannels(i)},
-                    {units.middle[at], units.middle_channels[at]},
-                    {units.output[at], units.output_channels[at]},
-                    in_matrices,
-                    keys_and_values},
-                   x);
-  }
-  builder.graph().output = x;
-  return std::move(builder.graph());
+    BlockPlace place{decoder.blocks[at], layout, i, position + decoder.prefix()};
+    place.in_matrices = in_matrices;
+    if (in_matrices > 0) place.known = KnownKeyValues(known, &known->blocks[at]);
+    return place;
+  });
+}
+
+Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout) {
+  const model::Block& block = decoder.blocks.front();
+  const auto refuse = [](const char* field, auto value, auto limit) {
+    return MakeError(ErrorCode::kOutOfRange, "prompts at once: {} = {}, at most {}", field, value,
+                     limit);
+  };
+  if (layout.width > layout.attention.rows)
+    return refuse("width", layout.width, layout.attention.rows);
+  if (block.shape.d_ff > 2 * layout.attention.rows)
+    return refuse("d_ff", block.shape.d_ff, 2 * layout.attention.rows);
+  if (layout.chunks > 1) return refuse("ciphertexts of the cache", layout.chunks, 1);
+  if (decoder.prefix() > 0) return refuse("constant tokens", decoder.prefix(), 0);
+  if (!block.shape.rotary.empty())
+    return refuse("rotary frequencies", block.shape.rotary.size(), 0);
+  for (const model::Block& each : decoder.blocks)
+    if (each.forms.attention.approximates_softmax() || each.forms.attention.qk_norm)
+      return MakeError(ErrorCode::kOutOfRange,
+                       "prompts at once: an attention form of sums over keys, which has none");
+  return {};
+}
+
+Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
+                          int groups, std::span<const int> state_levels) {
+  PV_RETURN_IF_ERROR(CheckPrompt(decoder, layout));
+  const int most = std::min({groups * layout.d_head, layout.keys(), decoder.context});
+  if (tokens < 1 || tokens > most)
+    return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens, not in 1..{}", tokens, most);
+  return LowerBlocks(decoder, layout, "tokens", Log2(layout.slots), [&](int i) {
+    BlockPlace place{decoder.blocks[static_cast<size_t>(i)], layout, i, tokens - 1};
+    place.tokens = tokens;
+    place.groups = groups;
+    place.cache_level = state_levels[static_cast<size_t>(i)];
+    return place;
+  });
 }
 
 }  // namespace polyveil::compile

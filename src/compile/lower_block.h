@@ -6,6 +6,8 @@
 // query's mask), the polynomials' affine maps, 1/2 of every real or imaginary part.
 #pragma once
 
+#include <span>
+
 #include "compile/graph_builder.h"
 #include "compile/layout.h"
 #include "compile/units.h"
@@ -30,6 +32,10 @@ struct BlockPlace {
   // behind the prefix' own; null without.
   int in_matrices = 0;
   KnownKeyValues known = nullptr;
+  // Of a prompt at once: its tokens at positions 0 .. tokens - 1, and the groups of d_head offsets
+  // between a query and a key that the program has room for. 0: one token at `position`.
+  int tokens = 0, groups = 0;
+  int cache_level = 0;  // at which decoding reads what a prompt leaves
 };
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
@@ -44,5 +50,15 @@ NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 // hold it. Errors: kOutOfRange for a position outside the context or beyond the caches' room.
 Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
                         const std::shared_ptr<const model::PublicContext>& known = nullptr);
+
+// The first `tokens` tokens of a text at once, in rows (layout.h): slot (f, half, t) of the input
+// and the output is feature f of token t, in both halves; tokens behind the last are its copies.
+// groups: of d_head offsets, tokens <= groups d_head. The states are those behind the last token's
+// step. Errors: kOutOfRange for tokens outside 1 .. groups d_head or keys(), what CheckPrompt
+// refuses.
+Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
+                          int groups, std::span<const int> state_levels);
+// Whether the model has such a program. Errors: kUnsupported, naming what stands in the way.
+Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout);
 
 }  // namespace polyveil::compile

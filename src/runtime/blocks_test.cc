@@ -27,17 +27,6 @@ std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block
   return *compiled;
 }
 
-// What the blocks make of a text, one after another.
-std::vector<std::vector<double>> Expected(const std::vector<model::Block>& blocks,
-                                          const std::vector<std::vector<double>>& text) {
-  std::vector<std::vector<double>> values = text;
-  for (const model::Block& block : blocks) {
-    model::BlockReference reference(block, model::Evaluation::kPolynomial);
-    for (auto& token : values) token = reference.Step(token).value();
-  }
-  return values;
-}
-
 struct Case {
   model::BlockShape shape;
   int context, prefix;
@@ -56,7 +45,7 @@ void ExpectProgramEqualsBlocks(const std::vector<model::Block>& blocks, int cont
   ASSERT_EQ(compiled->context(), context);
   Simulator simulator(compiled, NoiseModel::Zero(), 1);
   const auto text = testing::RandomText(block.shape.d_model, context, 103);
-  const auto expected = Expected(blocks, text);
+  const auto expected = testing::Expected(blocks, text);
   for (size_t i = 0; i < text.size(); ++i) {
     const auto actual = simulator.Step(text[i]);
     ASSERT_TRUE(actual.ok()) << actual.error().message;
@@ -107,13 +96,14 @@ TEST(Blocks, ALargeChannelTakesNoPrecisionFromTheOthers) {
   std::vector<model::Block> blocks;
   for (int i = 0; i < 2; ++i) {
     block.forms =
-        model::CalibrateBlock(block, {Expected(blocks, text)}, testing::kSmallDegrees).value();
+        model::CalibrateBlock(block, {testing::Expected(blocks, text)}, testing::kSmallDegrees)
+            .value();
     ASSERT_EQ(block.forms.bounds.out_exponents.size(), static_cast<size_t>(shape.d_model));
     EXPECT_EQ(block.forms.bounds.out_exponents[0], 0);
     EXPECT_GE(block.forms.bounds.out_exponents[1], 3);
     blocks.push_back(block);
   }
-  const auto expected = Expected(blocks, text);
+  const auto expected = testing::Expected(blocks, text);
   const auto error = [&] {
     const auto compiled = Compile(blocks, 3);
     Simulator simulator(compiled, NoiseModel::ForParameters(*compiled->params()), 1);
@@ -209,7 +199,7 @@ TEST(Blocks, CiphertextsEqualBlocksWithinPredictedNoise) {
                                          testing::WideShape(), testing::BilinearShape()}) {
     const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, 1)};
     const auto text = testing::RandomText(shape.d_model, 3, 105);
-    const auto expected = Expected(blocks, text);
+    const auto expected = testing::Expected(blocks, text);
     testing::EncryptedRun run(Compile(blocks, 3));
     // A parallel block of these degrees fits between two bootstraps.
     EXPECT_EQ(run.model()->estimate().bootstraps_per_token > 0, !shape.parallel);
@@ -229,7 +219,7 @@ TEST(Blocks, CiphertextsEvaluateHighDegreesWithinPredictedNoise) {
       testing::LlamaShape(), 5, 1,
       {.margin = 16, .norm_degree = 63, .divisor_degree = 127, .activation_degree = 63});
   const auto text = testing::RandomText(block.shape.d_model, 2, 105);
-  const auto expected = Expected({block}, text);
+  const auto expected = testing::Expected({block}, text);
   testing::EncryptedRun run(Compile({block}, 2));
   const double tolerance = 2 * testing::PredictedError(run.model(), text, expected);
   for (size_t i = 0; i < text.size(); ++i) {
@@ -251,7 +241,7 @@ TEST(PublicContext, ProgramBehindPublicTokensEqualsBlocks) {
     const std::vector<model::Block> blocks = {testing::RandomBlock(c.shape, 3, c.prefix)};
     const auto compiled = Compile(blocks, c.context);
     const auto text = testing::RandomText(c.shape.d_model, c.context, 103);
-    const auto expected = Expected(blocks, text);
+    const auto expected = testing::Expected(blocks, text);
     Simulator simulator(compiled, NoiseModel::Zero(), 1);
     for (const int known : {1, c.context / 2, c.context - 1}) {
       const auto context = Publish(compiled->decoder(), text, known);
@@ -277,7 +267,7 @@ TEST(PublicContext, CiphertextsBehindPublicTokensEqualBlocksWithinPredictedNoise
                                              {testing::BilinearShape(), 0, 1}}) {
     const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, prefix)};
     const auto text = testing::RandomText(shape.d_model, known + 2, 105);
-    const auto expected = Expected(blocks, text);
+    const auto expected = testing::Expected(blocks, text);
     testing::EncryptedRun run(Compile(blocks, known + 2));
     const auto& decoder = dynamic_cast<const compile::CompiledDecoder&>(*run.model()).decoder();
     DecoderSession session(run.engine(), Publish(decoder, text, known));
@@ -297,7 +287,7 @@ TEST(PublicContext, CiphertextsBehindPublicTokensEqualBlocksWithinPredictedNoise
 void ExpectMatricesEqualBlock(const model::Block& block, int context, int room) {
   const auto compiled = Compile({block}, context, room);
   const auto text = testing::RandomText(block.shape.d_model, context, 103);
-  const auto expected = Expected({block}, text);
+  const auto expected = testing::Expected({block}, text);
   Simulator simulator(compiled, NoiseModel::Zero(), 1);
   for (const int known : {0, 1, room / 2, room}) {
     const auto public_context = Publish(compiled->decoder(), text, known);
@@ -341,7 +331,7 @@ TEST(PublicContext, CiphertextsMeetMatricesWithinPredictedNoise) {
        {std::pair{testing::LlamaShape(), 20}, {testing::NeoxShape(), 18}}) {
     const std::vector<model::Block> blocks = {testing::RandomBlock(shape, 5, 1)};
     const auto text = testing::RandomText(shape.d_model, room + 2, 105);
-    const auto expected = Expected(blocks, text);
+    const auto expected = testing::Expected(blocks, text);
     const auto compiled = Compile(blocks, room + 2, room);
     testing::EncryptedRun run(compiled);
     const double tolerance = 2 * testing::PredictedError(Compile(blocks, room + 2), text, expected);

@@ -37,4 +37,9 @@ Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
                                           known);
 }
 
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
+    const compile::CompiledDecoder& step, int groups) {
+  return compile::CompiledDecoder::CreatePrompt(step, MakeCircuitKeys(step.params()), groups);
+}
+
 }  // namespace polyveil::runtime

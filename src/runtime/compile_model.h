@@ -15,4 +15,8 @@ Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
     const compile::MachineSpeed& speed, int known = 0);
 
+// The program of prompts of up to `groups` d_head tokens at once, beside a decoding one.
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
+    const compile::CompiledDecoder& step, int groups);
+
 }  // namespace polyveil::runtime

@@ -95,18 +95,38 @@ void Engine::Report(MemoryReport& report) const {
 
 Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
                                               const StepOptions& options) {
-  Timer timer;
   const EngineParts& parts = engine_->parts();
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
   if (!started_) PV_RETURN_IF_ERROR(Start(graph));
+  return Run(parts, graph, token, position_ + 1, options);
+}
+
+Result<ckks::Ciphertext> DecoderSession::Read(const Engine& prompt, const ckks::Ciphertext& tokens,
+                                              int count, const StepOptions& options) {
+  if (position_ != 0 || known_)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "a prompt at once at position {}, behind {} public tokens: the text has begun",
+                     position_, known_ ? known_->tokens : 0);
+  const EngineParts& parts = prompt.parts();
+  PV_RETURN_IF_ERROR(CheckToken(*parts.model, tokens));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(count - 1));
+  started_ = true;
+  return Run(parts, graph, tokens, count, options);
+}
+
+// The state is the program's afterwards, the position `position`.
+Result<ckks::Ciphertext> DecoderSession::Run(const EngineParts& parts, const compile::Graph& graph,
+                                             const ckks::Ciphertext& input, int position,
+                                             const StepOptions& options) {
+  Timer timer;
   EngineMachine machine(parts, options.latency);
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, token, state_));
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
   previous_state_ = std::exchange(state_, std::move(result.state));
   can_undo_ = true;
-  ++position_;
+  previous_position_ = std::exchange(position_, position);
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return std::move(result.output);
 }
@@ -133,7 +153,7 @@ bool DecoderSession::UndoStep() {
   state_ = std::move(previous_state_);
   previous_state_.clear();
   can_undo_ = false;
-  --position_;
+  position_ = previous_position_;
   return true;
 }
 

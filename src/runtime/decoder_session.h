@@ -64,6 +64,12 @@ class DecoderSession {
   // units().result(), same layout, at model.output_level(). Errors: kOutOfRange beyond the context,
   // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
+  // A prompt's first `count` tokens at once, at the beginning of a text without public tokens, by
+  // the engine of a prompt's program (CompiledDecoder::CreatePrompt) of the same keys. tokens: as
+  // PackTokens lays them out, at that program's input level. Returns their residuals in the same
+  // layout. Errors: as Step's, kInvalidArgument where a text has begun.
+  Result<ckks::Ciphertext> Read(const Engine& prompt, const ckks::Ciphertext& tokens, int count,
+                                const StepOptions& options);
   int position() const { return position_; }  // the public tokens counted
   // Goes back to before the last step, whose answer may have been lost; false when there is none to
   // go back to (each step can be taken back once).
@@ -71,6 +77,9 @@ class DecoderSession {
   size_t state_bytes() const;
 
  private:
+  Result<ckks::Ciphertext> Run(const EngineParts& parts, const compile::Graph& graph,
+                               const ckks::Ciphertext& input, int position,
+                               const StepOptions& options);
   // What is known of the caches, in trivial encryptions; nothing where all are zero.
   Status Start(const compile::Graph& graph);
 
@@ -79,7 +88,7 @@ class DecoderSession {
   bool started_ = false;
   std::vector<ckks::Ciphertext> state_, previous_state_;
   bool can_undo_ = false;
-  int position_ = 0;
+  int position_ = 0, previous_position_ = 0;
 };
 
 }  // namespace polyveil::runtime

@@ -84,7 +84,8 @@ class SimulatorMachine {
  public:
   using Value = Slots;
 
-  explicit SimulatorMachine(Simulator& simulator) : sim_(simulator), noise_(simulator.noise_) {}
+  SimulatorMachine(Simulator& simulator, const compile::CompiledProgram& program)
+      : sim_(simulator), program_(program), noise_(simulator.noise_) {}
 
   Result<Value> Load(const Node& node, const Value* value) {
     Value result = value == nullptr ? Value(1) : *value;
@@ -105,7 +106,7 @@ class SimulatorMachine {
 
  private:
   bool KeepsAll() const { return sim_.slots_ == SimulatedSlots::kAll; }
-  size_t AllSlots() const { return static_cast<size_t>(sim_.model_->params()->slots()); }
+  size_t AllSlots() const { return static_cast<size_t>(program_.params()->slots()); }
 
   Value Dispatch(const Node& node, const Value& a, const Value& b) {
     switch (node.kind) {
@@ -119,8 +120,7 @@ class SimulatorMachine {
         return Noisy(Zip(a, a, Product), Products(2 * Largest(a)));
       case OpKind::kMulPlain:
         return Noisy(
-            Zip(a, node.linear ? sim_.model_->Diagonals(*node.linear).Term(0) : node.constant,
-                Product),
+            Zip(a, node.linear ? program_.Diagonals(*node.linear).Term(0) : node.constant, Product),
             std::hypot(noise_.rescale, noise_.encode * Largest(a)));
       case OpKind::kLinear:
         return Linear(node, a);
@@ -164,11 +164,13 @@ class SimulatorMachine {
   Value Linear(const Node& node, const Value& a) {
     Value sum;
     double weight = 0;  // sum over terms and slots of |diagonal|^2
-    const compile::MapDiagonals diagonals = sim_.model_->Diagonals(*node.linear);
+    const compile::MapDiagonals diagonals = program_.Diagonals(*node.linear);
+    const std::vector<int> rotations = node.linear->Rotations();
     for (int k = 0; k < node.linear->terms; ++k) {
       const Value diagonal = diagonals.Term(k);
       sum.resize(diagonal.size());
-      const size_t mask = a.size() - 1, shift = static_cast<size_t>(k) * node.linear->stride;
+      const size_t mask = a.size() - 1,
+                   shift = static_cast<size_t>(rotations[static_cast<size_t>(k)]);
       for (size_t i = 0; i < sum.size(); ++i) {
         sum[i] += Product(a[(i + shift) & mask], diagonal[i]);
         weight += std::norm(diagonal[i]);
@@ -224,6 +226,7 @@ class SimulatorMachine {
   }
 
   Simulator& sim_;
+  const compile::CompiledProgram& program_;
   const NoiseModel& noise_;
 };
 
@@ -252,27 +255,48 @@ Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   return {};
 }
 
+Status Simulator::Run(const compile::CompiledProgram& program, int position, const Slots& input) {
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, program.Program(position, known_));
+  SimulatorMachine machine(*this, program);
+  NoListener listener;
+  Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
+  state_ = std::move(result.state);
+  position_ = position + 1;
+  result_slots_ = std::move(result.output);
+  return {};
+}
+
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
   const size_t d = model_->width();
   if (embedding.size() != d) {
     return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
                      embedding.size(), d);
   }
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, model_->Program(position_, known_));
   const compile::ResidualUnits& units = model_->units();
   Slots input(std::bit_ceil(d));  // the rest is zero
   for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / units.input;
-  SimulatorMachine machine(*this);
-  NoListener listener;
-  Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
-  state_ = std::move(result.state);
-  ++position_;
-  result_slots_ = std::move(result.output);
+  PV_RETURN_IF_ERROR(Run(*model_, position_, input));
   std::vector<double> residual(d);
   for (size_t i = 0; i < d; ++i)
     residual[i] = result_slots_[i % result_slots_.size()].real() * units.result();
   return residual;
+}
+
+Result<std::vector<std::vector<double>>> Simulator::Read(
+    const std::shared_ptr<const compile::CompiledDecoder>& prompt,
+    std::span<const std::vector<double>> embeddings) {
+  if (position_ != 0)
+    return MakeError(ErrorCode::kInvalidArgument, "a prompt at once at position {}, not 0",
+                     position_);
+  const int size = prompt->layout().attention.size, slots = prompt->params()->slots();
+  PV_RETURN_IF_ERROR(Run(*prompt, static_cast<int>(embeddings.size()) - 1,
+                         compile::PackTokens(embeddings, slots, size, prompt->units().input)));
+  std::vector<std::vector<double>> residuals;
+  for (int t = 0; t < position_; ++t)
+    residuals.push_back(
+        compile::UnpackToken(result_slots_, prompt->width(), size, t, prompt->units().result()));
+  return residuals;
 }
 
 }  // namespace polyveil::runtime

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "compile/compiled_program.h"
+#include "compile/compiled_decoder.h"
 #include "runtime/noise_model.h"
 
 namespace polyveil::runtime {
@@ -45,6 +45,11 @@ class Simulator {
   // embedding: d_model values (not divided by the residual's bound). Returns the residual after the
   // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
+  // A prompt's tokens at once, at the beginning of a text, by a program of the same model for them.
+  // Returns their residuals. Errors: kInvalidArgument for a text that has begun, those of Program.
+  Result<std::vector<std::vector<double>>> Read(
+      const std::shared_ptr<const compile::CompiledDecoder>& prompt,
+      std::span<const std::vector<double>> embeddings);
   int position() const { return position_; }  // public tokens counted
   // What the client would decrypt of the last step: residuals / units().result(), one period of
   // them or all slots.
@@ -54,6 +59,8 @@ class Simulator {
 
  private:
   friend class SimulatorMachine;
+  Status Run(const compile::CompiledProgram& program, int position,
+             const std::vector<compile::Complex>& input);
 
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;

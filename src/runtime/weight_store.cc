@@ -32,13 +32,12 @@ WeightStore::WeightStore(std::shared_ptr<const compile::CompiledProgram> program
 Result<WeightStore::Transform> WeightStore::TransformOf(const LinearMap& map, int level,
                                                         double input_scale, double output_scale,
                                                         LatencyTable* latency) {
-  const Key key{map.layer, map.kind, level};
+  const Key key = KeyOf(map, level);
   if (const auto kept = Find(key, input_scale, output_scale)) return kept->transform;
   Timer timer;
   circuits::DiagonalMatrix matrix{program_->params()->log_slots(), {}};
-  for (int k = 0; k < map.terms; ++k) matrix.diagonals[k * map.stride];
   std::vector<std::vector<compile::Complex>*> diagonals;
-  for (auto& [rotation, diagonal] : matrix.diagonals) diagonals.push_back(&diagonal);
+  for (const int rotation : map.Rotations()) diagonals.push_back(&matrix.diagonals[rotation]);
   {
     const compile::MapDiagonals made = program_->Diagonals(map);
     ParallelFor(diagonals.size(),
@@ -59,7 +58,7 @@ Result<WeightStore::Transform> WeightStore::TransformOf(const LinearMap& map, in
 
 Result<WeightStore::Factor> WeightStore::FactorOf(const LinearMap& map, int level, double scale,
                                                   LatencyTable* latency) {
-  const Key key{map.layer, map.kind, level};
+  const Key key = KeyOf(map, level);
   if (const auto kept = Find(key, 1, scale)) return kept->factor;
   Timer timer;
   const std::vector<compile::Complex> diagonal = program_->Diagonals(map).Term(0);

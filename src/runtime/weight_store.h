@@ -49,7 +49,10 @@ class WeightStore {
     size_t bytes = 0;
     double seconds = 0;  // that it took to make
   };
-  using Key = std::tuple<int, compile::MatrixKind, int>;  // layer, kind, level
+  using Key = std::tuple<int, compile::MatrixKind, double, int>;
+  static Key KeyOf(const compile::LinearMap& map, int level) {
+    return {map.layer, map.kind, map.factor, level};
+  }
 
   std::optional<Kept> Find(const Key& key, double input_scale, double output_scale) const;
   // Keeps it where the budget has room, or what is kept saves half as much time a byte.

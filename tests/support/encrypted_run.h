@@ -28,11 +28,14 @@ class EncryptedRun {
   EncryptedRun(std::shared_ptr<const model::Decoder> decoder, const ckks::ParametersPtr& params)
       : EncryptedRun(
             runtime::CompileModel(std::move(decoder), params, compile::MachineSpeed{}).value()) {}
-  explicit EncryptedRun(std::shared_ptr<const compile::CompiledProgram> program)
+  // prompt: a program for prompts at once beside it, or null.
+  explicit EncryptedRun(std::shared_ptr<const compile::CompiledProgram> program,
+                        std::shared_ptr<const compile::CompiledDecoder> prompt = nullptr)
       : model_(std::move(program)),
+        prompt_(std::move(prompt)),
         secret_(ckks::SecretKey::Generate(model_->params())),
         keys_(std::make_shared<ckks::EvaluationKeys>(
-            ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
+            ckks::KeyGenerator(secret_).Generate(Keys()).value())),
         engine_(
             runtime::Engine::Create(std::make_shared<runtime::WeightStore>(model_), keys_).value()),
         session_(engine_),
@@ -44,13 +47,25 @@ class EncryptedRun {
   runtime::DecoderSession& session() { return session_; }
 
   ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
-    for (double& v : embedding) v /= model_->units().input;
-    embedding.resize(std::bit_ceil(embedding.size()));
-    const ckks::Parameters& params = *model_->params();
-    const int level = model_->input_level();
-    auto plain =
-        encoder_.Encode(std::span<const double>(embedding), level, params.scale(level)).value();
-    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
+    std::vector<ckks::Complex> slots(std::bit_ceil(embedding.size()));
+    for (size_t i = 0; i < embedding.size(); ++i) slots[i] = embedding[i] / model_->units().input;
+    return EncryptSlots(slots, model_->input_level());
+  }
+
+  // By the prompt's program. Panics on errors.
+  std::vector<std::vector<double>> Read(std::span<const std::vector<double>> tokens) {
+    const int size = prompt_->layout().attention.size, slots = prompt_->params()->slots();
+    const auto engine =
+        runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt_), keys_).value();
+    const auto packed = compile::PackTokens(tokens, slots, size, prompt_->units().input);
+    const int count = static_cast<int>(tokens.size());
+    const auto result = Slots(
+        session_.Read(*engine, EncryptSlots(packed, prompt_->input_level()), count, {}).value());
+    std::vector<std::vector<double>> read;
+    for (int t = 0; t < count; ++t)
+      read.push_back(
+          compile::UnpackToken(result, prompt_->width(), size, t, prompt_->units().result()));
+    return read;
   }
 
   std::vector<ckks::Complex> Slots(const ckks::Ciphertext& ciphertext) const {
@@ -66,7 +81,20 @@ class EncryptedRun {
   }
 
  private:
+  ckks::KeyRequest Keys() const {
+    ckks::KeyRequest keys = model_->keys();
+    if (prompt_) keys.Merge(prompt_->keys());
+    return keys;
+  }
+
+  ckks::Ciphertext EncryptSlots(std::span<const ckks::Complex> slots, int level) const {
+    const ckks::Parameters& params = *model_->params();
+    const auto plain = encoder_.Encode(slots, level, params.scale(level)).value();
+    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
+  }
+
   std::shared_ptr<const compile::CompiledProgram> model_;
+  std::shared_ptr<const compile::CompiledDecoder> prompt_;
   ckks::SecretKey secret_;
   std::shared_ptr<const ckks::EvaluationKeys> keys_;
   std::shared_ptr<const runtime::Engine> engine_;

@@ -40,6 +40,17 @@ inline model::Block RandomBlock(const model::BlockShape& shape, std::uint64_t se
   return block;
 }
 
+// What the blocks make of a text, one after another.
+inline std::vector<std::vector<double>> Expected(const std::vector<model::Block>& blocks,
+                                                 const std::vector<std::vector<double>>& text) {
+  std::vector<std::vector<double>> values = text;
+  for (const model::Block& block : blocks) {
+    model::BlockReference reference(block, model::Evaluation::kPolynomial);
+    for (auto& token : values) token = reference.Step(token).value();
+  }
+  return values;
+}
+
 // Llama's form: grouped queries, rotary, gated, no biases.
 inline model::BlockShape LlamaShape() {
   return {.d_model = 12,

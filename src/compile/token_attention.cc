@@ -1,0 +1,195 @@
+#include "compile/token_attention.h"
+
+#include <algorithm>
+
+#include "compile/attention_forms.h"
+#include "compile/token_matrices.h"
+
+namespace polyveil::compile {
+namespace {
+
+using Vector = std::vector<Complex>;
+
+class TokenAttention {
+ public:
+  TokenAttention(BlockContext& c, NodeId root, const BlockUnits& units, const Biases& biases)
+      : c_(c), b_(c.b), root_(root), units_(units), biases_(biases), half_(c.l.keys()) {}
+
+  NodeId Run(NodeId x) {
+    LowerQkv(x);
+    c_.Enter(Component::kScores, "attention");
+    const std::vector<NodeId> keys = Skewed("keys", key_, 1);
+    const double halved = divides() ? 0.5 : 1;  // numerator and divisor: of their conjugates' sums
+    const std::vector<NodeId> values = Skewed("values", ValuesAndOnes(), halved);
+    std::vector<NodeId> weighted;
+    for (int group = 0; group < c_.place.groups; ++group)
+      weighted.push_back(
+          WeightedValues(LowerSummands(c_, {Scores(keys, group)}).front(), values, group));
+    c_.Enter(Component::kValues, "attention");
+    NodeId sum = weighted.back();
+    for (size_t group = weighted.size() - 1; group-- > 0;)
+      sum = b_.Add("value sums of the groups", weighted[group],
+                   b_.Rotate("value sums in place", sum, -c_.l.d_head));
+    return sum;
+  }
+
+ private:
+  bool divides() const { return c_.forms.attention.divides(); }
+  int group_tokens(int group) const { return group * c_.l.d_head; }
+  static std::string Named(const char* what, int index) {
+    return fmt::format("{} {}", what, index);
+  }
+  // Tokens that a query at t sees: those behind the prompt's last are its copies.
+  int Seen(int t) const { return std::min(t + 1, c_.place.tokens); }
+
+  // value(e, h, t) at slots t of a half, t < tokens. elements: of one or all of a head.
+  template <typename F>
+  Vector InHalf(int half, int tokens, int elements, F&& value) const {
+    Vector slots(static_cast<size_t>(c_.l.element_stride()) * static_cast<size_t>(elements));
+    for (int e = 0; e < elements; ++e)
+      for (int h = 0; h < c_.shape.n_heads; ++h)
+        for (int t = 0; t < tokens; ++t)
+          slots[static_cast<size_t>(c_.l.AttentionRow(e, h) * c_.l.attention.size + half * half_ +
+                                    t)] = value(e, h, t);
+    return slots;
+  }
+
+  // The sums by mask(h, t), times the root, with a bias times `factor`(h, t).
+  template <typename F, typename G>
+  NodeId Scaled(const std::string& name, NodeId sums, int half, int tokens, F&& mask,
+                const std::vector<double>& bias, bool shared, G&& factor) {
+    NodeId masked =
+        b_.MulPlain(name + " masked", sums,
+                    InHalf(half, tokens, 1, [&](int, int h, int t) { return mask(h, t); }));
+    b_.SetReal(masked, true);
+    NodeId scaled = b_.Mul(name, masked, root_);
+    if (!c_.shape.biases) return scaled;
+    return b_.AddPlain(name + " biased", scaled,
+                       InHalf(half, tokens, c_.l.d_head, [&](int e, int h, int t) {
+                         const int head = shared ? c_.shape.KvHead(h) : h;
+                         return bias[static_cast<size_t>(head * c_.l.d_head + e)] * factor(h, t);
+                       }));
+  }
+
+  void LowerQkv(NodeId x) {
+    c_.Enter(Component::kQkv, "attention");
+    NodeId qkv =
+        b_.Linear("qkv", x, TokenMap(c_.l, units_, MatrixKind::kQkv, c_.place.index), false);
+    NodeId conjugate = b_.Conjugate("qkv conjugate", qkv);
+    NodeId kv = b_.Add("key and value sums", qkv, conjugate);
+    NodeId q = b_.Sub("query sums", qkv, conjugate);
+    const auto of_half = [](int, int) { return 0.5; };
+    key_ = Scaled("keys", kv, 0, c_.place.tokens, of_half, biases_.k, true,
+                  [&](int, int) { return 1 / units_.key; });
+    value_ = Scaled("values", kv, 1, c_.place.tokens, of_half, biases_.v, true,
+                    [&](int, int) { return 1 / units_.value; });
+    query_ = Scaled(
+        "queries", q, 0, half_, [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
+        biases_.q, false, [&](int h, int t) { return UnitAt(h, t) * units_.key; });
+    NodeId cache = b_.Add("cache", key_, value_);
+    b_.SetLeastLevel(cache, c_.place.cache_level);
+    b_.graph().updates.push_back({c_.place.index, cache});
+  }
+
+  // The scores' unit of the query at t: the mean form counts the keys that it sees.
+  double UnitAt(int head, int t) const {
+    BlockPlace place = c_.place;
+    place.position = Seen(t) - 1;
+    return ScoreUnit(BlockContext{b_, place, c_.l, c_.shape, c_.forms}, head);
+  }
+
+  NodeId ValuesAndOnes() {
+    if (!divides()) return value_;
+    const Complex beside(0, 1 / c_.forms.divisor_inverse.b);
+    Vector ones(static_cast<size_t>(c_.l.attention.size));
+    std::fill_n(ones.begin() + half_, c_.place.tokens, beside);
+    return b_.AddPlain("values and ones", value_, std::move(ones));
+  }
+
+  // `times` rotations by `by`: one key for all of them.
+  NodeId Moved(const std::string& name, NodeId x, int by, int times) {
+    for (int i = 0; i < times; ++i) x = b_.Rotate(name, x, by);
+    return x;
+  }
+
+  // M_d of x times `factor`, by d: rows below element d are those of M_0 moved d tokens to the
+  // left, rows above it d_head less.
+  std::vector<NodeId> Skewed(const std::string& what, NodeId x, double factor) {
+    const int elements = c_.l.d_head;
+    NodeId above = b_.Linear(what + " 0", x, SkewMap(c_.l, factor), true);
+    std::vector<NodeId> moved = {above};
+    if (elements == 1) return moved;
+    NodeId below = b_.Rotate(what + " a head further", above, -elements);
+    for (int d = 1; d < elements; ++d) {
+      above = b_.Rotate(fmt::format("{} {} left", what, d), above, 1);
+      below = b_.Rotate(fmt::format("{} {} left, a head further", what, d), below, 1);
+      moved.push_back(b_.Add(fmt::format("{} {}", what, d),
+                             b_.MulPlain("rows above", above, Elements(d, elements)),
+                             b_.MulPlain("rows below", below, Elements(0, d))));
+    }
+    return moved;
+  }
+
+  // 1 in the rows of elements first .. last - 1.
+  Vector Elements(int first, int last) const {
+    const auto stride = static_cast<std::ptrdiff_t>(c_.l.element_stride());
+    Vector rows(static_cast<size_t>(stride * c_.l.d_head));
+    std::fill(rows.begin() + first * stride, rows.begin() + last * stride, Complex(1));
+    return rows;
+  }
+
+  // q . k + c at a group's offsets, in the scores' unit; zero where a query sees no key.
+  NodeId Scores(const std::vector<NodeId>& keys, int group) {
+    c_.Enter(Component::kScores, "attention");
+    const int elements = c_.l.d_head, tokens = group * elements;
+    if (group > 0) query_ = b_.Rotate("queries of the next group", query_, elements);
+    NodeId sum = -1;
+    for (int d = elements - 1; d >= 0; --d) {
+      NodeId part = b_.Mul("score products", query_, keys[static_cast<size_t>(d)]);
+      sum = sum < 0 ? part
+                    : b_.Add("score sums", part,
+                             b_.Rotate("score sums in place", sum, c_.l.element_stride()));
+    }
+    sum = Moved("score sums in place", sum, -elements, group);
+    NodeId scores =
+        b_.AddPlain("scores", sum, InHalf(0, half_, elements, [&](int x, int h, int t) {
+                      const int key = t - tokens - x;
+                      return key >= 0 && key < c_.place.tokens
+                                 ? Complex(c_.forms.shift[static_cast<size_t>(h)] * UnitAt(h, t))
+                                 : Complex();
+                    }));
+    b_.SetMark(scores, Mark::kScores);
+    return scores;
+  }
+
+  NodeId WeightedValues(NodeId summands, const std::vector<NodeId>& values, int group) {
+    c_.Enter(Component::kValues, "attention");
+    const int elements = c_.l.d_head;
+    NodeId weights = Moved("powers in place", b_.Rotate("powers beside values", summands, -half_),
+                           elements, group);
+    NodeId sum = -1;
+    for (int d = 0; d < elements; ++d) {
+      if (d > 0) weights = b_.Rotate("powers in place", weights, -c_.l.element_stride());
+      NodeId product = b_.Mul("value products", weights, values[static_cast<size_t>(d)]);
+      sum = sum < 0 ? product : b_.Add("value sums", sum, product);
+    }
+    return sum;
+  }
+
+  BlockContext& c_;
+  GraphBuilder& b_;
+  const NodeId root_;
+  const BlockUnits& units_;
+  const Biases& biases_;
+  const int half_;
+  NodeId key_ = -1, value_ = -1, query_ = -1;
+};
+
+}  // namespace
+
+NodeId LowerTokenValues(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
+                        const Biases& biases) {
+  return TokenAttention(c, root, units, biases).Run(x);
+}
+
+}  // namespace polyveil::compile
