@@ -16,6 +16,7 @@
 #include "train/distillation.h"
 #include "train/hard_rows.h"
 #include "train/run_folder.h"
+#include "train/run_loop.h"
 #include "train/throughput.h"
 
 namespace polyveil::train {
@@ -127,31 +128,31 @@ class Run {
   Status Loop() {
     const std::int64_t end =
         options_.stop_after > 0 ? std::min(config_.steps, options_.stop_after) : config_.steps;
-    const OrderlyEnd orderly(0);  // of a step; a second signal does not wait for it
-    while (info_.step < end) {
-      if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
-      PV_RETURN_IF_ERROR(Step());
-      if (stopped_) return Stop();
-      if (hard_rows_ && AtCheckpoint()) hard_rows_->Forget();
-      if (!IsFirst()) continue;
-      if (IsDue(config_.log_every, info_.step) || info_.step == end) PV_RETURN_IF_ERROR(Report());
-      if (AtCheckpoint()) PV_RETURN_IF_ERROR(Save());
-      if (!IsDue(config_.eval_every, info_.step)) continue;
-      const double nats = Evaluate(model_, data_).nats;
-      if (!Interrupted()) PV_RETURN_IF_ERROR(Curve("heldout", nats));
-    }
-    return {};
-  }
-
-  bool AtCheckpoint() const { return IsDue(config_.checkpoint_every, info_.step); }
-
-  // Behind a signal that any process has seen: all stop at the same step, the first one saves.
-  Status Stop() {
-    if (!IsFirst()) return {};
-    PV_RETURN_IF_ERROR(Save());
+    const auto by_first = [this](Status (Run::*work)()) {
+      return [this, work] { return IsFirst() ? (this->*work)() : Status{}; };
+    };
+    PV_ASSIGN_OR_RETURN(
+        const bool ended,
+        RunSteps(config_, info_.step, end,
+                 {[&] { return RefitAndStep(); }, [&] { return stopped_; }, by_first(&Run::Report),
+                  by_first(&Run::EvaluateNow), by_first(&Run::Save)}));
+    if (ended || !IsFirst()) return {};
+    // Any process has seen a signal: all stop at the same step.
     return MakeError(ErrorCode::kCancelled,
                      "interrupted: step {} of {} is in {} (--resume goes on)", info_.step,
                      config_.steps, Checkpoint());
+  }
+
+  Status RefitAndStep() {
+    if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
+    PV_RETURN_IF_ERROR(Step());
+    if (hard_rows_ && IsDue(config_.checkpoint_every, info_.step)) hard_rows_->Forget();
+    return {};
+  }
+
+  Status EvaluateNow() {
+    const double nats = Evaluate(model_, data_).nats;
+    return Interrupted() ? Status{} : Curve("heldout", nats);
   }
 
   Status Step() {
@@ -238,14 +239,14 @@ class Run {
 
   // What is minimised; *text: the cross entropy of the text alone, for the curve.
   torch::Tensor Loss(const torch::Tensor& hidden, const Batch& batch, torch::Tensor* text) const {
-    const torch::Tensor embed = model_.Get("embed"), targets = batch.targets.view(-1);
-    if (!teacher_) return *text = HeadCrossEntropy(hidden, embed, targets, config_.precision);
+    const torch::Tensor head = model_.HeadMatrix(), targets = batch.targets.view(-1);
+    if (!teacher_) return *text = HeadCrossEntropy(hidden, head, targets, config_.precision);
     torch::Tensor wanted;
     {
       torch::NoGradGuard no_grad;
       wanted = teacher_->model->Forward(batch.inputs, {}).hidden;
     }
-    return HeadDistillation(hidden, embed, wanted, teacher_->model->Get("embed"), targets,
+    return HeadDistillation(hidden, head, wanted, teacher_->model->HeadMatrix(), targets,
                             config_.distillation->weight, text);
   }
 
@@ -413,7 +414,7 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data) {
     LossSum sum;
     for (const Batch& batch : SequentialBatches(stream, kEvaluationRows, model.shape().context)) {
       if (Interrupted()) break;
-      const LossSum part = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.Get("embed"),
+      const LossSum part = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.HeadMatrix(),
                                        batch.targets.view(-1));
       sum.nats += part.nats;
       sum.count += part.count;

@@ -129,12 +129,6 @@ Status WriteCompanions(const model::Checkpoint& source, const std::string& folde
   return {};
 }
 
-std::vector<double> Values(const Tensor& tensor) {
-  const Tensor wide = tensor.detach().to(torch::kFloat64).contiguous();
-  const double* begin = wide.data_ptr<double>();
-  return {begin, begin + wide.numel()};
-}
-
 }  // namespace
 
 Named HuggingFaceTensors(const Transformer& model, const model::Architecture& source) {
@@ -161,18 +155,10 @@ model::ConvertedForms MakeForms(const Transformer& model, const std::vector<int>
   if (model.shape().causal) forms.prefix = prefix;
   forms.calibration = {calibration.tokens, calibration.margin};
   forms.left_out = calibration.left_out;
-  for (std::size_t i = 0; i < model.weights.layers.size(); ++i) {
-    model::LayerConfig layer;
-    layer.kappa = Values(model.weights.layers[i].log_kappa.detach().to(torch::kFloat64).exp());
-    layer.shift = Values(model.weights.layers[i].shift);
-    if (model.polynomials) {
-      FillPolynomials((*model.polynomials)[i], calibration.ranges, static_cast<int>(i), layer);
-      const model::LayerBounds& b = layer.bounds;
-      forms.residual_bound =
-          std::max({forms.residual_bound, calibration.margin * b.residual_in,
-                    calibration.margin * b.residual_mid, calibration.margin * b.residual_out});
-    }
-    forms.layers.push_back(std::move(layer));
+  for (int i = 0; i < model.shape().n_layers; ++i) {
+    forms.layers.push_back(MakeLayer(model, calibration.ranges, i));
+    forms.residual_bound = std::max(forms.residual_bound,
+                                    ResidualBound(forms.layers.back().bounds, calibration.margin));
   }
   return forms;
 }

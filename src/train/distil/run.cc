@@ -18,6 +18,7 @@
 #include "train/export.h"
 #include "train/optimizer.h"
 #include "train/run_folder.h"
+#include "train/run_loop.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -166,25 +167,20 @@ class Runner {
 
   // Returns whether it came to stop_after.
   Result<bool> Steps() {
-    const OrderlyEnd end(0);  // of a step; a second signal does not wait for it
-    while (at_.step < stage().steps) {
-      PV_RETURN_IF_ERROR(Step());
-      if (Interrupted()) return Stop();
-      if (IsDue(config_.log_every, at_.step) || at_.step == stage().steps)
-        PV_RETURN_IF_ERROR(Log());
-      if (IsDue(config_.eval_every, at_.step)) PV_RETURN_IF_ERROR(LogHeldout());
-      const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
-      if (stop || IsDue(config_.checkpoint_every, at_.step)) PV_RETURN_IF_ERROR(Save());
-      if (stop) return true;
-    }
-    return false;
-  }
-
-  Error Stop() const {
-    const Status saved = Save();
-    if (!saved.ok()) return saved.error();
-    return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
-                     stage().name, at_.step, stage().steps, folder_.Checkpoint());
+    std::int64_t end = stage().steps;
+    if (options_.stop_after > 0)
+      end = std::min(end,
+                     at_.step + std::max<std::int64_t>(0, options_.stop_after - at_.total_steps));
+    PV_ASSIGN_OR_RETURN(const bool ended,
+                        RunSteps(config_, at_.step, end,
+                                 {[&] { return Step(); }, Interrupted, [&] { return Log(); },
+                                  [&] { return LogHeldout(); }, [&] { return Save(); }}));
+    if (!ended)
+      return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
+                       stage().name, at_.step, stage().steps, folder_.Checkpoint());
+    if (options_.stop_after == 0 || at_.total_steps < options_.stop_after) return false;
+    PV_RETURN_IF_ERROR(Save());
+    return true;
   }
 
   void MakeOptimizers() {
