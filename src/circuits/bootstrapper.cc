@@ -25,6 +25,16 @@ Status CheckSpec(const ckks::Parameters& params, const BootstrapSpec& spec) {
                      params.spec().name,
                      role == LevelRole::kSlotsToCoeffs ? "SlotsToCoeffs" : "CoeffsToSlots");
   }
+  // A factor of the Fourier transform has 2^stages diagonals.
+  constexpr int kMaxStages = 11;
+  const int levels = std::min(params.LevelsWithRole(LevelRole::kSlotsToCoeffs),
+                              params.LevelsWithRole(LevelRole::kCoeffsToSlots));
+  if (spec.log_period > kMaxStages * levels) {
+    return MakeError(ErrorCode::kOutOfRange,
+                     "bootstrap: slots of period 2^{} in {} levels of a Fourier transform, "
+                     "parameters {} hold 2^{} at most",
+                     spec.log_period, levels, params.spec().name, kMaxStages * levels);
+  }
   return {};
 }
 

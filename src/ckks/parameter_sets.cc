@@ -35,16 +35,16 @@ ParametersSpec Fast16() {
   return spec;
 }
 
-// decode16 for prompts at once as well, whose bootstraps are of all slots: StC in two levels and CtS
-// in three for one working level. logQP 1727 of 1747.
+// decode16 for prompts at once as well, whose bootstraps are of all slots: StC in two levels and
+// CtS in three for one working level and a bit of each. logQP 1723 of 1747.
 ParametersSpec Prompt16() {
   ParametersSpec spec = Decode16();
   spec.name = "prompt16";
   spec.chain = {{LevelRole::kBase, 1, 50},
-                {LevelRole::kSlotsToCoeffs, 2, 41},
-                {LevelRole::kWorking, 14, 44},
+                {LevelRole::kSlotsToCoeffs, 2, 43},
+                {LevelRole::kWorking, 14, 43},
                 {LevelRole::kEvalMod, 8, 50},
-                {LevelRole::kCoeffsToSlots, 3, 43}};
+                {LevelRole::kCoeffsToSlots, 3, 45}};
   return spec;
 }
 
@@ -88,7 +88,8 @@ ParametersSpec Test(int log_n) {
 }
 
 std::vector<ParametersSpec> AllSets() {
-  return {Decode16(), Prompt16(), Fast16(), Sparse16(), Full16(), Test(10), Test(11), Test(12), Test(13)};
+  return {Decode16(), Prompt16(), Fast16(), Sparse16(), Full16(),
+          Test(10),   Test(11),   Test(12), Test(13)};
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace polyveil::ckks {
 namespace {
 
 TEST(Parameters, ProductionSetsMeetTheBoundWithMargin) {
-  for (const auto& [name, digits] :
-       std::map<std::string, int>{{"decode16", 3}, {"fast16", 2}, {"sparse16", 2}, {"full16", 2}}) {
+  for (const auto& [name, digits] : std::map<std::string, int>{
+           {"decode16", 3}, {"prompt16", 3}, {"fast16", 2}, {"sparse16", 2}, {"full16", 2}}) {
     const auto params = Parameters::Create(FindParameters(name).value());
     ASSERT_TRUE(params.ok()) << params.error().message;
     const Parameters& p = **params;

@@ -222,11 +222,12 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
   b.SetPeriod(divisor, Log2(c.l.element_stride()));
   b.SetReal(divisor, true);
   const approx::Approximant& inverse = c.forms.divisor_inverse;
-  // Rows without a head, and halves without values: what comes out meets zeros.
+  // Rows without a head and slots without values: what comes out meets zeros.
+  const int first = c.many() ? c.l.keys() : 0, slots = c.many() ? c.most() : c.l.attention.size;
   if (c.l.heads != c.shape.n_heads || c.many())
-    divisor = b.AddPlain("divisor filled", divisor,
-                         HeadFill(c, c.many() ? c.l.keys() : 0, c.l.attention.size - 1,
-                                  0.5 * (inverse.a + inverse.b) / inverse.b));
+    divisor = b.AddPlain(
+        "divisor filled", divisor,
+        HeadFill(c, first, first + slots - 1, 0.5 * (inverse.a + inverse.b) / inverse.b));
   b.SetMagnitude(divisor, 1);
   b.MarkCut(divisor);
   return b.Mul("head outputs", numerator,

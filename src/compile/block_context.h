@@ -21,6 +21,8 @@ struct BlockContext {
   const model::LayerConfig& forms;
 
   bool many() const { return place.tokens > 0; }  // tokens at once
+  // Slots of a half that hold tokens: those behind are zero.
+  int most() const { return std::min(place.groups * l.d_head, l.keys()); }
   // Rotations that sum over all features, and the period of such a sum.
   std::vector<int> FeatureRotations() const {
     return many() ? DoublingRotations(l.attention.size, Log2(l.attention.rows))

@@ -69,36 +69,40 @@ CompiledDecoder::CompiledDecoder(std::shared_ptr<const model::Decoder> decoder,
 
 Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const MachineSpeed& speed, const CircuitKeys& circuits, int known) {
+    const MachineSpeed& speed, const CircuitKeys& circuits, const DecoderPrograms& programs) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
-  PV_RETURN_IF_ERROR(model::CheckPublicTokens(known, decoder->context));
+  PV_RETURN_IF_ERROR(model::CheckPublicTokens(programs.known, decoder->context));
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
-                          params->log_slots(), known));
+                          params->log_slots(), programs.known));
   std::shared_ptr<CompiledDecoder> result(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
   result->layout_ = layout;
-  result->known_ = known;
+  result->known_ = programs.known;
   PV_RETURN_IF_ERROR(result->Plan(circuits));
   PV_ASSIGN_OR_RETURN(const Graph plan, result->Program(0));
   result->state_levels_.resize(static_cast<size_t>(result->state_count()));
   for (const Node& node : plan.nodes)
     if (node.kind == OpKind::kState)
       result->state_levels_[static_cast<size_t>(node.state)] = node.level;
+  if (programs.prompts) PV_RETURN_IF_ERROR(result->AddPrompts(circuits));
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
-Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::CreatePrompt(
-    const CompiledDecoder& step, const CircuitKeys& circuits, int groups) {
-  PV_RETURN_IF_ERROR(CheckPrompt(*step.decoder_, step.layout_));
-  std::shared_ptr<CompiledDecoder> result(
-      new CompiledDecoder(step.decoder_, step.params(), step.speed()));
-  result->layout_ = step.layout_;
-  result->groups_ = groups;
-  result->state_levels_ = step.state_levels_;
-  PV_RETURN_IF_ERROR(result->Plan(circuits));
-  return std::shared_ptr<const CompiledDecoder>(std::move(result));
+Status CompiledDecoder::AddPrompts(const CircuitKeys& circuits) {
+  PV_RETURN_IF_ERROR(CheckPrompt(*decoder_, layout_));
+  const int most = std::min(layout_.keys(), decoder_->context);
+  for (int groups = 1; prompts_.empty() || prompts_.back()->prompt_tokens() < most; groups *= 2) {
+    std::shared_ptr<CompiledDecoder> prompt(new CompiledDecoder(decoder_, params(), speed()));
+    prompt->layout_ = layout_;
+    prompt->groups_ = groups;
+    prompt->state_levels_ = state_levels_;
+    PV_RETURN_IF_ERROR(prompt->Plan(circuits));
+    PV_RETURN_IF_ERROR(ServeBeside(*prompt));
+    prompts_.push_back(std::move(prompt));
+  }
+  return {};
 }
 
 int CompiledDecoder::prompt_tokens() const {

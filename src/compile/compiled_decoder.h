@@ -11,27 +11,34 @@
 
 namespace polyveil::compile {
 
+struct DecoderPrograms {
+  // Public tokens that a text may have, which queries meet as matrices; the caches hold the rest of
+  // the context. 0: public tokens lie in the caches.
+  int known = 0;
+  // Prompts at once too, in buckets of d_head tokens and twice as many, up to a row's.
+  bool prompts = false;
+};
+
 class CompiledDecoder : public CompiledProgram {
  public:
   // Lowers, places bootstraps, assigns levels; callers above the circuits use
-  // runtime::CompileModel. known: public tokens that a text may have, which queries meet as
-  // matrices; the caches hold the rest of the context. 0: public tokens lie in the caches. Errors:
-  // those of ValidateBlock, BlockLayout::Create and CheckPublicTokens, kInvalidArgument for no
-  // blocks or no context, kMismatch for blocks of different sizes or prefixes, kOutOfRange when no
-  // placement fits.
+  // runtime::CompileModel. Errors: those of ValidateBlock, BlockLayout::Create, CheckPublicTokens
+  // and CheckPrompt, kInvalidArgument for no blocks or no context, kMismatch for blocks of
+  // different sizes or prefixes, kOutOfRange when no placement fits.
   static Result<std::shared_ptr<const CompiledDecoder>> Create(
       std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-      const MachineSpeed& speed, const CircuitKeys& circuits, int known = 0);
+      const MachineSpeed& speed, const CircuitKeys& circuits, const DecoderPrograms& programs = {});
 
-  // The program of prompts at once beside `step`'s, a decoding one's: Program(n - 1) is that of n
-  // tokens, up to `groups` d_head of them, and leaves what `step` goes on from. Errors: as
-  // Create's, those of CheckPrompt.
-  static Result<std::shared_ptr<const CompiledDecoder>> CreatePrompt(const CompiledDecoder& step,
-                                                                     const CircuitKeys& circuits,
-                                                                     int groups);
+  // The programs of prompts at once, the shortest first: Program(n - 1) is that of n tokens, up to
+  // prompt_tokens(), and leaves the caches that decoding goes on from. They need keys() of this
+  // one.
+  const std::vector<std::shared_ptr<const CompiledDecoder>>& prompts() const { return prompts_; }
 
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
+  TokenLayout token_layout() const {
+    return {layout_.slots, layout_.attention.size, prompt_tokens()};
+  }
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
   MapDiagonals Diagonals(const LinearMap& map) const override;
@@ -47,6 +54,7 @@ class CompiledDecoder : public CompiledProgram {
   int width() const override { return decoder_->width(); }
 
  private:
+  Status AddPrompts(const CircuitKeys& circuits);
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
   Result<Graph> Lower(int position,
@@ -58,6 +66,7 @@ class CompiledDecoder : public CompiledProgram {
   int known_ = 0;
   int groups_ = 0;                 // of a prompt's program
   std::vector<int> state_levels_;  // of a decoding step
+  std::vector<std::shared_ptr<const CompiledDecoder>> prompts_;
 };
 
 }  // namespace polyveil::compile

@@ -130,16 +130,33 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
     e.bootstraps_per_token += node.kind == OpKind::kBootstrap;
   }
   e.depth_per_token = LongestPath(plan);
+  EstimateKeys();
+  e.token_bytes_up = PackedBytes(*params_, input_level_);
+  e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
+  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count());
+  EstimateWeights(plan);
+}
+
+void CompiledProgram::EstimateKeys() {
+  Estimate& e = estimate_;
   const KeyBytes keys = MeasureKeys(*params_, keys_);
   e.key_bytes_wire = keys.wire;
   e.key_bytes_memory = keys.memory;
   e.key_bytes_compact = ckks::KeyMemoryBytes(*params_, keys_, {});
   e.compact_seconds = cost_.ExpansionSeconds(ckks::LimbsToExpand(*params_, keys_, {}, key_uses_));
   e.key_generation_seconds = cost_.KeyGenerationSeconds(keys_);
-  e.token_bytes_up = PackedBytes(*params_, input_level_);
-  e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
-  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count());
-  EstimateWeights(plan);
+}
+
+Status CompiledProgram::ServeBeside(const CompiledProgram& other) {
+  const size_t before = estimate_.key_bytes_memory;
+  keys_.Merge(other.keys_);
+  keys_ = ckks::PlanKeys(*params_, keys_);
+  cost_.UseKeys(keys_);
+  EstimateKeys();
+  estimate_.server_bytes += estimate_.key_bytes_memory - before + other.estimate_.weight_bytes;
+  digest_ =
+      ToHex(Hasher("polyveil programs").UpdateField(digest_).UpdateField(other.digest_).Final());
+  return {};
 }
 
 // In the order of a token, as runtime::WeightStore keeps them.

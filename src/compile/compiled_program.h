@@ -97,6 +97,8 @@ class CompiledProgram {
   // Places bootstraps, assigns levels, collects keys: the last step of making one. Errors:
   // kOutOfRange when no placement fits the levels, those of Lower.
   Status Plan(const CircuitKeys& circuits);
+  // Another program runs on the same keys beside this one: they are its too, and what it keeps.
+  Status ServeBeside(const CompiledProgram& other);
 
  private:
   // The graph of a step without bootstraps.
@@ -107,6 +109,7 @@ class CompiledProgram {
 
   Status CollectKeys(const Graph& plan, const CircuitKeys& circuits);
   void MakeEstimate(const Graph& plan);
+  void EstimateKeys();
   void EstimateWeights(const Graph& plan);
   void MakeDigest(const Graph& plan);
 

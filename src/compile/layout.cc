@@ -44,13 +44,15 @@ Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int cont
   return l;
 }
 
-std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens, int slots, int size,
-                                double unit) {
-  std::vector<Complex> packed(static_cast<size_t>(slots));
-  for (int t = 0; t < size; ++t) {
-    const size_t at = std::min(static_cast<size_t>(t % (size / 2)), tokens.size() - 1);
-    for (size_t f = 0; f < tokens[at].size(); ++f)
-      packed[f * static_cast<size_t>(size) + static_cast<size_t>(t)] = tokens[at][f] / unit;
+std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
+                                const TokenLayout& layout, double unit) {
+  std::vector<Complex> packed(static_cast<size_t>(layout.slots));
+  for (int s = 0; s < layout.size; ++s) {
+    const int t = s % (layout.size / 2);
+    if (t >= layout.tokens) continue;
+    const std::vector<double>& token = tokens[std::min(static_cast<size_t>(t), tokens.size() - 1)];
+    for (size_t f = 0; f < token.size(); ++f)
+      packed[f * static_cast<size_t>(layout.size) + static_cast<size_t>(s)] = token[f] / unit;
   }
   return packed;
 }

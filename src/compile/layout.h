@@ -8,7 +8,8 @@
 //           position for K and the scores, the second half for V; keys beyond one half lie in
 //           further ciphertexts (chunks).
 // Tokens:   a prompt's tokens at once, in attention's rows: feature f of token t stands in both
-//           halves of row f, at slot t of each. Tokens behind the last are its copies.
+//           halves of row f, at slot t of each. Slots behind the last token's hold its copies up to
+//           as many as the program takes, zero behind those.
 // Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r
 // and sums inside the block (the result stands in one slot, a mask and rotations spread it); rows
 // -> features sums over blocks (cyclic, no mask). A matrix with more rows or columns than one
@@ -56,10 +57,13 @@ struct BlockLayout {
                                     int known = 0);
 };
 
-// Vectors of a prompt's tokens, divided by `unit`, in rows of `size` slots; and the other way
-// round, that of the token at t.
-std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens, int slots, int size,
-                                double unit);
+// Where the tokens of a prompt's program stand: rows of `size` slots, up to `tokens` of them.
+struct TokenLayout {
+  int slots = 0, size = 0, tokens = 0;
+};
+// Vectors of a prompt's tokens, divided by `unit`; and the other way round, that of the token at t.
+std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
+                                const TokenLayout& layout, double unit);
 std::vector<double> UnpackToken(std::span<const Complex> slots, int width, int size, int t,
                                 double unit);
 

@@ -13,6 +13,15 @@ NodeId LowerSquares(BlockContext& c, NodeId x, const ChannelUnits& channels) {
   return c.b.Mul("norm squares", c.b.MulPlain("norm weights", x, ByFeature(c, squared)), x);
 }
 
+// `value` at the slots of tokens at once that hold none: their zeros stay zeros, but a polynomial
+// must not read them.
+std::vector<Complex> EmptyFill(const BlockContext& c, double value) {
+  std::vector<Complex> fill(static_cast<size_t>(c.l.attention.size));
+  for (size_t s = 0; s < fill.size(); ++s)
+    if (static_cast<int>(s) % c.l.keys() >= c.most()) fill[s] = value;
+  return fill;
+}
+
 // ~ 1/sqrt(mean(x^2) + eps) in every slot.
 NodeId LowerRoot(BlockContext& c, const char* part, NodeId x, const ResidualUnit& unit,
                  const approx::Approximant& p) {
@@ -20,7 +29,10 @@ NodeId LowerRoot(BlockContext& c, const char* part, NodeId x, const ResidualUnit
   NodeId squares = LowerSquares(c, x, unit.channels);
   NodeId sum = c.b.RotateSum("variance", squares, c.FeatureRotations());
   c.b.SetPeriod(sum, c.LogSumPeriod());
-  return LowerApproximant(c.b, "inverse root", sum, unit.unit * unit.unit / c.shape.d_model, p);
+  const double of_sum = unit.unit * unit.unit / c.shape.d_model;
+  if (c.many() && c.most() < c.l.keys())
+    sum = c.b.AddPlain("variance filled", sum, EmptyFill(c, 0.5 * (p.a + p.b) / of_sum));
+  return LowerApproximant(c.b, "inverse root", sum, of_sum, p);
 }
 
 void MarkResidual(GraphBuilder& b, NodeId x) {

@@ -84,7 +84,7 @@ class TokenAttention {
     value_ = Scaled("values", kv, 1, c_.place.tokens, of_half, biases_.v, true,
                     [&](int, int) { return 1 / units_.value; });
     query_ = Scaled(
-        "queries", q, 0, half_, [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
+        "queries", q, 0, c_.most(), [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
         biases_.q, false, [&](int h, int t) { return UnitAt(h, t) * units_.key; });
     NodeId cache = b_.Add("cache", key_, value_);
     b_.SetLeastLevel(cache, c_.place.cache_level);
@@ -152,7 +152,7 @@ class TokenAttention {
     }
     sum = Moved("score sums in place", sum, -elements, group);
     NodeId scores =
-        b_.AddPlain("scores", sum, InHalf(0, half_, elements, [&](int x, int h, int t) {
+        b_.AddPlain("scores", sum, InHalf(0, c_.most(), elements, [&](int x, int h, int t) {
                       const int key = t - tokens - x;
                       return key >= 0 && key < c_.place.tokens
                                  ? Complex(c_.forms.shift[static_cast<size_t>(h)] * UnitAt(h, t))

@@ -17,7 +17,7 @@ Result<std::shared_ptr<const compile::CompiledDecoder>> TryCompile(std::vector<m
                                                                    int context, int known = 0) {
   return CompileModel(std::make_shared<const model::Decoder>(
                           model::Decoder{"test", "", std::move(blocks), context, 4}),
-                      testing::TestParams(), compile::MachineSpeed{}, known);
+                      testing::TestParams(), compile::MachineSpeed{}, {.known = known});
 }
 
 std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block> blocks,

@@ -29,17 +29,16 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
       }};
 }
 
-Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
-    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const compile::MachineSpeed& speed, int known) {
-  const compile::CircuitKeys keys = MakeCircuitKeys(params);
-  return compile::CompiledDecoder::Create(std::move(decoder), std::move(params), speed, keys,
-                                          known);
+const char* DefaultParameters(const compile::DecoderPrograms& programs) {
+  return programs.prompts ? "prompt16" : "decode16";
 }
 
-Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
-    const compile::CompiledDecoder& step, int groups) {
-  return compile::CompiledDecoder::CreatePrompt(step, MakeCircuitKeys(step.params()), groups);
+Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
+    std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
+    const compile::MachineSpeed& speed, const compile::DecoderPrograms& programs) {
+  const compile::CircuitKeys keys = MakeCircuitKeys(params);
+  return compile::CompiledDecoder::Create(std::move(decoder), std::move(params), speed, keys,
+                                          programs);
 }
 
 }  // namespace polyveil::runtime

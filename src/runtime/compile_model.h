@@ -11,12 +11,11 @@ namespace polyveil::runtime {
 
 compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params);
 
+// The parameter set for these programs where none is named.
+const char* DefaultParameters(const compile::DecoderPrograms& programs);
+
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
-    const compile::MachineSpeed& speed, int known = 0);
-
-// The program of prompts of up to `groups` d_head tokens at once, beside a decoding one.
-Result<std::shared_ptr<const compile::CompiledDecoder>> CompilePrompt(
-    const compile::CompiledDecoder& step, int groups);
+    const compile::MachineSpeed& speed, const compile::DecoderPrograms& programs = {});
 
 }  // namespace polyveil::runtime

@@ -64,19 +64,18 @@ Status CheckToken(const compile::CompiledProgram& model, const ckks::Ciphertext&
 Engine::~Engine() = default;
 
 Result<std::shared_ptr<const Engine>> Engine::Create(
-    std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys) {
-  const std::shared_ptr<const compile::CompiledProgram>& model = weights->program();
-  PV_RETURN_IF_ERROR(keys->Covers(*model->params(), model->keys()));
+    std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys,
+    std::shared_ptr<const compile::CompiledProgram> program) {
+  const auto model = program ? std::move(program) : weights->program();
   const ckks::ParametersPtr& params = model->params();
+  PV_RETURN_IF_ERROR(keys->Covers(*params, model->keys()));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));
   auto parts = std::make_unique<EngineParts>(EngineParts{
       model, keys, weights, weights->encoder(), ckks::Evaluator(params, keys.get()), {}});
   for (const compile::Node& node : graph.nodes) {
     const circuits::BootstrapSpec spec{node.log_period, !node.real};
     if (node.kind != compile::OpKind::kBootstrap || parts->bootstrappers.contains(spec)) continue;
-    PV_ASSIGN_OR_RETURN(auto bootstrapper,
-                        circuits::Bootstrapper::Create(params, parts->encoder, spec));
-    parts->bootstrappers.emplace(spec, std::move(bootstrapper));
+    PV_ASSIGN_OR_RETURN(parts->bootstrappers[spec], weights->BootstrapperOf(spec));
   }
   std::shared_ptr<Engine> engine(new Engine);
   engine->parts_ = std::move(parts);
@@ -85,11 +84,6 @@ Result<std::shared_ptr<const Engine>> Engine::Create(
 
 void Engine::Report(MemoryReport& report) const {
   parts_->keys->Report(report);
-  size_t plaintexts = 0;
-  for (const auto& [spec, bootstrapper] : parts_->bootstrappers) {
-    plaintexts += bootstrapper.plaintext_bytes();
-  }
-  report.Add("plaintexts of bootstraps", plaintexts);
   report.Add("permutation tables", parts_->evaluator.permutation_bytes(), /*pooled=*/false);
 }
 

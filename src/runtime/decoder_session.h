@@ -36,12 +36,14 @@ struct StepOptions {
 // sessions.
 class Engine {
  public:
-  // Errors: kMissingKey when keys do not cover the program's.
+  // program: of the store's model, null for the store's own. Errors: kMissingKey when keys do not
+  // cover the program's.
   static Result<std::shared_ptr<const Engine>> Create(
-      std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys);
+      std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys,
+      std::shared_ptr<const compile::CompiledProgram> program = nullptr);
   ~Engine();
   const EngineParts& parts() const { return *parts_; }
-  // Keys, plaintexts and permutation tables.
+  // Keys and permutation tables.
   void Report(MemoryReport& report) const;
 
  private:
@@ -74,6 +76,7 @@ class DecoderSession {
   // Goes back to before the last step, whose answer may have been lost; false when there is none to
   // go back to (each step can be taken back once).
   bool UndoStep();
+  int undo_position() const { return can_undo_ ? previous_position_ : -1; }  // -1: cannot
   size_t state_bytes() const;
 
  private:

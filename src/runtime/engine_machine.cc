@@ -171,7 +171,7 @@ Result<Value> EngineMachine::Bootstrap(const Node& node, const Value& a) {
   const auto bootstrapper = parts_.bootstrappers.find({node.log_period, !node.real});
   PV_CHECK(bootstrapper != parts_.bootstrappers.end(), "{}: no bootstrapper", node.name);
   circuits::BootstrapTimes times;
-  PV_ASSIGN_OR_RETURN(Value fresh, bootstrapper->second.Bootstrap(parts_.evaluator, a, &times));
+  PV_ASSIGN_OR_RETURN(Value fresh, bootstrapper->second->Bootstrap(parts_.evaluator, a, &times));
   if (latency_ != nullptr) {
     latency_->AddPrimitive("bootstrap: slots to coefficients", times.stc);
     latency_->AddPrimitive("bootstrap: raise modulus", times.mod_raise);

@@ -22,7 +22,7 @@ struct EngineParts {
   std::shared_ptr<WeightStore> weights;
   ckks::Encoder encoder;
   ckks::Evaluator evaluator;
-  std::map<circuits::BootstrapSpec, circuits::Bootstrapper> bootstrappers;
+  std::map<circuits::BootstrapSpec, WeightStore::Bootstrapper> bootstrappers;
 };
 
 // Keeps the invariant that a value at level l has the nominal scale params.scale(l), except between

@@ -289,13 +289,13 @@ Result<std::vector<std::vector<double>>> Simulator::Read(
   if (position_ != 0)
     return MakeError(ErrorCode::kInvalidArgument, "a prompt at once at position {}, not 0",
                      position_);
-  const int size = prompt->layout().attention.size, slots = prompt->params()->slots();
-  PV_RETURN_IF_ERROR(Run(*prompt, static_cast<int>(embeddings.size()) - 1,
-                         compile::PackTokens(embeddings, slots, size, prompt->units().input)));
+  PV_RETURN_IF_ERROR(
+      Run(*prompt, static_cast<int>(embeddings.size()) - 1,
+          compile::PackTokens(embeddings, prompt->token_layout(), prompt->units().input)));
   std::vector<std::vector<double>> residuals;
   for (int t = 0; t < position_; ++t)
-    residuals.push_back(
-        compile::UnpackToken(result_slots_, prompt->width(), size, t, prompt->units().result()));
+    residuals.push_back(compile::UnpackToken(
+        result_slots_, prompt->width(), prompt->token_layout().size, t, prompt->units().result()));
   return residuals;
 }
 

@@ -78,7 +78,27 @@ size_t WeightStore::bytes() const {
   return bytes_;
 }
 
+Result<WeightStore::Bootstrapper> WeightStore::BootstrapperOf(const circuits::BootstrapSpec& spec) {
+  const std::lock_guard lock(mutex_);
+  Bootstrapper& kept = bootstrappers_[spec];
+  if (kept) return kept;
+  auto made = circuits::Bootstrapper::Create(program_->params(), encoder_, spec);
+  if (!made.ok()) {
+    bootstrappers_.erase(spec);
+    return made.error();
+  }
+  kept = std::make_shared<const circuits::Bootstrapper>(*std::move(made));
+  return kept;
+}
+
 void WeightStore::Report(MemoryReport& report) const {
+  size_t plaintexts = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [spec, bootstrapper] : bootstrappers_)
+      plaintexts += bootstrapper->plaintext_bytes();
+  }
+  report.Add("plaintexts of bootstraps", plaintexts);
   report.Add("plaintexts of weights", bytes(), /*pooled=*/false);
 }
 

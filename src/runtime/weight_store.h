@@ -1,6 +1,6 @@
-// A program's matrices as plaintexts. They are made when a step first asks for them and kept while
-// a budget allows, so that no step makes what an earlier one has left. Shared by all clients of a
-// model. Thread-safe.
+// The matrices of a model's programs as plaintexts, and those of their bootstraps. They are made
+// when a step first asks for them and kept while a budget allows, so that no step makes what an
+// earlier one has left. Shared by all clients of a model. Thread-safe.
 #pragma once
 
 #include <map>
@@ -11,6 +11,7 @@
 
 #include "base/memory_report.h"
 #include "base/result.h"
+#include "circuits/bootstrapper.h"
 #include "circuits/linear_transform.h"
 #include "ckks/encoder.h"
 #include "compile/compiled_program.h"
@@ -35,6 +36,10 @@ class WeightStore {
   Result<Factor> FactorOf(const compile::LinearMap& map, int level, double scale,
                           LatencyTable* latency);
 
+  using Bootstrapper = std::shared_ptr<const circuits::Bootstrapper>;
+  // Kept whatever the budget. Errors: those of Bootstrapper::Create.
+  Result<Bootstrapper> BootstrapperOf(const circuits::BootstrapSpec& spec);
+
   const std::shared_ptr<const compile::CompiledProgram>& program() const { return program_; }
   const ckks::Encoder& encoder() const { return encoder_; }
   size_t budget() const { return budget_; }
@@ -49,9 +54,9 @@ class WeightStore {
     size_t bytes = 0;
     double seconds = 0;  // that it took to make
   };
-  using Key = std::tuple<int, compile::MatrixKind, double, int>;
+  using Key = std::tuple<int, compile::MatrixKind, bool, double, int>;
   static Key KeyOf(const compile::LinearMap& map, int level) {
-    return {map.layer, map.kind, map.factor, level};
+    return {map.layer, map.kind, map.of_tokens, map.factor, level};
   }
 
   std::optional<Kept> Find(const Key& key, double input_scale, double output_scale) const;
@@ -64,6 +69,7 @@ class WeightStore {
   const size_t budget_;
   mutable std::mutex mutex_;
   std::map<Key, Kept> kept_;
+  std::map<circuits::BootstrapSpec, Bootstrapper> bootstrappers_;
   size_t bytes_ = 0;
 };
 

@@ -178,11 +178,48 @@ Result<std::vector<runtime::LatencyTable::Row>> RowsFromJson(const json& object,
   return out;
 }
 
+json PromptsToJson(const std::vector<PromptInfo>& prompts) {
+  json out = json::array();
+  for (const PromptInfo& p : prompts)
+    out.push_back({{"tokens", p.tokens},
+                   {"input_level", p.input_level},
+                   {"output_level", p.output_level},
+                   {"seconds", p.seconds}});
+  return out;
+}
+
+Result<std::vector<PromptInfo>> PromptsFromJson(const json& object, int context) {
+  constexpr size_t kMaxPrompts = 16;
+  PV_ASSIGN_OR_RETURN(const json* entries, JsonField(object, "prompts"));
+  if (!entries->is_array() || entries->size() > kMaxPrompts)
+    return MakeError(ErrorCode::kCorrupt, "field 'prompts' is no array of at most {}", kMaxPrompts);
+  std::vector<PromptInfo> prompts;
+  for (const json& entry : *entries) {
+    PromptInfo p;
+    PV_RETURN_IF_ERROR(
+        Into(entry, "tokens", prompts.empty() ? 1 : prompts.back().tokens + 1, context, p.tokens));
+    PV_RETURN_IF_ERROR(Into(entry, "input_level", 0, kMaxLevel, p.input_level));
+    PV_RETURN_IF_ERROR(Into(entry, "output_level", 0, kMaxLevel, p.output_level));
+    PV_ASSIGN_OR_RETURN(p.seconds, JsonNumber(entry, "seconds", 0, kMaxSeconds));
+    prompts.push_back(p);
+  }
+  return prompts;
+}
+
 }  // namespace
 
 Result<std::string> PeerText(const json& object, const char* name, size_t max_bytes) {
   PV_ASSIGN_OR_RETURN(const std::string text, JsonString(object, name, kMaxPeerTextBytes));
   return Printable(text, max_bytes);
+}
+
+const PromptInfo* PromptProgram(const ModelInfo& info, int tokens) {
+  const PromptInfo* program = nullptr;
+  for (const PromptInfo& each : info.prompts)
+    if (program == nullptr || program->tokens < tokens) program = &each;
+  const bool faster = program != nullptr && program->seconds < std::min(tokens, program->tokens) *
+                                                                   info.estimate.seconds_per_token;
+  return faster ? program : nullptr;
 }
 
 void DescribeParameters(const ckks::Parameters& params, ModelInfo& info) {
@@ -235,6 +272,8 @@ json InfoToJson(const ModelInfo& info) {
           {"max_log_qp", info.max_log_qp},
           {"input_level", info.input_level},
           {"output_level", info.output_level},
+          {"prompt_row_slots", info.prompt_row_slots},
+          {"prompts", PromptsToJson(info.prompts)},
           {"keys", KeysToJson(info.keys)},
           {"key_stream_bytes", info.key_stream_bytes},
           {"chunk_bytes", info.chunk_bytes},
@@ -267,6 +306,8 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_ASSIGN_OR_RETURN(info.result, ResultFromJson(*result));
   PV_RETURN_IF_ERROR(Into(object, "input_level", 0, kMaxLevel, info.input_level));
   PV_RETURN_IF_ERROR(Into(object, "output_level", 0, kMaxLevel, info.output_level));
+  PV_RETURN_IF_ERROR(Into(object, "prompt_row_slots", 0, kMaxSlots, info.prompt_row_slots));
+  PV_ASSIGN_OR_RETURN(info.prompts, PromptsFromJson(object, info.context));
   PV_ASSIGN_OR_RETURN(const json* keys, JsonField(object, "keys"));
   PV_ASSIGN_OR_RETURN(info.keys, KeysFromJson(*keys));
   PV_RETURN_IF_ERROR(Into(object, "key_stream_bytes", 1, kMaxBytes, info.key_stream_bytes));

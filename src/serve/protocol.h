@@ -27,6 +27,16 @@ inline constexpr char kStreamType[] = "application/x-polyveil-frames";
 inline constexpr char kBinaryType[] = "application/octet-stream";
 inline constexpr char kJsonType[] = "application/json";
 
+// A message's position where it is a prompt at once: its number of tokens, and this bit.
+inline constexpr u32 kPromptPosition = u32{1} << 31;
+
+// Prompts of up to so many tokens at once: levels of what goes up and comes down.
+struct PromptInfo {
+  int tokens = 0;
+  int input_level = 0, output_level = 0;
+  double seconds = 0;  // planned
+};
+
 // The answer to GET /v1/model. A client takes names and digests from it, never parameters: it
 // builds those of its own that have the name, and compares digests.
 struct ModelInfo {
@@ -46,6 +56,8 @@ struct ModelInfo {
   double log_qp = 0;
   int max_log_qp = 0;
   int input_level = 0, output_level = 0;
+  int prompt_row_slots = 0;         // of a prompt at once (compile::PackTokens)
+  std::vector<PromptInfo> prompts;  // the shortest first; empty: token by token only
   ckks::KeyRequest keys;
   u64 key_stream_bytes = 0;
   u64 chunk_bytes = 0;
@@ -66,6 +78,10 @@ struct ModelInfo {
     return estimate.server_bytes - estimate.key_bytes_memory + key_set_bytes;
   }
 };
+
+// The program that reads a prompt's first tokens at once, as many as it takes: the shortest that
+// holds them all, or the longest there is. Null where one by one is as fast by the plan.
+const PromptInfo* PromptProgram(const ModelInfo& info, int tokens);
 
 // Name, digest and security from the parameters themselves.
 void DescribeParameters(const ckks::Parameters& params, ModelInfo& info);

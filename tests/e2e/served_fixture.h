@@ -133,7 +133,7 @@ class ServedModelTest : public ::testing::Test {
   }
 
   const std::shared_ptr<model::BodyBundle> bundle_ = Bundle();
-  const serve::ServedModel served_ = Served();
+  serve::ServedModel served_ = Served();
   std::unique_ptr<serve::ModelService> service_;
   std::unique_ptr<serve::HttpServer> server_;
 };

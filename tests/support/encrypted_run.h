@@ -28,14 +28,11 @@ class EncryptedRun {
   EncryptedRun(std::shared_ptr<const model::Decoder> decoder, const ckks::ParametersPtr& params)
       : EncryptedRun(
             runtime::CompileModel(std::move(decoder), params, compile::MachineSpeed{}).value()) {}
-  // prompt: a program for prompts at once beside it, or null.
-  explicit EncryptedRun(std::shared_ptr<const compile::CompiledProgram> program,
-                        std::shared_ptr<const compile::CompiledDecoder> prompt = nullptr)
+  explicit EncryptedRun(std::shared_ptr<const compile::CompiledProgram> program)
       : model_(std::move(program)),
-        prompt_(std::move(prompt)),
         secret_(ckks::SecretKey::Generate(model_->params())),
         keys_(std::make_shared<ckks::EvaluationKeys>(
-            ckks::KeyGenerator(secret_).Generate(Keys()).value())),
+            ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
         engine_(
             runtime::Engine::Create(std::make_shared<runtime::WeightStore>(model_), keys_).value()),
         session_(engine_),
@@ -52,19 +49,20 @@ class EncryptedRun {
     return EncryptSlots(slots, model_->input_level());
   }
 
-  // By the prompt's program. Panics on errors.
-  std::vector<std::vector<double>> Read(std::span<const std::vector<double>> tokens) {
-    const int size = prompt_->layout().attention.size, slots = prompt_->params()->slots();
+  // By one of the model's programs for prompts at once. Panics on errors.
+  std::vector<std::vector<double>> Read(
+      const std::shared_ptr<const compile::CompiledDecoder>& prompt,
+      std::span<const std::vector<double>> tokens) {
     const auto engine =
-        runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt_), keys_).value();
-    const auto packed = compile::PackTokens(tokens, slots, size, prompt_->units().input);
+        runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt), keys_).value();
+    const auto packed = compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input);
     const int count = static_cast<int>(tokens.size());
     const auto result = Slots(
-        session_.Read(*engine, EncryptSlots(packed, prompt_->input_level()), count, {}).value());
+        session_.Read(*engine, EncryptSlots(packed, prompt->input_level()), count, {}).value());
     std::vector<std::vector<double>> read;
     for (int t = 0; t < count; ++t)
-      read.push_back(
-          compile::UnpackToken(result, prompt_->width(), size, t, prompt_->units().result()));
+      read.push_back(compile::UnpackToken(result, prompt->width(), prompt->token_layout().size, t,
+                                          prompt->units().result()));
     return read;
   }
 
@@ -81,12 +79,6 @@ class EncryptedRun {
   }
 
  private:
-  ckks::KeyRequest Keys() const {
-    ckks::KeyRequest keys = model_->keys();
-    if (prompt_) keys.Merge(prompt_->keys());
-    return keys;
-  }
-
   ckks::Ciphertext EncryptSlots(std::span<const ckks::Complex> slots, int level) const {
     const ckks::Parameters& params = *model_->params();
     const auto plain = encoder_.Encode(slots, level, params.scale(level)).value();
@@ -94,7 +86,6 @@ class EncryptedRun {
   }
 
   std::shared_ptr<const compile::CompiledProgram> model_;
-  std::shared_ptr<const compile::CompiledDecoder> prompt_;
   ckks::SecretKey secret_;
   std::shared_ptr<const ckks::EvaluationKeys> keys_;
   std::shared_ptr<const runtime::Engine> engine_;

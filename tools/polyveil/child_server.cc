@@ -52,6 +52,23 @@ Result<pid_t> Spawn(const std::string& program, const std::vector<std::string>& 
   return MakeError(ErrorCode::kUnavailable, "{}: cannot start: {}", program, std::strerror(error));
 }
 
+std::vector<std::string> ArgumentsOf(const ChildServerOptions& options) {
+  std::vector<std::string> arguments = {"--model",         options.model,
+                                        "--port",          "0",
+                                        "--threads",       std::to_string(options.threads),
+                                        "--ready-fd",      std::to_string(kReadyFd),
+                                        "--parent",        std::to_string(getpid()),
+                                        "--keys",          options.keys,
+                                        "--largest-error", fmt::format("{}", options.largest_error),
+                                        "--context",       std::to_string(options.context)};
+  if (!options.parameters.empty()) {
+    arguments.push_back("--parameters");
+    arguments.push_back(options.parameters);
+  }
+  if (options.at_once) arguments.push_back("--at-once");
+  return arguments;
+}
+
 std::string DescribeEnd(int status) {
   if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
   return fmt::format("ended with status {}", WEXITSTATUS(status));
@@ -87,13 +104,7 @@ Result<std::unique_ptr<ChildServer>> ChildServer::Start(const ChildServerOptions
   const int ready = fcntl(ends[1], F_DUPFD_CLOEXEC, kReadyFd + 1);
   close(ends[1]);
   std::unique_ptr<ChildServer> child(new ChildServer);
-  const auto pid = Spawn(
-      program,
-      {"--model", options.model, "--parameters", options.parameters, "--port", "0", "--threads",
-       std::to_string(options.threads), "--ready-fd", std::to_string(kReadyFd), "--parent",
-       std::to_string(getpid()), "--keys", options.keys, "--largest-error",
-       fmt::format("{}", options.largest_error), "--context", std::to_string(options.context)},
-      ready);
+  const auto pid = Spawn(program, ArgumentsOf(options), ready);
   close(ready);
   Status status;
   if (pid.ok()) {

@@ -23,6 +23,7 @@ struct ChildServerOptions {
   size_t threads = 0;
   double largest_error = 0;  // what it accepts of a predicted error of the logits
   int context = 0;           // 0: the model's choice
+  bool at_once = false;      // reads prompts at once too
 };
 
 class ChildServer {

@@ -94,6 +94,14 @@ Status RunPlain(const GenerateArguments& arguments) {
                                       {"commit", POLYVEIL_COMMIT}});
 }
 
+// Of all steps, the prompt's first tokens at once where that is what TextRun does.
+double PlannedSeconds(const serve::ModelInfo& info, int tokens, int steps, bool private_start) {
+  const serve::PromptInfo* const program =
+      private_start ? serve::PromptProgram(info, tokens) : nullptr;
+  if (program == nullptr) return info.seconds_per_token() * steps;
+  return program->seconds + info.seconds_per_token() * (steps - std::min(tokens, program->tokens));
+}
+
 Status RunSession(const GenerateArguments& arguments, ModelSession& session, RunReport& report) {
   const model::ClientHalf& half = *session.half();
   int context = session.context();
@@ -107,7 +115,7 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
   std::fprintf(stderr, "%d encrypted prompt tokens and up to %d new ones: about %s\n",
                tokens - first, steps - (tokens - first) + 1,
                FormatSeconds(report.info.estimate.key_generation_seconds +
-                             report.info.seconds_per_token() * steps)
+                             PlannedSeconds(report.info, tokens, steps, known.empty()))
                    .c_str());
   const auto before =
       std::span(prompt.all)

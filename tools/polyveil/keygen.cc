@@ -19,7 +19,8 @@ namespace polyveil::tools {
 namespace {
 
 struct KeygenArguments {
-  std::string out, model, server, parameters = "decode16";
+  std::string out, model, server;
+  ProgramOptions program;
   PassphraseSource passphrase;
   RemoteLimits limits;
   bool force = false, insecure = false;
@@ -43,13 +44,16 @@ Result<Request> FindRequest(const KeygenArguments& arguments) {
                    remote->info().estimate.key_generation_seconds};
   }
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(arguments.model));
+  serve::ServeOptions options;
+  options.programs.prompts = arguments.program.at_once;
   PV_ASSIGN_OR_RETURN(const auto served,
-                      serve::LoadServedModel(directory, arguments.parameters, POLYVEIL_COMMIT));
+                      serve::LoadServedModel(directory, arguments.program.parameters,
+                                             POLYVEIL_COMMIT, {}, options));
   if (served.info.insecure && !arguments.insecure) {
     return MakeError(
         ErrorCode::kSecurity,
         "parameters '{}' are insecure and for tests only (--insecure-test allows them)",
-        arguments.parameters);
+        served.info.parameters);
   }
   return Request{served.model->params(), served.info.keys,
                  served.info.estimate.key_generation_seconds};
@@ -92,7 +96,7 @@ Command DescribeKeygen(Options& app) {
       ->required();
   app.add_option("--model", arguments->model, "folder of the model the keys are for");
   app.add_option("--server", arguments->server, "ask this server which keys it needs");
-  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddProgramOptions(app, "", arguments->program);
   app.add_flag("--passphrase", arguments->passphrase.ask,
                "encrypt the secret key: ask for a passphrase");
   app.add_option("--passphrase-file", arguments->passphrase.file,

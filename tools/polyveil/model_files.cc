@@ -72,6 +72,12 @@ Option* AddModel(Options& app, std::string& model, const std::string& what) {
   return app.add_option("model,--model", model, what);
 }
 
+void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& options) {
+  app.add_option("--parameters", options.parameters,
+                 fmt::format("parameter set{} (default: decode16, with --at-once prompt16)", of));
+  app.add_flag("--at-once", options.at_once, "read prompts at once, for three times the keys");
+}
+
 Result<std::string> FindModel(const std::string& given) {
   if (!given.empty()) return given;
   std::error_code error;

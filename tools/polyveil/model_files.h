@@ -17,6 +17,14 @@ using ClientHalf = std::shared_ptr<const model::ClientHalf>;
 // The model of a verb, by its place or as --model.
 Option* AddModel(Options& app, std::string& model, const std::string& what);
 
+// What is compiled of a model, and for which parameters.
+struct ProgramOptions {
+  std::string parameters;  // empty: runtime::DefaultParameters
+  bool at_once = false;    // prompts
+};
+// `of` what: "of the own server".
+void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& options);
+
 // `given`, or the embedded model: models/tiny of the working folder, of the build's source folder,
 // or of the installation. Errors: kNotFound names the places.
 Result<std::string> FindModel(const std::string& given);

@@ -22,8 +22,7 @@ void AddSessionOptions(Options& app, SessionOptions& o) {
                  "$XDG_CACHE_HOME or ~/.cache)");
   AddNumber(app, "--max-model-gigabytes", o.max_model_gigabytes, {1e-9, 1e6},
             "refuse a server whose model's client half is larger (10^9 bytes)");
-  app.add_option("--parameters", o.parameters, "parameter set of the own server")
-      ->capture_default_str();
+  AddProgramOptions(app, " of the own server", o.program);
   app.add_option("--key-storage", o.key_storage,
                  "how the own server keeps keys: auto, expanded, compact")
       ->capture_default_str()
@@ -78,9 +77,10 @@ Status ModelSession::Reach(RunReport& report) {
   if (options_.server.empty()) {
     std::fprintf(stderr, "starting a server of its own on this machine ...\n");
     PV_ASSIGN_OR_RETURN(
-        child_, ChildServer::Start({path_, options_.parameters, options_.key_storage,
-                                    options_.threads, options_.largest_error, options_.context},
-                                   Interrupted()));
+        child_, ChildServer::Start(
+                    {path_, options_.program.parameters, options_.key_storage, options_.threads,
+                     options_.largest_error, options_.context, options_.program.at_once},
+                    Interrupted()));
     url = child_->url();
   } else {
     PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(options_.server));

@@ -16,7 +16,8 @@ namespace polyveil::tools {
 
 struct SessionOptions {
   std::string model, server, keys, cache;
-  std::string parameters = "decode16", key_storage = "auto";
+  std::string key_storage = "auto";
+  ProgramOptions program;  // of the own server
   PassphraseSource passphrase;
   RemoteLimits limits;
   double max_model_gigabytes = 16;

@@ -20,7 +20,8 @@ namespace polyveil::tools {
 namespace {
 
 struct PlanArguments {
-  std::string model, parameters = "decode16", keys = "auto", json;
+  std::string model, keys = "auto", json;
+  ProgramOptions program;
   int position = 0, context = 0, public_tokens = 0;
   BlockDegrees degrees;
   bool dump = false;
@@ -82,8 +83,9 @@ Status Run(const PlanArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const PlannedModel planned,
                       LoadPlanned(path, arguments.context, arguments.degrees));
   PV_ASSIGN_OR_RETURN(const auto served,
-                      serve::ServeDecoder(planned.decoder, arguments.parameters,
-                                          POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits));
+                      serve::ServeDecoder(planned.decoder, arguments.program.parameters,
+                                          POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits,
+                                          {.prompts = arguments.program.at_once}));
   const size_t layers = planned.decoder->blocks.size();
   std::printf("%s%s%s", InfoToText(served.info).c_str(), Layers(planned).c_str(),
               WeightsToText(served.info.estimate).c_str());
@@ -117,7 +119,7 @@ Command DescribePlan(Options& app) {
       "MODEL: a bundle, the folder or *.gguf of a released decoder, or a shape:" +
       names);
   AddModel(app, arguments->model, "what to plan (default: the embedded model)");
-  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddProgramOptions(app, "", arguments->program);
   AddNumber(app, "--context", arguments->context, {0, 1 << 16},
             "tokens that the key-value cache has room for; 0: the model's own or 128");
   app.add_option("--key-storage", arguments->keys,

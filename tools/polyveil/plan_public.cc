@@ -16,8 +16,8 @@ Result<Estimate> EstimateOf(const serve::ServedModel& served, const compile::Mac
                             int context, int known) {
   auto sized = std::make_shared<model::Decoder>(*served.decoder);
   sized->context = context;
-  PV_ASSIGN_OR_RETURN(const auto program,
-                      runtime::CompileModel(sized, served.model->params(), speed, known));
+  PV_ASSIGN_OR_RETURN(const auto program, runtime::CompileModel(sized, served.model->params(),
+                                                                speed, {.known = known}));
   return program->estimate();
 }
 

@@ -177,6 +177,10 @@ std::string InfoToText(const serve::ModelInfo& info) {
       FormatSeconds(info.seconds_per_token()), info.threads, info.backend, bytes(e.token_bytes_up),
       bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
       e.products_per_token, info.input_level, info.output_level);
+  for (const serve::PromptInfo& prompt : info.prompts)
+    text += fmt::format("{}up to {} tokens at once: about {}\n",
+                        &prompt == &info.prompts.front() ? "a prompt    " : "            ",
+                        prompt.tokens, FormatSeconds(prompt.seconds));
   return text + fmt::format("server      about {} of memory; {}\n", bytes(info.server_bytes()),
                             info.version);
 }

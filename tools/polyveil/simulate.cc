@@ -25,7 +25,8 @@ namespace {
 using nlohmann::json;
 
 struct SimulateOptions {
-  std::string model, prompts, prompt_file, parameters = "decode16", json, narrow_site;
+  std::string model, prompts, prompt_file, json, narrow_site;
+  ProgramOptions program;
   int count = 200, tokens = 16, context = 0;
   std::uint64_t seed = 1;
   double narrow = 0;
@@ -98,16 +99,21 @@ Result<std::vector<Text>> ReadTexts(const SimulateOptions& options, const std::s
   return texts;
 }
 
+std::string ParametersOf(const SimulateOptions& options) {
+  if (!options.program.parameters.empty()) return options.program.parameters;
+  return runtime::DefaultParameters({.prompts = options.program.at_once});
+}
+
 Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::string& path) {
   PV_ASSIGN_OR_RETURN(ClientHalf half, LoadClientHalf(path));
   PV_ASSIGN_OR_RETURN(const auto loaded, model::LoadDecoder(path, {.context = options.context}));
   const auto decoder = std::make_shared<model::Decoder>(*loaded);
   if (options.narrow > 0)
     PV_RETURN_IF_ERROR(model::Narrow(*decoder, {options.narrow, options.narrow_site}));
-  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(options.parameters));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(ParametersOf(options)));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  PV_ASSIGN_OR_RETURN(auto program,
-                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}));
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, compile::MachineSpeed{},
+                                                          {.prompts = options.program.at_once}));
   serve::ResultGuard guard({program->width(), program->units().result(),
                             runtime::BoundsOfResult(*decoder, program->units())},
                            *params);
@@ -175,7 +181,7 @@ json ToJson(const SimulateOptions& options, const SimulationSetup& setup,
   }
   json after = ToJson(escaped);
   after["with_effect"] = effects;
-  return {{"parameters", options.parameters},
+  return {{"parameters", ParametersOf(options)},
           {"noise", !options.noiseless},
           {"narrowed", options.narrow},
           {"bootstraps_per_token", setup.program->estimate().bootstraps_per_token},
@@ -245,9 +251,7 @@ Command DescribeSimulate(Options& app) {
   AddNumber(app, "--tokens", options->tokens, {1, 100000}, "new tokens of each");
   AddNumber(app, "--context", options->context, {0, 1 << 16},
             "tokens that a text may have; 0: the model's own or 128");
-  app.add_option("--parameters", options->parameters,
-                 "parameter set whose noise and levels are simulated")
-      ->capture_default_str();
+  AddProgramOptions(app, ", whose noise and levels are simulated", options->program);
   AddSeed(app, options->seed, "of the noise");
   app.add_flag("--noiseless", options->noiseless, "the program alone, without noise");
   app.add_flag("--copies", options->copies,

@@ -20,6 +20,14 @@ bool IsOfDecrypted(ErrorCode code) {
   return code == ErrorCode::kOutOfRange || code == ErrorCode::kUntrustedResult;
 }
 
+serve::RemoteProgressCallback Showing(ProgressBar& bar) {
+  return [&bar](const serve::RemoteProgress& progress) {
+    bar.Update(progress.done, progress.queued > 0
+                                  ? fmt::format("waiting behind {} steps", progress.queued)
+                                  : progress.operation);
+  };
+}
+
 }  // namespace
 
 bool StreamsText() {
@@ -36,6 +44,9 @@ Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, i
   const int total = std::min(context_, tokens + new_tokens - 1);
   Timer timer;
   const double before = report_.tokens_seconds;
+  std::vector<model::TokenId> prompt(loop_.text());
+  prompt.insert(prompt.end(), more.begin(), more.end());
+  PV_RETURN_IF_ERROR(ReadAtOnce(prompt, total));
   const auto feed = [&](std::span<const model::TokenId> text) { return Feed(text, total); };
   const auto end = loop_.Continue(more, new_tokens, feed, [&](const model::TextStep& step) {
     report_.tokens_seconds = before + timer.Seconds();
@@ -70,28 +81,58 @@ Status TextRun::Pad(int total) {
   return {};
 }
 
+Status TextRun::ReadAtOnce(std::span<const model::TokenId> text, int total) {
+  const auto* const program = serve::PromptProgram(report_.info, static_cast<int>(text.size()));
+  if (program == nullptr || session_.position() > 0 || half_.prefix() > 0) return {};
+  const int tokens = std::min(program->tokens, static_cast<int>(text.size()));
+  Timer timer;
+  std::vector<std::vector<double>> embeddings(static_cast<size_t>(tokens));
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(embeddings[i], half_.Embed(text.first(i + 1)));
+  }
+  ProgressBar bar(fmt::format("tokens 1 to {} of {}", tokens, total), program->seconds);
+  PV_ASSIGN_OR_RETURN(const auto prompt, session_.Read(embeddings, Showing(bar)));
+  bar.Clear();
+  const double seconds = timer.Seconds();
+  std::fprintf(stderr, "%d tokens of the prompt at once: %s\n", tokens,
+               FormatSeconds(seconds).c_str());
+  Account(prompt.cost, 0, seconds);
+  read_.assign(prompt.residuals.begin(), prompt.residuals.end());
+  read_seconds_ = seconds / tokens;
+  read_server_seconds_ = prompt.cost.server.total_seconds / tokens;
+  return {};
+}
+
 Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, int total) {
   Timer timer;
   token_ = {};
   token_.token = text.back();
-  token_.position = session_.position();
+  token_.position = static_cast<int>(text.size()) - 1 - half_.prefix();
   PV_ASSIGN_OR_RETURN(const auto embedding, half_.Embed(text));
+  std::vector<double> logits;
+  if (read_.empty()) {
+    PV_ASSIGN_OR_RETURN(logits, Step(embedding, total));
+    token_.seconds = timer.Seconds();
+  } else {
+    PV_ASSIGN_OR_RETURN(logits, half_.Head(read_.front()));
+    read_.pop_front();
+    token_.seconds = read_seconds_;
+    token_.server_seconds = read_server_seconds_;
+  }
+  if (check_ != nullptr) PV_RETURN_IF_ERROR(check_->Compare(embedding, logits, token_));
+  return logits;
+}
+
+Result<std::vector<double>> TextRun::Step(std::span<const double> embedding, int total) {
+  Timer timer;
   ProgressBar bar(fmt::format("token {:>3}/{}", token_.position + 1, total),
                   report_.info.seconds_per_token());
-  PV_ASSIGN_OR_RETURN(const serve::SessionStep step,
-                      session_.Step(embedding, [&](const serve::RemoteProgress& progress) {
-                        bar.Update(progress.done,
-                                   progress.queued > 0
-                                       ? fmt::format("waiting behind {} steps", progress.queued)
-                                       : progress.operation);
-                      }));
+  PV_ASSIGN_OR_RETURN(const serve::SessionStep step, session_.Step(embedding, Showing(bar)));
   bar.Clear();
   Timer head_timer;
   PV_ASSIGN_OR_RETURN(auto logits, half_.Head(step.residual));
-  token_.seconds = timer.Seconds();
   token_.server_seconds = step.server.total_seconds;
-  Account(step, head_timer.Seconds(), token_.seconds);
-  if (check_ != nullptr) PV_RETURN_IF_ERROR(check_->Compare(embedding, logits, token_));
+  Account(step, head_timer.Seconds(), timer.Seconds());
   return logits;
 }
 

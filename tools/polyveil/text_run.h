@@ -1,6 +1,7 @@
 // Text on a server: embeddings up, residuals down, one token at a time, and what it cost.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,7 +49,10 @@ class TextRun {
   const model::TextLoop& loop() const { return loop_; }
 
  private:
+  // The text's first tokens at once, where the server can and it is faster: Feed takes them then.
+  Status ReadAtOnce(std::span<const model::TokenId> text, int total);
   Result<std::vector<double>> Feed(std::span<const model::TokenId> text, int total);
+  Result<std::vector<double>> Step(std::span<const double> embedding, int total);
   Status Pad(int total);
   void Account(const serve::SessionStep& step, double head_seconds, double total_seconds);
   void Take(const model::TextStep& step, int total);
@@ -61,6 +65,9 @@ class TextRun {
   RunReport& report_;
   model::TextLoop loop_;
   TokenReport token_;  // the one under way
+  // What was read at once and not fed yet, and its seconds for each token.
+  std::deque<std::vector<double>> read_;
+  double read_seconds_ = 0, read_server_seconds_ = 0;
 };
 
 }  // namespace polyveil::tools

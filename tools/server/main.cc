@@ -25,7 +25,7 @@ namespace {
 
 struct ServerArguments {
   std::string model;
-  std::string parameters = "decode16";
+  std::string parameters;  // empty: runtime::DefaultParameters
   serve::ServeOptions decoder;
   serve::HttpOptions http;
   serve::ServiceLimits limits;
@@ -48,10 +48,13 @@ void Describe(Options& app, ServerArguments& arguments) {
       "tokens that a text may have, at most the model's; 0: a bundle's own, or as many as the "
       "polynomials were tried on");
   AddNumber(
-      app, "--public-matrix", arguments.decoder.known, {0, 1 << 16},
+      app, "--public-matrix", arguments.decoder.programs.known, {0, 1 << 16},
       "public tokens that encrypted ones meet as a matrix: cheaper than caches for long "
       "contexts (`polyveil plan --public-tokens`), the caches hold the rest; 0: in the caches");
-  app.add_option("--parameters", arguments.parameters, "parameter set")->capture_default_str();
+  app.add_option("--parameters", arguments.parameters,
+                 "parameter set (default: decode16, with --at-once prompt16)");
+  app.add_flag("--at-once", arguments.decoder.programs.prompts,
+               "read prompts of many tokens at once too: clients send three times the keys");
   app.add_option("--bind", arguments.http.address, "address or name to listen on")
       ->capture_default_str();
   app.add_option("--allow-host", arguments.http.allowed_hosts,

@@ -6,6 +6,7 @@
 
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
+#include "compile/layout.h"
 #include "wire/client/secret_key_file.h"
 
 namespace polyveil::serve {
@@ -39,61 +40,117 @@ EncryptedSession::~EncryptedSession() {
   if (!session_.id.empty()) (void)remote_.RemoveSession(session_.id).ok();
 }
 
-Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double> embedding) const {
+Status EncryptedSession::CheckEmbedding(std::span<const double> embedding) const {
   const auto d_model = static_cast<size_t>(remote_.info().d_model);
   if (embedding.size() != d_model) {
     return MakeError(ErrorCode::kMismatch, "embedding: {} values, the model's width is {}",
                      embedding.size(), d_model);
   }
-  std::vector<double> values(embedding.begin(), embedding.end());
-  for (double& value : values) {
-    if (!(std::abs(value) <= kLargestSlot * input_unit_)) {
-      return MakeError(ErrorCode::kOutOfRange,
-                       "embedding: |{}| is above {} times the input's unit {}", value, kLargestSlot,
-                       input_unit_);
-    }
-    value /= input_unit_;
+  for (const double value : embedding) {
+    if (std::abs(value) <= kLargestSlot * input_unit_) continue;
+    return MakeError(ErrorCode::kOutOfRange,
+                     "embedding: |{}| is above {} times the input's unit {}", value, kLargestSlot,
+                     input_unit_);
   }
-  values.resize(std::bit_ceil(d_model));  // the layout's period; its padding is zero
+  return {};
+}
+
+Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double> embedding) const {
+  PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
+  std::vector<double> values(embedding.begin(), embedding.end());
+  for (double& value : values) value /= input_unit_;
+  values.resize(std::bit_ceil(embedding.size()));  // the layout's period; its padding is zero
   const int level = remote_.info().input_level;
   PV_ASSIGN_OR_RETURN(const auto plain,
                       encoder_.Encode(values, level, remote_.params()->scale(level)));
   return ckks::Encryptor(key_).Encrypt(plain);
 }
 
+std::vector<ckks::Complex> EncryptedSession::Slots(const ckks::Ciphertext& result) const {
+  return encoder_.Decode(ckks::Decryptor(key_).Decrypt(result), remote_.params()->slots());
+}
+
 Result<std::vector<double>> EncryptedSession::Decrypt(const ckks::Ciphertext& result) const {
-  const auto plain = ckks::Decryptor(key_).Decrypt(result);
-  return guard_.Read(encoder_.Decode(plain, remote_.params()->slots()), position_ + 1);
+  return guard_.Read(Slots(result), position_ + 1);
+}
+
+Result<SessionStep> EncryptedSession::Exchange(
+    const Request& request, const std::function<Status(const ckks::Ciphertext&)>& decrypt) {
+  SessionStep step;
+  Timer timer;
+  const u64 sent = remote_.http().bytes_sent(), received = remote_.http().bytes_received();
+  PV_ASSIGN_OR_RETURN(RemoteStep remote, request());
+  step.bytes_up = remote_.http().bytes_sent() - sent;
+  step.bytes_down = remote_.http().bytes_received() - received;
+  step.remote_seconds = timer.Seconds();
+  timer.Reset();
+  trusted_ = decrypt(remote.result);
+  PV_RETURN_IF_ERROR(trusted_);
+  step.decrypt_seconds = timer.Seconds();
+  step.server = std::move(remote.latency);
+  step.server_peak_rss_bytes = remote.server_peak_rss_bytes;
+  return step;
 }
 
 Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
                                            const RemoteProgressCallback& on_progress) {
   PV_RETURN_IF_ERROR(trusted_);
-  SessionStep step;
   Timer timer;
   PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(embedding));
-  step.encrypt_seconds = timer.Seconds();
-  timer.Reset();
-  const u64 sent = remote_.http().bytes_sent(), received = remote_.http().bytes_received();
-  PV_ASSIGN_OR_RETURN(
-      RemoteStep remote,
-      remote_.Step(session_.id, key_id_, static_cast<u32>(position_), token, on_progress));
-  ++sent_;
-  step.bytes_up = remote_.http().bytes_sent() - sent;
-  step.bytes_down = remote_.http().bytes_received() - received;
-  step.remote_seconds = timer.Seconds();
-  timer.Reset();
-  auto residual = Decrypt(remote.result);
-  if (!residual.ok()) {
-    trusted_ = residual.error();
-    return residual.error();
-  }
-  step.residual = *std::move(residual);
-  step.decrypt_seconds = timer.Seconds();
-  step.server = std::move(remote.latency);
-  step.server_peak_rss_bytes = remote.server_peak_rss_bytes;
+  const double encrypt_seconds = timer.Seconds();
+  std::vector<double> residual;
+  const auto request = [&]() -> Result<RemoteStep> {
+    auto step = remote_.Step(session_.id, key_id_, static_cast<u32>(position_), token, on_progress);
+    sent_ += step.ok();
+    return step;
+  };
+  PV_ASSIGN_OR_RETURN(SessionStep step,
+                      Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
+                        PV_ASSIGN_OR_RETURN(residual, Decrypt(result));
+                        return {};
+                      }));
+  step.encrypt_seconds = encrypt_seconds;
+  step.residual = std::move(residual);
   ++position_;
   return step;
+}
+
+Result<EncryptedSession::Prompt> EncryptedSession::Read(
+    std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress) {
+  PV_RETURN_IF_ERROR(trusted_);
+  const int tokens = static_cast<int>(embeddings.size());
+  const std::vector<PromptInfo>& programs = remote_.info().prompts;
+  const auto program =
+      std::ranges::find_if(programs, [&](const PromptInfo& each) { return each.tokens >= tokens; });
+  if (tokens == 0 || program == programs.end() || position_ != 0)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "a prompt of {} tokens at once at position {}: the server takes {} at 0",
+                     tokens, position_, programs.empty() ? 0 : programs.back().tokens);
+  for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
+  Timer timer;
+  const int level = program->input_level;
+  const compile::TokenLayout layout{remote_.params()->slots(), remote_.info().prompt_row_slots,
+                                    program->tokens};
+  const std::vector<ckks::Complex> packed = compile::PackTokens(embeddings, layout, input_unit_);
+  PV_ASSIGN_OR_RETURN(const auto plain, encoder_.Encode(std::span<const ckks::Complex>(packed),
+                                                        level, remote_.params()->scale(level)));
+  const ckks::SeededCiphertext input = ckks::Encryptor(key_).Encrypt(plain);
+  const double encrypt_seconds = timer.Seconds();
+  Prompt prompt;
+  const auto request = [&]() -> Result<RemoteStep> {
+    auto step = remote_.ReadPrompt(session_.id, key_id_, *program, tokens, input, on_progress);
+    if (step.ok()) sent_ = tokens;
+    return step;
+  };
+  PV_ASSIGN_OR_RETURN(prompt.cost, Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
+                        PV_ASSIGN_OR_RETURN(prompt.residuals,
+                                            guard_.ReadTokens(Slots(result), layout, tokens));
+                        return {};
+                      }));
+  prompt.cost.encrypt_seconds = encrypt_seconds;
+  prompt.cost.residual = prompt.residuals.back();
+  position_ = tokens;
+  return prompt;
 }
 
 Status EncryptedSession::Pad() {

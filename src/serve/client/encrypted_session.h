@@ -1,6 +1,7 @@
 // One text of the key's owner on a server: plain residual vectors in and out, ciphertexts between.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -13,7 +14,7 @@
 namespace polyveil::serve {
 
 struct SessionStep {
-  std::vector<double> residual;  // d_model values after the last block
+  std::vector<double> residual;  // d_model values after the last block; of a prompt's last token
   runtime::LatencyTable server;
   u64 server_peak_rss_bytes = 0;
   double encrypt_seconds = 0;
@@ -39,6 +40,14 @@ class EncryptedSession {
   // only.
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
+  // A prompt's first tokens at once, at the text's beginning, where the server has a program for so
+  // many. Errors and noise: as Step's.
+  struct Prompt {
+    std::vector<std::vector<double>> residuals;  // by token
+    SessionStep cost;
+  };
+  Result<Prompt> Read(std::span<const std::vector<double>> embeddings,
+                      const RemoteProgressCallback& on_progress);
   // A step of a text that has ended, which looks to the server like any other: its result is
   // decrypted and thrown away. No Step after it.
   Status Pad();
@@ -52,8 +61,14 @@ class EncryptedSession {
 
  private:
   EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key);
+  Status CheckEmbedding(std::span<const double> embedding) const;
   Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
   Result<std::vector<double>> Decrypt(const ckks::Ciphertext& result) const;
+  std::vector<ckks::Complex> Slots(const ckks::Ciphertext& result) const;
+  // What a request costs around `decrypt`, which takes what came back.
+  using Request = std::function<Result<RemoteStep>()>;
+  Result<SessionStep> Exchange(const Request& request,
+                               const std::function<Status(const ckks::Ciphertext&)>& decrypt);
 
   RemoteModel& remote_;
   const ckks::SecretKey& key_;

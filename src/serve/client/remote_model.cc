@@ -95,6 +95,28 @@ Result<std::unique_ptr<RemoteModel>> RemoteModel::Connect(const Url& url,
   return remote;
 }
 
+namespace {
+
+Status CheckLevels(const ModelInfo& info, const ckks::Parameters& params) {
+  std::vector<std::pair<int, int>> levels = {{info.input_level, info.output_level}};
+  for (const PromptInfo& p : info.prompts) levels.emplace_back(p.input_level, p.output_level);
+  for (const auto& [input, output] : levels)
+    if (std::max(input, output) > params.max_level())
+      return MakeError(ErrorCode::kOutOfRange, "the server's levels {} and {} are above {}", input,
+                       output, params.max_level());
+  // Rows of two halves that hold the longest prompt, one for each feature.
+  const int rows = info.prompt_row_slots > 0 ? params.slots() / info.prompt_row_slots : 0;
+  if (!info.prompts.empty() &&
+      (rows < info.d_model || params.slots() % info.prompt_row_slots != 0 ||
+       info.prompt_row_slots < 2 * info.prompts.back().tokens))
+    return MakeError(ErrorCode::kOutOfRange,
+                     "the server's prompt_row_slots = {}: no rows for {} features of {} tokens",
+                     info.prompt_row_slots, info.d_model, info.prompts.back().tokens);
+  return {};
+}
+
+}  // namespace
+
 Status RemoteModel::Adopt(ModelInfo info) {
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(info.parameters));
   PV_ASSIGN_OR_RETURN(params_, ckks::Parameters::Create(spec));
@@ -112,10 +134,7 @@ Status RemoteModel::Adopt(ModelInfo info) {
         "allows them)",
         info.parameters);
   }
-  if (info.input_level > params_->max_level() || info.output_level > params_->max_level()) {
-    return MakeError(ErrorCode::kOutOfRange, "the server's levels {} and {} are above {}",
-                     info.input_level, info.output_level, params_->max_level());
-  }
+  PV_RETURN_IF_ERROR(CheckLevels(info, *params_));
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params_, info.keys));
   const u64 stream_bytes = wire::StreamBytes(manifest);
   if (stream_bytes > options_.max_key_bytes) {
@@ -242,15 +261,31 @@ Result<runtime::LatencyTable> RemoteModel::Latency(const std::string& session) {
 Result<RemoteStep> RemoteModel::Step(const std::string& session, const Digest& key_id, u32 position,
                                      const ckks::SeededCiphertext& token,
                                      const RemoteProgressCallback& on_progress) {
+  return Compute({"/v1/sessions/" + session + "/step", position, info_.output_level}, key_id, token,
+                 on_progress);
+}
+
+Result<RemoteStep> RemoteModel::ReadPrompt(const std::string& session, const Digest& key_id,
+                                           const PromptInfo& program, int tokens,
+                                           const ckks::SeededCiphertext& packed,
+                                           const RemoteProgressCallback& on_progress) {
+  return Compute({fmt::format("/v1/sessions/{}/prompt/{}", session, tokens),
+                  kPromptPosition | static_cast<u32>(tokens), program.output_level},
+                 key_id, packed, on_progress);
+}
+
+Result<RemoteStep> RemoteModel::Compute(const StepPlace& place, const Digest& key_id,
+                                        const ckks::SeededCiphertext& input,
+                                        const RemoteProgressCallback& on_progress) {
   wire::MessageBounds bounds;
   bounds.binding = {params_->digest(), program_digest_, key_id};
-  bounds.position = position;
-  bounds.level = info_.output_level;
+  bounds.position = place.position;
+  bounds.level = place.output_level;
   bounds.scale = params_->scale(bounds.level);
   // The same bytes at every attempt: a server that had finished takes the step back and runs it
   // anew, and learns nothing from a second encryption.
-  const wire::Bytes body = wire::FormatToken(*params_, bounds.binding, position, token);
-  ClientRequest request = NewRequest("POST", "/v1/sessions/" + session + "/step");
+  const wire::Bytes body = wire::FormatToken(*params_, bounds.binding, place.position, input);
+  ClientRequest request = NewRequest("POST", place.path);
   request.body = body;
   request.content_type = kBinaryType;
   request.total_seconds = options_.max_step_seconds;

@@ -75,6 +75,11 @@ class RemoteModel {
   Result<RemoteStep> Step(const std::string& session, const Digest& key_id, u32 position,
                           const ckks::SeededCiphertext& token,
                           const RemoteProgressCallback& on_progress);
+  // The same of a prompt's first tokens at once: one of info().prompts, at least as long.
+  Result<RemoteStep> ReadPrompt(const std::string& session, const Digest& key_id,
+                                const PromptInfo& program, int tokens,
+                                const ckks::SeededCiphertext& packed,
+                                const RemoteProgressCallback& on_progress);
   // What takes the server's memory.
   Result<std::vector<MemoryReport::Entry>> Memory();
   Result<runtime::LatencyTable> Latency(const std::string& session);
@@ -93,6 +98,14 @@ class RemoteModel {
   Backoff NewBackoff() const { return {options_.retry_seconds, options_.cancel}; }
 
  private:
+  struct StepPlace {
+    std::string path;
+    u32 position;
+    int output_level;
+  };
+  Result<RemoteStep> Compute(const StepPlace& place, const Digest& key_id,
+                             const ckks::SeededCiphertext& input,
+                             const RemoteProgressCallback& on_progress);
   Result<RemoteStep> StepOnce(const ClientRequest& request, const wire::MessageBounds& bounds,
                               const RemoteProgressCallback& on_progress);
   // After a cancellation too, but not for long.

@@ -67,6 +67,35 @@ Result<std::vector<double>> ResultGuard::Read(std::span<const ckks::Complex> slo
     return MakeError(ErrorCode::kMismatch, "a result of {} slots, periods of {}", slots.size(),
                      period_);
   Seen seen = Look(slots);
+  PV_RETURN_IF_ERROR(Judge(seen, token));
+  return InUnit(std::move(seen.means));
+}
+
+// A token's copies become one period after another, as Look wants them.
+Result<std::vector<std::vector<double>>> ResultGuard::ReadTokens(
+    std::span<const ckks::Complex> slots, const compile::TokenLayout& layout, int tokens) const {
+  const int half = layout.size / 2;
+  std::vector<std::vector<double>> residuals;
+  for (int t = 0; t < tokens; ++t) {
+    std::vector<ckks::Complex> copies;
+    for (int s = 0; s < layout.size; ++s) {
+      if (s % half >= layout.tokens || std::min(s % half, tokens - 1) != t) continue;
+      for (size_t f = 0; f < period_; ++f)
+        copies.push_back(slots[f * static_cast<size_t>(layout.size) + static_cast<size_t>(s)]);
+    }
+    Seen seen = Look(copies);
+    PV_RETURN_IF_ERROR(Judge(seen, t + 1));
+    residuals.push_back(InUnit(std::move(seen.means)));
+  }
+  return residuals;
+}
+
+std::vector<double> ResultGuard::InUnit(std::vector<double> means) const {
+  for (double& value : means) value *= unit_;
+  return means;
+}
+
+Status ResultGuard::Judge(const Seen& seen, int token) const {
   struct Check {
     const char* what;
     double seen, allowed;
@@ -82,8 +111,7 @@ Result<std::vector<double>> ResultGuard::Read(std::span<const ckks::Complex> slo
       return MakeError(ErrorCode::kUntrustedResult,
                        "a value left its interval at token {}: {} {:.4g} > {:.4g}", token,
                        check.what, check.seen, check.allowed);
-  for (double& value : seen.means) value *= unit_;
-  return std::move(seen.means);
+  return {};
 }
 
 }  // namespace polyveil::serve

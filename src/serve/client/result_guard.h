@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "ckks/encoder.h"
 #include "ckks/parameters.h"
+#include "compile/layout.h"
 #include "runtime/result_noise.h"
 
 namespace polyveil::serve {
@@ -38,11 +39,18 @@ class ResultGuard {
   // copies. Errors: kUntrustedResult, "a value left its interval at token N" (counted from 1), with
   // what was seen and what is allowed.
   Result<std::vector<double>> Read(std::span<const ckks::Complex> slots, int token) const;
+  // slots: all of a result of so many tokens at once (compile::PackTokens).
+  // The residuals by token. Errors: as Read's, of the first token that has one.
+  Result<std::vector<std::vector<double>>> ReadTokens(std::span<const ckks::Complex> slots,
+                                                      const compile::TokenLayout& layout,
+                                                      int tokens) const;
   const ResultLimits& limits() const { return limits_; }
 
  private:
   struct Seen;
   Seen Look(std::span<const ckks::Complex> slots) const;
+  Status Judge(const Seen& seen, int token) const;
+  std::vector<double> InUnit(std::vector<double> means) const;
 
   size_t width_, period_;
   double unit_;

@@ -3,7 +3,8 @@
 namespace polyveil::serve {
 namespace {
 
-Status Prepare(const std::shared_ptr<runtime::WeightStore>& weights, KeySet& set) {
+Status Prepare(const std::shared_ptr<runtime::WeightStore>& weights,
+               const compile::CompiledDecoder& model, KeySet& set) {
   std::shared_ptr<const ckks::EvaluationKeys> keys;
   {
     const std::lock_guard lock(set.mutex);
@@ -12,15 +13,21 @@ Status Prepare(const std::shared_ptr<runtime::WeightStore>& weights, KeySet& set
     }
     keys = std::make_shared<ckks::EvaluationKeys>(set.reader->TakeKeys());
   }
-  PV_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(weights, std::move(keys)));
+  PV_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(weights, keys));
+  std::vector<std::shared_ptr<const runtime::Engine>> prompts(model.prompts().size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(prompts[i], runtime::Engine::Create(weights, keys, model.prompts()[i]));
+  }
   const std::lock_guard lock(set.mutex);
   set.engine = std::move(engine);
+  set.prompts = std::move(prompts);
   return {};
 }
 
 }  // namespace
 
 Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<runtime::WeightStore> weights,
+                                         std::shared_ptr<const compile::CompiledDecoder> model,
                                          const std::shared_ptr<KeySet>& set, ComputeQueue& queue) {
   const std::lock_guard lock(set->mutex);
   if (set->preparation) return set->preparation;
@@ -30,9 +37,8 @@ Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<runtime::WeightStore> w
                      received, set->next_chunk);
   }
   // The job holds the set: what is claimed stays claimed until the job has let go.
-  const auto run = [weights = std::move(weights), pin = Pin(set)](const std::atomic<bool>&) {
-    return Prepare(weights, *pin);
-  };
+  const auto run = [weights = std::move(weights), model = std::move(model), pin = Pin(set)](
+                       const std::atomic<bool>&) { return Prepare(weights, *model, *pin); };
   PV_ASSIGN_OR_RETURN(set->preparation, queue.Submit(set.get(), run));
   return set->preparation;
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "compile/compiled_decoder.h"
 #include "runtime/weight_store.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/key_set.h"
@@ -13,6 +14,7 @@ namespace polyveil::serve {
 // in their set all the time. Errors: kMismatch (bytes received), kUnavailable (the queue is full:
 // nothing has changed).
 Result<std::shared_ptr<Job>> PrepareKeys(std::shared_ptr<runtime::WeightStore> weights,
+                                         std::shared_ptr<const compile::CompiledDecoder> model,
                                          const std::shared_ptr<KeySet>& set, ComputeQueue& queue);
 
 }  // namespace polyveil::serve

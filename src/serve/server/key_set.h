@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "runtime/decoder_session.h"
 #include "serve/server/compute_queue.h"
@@ -65,8 +66,9 @@ struct KeySet {
   KeyClaim claim;                               // from the first chunk on; outlives the keys below
   std::optional<wire::KeyStreamReader> reader;  // from the first chunk on
   u64 next_chunk = 0;
-  std::shared_ptr<Job> preparation;               // from the completion on
-  std::shared_ptr<const runtime::Engine> engine;  // once prepared
+  std::shared_ptr<Job> preparation;                             // from the completion on
+  std::shared_ptr<const runtime::Engine> engine;                // once prepared
+  std::vector<std::shared_ptr<const runtime::Engine>> prompts;  // of the model's programs for them
 };
 
 // While it lives, the set is in use and does not expire.

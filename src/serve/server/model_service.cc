@@ -108,6 +108,12 @@ size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& 
   return std::clamp<size_t>(room, 1, threads);
 }
 
+u64 LargestBody(const compile::CompiledDecoder& model) {
+  int level = model.input_level();
+  for (const auto& prompt : model.prompts()) level = std::max(level, prompt->input_level());
+  return wire::TokenBytes(*model.params(), level);
+}
+
 // Often enough that nothing outlives its time by more than a quarter.
 double HousekeepingPeriod(const ServiceLimits& limits) {
   const double shortest =
@@ -121,12 +127,11 @@ Result<std::string> RequestId(const json& body) {
   return wire::JsonString(body, "request_id", 64);
 }
 
-Result<u64> ParseIndex(const std::string& text) {
+Result<u64> ParseIndex(const char* what, const std::string& text) {
   u64 value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error == std::errc() && end == text.data() + text.size()) return value;
-  return MakeError(ErrorCode::kInvalidArgument, "chunk number '{}' is no number",
-                   text.substr(0, 32));
+  return MakeError(ErrorCode::kInvalidArgument, "{} '{}' is no number", what, text.substr(0, 32));
 }
 
 }  // namespace
@@ -134,7 +139,7 @@ Result<u64> ParseIndex(const std::string& text) {
 ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits)
     : model_(served.model),
       weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
-      token_bytes_(wire::TokenBytes(*model_->params(), model_->input_level())),
+      token_bytes_(LargestBody(*model_)),
       info_(served.info),
       client_(served.client),
       lease_seconds_(limits.lease_seconds),
@@ -163,7 +168,7 @@ Status ModelService::Admit(std::string_view /*method*/, std::string_view path) {
 u64 ModelService::BodyLimit(std::string_view method, std::string_view path) const {
   const Segments segments = Split(path);
   if (segments.size() == 5 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
-  if (segments.size() == 4 && segments[3] == "step" && method == "POST") return token_bytes_;
+  if (segments.size() >= 4 && segments[1] == "sessions" && method == "POST") return token_bytes_;
   if (segments.size() == 2 && segments[1] == "sessions" && method == "POST")
     return SessionJsonBytes(info_);
   return method == "POST" ? kMaxRequestJsonBytes : 0;
@@ -234,6 +239,8 @@ Status ModelService::RouteSessions(Exchange& exchange, const Segments& path) {
     return ShowLatency(exchange, path[2]);
   }
   if (path.size() == 4 && path[3] == "step" && method == "POST") return Step(exchange, path[2]);
+  if (path.size() == 5 && path[3] == "prompt" && method == "POST")
+    return ReadPrompt(exchange, path[2], path[4]);
   return NoRoute(exchange);
 }
 
@@ -256,7 +263,7 @@ Status ModelService::BeginKeys(Exchange& exchange) {
 
 Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
                               const std::string& index) {
-  PV_ASSIGN_OR_RETURN(const u64 number, ParseIndex(index));
+  PV_ASSIGN_OR_RETURN(const u64 number, ParseIndex("chunk number", index));
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
   const HttpRequest& request = exchange.request();
   const Status added =
@@ -285,7 +292,7 @@ Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
 
 Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
-  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(weights_, set, queue_));
+  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(weights_, model_, set, queue_));
   while (!job->WaitFor(kPollSeconds)) {
     if (set->removed) job->Cancel();
     // The preparation goes on: the client may ask again.
@@ -366,12 +373,12 @@ Status ModelService::ShowLatency(Exchange& exchange, const std::string& handle) 
   return ReplyJson(exchange, 200, body);
 }
 
-wire::MessageBounds ModelService::TokenBounds(const Session& session) const {
+wire::MessageBounds ModelService::BoundsOf(const Session& session, u32 position, int level) const {
   wire::MessageBounds bounds;
   bounds.binding = {model_->params()->digest(), program_digest_, session.keys->key_id};
-  bounds.position = static_cast<u32>(session.decoder.position());
-  bounds.level = model_->input_level();
-  bounds.scale = model_->params()->scale(bounds.level);
+  bounds.position = position;
+  bounds.level = level;
+  bounds.scale = model_->params()->scale(level);
   return bounds;
 }
 
@@ -394,18 +401,59 @@ Status ModelService::TakeBackIfSentAgain(Session& session, wire::ByteView body,
 Status ModelService::Step(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
-  wire::MessageBounds bounds = TokenBounds(*session);
+  runtime::DecoderSession& decoder = session->decoder;
+  wire::MessageBounds bounds =
+      BoundsOf(*session, static_cast<u32>(decoder.position()), model_->input_level());
   PV_RETURN_IF_ERROR(TakeBackIfSentAgain(*session, exchange.request().body, bounds));
   if (const int context = model_->ContextBehind(session->first_position);
-      session->decoder.position() >= context) {
+      decoder.position() >= context) {
     return MakeError(ErrorCode::kOutOfRange, "session '{}': position {} fills the context of {}",
-                     handle, session->decoder.position(), context);
+                     handle, decoder.position(), context);
   }
+  return Compute(exchange, std::move(lease), bounds,
+                 [&](const ckks::Ciphertext& token, const runtime::StepOptions& options) {
+                   return decoder.Step(token, options);
+                 });
+}
+
+Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
+                                const std::string& text) {
+  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const u64 tokens, ParseIndex("number of tokens", text));
+  const auto& programs = model_->prompts();
+  const u64 most = programs.empty() ? 0 : static_cast<u64>(programs.back()->prompt_tokens());
+  if (tokens < 1 || tokens > most)
+    return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens at once, this server takes {}",
+                     tokens, most);
+  const int count = static_cast<int>(tokens);
+  const auto program = std::ranges::find_if(
+      programs, [&](const auto& prompt) { return prompt->prompt_tokens() >= count; });
+  PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
+  runtime::DecoderSession& decoder = session->decoder;
+  // Sent again: its answer was lost.
+  if (decoder.position() == count && decoder.undo_position() == 0) decoder.UndoStep();
+  std::shared_ptr<const runtime::Engine> engine;
+  {
+    const std::lock_guard lock(session->keys->mutex);
+    engine = session->keys->prompts[static_cast<size_t>(program - programs.begin())];
+  }
+  return Compute(
+      exchange, std::move(lease),
+      BoundsOf(*session, kPromptPosition | static_cast<u32>(count), (*program)->input_level()),
+      [&](const ckks::Ciphertext& packed, const runtime::StepOptions& options) {
+        return decoder.Read(*engine, packed, count, options);
+      });
+}
+
+Status ModelService::Compute(Exchange& exchange, SessionLease lease,
+                             const wire::MessageBounds& bounds, const Computation& step) {
   const ckks::Parameters& params = *model_->params();
   PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));
-  PV_ASSIGN_OR_RETURN(const ckks::Ciphertext token, ckks::Expand(params, seeded));
+  PV_ASSIGN_OR_RETURN(const ckks::Ciphertext input, ckks::Expand(params, seeded));
   bool streaming = false;
-  const auto outcome = RunStep(exchange, queue_, *session, token, &streaming);
+  const auto outcome = RunStep(
+      exchange, queue_, lease.session(),
+      [&](const runtime::StepOptions& options) { return step(input, options); }, &streaming);
   lease.Return();
   if (!streaming) return outcome.ok() ? Status() : Status(outcome.error());
   // A client that is gone has no use for an error.

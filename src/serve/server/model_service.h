@@ -50,18 +50,24 @@ class ModelService final : public HttpHandler {
   Status ShowLatency(Exchange& exchange, const std::string& handle);
   Status RemoveSession(Exchange& exchange, const std::string& handle);
   Status Step(Exchange& exchange, const std::string& handle);
+  Status ReadPrompt(Exchange& exchange, const std::string& handle, const std::string& tokens);
 
+  // The ciphertext of the request's body, run by `step`, and its answer.
+  using Computation = std::function<Result<ckks::Ciphertext>(const ckks::Ciphertext& input,
+                                                             const runtime::StepOptions& options)>;
+  Status Compute(Exchange& exchange, SessionLease lease, const wire::MessageBounds& bounds,
+                 const Computation& step);
   Status SendOutcome(Exchange& exchange, const wire::MessageBounds& bounds,
                      const Result<StepOutcome>& outcome) const;
 
-  wire::MessageBounds TokenBounds(const Session& session) const;
+  wire::MessageBounds BoundsOf(const Session& session, u32 position, int level) const;
   // A token of the position before the session's: its answer was lost, so the last step is taken
   // back.
   Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
-  const std::shared_ptr<const compile::CompiledProgram> model_;
+  const std::shared_ptr<const compile::CompiledDecoder> model_;
   const std::shared_ptr<runtime::WeightStore> weights_;  // of all clients
-  const u64 token_bytes_;
+  const u64 token_bytes_;                                // of a step's or a prompt's body at most
   Digest program_digest_{};
   ModelInfo info_;
   const ClientRoutes client_;

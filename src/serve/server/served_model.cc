@@ -11,7 +11,11 @@
 namespace polyveil::serve {
 namespace {
 
-void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
+void DescribeProgram(const compile::CompiledDecoder& program, ModelInfo& info) {
+  if (!program.prompts().empty()) info.prompt_row_slots = program.layout().attention.size;
+  for (const auto& prompt : program.prompts())
+    info.prompts.push_back({prompt->prompt_tokens(), prompt->input_level(), prompt->output_level(),
+                            prompt->estimate().seconds_per_token});
   info.program_digest = program.digest();
   info.context = program.context();
   info.d_model = program.width();
@@ -26,14 +30,17 @@ void DescribeProgram(const compile::CompiledProgram& program, ModelInfo& info) {
 
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits, int known) {
-  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(parameters));
+                                 const ServiceLimits& limits,
+                                 const compile::DecoderPrograms& programs) {
+  PV_ASSIGN_OR_RETURN(
+      const ckks::ParametersSpec spec,
+      ckks::FindParameters(parameters.empty() ? runtime::DefaultParameters(programs) : parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
   const int threads = static_cast<int>(Threads());
   auto speed = compile::MeasureMachineSpeed(params->log_n(), threads);
   if (limits.weight_bytes) speed.weight_bytes = *limits.weight_bytes;
-  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(decoder, params, speed, known));
+  PV_ASSIGN_OR_RETURN(served.model, runtime::CompileModel(decoder, params, speed, programs));
   served.info.name = decoder->name;
   served.info.tensors_sha256 = decoder->digest;
   served.decoder = std::move(decoder);
@@ -99,7 +106,7 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
                                     const ServeOptions& options) {
   PV_ASSIGN_OR_RETURN(Halves halves, LoadHalves(path, options));
   PV_ASSIGN_OR_RETURN(ServedModel served, ServeDecoder(std::move(halves.decoder), parameters,
-                                                       version, limits, options.known));
+                                                       version, limits, options.programs));
   PV_RETURN_IF_ERROR(
       AddClientHalf(std::make_shared<const model::ClientFiles>(std::move(halves.client)), served));
   return served;

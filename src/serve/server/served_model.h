@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "compile/compiled_decoder.h"
 #include "model/client_files.h"
 #include "model/formats/token_embedding.h"
 #include "model/import/decoder_files.h"
@@ -13,11 +14,11 @@
 namespace polyveil::serve {
 
 struct ServeOptions : model::DecoderOptions {
-  int known = 0;  // public tokens that queries meet as matrices (compile::CompiledDecoder)
+  compile::DecoderPrograms programs;
 };
 
 struct ServedModel {
-  std::shared_ptr<const compile::CompiledProgram> model;
+  std::shared_ptr<const compile::CompiledDecoder> model;
   ModelInfo info;  // without the service's limits
   std::shared_ptr<const model::Decoder> decoder;
   // Null for a model that came without: then it takes no public context either.
@@ -39,7 +40,8 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
 // The same from a model at hand.
 Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
-                                 const ServiceLimits& limits = {}, int known = 0);
+                                 const ServiceLimits& limits = {},
+                                 const compile::DecoderPrograms& programs = {});
 
 // Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
 // Requires info.estimate.

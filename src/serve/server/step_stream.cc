@@ -53,7 +53,7 @@ Status Report(Exchange& exchange, const ComputeQueue& queue, const Job& job, con
 }  // namespace
 
 Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& session,
-                            const ckks::Ciphertext& token, bool* streaming) {
+                            const StepFunction& step, bool* streaming) {
   StepOutcome outcome;
   Board board;
   const auto run = [&](const std::atomic<bool>& cancel) -> Status {
@@ -63,7 +63,7 @@ Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& se
     options.on_progress = [&](const runtime::StepProgress& progress) {
       board.Set(progress.done, progress.operation);
     };
-    PV_ASSIGN_OR_RETURN(outcome.result, session.decoder.Step(token, options));
+    PV_ASSIGN_OR_RETURN(outcome.result, step(options));
     return {};
   };
   PV_ASSIGN_OR_RETURN(const std::shared_ptr<Job> job, queue.Submit(session.keys.get(), run));

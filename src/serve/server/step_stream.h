@@ -1,6 +1,7 @@
 // Runs one step on the queue and tells its client how far it is.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "ckks/ciphertext.h"
@@ -18,7 +19,8 @@ struct StepOutcome {
 // Streams progress frames while the step waits and runs; cancels it when the client leaves or the
 // session ends (it is then as before). Errors: those of DecoderSession::Step, kCancelled,
 // kUnavailable. After an error the stream is still open when *streaming is true.
+using StepFunction = std::function<Result<ckks::Ciphertext>(const runtime::StepOptions&)>;
 Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& session,
-                            const ckks::Ciphertext& token, bool* streaming);
+                            const StepFunction& step, bool* streaming);
 
 }  // namespace polyveil::serve

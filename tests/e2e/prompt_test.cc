@@ -1,0 +1,143 @@
+// Prompts at once through real HTTP on a small insecure ring.
+#include "base/worst.h"
+#include "e2e/served_fixture.h"
+
+namespace polyveil::testing {
+namespace {
+
+using Embeddings = std::vector<std::vector<double>>;
+
+class PromptTest : public ServedModelTest {
+ protected:
+  PromptTest() {
+    static const serve::ServedModel served =
+        serve::ServeDecoder(Shared(*Bundle()), "test10", "test", Limits(), {.prompts = true})
+            .value();
+    served_ = served;
+  }
+
+  Embeddings RandomTokens(int count, std::uint64_t seed) const {
+    std::mt19937_64 random(seed);
+    Embeddings text;
+    for (int i = 0; i < count; ++i) text.push_back(Embedding(random));
+    return text;
+  }
+
+  void ExpectNear(const std::vector<double>& actual, const std::vector<double>& expected) const {
+    for (size_t j = 0; j < expected.size(); ++j) EXPECT_NEAR(actual[j], expected[j], 0.05) << j;
+  }
+
+  // The answer to a body at a path of the session.
+  Status Post(Client& client, const std::string& path, std::string_view body) const {
+    auto request = client.remote->NewRequest("POST", path, body);
+    request.content_type = serve::kBinaryType;
+    const auto reply = client.remote->Call(request);
+    return reply.ok() ? Status() : Status(reply.error());
+  }
+};
+
+TEST_F(PromptTest, EqualsTheReferenceAndDecodingGoesOn) {
+  Client client = NewClient();
+  for (const int tokens : {2, 5, 8}) {
+    auto session = client.NewSession();
+    model::DecoderReference reference(*served_.decoder);
+    const Embeddings text = RandomTokens(tokens, 5);
+    const auto prompt = session->Read(text, {});
+    ASSERT_TRUE(prompt.ok()) << prompt.error().message;
+    ASSERT_EQ(prompt->residuals.size(), text.size());
+    for (size_t i = 0; i < text.size(); ++i)
+      ExpectNear(prompt->residuals[i], reference.Step(text[i]).value());
+    EXPECT_EQ(session->position(), tokens);
+    std::mt19937_64 random(9);
+    ExpectStepsAgree(*session, reference, 8 - tokens, random);
+  }
+}
+
+TEST_F(PromptTest, LaterTokensLeaveEarlierOnesAlone) {
+  Client client = NewClient();
+  Embeddings text = RandomTokens(6, 5);
+  const auto before = client.NewSession()->Read(text, {}).value();
+  text[4] = RandomTokens(1, 77)[0];
+  const auto after = client.NewSession()->Read(text, {}).value();
+  for (size_t i = 0; i < 4; ++i) ExpectNear(after.residuals[i], before.residuals[i]);
+  EXPECT_GT(LargestDifference(after.residuals[4], before.residuals[4]), 0.1);
+  // Nor do requests of one length differ in shape.
+  EXPECT_EQ(after.cost.bytes_up, before.cost.bytes_up);
+}
+
+TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
+  Client client = NewClient();
+  const Embeddings text = RandomTokens(3, 5);
+  auto session = client.NewSession();
+  ASSERT_TRUE(session->Read(text, {}).ok());
+  // As a client does whose answer was lost: another session object of the same text.
+  const serve::ModelInfo& info = client.remote->info();
+  const ckks::Parameters& params = *client.remote->params();
+  const ckks::Encoder encoder(client.remote->params());
+  const auto packed = compile::PackTokens(
+      text, {params.slots(), info.prompt_row_slots, info.prompts.front().tokens}, info.input_unit);
+  const int level = info.prompts.front().input_level;
+  const auto plain =
+      encoder.Encode(std::span<const ckks::Complex>(packed), level, params.scale(level)).value();
+  const auto again = client.remote->ReadPrompt(session->server_session().id,
+                                               wire::KeyIdOf(client.key), info.prompts.front(), 3,
+                                               ckks::Encryptor(client.key).Encrypt(plain), {});
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  model::DecoderReference reference(*served_.decoder);
+  for (const auto& token : text) ASSERT_TRUE(reference.Step(token).ok());
+  std::mt19937_64 random(9);
+  ExpectStepsAgree(*session, reference, 3, random);
+}
+
+TEST_F(PromptTest, RefusesWhatIsNoPrompt) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  const std::string path = "/v1/sessions/" + session->server_session().id + "/prompt";
+  for (const auto& [tail, words] : std::vector<std::pair<std::string, std::string>>{
+           {"/0", "a prompt of 0 tokens at once, this server takes 8"},
+           {"/9", "a prompt of 9 tokens at once, this server takes 8"},
+           {"/99999999999999999999", "is no number"},
+           {"/x", "is no number"},
+           {"/3", "token"}}) {
+    const Status status = Post(client, path + tail, "garbage");
+    ASSERT_FALSE(status.ok()) << tail;
+    EXPECT_NE(status.error().message.find(words), std::string::npos) << status.error().message;
+  }
+  EXPECT_FALSE(session->Read(RandomTokens(9, 5), {}).ok());
+  EXPECT_FALSE(session->Read({}, {}).ok());
+  EXPECT_FALSE(session->Read(Embeddings(2, std::vector<double>(16, 1e9)), {}).ok());
+  // The session is as it was.
+  model::DecoderReference reference(*served_.decoder);
+  std::mt19937_64 random(9);
+  ExpectStepsAgree(*session, reference, 1, random);
+  EXPECT_FALSE(session->Read(RandomTokens(2, 5), {}).ok());
+  ExpectStepsAgree(*session, reference, 1, random);
+}
+
+TEST(Prompts, AreReadAtOnceWhereThePlanSaysThatItIsFaster) {
+  serve::ModelInfo info;
+  info.estimate.seconds_per_token = 5;
+  EXPECT_EQ(serve::PromptProgram(info, 100), nullptr);
+  info.prompts = {{32, 14, 0, 16}, {64, 14, 0, 18}};
+  const auto tokens = [&](int count) {
+    const serve::PromptInfo* const program = serve::PromptProgram(info, count);
+    return program == nullptr ? 0 : program->tokens;
+  };
+  EXPECT_EQ(tokens(3), 0);
+  EXPECT_EQ(tokens(4), 32);
+  EXPECT_EQ(tokens(32), 32);
+  EXPECT_EQ(tokens(33), 64);
+  EXPECT_EQ(tokens(100), 64);
+}
+
+TEST_F(ServedModelTest, AServerWithoutPromptsTakesNone) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  EXPECT_EQ(serve::PromptProgram(client.remote->info(), 8), nullptr);
+  const auto read = session->Read(std::vector<std::vector<double>>(2, std::vector<double>(16)), {});
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.error().message.find("the server takes 0"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace polyveil::testing
