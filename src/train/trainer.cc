@@ -400,12 +400,6 @@ Status CopyParameters(const Transformer& from, Transformer& to) {
   return {};
 }
 
-Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config) {
-  Transformer out(config.shape, config.attention, model.type(), config.seed);
-  PV_RETURN_IF_ERROR(CopyParameters(model, out));
-  return out;
-}
-
 Evaluation Evaluate(const Transformer& model, const Dataset& data) {
   torch::NoGradGuard no_grad;
   Evaluation result;

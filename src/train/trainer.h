@@ -79,9 +79,6 @@ Status CopyParameters(const Transformer& from, Transformer& to);
 // Errors: kOutOfRange for a loss that is no number (site).
 Status CheckEvaluation(const Evaluation& evaluation, const Transformer& model, const Dataset& data);
 
-// The weights of a model under another config of the same sizes. Errors: kMismatch.
-Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config);
-
 // The model of a checkpoint or of a bundle's folder, with its polynomials; `type` may differ from
 // training's. A bundle's norm gains are folded into its matrices and stay there; how it was trained
 // is not known: only the shape of its config means something.
