@@ -21,18 +21,18 @@ constexpr double kDecodeGathers = 8;
 constexpr double kKeyBytesPerSecond =
     150e6;  // packed, checksummed and sent; measured by `polyveil generate`
 
-// Against measured operations, alone and inside of programs (docs/decisions/0012-blocks.md).
-// A key switch against its transforms, products and key reads: permutations, copies, buffers that
-// are not in cache, threads that wait. The same from 3 to 17 limbs.
-constexpr double kKeySwitchOverhead = 1.65;
-// A bootstrap against the sum of its steps, which find their operands in cache.
-constexpr double kBootstrapShare = 0.8;
+// Against operations measured inside of programs (docs/decisions/0012-blocks.md). A limb that is
+// transformed in a key switch was written by the step before and is read by the one behind it, and
+// no cache holds all of them: so many limbs' reads. A factor on the arithmetic fits one machine
+// only: from one to the next, transforms gain more than memory does.
+constexpr double kTransformStreams = 4.2;
+// A hoisted rotation's digits are gathered in the order of the automorphism: for each limb of a
+// digit as much as the two limbs of the key beside it.
+constexpr double kHoistedStreams = 4;
 
-// What an evaluation costs in ciphertext products at a level a third of its depth above its result.
-// Lazy relinearisations make it less than the products that Paterson and Stockmeyer count.
-double ChebyshevProducts(int degree) {
-  return 1.8 * std::bit_width(static_cast<unsigned>(degree)) + 0.08 * degree;
-}
+// What circuits::PlanChebyshev's evaluation costs in ciphertext products, with lazy
+// relinearisations: two for every doubling of the degree behind the first.
+double ChebyshevProducts(int degree) { return std::max(0.2, 2 * std::log2(degree + 1.0) - 1.8); }
 
 // Diagonals of the factors of a Fourier transform of 2^log_size slots, the stages spread over
 // `levels` factors; the first factor wraps around.
@@ -52,6 +52,10 @@ CostModel::CostModel(ckks::ParametersPtr params, MachineSpeed speed)
 
 double CostModel::Parallel(double seconds) const { return seconds / speed_.threads; }
 
+double CostModel::Transform() const {
+  return speed_.ntt_seconds + kTransformStreams * speed_.stream_seconds;
+}
+
 void CostModel::UseKeys(const ckks::KeyRequest& keys) {
   rotation_keys_.clear();
   for (const auto& [rotation, level] : keys.rotations) rotation_keys_[rotation].insert(level);
@@ -70,15 +74,14 @@ double CostModel::KeySwitch(int level, const std::set<int>* keys) const {
   const double n = params_->limbs(level), alpha = special, digits = params_->digits(level, special);
   const double ntts = digits * (n + alpha) + 2 * (n + alpha);
   const double products = n * (n + alpha - n / digits) + 2 * alpha * n + 4 * n;
-  return Parallel(kKeySwitchOverhead *
-                  (ntts * speed_.ntt_seconds + products * speed_.product_seconds +
-                   2 * digits * (n + alpha) * speed_.stream_seconds));
+  return Parallel(ntts * Transform() + products * speed_.product_seconds +
+                  2 * digits * (n + alpha) * speed_.stream_seconds);
 }
 
 double CostModel::HoistedRotation(int level) const {
   const double n = params_->limbs(level), alpha = params_->special_primes(level),
                digits = params_->digits(level);
-  return Parallel(2 * digits * (n + alpha) * speed_.stream_seconds +
+  return Parallel(kHoistedStreams * digits * (n + alpha) * speed_.stream_seconds +
                   4 * (n + alpha) * speed_.product_seconds);
 }
 
@@ -93,7 +96,7 @@ double CostModel::Product(int level) const {
 
 double CostModel::Chebyshev(int degree, int level) const {
   const int depth = std::bit_width(static_cast<unsigned>(degree));
-  return ChebyshevProducts(degree) * Product(level + (depth + 1) / 3);
+  return ChebyshevProducts(degree) * Product(level + (depth + 1) / 2);
 }
 
 double CostModel::Seconds(const Node& node, int level) const {
@@ -151,8 +154,7 @@ double CostModel::LinearTransform(int diagonals, int level) const {
 
 // A matrix' terms are kept as coefficients: a reduction and a transform for every limb.
 double CostModel::ExpandTerms(int terms, int level) const {
-  const double limb = speed_.ntt_seconds + 2 * speed_.stream_seconds;
-  return Parallel(terms * params_->extended_limbs(level) * limb);
+  return Parallel(terms * params_->extended_limbs(level) * Transform());
 }
 
 double CostModel::MakeSeconds(const LinearMap& map, int level) const {
@@ -212,7 +214,7 @@ double CostModel::BootstrapSeconds(int log_period, bool real) const {
   const double evaluations = real ? 1 : full ? 2 : 1.6;
   const double products = ChebyshevProducts(kCosineDegree) + kDoubleAngles;
   seconds += evaluations * products * Product(top - cts - eval_mod / 2);
-  return kBootstrapShare * seconds;
+  return seconds;
 }
 
 double CostModel::KeyGenerationSeconds(const ckks::KeyRequest& request) const {

@@ -52,6 +52,7 @@ class CostModel {
 
  private:
   double Parallel(double seconds) const;
+  double Transform() const;  // of a limb on one thread, out of memory and back
   double KeySwitch(int level) const { return KeySwitch(level, nullptr); }
   double KeySwitch(int level, const std::set<int>* keys) const;
   double Rotate(int rotation, int level) const;

@@ -125,43 +125,5 @@ TEST(Levels, DepthOfAPolynomial) {
   }
 }
 
-// A key of a higher level brings more special primes to a switch at a low one.
-TEST(CostModel, KeySwitchesCostWhatTheirKeysMakeThemCost) {
-  const auto params = Params();
-  const int low = 2, high = params->working_level();
-  GraphBuilder b(params->log_slots());
-  NodeId x = b.Input("x", params->log_slots());
-  const Node rotation = b.graph()[b.Rotate("rotation", x, 1)];
-  const Node conjugate = b.graph()[b.Conjugate("conjugate", x)];
-  const Node square = b.graph()[b.Square("square", x)];
-  const CostModel own(params, {});
-  CostModel shared(params, {});
-  ckks::KeyRequest keys;
-  keys.AddRotation(1, params->slots(), high);
-  keys.AddRelinearization(high);
-  keys.AddConjugation(high);
-  shared.UseKeys(keys);
-  for (const Node& node : {rotation, conjugate, square}) {
-    EXPECT_GT(shared.Seconds(node, low), own.Seconds(node, low)) << node.name;
-    EXPECT_DOUBLE_EQ(shared.Seconds(node, high - Depth(node)),
-                     own.Seconds(node, high - Depth(node)))
-        << node.name;
-  }
-}
-
-TEST(CostModel, AMatrixCostsMoreWithEveryTerm) {
-  const auto params = Params();
-  const CostModel cost(params, {});
-  double before = 0;
-  for (const int terms : {2, 16, 64, 512}) {
-    GraphBuilder b(params->log_slots());
-    NodeId x = b.Input("x", params->log_slots());
-    NodeId y = b.Linear("matrix", x, {terms, 1, {}}, true);
-    const double seconds = cost.Seconds(b.graph()[y], 3);
-    EXPECT_GT(seconds, before);
-    before = seconds;
-  }
-}
-
 }  // namespace
 }  // namespace polyveil::compile

@@ -59,9 +59,8 @@ class ClientFilesTest : public ::testing::Test {
       files_["embed"][i] = static_cast<char>(i * i);
     files_["empty"] = "";
     server_ = std::make_unique<MockServer>([this](const MockRequest& request, MockPeer& peer) {
-      if (hostile_ && request.Line().find(hostile_line_) != std::string::npos)
-        return hostile_(request, peer);
-      Honest(request, peer);
+      const Answer hostile = hostile_.For(request);
+      hostile ? hostile(request, peer) : Honest(request, peer);
     });
   }
   void TearDown() override {
@@ -88,8 +87,8 @@ class ClientFilesTest : public ::testing::Test {
   }
   // Requests whose line holds this get another answer.
   void Exchange(std::string line, Answer answer) {
-    hostile_line_ = std::move(line);
-    hostile_ = std::move(answer);
+    hostile_.Set([line](const std::string& all) { return all.find(line) != std::string::npos; },
+                 std::move(answer));
   }
   void ExchangeEmbed(Answer answer) { Exchange(Sha(files_["embed"]), std::move(answer)); }
   std::unique_ptr<serve::RemoteModel> Connect() {
@@ -131,8 +130,7 @@ class ClientFilesTest : public ::testing::Test {
   std::atomic<bool> cancel_{false};
 
  private:
-  std::string hostile_line_;
-  Answer hostile_;
+  ExchangedAnswer hostile_;
 
  protected:
   std::unique_ptr<MockServer> server_;

@@ -1,6 +1,9 @@
 // What a hostile or broken server says: refused by name, in bounded time and memory. Small insecure
 // parameters; the answers of an honest server with one of them exchanged.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -33,8 +36,8 @@ class HostileServerTest : public ::testing::Test {
  protected:
   // Requests whose line ends so get this answer instead of an honest one.
   void Exchange(std::string line_end, MockServer::Answer answer) {
-    line_end_ = std::move(line_end);
-    hostile_ = std::move(answer);
+    hostile_.Set([line_end](const std::string& line) { return line.ends_with(line_end); },
+                 std::move(answer));
   }
   void ExchangeText(std::string line_end, std::string reply) {
     Exchange(std::move(line_end),
@@ -43,8 +46,8 @@ class HostileServerTest : public ::testing::Test {
   void Serve(bool ipv6 = false) {
     server_ = std::make_unique<MockServer>(
         [this](const MockRequest& request, MockPeer& peer) {
-          const bool chosen = !line_end_.empty() && request.Line().ends_with(line_end_);
-          chosen ? hostile_(request, peer) : (void)peer.Send(model_.Reply(request));
+          const auto hostile = hostile_.For(request);
+          hostile ? hostile(request, peer) : (void)peer.Send(model_.Reply(request));
         },
         ipv6);
   }
@@ -96,8 +99,7 @@ class HostileServerTest : public ::testing::Test {
   std::unique_ptr<serve::RemoteModel> remote_;
 
  private:
-  std::string line_end_;
-  MockServer::Answer hostile_;
+  ExchangedAnswer hostile_;
 
  protected:
   std::unique_ptr<MockServer> server_;  // ends first
@@ -378,6 +380,27 @@ TEST_F(HostileServerTest, ALostCompletionIsLookedUp) {
   const auto step = Run();
   ASSERT_TRUE(step.ok()) << step.error().message;
   EXPECT_EQ(RequestsTo("/complete").size(), 1u);
+}
+
+// Ctrl-Z and a paused machine: the time in which this process stands still is not the server's.
+TEST_F(HostileServerTest, AStoppedClientHasNotWaited) {
+  const MockServer server([](const MockRequest&, MockPeer& peer) {
+    const pid_t self = getpid();
+    if (const pid_t waker = fork(); waker == 0) {
+      usleep(1'500'000);
+      kill(self, SIGCONT);
+      _exit(0);
+    } else if (waker > 0) {
+      kill(self, SIGSTOP);
+      waitpid(waker, nullptr, 0);
+    }
+    peer.Send(MockReply(200, "{}"));
+  });
+  serve::ClientRequest request{.method = "GET", .path = "/"};
+  request.reply_seconds = request.total_seconds = 0.6;
+  const auto reply = serve::HttpClient(server.url()).Send(request);
+  ASSERT_TRUE(reply.ok()) << reply.error().message;
+  EXPECT_EQ(reply->status, 200);
 }
 
 TEST_F(HostileServerTest, AttemptsEnd) {

@@ -153,6 +153,17 @@ void MockServer::Serve(int fd) {
   close(fd);
 }
 
+void ExchangedAnswer::Set(Chosen chosen, MockServer::Answer answer) {
+  const std::lock_guard lock(mutex_);
+  chosen_ = std::move(chosen);
+  answer_ = std::move(answer);
+}
+
+MockServer::Answer ExchangedAnswer::For(const MockRequest& request) const {
+  const std::lock_guard lock(mutex_);
+  return chosen_ && chosen_(request.Line()) ? answer_ : nullptr;
+}
+
 std::string MockReply(int status, std::string_view body) {
   return fmt::format(
       "HTTP/1.1 {} Mock\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", status,

@@ -67,6 +67,21 @@ class MockServer {
   std::thread acceptor_;
 };
 
+// The answer that a test has exchanged for an honest one. Copied out: the last connection may still
+// be answered when the next exchange begins.
+class ExchangedAnswer {
+ public:
+  using Chosen = std::function<bool(const std::string& request_line)>;
+  void Set(Chosen chosen, MockServer::Answer answer);
+  // Null: an honest one.
+  MockServer::Answer For(const MockRequest& request) const;
+
+ private:
+  mutable std::mutex mutex_;
+  Chosen chosen_;              // guarded by mutex_
+  MockServer::Answer answer_;  // guarded by mutex_
+};
+
 // A whole reply, and the same as one chunk.
 std::string MockReply(int status, std::string_view body);
 std::string MockChunkedHeader();

@@ -22,6 +22,7 @@ namespace {
 constexpr double kConnectSeconds = 20;
 constexpr double kWriteSeconds = 120;
 constexpr double kReconnectAfterSeconds = 20;  // a server closes an idle connection after 60
+constexpr double kLapSeconds = 0.1;            // between two looks at cancel and at the time
 
 bool IsPort(const std::string& text) {
   if (text.empty() || text.size() > 5) return false;
@@ -76,39 +77,46 @@ Result<Url> ParseUrl(const std::string& text) {
 HttpClient::HttpClient(Url url, const std::atomic<bool>* cancel)
     : url_(std::move(url)), cancel_(cancel) {}
 
+// Works for one lap. What the clock says beyond two of them this process was stopped (Ctrl-Z, a
+// paused machine), and so was not waiting for its peer.
+double HttpClient::Lap(double most) {
+  const Timer timer;
+  context_.run_for(std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::duration<double>(std::min(most, kLapSeconds))));
+  return std::min(timer.Seconds(), 2 * kLapSeconds);
+}
+
 template <typename Start>
 Status HttpClient::Run(double seconds, const char* action, Start&& start) {
   if (Cancelled()) {
     stream_.reset();
     return MakeError(ErrorCode::kCancelled, "cancelled before {}", action);
   }
-  seconds = std::min(seconds, total_seconds_ - request_.Seconds());
-  if (seconds <= 0) {
+  const double until = std::min(waited_seconds_ + seconds, total_seconds_);
+  if (until <= waited_seconds_) {
     stream_.reset();
     return MakeError(ErrorCode::kUnavailable, "{}: no end of the reply after {} s", url_.Text(),
                      total_seconds_);
   }
   beast::error_code result = asio::error::operation_aborted;
-  bool done = false;
-  stream_->expires_after(std::chrono::duration_cast<std::chrono::milliseconds>(
-      std::chrono::duration<double>(seconds)));
+  bool done = false, cancelled = false, late = false;
   start([&](beast::error_code error) {
     result = error;
     done = true;
   });
   context_.restart();
-  bool cancelled = false;
   while (!done) {
-    context_.run_for(std::chrono::milliseconds(100));
+    waited_seconds_ += Lap(std::max(until - waited_seconds_, 1e-3));
     cancelled = cancelled || Cancelled();
-    if (cancelled && !done) stream_->close();
+    late = late || waited_seconds_ >= until;
+    if ((cancelled || late) && !done) stream_->close();
     if (context_.stopped() && !done) context_.restart();
   }
-  context_.run();  // a timer's handler that the operation has cancelled
+  context_.run();  // what the operation has left behind
   if (!result) return {};
   stream_.reset();
   if (cancelled) return MakeError(ErrorCode::kCancelled, "cancelled while {}", action);
-  return Explain(result, action);
+  return Explain(late ? beast::error_code(beast::error::timeout) : result, action);
 }
 
 // What a peer sends on purpose is told apart from a connection that broke: only the latter is worth
@@ -131,9 +139,11 @@ Status HttpClient::Connect() {
   if (stream_ && idle_.Seconds() < kReconnectAfterSeconds) return {};
   buffer_.clear();
   const auto cancelled = [&] { return Cancelled(); };
+  const Timer resolving;
   const auto endpoints =
-      ResolveWithin(std::min(kConnectSeconds, total_seconds_ - request_.Seconds()), cancelled,
+      ResolveWithin(std::min(kConnectSeconds, total_seconds_ - waited_seconds_), cancelled,
                     [url = url_] { return LookUp(url.host, url.port); });
+  waited_seconds_ += resolving.Seconds();
   if (!endpoints.ok()) {
     return MakeError(endpoints.error().code, "{}: {}", url_.Text(), endpoints.error().message);
   }
@@ -203,7 +213,7 @@ Status HttpClient::ReadBody(const ClientRequest& request, Parser& parser, const 
 Result<ClientReply> HttpClient::SendStreaming(const ClientRequest& request, const Sink& sink) {
   ignore_cancel_ = request.ignore_cancel;
   total_seconds_ = request.total_seconds;
-  request_.Reset();
+  waited_seconds_ = 0;
   PV_RETURN_IF_ERROR(Connect());
   PV_RETURN_IF_ERROR(Write(request));
   Parser parser;

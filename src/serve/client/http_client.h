@@ -70,6 +70,7 @@ class HttpClient {
 
  private:
   using Parser = boost::beast::http::response_parser<boost::beast::http::buffer_body>;
+  double Lap(double most);
   template <typename Start>
   Status Run(double seconds, const char* action, Start&& start);
   bool Cancelled() const { return cancel_ != nullptr && !ignore_cancel_ && *cancel_; }
@@ -85,8 +86,8 @@ class HttpClient {
   boost::asio::io_context context_{1};
   std::optional<boost::beast::tcp_stream> stream_;
   boost::beast::flat_buffer buffer_{kMaxHeaderBytes};
-  Timer idle_, request_;      // since the last reply; since the request under way began
-  double total_seconds_ = 0;  // of the request under way
+  Timer idle_;                                     // since the last reply
+  double total_seconds_ = 0, waited_seconds_ = 0;  // of the request under way: allowed, waited
   u64 bytes_sent_ = 0, bytes_received_ = 0;
 };
 
