@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "approx/range.h"
-#include "model/approximant_json.h"
 #include "train/gemm.h"
 #include "train/rows.h"
+#include "train/series.h"
 
 namespace polyveil::train {
 namespace {
@@ -275,41 +275,20 @@ void BackwardAll(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa
     }                                                \
   } while (0)
 
-// Options travel to the backward pass as plain values.
+// Options on their way to the backward pass.
+struct SavedOptions : torch::CustomClassHolder {
+  explicit SavedOptions(AttentionOptions options) : options(std::move(options)) {}
+  AttentionOptions options;
+};
+
 void Save(AutogradContext* ctx, const AttentionOptions& options) {
-  ctx->saved_data["form"] = static_cast<std::int64_t>(options.form);
-  ctx->saved_data["heads"] = static_cast<std::int64_t>(options.n_heads);
-  ctx->saved_data["power"] = static_cast<std::int64_t>(options.power);
-  ctx->saved_data["eps"] = options.eps;
-  ctx->saved_data["mean"] = options.mean;
-  ctx->saved_data["powers"] =
-      std::vector<std::int64_t>(options.head_powers.begin(), options.head_powers.end());
-  ctx->saved_data["clamp"] = options.clamp;
-  ctx->saved_data["kv_heads"] = static_cast<std::int64_t>(options.n_kv_heads);
-  ctx->saved_data["causal"] = options.causal;
-  ctx->saved_data["exact_rows"] = static_cast<std::int64_t>(options.exact_rows);
-  ctx->saved_data["inverse"] =
-      options.inverse ? model::ApproximantToJson(*options.inverse).dump() : std::string();
+  ctx->saved_data["options"] =
+      torch::IValue::make_capsule(c10::make_intrusive<SavedOptions>(options));
 }
 
 AttentionOptions Restore(AutogradContext* ctx) {
-  AttentionOptions options;
-  options.form = static_cast<AttentionForm>(ctx->saved_data["form"].toInt());
-  options.n_heads = static_cast<int>(ctx->saved_data["heads"].toInt());
-  options.power = static_cast<int>(ctx->saved_data["power"].toInt());
-  options.eps = ctx->saved_data["eps"].toDouble();
-  options.mean = ctx->saved_data["mean"].toBool();
-  for (const std::int64_t power : ctx->saved_data["powers"].toIntVector())
-    options.head_powers.push_back(static_cast<int>(power));
-  options.clamp = ctx->saved_data["clamp"].toDouble();
-  options.n_kv_heads = static_cast<int>(ctx->saved_data["kv_heads"].toInt());
-  options.causal = ctx->saved_data["causal"].toBool();
-  options.exact_rows = static_cast<int>(ctx->saved_data["exact_rows"].toInt());
-  const std::string inverse = ctx->saved_data["inverse"].toStringRef();
-  if (!inverse.empty())
-    options.inverse =
-        model::ApproximantFromJson(nlohmann::ordered_json::parse(inverse), "inverse").value();
-  return options;
+  const auto saved = ctx->saved_data["options"].toCapsule();
+  return c10::static_intrusive_pointer_cast<SavedOptions>(saved)->options;
 }
 
 Tensor OrZeros(const Tensor& grad, const Tensor& like) {
@@ -344,11 +323,6 @@ struct FusedFunction : torch::autograd::Function<FusedFunction> {
   }
 };
 
-// [batch, context, d_model] -> [batch, heads, context, d_head]
-Tensor Heads(const Tensor& x, int heads) {
-  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
-}
-
 // x^p of [batch, heads, rows, columns], p by head.
 Tensor HeadPower(const Tensor& x, const AttentionOptions& options) {
   if (options.head_powers.empty()) return IntegerPower(x, options.power);
@@ -356,6 +330,15 @@ Tensor HeadPower(const Tensor& x, const AttentionOptions& options) {
   for (std::int64_t h = 0; h < x.size(1); ++h)
     heads.push_back(IntegerPower(x.narrow(1, h, 1), options.PowerOf(h)));
   return torch::cat(heads, 1);
+}
+
+// y -> 1 / (eps + y) or what stands in its place; `exact` has the former's values.
+Tensor InverseOf(const Tensor& sum, const Tensor& exact, const AttentionOptions& options) {
+  if (!options.inverse) return exact;
+  const std::int64_t first = options.exact_rows, rest = sum.size(2) - first;
+  const Tensor inverse =
+      EvaluateApproximant(*options.inverse, sum.narrow(2, first, rest), options.clamp);
+  return first == 0 ? inverse : torch::cat({exact.narrow(2, 0, first), inverse}, 2);
 }
 
 }  // namespace
@@ -376,46 +359,57 @@ AttentionResult FusedAttention(const Tensor& qkv, const Tensor& shift, const Ten
   return {out[0], divides ? out[1] : Tensor()};
 }
 
-AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
-                               const AttentionOptions& options, AttentionTrace* trace) {
-  const auto parts = qkv.chunk(3, 2);
-  const std::int64_t n = qkv.size(1), d_head = qkv.size(2) / 3 / options.n_heads;
-  const Tensor q = Heads(parts[0].contiguous(), options.n_heads);
-  const Tensor k = Heads(parts[1].contiguous(), options.n_heads);
-  const Tensor v = Heads(parts[2].contiguous(), options.n_heads);
-  Tensor scores = torch::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(d_head));
-  const Tensor mask = torch::ones({n, n}, qkv.options()).tril();
-  Tensor weights, divisor, inverse, powers;
-  if (options.form == AttentionForm::kSoftmax) {
-    weights = torch::softmax(scores.masked_fill(mask == 0, -INFINITY), -1);
-  } else {
-    scores = scores + shift.view({1, -1, 1, 1});
-    const Tensor keys = options.mean ? torch::arange(1, n + 1, qkv.options()).view({1, 1, -1, 1})
-                                     : torch::ones({1, 1, 1, 1}, qkv.options());
-    const Tensor kappa = log_kappa.exp().view({1, -1, 1, 1});
-    Tensor bound = torch::ones({1, options.n_heads, 1, 1}, qkv.options());
-    if (options.form == AttentionForm::kPowerStable)  // constant for the gradient: it cancels
-      bound = (scores * mask).abs().amax(-1, true).detach() + 1e-6;
-    powers = HeadPower(scores / bound, options) * mask / (kappa * keys);
-    if (!options.divides()) {
-      weights = powers;
-    } else {
-      const Tensor sum = powers.sum(-1, true), raw = HeadPower(bound, options);
-      inverse = options.inverse ? EvaluateApproximant(*options.inverse, sum, options.clamp)
-                                : 1 / (options.eps / raw + sum);
-      weights = powers * inverse;
-      divisor = (sum * raw).squeeze(-1);
-    }
-  }
-  if (trace) *trace = {scores * mask, powers, divisor, inverse, weights};
-  const Tensor out = torch::matmul(weights, v).transpose(1, 2).contiguous();
-  return {out.view({qkv.size(0), n, qkv.size(2) / 3}), divisor};
+HeadScores ScoreHeads(const Tensor& qkv, const AttentionOptions& options) {
+  const std::int64_t n = qkv.size(1), heads = options.n_heads, kv = options.kv_heads();
+  const std::int64_t d_head = options.d_head(qkv.size(2));
+  const Tensor all = qkv.reshape({qkv.size(0), n, heads + 2 * kv, d_head}).transpose(1, 2);
+  const auto of_queries = [&](std::int64_t first) {
+    const Tensor shared = all.narrow(1, first, kv);
+    return kv == heads ? shared : shared.repeat_interleave(heads / kv, 1);
+  };
+  const Tensor scores = torch::matmul(all.narrow(1, 0, heads), of_queries(heads).transpose(2, 3)) /
+                        std::sqrt(static_cast<double>(d_head));
+  const Tensor ones = torch::ones({n, n}, qkv.options());
+  return {scores, of_queries(heads + kv), options.causal ? ones.tril() : ones};
 }
 
-Tensor EvaluateApproximant(const approx::Approximant& p, const Tensor& x, double clamp) {
-  if (clamp == 0) return approx::Evaluate<Tensor>(p, x);
-  const approx::Range interval = approx::Widened(p.a, p.b, clamp);
-  return approx::Evaluate<Tensor>(p, x.clamp(interval.lo, interval.hi));
+AttentionTrace WeighScores(const HeadScores& heads, const Tensor& shift, const Tensor& log_kappa,
+                           const AttentionOptions& options) {
+  const Tensor& mask = heads.mask;
+  if (options.form == AttentionForm::kSoftmax)
+    return {heads.scores * mask,
+            {},
+            {},
+            {},
+            torch::softmax(heads.scores.masked_fill(mask == 0, -INFINITY), -1)};
+  const Tensor scores = heads.scores + shift.view({1, -1, 1, 1});
+  const Tensor keys =
+      options.mean ? mask.sum(1).view({1, 1, -1, 1}) : torch::ones({1, 1, 1, 1}, mask.options());
+  const Tensor kappa = log_kappa.exp().view({1, -1, 1, 1});
+  Tensor bound = torch::ones({1, options.n_heads, 1, 1}, mask.options());
+  if (options.form == AttentionForm::kPowerStable)  // constant for the gradient: it cancels
+    bound = (scores * mask).abs().amax(-1, true).detach() + 1e-6;
+  const Tensor powers = HeadPower(scores / bound, options) * mask / (kappa * keys);
+  if (!options.divides()) return {scores * mask, powers, {}, {}, powers};
+  const Tensor sum = powers.sum(-1, true), raw = HeadPower(bound, options);
+  const Tensor inverse = InverseOf(sum, 1 / (options.eps / raw + sum), options);
+  return {scores * mask, powers, (sum * raw).squeeze(-1), inverse, powers * inverse};
+}
+
+AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                               const AttentionOptions& options, AttentionTrace* trace) {
+  const HeadScores heads = ScoreHeads(qkv, options);
+  const AttentionTrace weighed = WeighScores(heads, shift, log_kappa, options);
+  if (trace) *trace = weighed;
+  const Tensor out = torch::matmul(weighed.weights, heads.values).transpose(1, 2).contiguous();
+  return {out.view({qkv.size(0), qkv.size(1), -1}), weighed.divisor};
+}
+
+AttentionResult Attend(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
+                       const AttentionOptions& options, AttentionTrace* trace) {
+  return trace || options.form == AttentionForm::kPowerStable
+             ? PlainAttention(qkv, shift, log_kappa, options, trace)
+             : FusedAttention(qkv, shift, log_kappa, options);
 }
 
 }  // namespace polyveil::train

@@ -48,20 +48,32 @@ struct AttentionResult {
 AttentionResult FusedAttention(const torch::Tensor& qkv, const torch::Tensor& shift,
                                const torch::Tensor& log_kappa, const AttentionOptions& options);
 
-// The same by LibTorch's own operations: slower, every form, and it can show its intermediates.
-// Requires n_kv_heads = n_heads, causal, exact_rows = 0.
+// The same by LibTorch's own operations, in two parts: slower, every form, and they show what is
+// between.
+struct HeadScores {
+  torch::Tensor scores;  // q.k / sqrt(d_head), [batch, heads, context, context]
+  torch::Tensor values;  // [batch, heads, context, d_head]
+  torch::Tensor mask;    // [context, context]: 1 where a row sees a key, else 0
+};
+HeadScores ScoreHeads(const torch::Tensor& qkv, const AttentionOptions& options);
+
+// scores: with the shift, 0 where no key is seen. What a form has not is undefined.
 struct AttentionTrace {
   torch::Tensor scores, powers, divisor, inverse, weights;
 };
+AttentionTrace WeighScores(const HeadScores& heads, const torch::Tensor& shift,
+                           const torch::Tensor& log_kappa, const AttentionOptions& options);
+
 AttentionResult PlainAttention(const torch::Tensor& qkv, const torch::Tensor& shift,
                                const torch::Tensor& log_kappa, const AttentionOptions& options,
                                AttentionTrace* trace = nullptr);
 
+// The fused kernel where it has the form and nothing between is asked for, else the plain one.
+AttentionResult Attend(const torch::Tensor& qkv, const torch::Tensor& shift,
+                       const torch::Tensor& log_kappa, const AttentionOptions& options,
+                       AttentionTrace* trace = nullptr);
+
 // x^power by products, power even and positive.
 torch::Tensor IntegerPower(const torch::Tensor& x, int power);
-
-// p(x), differentiable; with clamp >= 1, p of x clamped to p's interval widened by that ratio.
-torch::Tensor EvaluateApproximant(const approx::Approximant& p, const torch::Tensor& x,
-                                  double clamp = 0);
 
 }  // namespace polyveil::train

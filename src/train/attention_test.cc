@@ -7,6 +7,7 @@
 #include "approx/remez.h"
 #include "train/cross_entropy.h"
 #include "train/distillation.h"
+#include "train/series.h"
 
 namespace polyveil::train {
 namespace {
@@ -110,6 +111,23 @@ TEST(Attention, FusedPowerEqualsPlainThroughEveryApproximant) {
       AttentionOptions options{AttentionForm::kPowerMean, 3, 4, 1e-3, c.polynomial};
       options.clamp = clamp;
       ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+    }
+}
+
+// Grouped keys, no mask, rows that divide exactly: the plain form has what the fused one has.
+TEST(Attention, FusedEqualsPlainInReleasedShapes) {
+  const auto inverse = approx::MinimaxInverse(0.1, 20, 7).value().series;
+  for (const bool causal : {true, false})
+    for (const int kv : {1, 2, 4}) {
+      AttentionOptions options{AttentionForm::kPowerMean, 4, 4, 1e-3, inverse};
+      options.n_kv_heads = kv;
+      options.causal = causal;
+      options.exact_rows = 2;
+      Inputs in = RandomInputs(2, 9, 4, 5);
+      in.qkv = in.qkv.detach().narrow(2, 0, (4 + 2 * kv) * 5).contiguous().requires_grad_(true);
+      ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false));
+      options.form = AttentionForm::kSoftmax;
+      ExpectSame(Differentiate(in, options, true), Differentiate(in, options, false), true);
     }
 }
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "approx/remez.h"
-#include "model/activation.h"
+#include "train/activation.h"
 
 namespace polyveil::train {
 namespace {
@@ -48,52 +48,45 @@ Result<Approximant> FitInverse(const Range& range, double eps, double order, int
   return Approximant(fit.series);
 }
 
-Result<Approximant> FitActivation(const SiteRanges& ranges, const std::string& site,
-                                  const PolynomialOptions& options) {
+Result<Approximant> FitActivation(const Shape& shape, const SiteRanges& ranges,
+                                  const std::string& site, const PolynomialOptions& options) {
   const auto it = ranges.find(site);
   if (it == ranges.end()) return MakeError(ErrorCode::kOutOfRange, "{}: never seen", site);
   const double bound = options.margin * std::max(std::abs(it->second.lo), std::abs(it->second.hi));
   PV_ASSIGN_OR_RETURN(const approx::MinimaxFit fit,
                       approx::Minimax(
-                          model::Gelu<double>, [](double) { return 1.0; }, -bound, bound,
-                          options.activation_degree));
+                          ExactActivation(shape.activation), [](double) { return 1.0; }, -bound,
+                          bound, options.activation_degree));
   return Approximant(fit.series);
+}
+
+Result<Approximant> FitSite(const Shape& shape, const SiteRanges& ranges, const std::string& key,
+                            const std::string& site, const PolynomialOptions& options) {
+  const ExactSite exact = ExactSiteOf(shape, key);
+  if (exact.order == 0) return FitActivation(shape, ranges, site, options);
+  if (key == "divisor_inverse") {
+    PV_ASSIGN_OR_RETURN(const Range range,
+                        Stretched(ranges, site, options.margin, options.divisor_ratio));
+    return FitInverse(range, exact.shift, exact.order, options.divisor_degree,
+                      options.divisor_inner, options.divisor_reach);
+  }
+  PV_ASSIGN_OR_RETURN(const Range range,
+                      Stretched(ranges, site, options.margin, options.variance_ratio));
+  return FitInverse(range, exact.shift, exact.order,
+                    key == "norm2" ? options.norm2_degree : options.norm1_degree);
 }
 
 Result<LayerPolynomials> FitLayer(const Shape& shape, const SiteRanges& ranges, int layer,
                                   const PolynomialOptions& options) {
-  const bool bilinear = shape.ffn == model::FeedForwardKind::kBilinear;
-  const auto variance = [&](const char* site) {
-    return Stretched(ranges, Site(layer, site), options.margin, options.variance_ratio);
-  };
-  LayerPolynomials out;
-  PV_ASSIGN_OR_RETURN(const Range norm1, variance("attention / variance"));
-  PV_ASSIGN_OR_RETURN(out.norm1, FitInverse(norm1, shape.norm_eps, 0.5, options.norm1_degree));
-  if (ranges.count(Site(layer, "attention / divisor"))) {
-    PV_ASSIGN_OR_RETURN(const Range divisor, Stretched(ranges, Site(layer, "attention / divisor"),
-                                                       options.margin, options.divisor_ratio));
-    PV_ASSIGN_OR_RETURN(
-        out.divisor_inverse,
-        FitInverse(divisor, shape.attention_eps, 1, options.divisor_degree, options.divisor_inner,
-                   options.divisor_reach));
-  } else {
-    out.divisor_inverse = {0, 1, {1}};  // pointwise: nothing to divide by
-  }
-  if (shape.qk_norm) {
-    for (auto [site, root] : {std::pair{"attention / query variance", &out.query_root},
-                              std::pair{"attention / key variance", &out.key_root}}) {
-      PV_ASSIGN_OR_RETURN(const Range seen, variance(site));
-      PV_ASSIGN_OR_RETURN(*root, FitInverse(seen, shape.norm_eps, 0.5, options.norm1_degree));
-    }
-  }
-  PV_ASSIGN_OR_RETURN(const Range norm2, variance("feed-forward / variance"));
-  PV_ASSIGN_OR_RETURN(out.norm2,
-                      FitInverse(norm2, shape.norm_eps, bilinear ? 1 : 0.5, options.norm2_degree));
-  if (!bilinear) {
-    PV_ASSIGN_OR_RETURN(auto activation,
-                        FitActivation(ranges, Site(layer, "feed-forward / hidden"), options));
-    out.activation = std::move(activation);
-  }
+  LayerPolynomials out = UnfittedPolynomials(shape);
+  Status status;
+  VisitPolynomials(out, [&](const std::string& key, const char* name, Approximant& p) {
+    const std::string site = Site(layer, name);
+    if (!status.ok() || (key == "divisor_inverse" && !ranges.count(site))) return;
+    auto fit = FitSite(shape, ranges, key, site, options);
+    fit.ok() ? (void)(p = *std::move(fit)) : (void)(status = fit.error());
+  });
+  PV_RETURN_IF_ERROR(status);
   return out;
 }
 
@@ -124,6 +117,11 @@ Range RangeOf(const std::string& site, const Tensor& values, const Tensor& witho
   return range(parts.masked_fill(drop, kFar).amin(), parts.masked_fill(drop, -kFar).amax(), kept);
 }
 
+// Of a row, behind the constant prefix.
+std::int64_t PositionsOf(const Transformer& model, const Batch& batch) {
+  return batch.inputs.size(1) - model.shape().prefix;
+}
+
 // Every polynomial by the name of its inputs.
 std::map<std::string, const Approximant*> PolynomialsBySite(
     const std::vector<LayerPolynomials>& fits) {
@@ -136,6 +134,20 @@ std::map<std::string, const Approximant*> PolynomialsBySite(
 }
 
 }  // namespace
+
+ExactSite ExactSiteOf(const Shape& shape, const std::string& key) {
+  if (key == "activation") return {};
+  if (key == "divisor_inverse") return {1, shape.attention_eps};
+  return {key == "norm2" && shape.bilinear() ? 1.0 : 0.5, shape.norm_eps};
+}
+
+LayerPolynomials UnfittedPolynomials(const Shape& shape) {
+  LayerPolynomials out;
+  out.divisor_inverse = {0, 1, {1}};
+  if (!shape.bilinear()) out.activation.emplace();
+  if (shape.qk_norm) out.query_root.emplace(), out.key_root.emplace();
+  return out;
+}
 
 Tensor MarkedPositions(const std::string& site, const Tensor& marked) {
   const bool heads = IsByHead(site);  // [rows, heads, positions], perhaps with a last 1
@@ -244,9 +256,10 @@ void Observer::DropOverflow(const std::string& site, const Tensor& values) {
 
 Observation Observe(const Transformer& model, const std::vector<Batch>& batches) {
   torch::NoGradGuard no_grad;
-  Observer observer(model.polynomials ? &*model.polynomials : nullptr, true);
+  Observer observer(model.polynomials ? &*model.polynomials : nullptr, model.shape().causal);
   for (const Batch& batch : batches)
-    model.Forward(batch.inputs, {}, observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1)));
+    model.Forward(batch.inputs, {},
+                  observer.NextBatch(batch.inputs.size(0), PositionsOf(model, batch)));
   return observer.Take();
 }
 
@@ -302,7 +315,7 @@ Tensor ForwardCountingEscapes(const Transformer& model, const Batch& batch, Esca
                               const EscapeMark& mark) {
   PV_CHECK(model.polynomials.has_value(), "escapes of a model without polynomials");
   torch::NoGradGuard no_grad;
-  report.positions += static_cast<std::uint64_t>(batch.inputs.numel());
+  report.positions += static_cast<std::uint64_t>(batch.inputs.size(0) * PositionsOf(model, batch));
   return model
       .Forward(batch.inputs, {}, EscapeCounter(*model.polynomials, report, mark),
                Detail::kIntervals)

@@ -60,7 +60,7 @@ Observation Observe(const Transformer& model, const std::vector<Batch>& batches)
 // Its ranges alone. Values that are no numbers stay in them.
 SiteRanges ObserveRanges(const Transformer& model, const std::vector<Batch>& batches);
 
-// The same for any model: one recorder a batch, of `rows` texts of `positions` tokens.
+// Behind it: one recorder a batch, of `rows` texts of `positions` tokens.
 class Observer {
  public:
   // polynomials: null for exact functions. In a causal model positions read earlier ones alone.
@@ -84,6 +84,17 @@ class Observer {
 
 // Positions [rows, positions] at which a value of a site has the mark (bool, the site's shape).
 torch::Tensor MarkedPositions(const std::string& site, const torch::Tensor& marked);
+
+// The function whose place a site's polynomial takes: 1 / (x + shift)^order; order 0: the
+// activation.
+struct ExactSite {
+  double order = 0, shift = 0;
+};
+ExactSite ExactSiteOf(const Shape& shape, const std::string& key);
+
+// The polynomials that a layer of this shape has, each yet to be fitted; the divisor's is 1, for
+// forms that divide by nothing.
+LayerPolynomials UnfittedPolynomials(const Shape& shape);
 
 // Minimax (relative error) fits on the seen ranges stretched by options.margin, or on to the
 // options' ratios.

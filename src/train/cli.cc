@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "base/output_file.h"
-#include "model/bundle.h"
 #include "model/client/language_model.h"
 #include "train/cli_options.h"
 #include "train/export.h"
@@ -48,14 +47,10 @@ Status Prepare(const PrepareArguments& arguments) {
 
 struct RunArguments {
   std::string config, data, out;
-  bool resume = false, replace = false, any_shape = false;
-  int stop_after = 0, threads = 0, processes = 1;
+  Continuation continuation;
+  bool any_shape = false;
+  int processes = 1;
 };
-
-Result<TrainConfig> ReadConfig(const std::string& path) {
-  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 1 << 20));
-  return ParseTrainConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-}
 
 void PrintEvaluation(const std::string& name, const Evaluation& e) {
   Print("{}: held-out perplexity {:.4f} ({:.4f} bits per byte, {} tokens)", name, e.perplexity,
@@ -65,16 +60,18 @@ void PrintEvaluation(const std::string& name, const Evaluation& e) {
 }
 
 Status RunConfig(const RunArguments& arguments) {
-  PV_ASSIGN_OR_RETURN(TrainConfig config, ReadConfig(arguments.config));
+  PV_ASSIGN_OR_RETURN(const std::string text, ReadConfigText(arguments.config));
+  PV_ASSIGN_OR_RETURN(TrainConfig config, ParseTrainConfig(text));
+  const Continuation& continuation = arguments.continuation;
   if (!arguments.any_shape) PV_RETURN_IF_ERROR(CheckServable(config));
-  if (arguments.threads > 0) config.threads = arguments.threads;
+  if (continuation.threads > 0) config.threads = continuation.threads;
   PV_ASSIGN_OR_RETURN(const auto processes, Processes::Start(arguments.processes));
   RunOptions options;
   options.data = arguments.data;
   options.out = arguments.out;
-  options.resume = arguments.resume;
-  options.replace = arguments.replace;
-  options.stop_after = arguments.stop_after;
+  options.resume = continuation.resume;
+  options.replace = continuation.replace;
+  options.stop_after = continuation.stop_after;
   options.processes = processes.get();
   options.progress = [&](const TrainProgress& p) {
     Print(
@@ -215,13 +212,7 @@ Command DescribeRun(Options& app) {
   app.add_option("--config", a->config, "the run's configuration, JSON")->required();
   AddData(app, a->data)->required();
   app.add_option("--out", a->out, "folder of runs; this one's files go to OUT/<name>")->required();
-  auto* resume = app.add_flag("--resume", a->resume, "go on where a run of this name stopped");
-  app.add_flag("--replace", a->replace, "start over, replacing a run of this name")
-      ->excludes(resume);
-  AddNumber(app, "--stop-after", a->stop_after, {0, kMaxSteps},
-            "stop with a checkpoint after so many steps; 0: at the end");
-  AddNumber(app, "--threads", a->threads, {0, static_cast<int>(kMaxThreads)},
-            "threads, 0 for the configuration's");
+  AddContinuation(app, a->continuation);
   AddNumber(app, "--processes", a->processes, {1, 64}, "processes that share a step's batches");
   app.add_flag("--any-shape", a->any_shape, "also shapes that no encrypted program can serve");
   return [a] { return RunConfig(*a); };

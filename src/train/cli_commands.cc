@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "base/output_file.h"
-#include "model/bundle.h"
 #include "model/client/language_model.h"
 #include "train/cli.h"
 #include "train/cli_options.h"
@@ -47,9 +46,8 @@ struct StudyArguments {
 };
 
 Status RunStudyCommand(const StudyArguments& arguments) {
-  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(arguments.config, 1 << 20));
-  PV_ASSIGN_OR_RETURN(StudyConfig study,
-                      ParseStudyConfig({bytes.begin(), bytes.end()}, arguments.quick));
+  PV_ASSIGN_OR_RETURN(const std::string text, ReadConfigText(arguments.config));
+  PV_ASSIGN_OR_RETURN(StudyConfig study, ParseStudyConfig(text, arguments.quick));
   if (!arguments.only.empty()) {
     PV_ASSIGN_OR_RETURN(study, OnlyRun(study, arguments.only));
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/command_line.h"
+#include "model/bundle.h"
 
 namespace polyveil::train {
 
@@ -22,6 +23,27 @@ inline Option* AddData(Options& app, std::string& data) {
 }
 
 inline constexpr int kMaxSteps = 1'000'000'000;
+
+// Whether a run goes on, is lost or stands, and what of its config a command overrides.
+struct Continuation {
+  bool resume = false, replace = false;
+  int stop_after = 0, threads = 0;
+};
+inline void AddContinuation(Options& app, Continuation& c) {
+  auto* resume = app.add_flag("--resume", c.resume, "go on where the run that is there stopped");
+  app.add_flag("--replace", c.replace, "start over, replacing the run that is there")
+      ->excludes(resume);
+  AddNumber(app, "--stop-after", c.stop_after, {0, kMaxSteps},
+            "stop with a checkpoint after so many steps in all; 0: at the end");
+  AddNumber(app, "--threads", c.threads, {0, static_cast<int>(kMaxThreads)},
+            "threads, 0 for the configuration's");
+}
+
+// The text of a config file.
+inline Result<std::string> ReadConfigText(const std::string& path) {
+  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(path, 1 << 20));
+  return std::string(bytes.begin(), bytes.end());
+}
 
 // What another run has left is kept unless the user says otherwise.
 inline void AddReplace(Options& app, bool& replace) {

@@ -6,8 +6,10 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "train/train_config.h"
@@ -65,10 +67,35 @@ class Fields {
     body(inner);
   }
 
-  bool Has(const char* key) const { return json_.is_object() && json_.contains(key); }
-  bool reading() const { return reading_; }
+  // There when the value is.
+  template <typename T, typename Visit>
+  void Optional(const char* key, std::optional<T>& value, const Visit& visit) {
+    if (reading_ && Has(key) && !value) value.emplace();
+    if (value) Object(key, [&](Fields& inner) { visit(inner, *value); });
+  }
+
+  // A list of at most `most` objects.
+  template <typename T, typename Visit>
+  void Objects(const char* key, std::vector<T>& values, std::size_t most, const Visit& visit) {
+    known_.insert(key);
+    if (reading_ && !Has(key)) return;
+    nlohmann::ordered_json& list = json_[key];
+    if (reading_) {
+      if (!list.is_array() || list.size() > most)
+        return Fail(fmt::format("{} is no list of at most {}", key, most));
+      values.resize(list.size());
+    } else {
+      list = nlohmann::ordered_json(values.size(), nlohmann::ordered_json::object());
+    }
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      Fields inner(list[i], reading_, fmt::format("{}.{}[{}]", where_, key, i), error_);
+      visit(inner, values[i]);
+    }
+  }
 
  private:
+  bool Has(const char* key) const { return json_.is_object() && json_.contains(key); }
+
   int Find(const char* key, const std::vector<std::string>& names, const std::string& name) {
     const auto it = std::find(names.begin(), names.end(), name);
     if (it != names.end()) return static_cast<int>(it - names.begin());
@@ -127,7 +154,59 @@ class Fields {
   std::set<std::string> known_;
 };
 
-// The penalties of train_config.h.
+// A whole config from JSON, over defaults. Unknown fields are refused. Errors: kCorrupt for what is
+// no JSON, kInvalidArgument (the field named), those of check.
+template <typename Config, typename Visit, typename Check>
+Result<Config> ParseConfig(std::string_view text, Config config, const Visit& visit,
+                           const Check& check) {
+  auto json = nlohmann::ordered_json::parse(text, nullptr, false);
+  if (json.is_discarded()) return MakeError(ErrorCode::kCorrupt, "config: no JSON");
+  std::string error;
+  {
+    Fields fields(json, true, "config", error);
+    visit(fields, config);
+  }
+  if (!error.empty()) return MakeError(ErrorCode::kInvalidArgument, "{}", error);
+  PV_RETURN_IF_ERROR(check(config));
+  return config;
+}
+
+template <typename Config, typename Visit>
+std::string FormatConfig(Config config, const Visit& visit) {
+  auto json = nlohmann::ordered_json::object();
+  std::string error;
+  {
+    Fields fields(json, false, "config", error);
+    visit(fields, config);
+  }
+  return json.dump(2) + "\n";
+}
+
+// The parts of train_config.h that every kind of run has.
+inline void VisitClamp(Fields& f, ClampOptions& clamp) {
+  f.Field("clamp_fraction", clamp.fraction);
+  f.Field("clamp_widening", clamp.widening);
+}
+
+inline Status CheckClamp(const std::string& where, const ClampOptions& clamp) {
+  if (clamp.fraction >= 0 && clamp.fraction < 1 && clamp.widening >= 1) return {};
+  return MakeError(ErrorCode::kOutOfRange,
+                   "config.{}: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1", where,
+                   clamp.fraction, clamp.widening);
+}
+
+inline void VisitSchedule(Fields& f, Schedule& schedule) {
+  f.Field("warmup", schedule.warmup);
+  f.Field("decay_fraction", schedule.decay_fraction);
+  f.Field("final_fraction", schedule.final_fraction);
+}
+
+inline void VisitIntervals(Fields& f, Intervals& intervals) {
+  f.Field("log_every", intervals.log_every);
+  f.Field("eval_every", intervals.eval_every);
+  f.Field("checkpoint_every", intervals.checkpoint_every);
+}
+
 inline void VisitHinge(Fields& at, const char* key, HingeOptions& hinge) {
   at.Object(key, [&](Fields& f) {
     f.Field("weight", hinge.weight);

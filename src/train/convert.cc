@@ -5,7 +5,7 @@
 
 #include "approx/remez.h"
 #include "base/output_file.h"
-#include "model/activation.h"
+#include "train/activation.h"
 
 namespace polyveil::train {
 namespace {
@@ -45,8 +45,8 @@ Status Decide(SiteChoice& choice, const Budget& budget, const std::string& famil
 Error WithRemedy(const Error& error) {
   return MakeError(
       error.code,
-      "{}; train longer with range penalties on it (\"range\" of the run's config), or "
-      "allow more levels (--depth)",
+      "{}; train longer with range penalties on it (\"range\" of the config), or allow more levels "
+      "(--depth, or \"max_depth\" of a stage's fit)",
       error.message);
 }
 
@@ -68,17 +68,12 @@ class Chooser {
 
  private:
   Status Layer(int layer) {
-    const Shape& shape = model_.shape();
-    const bool bilinear = shape.ffn == model::FeedForwardKind::kBilinear;
-    LayerPolynomials fits;
-    fits.divisor_inverse = {0, 1, {1}};
-    if (!bilinear) fits.activation.emplace();
-    if (shape.qk_norm) fits.query_root.emplace(), fits.key_root.emplace();
+    LayerPolynomials fits = UnfittedPolynomials(model_.shape());
     Status status;
     VisitPolynomials(fits, [&](const std::string& key, const char* site, approx::Approximant& p) {
       const std::string name = SiteName(layer, site);
       if (!status.ok() || (key == "divisor_inverse" && !Divides(layer))) return;
-      const auto choice = Site(key, name, bilinear);
+      const auto choice = Site(key, name);
       if (!choice.ok()) return (void)(status = WithRemedy(choice.error()));
       p = choice->chosen.polynomial;
       out_.choices.push_back(*choice);
@@ -92,16 +87,15 @@ class Chooser {
            model_.attention(layer) == AttentionForm::kPowerStable;
   }
 
-  Result<SiteChoice> Site(const std::string& key, const std::string& name, bool bilinear) const {
+  Result<SiteChoice> Site(const std::string& key, const std::string& name) const {
     if (const auto it = kept_.find(name); it != kept_.end()) return it->second;
     const Shape& shape = model_.shape();
-    if (key == "activation") return ChooseActivation(ranges_, name, model::Gelu<double>, options_);
-    if (key == "divisor_inverse")
-      return ChooseInverse(ranges_, name, Target::kInverse, shape.attention_eps,
-                           options_.divisor_error, options_);
-    const bool inverse = key == "norm2" && bilinear;
-    return ChooseInverse(ranges_, name, inverse ? Target::kInverse : Target::kInverseRoot,
-                         shape.norm_eps, options_.norm_error, options_);
+    const ExactSite exact = ExactSiteOf(shape, key);
+    if (exact.order == 0)
+      return ChooseActivation(ranges_, name, ExactActivation(shape.activation), options_);
+    const double error = key == "divisor_inverse" ? options_.divisor_error : options_.norm_error;
+    return ChooseInverse(ranges_, name, exact.order == 1 ? Target::kInverse : Target::kInverseRoot,
+                         exact.shift, error, options_);
   }
 
   const Transformer& model_;
@@ -196,17 +190,21 @@ ConversionEffect MeasureEffect(const Transformer& model, const Transformer& pare
   torch::NoGradGuard no_grad;
   ConversionEffect effect;
   double counted = 0;
-  const Tensor embed = model.Get("embed");
+  const std::int64_t prefix = model.shape().prefix;
   for (const Batch& batch : batches) {
     Tensor escaped = torch::zeros_like(batch.inputs, torch::kBool);
     const auto mark = [&](const std::string& site, const Tensor& outside) {
-      escaped.logical_or_(MarkedPositions(site, outside));
+      Tensor behind = escaped.narrow(1, prefix, escaped.size(1) - prefix);
+      behind.logical_or_(MarkedPositions(site, outside));
     };
     const Tensor hidden = ForwardCountingEscapes(model, batch, effect.escapes, mark);
+    if (!model.shape().predicts) continue;
     const Tensor targets = batch.targets.view(-1);
-    const Tensor exact = torch::log_softmax(
-        torch::linear(parent.Forward(batch.inputs, {}).hidden, embed).to(torch::kFloat64), 1);
-    const Tensor actual = torch::log_softmax(torch::linear(hidden, embed).to(torch::kFloat64), 1);
+    const auto distribution = [&](const Tensor& states) {
+      return torch::log_softmax(torch::linear(states, model.HeadMatrix()).to(torch::kFloat64), 1);
+    };
+    const Tensor exact = distribution(parent.Forward(batch.inputs, {}).hidden);
+    const Tensor actual = distribution(hidden);
     const Tensor kept = (targets >= 0).nonzero().view(-1);
     const Tensor index = targets.index_select(0, kept).unsqueeze(1);
     const Tensor p = exact.index_select(0, kept), q = actual.index_select(0, kept);

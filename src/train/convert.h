@@ -54,7 +54,8 @@ Result<Conversion> RenewPolynomials(const Transformer& model, const Conversion& 
                                     const SiteRanges& ranges, const ConvertOptions& options);
 
 // The polynomial model against its parent (the same weights with exact functions), position by
-// position; positions at which some input left its interval are also counted apart.
+// position; positions at which some input left its interval are also counted apart. Of
+// a model that predicts no text the escapes alone.
 struct OutputChange {
   std::uint64_t positions = 0;
   double mean_kl = 0, worst_kl = 0;  // nats, parent to polynomial

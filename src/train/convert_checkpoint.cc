@@ -104,7 +104,7 @@ Result<ConvertResult> ConvertCheckpoint(const ConvertRequest& request) {
   TrainConfig config = loaded.config;
   config.name = request.name;
   WithoutMaximum(config);
-  PV_ASSIGN_OR_RETURN(Transformer model, WithForms(*loaded.model, config));
+  Transformer model = loaded.model->Clone(config.shape, config.attention);
   const auto text = CalibrationBatches(config, data, request.calibration_batches);
   const Observation exact = Observe(model, text);
   PV_RETURN_IF_ERROR(exact.CheckFinite());

@@ -9,7 +9,7 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-constexpr std::int64_t kLogitRows = 256;  // two blocks of logits at a time
+constexpr std::int64_t kPairedRows = 256;  // two blocks of logits at a time
 
 struct DistillationFunction : torch::autograd::Function<DistillationFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& hidden, const Tensor& embed,
@@ -21,8 +21,8 @@ struct DistillationFunction : torch::autograd::Function<DistillationFunction> {
     const Tensor counted = (targets >= 0).to(hidden.scalar_type());
     const double scale = 1.0 / std::max(1.0, counted.sum().item<double>());
     Tensor text = torch::zeros({}, hidden.options()), teacher = torch::zeros({}, hidden.options());
-    for (std::int64_t at = 0; at < hidden.size(0); at += kLogitRows) {
-      const std::int64_t rows = std::min(kLogitRows, hidden.size(0) - at);
+    for (std::int64_t at = 0; at < hidden.size(0); at += kPairedRows) {
+      const std::int64_t rows = std::min(kPairedRows, hidden.size(0) - at);
       const Tensor h = hidden.narrow(0, at, rows), mask = counted.narrow(0, at, rows);
       const Tensor index = targets.narrow(0, at, rows).clamp_min(0).unsqueeze(1);
       const Tensor student = torch::log_softmax(torch::mm(h, embed.t()), 1);

@@ -66,30 +66,20 @@ model::LayerBounds Bounds(const SiteRanges& ranges, int layer) {
   return b;
 }
 
-model::AttentionForm MakeForm(const Transformer& model, const LayerPolynomials& fit, int layer) {
+model::AttentionForm MakeForm(const Transformer& model, int layer) {
   const Shape& shape = model.shape();
   model::AttentionForm form;
   if (model.attention(layer) == AttentionForm::kPointwise)
     form.kind = model::AttentionKind::kPointwise;
   form.mean = shape.length_agnostic;
   if (!shape.layer_powers.empty()) form.powers = shape.HeadPowers(layer);
-  if (shape.qk_norm) {
+  if (shape.qk_norm && model.polynomials) {
+    const LayerPolynomials& fit = (*model.polynomials)[static_cast<std::size_t>(layer)];
     const Tensor gain = Wide(model, fmt::format("layers.{}.qk_gain", layer));
     form.qk_norm = model::QkNorm{*fit.query_root, *fit.key_root,
                                  Values(gain / std::sqrt(static_cast<double>(shape.d_head())))};
   }
   return form;
-}
-
-model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges, int layer) {
-  const LayerPolynomials& fit = (*model.polynomials)[static_cast<std::size_t>(layer)];
-  const std::string at = fmt::format("layers.{}.", layer);
-  model::LayerConfig out;
-  FillPolynomials(fit, ranges, layer, out);
-  out.kappa = Values(Wide(model, at + "log_kappa").exp());
-  out.shift = Values(Wide(model, at + "shift"));
-  out.attention = MakeForm(model, fit, layer);
-  return out;
 }
 
 // How a bundle's tensors are stored.
@@ -194,8 +184,14 @@ Status CheckRanges(const Observation& training, const Observation& heldout, bool
                    heldout.first.positions, all.Sites());
 }
 
-void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
-                     model::LayerConfig& out) {
+model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges, int layer) {
+  const std::string at = fmt::format("layers.{}.", layer);
+  model::LayerConfig out;
+  out.kappa = Values(Wide(model, at + "log_kappa").exp());
+  out.shift = Values(Wide(model, at + "shift"));
+  out.attention = MakeForm(model, layer);
+  if (!model.polynomials) return out;
+  const LayerPolynomials& fit = (*model.polynomials)[static_cast<std::size_t>(layer)];
   out.norm1 = fit.norm1;
   out.divisor_inverse = fit.divisor_inverse;
   out.norm2 = fit.norm2;
@@ -204,6 +200,11 @@ void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int 
   out.norm1_seen = Seen(ranges, layer, "attention / variance");
   out.divisor_seen = Seen(ranges, layer, "attention / divisor");
   out.norm2_seen = Seen(ranges, layer, "feed-forward / variance");
+  return out;
+}
+
+double ResidualBound(const model::LayerBounds& bounds, double margin) {
+  return margin * std::max({bounds.residual_in, bounds.residual_mid, bounds.residual_out});
 }
 
 double EmbeddingBound(const Transformer& model) {
@@ -266,8 +267,7 @@ model::ModelConfig MakeModelConfig(const Transformer& model, const SiteRanges& r
     // bounded by what any could add up to.
     if (layer == 0 && !shape.ngram_rows.empty())
       b.residual_in = std::max(b.residual_in, EmbeddingBound(model) / margin);
-    config.residual_bound = std::max({config.residual_bound, margin * b.residual_in,
-                                      margin * b.residual_mid, margin * b.residual_out});
+    config.residual_bound = std::max(config.residual_bound, ResidualBound(b, margin));
   }
   return config;
 }

@@ -15,9 +15,11 @@ model::TensorMap FoldTensors(const Transformer& model);
 // The largest absolute value that a token's embedding can have, whatever stands before it.
 double EmbeddingBound(const Transformer& model);
 
-// The polynomials, seen ranges and bounds of one layer's config, from the sites' ranges.
-void FillPolynomials(const LayerPolynomials& fit, const SiteRanges& ranges, int layer,
-                     model::LayerConfig& out);
+// One layer's config: form, shifts and kappas; of a model with polynomials these, their seen ranges
+// and bounds, from the sites' ranges.
+model::LayerConfig MakeLayer(const Transformer& model, const SiteRanges& ranges, int layer);
+// The largest residual that the bounds allow, with a margin.
+double ResidualBound(const model::LayerBounds& bounds, double margin);
 
 // Config of a model with polynomials; bounds are the largest values in ranges, the residual's bound
 // with `margin`. Requires model.polynomials; a softmax layer's form is left to the caller.

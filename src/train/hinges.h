@@ -61,7 +61,7 @@ class Penalties {
     return torch::relu(((x + 1e-12).log() - centre).abs() - std::log(window));
   }
 
-  const RangeOptions& range_;
+  RangeOptions range_;
   torch::Tensor total_;
 };
 

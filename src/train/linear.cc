@@ -35,8 +35,10 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
 }  // namespace
 
-Tensor Linear(const Tensor& x, const Tensor& w, Precision precision) {
-  return precision == Precision::kBf16 ? LinearFunction::apply(x, w) : torch::linear(x, w);
+Tensor Linear(const Tensor& x, const Tensor& w, Precision precision, const Tensor& bias) {
+  if (precision != Precision::kBf16) return torch::linear(x, w, bias);
+  const Tensor out = LinearFunction::apply(x, w);
+  return bias.defined() ? out + bias : out;
 }
 
 Tensor Product(const Tensor& a, const Tensor& b, Precision precision) {

@@ -7,9 +7,11 @@
 
 namespace polyveil::train {
 
-// x w^T: x [..., in], w [out, in] -> [..., out]. Under kBf16 the operands of this product and of
-// both gradients' are rounded to bfloat16 (relative 2^-9 each), sums and results stay float32.
-torch::Tensor Linear(const torch::Tensor& x, const torch::Tensor& w, Precision precision);
+// x w^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out]. Under kBf16 the
+// operands of this product and of both gradients' are rounded to bfloat16 (relative 2^-9 each),
+// sums and results stay float32.
+torch::Tensor Linear(const torch::Tensor& x, const torch::Tensor& w, Precision precision,
+                     const torch::Tensor& bias = {});
 
 // a b without gradients: a [m, k], b [k, n], float32 or float64.
 torch::Tensor Product(const torch::Tensor& a, const torch::Tensor& b, Precision precision);

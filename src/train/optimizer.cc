@@ -34,13 +34,13 @@ Tensor Orthogonalise(const Tensor& gradient, Precision precision) {
   return tall ? x.t() : x;
 }
 
-double ScheduleFactor(const OptimizerOptions& options, std::int64_t step, std::int64_t steps) {
-  if (step < options.warmup) return static_cast<double>(step + 1) / options.warmup;
-  const double start = static_cast<double>(steps) * (1 - options.decay_fraction);
+double ScheduleFactor(const Schedule& schedule, std::int64_t step, std::int64_t steps) {
+  if (step < schedule.warmup) return static_cast<double>(step + 1) / schedule.warmup;
+  const double start = static_cast<double>(steps) * (1 - schedule.decay_fraction);
   if (static_cast<double>(step) < start) return 1;
   const double progress =
       (static_cast<double>(step) - start) / std::max(1.0, static_cast<double>(steps) - start);
-  return 1 + (options.final_fraction - 1) * std::min(1.0, progress);
+  return 1 + (schedule.final_fraction - 1) * std::min(1.0, progress);
 }
 
 Optimizer::Optimizer(const std::vector<Transformer::Parameter>& parameters,

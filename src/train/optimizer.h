@@ -16,8 +16,8 @@ namespace polyveil::train {
 torch::Tensor Orthogonalise(const torch::Tensor& gradient,
                             Precision precision = Precision::kFloat32);
 
-// The rate's factor at `step` of `steps`: warm-up, constant, linear fall to final_fraction.
-double ScheduleFactor(const OptimizerOptions& options, std::int64_t step, std::int64_t steps);
+// The rate's factor at `step` of `steps`.
+double ScheduleFactor(const Schedule& schedule, std::int64_t step, std::int64_t steps);
 
 class Optimizer {
  public:

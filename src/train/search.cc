@@ -1,12 +1,12 @@
 #include "train/search.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/output_file.h"
+#include "base/system.h"
 #include "model/bundle.h"
 #include "train/draws.h"
 
@@ -14,7 +14,6 @@ namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
-using Clock = std::chrono::steady_clock;
 
 constexpr int kSwapPatience = 24;  // rounds of swaps without a gain, then another start
 constexpr double kTenth = 1.1;
@@ -359,7 +358,7 @@ Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& in
   if (inputs.vocab_size() > model.shape().vocab_size)
     return MakeError(ErrorCode::kMismatch, "tokenizer of {} tokens, model of {}",
                      inputs.vocab_size(), model.shape().vocab_size);
-  const auto begin = Clock::now();
+  const Timer timer;
   std::vector<SearchReport> parts(static_cast<std::size_t>(options.workers));
   std::vector<std::thread> threads;
   for (std::size_t w = 0; w < parts.size(); ++w)
@@ -371,7 +370,7 @@ Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& in
   SearchReport report;
   for (const SearchReport& part : parts) Add(report, part);
   report.seed = options.seed;
-  report.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  report.seconds = timer.Seconds();
   return report;
 }
 

@@ -35,7 +35,7 @@ Pace Measure(const TrainConfig& config) {
       torch::randint(config.shape.vocab_size, {config.batch, config.shape.context}, torch::kInt64);
   const auto loss = [&] {
     const ForwardResult forward = model.Forward(tokens, config.range);
-    return HeadCrossEntropy(forward.hidden, model.Get("embed"), tokens.view(-1), config.precision) +
+    return HeadCrossEntropy(forward.hidden, model.HeadMatrix(), tokens.view(-1), config.precision) +
            forward.penalty;
   };
   const double flops = Flops(config, static_cast<double>(config.batch) * config.shape.context);

@@ -73,7 +73,7 @@ void AddInduction(const Tensor& weights, int layer, AttentionStatistics& out) {
 double SumNats(const Transformer& model, const std::vector<Batch>& text, double& count) {
   double nats = 0;
   for (const Batch& batch : text) {
-    const LossSum sum = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.Get("embed"),
+    const LossSum sum = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.HeadMatrix(),
                                     batch.targets.view(-1));
     nats += sum.nats;
     count += static_cast<double>(sum.count);

@@ -10,8 +10,6 @@
 namespace polyveil::train {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // What keeps a short run's inputs within intervals that polynomials can serve. A config file
 // without a penalty has these; weights of 0 switch them off.
 const RangeOptions kUsualRange{
@@ -47,9 +45,7 @@ void VisitOptimizer(Fields& f, OptimizerOptions& o) {
   f.Field("weight_decay", o.weight_decay);
   f.Field("ngram_decay", o.ngram_decay);
   f.Field("grad_clip", o.grad_clip);
-  f.Field("warmup", o.warmup);
-  f.Field("decay_fraction", o.decay_fraction);
-  f.Field("final_fraction", o.final_fraction);
+  VisitSchedule(f, o);
 }
 
 void VisitPolynomial(Fields& f, PolynomialOptions& o) {
@@ -64,8 +60,7 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("variance_ratio", o.variance_ratio);
   f.Field("refit_fraction", o.refit_fraction);
   f.Field("calibration_batches", o.calibration_batches);
-  f.Field("clamp_fraction", o.clamp_fraction);
-  f.Field("clamp_widening", o.clamp_widening);
+  VisitClamp(f, o.clamp);
   f.Field("random_rows", o.random_rows);
   f.Field("hard_rows", o.hard_rows);
   f.Field("hard_candidates", o.hard_candidates);
@@ -86,21 +81,15 @@ void Visit(Fields& f, TrainConfig& c) {
   f.Field("steps", c.steps);
   f.Object("optimizer", [&](Fields& inner) { VisitOptimizer(inner, c.optimizer); });
   f.Object("range", [&](Fields& inner) { VisitRange(inner, c.range); });
-  if (f.reading() && f.Has("polynomial")) c.polynomial.emplace();
-  if (c.polynomial)
-    f.Object("polynomial", [&](Fields& inner) { VisitPolynomial(inner, *c.polynomial); });
-  if (f.reading() && f.Has("distillation")) c.distillation.emplace();
-  if (c.distillation)
-    f.Object("distillation", [&](Fields& inner) {
-      inner.Field("teacher", c.distillation->teacher);
-      inner.Field("weight", c.distillation->weight);
-    });
+  f.Optional("polynomial", c.polynomial, VisitPolynomial);
+  f.Optional("distillation", c.distillation, [](Fields& inner, DistillationOptions& o) {
+    inner.Field("teacher", o.teacher);
+    inner.Field("weight", o.weight);
+  });
   f.Field("ngram_dropout", c.ngram_dropout);
   f.Field("source_weights", c.source_weights);
   f.Field("init_from", c.init_from);
-  f.Field("log_every", c.log_every);
-  f.Field("eval_every", c.eval_every);
-  f.Field("checkpoint_every", c.checkpoint_every);
+  VisitIntervals(f, c);
   c.attention = static_cast<AttentionForm>(attention);
   c.precision = static_cast<Precision>(precision);
 }
@@ -148,10 +137,7 @@ bool Uses(const TrainConfig& c, AttentionForm form) {
 }
 
 Status CheckPolynomial(const PolynomialOptions& p) {
-  if (!(p.clamp_fraction >= 0 && p.clamp_fraction < 1 && p.clamp_widening >= 1))
-    return MakeError(ErrorCode::kOutOfRange,
-                     "config.polynomial: clamp_fraction {} not in [0, 1), or clamp_widening {} < 1",
-                     p.clamp_fraction, p.clamp_widening);
+  PV_RETURN_IF_ERROR(CheckClamp("polynomial", p.clamp));
   if (p.hard_candidates < 1)
     return MakeError(ErrorCode::kOutOfRange, "config.polynomial: hard_candidates {} < 1",
                      p.hard_candidates);
@@ -230,29 +216,11 @@ double Shape::QueryFold() const {
 }
 
 Result<TrainConfig> ParseTrainConfig(std::string_view text) {
-  Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) return MakeError(ErrorCode::kCorrupt, "config: no JSON");
   TrainConfig config;
   config.range = kUsualRange;
-  std::string error;
-  {
-    Fields fields(json, true, "config", error);
-    Visit(fields, config);
-  }
-  if (!error.empty()) return MakeError(ErrorCode::kInvalidArgument, "{}", error);
-  PV_RETURN_IF_ERROR(Check(config));
-  return config;
+  return ParseConfig(text, std::move(config), Visit, Check);
 }
 
-std::string FormatTrainConfig(const TrainConfig& config) {
-  Json json = Json::object();
-  std::string error;
-  TrainConfig copy = config;
-  {
-    Fields fields(json, false, "config", error);
-    Visit(fields, copy);
-  }
-  return json.dump(2) + "\n";
-}
+std::string FormatTrainConfig(const TrainConfig& config) { return FormatConfig(config, Visit); }
 
 }  // namespace polyveil::train

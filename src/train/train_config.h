@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "model/formats/architecture.h"
 
 namespace polyveil::train {
 
@@ -50,7 +51,24 @@ struct Shape {
   // (model/ngram.h); empty: none. No entry where fewer tokens stand before.
   std::vector<int> ngram_rows{};
 
-  int d_head() const { return d_model / n_heads; }
+  // What released models have beside that; no fields of a run's config.
+  int n_kv_heads = 0;  // 0: n_heads
+  int head_width = 0;  // 0: d_model / n_heads
+  model::NormKind norm = model::NormKind::kRmsNorm;
+  model::BlockForm block = model::BlockForm::kPreNorm;
+  model::Activation activation = model::Activation::kGelu;  // of a feed-forward that has one
+  bool gated = false;                                       // down(activation(gate x) * up x)
+  bool causal = true;
+  bool predicts = true;                // logits over the vocabulary; else hidden states only
+  int position_offset = 0;             // of the learnt positions
+  std::optional<int> padding_token{};  // stands at the position of its own id
+  int prefix = 0;  // first positions: exact in every stage and outside of every range
+
+  bool bilinear() const { return ffn == model::FeedForwardKind::kBilinear; }
+  int kv_heads() const { return n_kv_heads > 0 ? n_kv_heads : n_heads; }
+  int d_head() const { return head_width > 0 ? head_width : d_model / n_heads; }
+  int q_width() const { return n_heads * d_head(); }
+  int kv_width() const { return kv_heads() * d_head(); }
   std::vector<int> HeadPowers(int layer) const;  // one a head
   double QueryFold() const;  // what wq takes of 1/sqrt(d_head): a norm would divide it out
 };
@@ -75,6 +93,15 @@ struct RangeOptions {
   double interval_margin = 0;
 };
 
+// Low degrees are far off at first and move the later layers' inputs out of their intervals. For
+// `fraction` of the steps the polynomials' inputs are clamped: to the intervals in its first half,
+// then to intervals that widen (by `widening` at the end). The rest runs without, as inference
+// does.
+struct ClampOptions {
+  double fraction = 0;
+  double widening = 1.5;
+};
+
 // The polynomial stage: fits on ranges seen in training, then training through them.
 struct PolynomialOptions {
   int norm1_degree = 7;
@@ -83,12 +110,7 @@ struct PolynomialOptions {
   int activation_degree = 15;
   double margin = 1.5;  // interval = seen range stretched by this ratio at both ends
   int calibration_batches = 40;
-  // Low degrees are far off at first and move the later layers' inputs out of their intervals. For
-  // this part of the steps the polynomials' inputs are clamped: to the intervals in its first half,
-  // then to intervals that widen (by `clamp_widening` at the end). The rest runs without, as
-  // inference does.
-  double clamp_fraction = 0;
-  double clamp_widening = 1.5;
+  ClampOptions clamp{};
   // Share of the rows, of calibration and of training, that are random tokens whose predictions do
   // not count: intervals and hinges then hold for whatever may be asked, not for the corpus alone.
   double random_rows = 0;
@@ -121,18 +143,31 @@ struct DistillationOptions {
   double weight = 0.5;
 };
 
-struct OptimizerOptions {
+// How the rates go: warm-up, constant, and in the last part of the steps a linear fall to
+// final_fraction.
+struct Schedule {
+  int warmup = 40;
+  double decay_fraction = 0.6;
+  double final_fraction = 0.02;
+};
+
+struct OptimizerOptions : Schedule {
   double muon_lr = 0.02;
   double adam_lr = 0.003;
   double weight_decay = 0.1;  // decoupled, times the rate; matrices only
   double ngram_decay = 0;     // the same for the tables of n-grams
   double grad_clip = 1.0;
-  int warmup = 40;
-  double decay_fraction = 0.6;  // the last part of the run falls linearly to final_fraction
-  double final_fraction = 0.02;
 };
 
-struct TrainConfig {
+// Steps from one line of the curve, evaluation or checkpoint to the next; 0: at the end only.
+struct Intervals {
+  int log_every = 20;
+  int eval_every = 0;
+  int checkpoint_every = 200;
+};
+inline bool IsDue(int every, std::int64_t step) { return every > 0 && step % every == 0; }
+
+struct TrainConfig : Intervals {
   std::string name = "run";
   std::uint64_t seed = 1;
   int threads = 2;
@@ -152,9 +187,6 @@ struct TrainConfig {
   // Checkpoint or bundle's folder to start from (weights and polynomials), relative to the runs'
   // folder.
   std::string init_from;
-  int log_every = 20;
-  int eval_every = 0;  // 0: at the end only
-  int checkpoint_every = 200;
 };
 
 // Unknown fields are refused, so that a misspelt one cannot pass for a default.

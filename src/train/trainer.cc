@@ -3,26 +3,25 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/interrupt.h"
-#include "base/output_file.h"
+#include "base/system.h"
 #include "ckks/parameters.h"
 #include "compile/layout.h"
 #include "model/bundle.h"
 #include "train/bundle_model.h"
 #include "train/distillation.h"
 #include "train/hard_rows.h"
+#include "train/run_folder.h"
+#include "train/run_loop.h"
 #include "train/throughput.h"
 
 namespace polyveil::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int kEvaluationRows = 64;
 
 // A step frees what the next one asks for again, megabytes at a time: pages that stay mapped need
@@ -32,10 +31,6 @@ void KeepFreedMemory() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 #endif
-}
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 class Run {
@@ -53,7 +48,6 @@ class Run {
   }
 
   Result<TrainSummary> Execute() {
-    std::filesystem::create_directories(folder_);
     PV_RETURN_IF_ERROR(Prepare());
     PV_RETURN_IF_ERROR(LoadTeacher());
     PV_RETURN_IF_ERROR(LoadHardRows());
@@ -69,28 +63,21 @@ class Run {
   }
 
  private:
-  std::string Checkpoint() const { return folder_ + "/last.pt"; }
+  std::string Checkpoint() const { return folder_.Checkpoint(); }
   int ProcessCount() const { return options_.processes ? options_.processes->count() : 1; }
   int Rank() const { return options_.processes ? options_.processes->rank() : 0; }
   bool IsFirst() const { return Rank() == 0; }
 
   Status Prepare() {
-    const bool exists = std::filesystem::exists(Checkpoint());
-    if (exists && !options_.resume && !options_.replace)
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "{}: holds a run (--resume goes on with it, --replace starts over)",
-                       folder_);
-    if (options_.resume && exists) {
+    PV_ASSIGN_OR_RETURN(const bool goes_on, folder_.Open(options_.resume, options_.replace));
+    if (goes_on) {
       PV_ASSIGN_OR_RETURN(CheckpointInfo info, LoadCheckpoint(Checkpoint(), model_, &optimizer_));
       if (info.config != info_.config)
         return MakeError(ErrorCode::kMismatch, "{} belongs to another config", Checkpoint());
       info_ = std::move(info);
-      return IsFirst() ? TruncateCurve() : Status{};
+      return IsFirst() ? folder_.TruncateCurve("step", info_.step) : Status{};
     }
-    if (IsFirst()) {
-      PV_RETURN_IF_ERROR(WriteFile(folder_ + "/config.json", info_.config));
-      PV_RETURN_IF_ERROR(WriteFile(folder_ + "/curve.jsonl", ""));  // a new run, a new curve
-    }
+    if (IsFirst()) PV_RETURN_IF_ERROR(folder_.Start(info_.config));
     if (!config_.init_from.empty()) {
       PV_ASSIGN_OR_RETURN(
           const LoadedModel parent,
@@ -122,18 +109,6 @@ class Run {
     return {};
   }
 
-  // A run that was cut off has written lines beyond its checkpoint; they come again.
-  Status TruncateCurve() {
-    std::ifstream in(folder_ + "/curve.jsonl");
-    std::string kept;
-    for (std::string line; std::getline(in, line);) {
-      const auto json = nlohmann::json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("step", std::int64_t{0}) <= info_.step)
-        kept += line + "\n";
-    }
-    return WriteFile(folder_ + "/curve.jsonl", kept);
-  }
-
   Status FitToRanges() {
     const auto& options = *config_.polynomial;
     const SiteRanges ranges =
@@ -153,38 +128,35 @@ class Run {
   Status Loop() {
     const std::int64_t end =
         options_.stop_after > 0 ? std::min(config_.steps, options_.stop_after) : config_.steps;
-    const OrderlyEnd orderly(0);  // of a step; a second signal does not wait for it
-    while (info_.step < end) {
-      if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
-      PV_RETURN_IF_ERROR(Step());
-      if (stopped_) return Stop();
-      if (hard_rows_ && AtCheckpoint()) hard_rows_->Forget();
-      if (!IsFirst()) continue;
-      if (config_.log_every > 0 && (info_.step % config_.log_every == 0 || info_.step == end))
-        PV_RETURN_IF_ERROR(Report());
-      if (AtCheckpoint()) PV_RETURN_IF_ERROR(Save());
-      if (config_.eval_every == 0 || info_.step % config_.eval_every != 0) continue;
-      const double nats = Evaluate(model_, data_).nats;
-      if (!Interrupted()) PV_RETURN_IF_ERROR(Curve("heldout", nats));
-    }
-    return {};
-  }
-
-  bool AtCheckpoint() const {
-    return config_.checkpoint_every > 0 && info_.step % config_.checkpoint_every == 0;
-  }
-
-  // Behind a signal that any process has seen: all stop at the same step, the first one saves.
-  Status Stop() {
-    if (!IsFirst()) return {};
-    PV_RETURN_IF_ERROR(Save());
+    const auto by_first = [this](Status (Run::*work)()) {
+      return [this, work] { return IsFirst() ? (this->*work)() : Status{}; };
+    };
+    PV_ASSIGN_OR_RETURN(
+        const bool ended,
+        RunSteps(config_, info_.step, end,
+                 {[&] { return RefitAndStep(); }, [&] { return stopped_; }, by_first(&Run::Report),
+                  by_first(&Run::EvaluateNow), by_first(&Run::Save)}));
+    if (ended || !IsFirst()) return {};
+    // Any process has seen a signal: all stop at the same step.
     return MakeError(ErrorCode::kCancelled,
                      "interrupted: step {} of {} is in {} (--resume goes on)", info_.step,
                      config_.steps, Checkpoint());
   }
 
+  Status RefitAndStep() {
+    if (IsRefit(info_.step)) PV_RETURN_IF_ERROR(FitToRanges());
+    PV_RETURN_IF_ERROR(Step());
+    if (hard_rows_ && IsDue(config_.checkpoint_every, info_.step)) hard_rows_->Forget();
+    return {};
+  }
+
+  Status EvaluateNow() {
+    const double nats = Evaluate(model_, data_).nats;
+    return Interrupted() ? Status{} : Curve("heldout", nats);
+  }
+
   Status Step() {
-    const auto start = Clock::now();
+    const Timer timer;
     model_.clamp = ClampAt(info_.step);
     model_.precision = config_.precision;
     double nats = 0, penalty = 0;
@@ -198,7 +170,7 @@ class Run {
     if (!std::isfinite(norm))
       return MakeError(ErrorCode::kOutOfRange, "step {}: loss {}, gradient norm {} ({}): diverged",
                        info_.step, nats, norm, FirstBadGradient());
-    Count(nats, penalty, norm, SecondsSince(start));
+    Count(nats, penalty, norm, timer.Seconds());
     return {};
   }
 
@@ -267,20 +239,20 @@ class Run {
 
   // What is minimised; *text: the cross entropy of the text alone, for the curve.
   torch::Tensor Loss(const torch::Tensor& hidden, const Batch& batch, torch::Tensor* text) const {
-    const torch::Tensor embed = model_.Get("embed"), targets = batch.targets.view(-1);
-    if (!teacher_) return *text = HeadCrossEntropy(hidden, embed, targets, config_.precision);
+    const torch::Tensor head = model_.HeadMatrix(), targets = batch.targets.view(-1);
+    if (!teacher_) return *text = HeadCrossEntropy(hidden, head, targets, config_.precision);
     torch::Tensor wanted;
     {
       torch::NoGradGuard no_grad;
       wanted = teacher_->model->Forward(batch.inputs, {}).hidden;
     }
-    return HeadDistillation(hidden, embed, wanted, teacher_->model->Get("embed"), targets,
+    return HeadDistillation(hidden, head, wanted, teacher_->model->HeadMatrix(), targets,
                             config_.distillation->weight, text);
   }
 
   double ClampAt(std::int64_t step) const {
     if (hard_rows_) return 1;
-    return config_.polynomial ? ClampRatio(*config_.polynomial, step, config_.steps) : 0;
+    return config_.polynomial ? ClampRatio(config_.polynomial->clamp, step, config_.steps) : 0;
   }
 
   double TokensPerStep() const {
@@ -321,17 +293,13 @@ class Run {
   }
 
   Status Curve(const char* what, double nats, double penalty = 0, double rate = 0) {
-    const nlohmann::ordered_json line = {{"step", info_.step},
-                                         {"tokens", info_.tokens},
-                                         {"what", what},
-                                         {"nats", nats},
-                                         {"penalty", penalty},
-                                         {"tokens_per_second", rate},
-                                         {"seconds", info_.seconds}};
-    std::ofstream out(folder_ + "/curve.jsonl", std::ios::app);
-    out << line.dump() << "\n";
-    if (out.flush()) return {};
-    return MakeError(ErrorCode::kIo, "cannot write {}/curve.jsonl", folder_);
+    return folder_.AppendToCurve({{"step", info_.step},
+                                  {"tokens", info_.tokens},
+                                  {"what", what},
+                                  {"nats", nats},
+                                  {"penalty", penalty},
+                                  {"tokens_per_second", rate},
+                                  {"seconds", info_.seconds}});
   }
 
   Status Save() { return SaveCheckpoint(Checkpoint(), model_, &optimizer_, info_); }
@@ -351,7 +319,7 @@ class Run {
                                            {"bits_per_byte", summary.heldout.bits_per_byte},
                                            {"tokens", summary.heldout.tokens},
                                            {"by_source", summary.heldout.perplexity_by_source}}}};
-    PV_RETURN_IF_ERROR(WriteFile(folder_ + "/summary.json", json.dump(2) + "\n"));
+    PV_RETURN_IF_ERROR(folder_.Write("summary.json", json.dump(2) + "\n"));
     return summary;
   }
 
@@ -363,7 +331,7 @@ class Run {
   TrainConfig config_;
   const RunOptions& options_;
   const Dataset& data_;
-  std::string folder_;
+  RunFolder folder_;
   Transformer model_;
   Optimizer optimizer_;
   CheckpointInfo info_;
@@ -376,12 +344,12 @@ class Run {
 
 }  // namespace
 
-double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps) {
-  if (options.clamp_fraction == 0) return 0;
-  const double clamped = options.clamp_fraction * static_cast<double>(steps);
+double ClampRatio(const ClampOptions& options, std::int64_t step, std::int64_t steps) {
+  if (options.fraction == 0) return 0;
+  const double clamped = options.fraction * static_cast<double>(steps);
   const double progress = static_cast<double>(step) / clamped;
   if (progress >= 1) return 0;
-  return std::pow(options.clamp_widening, std::max(0.0, 2 * progress - 1));
+  return std::pow(options.widening, std::max(0.0, 2 * progress - 1));
 }
 
 Status CheckServable(const TrainConfig& config) {
@@ -432,12 +400,6 @@ Status CopyParameters(const Transformer& from, Transformer& to) {
   return {};
 }
 
-Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config) {
-  Transformer out(config.shape, config.attention, model.type(), config.seed);
-  PV_RETURN_IF_ERROR(CopyParameters(model, out));
-  return out;
-}
-
 Evaluation Evaluate(const Transformer& model, const Dataset& data) {
   torch::NoGradGuard no_grad;
   Evaluation result;
@@ -446,7 +408,7 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data) {
     LossSum sum;
     for (const Batch& batch : SequentialBatches(stream, kEvaluationRows, model.shape().context)) {
       if (Interrupted()) break;
-      const LossSum part = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.Get("embed"),
+      const LossSum part = HeadLossSum(model.Forward(batch.inputs, {}).hidden, model.HeadMatrix(),
                                        batch.targets.view(-1));
       sum.nats += part.nats;
       sum.count += part.count;

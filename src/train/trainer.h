@@ -68,9 +68,8 @@ Status CheckServable(const TrainConfig& config);
 // replaced; kCancelled behind a signal, with a checkpoint of the last step.
 Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& options);
 
-// How far the polynomials' inputs are clamped at this step (Transformer::clamp); see
-// PolynomialOptions.
-double ClampRatio(const PolynomialOptions& options, std::int64_t step, std::int64_t steps);
+// How far the polynomials' inputs are clamped at this step (Transformer::clamp).
+double ClampRatio(const ClampOptions& options, std::int64_t step, std::int64_t steps);
 
 // All held-out text, every token predicted once; part of it behind a signal.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);
@@ -79,9 +78,6 @@ Evaluation Evaluate(const Transformer& model, const Dataset& data);
 Status CopyParameters(const Transformer& from, Transformer& to);
 // Errors: kOutOfRange for a loss that is no number (site).
 Status CheckEvaluation(const Evaluation& evaluation, const Transformer& model, const Dataset& data);
-
-// The weights of a model under another config of the same sizes. Errors: kMismatch.
-Result<Transformer> WithForms(const Transformer& model, const TrainConfig& config);
 
 // The model of a checkpoint or of a bundle's folder, with its polynomials; `type` may differ from
 // training's. A bundle's norm gains are folded into its matrices and stay there; how it was trained

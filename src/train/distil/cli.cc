@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "base/output_file.h"
-#include "model/bundle.h"
 #include "train/cli_options.h"
 #include "train/distil/run.h"
 
@@ -13,18 +12,19 @@ namespace {
 struct Arguments {
   std::string config;
   DistilRunOptions run;
-  int stop_after = 0, threads = 0;
+  Continuation continuation;
 };
 
 Status Run(const Arguments& arguments) {
-  PV_ASSIGN_OR_RETURN(const auto bytes, model::ReadBundleFile(arguments.config, 1 << 20));
-  PV_ASSIGN_OR_RETURN(
-      DistilConfig config,
-      ParseDistilConfig({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
-  if (arguments.threads > 0) config.threads = arguments.threads;
+  PV_ASSIGN_OR_RETURN(const std::string text, ReadConfigText(arguments.config));
+  PV_ASSIGN_OR_RETURN(DistilConfig config, ParseDistilConfig(text));
+  const Continuation& continuation = arguments.continuation;
+  if (continuation.threads > 0) config.threads = continuation.threads;
   PV_RETURN_IF_ERROR(CheckWritableFolder(arguments.run.out));
   DistilRunOptions options = arguments.run;
-  options.stop_after = arguments.stop_after;
+  options.resume = continuation.resume;
+  options.replace = continuation.replace;
+  options.stop_after = continuation.stop_after;
   options.progress = [&](const DistilProgress& p) {
     Print(
         "{}: step {}/{}, {} tokens  loss {:.4f}  KL {:.4f}  text {:.4f}  hidden {:.4f}  penalty "
@@ -49,13 +49,7 @@ Command DescribeDistil(Options& app) {
       ->required();
   app.add_option("--out", a->run.out, "folder of the conversion")->required();
   app.add_option("--eval-data", a->run.evaluation, "folder of tasks and WikiText");
-  auto* resume = app.add_flag("--resume", a->run.resume, "go on where the folder's run stopped");
-  app.add_flag("--replace", a->run.replace, "start over, replacing the folder's run")
-      ->excludes(resume);
-  AddNumber(app, "--stop-after", a->stop_after, {0, kMaxSteps},
-            "stop with a checkpoint after so many steps of all stages; 0: at the end");
-  AddNumber(app, "--threads", a->threads, {0, static_cast<int>(kMaxThreads)},
-            "threads, 0 for the configuration's");
+  AddContinuation(app, a->continuation);
   return [a] { return Run(*a); };
 }
 

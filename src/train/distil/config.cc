@@ -6,7 +6,7 @@
 namespace polyveil::train {
 namespace {
 
-using Json = nlohmann::ordered_json;
+constexpr std::size_t kMaxStages = 64;
 
 void VisitFit(Fields& f, DistilFit& fit) {
   f.Field("calibration_batches", fit.calibration_batches);
@@ -16,8 +16,7 @@ void VisitFit(Fields& f, DistilFit& fit) {
   f.Field("activation_error", fit.options.activation_error);
   f.Field("max_depth", fit.options.max_depth);
   f.Field("family", fit.options.family);
-  f.Field("clamp_fraction", fit.clamp_fraction);
-  f.Field("clamp_widening", fit.clamp_widening);
+  VisitClamp(f, fit.clamp);
 }
 
 void VisitStage(Fields& f, DistilStage& s) {
@@ -32,14 +31,9 @@ void VisitStage(Fields& f, DistilStage& s) {
   f.Field("kl_weight", s.kl_weight);
   f.Field("hidden_weight", s.hidden_weight);
   f.Field("sampled_share", s.sampled_share);
-  f.Field("warmup", s.warmup);
-  f.Field("decay_fraction", s.decay_fraction);
-  f.Field("final_fraction", s.final_fraction);
+  VisitSchedule(f, s.schedule);
   f.Object("range", [&](Fields& inner) { VisitRange(inner, s.range); });
-  if (f.reading() ? f.Has("fit") : s.fit.has_value()) {
-    if (!s.fit) s.fit.emplace();
-    f.Object("fit", [&](Fields& inner) { VisitFit(inner, *s.fit); });
-  }
+  f.Optional("fit", s.fit, VisitFit);
 }
 
 void VisitConfig(Fields& f, DistilConfig& c) {
@@ -52,9 +46,7 @@ void VisitConfig(Fields& f, DistilConfig& c) {
   f.Field("context", c.context);
   f.Field("batch", c.batch);
   f.Field("start_batches", c.start_batches);
-  f.Field("log_every", c.log_every);
-  f.Field("eval_every", c.eval_every);
-  f.Field("checkpoint_every", c.checkpoint_every);
+  VisitIntervals(f, c);
   f.Object("sampling", [&](Fields& inner) {
     inner.Field("sequences", c.sampling.sequences);
     inner.Field("rows", c.sampling.rows);
@@ -68,20 +60,7 @@ void VisitConfig(Fields& f, DistilConfig& c) {
     inner.Field("examples", c.evaluation.examples);
     inner.Field("heldout_rows", c.evaluation.heldout_rows);
   });
-}
-
-// The list of stages, by the direction.
-void VisitStages(Json& json, bool reading, std::string& error, DistilConfig& c) {
-  if (reading && !(json.is_array() && json.size() <= 64)) {
-    if (error.empty()) error = "config: stages is no list of at most 64";
-    return;
-  }
-  if (reading) c.stages.resize(json.size());
-  for (std::size_t i = 0; i < c.stages.size(); ++i) {
-    if (!reading) json.push_back(Json::object());
-    Fields fields(json[i], reading, fmt::format("config.stages[{}]", i), error);
-    VisitStage(fields, c.stages[i]);
-  }
+  f.Objects("stages", c.stages, kMaxStages, VisitStage);
 }
 
 Status Check(const DistilConfig& c) {
@@ -111,7 +90,9 @@ Status Check(const DistilConfig& c) {
                        "config.{}sampled_share = {}, but sampling.sequences "
                        "is 0",
                        at, s.sampled_share);
-    if (s.fit) PV_RETURN_IF_ERROR(in((at + "fit.margin").c_str(), s.fit->options.margin, 1, 100));
+    if (!s.fit) continue;
+    PV_RETURN_IF_ERROR(in((at + "fit.margin").c_str(), s.fit->options.margin, 1, 100));
+    PV_RETURN_IF_ERROR(CheckClamp(at + "fit", s.fit->clamp));
   }
   return {};
 }
@@ -119,33 +100,11 @@ Status Check(const DistilConfig& c) {
 }  // namespace
 
 Result<DistilConfig> ParseDistilConfig(std::string_view text) {
-  Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object()) return MakeError(ErrorCode::kCorrupt, "config: no JSON object");
-  DistilConfig config;
-  std::string error;
-  Json stages = json.contains("stages") ? json["stages"] : Json::array();
-  json.erase("stages");
-  {
-    Fields fields(json, true, "config", error);
-    VisitConfig(fields, config);
-  }
-  VisitStages(stages, true, error, config);
-  if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
-  PV_RETURN_IF_ERROR(Check(config));
-  return config;
+  return ParseConfig(text, DistilConfig(), VisitConfig, Check);
 }
 
 std::string FormatDistilConfig(const DistilConfig& config) {
-  Json json = Json::object(), stages = Json::array();
-  std::string error;
-  DistilConfig copy = config;
-  {
-    Fields fields(json, false, "config", error);
-    VisitConfig(fields, copy);
-  }
-  VisitStages(stages, false, error, copy);
-  json["stages"] = stages;
-  return json.dump(1) + "\n";
+  return FormatConfig(config, VisitConfig);
 }
 
 }  // namespace polyveil::train

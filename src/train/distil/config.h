@@ -22,7 +22,7 @@ enum class DistilStageKind {
 struct DistilFit {
   int calibration_batches = 16;
   ConvertOptions options;
-  double clamp_fraction = 0, clamp_widening = 1.5;  // as PolynomialOptions
+  ClampOptions clamp;
 };
 
 struct DistilStage {
@@ -35,8 +35,7 @@ struct DistilStage {
   double kl_weight = 1;      // decoders
   double hidden_weight = 0;  // of the mean over layers and tokens of |difference|^2 / |original|^2
   double sampled_share = 0;  // of the rows: text that the original has written itself
-  int warmup = 10;
-  double decay_fraction = 0.5, final_fraction = 0.1;
+  Schedule schedule{10, 0.5, 0.1};
   RangeOptions range;
   std::optional<DistilFit> fit;
 };
@@ -55,7 +54,9 @@ struct DistilEvaluation {
   int heldout_rows = 16;
 };
 
-struct DistilConfig {
+struct DistilConfig : Intervals {
+  DistilConfig() : Intervals{5, 50, 20} {}
+
   std::string name = "conversion";
   std::uint64_t seed = 1;
   int threads = 2;
@@ -65,13 +66,12 @@ struct DistilConfig {
   int context = 256;        // tokens of a row, the prefix included
   int batch = 4;
   int start_batches = 2;  // of text that the shifts are chosen on
-  int log_every = 5, eval_every = 50, checkpoint_every = 20;
   DistilSampling sampling;
   DistilEvaluation evaluation;
   std::vector<DistilStage> stages;
 };
 
-// Unknown fields are refused. Errors: kCorrupt, kOutOfRange; the field named.
+// Unknown fields are refused. Errors: kCorrupt, kInvalidArgument, kOutOfRange; the field named.
 Result<DistilConfig> ParseDistilConfig(std::string_view json);
 std::string FormatDistilConfig(const DistilConfig& config);
 

@@ -63,21 +63,21 @@ std::string At(const std::string& name, int layer) {
   return fmt::format(fmt::runtime(name), layer);
 }
 
-void CollectLayer(const ReleasedModel& model, const model::Architecture& source,
+void CollectLayer(const Transformer& model, const model::Architecture& source,
                   const model::WeightNames& names, int index, Collector& out) {
-  const ReleasedModel::Layer& layer = model.layers[static_cast<std::size_t>(index)];
+  const Weights::Layer& layer = model.weights.layers[static_cast<std::size_t>(index)];
   out.Vector(At(names.attention_norm, index), layer.norm1, layer.norm1_bias);
   out.Vector(At(names.ffn_norm, index), layer.norm2, layer.norm2_bias);
   std::vector<std::string> qkv;
   for (const std::string& name : names.qkv) qkv.push_back(At(name, index));
   std::vector<std::int64_t> rows = {source.qkv_width()};
   if (qkv.size() == 3) rows = {source.q_width(), source.kv_width(), source.kv_width()};
-  out.Parts(qkv, rows, SourceRows(source, layer.qkv), SourceRows(source, layer.qkv_bias));
-  out.Matrix(At(names.out, index), layer.out, layer.out_bias);
+  out.Parts(qkv, rows, SourceRows(source, layer.wqkv), SourceRows(source, layer.bqkv));
+  out.Matrix(At(names.out, index), layer.wo, layer.bo);
   std::vector<std::string> in = {At(names.up, index)};
   if (source.gated) in.insert(in.begin(), At(names.gate, index));
-  out.Parts(in, std::vector<std::int64_t>(in.size(), source.d_ff), layer.in, layer.in_bias);
-  out.Matrix(At(names.down, index), layer.down, layer.down_bias);
+  out.Parts(in, std::vector<std::int64_t>(in.size(), source.d_ff), layer.w12, layer.b12);
+  out.Matrix(At(names.down, index), layer.wdown, layer.bdown);
 }
 
 Status WriteFloats(const Named& tensors, const std::string& path) {
@@ -129,56 +129,41 @@ Status WriteCompanions(const model::Checkpoint& source, const std::string& folde
   return {};
 }
 
-std::vector<double> Values(const Tensor& tensor) {
-  const Tensor wide = tensor.detach().to(torch::kFloat64).contiguous();
-  const double* begin = wide.data_ptr<double>();
-  return {begin, begin + wide.numel()};
-}
-
 }  // namespace
 
-Named HuggingFaceTensors(const ReleasedModel& model, const model::Architecture& source) {
+Named HuggingFaceTensors(const Transformer& model, const model::Architecture& source) {
   const model::WeightNames names = model::HuggingFaceNames(source);
+  const Weights& w = model.weights;
   Collector out(names);
-  out.Put(names.token_embedding + ".weight", model.token_embedding);
-  if (model.position_embedding.defined())
-    out.Put(names.position_embedding + ".weight", model.position_embedding);
-  if (model.type_embedding.defined())
-    out.Put(names.type_embedding + ".weight", model.type_embedding);
+  out.Put(names.token_embedding + ".weight", w.embed);
+  if (w.pos.defined()) out.Put(names.position_embedding + ".weight", w.pos);
+  if (w.type.defined()) out.Put(names.type_embedding + ".weight", w.type);
   if (source.embedding_norm)
-    out.Vector(names.embedding_norm, model.embedding_norm, model.embedding_norm_bias);
+    out.Vector(names.embedding_norm, w.embedding_norm, w.embedding_norm_bias);
   for (int i = 0; i < source.n_layers; ++i) CollectLayer(model, source, names, i, out);
-  if (source.final_norm) out.Vector(names.final_norm, model.final_norm, model.final_norm_bias);
-  out.PutBare(names.head + ".weight", model.head);
+  if (source.final_norm) out.Vector(names.final_norm, w.final_norm, w.final_norm_bias);
+  out.PutBare(names.head + ".weight", w.head);
   return out.Take();
 }
 
-model::ConvertedForms MakeForms(const ReleasedModel& model, const std::vector<int>& prefix,
+model::ConvertedForms MakeForms(const Transformer& model, const std::vector<int>& prefix,
                                 const DistilCalibration& calibration) {
   model::ConvertedForms forms;
   forms.stage = model.polynomials ? model::FormStage::kPolynomial : model::FormStage::kPower;
-  forms.power = model.forms.power;
-  forms.attention_eps = model.forms.eps;
-  if (model.architecture().causal) forms.prefix = prefix;
+  forms.power = model.shape().power;
+  forms.attention_eps = model.shape().attention_eps;
+  if (model.shape().causal) forms.prefix = prefix;
   forms.calibration = {calibration.tokens, calibration.margin};
   forms.left_out = calibration.left_out;
-  for (std::size_t i = 0; i < model.layers.size(); ++i) {
-    model::LayerConfig layer;
-    layer.kappa = Values(model.layers[i].log_kappa.detach().to(torch::kFloat64).exp());
-    layer.shift = Values(model.layers[i].shift);
-    if (model.polynomials) {
-      FillPolynomials((*model.polynomials)[i], calibration.ranges, static_cast<int>(i), layer);
-      const model::LayerBounds& b = layer.bounds;
-      forms.residual_bound =
-          std::max({forms.residual_bound, calibration.margin * b.residual_in,
-                    calibration.margin * b.residual_mid, calibration.margin * b.residual_out});
-    }
-    forms.layers.push_back(std::move(layer));
+  for (int i = 0; i < model.shape().n_layers; ++i) {
+    forms.layers.push_back(MakeLayer(model, calibration.ranges, i));
+    forms.residual_bound = std::max(forms.residual_bound,
+                                    ResidualBound(forms.layers.back().bounds, calibration.margin));
   }
   return forms;
 }
 
-Status WriteReleasedFolder(const ReleasedModel& model, const model::Checkpoint& source,
+Status WriteReleasedFolder(const Transformer& model, const model::Checkpoint& source,
                            const std::vector<int>& prefix, const DistilCalibration& calibration,
                            const std::string& folder) {
   std::error_code error;
@@ -187,9 +172,9 @@ Status WriteReleasedFolder(const ReleasedModel& model, const model::Checkpoint& 
   PV_RETURN_IF_ERROR(WriteCompanions(source, folder));
   PV_RETURN_IF_ERROR(
       WriteFloats(HuggingFaceTensors(model, source.architecture), folder + "/model.safetensors"));
-  if (model.forms.attention == AttentionForm::kSoftmax) return {};
+  if (model.attention(0) == AttentionForm::kSoftmax) return {};
   const model::ConvertedForms forms = MakeForms(model, prefix, calibration);
-  PV_RETURN_IF_ERROR(model::CheckForms(forms, model.architecture()));
+  PV_RETURN_IF_ERROR(model::CheckForms(forms, source.architecture));
   const std::string text = model::FormatForms(forms);
   PV_RETURN_IF_ERROR(model::ParseForms(text));  // what is written can be read
   return WriteFile(folder + "/forms.json", text);

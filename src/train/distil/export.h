@@ -6,7 +6,6 @@
 
 #include "model/formats/checkpoint.h"
 #include "train/calibrate.h"
-#include "train/distil/released_model.h"
 
 namespace polyveil::train {
 
@@ -18,17 +17,17 @@ struct DistilCalibration {
   double margin = 1;
   std::uint64_t left_out = 0;  // calibration tokens behind an input out of range
 };
-model::ConvertedForms MakeForms(const ReleasedModel& model, const std::vector<int>& prefix,
+model::ConvertedForms MakeForms(const Transformer& model, const std::vector<int>& prefix,
                                 const DistilCalibration& calibration);
 
 // Weights under the names of Hugging Face's files, in their layouts.
 std::vector<std::pair<std::string, torch::Tensor>> HuggingFaceTensors(
-    const ReleasedModel& model, const model::Architecture& source);
+    const Transformer& model, const model::Architecture& source);
 
 // Writes config.json, model.safetensors (float32), the source's tokenizer and, unless the model is
 // softmax, forms.json. Errors: kIo; kMismatch for a GGUF file of a family whose config.json cannot
 // be written or with frequencies of its own.
-Status WriteReleasedFolder(const ReleasedModel& model, const model::Checkpoint& source,
+Status WriteReleasedFolder(const Transformer& model, const model::Checkpoint& source,
                            const std::vector<int>& prefix, const DistilCalibration& calibration,
                            const std::string& folder);
 

@@ -9,10 +9,6 @@ namespace {
 
 using torch::Tensor;
 
-Tensor Behind(const ReleasedModel& model, const Tensor& x) {
-  return x.narrow(1, model.forms.prefix, x.size(1) - model.forms.prefix);
-}
-
 // Sum of squares over sum of squares: tokens count by what their layer adds.
 Tensor WholeError(const Tensor& x, const Tensor& wanted) {
   return (x - wanted).pow(2).sum() / wanted.pow(2).sum().clamp_min(1e-20);
@@ -25,27 +21,23 @@ Tensor TokenError(const Tensor& x, const Tensor& wanted) {
 
 Tensor Rows(const Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
-const Tensor& HeadOf(const ReleasedModel& model) {
-  return model.head.defined() ? model.head : model.token_embedding;
-}
-
-Tensor Distribution(const ReleasedModel& teacher, const ReleasedModel& student,
-                    const Tensor& wanted, const Tensor& hidden, const Tensor& targets,
-                    Tensor* text) {
-  return HeadDistillation(Rows(hidden), HeadOf(student), Rows(wanted), HeadOf(teacher),
+Tensor Distribution(const Transformer& teacher, const Transformer& student, const Tensor& wanted,
+                    const Tensor& hidden, const Tensor& targets, Tensor* text) {
+  return HeadDistillation(Rows(hidden), student.HeadMatrix(), Rows(wanted), teacher.HeadMatrix(),
                           targets.reshape({-1}), 1.0, text);
 }
 
-bool IsDecoder(const ReleasedModel& model) {
-  return model.architecture().head == model::HeadKind::kCausalLm;
+// After the final norm, [batch, context, d_model].
+Tensor Hidden(const Transformer& model, const Tensor& tokens) {
+  return model.Forward(tokens, {}).hidden.view({tokens.size(0), tokens.size(1), -1});
 }
 
 // The teacher's residuals behind every block.
-std::vector<Tensor> States(const ReleasedModel& teacher, const Tensor& tokens) {
+std::vector<Tensor> States(const Transformer& teacher, const Tensor& tokens) {
   torch::NoGradGuard no_grad;
-  ReleasedModel::Pass pass(teacher);
+  Transformer::Pass pass(teacher);
   std::vector<Tensor> states = {teacher.Embed(tokens)};
-  for (int i = 0; i < teacher.architecture().n_layers; ++i)
+  for (int i = 0; i < teacher.shape().n_layers; ++i)
     states.push_back(teacher.Block(i, states.back(), pass));
   return states;
 }
@@ -65,21 +57,21 @@ DistilLoss DistilLoss::Over(double count) const {
   return {total / c, kl / c, text / c, hidden / c, penalty / c};
 }
 
-DistilLoss MatchAndBackward(const ReleasedModel& teacher, const ReleasedModel& student,
+DistilLoss MatchAndBackward(const Transformer& teacher, const Transformer& student,
                             const Batch& batch, const DistilStage& stage) {
-  const int n_layers = teacher.architecture().n_layers;
+  const int n_layers = teacher.shape().n_layers;
   DistilLoss sum;
   Tensor x = teacher.Embed(batch.inputs).detach();
   for (int i = 0; i < n_layers; ++i) {
     Tensor attended, next;
     {
       torch::NoGradGuard no_grad;
-      ReleasedModel::Pass pass(teacher);
+      Transformer::Pass pass(teacher);
       next = teacher.Block(i, x, pass, &attended);
     }
-    ReleasedModel::Pass pass(student, stage.range);
-    const Tensor error =
-        WholeError(Behind(student, student.Attention(i, x, pass)), Behind(student, attended));
+    Transformer::Pass pass(student, stage.range);
+    const Tensor error = WholeError(student.BehindPrefix(student.Attention(i, x, pass)),
+                                    student.BehindPrefix(attended));
     const Tensor& penalty = pass.penalties.total();
     ((error + penalty) / n_layers).backward();
     sum.hidden += error.item<double>() / n_layers;
@@ -90,21 +82,21 @@ DistilLoss MatchAndBackward(const ReleasedModel& teacher, const ReleasedModel& s
   return sum;
 }
 
-DistilLoss DistilAndBackward(const ReleasedModel& teacher, const ReleasedModel& student,
+DistilLoss DistilAndBackward(const Transformer& teacher, const Transformer& student,
                              const Batch& batch, const DistilStage& stage) {
-  const int n_layers = teacher.architecture().n_layers;
+  const int n_layers = teacher.shape().n_layers;
   const std::vector<Tensor> states = States(teacher, batch.inputs);
-  ReleasedModel::Pass pass(student, stage.range);
+  Transformer::Pass pass(student, stage.range);
   Tensor x = student.Embed(batch.inputs);
   Tensor hidden = torch::zeros({}, x.options()), kl = hidden, text = hidden;
   for (int i = 0; i < n_layers; ++i) {
     x = student.Block(i, x, pass);
     if (stage.hidden_weight > 0)
-      hidden = hidden + TokenError(Behind(student, x),
-                                   Behind(student, states[static_cast<std::size_t>(i) + 1])) /
+      hidden = hidden + TokenError(student.BehindPrefix(x),
+                                   student.BehindPrefix(states[static_cast<std::size_t>(i) + 1])) /
                             n_layers;
   }
-  if (IsDecoder(student) && stage.kl_weight > 0)
+  if (student.shape().predicts && stage.kl_weight > 0)
     kl = Distribution(teacher, student, teacher.Finish(states.back()), student.Finish(x),
                       batch.targets, &text);
   const Tensor loss = stage.kl_weight * kl + stage.hidden_weight * hidden;
@@ -114,16 +106,17 @@ DistilLoss DistilAndBackward(const ReleasedModel& teacher, const ReleasedModel& 
           penalty.item<double>()};
 }
 
-DistilLoss HeldoutLoss(const ReleasedModel& teacher, const ReleasedModel& student,
+DistilLoss HeldoutLoss(const Transformer& teacher, const Transformer& student,
                        const std::vector<Batch>& batches) {
   torch::NoGradGuard no_grad;
   DistilLoss sum;
   for (const Batch& batch : batches) {
-    const Tensor wanted = teacher.Hidden(batch.inputs), hidden = student.Hidden(batch.inputs);
+    const Tensor wanted = Hidden(teacher, batch.inputs), hidden = Hidden(student, batch.inputs);
     DistilLoss one;
-    one.hidden = TokenError(Behind(student, hidden), Behind(student, wanted)).item<double>();
+    one.hidden =
+        TokenError(student.BehindPrefix(hidden), student.BehindPrefix(wanted)).item<double>();
     one.total = one.hidden;
-    if (IsDecoder(student)) {
+    if (student.shape().predicts) {
       Tensor text;
       one.kl = Distribution(teacher, student, wanted, hidden, batch.targets, &text).item<double>();
       one.text = text.item<double>();
@@ -132,40 +125,6 @@ DistilLoss HeldoutLoss(const ReleasedModel& teacher, const ReleasedModel& studen
     sum.Add(one);
   }
   return sum.Over(static_cast<double>(batches.size()));
-}
-
-ConversionEffect DistilEffect(const ReleasedModel& model, const std::vector<Batch>& batches) {
-  torch::NoGradGuard no_grad;
-  ReleasedModel parent = model;  // shares the weights
-  parent.polynomials.reset();
-  ConversionEffect effect;
-  double counted = 0;
-  for (const Batch& batch : batches) {
-    const std::int64_t behind = batch.inputs.size(1) - model.forms.prefix;
-    Tensor escaped = torch::zeros({batch.inputs.size(0), behind}, torch::kBool);
-    const auto mark = [&](const std::string& site, const Tensor& outside) {
-      escaped.logical_or_(MarkedPositions(site, outside));
-    };
-    ReleasedModel::Pass pass(model, {}, EscapeCounter(*model.polynomials, effect.escapes, mark));
-    const Tensor hidden = model.Hidden(batch.inputs, pass);
-    effect.escapes.positions += static_cast<std::uint64_t>(escaped.numel());
-    if (!IsDecoder(model)) continue;
-    const auto distribution = [&](const Tensor& states) {
-      return torch::log_softmax(model.Logits(Rows(Behind(model, states))).to(torch::kFloat64), 1);
-    };
-    const Tensor p = distribution(parent.Hidden(batch.inputs)), q = distribution(hidden);
-    const Tensor index = Behind(model, batch.targets).reshape({-1, 1});
-    effect.parent_nats -= p.gather(1, index).sum().item<double>();
-    effect.polynomial_nats -= q.gather(1, index).sum().item<double>();
-    counted += static_cast<double>(index.numel());
-    const Tensor kl = (p.exp() * (p - q)).sum(1), differs = p.argmax(1) != q.argmax(1);
-    AddChange(effect.all, kl, differs);
-    const Tensor there = escaped.view(-1).nonzero().view(-1);
-    AddChange(effect.at_escapes, kl.index_select(0, there), differs.index_select(0, there));
-  }
-  effect.parent_nats /= std::max(1.0, counted);
-  effect.polynomial_nats /= std::max(1.0, counted);
-  return effect;
 }
 
 }  // namespace polyveil::train

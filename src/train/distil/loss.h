@@ -3,9 +3,8 @@
 
 #include <vector>
 
-#include "train/convert.h"
 #include "train/distil/config.h"
-#include "train/distil/released_model.h"
+#include "train/transformer.h"
 
 namespace polyveil::train {
 
@@ -21,17 +20,14 @@ struct DistilLoss {
 
 // Adds the gradients of one batch to the student's trainable tensors. Match: one layer's graph
 // stands in memory at a time.
-DistilLoss MatchAndBackward(const ReleasedModel& teacher, const ReleasedModel& student,
+DistilLoss MatchAndBackward(const Transformer& teacher, const Transformer& student,
                             const Batch& batch, const DistilStage& stage);
-DistilLoss DistilAndBackward(const ReleasedModel& teacher, const ReleasedModel& student,
+DistilLoss DistilAndBackward(const Transformer& teacher, const Transformer& student,
                              const Batch& batch, const DistilStage& stage);
 
 // Without gradients, means over the batches: KL and text of a decoder, `hidden` of the last
 // states.
-DistilLoss HeldoutLoss(const ReleasedModel& teacher, const ReleasedModel& student,
+DistilLoss HeldoutLoss(const Transformer& teacher, const Transformer& student,
                        const std::vector<Batch>& batches);
-
-// The polynomials against the same weights with exact functions; of an encoder the escapes alone.
-ConversionEffect DistilEffect(const ReleasedModel& model, const std::vector<Batch>& batches);
 
 }  // namespace polyveil::train

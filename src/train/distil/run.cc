@@ -1,8 +1,6 @@
 #include "train/distil/run.h"
 
-#include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 
 #include "base/interrupt.h"
@@ -13,12 +11,14 @@
 #include "train/distil/data.h"
 #include "train/distil/evaluate.h"
 #include "train/distil/export.h"
-#include "train/distil/fit.h"
+#include "train/distil/load.h"
 #include "train/distil/loss.h"
 #include "train/distil/sample.h"
 #include "train/distil/start.h"
 #include "train/export.h"
 #include "train/optimizer.h"
+#include "train/run_folder.h"
+#include "train/run_loop.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -26,7 +26,6 @@ namespace {
 
 using torch::Tensor;
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kCalibrationSteps = 1'000'000, kStartSteps = 2'000'000;
 constexpr int kSentences = 200;
@@ -39,23 +38,29 @@ struct Position {
   double seconds = 0;  // training alone
 };
 
+// The names that checkpoints of conversions have for a block's matrices and their biases.
+std::string NameInCheckpoint(std::string name) {
+  constexpr std::pair<const char*, const char*> kNames[] = {
+      {".wqkv", ".qkv"}, {".bqkv", ".qkv_bias"}, {".wo", ".out"},     {".bo", ".out_bias"},
+      {".w12", ".in"},   {".b12", ".in_bias"},   {".wdown", ".down"}, {".bdown", ".down_bias"}};
+  for (const auto& [here, there] : kNames)
+    if (const auto at = name.find(here); at != std::string::npos)
+      return name.replace(at, std::string_view(here).size(), there);
+  return name;
+}
+
 class Runner {
  public:
   Runner(const DistilConfig& config, const DistilRunOptions& options)
-      : config_(config), options_(options), config_text_(FormatDistilConfig(config)) {}
+      : config_(config),
+        options_(options),
+        folder_(options.out),
+        config_text_(FormatDistilConfig(config)) {}
 
   Status Execute() {
+    PV_ASSIGN_OR_RETURN(const bool goes_on, folder_.Open(options_.resume, options_.replace));
     PV_RETURN_IF_ERROR(Prepare());
-    const bool exists = std::filesystem::exists(Path("last.pt"));
-    if (exists && !options_.resume && !options_.replace)
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "{}: holds a run (--resume goes on with it, --replace starts over)",
-                       options_.out);
-    if (options_.resume && exists) {
-      PV_RETURN_IF_ERROR(Restore());
-    } else {
-      PV_RETURN_IF_ERROR(Begin());
-    }
+    PV_RETURN_IF_ERROR(goes_on ? Restore() : Begin());
     while (at_.stage < config_.stages.size()) {
       PV_ASSIGN_OR_RETURN(const bool stopped, RunStage());
       if (stopped) return {};
@@ -64,7 +69,7 @@ class Runner {
   }
 
  private:
-  std::string Path(const std::string& name) const { return options_.out + "/" + name; }
+  std::string Path(const std::string& name) const { return folder_.Path(name); }
   const DistilStage& stage() const { return config_.stages[at_.stage]; }
   void Note(const std::string& line) const {
     if (options_.note) options_.note(line);
@@ -72,7 +77,6 @@ class Runner {
 
   Status Prepare() {
     torch::set_num_threads(config_.threads);
-    std::filesystem::create_directories(options_.out);
     PV_ASSIGN_OR_RETURN(source_, model::LoadCheckpoint(options_.model));
     if (!source_->architecture.causal && !config_.prefix.empty())
       return MakeError(ErrorCode::kMismatch, "config.prefix has {} tokens, an encoder takes 0",
@@ -85,13 +89,11 @@ class Runner {
         text_, ReadDistilText(options_.stories, tokenizer, source_->architecture, config_));
     Note(fmt::format("{} training tokens, {} held out", text_.train.size(), text_.heldout.size()));
     PV_RETURN_IF_ERROR(Sample());
-    PV_ASSIGN_OR_RETURN(teacher_, ReleasedModel::Load(*source_));
-    teacher_->forms.prefix =
-        source_->architecture.causal ? static_cast<int>(config_.prefix.size()) : 0;
-    student_ = teacher_->Clone();
-    student_->forms.attention = AttentionForm::kPowerMean;
-    student_->forms.power = config_.power;
-    student_->forms.eps = config_.attention_eps;
+    PV_ASSIGN_OR_RETURN(teacher_, LoadReleased(*source_, static_cast<int>(config_.prefix.size())));
+    Shape forms = teacher_->shape();
+    forms.power = config_.power;
+    forms.attention_eps = config_.attention_eps;
+    student_ = teacher_->Clone(forms, AttentionForm::kPowerMean);
     heldout_ = HeldoutDistilBatches(text_, config_.evaluation.heldout_rows, config_.batch);
     return {};
   }
@@ -110,22 +112,17 @@ class Runner {
       return token >= 0 && token < source_->architecture.vocab_size;
     });
     if (whole && known) return {};
-    const auto start = Clock::now();
+    const Timer timer;
     PV_ASSIGN_OR_RETURN(text_.sampled, SampleText(*source_, config_.prefix, text_.sampled_length(),
                                                   config_.sampling, config_.seed));
     torch::set_num_threads(config_.threads);
-    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, Since(start)));
-    return WriteFile(Path("sampled.bin"), BytesOf(text_.sampled));
-  }
-
-  static double Since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
+    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, timer.Seconds()));
+    return folder_.Write("sampled.bin", BytesOf(text_.sampled));
   }
 
   // The original and the start of the power form, measured.
   Status Begin() {
-    PV_RETURN_IF_ERROR(Write("config.json", config_text_));
-    PV_RETURN_IF_ERROR(Write("curve.jsonl", ""));
+    PV_RETURN_IF_ERROR(folder_.Start(config_text_));
     report_ = {{"model", model::Describe(source_->architecture)}, {"stages", Json::array()}};
     PV_RETURN_IF_ERROR(Report("original", options_.model, *teacher_, Json::object()));
     std::vector<Tensor> batches;
@@ -139,7 +136,7 @@ class Runner {
         layer.push_back(
             {{"shift", head.shift}, {"error", head.error}, {"divisor_ratio", head.divisor_ratio}});
     }
-    PV_RETURN_IF_ERROR(Write("start.json", layers.dump(1)));
+    PV_RETURN_IF_ERROR(folder_.Write("start.json", layers.dump(1)));
     PV_RETURN_IF_ERROR(Export("start"));
     PV_RETURN_IF_ERROR(Report("start", Path("start"), *student_, Json::object()));
     return Save();
@@ -170,40 +167,35 @@ class Runner {
 
   // Returns whether it came to stop_after.
   Result<bool> Steps() {
-    const OrderlyEnd end(0);  // of a step; a second signal does not wait for it
-    while (at_.step < stage().steps) {
-      PV_RETURN_IF_ERROR(Step());
-      if (Interrupted()) return Stop();
-      if (at_.step % config_.log_every == 0 || at_.step == stage().steps) PV_RETURN_IF_ERROR(Log());
-      if (config_.eval_every > 0 && at_.step % config_.eval_every == 0)
-        PV_RETURN_IF_ERROR(LogHeldout());
-      const bool stop = options_.stop_after > 0 && at_.total_steps >= options_.stop_after;
-      if (stop || at_.step % config_.checkpoint_every == 0) PV_RETURN_IF_ERROR(Save());
-      if (stop) return true;
-    }
-    return false;
-  }
-
-  Error Stop() const {
-    const Status saved = Save();
-    if (!saved.ok()) return saved.error();
-    return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
-                     stage().name, at_.step, stage().steps, Path("last.pt"));
+    std::int64_t end = stage().steps;
+    if (options_.stop_after > 0)
+      end = std::min(end,
+                     at_.step + std::max<std::int64_t>(0, options_.stop_after - at_.total_steps));
+    PV_ASSIGN_OR_RETURN(const bool ended,
+                        RunSteps(config_, at_.step, end,
+                                 {[&] { return Step(); }, Interrupted, [&] { return Log(); },
+                                  [&] { return LogHeldout(); }, [&] { return Save(); }}));
+    if (!ended)
+      return MakeError(ErrorCode::kCancelled, "interrupted: stage {}, step {} of {} is in {}",
+                       stage().name, at_.step, stage().steps, folder_.Checkpoint());
+    if (options_.stop_after == 0 || at_.total_steps < options_.stop_after) return false;
+    PV_RETURN_IF_ERROR(Save());
+    return true;
   }
 
   void MakeOptimizers() {
     const bool all = !stage().attention_only;
     std::vector<Transformer::Parameter> weights, forms;
-    student_->Visit([&](const std::string& name, Tensor tensor) {
+    for (const auto& [name, tensor, matrix, parts, ngrams] : student_->parameters()) {
       const auto rest = name.substr(name.find_last_of('.') + 1);
       const bool layer = name.starts_with("layers.");
       const bool form = rest == "shift" || rest == "log_kappa" || rest.starts_with("centre");
-      const bool attention = rest.starts_with("qkv") || rest.starts_with("out");
+      const bool attention = rest.ends_with("qkv") || rest == "wo" || rest == "bo";
       const bool trained =
           form || (layer && (all || attention)) || (all && name.starts_with("final_norm"));
       tensor.set_requires_grad(trained);
       if (trained) (form ? forms : weights).push_back({name, tensor, false, 1});
-    });
+    }
     OptimizerOptions options;
     options.weight_decay = 0;
     options.adam_lr = stage().rate;
@@ -213,15 +205,11 @@ class Runner {
   }
 
   double ClampAt() const {
-    if (!stage().fit) return 0;
-    PolynomialOptions options;
-    options.clamp_fraction = stage().fit->clamp_fraction;
-    options.clamp_widening = stage().fit->clamp_widening;
-    return ClampRatio(options, at_.step, stage().steps);
+    return stage().fit ? ClampRatio(stage().fit->clamp, at_.step, stage().steps) : 0;
   }
 
   Status Step() {
-    const auto start = Clock::now();
+    const Timer timer;
     const Batch batch =
         DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed, at_.total_steps);
     student_->clamp = ClampAt();
@@ -229,11 +217,7 @@ class Runner {
                                 ? MatchAndBackward(*teacher_, *student_, batch, stage())
                                 : DistilAndBackward(*teacher_, *student_, batch, stage());
     student_->clamp = 0;
-    OptimizerOptions schedule;
-    schedule.warmup = stage().warmup;
-    schedule.decay_fraction = stage().decay_fraction;
-    schedule.final_fraction = stage().final_fraction;
-    const double factor = ScheduleFactor(schedule, at_.step, stage().steps);
+    const double factor = ScheduleFactor(stage().schedule, at_.step, stage().steps);
     const double norm = weights_->Step(factor);
     const double form_norm = forms_->Step(factor);
     if (!std::isfinite(loss.total) || !std::isfinite(norm) || !std::isfinite(form_norm))
@@ -243,8 +227,9 @@ class Runner {
     ++at_.step;
     ++at_.total_steps;
     at_.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
-    at_.seconds += Since(start);
-    window_.Add(loss, norm, static_cast<double>(batch.inputs.numel()), Since(start));
+    const double seconds = timer.Seconds();
+    at_.seconds += seconds;
+    window_.Add(loss, norm, static_cast<double>(batch.inputs.numel()), seconds);
     return {};
   }
 
@@ -275,64 +260,51 @@ class Runner {
   Status LogHeldout() { return Curve("heldout", HeldoutLoss(*teacher_, *student_, heldout_), 0); }
 
   Status Curve(const char* what, const DistilLoss& loss, double rate) const {
-    const Json line = {{"stage", stage().name},
-                       {"step", at_.step},
-                       {"total_steps", at_.total_steps},
-                       {"tokens", at_.tokens},
-                       {"what", what},
-                       {"loss", loss.total},
-                       {"kl", loss.kl},
-                       {"text_nats", loss.text},
-                       {"hidden", loss.hidden},
-                       {"penalty", loss.penalty},
-                       {"tokens_per_second", rate},
-                       {"seconds", at_.seconds}};
-    std::ofstream out(Path("curve.jsonl"), std::ios::app);
-    out << line.dump() << "\n";
-    if (out.flush()) return {};
-    return MakeError(ErrorCode::kIo, "cannot write {}", Path("curve.jsonl"));
+    return folder_.AppendToCurve({{"stage", stage().name},
+                                  {"step", at_.step},
+                                  {"total_steps", at_.total_steps},
+                                  {"tokens", at_.tokens},
+                                  {"what", what},
+                                  {"loss", loss.total},
+                                  {"kl", loss.kl},
+                                  {"text_nats", loss.text},
+                                  {"hidden", loss.hidden},
+                                  {"penalty", loss.penalty},
+                                  {"tokens_per_second", rate},
+                                  {"seconds", at_.seconds}});
   }
 
   // Errors: kOutOfRange where a value is no number although no input left its interval.
-  Result<Observation> Observe(int batches) const {
-    torch::NoGradGuard no_grad;
-    Observer observer(student_->polynomials ? &*student_->polynomials : nullptr,
-                      student_->architecture().causal);
-    for (int i = 0; i < batches; ++i) {
-      const Batch batch = DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed,
-                                          kCalibrationSteps + i);
-      ReleasedModel::Pass pass(
-          *student_, {},
-          observer.NextBatch(batch.inputs.size(0), batch.inputs.size(1) - student_->forms.prefix));
-      student_->Hidden(batch.inputs, pass);
-    }
-    Observation seen = observer.Take();
+  Result<Observation> ObserveText(int count) const {
+    std::vector<Batch> batches;
+    for (int i = 0; i < count; ++i)
+      batches.push_back(DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed,
+                                        kCalibrationSteps + i));
+    Observation seen = Observe(*student_, batches);
     PV_RETURN_IF_ERROR(seen.CheckFinite());
     return seen;
   }
 
   Status Fit() {
     student_->polynomials.reset();
-    PV_ASSIGN_OR_RETURN(const Observation seen, Observe(stage().fit->calibration_batches));
+    PV_ASSIGN_OR_RETURN(const Observation seen, ObserveText(stage().fit->calibration_batches));
     PV_ASSIGN_OR_RETURN(Conversion fits,
-                        ChooseReleasedPolynomials(*student_, seen.ranges, stage().fit->options));
+                        ChoosePolynomials(*student_, seen.ranges, stage().fit->options));
     student_->polynomials = std::move(fits.polynomials);
-    Json choices = Json::array();
-    for (const SiteChoice& choice : fits.choices) choices.push_back(ToJson(choice));
-    PV_RETURN_IF_ERROR(Write(stage().name + ".fit.json", choices.dump(1)));
+    PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", ToJson(fits).dump(1)));
     const ConversionEffect effect = Effect();
     Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
                      ToText(effect)));
-    return Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
+    return folder_.Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
   }
 
-  ConversionEffect Effect() const { return DistilEffect(*student_, heldout_); }
+  ConversionEffect Effect() const { return MeasureEffect(*student_, heldout_); }
 
   Status Export(const std::string& name) {
     DistilCalibration calibration;
     if (student_->polynomials) {
       const DistilFit& fit = stage().fit ? *stage().fit : last_fit_;
-      PV_ASSIGN_OR_RETURN(const Observation seen, Observe(fit.calibration_batches));
+      PV_ASSIGN_OR_RETURN(const Observation seen, ObserveText(fit.calibration_batches));
       if (seen.left_out > 0)
         Note(fmt::format("{}: {} of {} calibration positions left out of the bounds: {}", name,
                          seen.left_out, seen.first.positions, seen.Sites()));
@@ -344,7 +316,7 @@ class Runner {
   }
 
   // Scores a folder and adds a line to the report.
-  Status Report(const std::string& name, const std::string& folder, const ReleasedModel& model,
+  Status Report(const std::string& name, const std::string& folder, const Transformer& model,
                 const Json& extra) {
     Json line = {{"stage", name}, {"tokens", at_.tokens}, {"seconds", at_.seconds}};
     const DistilLoss heldout = HeldoutLoss(*teacher_, model, heldout_);
@@ -362,7 +334,7 @@ class Runner {
     line["peak_memory_bytes"] = PeakRssBytes();
     report_["stages"].push_back(line);
     Note(line.dump());
-    return Write("report.json", report_.dump(1) + "\n");
+    return folder_.Write("report.json", report_.dump(1) + "\n");
   }
 
   std::vector<std::string> Sentences() const {
@@ -373,15 +345,11 @@ class Runner {
     return out;
   }
 
-  Status Write(const std::string& name, const std::string& text) const {
-    return WriteFile(Path(name), text);
-  }
-
   NamedTensors StudentTensors() const {
     NamedTensors out;
-    student_->Visit([&](const std::string& name, const Tensor& tensor) {
+    Weights::Visit(student_->weights, [&](const std::string& name, const Tensor& tensor) {
       if (name.starts_with("layers.") || name.starts_with("final_norm"))
-        out.emplace_back("model." + name, tensor.detach());
+        out.emplace_back("model." + NameInCheckpoint(name), tensor.detach());
     });
     return out;
   }
@@ -390,7 +358,7 @@ class Runner {
     NamedTensors out;
     for (const auto* optimizer : {&weights_, &forms_})
       for (const auto& [name, tensor] : (*optimizer)->State())
-        out.emplace_back("state." + name, tensor);
+        out.emplace_back("state." + NameInCheckpoint(name), tensor);
     return out;
   }
 
@@ -403,12 +371,12 @@ class Runner {
         {"step", at_.step},       {"total_steps", at_.total_steps},
         {"tokens", at_.tokens},   {"seconds", at_.seconds},
         {"report", report_},      {"polynomials", PolynomialsToJson(student_->polynomials)}};
-    return SaveArchive(Path("last.pt"), info, tensors);
+    return SaveArchive(folder_.Checkpoint(), info, tensors);
   }
 
   Status Restore() {
     torch::NoGradGuard no_grad;
-    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), StudentTensors()));
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), StudentTensors()));
     try {
       at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
              info.at("seconds")};
@@ -416,12 +384,12 @@ class Runner {
       report_ = info.at("report");
       PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
     } catch (const Json::exception& error) {
-      return MakeError(ErrorCode::kCorrupt, "{}: {}", Path("last.pt"), error.what());
+      return MakeError(ErrorCode::kCorrupt, "{}: {}", folder_.Checkpoint(), error.what());
     }
     for (std::size_t i = 0; i < std::min(at_.stage, config_.stages.size()); ++i)
       if (config_.stages[i].fit) last_fit_ = *config_.stages[i].fit;
     restored_ = at_.step > 0;
-    return TruncateCurve();
+    return folder_.TruncateCurve("total_steps", at_.total_steps);
   }
 
   // What is done must be what this config asks for; stages that are not, their text, and what is
@@ -430,43 +398,30 @@ class Runner {
     PV_ASSIGN_OR_RETURN(DistilConfig before, ParseDistilConfig(stored));
     DistilConfig now = config_;
     before.threads = now.threads;
-    before.log_every = now.log_every;
-    before.eval_every = now.eval_every;
-    before.checkpoint_every = now.checkpoint_every;
+    static_cast<Intervals&>(before) = now;
     before.sampling = now.sampling;
     before.evaluation = now.evaluation;
     for (DistilConfig* config : {&before, &now})
       config->stages.resize(std::min(config->stages.size(), at_.stage));
     if (FormatDistilConfig(before) == FormatDistilConfig(now)) return {};
     return MakeError(ErrorCode::kMismatch, "{}: its {} finished stages belong to another config",
-                     Path("last.pt"), at_.stage);
+                     folder_.Checkpoint(), at_.stage);
   }
 
   Status RestoreOptimizers() {
-    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(Path("last.pt"), OptimizerTensors()));
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), OptimizerTensors()));
     weights_->set_steps_done(at_.step);
     forms_->set_steps_done(at_.step);
     return {};
   }
 
-  // A run that was cut off has written lines beyond its checkpoint; they come again.
-  Status TruncateCurve() const {
-    std::ifstream in(Path("curve.jsonl"));
-    std::string kept;
-    for (std::string line; std::getline(in, line);) {
-      const auto json = Json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("total_steps", std::int64_t{0}) <= at_.total_steps)
-        kept += line + "\n";
-    }
-    return Write("curve.jsonl", kept);
-  }
-
   const DistilConfig& config_;
   const DistilRunOptions& options_;
+  RunFolder folder_;
   std::string config_text_;
   std::shared_ptr<const model::Checkpoint> source_;
   DistilText text_;
-  std::optional<ReleasedModel> teacher_, student_;
+  std::optional<Transformer> teacher_, student_;
   std::vector<Batch> heldout_;
   std::optional<Optimizer> weights_, forms_;
   Position at_;

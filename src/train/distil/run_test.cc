@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "model/float32/reference.h"
+#include "train/archive.h"
 #include "train/distil/toy.h"
 
 namespace polyveil::train {
@@ -124,6 +125,26 @@ TEST(DistilRun, InterruptedAndResumedItEndsTheSame) {
   EXPECT_NE(refused.error().message.find("another config"), std::string::npos);
 }
 
+// 0 of a config: at the end only. The names of the tensors are those of the first checkpoints.
+TEST(DistilRun, IntervalsMayBeNone) {
+  ToyRun run("llama");
+  DistilConfig config = ToyConfig(true);
+  static_cast<Intervals&>(config) = {0, 0, 0};
+  config.stages.resize(1);
+  const Status status = RunDistil(config, run.options);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  const auto [first, last] = Losses(ReadFile(run.options.out + "/curve.jsonl"), "match");
+  EXPECT_EQ(first, last);
+  const auto a = model::LoadCheckpoint(run.options.model).value()->architecture;
+  const auto like = [](std::int64_t rows, std::int64_t cols) { return torch::zeros({rows, cols}); };
+  const auto read = LoadArchive(run.options.out + "/last.pt",
+                                {{"model.layers.1.qkv", like(a.qkv_width(), a.d_model)},
+                                 {"model.layers.1.out", like(a.d_model, a.q_width())},
+                                 {"model.layers.1.in", like(2 * a.d_ff, a.d_model)},
+                                 {"model.layers.1.down", like(a.d_model, a.d_ff)}});
+  EXPECT_TRUE(read.ok()) << read.error().message;
+}
+
 TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
   const DistilConfig config = ToyConfig(true);
   const std::string text = FormatDistilConfig(config);
@@ -136,7 +157,10 @@ TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
       {"{\"stages\": [{\"kind\": \"copy\"}]}", "kind"},
       {"{\"stages\": [{\"name\": \"a/b\"}]}", "name"},
       {"{\"stages\": [{\"name\": \"a\", \"sampled_share\": 1}]}", "sampled_share"},
-      {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"margin\": 0.5}}]}", "margin"}};
+      {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"margin\": 0.5}}]}", "margin"},
+      {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"clamp_fraction\": 1}}]}", "clamp_fraction"},
+      {"{\"stages\": [{\"name\": \"a\", \"fit\": 3}]}", "fit"},
+      {"{\"stages\": [3]}", "stages[0]"}};
   for (const auto& [json, field] : wrong) {
     const auto result = ParseDistilConfig(json);
     ASSERT_FALSE(result.ok()) << json;

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "train/distil/released_model.h"
+#include "train/transformer.h"
 
 namespace polyveil::train {
 
@@ -19,7 +19,7 @@ struct HeadStart {
 // teacher's hidden states: (s + c)^p does not depend on the scale of s and c together, so one
 // number a head is all that the form leaves free. c is sought on a geometric grid; kappa is the
 // geometric mean of the divisors. batches [rows, context]. Returns [layer][head].
-std::vector<std::vector<HeadStart>> StartPower(const ReleasedModel& teacher, ReleasedModel& student,
+std::vector<std::vector<HeadStart>> StartPower(const Transformer& teacher, Transformer& student,
                                                const std::vector<torch::Tensor>& batches);
 
 }  // namespace polyveil::train

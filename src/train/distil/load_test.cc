@@ -1,15 +1,15 @@
 // The trainable model against the float32 reference, architecture by architecture, in every form.
-#include "train/distil/released_model.h"
+#include "train/distil/load.h"
 
 #include <gtest/gtest.h>
 
 #include "approx/remez.h"
 #include "model/float32/reference.h"
 #include "train/convert.h"
-#include "train/distil/activation.h"
 #include "train/distil/export.h"
 #include "train/distil/start.h"
 #include "train/distil/toy.h"
+#include "train/series.h"
 
 namespace polyveil::train {
 namespace {
@@ -33,15 +33,16 @@ model::FloatMatrix ReferenceOutputs(const model::Checkpoint& checkpoint,
                                                                     : hidden;
 }
 
-void ExpectEqual(const ReleasedModel& model, const model::Checkpoint& checkpoint,
+void ExpectEqual(const Transformer& model, const model::Checkpoint& checkpoint,
                  const std::vector<model::TokenId>& tokens) {
   torch::NoGradGuard no_grad;
-  Tensor out = model.Hidden(TokenTensor(tokens));
-  if (checkpoint.architecture.head == model::HeadKind::kCausalLm) out = model.Logits(out);
+  Tensor out = model.Forward(TokenTensor(tokens), {}).hidden;
+  if (checkpoint.architecture.head == model::HeadKind::kCausalLm)
+    out = torch::linear(out, model.HeadMatrix());
   model::FloatMatrix wanted = ReferenceOutputs(checkpoint, tokens);
   const Tensor other =
       torch::from_blob(wanted.values.data(), {wanted.rows, wanted.cols}, torch::kFloat32);
-  EXPECT_LT((out[0] - other).abs().max().item<double>(), kTolerance);
+  EXPECT_LT((out - other).abs().max().item<double>(), kTolerance);
 }
 
 std::vector<model::TokenId> Tokens() { return {1, 7, 3, 28, 0, 11, 5, 5, 19, 2, 26, 14}; }
@@ -53,9 +54,9 @@ TEST(ReleasedModel, SoftmaxEqualsTheReferenceOfEveryArchitecture) {
     model::WriteModel(vectors, folder.path());
     const auto checkpoint = model::LoadCheckpoint(folder.path()).value();
     if (checkpoint->architecture.head == model::HeadKind::kClassifier) {
-      EXPECT_FALSE(ReleasedModel::Load(*checkpoint).ok());
+      EXPECT_FALSE(LoadReleased(*checkpoint).ok());
     } else {
-      ExpectEqual(ReleasedModel::Load(*checkpoint).value(), *checkpoint, Tokens());
+      ExpectEqual(LoadReleased(*checkpoint).value(), *checkpoint, Tokens());
     }
   }
 }
@@ -65,16 +66,15 @@ TEST(ReleasedModel, SoftmaxEqualsTheReferenceOfGgufFiles) {
     SCOPED_TRACE(name);
     const auto checkpoint =
         model::LoadCheckpoint(model::VectorPath(std::string(name) + ".gguf")).value();
-    ExpectEqual(ReleasedModel::Load(*checkpoint).value(), *checkpoint, Tokens());
+    ExpectEqual(LoadReleased(*checkpoint).value(), *checkpoint, Tokens());
   }
 }
 
-SiteRanges Observed(const ReleasedModel& model, const Tensor& tokens) {
+SiteRanges Observed(const Transformer& model, const Tensor& tokens) {
   torch::NoGradGuard no_grad;
-  Observer observer(nullptr, model.architecture().causal);
-  ReleasedModel::Pass pass(model, {},
-                           observer.NextBatch(tokens.size(0), tokens.size(1) - model.forms.prefix));
-  model.Hidden(tokens, pass);
+  Observer observer(nullptr, model.shape().causal);
+  model.Forward(tokens, {},
+                observer.NextBatch(tokens.size(0), tokens.size(1) - model.shape().prefix));
   return observer.Take().ranges;
 }
 
@@ -95,14 +95,13 @@ LayerPolynomials Interpolants(const SiteRanges& ranges, int index) {
   return fits;
 }
 
-ReleasedModel Converted(const model::Checkpoint& checkpoint, const std::vector<int>& prefix,
-                        const std::vector<model::TokenId>& tokens, bool polynomials) {
+Transformer Converted(const model::Checkpoint& checkpoint, const std::vector<int>& prefix,
+                      const std::vector<model::TokenId>& tokens, bool polynomials) {
   torch::NoGradGuard no_grad;
-  ReleasedModel model = ReleasedModel::Load(checkpoint).value();
-  model.forms = {AttentionForm::kPowerMean, 4, 1e-3,
-                 checkpoint.architecture.causal ? static_cast<int>(prefix.size()) : 0};
+  const Transformer released = LoadReleased(checkpoint, static_cast<int>(prefix.size())).value();
+  Transformer model = released.Clone(released.shape(), AttentionForm::kPowerMean);
   int salt = 0;
-  for (ReleasedModel::Layer& layer : model.layers) {
+  for (Weights::Layer& layer : model.weights.layers) {
     layer.shift.copy_(torch::linspace(1.5, 2.5, layer.shift.size(0)) + 0.1 * ++salt);
     layer.log_kappa.copy_(4 * layer.shift.log());
   }
@@ -125,7 +124,7 @@ void ExpectFolderEqual(const model::Checkpoint& source, const std::vector<int>& 
                        bool polynomials) {
   const model::TemporaryFolder folder;
   const std::vector<model::TokenId> tokens = TokensBehind(prefix);
-  const ReleasedModel model = Converted(source, prefix, tokens, polynomials);
+  const Transformer model = Converted(source, prefix, tokens, polynomials);
   DistilCalibration calibration{Observed(model, TokenTensor(tokens)), 12, 1.5};
   ASSERT_TRUE(WriteReleasedFolder(model, source, prefix, calibration, folder.path()).ok());
   const auto converted = model::LoadCheckpoint(folder.path());
@@ -225,17 +224,16 @@ TEST(ReleasedModel, TheStartIsNearerToSoftmaxThanAFixedShift) {
   const model::TemporaryFolder folder;
   const auto source = WriteToyModel("llama", folder.path());
   torch::NoGradGuard no_grad;
-  const ReleasedModel teacher = ReleasedModel::Load(*source).value();
-  ReleasedModel student = teacher.Clone();
-  student.forms = {AttentionForm::kPowerMean, 4, 1e-3, 0};
+  const Transformer teacher = LoadReleased(*source).value();
+  Transformer student = teacher.Clone(teacher.shape(), AttentionForm::kPowerMean);
   const auto start = StartPower(teacher, student, {TokenTensor(Tokens())});
   ASSERT_EQ(start.size(), 2u);
   const Tensor x = teacher.Embed(TokenTensor(Tokens()));
-  ReleasedModel::Pass a(teacher), b(student);
+  Transformer::Pass a(teacher), b(student);
   const Tensor wanted = teacher.Attention(0, x, a), got = student.Attention(0, x, b);
-  ReleasedModel fixed = student.Clone();
-  for (ReleasedModel::Layer& layer : fixed.layers) layer.shift.fill_(0.5);
-  ReleasedModel::Pass c(fixed);
+  const Transformer fixed = student.Clone(student.shape(), AttentionForm::kPowerMean);
+  for (const Weights::Layer& layer : fixed.weights.layers) layer.shift.fill_(0.5);
+  Transformer::Pass c(fixed);
   EXPECT_LT((got - wanted).norm().item<double>(),
             (fixed.Attention(0, x, c) - wanted).norm().item<double>());
   for (const auto& heads : start)

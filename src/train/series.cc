@@ -1,4 +1,4 @@
-#include "train/distil/activation.h"
+#include "train/series.h"
 
 #include <ATen/Parallel.h>
 
@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "approx/range.h"
-#include "base/check.h"
 #include "base/target_clones.h"
 
 namespace polyveil::train {
@@ -113,8 +112,14 @@ struct SeriesFunction : torch::autograd::Function<SeriesFunction> {
 
 }  // namespace
 
+Tensor EvaluateApproximant(const approx::Approximant& p, const Tensor& x, double clamp) {
+  if (clamp == 0) return approx::Evaluate<Tensor>(p, x);
+  const approx::Range interval = approx::Widened(p.a, p.b, clamp);
+  return approx::Evaluate<Tensor>(p, x.clamp(interval.lo, interval.hi));
+}
+
 Tensor FusedSeries(const approx::Approximant& p, const Tensor& x, double clamp) {
-  PV_CHECK(p.refinement == approx::Refinement::kNone, "a refined series of degree {}", p.degree());
+  if (p.refinement != approx::Refinement::kNone) return EvaluateApproximant(p, x, clamp);
   return SeriesFunction::apply(x.contiguous(), p, clamp);
 }
 

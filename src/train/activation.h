@@ -1,0 +1,16 @@
+// The exact activations, in whose places polynomials stand.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "approx/remez.h"
+#include "model/formats/architecture.h"
+
+namespace polyveil::train {
+
+torch::Tensor Activate(model::Activation activation, const torch::Tensor& x);
+
+// The same of numbers.
+approx::Function ExactActivation(model::Activation activation);
+
+}  // namespace polyveil::train
