@@ -223,11 +223,10 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
   b.SetReal(divisor, true);
   const approx::Approximant& inverse = c.forms.divisor_inverse;
   // Rows without a head and slots without values: what comes out meets zeros.
-  const int first = c.many() ? c.l.keys() : 0, slots = c.many() ? c.most() : c.l.attention.size;
+  const int slots = c.many() ? c.most() : c.l.attention.size;
   if (c.l.heads != c.shape.n_heads || c.many())
-    divisor = b.AddPlain(
-        "divisor filled", divisor,
-        HeadFill(c, first, first + slots - 1, 0.5 * (inverse.a + inverse.b) / inverse.b));
+    divisor = b.AddPlain("divisor filled", divisor,
+                         HeadFill(c, 0, slots - 1, 0.5 * (inverse.a + inverse.b) / inverse.b));
   b.SetMagnitude(divisor, 1);
   b.MarkCut(divisor);
   return b.Mul("head outputs", numerator,
@@ -258,10 +257,10 @@ NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const Residua
   LinearMap map = c.many() ? TokenMap(c.l, units, MatrixKind::kProjection, layer)
                            : ProjectionMap(c.l, units, layer);
   NodeId products = LowerRealMap(b, "projection products", heads, std::move(map));
-  // Of tokens at once: what the second halves hold, in both.
+  // Of tokens at once: what the first halves hold, in both.
   NodeId sums =
       b.RotateSum("projection sums", products,
-                  c.many() ? std::vector<int>{c.l.keys()} : FeatureSum(c.l, c.l.attention));
+                  c.many() ? std::vector<int>{-c.l.keys()} : FeatureSum(c.l, c.l.attention));
   b.SetPeriod(sums, c.LogFeaturePeriod());
   NodeId output = WholeOfReal(b, "projection", sums);
   return AddFeatureBias(c, "projection biased", output, biases.o, after);

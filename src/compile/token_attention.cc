@@ -20,7 +20,9 @@ class TokenAttention {
     c_.Enter(Component::kScores, "attention");
     const std::vector<NodeId> keys = Skewed("keys", key_, 1);
     const double halved = divides() ? 0.5 : 1;  // numerator and divisor: of their conjugates' sums
-    const std::vector<NodeId> values = Skewed("values", ValuesAndOnes(), halved);
+    // In the first halves too: what moves right must not reach another row.
+    const std::vector<NodeId> values =
+        Skewed("values", b_.Rotate("values beside keys", ValuesAndOnes(), half_), halved);
     std::vector<NodeId> weighted;
     for (int group = 0; group < c_.place.groups; ++group)
       weighted.push_back(
@@ -35,10 +37,6 @@ class TokenAttention {
 
  private:
   bool divides() const { return c_.forms.attention.divides(); }
-  int group_tokens(int group) const { return group * c_.l.d_head; }
-  static std::string Named(const char* what, int index) {
-    return fmt::format("{} {}", what, index);
-  }
   // Tokens that a query at t sees: those behind the prompt's last are its copies.
   int Seen(int t) const { return std::min(t + 1, c_.place.tokens); }
 
@@ -130,12 +128,11 @@ class TokenAttention {
     return moved;
   }
 
-  // 1 in the rows of elements first .. last - 1.
+  // 1 in the first halves of the rows of elements first .. last - 1: the last row's second half has
+  // what moves left out of the first row.
   Vector Elements(int first, int last) const {
-    const auto stride = static_cast<std::ptrdiff_t>(c_.l.element_stride());
-    Vector rows(static_cast<size_t>(stride * c_.l.d_head));
-    std::fill(rows.begin() + first * stride, rows.begin() + last * stride, Complex(1));
-    return rows;
+    return InHalf(0, half_, c_.l.d_head,
+                  [&](int e, int, int) { return Complex(e >= first && e < last ? 1 : 0); });
   }
 
   // q . k + c at a group's offsets, in the scores' unit; zero where a query sees no key.
@@ -165,8 +162,7 @@ class TokenAttention {
   NodeId WeightedValues(NodeId summands, const std::vector<NodeId>& values, int group) {
     c_.Enter(Component::kValues, "attention");
     const int elements = c_.l.d_head;
-    NodeId weights = Moved("powers in place", b_.Rotate("powers beside values", summands, -half_),
-                           elements, group);
+    NodeId weights = Moved("powers in place", summands, elements, group);
     NodeId sum = -1;
     for (int d = 0; d < elements; ++d) {
       if (d > 0) weights = b_.Rotate("powers in place", weights, -c_.l.element_stride());

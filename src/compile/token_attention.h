@@ -6,15 +6,15 @@
 // is the score at offset x: d_head offsets fill the rows of one ciphertext, a group. Another group
 // moves the query by d_head tokens and the sum back. Values are the mirror image: row (e, h) of
 //   sum_d rotate(W, -d rows of elements) * M_d  =  sum_x W(x, i) V(e, i - x).
-// Keys stand in the first halves of rows whose second ones are zero, so what a rotation brings from
-// another row is zero: the causal mask costs nothing.
+// Keys and values stand in the first halves of rows whose second ones are zero, so what a rotation
+// brings from another row is zero: the causal mask costs nothing.
 #pragma once
 
 #include "compile/block_context.h"
 
 namespace polyveil::compile {
 
-// The sum of summands times values in the second halves of the rows; with a divisor i times the sum
+// The sum of summands times values in the first halves of the rows; with a divisor i times the sum
 // of the summands / b beside it, both halved. States: keys and values, as decoding keeps them.
 // Depth: 5 and the powers'.
 NodeId LowerTokenValues(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,

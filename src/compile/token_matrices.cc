@@ -50,7 +50,7 @@ std::vector<HalfMap> HalvesOf(const LinearMap& map, const BlockShape& shape, con
               {&w.wv, 1, true, false, 0, 0, true, u.input / u.value, false},
               {&w.wq, 0, true, false, 0, 0, false, u.input * u.key, true}};
     case MatrixKind::kProjection:
-      return {{&w.wo, 1, false, true, 0, 0, false, u.value / u.output, false}};
+      return {{&w.wo, 0, false, true, 0, 0, false, u.value / u.output, false}};
     case MatrixKind::kHidden:
       return HiddenHalves(shape, w, u, rows);
     default:

@@ -9,7 +9,7 @@
 namespace polyveil::compile {
 
 // Of one of the four maps: keys in the first halves of the rows and values in the second, both
-// real, queries in the first as the imaginary part; outputs from the second halves; gate + i up (or
+// real, queries in the first as the imaginary part; outputs from the first halves; gate + i up (or
 // up alone) of the first rows() hidden values in the first halves, of the others in the second.
 LinearMap TokenMap(const BlockLayout& layout, const BlockUnits& units, MatrixKind kind, int layer,
                    double factor = 1);
