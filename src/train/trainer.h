@@ -88,7 +88,6 @@ struct LoadedModel {
   std::unique_ptr<Transformer> model;
   double residual_bound = 0;  // a bundle's: what its program is made for; 0: not known
 };
-Result<LoadedModel> LoadModel(const std::string& path,
-                              torch::ScalarType type = torch::kFloat32);
+Result<LoadedModel> LoadModel(const std::string& path, torch::ScalarType type = torch::kFloat32);
 
 }  // namespace polyveil::train
