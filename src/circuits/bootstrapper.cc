@@ -26,7 +26,7 @@ Status CheckSpec(const ckks::Parameters& params, const BootstrapSpec& spec) {
                      role == LevelRole::kSlotsToCoeffs ? "SlotsToCoeffs" : "CoeffsToSlots");
   }
   // A factor of the Fourier transform has 2^stages diagonals.
-  constexpr int kMaxStages = 11;
+  constexpr int kMaxStages = 13;
   const int levels = std::min(params.LevelsWithRole(LevelRole::kSlotsToCoeffs),
                               params.LevelsWithRole(LevelRole::kCoeffsToSlots));
   if (spec.log_period > kMaxStages * levels) {

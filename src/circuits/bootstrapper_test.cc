@@ -172,6 +172,15 @@ TEST(Bootstrapper, CompactKeysGiveTheSameWords) {
                            compact.parts[k].data()));
 }
 
+// A dense matrix of all slots would fill the memory.
+TEST(Bootstrapper, RefusesTransformsOfTooManyDiagonals) {
+  const auto params = ckks::Parameters::Create(ckks::FindParameters("decode16").value()).value();
+  const auto keys = Bootstrapper::Keys(*params, {params->log_slots(), false});
+  ASSERT_FALSE(keys.ok());
+  EXPECT_EQ(keys.error().code, ErrorCode::kOutOfRange);
+  EXPECT_NE(keys.error().message.find("decode16"), std::string::npos) << keys.error().message;
+}
+
 TEST(Bootstrapper, Errors) {
   const BootstrapSpec spec{4, false};
   const TestContext context("test10");

@@ -67,7 +67,7 @@ class DecoderSession {
   // kMismatch of level or scale, kCancelled; the state changes only on success.
   Result<ckks::Ciphertext> Step(const ckks::Ciphertext& token, const StepOptions& options);
   // A prompt's first `count` tokens at once, at the beginning of a text without public tokens, by
-  // the engine of a prompt's program (CompiledDecoder::CreatePrompt) of the same keys. tokens: as
+  // the engine of a prompt's program (CompiledDecoder::prompts) of the same keys. tokens: as
   // PackTokens lays them out, at that program's input level. Returns their residuals in the same
   // layout. Errors: as Step's, kInvalidArgument where a text has begun.
   Result<ckks::Ciphertext> Read(const Engine& prompt, const ckks::Ciphertext& tokens, int count,
