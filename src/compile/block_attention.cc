@@ -42,9 +42,7 @@ class QkvLowering {
  private:
   // Part of the sums by mask, times the root, with `bias`.
   NodeId Scaled(const std::string& name, NodeId sums, Vector mask, Vector bias) {
-    NodeId masked = b_.MulPlain(name + " masked", sums, std::move(mask));
-    b_.SetReal(masked, true);
-    return AddBias(c_, name, b_.Mul(name + " scaled", masked, root_), std::move(bias));
+    return MaskedByRoot(c_, name, sums, std::move(mask), root_, std::move(bias));
   }
 
   // factor(head) times a bias by element and head at `slot`; nothing without biases.

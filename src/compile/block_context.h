@@ -92,6 +92,9 @@ struct Biases {
 Biases PositionBiases(const BlockContext& c);
 
 NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<Complex> bias);
+// The part of sums by `mask`, whose values are real, times the root, with `bias`.
+NodeId MaskedByRoot(BlockContext& c, const std::string& name, NodeId sums,
+                    std::vector<Complex> mask, NodeId root, std::vector<Complex> bias);
 // values in `unit` by feature; x itself without biases.
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
                       const std::vector<double>& values, const ResidualUnit& unit);

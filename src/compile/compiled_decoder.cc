@@ -99,10 +99,15 @@ Status CompiledDecoder::AddPrompts(const CircuitKeys& circuits) {
     prompt->groups_ = groups;
     prompt->state_levels_ = state_levels_;
     PV_RETURN_IF_ERROR(prompt->Plan(circuits));
-    PV_RETURN_IF_ERROR(ServeBeside(*prompt));
+    ServeBeside(*prompt);
     prompts_.push_back(std::move(prompt));
   }
   return {};
+}
+
+size_t CompiledDecoder::PromptFor(int tokens) const {
+  const auto fits = [&](const auto& prompt) { return prompt->prompt_tokens() >= tokens; };
+  return static_cast<size_t>(std::ranges::find_if(prompts_, fits) - prompts_.begin());
 }
 
 int CompiledDecoder::prompt_tokens() const {

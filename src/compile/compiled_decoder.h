@@ -34,6 +34,9 @@ class CompiledDecoder : public CompiledProgram {
   // one.
   const std::vector<std::shared_ptr<const CompiledDecoder>>& prompts() const { return prompts_; }
 
+  // The index of the shortest that takes so many tokens; prompts().size() for none.
+  size_t PromptFor(int tokens) const;
+
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
   TokenLayout token_layout() const {

@@ -147,7 +147,7 @@ void CompiledProgram::EstimateKeys() {
   e.key_generation_seconds = cost_.KeyGenerationSeconds(keys_);
 }
 
-Status CompiledProgram::ServeBeside(const CompiledProgram& other) {
+void CompiledProgram::ServeBeside(const CompiledProgram& other) {
   const size_t before = estimate_.key_bytes_memory;
   keys_.Merge(other.keys_);
   keys_ = ckks::PlanKeys(*params_, keys_);
@@ -156,7 +156,6 @@ Status CompiledProgram::ServeBeside(const CompiledProgram& other) {
   estimate_.server_bytes += estimate_.key_bytes_memory - before + other.estimate_.weight_bytes;
   digest_ =
       ToHex(Hasher("polyveil programs").UpdateField(digest_).UpdateField(other.digest_).Final());
-  return {};
 }
 
 // In the order of a token, as runtime::WeightStore keeps them.

@@ -98,7 +98,7 @@ class CompiledProgram {
   // kOutOfRange when no placement fits the levels, those of Lower.
   Status Plan(const CircuitKeys& circuits);
   // Another program runs on the same keys beside this one: they are its too, and what it keeps.
-  Status ServeBeside(const CompiledProgram& other);
+  void ServeBeside(const CompiledProgram& other);
 
  private:
   // The graph of a step without bootstraps.

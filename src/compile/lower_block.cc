@@ -111,6 +111,13 @@ NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<C
   return c.shape.biases ? c.b.AddPlain(name, x, std::move(bias)) : x;
 }
 
+NodeId MaskedByRoot(BlockContext& c, const std::string& name, NodeId sums,
+                    std::vector<Complex> mask, NodeId root, std::vector<Complex> bias) {
+  NodeId masked = c.b.MulPlain(name + " masked", sums, std::move(mask));
+  c.b.SetReal(masked, true);
+  return AddBias(c, name, c.b.Mul(name + " scaled", masked, root), std::move(bias));
+}
+
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
                       const std::vector<double>& values, const ResidualUnit& unit) {
   if (!c.shape.biases) return x;

@@ -58,7 +58,7 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
 // refuses.
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
                           int groups, std::span<const int> state_levels);
-// Whether the model has such a program. Errors: kUnsupported, naming what stands in the way.
+// Whether the model has such a program. Errors: kOutOfRange, naming what stands in the way.
 Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout);
 
 }  // namespace polyveil::compile

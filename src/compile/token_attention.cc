@@ -56,17 +56,15 @@ class TokenAttention {
   template <typename F, typename G>
   NodeId Scaled(const std::string& name, NodeId sums, int half, int tokens, F&& mask,
                 const std::vector<double>& bias, bool shared, G&& factor) {
-    NodeId masked =
-        b_.MulPlain(name + " masked", sums,
-                    InHalf(half, tokens, 1, [&](int, int h, int t) { return mask(h, t); }));
-    b_.SetReal(masked, true);
-    NodeId scaled = b_.Mul(name, masked, root_);
-    if (!c_.shape.biases) return scaled;
-    return b_.AddPlain(name + " biased", scaled,
-                       InHalf(half, tokens, c_.l.d_head, [&](int e, int h, int t) {
-                         const int head = shared ? c_.shape.KvHead(h) : h;
-                         return bias[static_cast<size_t>(head * c_.l.d_head + e)] * factor(h, t);
-                       }));
+    Vector biases;
+    if (c_.shape.biases)
+      biases = InHalf(half, tokens, c_.l.d_head, [&](int e, int h, int t) {
+        const int head = shared ? c_.shape.KvHead(h) : h;
+        return bias[static_cast<size_t>(head * c_.l.d_head + e)] * factor(h, t);
+      });
+    return MaskedByRoot(c_, name, sums,
+                        InHalf(half, tokens, 1, [&](int, int h, int t) { return mask(h, t); }),
+                        root_, std::move(biases));
   }
 
   void LowerQkv(NodeId x) {
@@ -110,8 +108,8 @@ class TokenAttention {
     return x;
   }
 
-  // M_d of x times `factor`, by d: rows below element d are those of M_0 moved d tokens to the
-  // left, rows above it d_head less.
+  // M_d of x times `factor`, by d: rows from element d on are those of M_0 moved d tokens to the
+  // left, rows before it the same of M_0 moved d_head tokens to the right.
   std::vector<NodeId> Skewed(const std::string& what, NodeId x, double factor) {
     const int elements = c_.l.d_head;
     NodeId above = b_.Linear(what + " 0", x, SkewMap(c_.l, factor), true);

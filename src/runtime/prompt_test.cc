@@ -59,18 +59,11 @@ std::shared_ptr<const compile::CompiledDecoder> Compile(
       .value();
 }
 
-// The shortest that takes so many tokens.
-std::shared_ptr<const compile::CompiledDecoder> PromptOf(const compile::CompiledDecoder& step,
-                                                         int tokens) {
-  return *std::ranges::find_if(
-      step.prompts(), [&](const auto& prompt) { return prompt->prompt_tokens() >= tokens; });
-}
-
 // tokens of the text at once, the others one by one.
 void ExpectEqual(const std::shared_ptr<const model::Decoder>& decoder, int tokens) {
   const auto step = Compile(decoder);
   Simulator simulator(step, NoiseModel::Zero(), 1);
-  const auto prompt = PromptOf(*step, tokens);
+  const auto prompt = step->prompts()[step->PromptFor(tokens)];
   const auto text = testing::RandomText(decoder->width(), decoder->context, 103);
   const auto expected = testing::Expected(decoder->blocks, text);
   const auto read = simulator.Read(prompt, std::span(text).first(static_cast<size_t>(tokens)));
@@ -110,7 +103,7 @@ std::pair<double, double> Errors(const model::Decoder& decoder, size_t tokens, R
 TEST(Prompt, OnCiphertextsWithinPredictedNoise) {
   const auto decoder = MakeDecoder(Shapes()[2], 7);
   const auto step = Compile(decoder);
-  const auto prompt = PromptOf(*step, 5);
+  const auto prompt = step->prompts()[step->PromptFor(5)];
   std::pair<double, double> predicted;
   for (std::uint64_t seed = 1; seed <= 8; ++seed) {
     Simulator simulator(step, NoiseModel::ForParameters(*step->params()), seed);

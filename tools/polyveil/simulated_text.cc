@@ -41,12 +41,11 @@ class TextSimulation {
       PV_ASSIGN_OR_RETURN(embeddings.emplace_back(), setup_.half->Embed(prompt.first(i + 1)));
     }
     const int count = static_cast<int>(embeddings.size());
-    const auto program = std::ranges::find_if(
-        programs, [&](const auto& each) { return each->prompt_tokens() >= count; });
-    PV_ASSIGN_OR_RETURN(const auto residuals, simulator_.Read(*program, embeddings));
+    const auto& program = programs[setup_.program->PromptFor(count)];
+    PV_ASSIGN_OR_RETURN(const auto residuals, simulator_.Read(program, embeddings));
     read_.assign(residuals.begin(), residuals.end());
     const auto believed =
-        setup_.guard.ReadTokens(simulator_.result_slots(), (*program)->token_layout(), count);
+        setup_.guard.ReadTokens(simulator_.result_slots(), program->token_layout(), count);
     if (!believed.ok()) read_alarm_ = believed.error();
     return {};
   }

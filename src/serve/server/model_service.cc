@@ -426,12 +426,11 @@ Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
     return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens at once, this server takes {}",
                      tokens, most);
   const int count = static_cast<int>(tokens);
-  const auto program = std::ranges::find_if(
-      programs, [&](const auto& prompt) { return prompt->prompt_tokens() >= count; });
+  const size_t program = model_->PromptFor(count);
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   runtime::DecoderSession& decoder = session->decoder;
-  const wire::MessageBounds bounds =
-      BoundsOf(*session, kPromptPosition | static_cast<u32>(count), (*program)->input_level());
+  const wire::MessageBounds bounds = BoundsOf(*session, kPromptPosition | static_cast<u32>(count),
+                                              programs[program]->input_level());
   // Sent again: its answer was lost.
   if (decoder.position() == count && decoder.undo_position() == 0 &&
       wire::ParseToken(*model_->params(), exchange.request().body, bounds).ok())
@@ -439,7 +438,7 @@ Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
   std::shared_ptr<const runtime::Engine> engine;
   {
     const std::lock_guard lock(session->keys->mutex);
-    engine = session->keys->prompts[static_cast<size_t>(program - programs.begin())];
+    engine = session->keys->prompts[program];
   }
   return Compute(exchange, std::move(lease), bounds,
                  [&](const ckks::Ciphertext& packed, const runtime::StepOptions& options) {
