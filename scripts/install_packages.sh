@@ -4,7 +4,7 @@
 set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev)
-test=(libgtest-dev python3)
+test=(libgtest-dev python3 python3-venv curl openssl)
 train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 released=(libopenblas-openmp-dev libutf8proc-dev)
 checks=(clang clang-format doxygen python3-venv python3-dev)

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <memory>
 
@@ -190,6 +192,22 @@ Option* AddThreads(Options& app, size_t& threads, const std::string& of) {
 
 Option* AddSeed(Options& app, std::uint64_t& seed, const std::string& what) {
   return AddNumber(app, "--seed", seed, {0, std::numeric_limits<std::uint64_t>::max()}, what);
+}
+
+Option* AddReadyFd(Options& app, int& fd) {
+  return AddNumber(app, "--ready-fd", fd, {-1, 1 << 20},
+                   "write the port to this descriptor when ready; -1: to none");
+}
+
+Status TellReady(int fd, int port) {
+  if (fd < 0) return {};
+  const std::string line = std::to_string(port) + "\n";
+  const bool told = write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  const int reason = errno;
+  if (fd > STDERR_FILENO) close(fd);
+  if (told) return {};
+  return MakeError(ErrorCode::kIo, "--ready-fd {}: cannot write the port: {}", fd,
+                   std::strerror(reason));
 }
 
 Option* AddOutputFile(Options& app, const std::string& names, std::string& path,

@@ -112,6 +112,12 @@ Option* AddSeed(Options& app, std::uint64_t& seed, const std::string& what);
 Option* AddOutputFile(Options& app, const std::string& names, std::string& path,
                       const std::string& what);
 
+// --ready-fd: for whoever started this process with port 0.
+Option* AddReadyFd(Options& app, int& fd);
+// Writes the port there and closes it; nothing where fd < 0. Who waits for the port and does not
+// get it would wait for ever. Errors: kIo.
+Status TellReady(int fd, int port);
+
 struct Program {
   const char* name;
   const char* what;

@@ -24,7 +24,7 @@ FAILURES = []
 # Numbers below zero that are right: everything for scores, "full" or "none" elsewhere.
 NEGATIVE = {("bench bootstrap", "--log-period"), ("bench soak", "--log-period"), ("bench attention", "--score-lo"),
             ("bench attention", "--score-hi"), ("server", "--ready-fd"),
-            ("server", "--weight-gigabytes")}
+            ("server", "--weight-gigabytes"), ("proxy", "--ready-fd")}
 BAD = ["-1", "nan", "-inf", "1e999", "99999999999999999999", "1x"]
 
 

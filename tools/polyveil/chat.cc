@@ -17,8 +17,8 @@
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
 #include "polyveil/public_part.h"
+#include "polyveil/terminal_text.h"
 #include "polyveil/text_options.h"
-#include "polyveil/text_run.h"
 
 namespace polyveil::tools {
 namespace {
@@ -95,7 +95,7 @@ class Dialogue {
         session_(session),
         head_(std::move(head)),
         run_(*session.half(), session.context(), session.text(),
-             {WithEnds(arguments.text, form), false}, nullptr, report) {
+             {WithEnds(arguments.text, form), false}, nullptr, terminal_, report) {
     if (!head_.empty()) run_.Preload(head_);
   }
 
@@ -181,6 +181,7 @@ class Dialogue {
   const model::ChatTemplate& form_;
   ModelSession& session_;
   const std::vector<model::TokenId> head_;
+  TerminalText terminal_;
   TextRun run_;
   Lines lines_;
   bool ended_ = false;  // the last answer, by its own token

@@ -10,6 +10,7 @@ Command DescribeKeygen(Options& app);
 Command DescribeInfo(Options& app);
 Command DescribeGenerate(Options& app);
 Command DescribeChat(Options& app);
+Command DescribeProxy(Options& app);
 Command DescribePlan(Options& app);
 Command DescribeSimulate(Options& app);
 Command DescribeBench(Options& app);

@@ -14,8 +14,8 @@
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
 #include "polyveil/public_part.h"
+#include "polyveil/terminal_text.h"
 #include "polyveil/text_options.h"
-#include "polyveil/text_run.h"
 #include "ring/kernels.h"
 #include "version.h"
 
@@ -133,7 +133,8 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
     std::fflush(stdout);
   };
   show(report.prompt);
-  TextRun run(half, context, session.text(), arguments.run, check.get(), report);
+  TerminalText terminal;
+  TextRun run(half, context, session.text(), arguments.run, check.get(), terminal, report);
   if (!known.empty()) run.Preload(before);
   PV_ASSIGN_OR_RETURN(const auto end, run.Continue(std::span(prompt.all).subspan(before.size()),
                                                    arguments.new_tokens, show));

@@ -94,12 +94,13 @@ Status ModelSession::Reach(RunReport& report) {
   return {};
 }
 
-Status ModelSession::Begin(std::span<const model::TokenId> public_tokens, RunReport& report) {
+Status ModelSession::SendKeys(RunReport& report) {
   Timer timer;
-  PV_ASSIGN_OR_RETURN(ckks::SecretKey key,
-                      OpenSecretKey(options_.keys, options_.passphrase, remote_->params()));
-  key_.emplace(std::move(key));
-  if (!options_.keys.empty()) CountSession(options_.keys, *key_);
+  if (!key_) {
+    PV_ASSIGN_OR_RETURN(ckks::SecretKey key,
+                        OpenSecretKey(options_.keys, options_.passphrase, remote_->params()));
+    key_.emplace(std::move(key));
+  }
   const u64 sent = remote_->http().bytes_sent();
   PV_ASSIGN_OR_RETURN(keys_, UploadKeys(*remote_, *key_, options_.keys, Interrupted()));
   report.key_bytes_up = remote_->http().bytes_sent() - sent;
@@ -107,9 +108,19 @@ Status ModelSession::Begin(std::span<const model::TokenId> public_tokens, RunRep
   std::fprintf(stderr, "keys are on the server: %s in %s\n",
                FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
                FormatSeconds(report.keys_seconds).c_str());
-  timer.Reset();
-  PV_ASSIGN_OR_RETURN(text_,
-                      serve::EncryptedSession::Create(*remote_, *key_, keys_, public_tokens));
+  return {};
+}
+
+Result<std::unique_ptr<serve::EncryptedSession>> ModelSession::NewText(
+    std::span<const model::TokenId> public_tokens) {
+  if (!options_.keys.empty()) CountSession(options_.keys, *key_);
+  return serve::EncryptedSession::Create(*remote_, *key_, keys_, public_tokens);
+}
+
+Status ModelSession::Begin(std::span<const model::TokenId> public_tokens, RunReport& report) {
+  PV_RETURN_IF_ERROR(SendKeys(report));
+  Timer timer;
+  PV_ASSIGN_OR_RETURN(text_, NewText(public_tokens));
   report.public_tokens = static_cast<int>(public_tokens.size());
   report.public_seconds = timer.Seconds();
   WarnOfPublicPart(text_->server_session());

@@ -39,7 +39,12 @@ class ModelSession {
   // Takes the session and the keys off the server; ends an own server last.
   ~ModelSession();
 
-  // A key, its evaluation keys on the server, a session behind public tokens.
+  // A key (of before, where there is one) and its evaluation keys on the server.
+  Status SendKeys(RunReport& report);
+  // One more text of theirs. Requires SendKeys; texts end before this object does.
+  Result<std::unique_ptr<serve::EncryptedSession>> NewText(
+      std::span<const model::TokenId> public_tokens);
+  // Both: one text behind public tokens.
   Status Begin(std::span<const model::TokenId> public_tokens, RunReport& report);
 
   // Null before Connect where the server is to send it.

@@ -1,15 +1,8 @@
 #include "polyveil/text_run.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
 
-#include "base/printable.h"
 #include "base/system.h"
-#include "polyveil/progress_bar.h"
-#include "polyveil/terminal.h"
 
 namespace polyveil::tools {
 namespace {
@@ -20,23 +13,7 @@ bool IsOfDecrypted(ErrorCode code) {
   return code == ErrorCode::kOutOfRange || code == ErrorCode::kUntrustedResult;
 }
 
-serve::RemoteProgressCallback Showing(ProgressBar& bar) {
-  return [&bar](const serve::RemoteProgress& progress) {
-    bar.Update(progress.done, progress.queued > 0
-                                  ? fmt::format("waiting behind {} steps", progress.queued)
-                                  : progress.operation);
-  };
-}
-
 }  // namespace
-
-bool StreamsText() {
-  struct stat out {
-  }, progress{};
-  if (isatty(STDOUT_FILENO) || fstat(STDOUT_FILENO, &out) != 0) return false;
-  if (fstat(STDERR_FILENO, &progress) != 0) return true;
-  return out.st_dev != progress.st_dev || out.st_ino != progress.st_ino;
-}
 
 Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, int new_tokens,
                                          const OnText& on_text) {
@@ -75,8 +52,7 @@ Status TextRun::Pad(int total) {
     PV_RETURN_IF_ERROR(session_.Pad());
     // As for any other token, so that the pauses between requests say nothing either.
     PV_RETURN_IF_ERROR(half_.Head(std::vector<double>(static_cast<size_t>(half_.width()))));
-    std::fprintf(stderr, "token %3d/%d  %8s  (fixed length)\n", session_.sent(), total,
-                 FormatSeconds(timer.Seconds()).c_str());
+    observer_.Padded(session_.sent(), total, timer.Seconds());
   }
   return {};
 }
@@ -90,16 +66,17 @@ Status TextRun::ReadAtOnce(std::span<const model::TokenId> text, int total) {
   for (size_t i = 0; i < embeddings.size(); ++i) {
     PV_ASSIGN_OR_RETURN(embeddings[i], half_.Embed(text.first(i + 1)));
   }
-  ProgressBar bar(fmt::format("tokens 1 to {} of {}", tokens, total), program->seconds);
-  PV_ASSIGN_OR_RETURN(const auto prompt, session_.Read(embeddings, Showing(bar)));
-  bar.Clear();
+  const auto progress =
+      observer_.Asking(fmt::format("tokens 1 to {} of {}", tokens, total), program->seconds);
+  const auto prompt = session_.Read(embeddings, progress);
+  observer_.Answered();
+  if (!prompt.ok()) return prompt.error();
   const double seconds = timer.Seconds();
-  std::fprintf(stderr, "%d tokens of the prompt at once: %s\n", tokens,
-               FormatSeconds(seconds).c_str());
-  Account(prompt.cost, 0, seconds);
-  read_.assign(prompt.residuals.begin(), prompt.residuals.end());
+  observer_.Read(tokens, seconds);
+  Account(prompt->cost, 0, seconds);
+  read_.assign(prompt->residuals.begin(), prompt->residuals.end());
   read_seconds_ = seconds / tokens;
-  read_server_seconds_ = prompt.cost.server.total_seconds / tokens;
+  read_server_seconds_ = prompt->cost.server.total_seconds / tokens;
   return {};
 }
 
@@ -125,14 +102,15 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
 
 Result<std::vector<double>> TextRun::Step(std::span<const double> embedding, int total) {
   Timer timer;
-  ProgressBar bar(fmt::format("token {:>3}/{}", token_.position + 1, total),
-                  report_.info.seconds_per_token());
-  PV_ASSIGN_OR_RETURN(const serve::SessionStep step, session_.Step(embedding, Showing(bar)));
-  bar.Clear();
+  const auto progress = observer_.Asking(fmt::format("token {:>3}/{}", token_.position + 1, total),
+                                         report_.info.seconds_per_token());
+  const auto step = session_.Step(embedding, progress);
+  observer_.Answered();
+  if (!step.ok()) return step.error();
   Timer head_timer;
-  PV_ASSIGN_OR_RETURN(auto logits, half_.Head(step.residual));
-  token_.server_seconds = step.server.total_seconds;
-  Account(step, head_timer.Seconds(), timer.Seconds());
+  PV_ASSIGN_OR_RETURN(auto logits, half_.Head(step->residual));
+  token_.server_seconds = step->server.total_seconds;
+  Account(*step, head_timer.Seconds(), timer.Seconds());
   return logits;
 }
 
@@ -161,18 +139,7 @@ void TextRun::Take(const model::TextStep& step, int total) {
   token_.text = step.shown;
   report_.text += step.shown;
   if (step.next && !step.ends) ++report_.generated;
-  std::string line = fmt::format("token {:>3}/{}  {:>8}", token_.position + 1, total,
-                                 FormatSeconds(token_.seconds));
-  if (token_.logits_error >= 0) {
-    line += fmt::format("  logit error {:.2e}{}", token_.logits_error,
-                        token_.argmax_agrees ? "" : " (argmax differs)");
-  }
-  if (step.ends) {
-    line += "  end of the text";
-  } else {
-    line += step.next ? "  \"" + Printable(step.shown) + "\"" : "  (prompt)";
-  }
-  std::fprintf(stderr, "%s\n", line.c_str());
+  observer_.Fed(token_, step, total);
   report_.tokens.push_back(token_);
 }
 

@@ -13,11 +13,6 @@
 
 namespace polyveil::tools {
 
-// Whether standard output takes the text piece by piece. It does not where it is a terminal, whose
-// lines of progress show the pieces already, nor where progress goes to the same file: the two
-// would mix. Such a one gets the whole text at the end.
-bool StreamsText();
-
 struct TextRunOptions {
   model::TextOptions text;
   // All new tokens are run, whatever they are: the server sees neither an end of the text nor a
@@ -25,24 +20,42 @@ struct TextRunOptions {
   bool fixed_length = false;
 };
 
+// Is told what a run does.
+class TextObserver {
+ public:
+  virtual ~TextObserver() = default;
+  // A request to the server begins, of `what`; what is returned hears how far it is, until
+  // Answered.
+  virtual serve::RemoteProgressCallback Asking(const std::string& what,
+                                               double expected_seconds) = 0;
+  virtual void Answered() = 0;
+  // Tokens of the prompt have been read at once.
+  virtual void Read(int /*tokens*/, double /*seconds*/) {}
+  // A token has been fed, the one behind it picked where step.next is.
+  virtual void Fed(const TokenReport& token, const model::TextStep& step, int total) = 0;
+  // A step behind the end of a text of fixed length.
+  virtual void Padded(int /*sent*/, int /*total*/, double /*seconds*/) {}
+};
+
 class TextRun {
  public:
   // Everything given outlives the run; results go into `report` as they come. check: may be null.
   TextRun(const model::ClientHalf& half, int context, serve::EncryptedSession& session,
-          const TextRunOptions& options, ReferenceCheck* check, RunReport& report)
+          const TextRunOptions& options, ReferenceCheck* check, TextObserver& observer,
+          RunReport& report)
       : half_(half),
         context_(context),
         session_(session),
         options_(options),
         check_(check),
+        observer_(observer),
         report_(report),
         loop_(half, context, options.text) {}
 
   // The text begins with tokens that the session's server has taken in the clear, and the prefix.
   void Preload(std::span<const model::TokenId> tokens) { loop_.Preload(tokens); }
   // Adds tokens to the text, feeds what was not fed yet, then each picked token, until new_tokens
-  // are picked or the text ends otherwise. Progress goes to stderr, `on_text` gets what may be
-  // shown of the new tokens.
+  // are picked or the text ends otherwise. `on_text` gets what may be shown of the new tokens.
   using OnText = std::function<void(std::string_view)>;
   Result<model::TextEnd> Continue(std::span<const model::TokenId> more, int new_tokens,
                                   const OnText& on_text);
@@ -62,6 +75,7 @@ class TextRun {
   serve::EncryptedSession& session_;
   const TextRunOptions options_;
   ReferenceCheck* const check_;
+  TextObserver& observer_;
   RunReport& report_;
   model::TextLoop loop_;
   TokenReport token_;  // the one under way

@@ -3,9 +3,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
@@ -80,8 +78,7 @@ void Describe(Options& app, ServerArguments& arguments) {
       ->one_of({"auto", "expanded", "compact"});
   AddNumber(app, "--largest-error", arguments.largest_error, {0, 1e9},
             "refuse a model whose certificate predicts a larger error of a logit");
-  AddNumber(app, "--ready-fd", arguments.ready_fd, {-1, 1 << 20},
-            "write the port to this descriptor when ready; -1: to none");
+  AddReadyFd(app, arguments.ready_fd);
   AddNumber(app, "--parent", arguments.parent, {0, std::numeric_limits<int>::max()},
             "process id: end when it does; 0: live on");
 }
@@ -90,18 +87,6 @@ void FollowParent(int parent) {
   if (parent == 0) return;
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) kill(getpid(), SIGTERM);  // it ended before we asked
-}
-
-// Who waits for the port and does not get it would wait for ever.
-Status TellReady(int fd, int port) {
-  if (fd < 0) return {};
-  const std::string line = std::to_string(port) + "\n";
-  const bool told = write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
-  const int reason = errno;
-  if (fd > STDERR_FILENO) close(fd);
-  if (told) return {};
-  return MakeError(ErrorCode::kIo, "--ready-fd {}: cannot write the port: {}", fd,
-                   std::strerror(reason));
 }
 
 // Before any client sends gigabytes to a machine, or into a container, that would swap or kill us.

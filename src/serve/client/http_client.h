@@ -58,6 +58,7 @@ class HttpClient {
   explicit HttpClient(Url url, const std::atomic<bool>* cancel = nullptr);
 
   const Url& url() const { return url_; }
+  void set_cancel(const std::atomic<bool>* cancel) { cancel_ = cancel; }  // between requests
   // Errors: kUnavailable (what was under way, the system's reason), kCancelled, kOutOfRange (reply
   // above its bound), kCorrupt (no HTTP). Any HTTP status is a reply.
   Result<ClientReply> Send(const ClientRequest& request);

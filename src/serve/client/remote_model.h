@@ -60,6 +60,11 @@ class RemoteModel {
   const ModelInfo& info() const { return info_; }
   const ckks::ParametersPtr& params() const { return params_; }
   HttpClient& http() { return http_; }
+  // Another one than the options'; between calls.
+  void set_cancel(const std::atomic<bool>* cancel) {
+    options_.cancel = cancel;
+    http_.set_cancel(cancel);
+  }
 
   // Sessions: the server's name for one. Errors of all calls: the server's, and the transport's.
   // What a lost reply leaves open is asked again (retry_seconds): every call may be repeated.
@@ -116,7 +121,7 @@ class RemoteModel {
 
   ClientRequest SessionRequest(const std::string& text, bool computes) const;
 
-  const RemoteOptions options_;
+  RemoteOptions options_;
   HttpClient http_;
   ModelInfo info_;
   ckks::ParametersPtr params_;

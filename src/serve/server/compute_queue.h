@@ -39,6 +39,17 @@ class Job {
   Status status_;
 };
 
+// A job holds references to the frame that submitted it: the frame ends after the job, however it
+// ends.
+struct JobGuard {
+  Job& job;
+  ~JobGuard() {
+    job.Cancel();
+    while (!job.WaitFor(60)) {
+    }
+  }
+};
+
 class ComputeQueue {
  public:
   // At most `runners` (>= 1) jobs run at the same time.

@@ -279,7 +279,7 @@ void Connection::ReplyError(int status, const Error& error) {
   keep_alive_ = false;
   HttpReply reply;
   reply.status = status;
-  reply.text = ErrorToJson(error);
+  reply.text = handler_.ErrorBody(status, error);
   // The connection closes after it: nothing is left to tell anyone when the write fails.
   (void)Reply(reply).ok();
 }
@@ -291,6 +291,8 @@ void Connection::SetFields(const HttpReply& reply, Message& message) const {
   message.set(http::field::cache_control, "no-store");
   if (!reply.view.empty()) message.set(http::field::accept_ranges, "bytes");
   if (!reply.content_range.empty()) message.set(http::field::content_range, reply.content_range);
+  if (reply.retry_after > 0)
+    message.set(http::field::retry_after, std::to_string(reply.retry_after));
   message.keep_alive(keep_alive_);
 }
 

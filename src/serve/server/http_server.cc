@@ -10,6 +10,7 @@
 #include <system_error>
 #include <thread>
 
+#include "serve/protocol.h"
 #include "serve/server/connection.h"
 #include "serve/server/host_rules.h"
 
@@ -224,6 +225,10 @@ void ThreadedServer::Stop() {
 }
 
 }  // namespace
+
+std::string HttpHandler::ErrorBody(int /*status*/, const Error& error) const {
+  return ErrorToJson(error);
+}
 
 Result<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpOptions& options,
                                                       HttpHandler& handler) {

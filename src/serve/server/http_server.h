@@ -52,6 +52,7 @@ struct HttpReply {
   wire::Bytes bytes;
   wire::ByteView view;        // bytes of the handler's own, which outlive the server
   std::string content_range;  // of Content-Range, when not empty
+  int retry_after = 0;        // seconds of Retry-After, when not 0
 };
 
 // One request and the way to its answer: Reply once, or BeginStream, Send..., EndStream.
@@ -78,6 +79,8 @@ class HttpHandler {
   // Largest body of a request; asked before any of it is read. Nothing is reserved for it: memory
   // is taken as bytes arrive.
   virtual u64 BodyLimit(std::string_view method, std::string_view path) const = 0;
+  // The body of a reply to a request that never came to Handle.
+  virtual std::string ErrorBody(int status, const Error& error) const;
   // All are called from many threads. Exceptions end the connection with status 500, or 503 where
   // memory is short.
   virtual void Handle(Exchange& exchange) = 0;

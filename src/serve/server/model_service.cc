@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "ckks/seeded.h"
 #include "serve/server/key_preparation.h"
+#include "serve/server/replies.h"
 #include "wire/json_fields.h"
 
 namespace polyveil::serve {
@@ -17,33 +18,6 @@ namespace polyveil::serve {
 using nlohmann::json;
 
 namespace {
-
-std::vector<std::string> Split(std::string_view path) {
-  std::vector<std::string> segments;
-  while (!path.empty() && segments.size() < 8) {
-    path.remove_prefix(path.front() == '/');
-    const size_t end = path.find('/');
-    segments.emplace_back(path.substr(0, end));
-    path = end == std::string_view::npos ? std::string_view() : path.substr(end);
-  }
-  return segments;
-}
-
-Status ReplyJson(Exchange& exchange, int status, const json& body) {
-  HttpReply reply;
-  reply.status = status;
-  reply.text = body.dump();
-  // A client that is gone has no use for an error.
-  (void)exchange.Reply(reply).ok();
-  return {};
-}
-
-void ReplyError(Exchange& exchange, const Error& error) {
-  HttpReply reply;
-  reply.status = HttpStatusOf(error.code);
-  reply.text = ErrorToJson(error);
-  (void)exchange.Reply(reply).ok();
-}
 
 Result<json> RequestJson(const Exchange& exchange, size_t max_bytes = kMaxRequestJsonBytes) {
   const wire::Bytes& body = exchange.request().body;
@@ -158,7 +132,7 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
 }
 
 Status ModelService::Admit(std::string_view /*method*/, std::string_view path) {
-  const Segments segments = Split(path);
+  const Segments segments = PathSegments(path);
   if (segments.size() < 3) return {};
   if (segments[1] == "keys") PV_RETURN_IF_ERROR(keys_.Find(segments[2]));
   if (segments[1] == "sessions") PV_RETURN_IF_ERROR(sessions_.Find(segments[2]));
@@ -166,7 +140,7 @@ Status ModelService::Admit(std::string_view /*method*/, std::string_view path) {
 }
 
 u64 ModelService::BodyLimit(std::string_view method, std::string_view path) const {
-  const Segments segments = Split(path);
+  const Segments segments = PathSegments(path);
   if (segments.size() == 5 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
   if (segments.size() >= 4 && segments[1] == "sessions" && method == "POST") return token_bytes_;
   if (segments.size() == 2 && segments[1] == "sessions" && method == "POST")
@@ -180,7 +154,7 @@ void ModelService::Handle(Exchange& exchange) {
 }
 
 Status ModelService::Route(Exchange& exchange) {
-  const Segments path = Split(exchange.request().path);
+  const Segments path = PathSegments(exchange.request().path);
   if (path.size() < 2 || path[0] != "v1") return NoRoute(exchange);
   if (path[1] == "keys") return RouteKeys(exchange, path);
   if (path[1] == "sessions") return RouteSessions(exchange, path);

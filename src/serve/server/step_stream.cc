@@ -30,17 +30,6 @@ class Board {
   std::string operation_ = "waiting";
 };
 
-// A job holds references to the frame that submitted it: the frame ends after the job, however it
-// ends.
-struct JobGuard {
-  Job& job;
-  ~JobGuard() {
-    job.Cancel();
-    while (!job.WaitFor(60)) {
-    }
-  }
-};
-
 Status Report(Exchange& exchange, const ComputeQueue& queue, const Job& job, const Board& board,
               std::string& last, Timer& since) {
   std::string text = board.Json(queue.Ahead(job)).dump();

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# polyveil proxy before a real server on a small insecure ring: shapes of requests that clients send, and the
+# official `openai` package where it can be had (its part is skipped, by name, otherwise).
+set -euo pipefail
+polyveil=$1 server=$2 make_model=$3 source=$4
+folder=$(mktemp -d)
+pids=()
+cleanup() {
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  wait
+  rm -rf "$folder"
+}
+trap cleanup EXIT
+fail() {
+  echo "FAILED: $1" >&2
+  tail -20 "$folder"/*.err >&2 || true
+  exit 1
+}
+# start NAME COMMAND...: in the background; its port, once it is ready, in $port.
+start() {
+  local name=$1
+  shift
+  : >"$folder/$name.port"
+  "$@" --port 0 --ready-fd 3 3>"$folder/$name.port" 2>"$folder/$name.err" &
+  pids+=($!)
+  for _ in $(seq 600); do [ -s "$folder/$name.port" ] && break || sleep 0.1; done
+  port=$(cat "$folder/$name.port")
+  [ -n "$port" ] || fail "no $name"
+}
+"$make_model" "$folder/model" 1 48
+start server "$server" --model "$folder/model" --parameters test10 --threads 1
+server_port=$port
+start proxy "$polyveil" proxy --server "http://127.0.0.1:$server_port" --cache "$folder/cache" --insecure-test --threads 1
+proxy=http://127.0.0.1:$port
+
+python3 "$source/tests/e2e/proxy_requests.py" "$proxy" "http://127.0.0.1:$server_port" || fail "requests"
+python3 "$source/tests/e2e/proxy_requests.py" "$proxy" --text "o" >"$folder/text"
+"$polyveil" generate --model "$folder/model" --plain --prompt "o" --tokens 6 | cut -c2- >"$folder/plain"
+cmp "$folder/text" "$folder/plain" || fail "the proxy's text is not the float64 model's"
+echo "ok: the float64 model's text"
+
+if python3 -m venv "$folder/venv" 2>/dev/null && "$folder/venv/bin/pip" install -q openai >"$folder/pip.err" 2>&1; then
+  "$folder/venv/bin/python" "$source/tests/e2e/proxy_openai.py" "$proxy/v1" || fail "the openai package"
+else
+  echo "skipped: the openai package (it cannot be installed here: $(tail -1 "$folder/pip.err"))"
+fi
+! grep -q "upon" "$folder/server.err" "$folder/proxy.err" || fail "a prompt in a log"
+
+# Ctrl-C while a text runs: it ends, and takes its keys off the server.
+model=$(curl -s "$proxy/v1/models" | python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])')
+(curl -sN "$proxy/v1/completions" -d '{"model":"'"$model"'","prompt":"o","max_tokens":40,"stream":true}' >/dev/null || true) &
+sleep 0.3
+kill -INT "${pids[1]}"
+status=0
+wait "${pids[1]}" || status=$?
+[ "$status" -eq 0 ] || fail "Ctrl-C: status $status"
+curl -s "http://127.0.0.1:$server_port/v1/status" | grep -q '"key_sets":0' || fail "keys are left on the server"
+echo "ok: Ctrl-C"

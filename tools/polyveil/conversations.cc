@@ -1,0 +1,225 @@
+#include "polyveil/conversations.h"
+
+#include <algorithm>
+
+namespace polyveil::tools {
+namespace {
+
+using model::TokenId;
+using serve::ChatMessage;
+
+constexpr int kCompletionTokens = 16;  // of a completion that names no number, as the API has it
+
+// While it lives, requests to the server end by this flag.
+class CancelledBy {
+ public:
+  CancelledBy(serve::RemoteModel& remote, const std::atomic<bool>& cancel) : remote_(remote) {
+    remote_.set_cancel(&cancel);
+  }
+  ~CancelledBy() { remote_.set_cancel(&Interrupted()); }
+
+ private:
+  serve::RemoteModel& remote_;
+};
+
+bool StartsWith(const auto& whole, const auto& part) {
+  return whole.size() >= part.size() && std::equal(part.begin(), part.end(), whole.begin());
+}
+
+}  // namespace
+
+// What the proxy's client hears of a run.
+class Conversations::Events final : public TextObserver {
+ public:
+  explicit Events(const serve::TextEvents& events) : events_(events) {}
+  serve::RemoteProgressCallback Asking(const std::string&, double) override {
+    return events_.on_progress;
+  }
+  void Answered() override {}
+  void Fed(const TokenReport&, const model::TextStep& step, int) override {
+    new_tokens += step.next.has_value();
+  }
+  void Show(std::string_view text) {
+    answer += text;
+    events_.on_text(text);
+  }
+
+  int new_tokens = 0;
+  std::string answer;
+
+ private:
+  const serve::TextEvents& events_;
+};
+
+Conversations::Conversations(ModelSession& session, const ConversationOptions& options,
+                             serve::Metrics& metrics)
+    : session_(session),
+      half_(*session.half()),
+      options_(options),
+      metrics_(metrics),
+      form_(model::ChatTemplate::For(half_)) {
+  metrics_.Describe("polyveil_proxy_step_seconds_total", "Seconds of steps by where they went.");
+  metrics_.Describe("polyveil_proxy_bytes_total", "Bytes to and from the server.");
+  metrics_.Describe("polyveil_proxy_sessions", "Sessions that are kept for a next turn.");
+}
+
+Conversations::~Conversations() = default;
+
+std::string Conversations::fingerprint() const {
+  return "pv_" + session_.remote().info().program_digest.substr(0, 16);
+}
+
+std::vector<TokenId> Conversations::TokensOf(const std::vector<ChatMessage>& messages) const {
+  const bool has_system = messages[0].role == "system";
+  const std::string system = has_system ? messages[0].text : form_->default_system();
+  std::vector<TokenId> tokens = form_->FirstTurn(system, messages[has_system].text);
+  for (size_t i = has_system + 1u; i + 1 < messages.size(); i += 2) {
+    const auto answer = half_.EncodePart(messages[i].text);
+    const auto turn = form_->NextTurn(messages[i + 1].text, false);
+    tokens.insert(tokens.end(), answer.begin(), answer.end());
+    tokens.insert(tokens.end(), turn.begin(), turn.end());
+  }
+  return tokens;
+}
+
+Result<serve::PreparedText> Conversations::Prepare(serve::TextRequest request) const {
+  serve::PreparedText text;
+  const int context = session_.context();
+  if (request.chat) {
+    if (!form_.ok()) return form_.error();
+    if (request.messages[0].role == "system" && !request.messages[0].text.empty() &&
+        !form_->has_system())
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "messages[0].role: the model's chat template ({}) has no place for a system "
+                       "text",
+                       form_->name());
+    text.tokens = TokensOf(request.messages);
+    request.text.ends = form_->ends();
+    if (const int tokens = static_cast<int>(text.tokens.size()) - half_.prefix(); tokens > context)
+      return MakeError(ErrorCode::kOutOfRange, "messages: {} tokens, the model's context is {}",
+                       tokens, context);
+  } else {
+    PV_ASSIGN_OR_RETURN(PromptTokens prompt,
+                        EncodePrompt(half_, {"", request.prompt_ids, request.prompt}, context));
+    text.tokens = std::move(prompt.all);
+    if (request.echo && request.prompt.empty()) request.prompt = TextOf(half_, request.prompt_ids);
+  }
+  PV_RETURN_IF_ERROR(model::ValidateTextOptions(request.text));
+  text.new_tokens =
+      request.new_tokens.value_or(request.chat ? options_.new_tokens : kCompletionTokens);
+  text.request = std::move(request);
+  return text;
+}
+
+bool Conversations::Resume(const serve::PreparedText& text, std::vector<TokenId>& tokens) {
+  const std::vector<ChatMessage>& messages = text.request.messages;
+  const auto found = std::ranges::find_if(conversations_, [&](const Conversation& c) {
+    if (text.request.chat && !c.dialogue.empty() && c.dialogue.size() + 1 == messages.size() &&
+        StartsWith(messages, c.dialogue)) {
+      // As the model wrote the answer, not as the tokenizer would write it.
+      tokens = c.tokens;
+      const auto turn = form_->NextTurn(messages.back().text, c.ended);
+      tokens.insert(tokens.end(), turn.begin(), turn.end());
+      if (static_cast<int>(tokens.size()) - half_.prefix() <= session_.context()) return true;
+    }
+    tokens = text.tokens;
+    return c.fed > 0 && c.fed < tokens.size() &&
+           std::equal(c.tokens.begin(), c.tokens.begin() + static_cast<ptrdiff_t>(c.fed),
+                      tokens.begin());
+  });
+  if (found == conversations_.end()) return false;
+  conversations_.splice(conversations_.begin(), conversations_, found);
+  return true;
+}
+
+// A new one at the list's front. A server that was started anew, or that gave the keys' place to
+// another client, gets them again.
+Status Conversations::Begin() {
+  while (conversations_.size() >= std::max<size_t>(options_.sessions, 1)) conversations_.pop_back();
+  auto session = session_.NewText({});
+  if (!session.ok() && session.error().code == ErrorCode::kNotFound) {
+    conversations_.clear();
+    RunReport report;
+    PV_RETURN_IF_ERROR(session_.SendKeys(report));
+    session = session_.NewText({});
+  }
+  if (!session.ok()) return session.error();
+  conversations_.emplace_front().session = std::move(*session);
+  return {};
+}
+
+void Conversations::Account(const RunReport& report) {
+  double server = 0;
+  for (const TokenReport& token : report.tokens) server += token.server_seconds;
+  metrics_.Count("polyveil_proxy_step_seconds_total", R"(where="server")", server);
+  metrics_.Count("polyveil_proxy_step_seconds_total", R"(where="elsewhere")",
+                 std::max(0.0, report.tokens_seconds - server));
+  metrics_.Count("polyveil_proxy_bytes_total", R"(direction="up")",
+                 static_cast<double>(report.bytes_up));
+  metrics_.Count("polyveil_proxy_bytes_total", R"(direction="down")",
+                 static_cast<double>(report.bytes_down));
+  metrics_.Set("polyveil_proxy_sessions", "", static_cast<double>(conversations_.size()));
+}
+
+// What the server has taken it has, however the text ended. A session whose position is another
+// than the text's, or whose results are not believed, is no one's any more.
+void Conversations::Keep(const serve::PreparedText& text, const TextRun& run,
+                         const std::string& answer, const Result<model::TextEnd>& end) {
+  Conversation& kept = conversations_.front();
+  const bool lost = !end.ok() && end.error().code != ErrorCode::kCancelled &&
+                    end.error().code != ErrorCode::kUnavailable;
+  if (lost || kept.session->position() != run.loop().fed()) {
+    conversations_.pop_front();
+    return;
+  }
+  kept.tokens = run.loop().text();
+  kept.fed = static_cast<size_t>(half_.prefix() + run.loop().fed());
+  kept.dialogue.clear();
+  // A stop text is not part of what was shown, but its tokens are in the session.
+  if (!text.request.chat || !end.ok() || *end == model::TextEnd::kStop) return;
+  kept.dialogue = text.request.messages;
+  kept.dialogue.push_back({"assistant", answer});
+  kept.ended = *end == model::TextEnd::kEndToken && form_->Ends(kept.tokens.back());
+}
+
+Result<serve::TextOutcome> Conversations::Continue(const serve::PreparedText& text,
+                                                   const std::vector<TokenId>& tokens,
+                                                   Events& events) {
+  Conversation& conversation = conversations_.front();
+  RunReport report;
+  report.info = session_.remote().info();
+  const int context = std::min(half_.context(), conversation.session->server_session().context);
+  TextRun run(half_, context, *conversation.session, {text.request.text, false}, nullptr, events,
+              report);
+  const std::span<const TokenId> all(tokens);
+  if (conversation.fed > 0) run.Preload(all.first(conversation.fed));
+  serve::TextOutcome outcome;
+  outcome.prompt_tokens = static_cast<int>(tokens.size()) - half_.prefix();
+  outcome.reused_tokens = std::max(0, static_cast<int>(conversation.fed) - half_.prefix());
+  const auto end = run.Continue(all.subspan(conversation.fed), text.new_tokens,
+                                [&](std::string_view piece) { events.Show(piece); });
+  Keep(text, run, events.answer, end);
+  Account(report);
+  if (!end.ok()) return session_.Explain(end.error());
+  outcome.end = *end;
+  outcome.new_tokens = events.new_tokens;
+  return outcome;
+}
+
+Result<serve::TextOutcome> Conversations::Run(const serve::PreparedText& text,
+                                              const std::atomic<bool>& cancel,
+                                              const serve::TextEvents& listener) {
+  const CancelledBy scope(session_.remote(), cancel);
+  Events events(listener);
+  std::vector<TokenId> tokens;
+  if (Resume(text, tokens)) {
+    auto outcome = Continue(text, tokens, events);
+    // The server has given the session's place away before anything came of it: once more.
+    const bool gone = !outcome.ok() && outcome.error().code == ErrorCode::kNotFound;
+    if (!gone || events.new_tokens > 0) return outcome;
+  }
+  PV_RETURN_IF_ERROR(Begin());
+  return Continue(text, text.tokens, events);
+}
+
+}  // namespace polyveil::tools
