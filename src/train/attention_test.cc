@@ -179,6 +179,28 @@ TEST(Distillation, EqualsTorchWithGradients) {
   ExpectClose(d_embed, embed.grad(), "gradient of embed");
 }
 
+// Logits of size 1 err by 2^-8 of the products' sizes, some units: a hundredth of the loss.
+TEST(Distillation, Bf16IsNearFloat32AndLeavesPrefixesOut) {
+  torch::manual_seed(6);
+  const Tensor hidden = torch::randn({300, 16}).requires_grad_(true),
+               embed = torch::randn({50, 16});
+  const Tensor teacher = hidden.detach() + 0.3 * torch::randn({300, 16});
+  Tensor targets = torch::randint(0, 50, {300}, torch::kInt64), text, text16;
+  targets[0] = targets[299] = -100;
+  const Tensor loss = HeadDistillation(hidden, embed, teacher, embed, targets, 1, &text);
+  loss.backward();
+  const Tensor wide = hidden.grad().clone();
+  hidden.mutable_grad() = Tensor();
+  const Tensor loss16 =
+      HeadDistillation(hidden, embed, teacher, embed, targets, 1, &text16, Precision::kBf16);
+  loss16.backward();
+  EXPECT_NEAR(loss.item<double>(), loss16.item<double>(), 0.02 * loss.item<double>());
+  EXPECT_NEAR(text.item<double>(), text16.item<double>(), 0.02);
+  EXPECT_LT((wide - hidden.grad()).norm().item<double>(), 0.02 * wide.norm().item<double>());
+  EXPECT_EQ(hidden.grad()[0].abs().sum().item<double>(), 0);
+  EXPECT_EQ(hidden.grad()[299].abs().sum().item<double>(), 0);
+}
+
 TEST(CrossEntropy, EqualsTorchWithGradients) {
   torch::manual_seed(4);
   const auto f64 = torch::TensorOptions().dtype(torch::kFloat64);

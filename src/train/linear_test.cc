@@ -81,6 +81,31 @@ TEST(Linear, ValuesAndGradientsWithinTheRoundingOfOperands) {
   EXPECT_FALSE(torch::equal(y, Linear(x, w, Precision::kFloat32)));
 }
 
+// The update's inner product is rounded once more: twice kProduct beside |x| |a| |b|.
+TEST(Linear, UpdatesOfFrozenWeights) {
+  torch::manual_seed(4);
+  const Tensor x = Random({2, 9, 24}).set_requires_grad(true), w = Random({40, 24});
+  const Tensor a = Random({3, 24}).set_requires_grad(true);
+  const Tensor b = Random({40, 3}).set_requires_grad(true), dy = Random({2, 9, 40});
+  const Tensor y = Linear(x, w.to(torch::kBFloat16), Precision::kBf16, {}, {a, b});
+  y.backward(dy);
+  const Tensor rows = Wide(x).view({18, 24}), d = Wide(dy).view({18, 40});
+  const Tensor wa = Wide(a), wb = Wide(b), whole = Wide(w) + torch::mm(wb, wa);
+  const Tensor sizes = Wide(w).abs() + torch::mm(wb.abs(), wa.abs());
+  const double relative = 3 * kProduct;
+  const auto check = [&](const Tensor& actual, const Tensor& wanted, const Tensor& size,
+                         const char* what) { ExpectWithin(actual, wanted, relative * size, what); };
+  check(y.view({18, 40}), torch::mm(rows, whole.t()), torch::mm(rows.abs(), sizes.t()), "y");
+  check(x.grad().view({18, 24}), torch::mm(d, whole), torch::mm(d.abs(), sizes), "dx");
+  const Tensor left = torch::mm(d.t(), rows), left_size = torch::mm(d.abs().t(), rows.abs());
+  check(b.grad(), torch::mm(left, wa.t()), torch::mm(left_size, wa.abs().t()), "db");
+  check(a.grad(), torch::mm(wb.t(), left), torch::mm(wb.abs().t(), left_size), "da");
+  EXPECT_FALSE(w.grad().defined());
+  const Tensor exact = Linear(x, w, Precision::kFloat32, {}, {a, b}).detach().view({18, 40});
+  ExpectWithin(exact, torch::mm(rows, whole.t()), FloatSums(64) * torch::mm(rows.abs(), sizes.t()),
+               "float32");
+}
+
 TEST(HeadCrossEntropy, Bf16GradientsWithinTheRoundingOfOperands) {
   torch::manual_seed(3);
   const std::int64_t rows = 600, vocab = 300, d = 16;  // more rows than one block's

@@ -71,11 +71,16 @@ PV_ROW_BODY T PowerRowBackwardBody(const T* s, T* p, T* g, int n, T shift, T inv
   return sum;
 }
 
+PV_ROW_BODY T LargestOfRow(const T* x, int n) {
+  T largest = x[0];
+#pragma omp simd reduction(max : largest)
+  for (int k = 0; k < n; ++k) largest = x[k] > largest ? x[k] : largest;
+  return largest;
+}
+
 // p = exp(s - top); returns the sum.
 PV_ROW_BODY T ExpRow(const T* s, T* p, int n, T* top) {
-  T largest = s[0];
-#pragma omp simd reduction(max : largest)
-  for (int k = 0; k < n; ++k) largest = s[k] > largest ? s[k] : largest;
+  const T largest = LargestOfRow(s, n);
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int k = 0; k < n; ++k) {
@@ -109,6 +114,25 @@ PV_ROW_BODY T CrossEntropyRowBody(T* x, int n, int target, T* sum) {
   T top;
   *sum = ExpRow(x, x, n, &top);
   return std::log(*sum) + top - wanted;
+}
+
+PV_ROW_BODY T DistilRowBody(T* s, T* t, int n, T weight, int target, T* text) {
+  const T top = LargestOfRow(s, n), wanted_top = LargestOfRow(t, n), at_target = s[target] - top;
+  T sum = 0, wanted_sum = 0, difference = 0;
+#pragma omp simd reduction(+ : sum, wanted_sum, difference)
+  for (int k = 0; k < n; ++k) {
+    const T below = s[k] - top, wanted_below = t[k] - wanted_top;
+    s[k] = ExpNonPositive(below);
+    t[k] = ExpNonPositive(wanted_below);
+    sum += s[k];
+    wanted_sum += t[k];
+    difference += t[k] * (wanted_below - below);
+  }
+  const T inverse = 1 / sum, wanted_inverse = weight / wanted_sum;
+#pragma omp simd
+  for (int k = 0; k < n; ++k) s[k] = s[k] * inverse - t[k] * wanted_inverse;
+  *text = std::log(sum) - at_target;
+  return difference / wanted_sum - std::log(wanted_sum) + std::log(sum);
 }
 
 PV_ROW_BODY void GainRowBody(const T* x, const T* gain, T factor, T* y, int n) {
@@ -193,6 +217,13 @@ PV_TARGET_CLONES float CrossEntropyRow(float* x, int n, int target, float* sum) 
 }
 double CrossEntropyRow(double* x, int n, int target, double* sum) {
   return CrossEntropyRowBody(x, n, target, sum);
+}
+
+PV_TARGET_CLONES float DistilRow(float* s, float* t, int n, float weight, int target, float* text) {
+  return DistilRowBody(s, t, n, weight, target, text);
+}
+double DistilRow(double* s, double* t, int n, double weight, int target, double* text) {
+  return DistilRowBody(s, t, n, weight, target, text);
 }
 
 PV_TARGET_CLONES float DotRow(const float* x, const float* y, int n) { return DotRowBody(x, y, n); }

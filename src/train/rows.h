@@ -28,6 +28,11 @@ void SoftmaxRowBackward(const double* p, double* g, int n);
 float CrossEntropyRow(float* x, int n, int target, float* sum);
 double CrossEntropyRow(double* x, int n, int target, double* sum);
 
+// A student's logits s against a teacher's t: returns KL(softmax t || softmax s), *text receives
+// -log softmax(s)[target]; s becomes softmax(s) - weight softmax(t), t its exponentials.
+float DistilRow(float* s, float* t, int n, float weight, int target, float* text);
+double DistilRow(double* s, double* t, int n, double weight, int target, double* text);
+
 float DotRow(const float* x, const float* y, int n);
 double DotRow(const double* x, const double* y, int n);
 

@@ -44,6 +44,33 @@ TEST(Rows, CrossEntropyOfKnownValues) {
   EXPECT_LT(x[2], 1e-37);
 }
 
+// Against LibTorch-free float64: a distribution against itself, and two that differ.
+TEST(Rows, DistillationOfKnownValues) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> draw(-4, 4);
+  for (const int n : {1, 3, 16, 1000}) {
+    std::vector<float> s(static_cast<std::size_t>(n)), t(s.size());
+    for (float& x : s) x = draw(random);
+    for (float& x : t) x = draw(random);
+    std::vector<double> ps(s.size()), pt(s.size());
+    double zs = 0, zt = 0, kl = 0;
+    for (std::size_t k = 0; k < s.size(); ++k) zs += std::exp(s[k]), zt += std::exp(t[k]);
+    for (std::size_t k = 0; k < s.size(); ++k) {
+      ps[k] = std::exp(s[k]) / zs;
+      pt[k] = std::exp(t[k]) / zt;
+      kl += pt[k] * std::log(pt[k] / ps[k]);
+    }
+    const int target = n / 2;
+    float text = 0;
+    std::vector<float> same = t, twin = t;
+    EXPECT_NEAR(DistilRow(s.data(), t.data(), n, 0.75f, target, &text), kl, 2e-5);
+    EXPECT_NEAR(text, -std::log(ps[static_cast<std::size_t>(target)]), 2e-5);
+    for (std::size_t k = 0; k < s.size(); ++k)
+      EXPECT_NEAR(s[k], ps[k] - 0.75 * pt[k], 2e-5 * (ps[k] + pt[k])) << k;
+    EXPECT_NEAR(DistilRow(same.data(), twin.data(), n, 1, 0, &text), 0, 1e-6);
+  }
+}
+
 TEST(Rows, ScalesToBfloat16ByRoundingToEven) {
   const std::vector<float> x = {1.0f, 1.00390625f, 1.01171875f, -1.00390625f, 1.004f, 0.0f};
   const std::vector<std::uint16_t> wanted = {0x3f80, 0x3f80, 0x3f82, 0xbf80, 0x3f81, 0};

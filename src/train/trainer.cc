@@ -247,7 +247,7 @@ class Run {
       wanted = teacher_->model->Forward(batch.inputs, {}).hidden;
     }
     return HeadDistillation(hidden, head, wanted, teacher_->model->HeadMatrix(), targets,
-                            config_.distillation->weight, text);
+                            config_.distillation->weight, text, config_.precision);
   }
 
   double ClampAt(std::int64_t step) const {

@@ -90,11 +90,17 @@ void Transformer::InitialiseLayer(int index, torch::Generator& random) {
   layer.key_centre = torch::full({1}, -0.7, options_);
 }
 
-Transformer Transformer::Clone(const Shape& shape, AttentionForm attention) const {
-  Weights copy = weights;
-  Weights::Visit(copy, [](const std::string&, Tensor& value) { value = value.detach().clone(); });
-  Transformer out(shape, attention, std::move(copy), frequencies_);
+Transformer Transformer::Share(const Shape& shape, AttentionForm attention) const {
+  Transformer out(shape, attention, weights, frequencies_);
   out.polynomials = polynomials;
+  out.adapter_scale = adapter_scale;
+  return out;
+}
+
+Transformer Transformer::Clone(const Shape& shape, AttentionForm attention) const {
+  Transformer out = Share(shape, attention);
+  Weights::Visit(out.weights,
+                 [](const std::string&, Tensor& value) { value = value.detach().clone(); });
   return out;
 }
 

@@ -15,6 +15,7 @@
 #include "train/attention.h"
 #include "train/cross_entropy.h"
 #include "train/hinges.h"
+#include "train/linear.h"
 #include "train/train_config.h"
 
 namespace polyveil::train {
@@ -46,6 +47,10 @@ using Recorder = std::function<void(const std::string& site, const torch::Tensor
 // its fused form and everything its gradients.
 enum class Detail { kEverything, kIntervals };
 
+// The projections that a low-rank update may stand beside.
+enum class AdapterSite { kQuery, kKey, kValue, kOut, kGate, kUp, kDown };
+inline constexpr std::array kAdapterSiteNames{"q", "k", "v", "o", "gate", "up", "down"};
+
 // Every tensor of a model; what a model has not is undefined.
 struct Weights {
   struct Layer {
@@ -54,6 +59,11 @@ struct Weights {
     torch::Tensor shift, log_kappa;                           // [n_heads]
     torch::Tensor centre1, centre2;  // of the log variances, learnt by the hinge alone
     torch::Tensor qk_gain, query_centre, key_centre;  // QK-norm only
+    std::array<LowRank, kAdapterSiteNames.size()> adapters;
+    LowRank& adapter(AdapterSite site) { return adapters[static_cast<std::size_t>(site)]; }
+    const LowRank& adapter(AdapterSite site) const {
+      return adapters[static_cast<std::size_t>(site)];
+    }
   };
 
   torch::Tensor embed, pos, type, embedding_norm, embedding_norm_bias;
@@ -106,6 +116,10 @@ struct Weights {
          {"query_centre", &l.query_centre},
          {"key_centre", &l.key_centre}});
     for (const auto& [name, tensor] : list) each(at + name, *tensor);
+    for (std::size_t i = 0; i < kAdapterSiteNames.size(); ++i) {
+      each(at + kAdapterSiteNames[i] + ".lora_a", l.adapters[i].a);
+      each(at + kAdapterSiteNames[i] + ".lora_b", l.adapters[i].b);
+    }
   }
 };
 
@@ -123,7 +137,9 @@ class Transformer {
   Transformer(const Shape& shape, AttentionForm attention, Weights weights,
               torch::Tensor frequencies = {});
 
-  // Its own copy of every tensor, without gradients, under forms of the same sizes.
+  // The same tensors under forms of the same sizes.
+  Transformer Share(const Shape& shape, AttentionForm attention) const;
+  // Its own copy of every tensor, without gradients, likewise.
   Transformer Clone(const Shape& shape, AttentionForm attention) const;
 
   // inputs [batch, context] int64, context <= shape.context. With a recorder of everything,
@@ -165,6 +181,18 @@ class Transformer {
   // A layer's scores and values of the residual x.
   HeadScores Scores(int layer, const torch::Tensor& x) const;
 
+  // A site's rows of the matrix that it stands in.
+  struct SiteRows {
+    AdapterSite site;
+    std::int64_t rows;
+  };
+  // The updates of a matrix of such row blocks, as one of theirs: b block diagonal, times
+  // adapter_scale; undefined where no site has one.
+  LowRank UpdateOf(int layer, const std::vector<SiteRows>& sites) const;
+  // The blocks of wqkv and of w12.
+  std::vector<SiteRows> QkvSites() const;
+  std::vector<SiteRows> InSites() const;
+
   AttentionOptions attention_options(int layer) const;
   // x without the constant prefix.
   torch::Tensor BehindPrefix(const torch::Tensor& x, int dim = 1) const {
@@ -185,6 +213,7 @@ class Transformer {
   std::optional<std::vector<LayerPolynomials>> polynomials;  // one a layer when set
   Precision precision = Precision::kFloat32;                 // of the blocks' products in Forward
   torch::Tensor ngram_keep;  // [batch, context, 1]: what n-grams are multiplied by; undefined: 1
+  double adapter_scale = 1;  // of every update
   double clamp = 0;  // >= 1: polynomials read their intervals widened by this ratio, clamped
   Weights weights;
 

@@ -101,10 +101,43 @@ Tensor Transformer::NormaliseHeads(int index, const Tensor& qkv, Pass& pass) con
   return torch::cat({queries, keys, parts[2]}, 2);
 }
 
+std::vector<Transformer::SiteRows> Transformer::QkvSites() const {
+  const std::int64_t kv = shape_.kv_width();
+  return {
+      {AdapterSite::kQuery, shape_.q_width()}, {AdapterSite::kKey, kv}, {AdapterSite::kValue, kv}};
+}
+
+std::vector<Transformer::SiteRows> Transformer::InSites() const {
+  const std::int64_t f = shape_.d_ff;
+  if (shape_.gated) return {{AdapterSite::kGate, f}, {AdapterSite::kUp, f}};
+  return {{AdapterSite::kUp, shape_.bilinear() ? 2 * f : f}};
+}
+
+LowRank Transformer::UpdateOf(int index, const std::vector<SiteRows>& sites) const {
+  const Weights::Layer& layer = LayerAt(index);
+  std::vector<Tensor> right, left;
+  std::int64_t rank = 0, at = 0;
+  for (const SiteRows& each : sites)
+    if (const LowRank& own = layer.adapter(each.site); own.a.defined()) rank += own.a.size(0);
+  if (rank == 0) return {};
+  for (const auto& [site, rows] : sites) {
+    const LowRank& own = layer.adapter(site);
+    if (!own.a.defined()) {
+      left.push_back(torch::zeros({rows, rank}, options_));
+      continue;
+    }
+    const std::int64_t own_rank = own.a.size(0);
+    right.push_back(own.a);
+    left.push_back(torch::constant_pad_nd(own.b, {at, rank - at - own_rank}));
+    at += own_rank;
+  }
+  return {torch::cat(right), torch::cat(left) * adapter_scale};
+}
+
 // Queries, keys and values of a normed input.
 Tensor Transformer::Project(int index, const Tensor& normed, Pass& pass) const {
   const Weights::Layer& layer = LayerAt(index);
-  Tensor qkv = Linear(normed, layer.wqkv, precision, layer.bqkv);
+  Tensor qkv = Linear(normed, layer.wqkv, precision, layer.bqkv, UpdateOf(index, QkvSites()));
   if (frequencies_.defined()) qkv = Rotate(qkv);
   return shape_.qk_norm ? NormaliseHeads(index, qkv, pass) : qkv;
 }
@@ -138,7 +171,8 @@ Tensor Transformer::Attention(int index, const Tensor& x, Pass& pass) const {
                           fits ? &fits->divisor_inverse : nullptr, pass.range().divisor);
     pass.Record(index, "attention / divisor", divisor);
   }
-  const Tensor out = Linear(result.output, layer.wo, precision, layer.bo);
+  const Tensor out = Linear(result.output, layer.wo, precision, layer.bo,
+                            UpdateOf(index, {{AdapterSite::kOut, layer.wo.size(0)}}));
   if (!pass.everything()) return out;
   pass.Record(index, "attention / input", BehindPrefix(x));
   if (root.defined()) pass.Record(index, "attention / inverse root", BehindPrefix(root));
@@ -218,8 +252,10 @@ Tensor Transformer::FeedForward(int index, const Tensor& residual, const Tensor&
   } else if (shape_.block != model::BlockForm::kPostNorm) {
     normed = BlockNorm(index, false, x, pass, &scale);
   }
-  const Tensor product = Product(index, Linear(normed, layer.w12, precision, layer.b12), pass);
-  const Tensor down = Linear(product, layer.wdown, precision, layer.bdown);
+  const Tensor hidden = Linear(normed, layer.w12, precision, layer.b12, UpdateOf(index, InSites()));
+  const Tensor product = Product(index, hidden, pass);
+  const Tensor down = Linear(product, layer.wdown, precision, layer.bdown,
+                             UpdateOf(index, {{AdapterSite::kDown, layer.wdown.size(0)}}));
   const Tensor out = bilinear ? AddScaled(residual, down, scale) : residual + down;
   if (!pass.everything()) return out;
   if (scale.defined()) pass.Record(index, "feed-forward / scale", BehindPrefix(scale));

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/output_file.h"
+#include "model/formats/adapter.h"
 #include "model/safetensors.h"
 #include "model/sha256.h"
 #include "model/strict_json.h"
@@ -20,15 +21,14 @@ Status AddFile(Checkpoint& checkpoint, const std::string& path, TensorViews& ten
                std::map<std::string, std::string>& shard_of) {
   PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
   const std::string name = fs::path(path).filename();
-  auto entries = ReadSafetensorsIndex(file->bytes(), kCheckpointLimits);
-  if (!entries.ok()) return Error{entries.error().code, name + ": " + entries.error().message};
-  for (SafetensorsEntry& entry : *entries) {
-    TensorView view{entry.name, entry.type, std::move(entry.shape),
-                    file->bytes().subspan(entry.begin, entry.end - entry.begin)};
-    if (!tensors.emplace(entry.name, std::move(view)).second)
+  auto views = SafetensorsViews(file->bytes(), kCheckpointLimits);
+  if (!views.ok()) return Error{views.error().code, name + ": " + views.error().message};
+  for (TensorView& view : *views) {
+    const std::string tensor = view.name;
+    if (!tensors.emplace(tensor, std::move(view)).second)
       return MakeError(ErrorCode::kCorrupt, "{}: tensor \"{}\" stands in another shard too", name,
-                       entry.name);
-    shard_of[entry.name] = name;
+                       tensor);
+    shard_of[tensor] = name;
   }
   checkpoint.files.push_back(std::move(file));
   return {};
@@ -84,29 +84,44 @@ Result<TensorViews> MapShards(Checkpoint& checkpoint, const fs::path& directory)
   return tensors;
 }
 
-Status Bind(Checkpoint& checkpoint, const WeightNames& names, const TensorViews& tensors) {
+// A client reads embeddings and head where they stand in the file.
+Status CheckUpdatesInBlocks(const Weights& w) {
+  for (const TensorView* view :
+       {&w.token_embedding, &w.position_embedding, &w.type_embedding, &w.head.weight})
+    if (view->update)
+      return MakeError(ErrorCode::kMismatch, "adapter: tensor \"{}\" is no matrix of a block",
+                       view->name);
+  return {};
+}
+
+Status Bind(Checkpoint& checkpoint, const WeightNames& names, const TensorViews& tensors,
+            const Adapter* adapter) {
   checkpoint.tensors = tensors;
   for (const auto& [name, view] : tensors)
     checkpoint.elements_by_type[view.type] += static_cast<std::uint64_t>(view.rows() * view.cols());
-  PV_ASSIGN_OR_RETURN(BoundWeights bound, BindWeights(checkpoint.architecture, names, tensors));
+  TensorViews adapted = tensors;
+  if (adapter) PV_RETURN_IF_ERROR(adapter->Apply(adapted));
+  PV_ASSIGN_OR_RETURN(BoundWeights bound, BindWeights(checkpoint.architecture, names, adapted));
+  PV_RETURN_IF_ERROR(CheckUpdatesInBlocks(bound.weights));
   checkpoint.architecture.tied_head = bound.tied_head;
   checkpoint.weights = std::move(bound.weights);
   checkpoint.unused = std::move(bound.unused);
   return {};
 }
 
-Status LoadFolder(Checkpoint& checkpoint, const std::string& path) {
+Status LoadFolder(Checkpoint& checkpoint, const std::string& path, const Adapter* adapter) {
   checkpoint.directory = checkpoint.path = path;
   PV_ASSIGN_OR_RETURN(const auto config, MappedFile::Open(path + "/config.json"));
   PV_ASSIGN_OR_RETURN(checkpoint.architecture, ParseHuggingFaceConfig(config->text()));
   PV_ASSIGN_OR_RETURN(checkpoint.forms, LoadForms(path));
   if (checkpoint.forms) PV_RETURN_IF_ERROR(CheckForms(*checkpoint.forms, checkpoint.architecture));
   PV_ASSIGN_OR_RETURN(const TensorViews tensors, MapShards(checkpoint, path));
-  return Bind(checkpoint, HuggingFaceNames(checkpoint.architecture), tensors);
+  return Bind(checkpoint, HuggingFaceNames(checkpoint.architecture), tensors, adapter);
 }
 
-// forms.json of the folder, where it names this file.
+// forms.json of the folder, where it names this file and is no adapter's.
 Status TakeGgufForms(Checkpoint& checkpoint, const fs::path& path) {
+  if (IsAdapter(path.parent_path())) return {};
   PV_ASSIGN_OR_RETURN(auto forms, LoadForms(path.parent_path()));
   if (!forms || !forms->weights || forms->weights->file != path.filename()) return {};
   PV_RETURN_IF_ERROR(CheckForms(*forms, checkpoint.architecture));
@@ -114,13 +129,13 @@ Status TakeGgufForms(Checkpoint& checkpoint, const fs::path& path) {
   return {};
 }
 
-Status LoadGguf(Checkpoint& checkpoint, const std::string& path) {
+Status LoadGguf(Checkpoint& checkpoint, const std::string& path, const Adapter* adapter) {
   checkpoint.path = path;
   PV_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
   PV_ASSIGN_OR_RETURN(GgufFile gguf, GgufFile::Parse(file->bytes()));
   PV_ASSIGN_OR_RETURN(checkpoint.architecture, GgufArchitecture(gguf));
   checkpoint.files.push_back(std::move(file));
-  PV_RETURN_IF_ERROR(Bind(checkpoint, GgufNames(checkpoint.architecture), gguf.tensors()));
+  PV_RETURN_IF_ERROR(Bind(checkpoint, GgufNames(checkpoint.architecture), gguf.tensors(), adapter));
   checkpoint.gguf = std::move(gguf);
   return TakeGgufForms(checkpoint, path);
 }
@@ -142,19 +157,47 @@ Result<fs::path> FindGguf(const fs::path& folder) {
                    folder.string(), found.size());
 }
 
-Status LoadPath(Checkpoint& checkpoint, const std::string& path) {
+Status LoadBase(Checkpoint& checkpoint, const std::string& path, const Adapter* adapter) {
   std::error_code error;
-  if (!fs::is_directory(path, error)) return LoadGguf(checkpoint, path);
-  if (fs::exists(fs::path(path) / "config.json", error)) return LoadFolder(checkpoint, path);
+  if (!fs::is_directory(path, error)) return LoadGguf(checkpoint, path, adapter);
+  if (fs::exists(fs::path(path) / "config.json", error))
+    return LoadFolder(checkpoint, path, adapter);
   PV_ASSIGN_OR_RETURN(const fs::path file, FindGguf(path));
-  return LoadGguf(checkpoint, file);
+  return LoadGguf(checkpoint, file, adapter);
+}
+
+Status LoadAdapted(Checkpoint& checkpoint, const std::string& base, const std::string& folder) {
+  PV_ASSIGN_OR_RETURN(Adapter adapter, LoadAdapter(folder));
+  const std::string inside = folder + "/" + adapter.forms.weights->file;
+  std::error_code error;
+  if (base.empty() && (adapter.forms.weights->file.empty() || !fs::exists(inside, error)))
+    return MakeError(
+        ErrorCode::kNotFound,
+        "{}: an adapter; its base, forms.weights.file \"{}\" with sha256 {}, is not in "
+        "the folder: link it there, or give the base beside the adapter",
+        folder, adapter.forms.weights->file, adapter.forms.weights->sha256);
+  PV_RETURN_IF_ERROR(LoadBase(checkpoint, base.empty() ? inside : base, &adapter));
+  PV_RETURN_IF_ERROR(CheckWeightsDigest(adapter.forms, WeightsSha256(checkpoint)));
+  PV_RETURN_IF_ERROR(CheckForms(adapter.forms, checkpoint.architecture));
+  checkpoint.adapter_sha256 = adapter.sha256;
+  checkpoint.forms = std::move(adapter.forms);
+  checkpoint.files.push_back(std::move(adapter.file));
+  return {};
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path) {
+Result<std::shared_ptr<const Checkpoint>> LoadCheckpoint(const std::string& path,
+                                                         const std::string& adapter) {
   auto checkpoint = std::make_shared<Checkpoint>();
-  const Status status = LoadPath(*checkpoint, path);
+  Status status;
+  if (!adapter.empty()) {
+    status = LoadAdapted(*checkpoint, path, adapter);
+  } else if (IsAdapter(path)) {
+    status = LoadAdapted(*checkpoint, "", path);
+  } else {
+    status = LoadBase(*checkpoint, path, nullptr);
+  }
   if (!status.ok()) return status.error();
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }

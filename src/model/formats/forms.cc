@@ -65,10 +65,8 @@ Status CheckWeights(const FormWeights& weights) {
       weights.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
     return MakeError(ErrorCode::kCorrupt, "forms.weights.sha256 is no {} lower-case hex digits",
                      kDigits);
-  if (weights.file.empty() ||
-      (CheckFileName("file", weights.file).ok() && weights.file.ends_with(".gguf")))
-    return {};
-  return MakeError(ErrorCode::kCorrupt, "forms.weights.file \"{}\" is no *.gguf of the folder",
+  if (weights.file.empty() || CheckFileName("file", weights.file).ok()) return {};
+  return MakeError(ErrorCode::kCorrupt, "forms.weights.file \"{}\" is no name in the folder",
                    weights.file.substr(0, 256));
 }
 
@@ -150,6 +148,13 @@ Result<std::optional<ConvertedForms>> LoadForms(const std::string& folder) {
   PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
   PV_ASSIGN_OR_RETURN(ConvertedForms forms, ParseForms(file->text()));
   return std::optional(std::move(forms));
+}
+
+Status CheckWeightsDigest(const ConvertedForms& forms, const std::string& sha256) {
+  if (!forms.weights || forms.weights->sha256 == sha256) return {};
+  return MakeError(ErrorCode::kMismatch,
+                   "forms.json is of other weights: forms.weights.sha256 = {}, the files' is {}",
+                   forms.weights->sha256, sha256);
 }
 
 Status CheckForms(const ConvertedForms& forms, const Architecture& a) {

@@ -20,7 +20,9 @@ enum class FormStage {
 
 // The weights that the forms were made for.
 struct FormWeights {
-  std::string file;    // its name, of a GGUF file; empty: config.json and safetensors beside it
+  // Its name, of a GGUF file in the folder (beside an adapter: or of a folder there); empty:
+  // config.json and safetensors beside it.
+  std::string file;
   std::string sha256;  // Checkpoint's WeightsSha256, lower-case hex
 };
 
@@ -52,6 +54,9 @@ struct ConvertedForms {
 // Nothing where the folder has no forms.json: the model is as released. Errors: kIo, kCorrupt,
 // kMismatch, kOutOfRange; the field named.
 Result<std::optional<ConvertedForms>> LoadForms(const std::string& folder);
+
+// That the forms name no weights, or these. Errors: kMismatch, both digests.
+Status CheckWeightsDigest(const ConvertedForms& forms, const std::string& sha256);
 
 Result<ConvertedForms> ParseForms(std::string_view json);
 std::string FormatForms(const ConvertedForms& forms);

@@ -106,7 +106,7 @@ const HostileChange kHostileChanges[] = {
     {"weights.sha256", [](OrderedJson& j) { j["weights"]["sha256"] = std::string(64, 'A'); }},
     {"weights.sha256", [](OrderedJson& j) { j["weights"]["sha256"] = "aa"; }},
     {"weights.file", [](OrderedJson& j) { j["weights"]["file"] = "../a.gguf"; }},
-    {"weights.file", [](OrderedJson& j) { j["weights"]["file"] = "model.safetensors"; }},
+    {"weights.file", [](OrderedJson& j) { j["weights"]["file"] = "/a.gguf"; }},
     {"certificate.heldout_out_of_range",
      [](OrderedJson& j) { j["certificate"]["heldout_out_of_range"] = 41; }},
     {"certificate.least_margin", [](OrderedJson& j) { j["certificate"].erase("least_margin"); }},

@@ -8,6 +8,19 @@
 #include "base/thread_pool.h"
 
 namespace polyveil::model {
+namespace {
+
+// out [cols] += (left right)[row, first_col..].
+void AddUpdate(const LowRankUpdate& update, std::int64_t row, std::int64_t all_cols,
+               std::int64_t first_col, std::int64_t cols, float* out) {
+  for (int k = 0; k < update.rank; ++k) {
+    const float factor = update.left[static_cast<std::size_t>(row * update.rank + k)];
+    const float* right = update.right.data() + k * all_cols + first_col;
+    for (std::int64_t c = 0; c < cols; ++c) out[c] += factor * right[c];
+  }
+}
+
+}  // namespace
 
 std::int64_t TensorView::cols() const {
   std::int64_t n = 1;
@@ -22,8 +35,9 @@ std::size_t TensorView::row_bytes() const {
 
 const float* TensorView::floats() const {
   const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0;
-  return type == ElementType::kF32 && aligned ? reinterpret_cast<const float*>(bytes.data())
-                                              : nullptr;
+  return type == ElementType::kF32 && aligned && !update
+             ? reinterpret_cast<const float*>(bytes.data())
+             : nullptr;
 }
 
 std::string ShapeText(std::span<const std::int64_t> shape) {
@@ -45,6 +59,8 @@ void DecodeTile(const TensorView& tensor, std::int64_t first_row, std::int64_t r
                            first / format.block_elements * format.block_bytes;
   for (std::int64_t r = 0; r < rows; ++r) {
     DecodeElements(tensor.type, at, static_cast<std::size_t>(cols), out + r * cols);
+    if (tensor.update)
+      AddUpdate(*tensor.update, first_row + r, tensor.cols(), first_col, cols, out + r * cols);
     at += tensor.row_bytes();
   }
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,13 @@
 
 namespace polyveil::model {
 
+// What a matrix [rows, cols] is taken with beside what its file has: left right is added to it.
+struct LowRankUpdate {
+  int rank = 0;
+  std::vector<float> left;   // [rows, rank]
+  std::vector<float> right;  // [rank, cols]
+};
+
 // Row-major, the last extent contiguous; bytes belong to the mapping. Blocks of quantised types
 // stand inside rows.
 struct TensorView {
@@ -20,19 +28,20 @@ struct TensorView {
   ElementType type = ElementType::kF32;
   std::vector<std::int64_t> shape;
   std::span<const std::uint8_t> bytes;
+  std::shared_ptr<const LowRankUpdate> update{};  // of an adapter; null: none
 
   std::int64_t rows() const { return shape.empty() ? 1 : shape.front(); }
   std::int64_t cols() const;  // elements of a row
   std::size_t row_bytes() const;
   bool empty() const { return bytes.empty(); }
-  // The values where they stand, when they are aligned float32; else null.
+  // The values where they stand, when they are aligned float32 without an update; else null.
   const float* floats() const;
 };
 
 std::string ShapeText(std::span<const std::int64_t> shape);  // "[2, 3]"
 
 // Widens elements [first_col, first_col + cols) of the rows [first_row, first_row + rows) to
-// out [rows, cols]. Requires columns at block boundaries.
+// out [rows, cols], with their update. Requires columns at block boundaries.
 void DecodeTile(const TensorView& tensor, std::int64_t first_row, std::int64_t rows,
                 std::int64_t first_col, std::int64_t cols, float* out);
 std::vector<float> DecodeAll(const TensorView& tensor);

@@ -12,6 +12,9 @@ namespace {
 
 Result<std::shared_ptr<const Decoder>> LoadBundle(const std::string& path,
                                                   const DecoderOptions& options) {
+  if (!options.adapter.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "adapter {}: a bundle takes none",
+                     options.adapter);
   PV_ASSIGN_OR_RETURN(BodyBundle body, LoadBodyBundle(path));
   if (options.context != 0 && options.context != body.config.context)
     return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
@@ -34,13 +37,6 @@ Status CheckStage(const Checkpoint& checkpoint, const std::string& name) {
                    name);
 }
 
-Status CheckWeights(const ConvertedForms& forms, const std::string& sha256) {
-  if (!forms.weights || forms.weights->sha256 == sha256) return {};
-  return MakeError(ErrorCode::kMismatch,
-                   "forms.json is of other weights: forms.weights.sha256 = {}, the files' is {}",
-                   forms.weights->sha256, sha256);
-}
-
 Result<int> ContextOf(const Checkpoint& checkpoint, int wanted) {
   const ConvertedForms& forms = *checkpoint.forms;
   const int largest = checkpoint.architecture.context - forms.prefix_length();
@@ -53,7 +49,7 @@ Result<int> ContextOf(const Checkpoint& checkpoint, int wanted) {
 
 // What is known of the forms is no part of what they compute.
 std::string DigestOf(const ConvertedForms& forms, const BlockShape& shape,
-                     const std::string& weights_sha256) {
+                     const std::string& weights_sha256, const std::string& adapter_sha256) {
   ConvertedForms computed = forms;
   computed.certificate.reset();
   computed.weights.reset();
@@ -63,6 +59,7 @@ std::string DigestOf(const ConvertedForms& forms, const BlockShape& shape,
   hasher.UpdateField(FormatForms(computed));
   hasher.UpdateField(DescribeShape(shape));
   hasher.UpdateField(weights_sha256);
+  if (!adapter_sha256.empty()) hasher.UpdateField(adapter_sha256);
   return hasher.Hex();
 }
 
@@ -82,6 +79,10 @@ Status AddBlocks(const std::shared_ptr<const Checkpoint>& checkpoint, Decoder& d
 
 }  // namespace
 
+std::string DecoderOptions::NameOf(const std::string& path) const {
+  return NameOfModel(adapter.empty() ? path : adapter);
+}
+
 Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
     std::shared_ptr<const Checkpoint> checkpoint, const std::string& name,
     const DecoderOptions& options) {
@@ -92,8 +93,8 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
   decoder->name = name;
   PV_ASSIGN_OR_RETURN(decoder->context, ContextOf(*checkpoint, options.context));
   const std::string weights = WeightsSha256(*checkpoint);
-  PV_RETURN_IF_ERROR(CheckWeights(forms, weights));
-  decoder->digest = DigestOf(forms, shape, weights);
+  PV_RETURN_IF_ERROR(CheckWeightsDigest(forms, weights));
+  decoder->digest = DigestOf(forms, shape, weights, checkpoint->adapter_sha256);
   decoder->margin = forms.calibration.margin;
   decoder->residual_bound = forms.residual_bound;
   decoder->certificate = forms.certificate;
@@ -104,8 +105,8 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
 Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
                                                    const DecoderOptions& options) {
   if (IsBundle(path)) return LoadBundle(path, options);
-  PV_ASSIGN_OR_RETURN(auto checkpoint, LoadCheckpoint(path));
-  return DecoderOfCheckpoint(std::move(checkpoint), NameOfModel(path), options);
+  PV_ASSIGN_OR_RETURN(auto checkpoint, LoadCheckpoint(path, options.adapter));
+  return DecoderOfCheckpoint(std::move(checkpoint), options.NameOf(path), options);
 }
 
 }  // namespace polyveil::model

@@ -91,8 +91,8 @@ Result<Halves> LoadHalves(const std::string& path, const model::DecoderOptions& 
     PV_ASSIGN_OR_RETURN(halves.client, model::ClientFilesOfBundle(path));
     return halves;
   }
-  const std::string name = model::NameOfModel(path);
-  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(path));
+  const std::string name = options.NameOf(path);
+  PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(path, options.adapter));
   PV_ASSIGN_OR_RETURN(halves.decoder, model::DecoderOfCheckpoint(checkpoint, name, options));
   PV_ASSIGN_OR_RETURN(halves.client,
                       model::ClientFilesOfCheckpoint(checkpoint, name, halves.decoder->digest));

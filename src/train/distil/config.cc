@@ -1,6 +1,7 @@
 #include "train/distil/config.h"
 
 #include "base/output_file.h"
+#include "model/formats/adapter.h"
 #include "train/config_fields.h"
 
 namespace polyveil::train {
@@ -16,6 +17,16 @@ void VisitFit(Fields& f, DistilFit& fit) {
   f.Field("activation_error", fit.options.activation_error);
   f.Field("max_depth", fit.options.max_depth);
   f.Field("family", fit.options.family);
+  f.Optional("degrees", fit.degrees, [](Fields& inner, PolynomialOptions& o) {
+    inner.Field("norm1", o.norm1_degree);
+    inner.Field("divisor", o.divisor_degree);
+    inner.Field("norm2", o.norm2_degree);
+    inner.Field("activation", o.activation_degree);
+    inner.Field("divisor_ratio", o.divisor_ratio);
+    inner.Field("variance_ratio", o.variance_ratio);
+    inner.Field("divisor_inner", o.divisor_inner);
+    inner.Field("divisor_reach", o.divisor_reach);
+  });
   VisitClamp(f, fit.clamp);
 }
 
@@ -26,6 +37,7 @@ void VisitStage(Fields& f, DistilStage& s) {
   s.kind = static_cast<DistilStageKind>(kind);
   f.Field("steps", s.steps);
   f.Field("rate", s.rate);
+  f.Field("gain_rate", s.gain_rate);
   f.Field("form_rate", s.form_rate);
   f.Field("attention_only", s.attention_only);
   f.Field("kl_weight", s.kl_weight);
@@ -36,10 +48,20 @@ void VisitStage(Fields& f, DistilStage& s) {
   f.Optional("fit", s.fit, VisitFit);
 }
 
+void VisitAdapter(Fields& f, AdapterOptions& adapter) {
+  f.Field("rank", adapter.rank);
+  f.Field("alpha", adapter.alpha);
+  f.Choices("sites", {kAdapterSiteNames.begin(), kAdapterSiteNames.end()}, adapter.sites);
+}
+
 void VisitConfig(Fields& f, DistilConfig& c) {
+  int precision = static_cast<int>(c.precision);
   f.Field("name", c.name);
   f.Field("seed", c.seed);
   f.Field("threads", c.threads);
+  f.Choice("precision", {"float32", "bf16"}, precision);
+  c.precision = static_cast<Precision>(precision);
+  f.Optional("adapter", c.adapter, VisitAdapter);
   f.Field("power", c.power);
   f.Field("attention_eps", c.attention_eps);
   f.Field("prefix", c.prefix);
@@ -63,37 +85,61 @@ void VisitConfig(Fields& f, DistilConfig& c) {
   f.Objects("stages", c.stages, kMaxStages, VisitStage);
 }
 
+Status In(const std::string& name, double value, double lo, double hi) {
+  if (value >= lo && value <= hi) return {};
+  return MakeError(ErrorCode::kOutOfRange, "config.{} = {}, not in {}..{}", name, value, lo, hi);
+}
+
+Status CheckFit(const std::string& at, const DistilFit& fit) {
+  PV_RETURN_IF_ERROR(In(at + ".margin", fit.options.margin, 1, 100));
+  PV_RETURN_IF_ERROR(CheckClamp(at, fit.clamp));
+  if (!fit.degrees) return {};
+  const PolynomialOptions& d = *fit.degrees;
+  for (const auto& [name, degree] :
+       {std::pair{"norm1", d.norm1_degree}, std::pair{"divisor", d.divisor_degree},
+        std::pair{"norm2", d.norm2_degree}, std::pair{"activation", d.activation_degree}})
+    PV_RETURN_IF_ERROR(In(at + ".degrees." + name, degree, 1, 127));
+  for (const auto& [name, ratio] :
+       {std::pair{"divisor_ratio", d.divisor_ratio}, std::pair{"variance_ratio", d.variance_ratio},
+        std::pair{"divisor_inner", d.divisor_inner}})
+    if (ratio != 0) PV_RETURN_IF_ERROR(In(at + ".degrees." + name, ratio, 1, 1e9));
+  return In(at + ".degrees.divisor_reach", d.divisor_reach, 1, 1e9);
+}
+
+Status CheckStage(const DistilConfig& c, const std::string& at, const DistilStage& s) {
+  PV_RETURN_IF_ERROR(In(at + "steps", static_cast<double>(s.steps), 0, 1e9));
+  PV_RETURN_IF_ERROR(In(at + "sampled_share", s.sampled_share, 0, 1));
+  PV_RETURN_IF_ERROR(CheckFileName("config." + at + "name", s.name));
+  if (s.sampled_share > 0 && c.sampling.sequences == 0)
+    return MakeError(ErrorCode::kMismatch,
+                     "config.{}sampled_share = {}, but sampling.sequences is 0", at,
+                     s.sampled_share);
+  return s.fit ? CheckFit(at + "fit", *s.fit) : Status();
+}
+
+Status CheckAdapter(const AdapterOptions& adapter) {
+  PV_RETURN_IF_ERROR(In("adapter.rank", adapter.rank, 1, model::kLargestRank));
+  PV_RETURN_IF_ERROR(In("adapter.alpha", adapter.alpha, 1e-6, 1e6));
+  if (adapter.sites.empty())
+    return MakeError(ErrorCode::kOutOfRange, "config.adapter.sites names none of q to down");
+  return {};
+}
+
 Status Check(const DistilConfig& c) {
-  const auto in = [](const char* name, double value, double lo, double hi) -> Status {
-    if (value >= lo && value <= hi) return {};
-    return MakeError(ErrorCode::kOutOfRange, "config.{} = {}, not in {}..{}", name, value, lo, hi);
-  };
-  PV_RETURN_IF_ERROR(in("threads", c.threads, 1, 1024));
-  PV_RETURN_IF_ERROR(in("power", c.power, 2, 12));
+  PV_RETURN_IF_ERROR(In("threads", c.threads, 1, 1024));
+  PV_RETURN_IF_ERROR(In("power", c.power, 2, 12));
   if (c.power % 2 != 0)
     return MakeError(ErrorCode::kOutOfRange, "config.power = {} is odd", c.power);
-  PV_RETURN_IF_ERROR(in("attention_eps", c.attention_eps, 0, 0.999));
-  PV_RETURN_IF_ERROR(in("context", c.context, static_cast<double>(c.prefix.size()) + 4, 1 << 16));
-  PV_RETURN_IF_ERROR(in("batch", c.batch, 1, 4096));
-  PV_RETURN_IF_ERROR(in("start_batches", c.start_batches, 1, 1000));
-  PV_RETURN_IF_ERROR(in("sampling.rows", c.sampling.rows, 1, 4096));
-  PV_RETURN_IF_ERROR(in("evaluation.window", c.evaluation.window, 2, 1 << 16));
-  PV_RETURN_IF_ERROR(in("evaluation.heldout_rows", c.evaluation.heldout_rows, 1, 1 << 20));
-  for (std::size_t i = 0; i < c.stages.size(); ++i) {
-    const DistilStage& s = c.stages[i];
-    const std::string at = fmt::format("stages[{}].", i);
-    PV_RETURN_IF_ERROR(in((at + "steps").c_str(), static_cast<double>(s.steps), 0, 1e9));
-    PV_RETURN_IF_ERROR(in((at + "sampled_share").c_str(), s.sampled_share, 0, 1));
-    PV_RETURN_IF_ERROR(CheckFileName("config." + at + "name", s.name));
-    if (s.sampled_share > 0 && c.sampling.sequences == 0)
-      return MakeError(ErrorCode::kMismatch,
-                       "config.{}sampled_share = {}, but sampling.sequences "
-                       "is 0",
-                       at, s.sampled_share);
-    if (!s.fit) continue;
-    PV_RETURN_IF_ERROR(in((at + "fit.margin").c_str(), s.fit->options.margin, 1, 100));
-    PV_RETURN_IF_ERROR(CheckClamp(at + "fit", s.fit->clamp));
-  }
+  PV_RETURN_IF_ERROR(In("attention_eps", c.attention_eps, 0, 0.999));
+  PV_RETURN_IF_ERROR(In("context", c.context, static_cast<double>(c.prefix.size()) + 4, 1 << 16));
+  PV_RETURN_IF_ERROR(In("batch", c.batch, 1, 4096));
+  PV_RETURN_IF_ERROR(In("start_batches", c.start_batches, 1, 1000));
+  PV_RETURN_IF_ERROR(In("sampling.rows", c.sampling.rows, 1, 4096));
+  PV_RETURN_IF_ERROR(In("evaluation.window", c.evaluation.window, 2, 1 << 16));
+  PV_RETURN_IF_ERROR(In("evaluation.heldout_rows", c.evaluation.heldout_rows, 1, 1 << 20));
+  if (c.adapter) PV_RETURN_IF_ERROR(CheckAdapter(*c.adapter));
+  for (std::size_t i = 0; i < c.stages.size(); ++i)
+    PV_RETURN_IF_ERROR(CheckStage(c, fmt::format("stages[{}].", i), c.stages[i]));
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "train/convert.h"
 #include "train/train_config.h"
+#include "train/transformer.h"
 
 namespace polyveil::train {
 
@@ -22,14 +23,28 @@ enum class DistilStageKind {
 struct DistilFit {
   int calibration_batches = 16;
   ConvertOptions options;
+  // Minimax series of these degrees in the place of the cheapest within the errors; of them only
+  // what the field "degrees" names is read, and the margin is the options'.
+  std::optional<PolynomialOptions> degrees;
   ClampOptions clamp;
+};
+
+// The original's weights stay as they are, mapped from its files and rounded once to the run's
+// precision; beside them low-rank updates, gains and shifts of norms and the forms are trained.
+struct AdapterOptions {
+  int rank = 8;
+  double alpha = 16;  // the update is alpha / rank times b a
+  std::vector<AdapterSite> sites{AdapterSite::kQuery, AdapterSite::kKey,  AdapterSite::kValue,
+                                 AdapterSite::kOut,   AdapterSite::kGate, AdapterSite::kUp,
+                                 AdapterSite::kDown};
 };
 
 struct DistilStage {
   std::string name;
   DistilStageKind kind = DistilStageKind::kDistil;
   std::int64_t steps = 100;
-  double rate = 1e-4;       // Adam, of the weights
+  double rate = 1e-4;       // Adam, of the weights, or of the adapters' updates
+  double gain_rate = 1e-4;  // Adam, of the norms beside adapters
   double form_rate = 3e-3;  // Adam, of shift, kappa and the ranges' centres
   bool attention_only = false;
   double kl_weight = 1;      // decoders
@@ -60,6 +75,8 @@ struct DistilConfig : Intervals {
   std::string name = "conversion";
   std::uint64_t seed = 1;
   int threads = 2;
+  Precision precision = Precision::kFloat32;  // of the products of a training step
+  std::optional<AdapterOptions> adapter;      // nothing: every weight is trained
   int power = 4;
   double attention_eps = 1e-3;
   std::vector<int> prefix;  // decoders: tokens before every text

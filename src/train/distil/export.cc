@@ -163,6 +163,14 @@ model::ConvertedForms MakeForms(const Transformer& model, const std::vector<int>
   return forms;
 }
 
+Status WriteForms(const model::ConvertedForms& forms, const model::Architecture& architecture,
+                  const std::string& folder) {
+  PV_RETURN_IF_ERROR(model::CheckForms(forms, architecture));
+  const std::string text = model::FormatForms(forms);
+  PV_RETURN_IF_ERROR(model::ParseForms(text));  // what is written can be read
+  return WriteFile(folder + "/forms.json", text);
+}
+
 Status WriteReleasedFolder(const Transformer& model, const model::Checkpoint& source,
                            const std::vector<int>& prefix, const DistilCalibration& calibration,
                            const std::string& folder) {
@@ -173,11 +181,7 @@ Status WriteReleasedFolder(const Transformer& model, const model::Checkpoint& so
   PV_RETURN_IF_ERROR(
       WriteFloats(HuggingFaceTensors(model, source.architecture), folder + "/model.safetensors"));
   if (model.attention(0) == AttentionForm::kSoftmax) return {};
-  const model::ConvertedForms forms = MakeForms(model, prefix, calibration);
-  PV_RETURN_IF_ERROR(model::CheckForms(forms, source.architecture));
-  const std::string text = model::FormatForms(forms);
-  PV_RETURN_IF_ERROR(model::ParseForms(text));  // what is written can be read
-  return WriteFile(folder + "/forms.json", text);
+  return WriteForms(MakeForms(model, prefix, calibration), source.architecture, folder);
 }
 
 }  // namespace polyveil::train

@@ -20,6 +20,10 @@ struct DistilCalibration {
 model::ConvertedForms MakeForms(const Transformer& model, const std::vector<int>& prefix,
                                 const DistilCalibration& calibration);
 
+// Writes the folder's forms.json. Errors: kIo; those of CheckForms and ParseForms.
+Status WriteForms(const model::ConvertedForms& forms, const model::Architecture& architecture,
+                  const std::string& folder);
+
 // Weights under the names of Hugging Face's files, in their layouts.
 std::vector<std::pair<std::string, torch::Tensor>> HuggingFaceTensors(
     const Transformer& model, const model::Architecture& source);

@@ -107,8 +107,13 @@ Shape ShapeOf(const model::Architecture& a, int prefix) {
 
 }  // namespace
 
+Tensor QkvRowsInFile(const model::Architecture& a) {
+  return HeadRows(a, torch::arange(a.qkv_width(), torch::kInt64));
+}
+
 Result<Transformer> LoadReleased(const model::Checkpoint& checkpoint, int prefix,
-                                 torch::ScalarType type) {
+                                 torch::ScalarType type,
+                                 std::optional<torch::ScalarType> matrices) {
   const model::Architecture& a = checkpoint.architecture;
   const model::Weights& w = checkpoint.weights;
   if (a.head == model::HeadKind::kClassifier)
@@ -124,8 +129,12 @@ Result<Transformer> LoadReleased(const model::Checkpoint& checkpoint, int prefix
   out.final_norm = Wide(w.final_norm.gain, options);
   out.final_norm_bias = Wide(w.final_norm.bias, options);
   if (a.head == model::HeadKind::kCausalLm && !a.tied_head) out.head = Matrix(w.head, options);
-  for (const model::LayerWeights& layer : w.layers)
+  for (const model::LayerWeights& layer : w.layers) {
     out.layers.push_back(LoadLayer(a, layer, options));
+    Weights::Layer& last = out.layers.back();
+    for (Tensor* matrix : {&last.wqkv, &last.wo, &last.w12, &last.wdown})
+      *matrix = matrix->to(matrices.value_or(type));
+  }
   Tensor frequencies;
   if (a.rotary)
     frequencies = Wide(model::RotaryTable(*a.rotary, w.rotary_factors).frequencies(), options);

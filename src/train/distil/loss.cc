@@ -24,7 +24,7 @@ Tensor Rows(const Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 Tensor Distribution(const Transformer& teacher, const Transformer& student, const Tensor& wanted,
                     const Tensor& hidden, const Tensor& targets, Tensor* text) {
   return HeadDistillation(Rows(hidden), student.HeadMatrix(), Rows(wanted), teacher.HeadMatrix(),
-                          targets.reshape({-1}), 1.0, text);
+                          targets.reshape({-1}), 1.0, text, student.precision);
 }
 
 // After the final norm, [batch, context, d_model].

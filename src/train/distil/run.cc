@@ -1,13 +1,16 @@
 #include "train/distil/run.h"
 
+#include <array>
 #include <cmath>
 #include <fstream>
+#include <map>
 
 #include "base/interrupt.h"
 #include "base/output_file.h"
 #include "base/system.h"
 #include "train/archive.h"
 #include "train/checkpoint.h"
+#include "train/distil/adapter.h"
 #include "train/distil/data.h"
 #include "train/distil/evaluate.h"
 #include "train/distil/export.h"
@@ -89,12 +92,22 @@ class Runner {
         text_, ReadDistilText(options_.stories, tokenizer, source_->architecture, config_));
     Note(fmt::format("{} training tokens, {} held out", text_.train.size(), text_.heldout.size()));
     PV_RETURN_IF_ERROR(Sample());
-    PV_ASSIGN_OR_RETURN(teacher_, LoadReleased(*source_, static_cast<int>(config_.prefix.size())));
+    PV_RETURN_IF_ERROR(LoadModels());
+    heldout_ = HeldoutDistilBatches(text_, config_.evaluation.heldout_rows, config_.batch);
+    return {};
+  }
+
+  Status LoadModels() {
+    std::optional<torch::ScalarType> matrices;
+    if (config_.adapter && config_.precision == Precision::kBf16) matrices = torch::kBFloat16;
+    PV_ASSIGN_OR_RETURN(teacher_, LoadReleased(*source_, static_cast<int>(config_.prefix.size()),
+                                               torch::kFloat32, matrices));
     Shape forms = teacher_->shape();
     forms.power = config_.power;
     forms.attention_eps = config_.attention_eps;
-    student_ = teacher_->Clone(forms, AttentionForm::kPowerMean);
-    heldout_ = HeldoutDistilBatches(text_, config_.evaluation.heldout_rows, config_.batch);
+    student_ = config_.adapter ? AdaptedStudent(*teacher_, forms, *config_.adapter, config_.seed)
+                               : teacher_->Clone(forms, AttentionForm::kPowerMean);
+    if (config_.adapter) base_sha256_ = model::WeightsSha256(*source_);
     return {};
   }
 
@@ -159,8 +172,7 @@ class Runner {
     PV_RETURN_IF_ERROR(Report(stage().name, Path(stage().name), *student_, extra));
     ++at_.stage;
     at_.step = 0;
-    weights_.reset();
-    forms_.reset();
+    optimizers_.clear();
     PV_RETURN_IF_ERROR(Save());
     return false;
   }
@@ -183,25 +195,30 @@ class Runner {
     return true;
   }
 
+  bool Trains(const std::string& name) const {
+    const TensorRole role = RoleOf(name, config_.adapter.has_value());
+    if (role == TensorRole::kForm || !stage().attention_only) return role != TensorRole::kFrozen;
+    constexpr std::array kAttention{".wqkv",   ".bqkv",   ".wo",     ".bo",
+                                    ".q.lora", ".k.lora", ".v.lora", ".o.lora"};
+    return std::ranges::any_of(kAttention,
+                               [&](const char* part) { return name.find(part) != name.npos; });
+  }
+
   void MakeOptimizers() {
-    const bool all = !stage().attention_only;
-    std::vector<Transformer::Parameter> weights, forms;
+    std::map<TensorRole, std::vector<Transformer::Parameter>> groups;
     for (const auto& [name, tensor, matrix, parts, ngrams] : student_->parameters()) {
-      const auto rest = name.substr(name.find_last_of('.') + 1);
-      const bool layer = name.starts_with("layers.");
-      const bool form = rest == "shift" || rest == "log_kappa" || rest.starts_with("centre");
-      const bool attention = rest.ends_with("qkv") || rest == "wo" || rest == "bo";
-      const bool trained =
-          form || (layer && (all || attention)) || (all && name.starts_with("final_norm"));
-      tensor.set_requires_grad(trained);
-      if (trained) (form ? forms : weights).push_back({name, tensor, false, 1});
+      tensor.set_requires_grad(Trains(name));
+      if (Trains(name))
+        groups[RoleOf(name, config_.adapter.has_value())].push_back({name, tensor, false, 1});
     }
     OptimizerOptions options;
     options.weight_decay = 0;
-    options.adam_lr = stage().rate;
-    weights_.emplace(weights, options);
-    options.adam_lr = stage().form_rate;
-    forms_.emplace(forms, options);
+    for (const auto& [role, rate] : {std::pair{TensorRole::kWeight, stage().rate},
+                                     std::pair{TensorRole::kGain, stage().gain_rate},
+                                     std::pair{TensorRole::kForm, stage().form_rate}}) {
+      options.adam_lr = rate;
+      optimizers_.emplace_back(groups[role], options);
+    }
   }
 
   double ClampAt() const {
@@ -213,17 +230,21 @@ class Runner {
     const Batch batch =
         DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed, at_.total_steps);
     student_->clamp = ClampAt();
+    student_->precision = teacher_->precision = config_.precision;
     const DistilLoss loss = stage().kind == DistilStageKind::kMatch
                                 ? MatchAndBackward(*teacher_, *student_, batch, stage())
                                 : DistilAndBackward(*teacher_, *student_, batch, stage());
     student_->clamp = 0;
+    student_->precision = teacher_->precision = Precision::kFloat32;
     const double factor = ScheduleFactor(stage().schedule, at_.step, stage().steps);
-    const double norm = weights_->Step(factor);
-    const double form_norm = forms_->Step(factor);
-    if (!std::isfinite(loss.total) || !std::isfinite(norm) || !std::isfinite(form_norm))
+    std::vector<double> norms;
+    for (Optimizer& optimizer : optimizers_) norms.push_back(optimizer.Step(factor));
+    const double norm = norms[0];
+    if (!std::isfinite(loss.total) ||
+        !std::ranges::all_of(norms, [](double each) { return std::isfinite(each); }))
       return MakeError(ErrorCode::kOutOfRange,
-                       "stage {}, step {}: loss {}, gradient norms {} and {}: diverged",
-                       stage().name, at_.step, loss.total, norm, form_norm);
+                       "stage {}, step {}: loss {}, gradient norms {}: diverged", stage().name,
+                       at_.step, loss.total, fmt::join(norms, ", "));
     ++at_.step;
     ++at_.total_steps;
     at_.tokens += static_cast<std::uint64_t>(batch.inputs.numel());
@@ -286,12 +307,22 @@ class Runner {
   }
 
   Status Fit() {
+    const DistilFit& fit = *stage().fit;
     student_->polynomials.reset();
-    PV_ASSIGN_OR_RETURN(const Observation seen, ObserveText(stage().fit->calibration_batches));
-    PV_ASSIGN_OR_RETURN(Conversion fits,
-                        ChoosePolynomials(*student_, seen.ranges, stage().fit->options));
-    student_->polynomials = std::move(fits.polynomials);
-    PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", ToJson(fits).dump(1)));
+    PV_ASSIGN_OR_RETURN(const Observation seen, ObserveText(fit.calibration_batches));
+    Json written;
+    if (fit.degrees) {
+      PolynomialOptions options = *fit.degrees;
+      options.margin = fit.options.margin;
+      PV_ASSIGN_OR_RETURN(student_->polynomials,
+                          FitPolynomials(student_->shape(), seen.ranges, options));
+      written = PolynomialsToJson(student_->polynomials);
+    } else {
+      PV_ASSIGN_OR_RETURN(Conversion fits, ChoosePolynomials(*student_, seen.ranges, fit.options));
+      student_->polynomials = std::move(fits.polynomials);
+      written = ToJson(fits);
+    }
+    PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", written.dump(1)));
     const ConversionEffect effect = Effect();
     Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
                      ToText(effect)));
@@ -312,7 +343,8 @@ class Runner {
       calibration = {seen.ranges, seen.first.positions - seen.left_out, fit.options.margin,
                      seen.left_out};
     }
-    return WriteReleasedFolder(*student_, *source_, config_.prefix, calibration, Path(name));
+    const auto write = config_.adapter ? WriteAdapterFolder : WriteReleasedFolder;
+    return write(*student_, *source_, config_.prefix, calibration, Path(name));
   }
 
   // Scores a folder and adds a line to the report.
@@ -348,7 +380,7 @@ class Runner {
   NamedTensors StudentTensors() const {
     NamedTensors out;
     Weights::Visit(student_->weights, [&](const std::string& name, const Tensor& tensor) {
-      if (name.starts_with("layers.") || name.starts_with("final_norm"))
+      if (RoleOf(name, config_.adapter.has_value()) != TensorRole::kFrozen)
         out.emplace_back("model." + NameInCheckpoint(name), tensor.detach());
     });
     return out;
@@ -356,21 +388,25 @@ class Runner {
 
   NamedTensors OptimizerTensors() const {
     NamedTensors out;
-    for (const auto* optimizer : {&weights_, &forms_})
-      for (const auto& [name, tensor] : (*optimizer)->State())
+    for (const Optimizer& optimizer : optimizers_)
+      for (const auto& [name, tensor] : optimizer.State())
         out.emplace_back("state." + NameInCheckpoint(name), tensor);
     return out;
   }
 
   Status Save() const {
     NamedTensors tensors = StudentTensors();
-    if (weights_ && at_.step > 0)
+    if (!optimizers_.empty() && at_.step > 0)
       for (auto& each : OptimizerTensors()) tensors.push_back(std::move(each));
-    const Json info = {
-        {"config", config_text_}, {"stage", at_.stage},
-        {"step", at_.step},       {"total_steps", at_.total_steps},
-        {"tokens", at_.tokens},   {"seconds", at_.seconds},
-        {"report", report_},      {"polynomials", PolynomialsToJson(student_->polynomials)}};
+    const Json info = {{"config", config_text_},
+                       {"stage", at_.stage},
+                       {"step", at_.step},
+                       {"total_steps", at_.total_steps},
+                       {"tokens", at_.tokens},
+                       {"seconds", at_.seconds},
+                       {"base", base_sha256_},
+                       {"report", report_},
+                       {"polynomials", PolynomialsToJson(student_->polynomials)}};
     return SaveArchive(folder_.Checkpoint(), info, tensors);
   }
 
@@ -381,6 +417,9 @@ class Runner {
       at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
              info.at("seconds")};
       PV_RETURN_IF_ERROR(CheckContinues(info.at("config").get<std::string>()));
+      if (const std::string base = info.value("base", ""); base != base_sha256_)
+        return MakeError(ErrorCode::kMismatch, "{}: base of SHA-256 \"{}\", the model's is \"{}\"",
+                         folder_.Checkpoint(), base, base_sha256_);
       report_ = info.at("report");
       PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
     } catch (const Json::exception& error) {
@@ -410,8 +449,7 @@ class Runner {
 
   Status RestoreOptimizers() {
     PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), OptimizerTensors()));
-    weights_->set_steps_done(at_.step);
-    forms_->set_steps_done(at_.step);
+    for (Optimizer& optimizer : optimizers_) optimizer.set_steps_done(at_.step);
     return {};
   }
 
@@ -419,11 +457,12 @@ class Runner {
   const DistilRunOptions& options_;
   RunFolder folder_;
   std::string config_text_;
+  std::string base_sha256_;  // of an adapter's weights
   std::shared_ptr<const model::Checkpoint> source_;
   DistilText text_;
   std::optional<Transformer> teacher_, student_;
   std::vector<Batch> heldout_;
-  std::optional<Optimizer> weights_, forms_;
+  std::vector<Optimizer> optimizers_;  // of weights, gains and forms
   Position at_;
   Window window_;
   DistilFit last_fit_;

@@ -125,6 +125,80 @@ TEST(DistilRun, InterruptedAndResumedItEndsTheSame) {
   EXPECT_NE(refused.error().message.find("another config"), std::string::npos);
 }
 
+DistilConfig AdapterConfig() {
+  DistilConfig config = ToyConfig(true);
+  config.adapter.emplace();
+  config.adapter->rank = 2;
+  for (DistilStage& stage : config.stages) stage.rate = 3e-3;
+  return config;
+}
+
+// The stages, a run in parts, a longer run of the finished one; the base's files stay as they are.
+TEST(DistilRun, AnAdapterIsTrainedBesideFrozenWeights) {
+  ToyRun whole("llama"), parts("llama");
+  const std::string base = ReadFile(whole.options.model + "/model.safetensors");
+  for (ToyRun* run : {&whole, &parts})
+    for (const std::int64_t stop :
+         run == &whole ? std::vector<std::int64_t>{0} : std::vector<std::int64_t>{2, 9, 17, 0}) {
+      run->options.resume = run == &parts;
+      run->options.stop_after = stop;
+      const Status status = RunDistil(AdapterConfig(), run->options);
+      ASSERT_TRUE(status.ok()) << status.error().message;
+    }
+  for (const char* name : {"start", "match", "distil", "polynomial"}) {
+    EXPECT_TRUE(model::LoadCheckpoint(whole.options.out + "/" + name).ok());
+    EXPECT_FALSE(std::filesystem::exists(whole.options.out + "/" + name + "/model.safetensors"));
+    for (const char* file : {"adapter.safetensors", "forms.json"}) {
+      const std::string path = std::string("/") + name + "/" + file;
+      EXPECT_EQ(ReadFile(parts.options.out + path), ReadFile(whole.options.out + path)) << path;
+    }
+  }
+  EXPECT_EQ(ReadFile(whole.options.model + "/model.safetensors"), base);
+  const auto [first, last] = Losses(ReadFile(whole.options.out + "/curve.jsonl"), "match");
+  EXPECT_LT(last, first);
+  const auto none =
+      LoadArchive(whole.options.out + "/last.pt", {{"model.layers.1.qkv", torch::zeros({1})}});
+  EXPECT_FALSE(none.ok()) << "frozen weights in a checkpoint";
+
+  DistilConfig longer = AdapterConfig();
+  longer.stages.push_back(longer.stages[1]);
+  longer.stages.back().name = "more";
+  whole.options.resume = true;
+  ASSERT_TRUE(RunDistil(longer, whole.options).ok());
+  EXPECT_EQ(whole.Report()["stages"].back()["stage"], "more");
+}
+
+TEST(DistilRun, AnAdapterDoesNotGoOnBesideAnotherBase) {
+  ToyRun run("llama");
+  DistilConfig config = AdapterConfig();
+  config.stages.resize(1);
+  run.options.stop_after = 2;
+  ASSERT_TRUE(RunDistil(config, run.options).ok());
+  run.options.resume = true;
+  for (const auto& vectors : model::ReadVectors("logits.json"))
+    if (vectors["name"] == "llama")
+      model::WriteModel(vectors, run.options.model, model::ElementType::kF16);
+  const Status refused = RunDistil(config, run.options);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("base of SHA-256"), std::string::npos);
+}
+
+TEST(DistilRun, LowDegreesByConfig) {
+  ToyRun run("llama");
+  DistilConfig config = AdapterConfig();
+  config.precision = Precision::kBf16;
+  config.stages.erase(config.stages.begin(), config.stages.begin() + 2);
+  config.stages[0].fit->degrees.emplace();
+  config.stages[0].fit->degrees->norm1_degree = 3;
+  config.stages[0].fit->degrees->activation_degree = 5;
+  const Status status = RunDistil(config, run.options);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  const auto forms = model::LoadCheckpoint(run.options.out + "/polynomial").value()->forms;
+  EXPECT_EQ(forms->layers[1].norm1.degree(), 3);
+  EXPECT_EQ(forms->layers[1].activation->degree(), 5);
+  EXPECT_EQ(forms->layers[1].divisor_inverse.degree(), 7);
+}
+
 // 0 of a config: at the end only. The names of the tensors are those of the first checkpoints.
 TEST(DistilRun, IntervalsMayBeNone) {
   ToyRun run("llama");
@@ -160,6 +234,14 @@ TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
       {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"margin\": 0.5}}]}", "margin"},
       {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"clamp_fraction\": 1}}]}", "clamp_fraction"},
       {"{\"stages\": [{\"name\": \"a\", \"fit\": 3}]}", "fit"},
+      {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"degrees\": {\"norm1\": 0}}}]}", "norm1"},
+      {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"degrees\": {\"norm3\": 7}}}]}", "norm3"},
+      {"{\"adapter\": {\"rank\": 0}}", "adapter.rank"},
+      {"{\"adapter\": {\"rnk\": 4}}", "rnk"},
+      {"{\"adapter\": {\"sites\": [\"q\", \"w\"]}}", "sites"},
+      {"{\"adapter\": {\"sites\": []}}", "sites"},
+      {"{\"adapter\": {\"alpha\": -1}}", "alpha"},
+      {"{\"precision\": \"fp8\"}", "precision"},
       {"{\"stages\": [3]}", "stages[0]"}};
   for (const auto& [json, field] : wrong) {
     const auto result = ParseDistilConfig(json);
