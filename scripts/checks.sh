@@ -20,9 +20,13 @@ step_package() {
   cmake --install "$build" --prefix "$work/prefix" --component dev >/dev/null
   cmake -G Ninja -S examples -B "$work/examples" -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
   ninja -C "$work/examples"
-  for example in refresh private_dot_product; do
-    "$work/examples/$example" test11 >"$work/shared.txt" || { cat "$work/shared.txt"; return 1; }
-    "$work/examples/${example}_static" test11 >/dev/null
+  local kind
+  for kind in "" _static; do
+    for example in refresh private_dot_product polynomial_model; do
+      "$work/examples/$example$kind" test11 >"$work/out" || { cat "$work/out"; return 1; }
+    done
+    "$build/tests/e2e/make_random_model" "$work/model"
+    XDG_CACHE_HOME="$work/cache" "$work/examples/client$kind" "$work/model" on test10
   done
   g++ -std=c++20 examples/refresh.cc -o "$work/refresh" \
     $(PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name polyveil.pc)") pkg-config --cflags --libs polyveil)
@@ -30,7 +34,7 @@ step_package() {
   # Nothing but the interface shows.
   local shown
   shown=$(nm -DC --defined-only "$(find "$work/prefix" -name libpolyveil.so)" | grep ' [TV] ' |
-          grep -Ecv ' (typeinfo|vtable|std::|polyveil::(Context|Ciphertext|Polynomial|LinearTransform|EvaluationKeys|SecretKey|Evaluator|ErrorException)::)' || true)
+          grep -Ecv ' (typeinfo|vtable|std::|polyveil::(Context|Ciphertext|Polynomial|LinearTransform|EvaluationKeys|SecretKey|Evaluator|ErrorException|Text|TextClient|Server|Model)::)' || true)
   [ "$shown" -eq 0 ] || { echo "libpolyveil.so shows $shown other names"; return 1; }
   mkdir "$work/inside"
   printf '%s\n' 'cmake_minimum_required(VERSION 3.22)' 'project(inside LANGUAGES CXX)' \
@@ -43,7 +47,8 @@ step_python() {
   [ -d "$work/prefix" ] || cmake --install "$build" --prefix "$work/prefix" --component dev >/dev/null
   python3 -m venv "$work/venv"
   CMAKE_PREFIX_PATH="$work/prefix" "$work/venv/bin/pip" install -q ./bindings/python pytest
-  "$work/venv/bin/python" -m pytest -q bindings/python/tests
+  "$build/tests/e2e/make_random_model" "$work/python-model"
+  POLYVEIL_TEST_MODEL="$work/python-model" "$work/venv/bin/python" -m pytest -q bindings/python/tests
 }
 
 # The same bits from the scalar and the AVX2 kernels, end to end too.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "api/context.h"
+#include "api/progress.h"
 #include "ckks/client/decryptor.h"
 #include "ckks/client/encryptor.h"
 #include "ckks/client/key_generator.h"
@@ -25,21 +26,6 @@ struct SecretKey::Impl {
 };
 
 namespace {
-
-// Hands what is done on, and the caller's wish to stop.
-class Reporter {
- public:
-  explicit Reporter(const OnProgress& on_progress)
-      : progress_([this, &on_progress](const ProgressReport& report) {
-          if (!on_progress || report.total == 0) return;
-          const double done = static_cast<double>(report.done) / static_cast<double>(report.total);
-          if (!on_progress(done)) progress_.Cancel();
-        }) {}
-  Progress* get() { return &progress_; }
-
- private:
-  Progress progress_;
-};
 
 template <typename T>
 Result<Ciphertext> EncryptValues(const std::shared_ptr<const Context::Impl>& context,

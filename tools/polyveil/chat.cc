@@ -182,7 +182,7 @@ class Dialogue {
   ModelSession& session_;
   const std::vector<model::TokenId> head_;
   TerminalText terminal_;
-  TextRun run_;
+  serve::TextRun run_;
   Lines lines_;
   bool ended_ = false;  // the last answer, by its own token
 };

@@ -29,7 +29,7 @@ bool StartsWith(const auto& whole, const auto& part) {
 }  // namespace
 
 // What the proxy's client hears of a run.
-class Conversations::Events final : public TextObserver {
+class Conversations::Events final : public serve::TextObserver {
  public:
   explicit Events(const serve::TextEvents& events) : events_(events) {}
   serve::RemoteProgressCallback Asking(const std::string&, double) override {
@@ -163,7 +163,7 @@ void Conversations::Account(const RunReport& report) {
 
 // What the server has taken it has, however the text ended. A session whose position is another
 // than the text's, or whose results are not believed, is no one's any more.
-void Conversations::Keep(const serve::PreparedText& text, const TextRun& run,
+void Conversations::Keep(const serve::PreparedText& text, const serve::TextRun& run,
                          const std::string& answer, const Result<model::TextEnd>& end) {
   Conversation& kept = conversations_.front();
   const bool lost = !end.ok() && end.error().code != ErrorCode::kCancelled &&
@@ -189,8 +189,8 @@ Result<serve::TextOutcome> Conversations::Continue(const serve::PreparedText& te
   RunReport report;
   report.info = session_.remote().info();
   const int context = std::min(half_.context(), conversation.session->server_session().context);
-  TextRun run(half_, context, *conversation.session, {text.request.text, false}, nullptr, events,
-              report);
+  serve::TextRun run(half_, context, *conversation.session, {text.request.text, false}, nullptr,
+                     events, report);
   const std::span<const TokenId> all(tokens);
   if (conversation.fed > 0) run.Preload(all.first(conversation.fed));
   serve::TextOutcome outcome;

@@ -9,8 +9,8 @@
 
 #include "model/client/chat_template.h"
 #include "polyveil/model_session.h"
-#include "polyveil/text_run.h"
 #include "serve/client/proxy/text_engine.h"
+#include "serve/client/text_run.h"
 #include "serve/metrics.h"
 
 namespace polyveil::tools {
@@ -50,7 +50,7 @@ class Conversations final : public serve::TextEngine {
   Status Begin();
   Result<serve::TextOutcome> Continue(const serve::PreparedText& text,
                                       const std::vector<model::TokenId>& tokens, Events& events);
-  void Keep(const serve::PreparedText& text, const TextRun& run, const std::string& answer,
+  void Keep(const serve::PreparedText& text, const serve::TextRun& run, const std::string& answer,
             const Result<model::TextEnd>& end);
   void Account(const RunReport& report);
 

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "model/import/decoder_files.h"
 #include "polyveil/commands.h"
+#include "polyveil/float_model.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
 #include "polyveil/public_part.h"
@@ -29,7 +30,7 @@ struct GenerateArguments {
   PublicOptions known;
   int new_tokens = 12;
   SessionOptions session;
-  TextRunOptions run;
+  serve::TextRunOptions run;
   bool plain = false, check = false;
 };
 
@@ -102,6 +103,13 @@ double PlannedSeconds(const serve::ModelInfo& info, int tokens, int steps, bool 
   return program->seconds + info.seconds_per_token() * (steps - std::min(tokens, program->tokens));
 }
 
+serve::TextRun::Check CheckOf(ReferenceCheck* check) {
+  if (check == nullptr) return {};
+  return [check](const auto& embedding, const auto& logits, TokenReport& report) {
+    return check->Compare(embedding, logits, report);
+  };
+}
+
 Status RunSession(const GenerateArguments& arguments, ModelSession& session, RunReport& report) {
   const model::ClientHalf& half = *session.half();
   int context = session.context();
@@ -134,7 +142,8 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
   };
   show(report.prompt);
   TerminalText terminal;
-  TextRun run(half, context, session.text(), arguments.run, check.get(), terminal, report);
+  serve::TextRun run(half, context, session.text(), arguments.run, CheckOf(check.get()), terminal,
+                     report);
   if (!known.empty()) run.Preload(before);
   PV_ASSIGN_OR_RETURN(const auto end, run.Continue(std::span(prompt.all).subspan(before.size()),
                                                    arguments.new_tokens, show));

@@ -8,40 +8,11 @@
 #include "base/utf8.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
-#ifdef POLYVEIL_RELEASED
-#include "model/client/text/load_client_half.h"
-#endif
 
 namespace polyveil::tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-#ifdef POLYVEIL_RELEASED
-using model::ClientFilesOf;
-using model::MakeClientHalf;
-#else
-Result<model::ClientFiles> ClientFilesOf(const std::string& path) {
-  if (!model::IsBundle(path))
-    return MakeError(ErrorCode::kNotFound,
-                     "{}: no bundle (no model.json), and this program was built without released "
-                     "models",
-                     path);
-  return model::ClientFilesOfBundle(path);
-}
-
-Result<ClientHalf> MakeClientHalf(model::ClientFiles files) {
-  const model::ClientFile* file = files.Find(model::kClientConfigName);
-  if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", model::kClientConfigName);
-  PV_ASSIGN_OR_RETURN(const model::ClientConfig config, model::ParseClientConfig(file->text()));
-  if (!config.family.empty())
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "{}: a tokenizer of family {}: this program was built without released models",
-                     config.name, config.family);
-  PV_ASSIGN_OR_RETURN(auto codec, model::BundleCodec(files));
-  return model::ClientHalf::Create(std::move(files), std::move(codec));
-}
-#endif
 
 // Tables, tokenizer and the rest; client.json also says what the other half's digest is.
 std::map<std::string, std::string> DigestsOf(const model::ClientManifest& manifest) {
@@ -91,15 +62,7 @@ Result<std::string> FindModel(const std::string& given) {
   return MakeError(ErrorCode::kNotFound, "no model.json in {}; name a model with --model", places);
 }
 
-Result<ClientHalf> LoadClientHalf(const std::string& path) {
-  std::error_code error;
-  if (!fs::exists(path, error))
-    return MakeError(ErrorCode::kNotFound, "{}: no such model: neither a folder nor a file", path);
-  PV_ASSIGN_OR_RETURN(model::ClientFiles files, ClientFilesOf(path));
-  return MakeClientHalf(std::move(files));
-}
-
-Result<ClientHalf> FetchClientHalf(serve::RemoteModel& remote, serve::ClientCacheOptions cache) {
+Result<ClientHalf> FetchWithProgress(serve::RemoteModel& remote, serve::ClientCacheOptions cache) {
   Timer timer;
   std::optional<ProgressBar> bar;
   u64 bytes = 0;
@@ -112,17 +75,12 @@ Result<ClientHalf> FetchClientHalf(serve::RemoteModel& remote, serve::ClientCach
   cache.on_wait = [] {
     std::fprintf(stderr, "another process is fetching the client's half of the model ...\n");
   };
-  PV_ASSIGN_OR_RETURN(model::ClientFiles files, serve::FetchClientFiles(remote, cache));
+  auto half = serve::FetchClientHalf(remote, cache);
   bar.reset();
-  if (bytes > 0)
+  if (half.ok() && bytes > 0)
     std::fprintf(stderr, "the client's half of the model is here: %s in %s\n",
                  FormatBytes(static_cast<double>(bytes)).c_str(),
                  FormatSeconds(timer.Seconds()).c_str());
-  PV_ASSIGN_OR_RETURN(ClientHalf half, MakeClientHalf(std::move(files)));
-  const serve::ModelInfo& info = remote.info();
-  if (half->width() != info.d_model)
-    return MakeError(ErrorCode::kMismatch, "the server's model has width {}, its client's half {}",
-                     info.d_model, half->width());
   return half;
 }
 

@@ -7,12 +7,13 @@
 
 #include "base/command_line.h"
 #include "model/client/client_half.h"
-#include "serve/client/client_cache.h"
+#include "serve/client/client_model.h"
 #include "serve/client/remote_model.h"
 
 namespace polyveil::tools {
 
-using ClientHalf = std::shared_ptr<const model::ClientHalf>;
+using ClientHalf = serve::ClientHalfPtr;
+using serve::LoadClientHalf;
 
 // The model of a verb, by its place or as --model.
 Option* AddModel(Options& app, std::string& model, const std::string& what);
@@ -29,13 +30,9 @@ void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& opti
 // or of the installation. Errors: kNotFound names the places.
 Result<std::string> FindModel(const std::string& given);
 
-// Of a bundle's folder, and with POLYVEIL_RELEASED of a released or converted model's or a *.gguf
-// file.
-Result<ClientHalf> LoadClientHalf(const std::string& path);
-
 // The one that the server sends, from the user's cache folder once it is there. Says on stderr what
 // it fetches.
-Result<ClientHalf> FetchClientHalf(serve::RemoteModel& remote, serve::ClientCacheOptions cache);
+Result<ClientHalf> FetchWithProgress(serve::RemoteModel& remote, serve::ClientCacheOptions cache);
 
 // Whether a server's model is this one (of `path`). Where the half does not know the digest of its
 // other half, the server's client half must have the same files. Errors: kMismatch, the field and

@@ -62,7 +62,7 @@ Status ModelSession::FetchHalf() {
   serve::ClientCacheOptions cache;
   cache.folder = options_.cache;
   cache.max_bytes = static_cast<u64>(options_.max_model_gigabytes * 1e9);
-  PV_ASSIGN_OR_RETURN(half_, FetchClientHalf(*remote_, std::move(cache)));
+  PV_ASSIGN_OR_RETURN(half_, FetchWithProgress(*remote_, std::move(cache)));
   return model::CheckPredictedError(half_->config().certificate, options_.largest_error);
 }
 

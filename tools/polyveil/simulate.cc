@@ -15,8 +15,8 @@
 #include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/run_report.h"
-#include "polyveil/simulated_text.h"
 #include "runtime/compile_model.h"
+#include "serve/client/simulated_text.h"
 
 namespace polyveil::tools {
 
@@ -104,7 +104,7 @@ std::string ParametersOf(const SimulateOptions& options) {
   return runtime::DefaultParameters({.prompts = options.program.at_once});
 }
 
-Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::string& path) {
+Result<serve::SimulationSetup> Prepare(const SimulateOptions& options, const std::string& path) {
   PV_ASSIGN_OR_RETURN(ClientHalf half, LoadClientHalf(path));
   PV_ASSIGN_OR_RETURN(const auto loaded, model::LoadDecoder(path, {.context = options.context}));
   const auto decoder = std::make_shared<model::Decoder>(*loaded);
@@ -112,28 +112,24 @@ Result<SimulationSetup> Prepare(const SimulateOptions& options, const std::strin
     PV_RETURN_IF_ERROR(model::Narrow(*decoder, {options.narrow, options.narrow_site}));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(ParametersOf(options)));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, compile::MachineSpeed{},
-                                                          {.prompts = options.program.at_once}));
-  serve::ResultGuard guard({program->width(), program->units().result(),
-                            runtime::BoundsOfResult(*decoder, program->units())},
-                           *params);
-  const auto noise =
-      options.noiseless ? runtime::NoiseModel::Zero() : runtime::NoiseModel::ForParameters(*params);
-  const auto slots =
-      options.copies ? runtime::SimulatedSlots::kAll : runtime::SimulatedSlots::kOnePeriod;
-  return SimulationSetup{std::move(half), std::move(program), noise, slots, std::move(guard)};
+  PV_ASSIGN_OR_RETURN(serve::SimulationSetup setup,
+                      serve::SetUpSimulation(std::move(half), decoder, params,
+                                             {.prompts = options.program.at_once}));
+  if (options.noiseless) setup.noise = runtime::NoiseModel::Zero();
+  if (options.copies) setup.slots = runtime::SimulatedSlots::kAll;
+  return setup;
 }
 
 // JSON has neither infinity nor NaN.
 json Number(double value) { return std::isfinite(value) ? json(value) : json("not finite"); }
 
-json ToJson(const ExactTally& tally) {
+json ToJson(const serve::ExactTally& tally) {
   return {{"tokens", tally.tokens},
           {"changed", tally.changed},
           {"largest_logit_error", Number(tally.largest_error)}};
 }
 
-json SitesToJson(const SimulationReport& r) {
+json SitesToJson(const serve::SimulationReport& r) {
   json sites = json::array();
   for (const auto& [name, site] : r.sites) {
     if (site.read.escapes == 0) continue;
@@ -148,9 +144,9 @@ json SitesToJson(const SimulationReport& r) {
   return sites;
 }
 
-json GuardToJson(const SimulationReport& r, const serve::ResultLimits& limits) {
+json GuardToJson(const serve::SimulationReport& r, const serve::ResultLimits& limits) {
   std::uint64_t noticed = 0, unnoticed = 0, harmless = 0;
-  for (const EscapedToken& token : r.escaped) {
+  for (const serve::EscapedToken& token : r.escaped) {
     if (!r.HasEffect(token))
       harmless += token.alarm;
     else if (token.alarm)
@@ -169,13 +165,13 @@ json GuardToJson(const SimulationReport& r, const serve::ResultLimits& limits) {
           {"alarms_without_effect", harmless}};
 }
 
-json ToJson(const SimulateOptions& options, const SimulationSetup& setup,
-            const SimulationReport& r) {
+json ToJson(const SimulateOptions& options, const serve::SimulationSetup& setup,
+            const serve::SimulationReport& r) {
   runtime::EscapeReport read;
   for (const auto& [name, site] : r.sites) read.Merge(site.read);
-  ExactTally escaped;
+  serve::ExactTally escaped;
   std::uint64_t effects = 0;
-  for (const EscapedToken& token : r.escaped) {
+  for (const serve::EscapedToken& token : r.escaped) {
     escaped.Add(token.changed, token.error);
     effects += r.HasEffect(token);
   }
@@ -202,14 +198,15 @@ json ToJson(const SimulateOptions& options, const SimulationSetup& setup,
           {"sites", SitesToJson(r)}};
 }
 
-Result<SimulationReport> Simulate(const SimulateOptions& options, const SimulationSetup& setup,
-                                  const std::vector<Text>& texts) {
-  SimulationReport report;
+Result<serve::SimulationReport> Simulate(const SimulateOptions& options,
+                                         const serve::SimulationSetup& setup,
+                                         const std::vector<Text>& texts) {
+  serve::SimulationReport report;
   Status failure;
   std::mutex mutex;
   ProgressBar bar("prompts", 0);
   ParallelFor(texts.size(), [&](size_t i) {
-    const auto one = SimulateText(setup, texts[i], options.tokens, options.seed + i);
+    const auto one = serve::SimulateText(setup, texts[i], options.tokens, options.seed + i);
     const std::lock_guard lock(mutex);
     if (!one.ok()) {
       failure = MakeError(one.error().code, "prompt {}: {}", i + 1, one.error().message);
@@ -226,13 +223,13 @@ Result<SimulationReport> Simulate(const SimulateOptions& options, const Simulati
 
 Status RunSimulate(const SimulateOptions& options) {
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(options.model));
-  PV_ASSIGN_OR_RETURN(const SimulationSetup setup, Prepare(options, directory));
+  PV_ASSIGN_OR_RETURN(const serve::SimulationSetup setup, Prepare(options, directory));
   PV_ASSIGN_OR_RETURN(const std::vector<Text> texts, ReadTexts(options, directory, *setup.half));
-  PV_ASSIGN_OR_RETURN(const SimulationReport report, Simulate(options, setup, texts));
+  PV_ASSIGN_OR_RETURN(const serve::SimulationReport report, Simulate(options, setup, texts));
   const std::string text = ToJson(options, setup, report).dump(1) + "\n";
   std::cout << text;
   if (!options.json.empty()) PV_RETURN_IF_ERROR(WriteFile(options.json, text));
-  return JudgeSimulation(report);
+  return serve::JudgeSimulation(report);
 }
 
 }  // namespace

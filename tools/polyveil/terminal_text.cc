@@ -33,7 +33,7 @@ void TerminalText::Read(int tokens, double seconds) {
                FormatSeconds(seconds).c_str());
 }
 
-void TerminalText::Fed(const TokenReport& token, const model::TextStep& step, int total) {
+void TerminalText::Fed(const serve::TokenReport& token, const model::TextStep& step, int total) {
   std::string line =
       fmt::format("token {:>3}/{}  {:>8}", token.position + 1, total, FormatSeconds(token.seconds));
   if (token.logits_error >= 0) {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "polyveil/progress_bar.h"
-#include "polyveil/text_run.h"
+#include "serve/client/text_run.h"
 
 namespace polyveil::tools {
 
@@ -15,12 +15,12 @@ namespace polyveil::tools {
 bool StreamsText();
 
 // A bar and a line for each token on stderr.
-class TerminalText final : public TextObserver {
+class TerminalText final : public serve::TextObserver {
  public:
   serve::RemoteProgressCallback Asking(const std::string& what, double expected_seconds) override;
   void Answered() override { bar_.reset(); }
   void Read(int tokens, double seconds) override;
-  void Fed(const TokenReport& token, const model::TextStep& step, int total) override;
+  void Fed(const serve::TokenReport& token, const model::TextStep& step, int total) override;
   void Padded(int sent, int total, double seconds) override;
 
  private:

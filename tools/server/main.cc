@@ -92,17 +92,6 @@ void FollowParent(int parent) {
   if (getppid() != parent) kill(getpid(), SIGTERM);  // it ended before we asked
 }
 
-// Before any client sends gigabytes to a machine, or into a container, that would swap or kill us.
-Status CheckMemory(const serve::ModelInfo& info) {
-  const u64 available = MemoryBytes();
-  if (available == 0 || info.server_bytes() <= available) return {};
-  return MakeError(ErrorCode::kResource,
-                   "model '{}' needs {:.2f} GB of memory for one client's keys and a step, this "
-                   "process may use {:.2f} GB (the machine's, or its control group's limit)",
-                   info.name, static_cast<double>(info.server_bytes()) / 1e9,
-                   static_cast<double>(available) / 1e9);
-}
-
 Status Run(ServerArguments& arguments) {
   PV_RETURN_IF_ERROR(backend::CheckVariable());
   FollowParent(arguments.parent);
@@ -116,7 +105,7 @@ Status Run(ServerArguments& arguments) {
                       serve::LoadServedModel(arguments.model, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits,
                                              arguments.decoder));
-  PV_RETURN_IF_ERROR(CheckMemory(served.info));
+  PV_RETURN_IF_ERROR(serve::CheckMemory(served.info));
   PV_RETURN_IF_ERROR(
       model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
   const OrderlyEnd end;  // steps notice, answers go out

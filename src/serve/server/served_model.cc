@@ -1,5 +1,6 @@
 #include "serve/server/served_model.h"
 
+#include "base/system.h"
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
 #include "model/import/client_files_of_checkpoint.h"
@@ -110,6 +111,16 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
   PV_RETURN_IF_ERROR(
       AddClientHalf(std::make_shared<const model::ClientFiles>(std::move(halves.client)), served));
   return served;
+}
+
+Status CheckMemory(const ModelInfo& info) {
+  const u64 available = MemoryBytes();
+  if (available == 0 || info.server_bytes() <= available) return {};
+  return MakeError(ErrorCode::kResource,
+                   "model '{}' needs {:.2f} GB of memory for one client's keys and a step, this "
+                   "process may use {:.2f} GB (the machine's, or its control group's limit)",
+                   info.name, static_cast<double>(info.server_bytes()) / 1e9,
+                   static_cast<double>(available) / 1e9);
 }
 
 }  // namespace polyveil::serve

@@ -43,6 +43,10 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const ServiceLimits& limits = {},
                                  const compile::DecoderPrograms& programs = {});
 
+// Before any client sends gigabytes to a machine, or into a container, that would swap or kill the
+// server: kResource (both values).
+Status CheckMemory(const ModelInfo& info);
+
 // Fills in what keys take in memory and add to a token when those of `expanded` are expanded.
 // Requires info.estimate.
 void DescribeKeyStorage(const compile::CompiledProgram& model, const ckks::KeyRequest& expanded,

@@ -1,4 +1,4 @@
-#include "polyveil/simulated_text.h"
+#include "serve/client/simulated_text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,8 +6,9 @@
 #include <utility>
 
 #include "base/worst.h"
+#include "runtime/compile_model.h"
 
-namespace polyveil::tools {
+namespace polyveil::serve {
 namespace {
 
 // Positions of the largest and the second largest value.
@@ -205,4 +206,18 @@ Status JudgeSimulation(const SimulationReport& r) {
   return MakeError(ErrorCode::kMismatch, "of {} tokens: {}", r.tokens, faults);
 }
 
-}  // namespace polyveil::tools
+Result<SimulationSetup> SetUpSimulation(std::shared_ptr<const model::ClientHalf> half,
+                                        std::shared_ptr<const model::Decoder> decoder,
+                                        const ckks::ParametersPtr& params,
+                                        const compile::DecoderPrograms& programs) {
+  PV_ASSIGN_OR_RETURN(auto program,
+                      runtime::CompileModel(decoder, params, compile::MachineSpeed{}, programs));
+  ResultGuard guard({program->width(), program->units().result(),
+                     runtime::BoundsOfResult(*decoder, program->units())},
+                    *params);
+  return SimulationSetup{std::move(half), std::move(program),
+                         runtime::NoiseModel::ForParameters(*params),
+                         runtime::SimulatedSlots::kOnePeriod, std::move(guard)};
+}
+
+}  // namespace polyveil::serve

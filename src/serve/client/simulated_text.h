@@ -12,7 +12,7 @@
 #include "runtime/simulator.h"
 #include "serve/client/result_guard.h"
 
-namespace polyveil::tools {
+namespace polyveil::serve {
 
 // Everything that texts share.
 struct SimulationSetup {
@@ -20,8 +20,14 @@ struct SimulationSetup {
   std::shared_ptr<const compile::CompiledDecoder> program;
   runtime::NoiseModel noise;
   runtime::SimulatedSlots slots;
-  serve::ResultGuard guard;
+  ResultGuard guard;
 };
+
+// With the noise of these parameters, on one period of the slots. Errors: those of CompileModel.
+Result<SimulationSetup> SetUpSimulation(std::shared_ptr<const model::ClientHalf> half,
+                                        std::shared_ptr<const model::Decoder> decoder,
+                                        const ckks::ParametersPtr& params,
+                                        const compile::DecoderPrograms& programs);
 
 // Simulated logits against those of exact functions.
 struct ExactTally {
@@ -78,4 +84,4 @@ Result<SimulationReport> SimulateText(const SimulationSetup& setup,
 // differences, effects of out-of-range inputs, false alarms.
 Status JudgeSimulation(const SimulationReport& report);
 
-}  // namespace polyveil::tools
+}  // namespace polyveil::serve

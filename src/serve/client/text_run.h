@@ -2,16 +2,44 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "model/client/text_loop.h"
-#include "polyveil/float_model.h"
-#include "polyveil/run_report.h"
+#include "runtime/latency_table.h"
 #include "serve/client/encrypted_session.h"
 
-namespace polyveil::tools {
+namespace polyveil::serve {
+
+struct TokenReport {
+  int position = 0;
+  bool generated = false;  // false: a token of the prompt
+  int token = 0;           // the one that was fed
+  int next = -1;           // the one picked from its result; -1 when none was
+  std::string text;        // of `next`
+  double seconds = 0;
+  double server_seconds = 0;
+  // Of a check: against the float64 polynomial model.
+  double logits_error = -1;    // largest, infinity for what is no number; -1 when not checked
+  double logits_allowed = -1;  // what noise may do to this token's logits or an earlier one's
+  bool argmax_agrees = true;
+  std::string not_finite{};  // the float64 model's first site that read a NaN or infinity
+};
+
+// What a text is and has cost so far.
+struct TextReport {
+  std::string text;
+  std::string end;  // why it ended: model::TextEndName
+  ModelInfo info;
+  double tokens_seconds = 0;  // all steps, prompt included
+  int generated = 0;
+  std::vector<TokenReport> tokens;
+  runtime::LatencyTable latency;  // server's rows and the client's; adds up to tokens_seconds
+  u64 bytes_up = 0, bytes_down = 0;
+  u64 server_peak_rss_bytes = 0;
+};
 
 struct TextRunOptions {
   model::TextOptions text;
@@ -26,8 +54,7 @@ class TextObserver {
   virtual ~TextObserver() = default;
   // A request to the server begins, of `what`; what is returned hears how far it is, until
   // Answered.
-  virtual serve::RemoteProgressCallback Asking(const std::string& what,
-                                               double expected_seconds) = 0;
+  virtual RemoteProgressCallback Asking(const std::string& what, double expected_seconds) = 0;
   virtual void Answered() = 0;
   // Tokens of the prompt have been read at once.
   virtual void Read(int /*tokens*/, double /*seconds*/) {}
@@ -39,15 +66,19 @@ class TextObserver {
 
 class TextRun {
  public:
-  // Everything given outlives the run; results go into `report` as they come. check: may be null.
-  TextRun(const model::ClientHalf& half, int context, serve::EncryptedSession& session,
-          const TextRunOptions& options, ReferenceCheck* check, TextObserver& observer,
-          RunReport& report)
+  // Gets the embedding and the logits of every token that is fed; fills what it finds into the
+  // report. An error ends the text.
+  using Check = std::function<Status(const std::vector<double>& embedding,
+                                     const std::vector<double>& logits, TokenReport& report)>;
+  // Everything given outlives the run; results go into `report` as they come, whose info is the
+  // server's. check: may be empty.
+  TextRun(const model::ClientHalf& half, int context, EncryptedSession& session,
+          const TextRunOptions& options, Check check, TextObserver& observer, TextReport& report)
       : half_(half),
         context_(context),
         session_(session),
         options_(options),
-        check_(check),
+        check_(std::move(check)),
         observer_(observer),
         report_(report),
         loop_(half, context, options.text) {}
@@ -67,16 +98,16 @@ class TextRun {
   Result<std::vector<double>> Feed(std::span<const model::TokenId> text, int total);
   Result<std::vector<double>> Step(std::span<const double> embedding, int total);
   Status Pad(int total);
-  void Account(const serve::SessionStep& step, double head_seconds, double total_seconds);
+  void Account(const SessionStep& step, double head_seconds, double total_seconds);
   void Take(const model::TextStep& step, int total);
 
   const model::ClientHalf& half_;
   const int context_;
-  serve::EncryptedSession& session_;
+  EncryptedSession& session_;
   const TextRunOptions options_;
-  ReferenceCheck* const check_;
+  const Check check_;
   TextObserver& observer_;
-  RunReport& report_;
+  TextReport& report_;
   model::TextLoop loop_;
   TokenReport token_;  // the one under way
   // What was read at once and not fed yet, and its seconds for each token.
@@ -84,4 +115,4 @@ class TextRun {
   double read_seconds_ = 0, read_server_seconds_ = 0;
 };
 
-}  // namespace polyveil::tools
+}  // namespace polyveil::serve

@@ -1,10 +1,10 @@
-#include "polyveil/text_run.h"
+#include "serve/client/text_run.h"
 
 #include <algorithm>
 
 #include "base/system.h"
 
-namespace polyveil::tools {
+namespace polyveil::serve {
 namespace {
 
 // Errors that say something of what was decrypted; others are the server's, the network's, the
@@ -58,7 +58,7 @@ Status TextRun::Pad(int total) {
 }
 
 Status TextRun::ReadAtOnce(std::span<const model::TokenId> text, int total) {
-  const auto* const program = serve::PromptProgram(report_.info, static_cast<int>(text.size()));
+  const auto* const program = PromptProgram(report_.info, static_cast<int>(text.size()));
   if (program == nullptr || session_.position() > 0 || half_.prefix() > 0) return {};
   const int tokens = std::min(program->tokens, static_cast<int>(text.size()));
   Timer timer;
@@ -96,7 +96,7 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
     token_.seconds = read_seconds_;
     token_.server_seconds = read_server_seconds_;
   }
-  if (check_ != nullptr) PV_RETURN_IF_ERROR(check_->Compare(embedding, logits, token_));
+  if (check_) PV_RETURN_IF_ERROR(check_(embedding, logits, token_));
   return logits;
 }
 
@@ -114,7 +114,7 @@ Result<std::vector<double>> TextRun::Step(std::span<const double> embedding, int
   return logits;
 }
 
-void TextRun::Account(const serve::SessionStep& step, double head_seconds, double total_seconds) {
+void TextRun::Account(const SessionStep& step, double head_seconds, double total_seconds) {
   runtime::LatencyTable& table = report_.latency;
   table.Merge(step.server);
   const double transfer = step.remote_seconds - step.server.total_seconds;
@@ -143,4 +143,4 @@ void TextRun::Take(const model::TextStep& step, int total) {
   report_.tokens.push_back(token_);
 }
 
-}  // namespace polyveil::tools
+}  // namespace polyveil::serve
