@@ -18,7 +18,13 @@ namespace polyveil {
 
 /// What a client connects to and puts up with.
 struct ClientOptions {
-  std::string server;  ///< "http://host:port"
+  std::string server;       ///< "https://host:port"; "http://" where it is on this machine
+  std::string token;        ///< Of an account on the server; empty: none.
+  std::string authorities;  ///< PEM file that its certificate must lead to; empty: the system's.
+  std::string certificate;  ///< PEM file of this client's own, for a server that asks for one.
+  std::string key;          ///< PEM file of its key.
+  /// Use http:// to other machines: whoever is on the way sees and changes what is sent.
+  bool plain_http = false;
   /// Where what servers send of their models is kept; empty: polyveil/models in the user's cache.
   std::string cache_folder;
   double max_model_gigabytes = 16;     ///< Of the client's half that a server may send.

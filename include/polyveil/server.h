@@ -19,10 +19,15 @@ struct ServerOptions {
   std::string address = "127.0.0.1";       ///< To listen on.
   int port = 0;                            ///< 0: any free one.
   std::vector<std::string> allowed_hosts;  ///< Names that clients know it by, beside its address.
-  bool prompts_at_once = false;            ///< Read prompts of many tokens at once, with more keys.
-  int context = 0;                         ///< Tokens of a text; 0: the model's.
-  double key_gigabytes = 0;                ///< Of all clients' keys; 0: by the machine's memory.
-  std::size_t sessions = 32;               ///< Texts at the same time.
+  std::string certificate;       ///< PEM file, for https; empty: http, on a loopback address only.
+  std::string key;               ///< PEM file of its key.
+  std::string authorities;       ///< PEM file: clients must show a certificate of one of these.
+  std::string accounts;          ///< File of accounts whose tokens are let in; empty: everybody is.
+  bool plain_http = false;       ///< Listen elsewhere than on loopback without TLS.
+  bool prompts_at_once = false;  ///< Read prompts of many tokens at once, with more keys.
+  int context = 0;               ///< Tokens of a text; 0: the model's.
+  double key_gigabytes = 0;      ///< Of all clients' keys; 0: by the machine's memory.
+  std::size_t sessions = 32;     ///< Texts at the same time.
 };
 
 /// Serves until it is destroyed. Its threads are the process' own; it holds no secret.

@@ -4,6 +4,7 @@
 
 #include "backend/backends.h"
 #include "polyveil/version.h"
+#include "serve/server/accounts.h"
 #include "serve/server/http_server.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
@@ -11,13 +12,32 @@
 namespace polyveil {
 
 struct Server::Impl {
-  Impl(const serve::ServedModel& served, const serve::ServiceLimits& limits)
-      : name(served.info.name), service(served, limits) {}
+  Impl(const serve::ServedModel& served, const serve::ServiceLimits& limits,
+       std::shared_ptr<serve::Accounts> accounts)
+      : name(served.info.name), service(served, limits, std::move(accounts)) {}
 
   const std::string name;
+  const char* scheme = "http://";
   serve::ModelService service;
   std::unique_ptr<serve::HttpServer> http;  // last: its connections end before what they use
 };
+
+namespace {
+
+Result<serve::HttpOptions> HttpOf(const ServerOptions& options) {
+  serve::HttpOptions http;
+  http.address = options.address;
+  http.port = options.port;
+  http.allowed_hosts = options.allowed_hosts;
+  http.plain_http = options.plain_http;
+  if (!options.certificate.empty() || !options.key.empty() || !options.authorities.empty()) {
+    PV_ASSIGN_OR_RETURN(
+        http.tls, serve::MakeServerTls({options.certificate, options.key, options.authorities}));
+  }
+  return http;
+}
+
+}  // namespace
 
 Result<Server> Server::Start(const ServerOptions& options) {
   PV_RETURN_IF_ERROR(backend::CheckVariable());
@@ -31,17 +51,19 @@ Result<Server> Server::Start(const ServerOptions& options) {
                       serve::LoadServedModel(options.model, options.parameters,
                                              POLYVEIL_VERSION_STRING, limits, serve_options));
   PV_RETURN_IF_ERROR(serve::CheckMemory(served.info));
-  auto impl = std::make_shared<Impl>(served, limits);
-  serve::HttpOptions http;
-  http.address = options.address;
-  http.port = options.port;
-  http.allowed_hosts = options.allowed_hosts;
+  std::shared_ptr<serve::Accounts> accounts;
+  if (!options.accounts.empty()) {
+    PV_ASSIGN_OR_RETURN(accounts, serve::Accounts::Load(options.accounts));
+  }
+  PV_ASSIGN_OR_RETURN(const serve::HttpOptions http, HttpOf(options));
+  auto impl = std::make_shared<Impl>(served, limits, std::move(accounts));
+  if (http.tls) impl->scheme = "https://";
   PV_ASSIGN_OR_RETURN(impl->http, serve::HttpServer::Start(http, impl->service));
   return Server(std::move(impl));
 }
 
 int Server::port() const { return impl_->http->port(); }
-std::string Server::url() const { return "http://" + impl_->http->authority(); }
+std::string Server::url() const { return impl_->scheme + impl_->http->authority(); }
 std::string Server::model() const { return impl_->name; }
 void Server::Stop() { impl_->http->Stop(); }
 

@@ -15,12 +15,18 @@
 namespace polyveil {
 namespace {
 
-serve::RemoteOptions RemoteOf(const ClientOptions& options) {
+Result<serve::RemoteOptions> RemoteOf(const ClientOptions& options) {
   serve::RemoteOptions remote;
   remote.allow_insecure = options.allow_insecure;
   remote.max_key_bytes = static_cast<u64>(options.max_key_gigabytes * 1e9);
   remote.max_step_seconds = options.max_step_seconds;
   remote.retry_seconds = options.retry_seconds;
+  remote.access.token = options.token;
+  remote.access.plain_http = options.plain_http;
+  const serve::TlsFiles files{options.certificate, options.key, options.authorities};
+  if (!files.certificate.empty() || !files.key.empty() || !files.authorities.empty()) {
+    PV_ASSIGN_OR_RETURN(remote.access.tls, serve::MakeClientTls(files));
+  }
   return remote;
 }
 
@@ -84,7 +90,7 @@ struct Text::Impl {
 Result<TextClient> TextClient::Connect(const ClientOptions& options) {
   auto impl = std::make_shared<Impl>();
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(options.server));
-  serve::RemoteOptions remote = RemoteOf(options);
+  PV_ASSIGN_OR_RETURN(serve::RemoteOptions remote, RemoteOf(options));
   remote.cancel = &impl->cancel;
   PV_ASSIGN_OR_RETURN(impl->remote, serve::RemoteModel::Connect(url, remote));
   serve::ClientCacheOptions cache;
