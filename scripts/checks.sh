@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...]; all steps by default.
+# What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...]; without STEP those
+# of CI. By hand as well: sanitizers, threads, clang, fuzz.
 # CONTRIBUTING.md names them. Each step says what it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends sanitizers threads clang)
+[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends)
 build=${POLYVEIL_BUILD:-build-test}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -49,6 +50,7 @@ step_python() {
   CMAKE_PREFIX_PATH="$work/prefix" "$work/venv/bin/pip" install -q ./bindings/python pytest
   "$build/tests/e2e/make_random_model" "$work/python-model"
   POLYVEIL_TEST_MODEL="$work/python-model" "$work/venv/bin/python" -m pytest -q bindings/python/tests
+  XDG_CACHE_HOME="$work/python-cache" "$work/venv/bin/python" examples/tour.py "$work/python-model" test10
 }
 
 # The same bits from the scalar and the AVX2 kernels, end to end too.
@@ -83,6 +85,16 @@ step_clang() {
   cmake -G Ninja -S . -B build-clang -DCMAKE_CXX_COMPILER=clang++ -DPOLYVEIL_TESTS=OFF -DPOLYVEIL_PROGRAMS=ON \
     -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS=-Werror >/dev/null
   ninja -C build-clang
+}
+
+# The parsers under libFuzzer with AddressSanitizer, SECONDS each kind (POLYVEIL_FUZZ_SECONDS).
+step_fuzz() {
+  cmake -G Ninja -S . -B build-fuzz -DCMAKE_CXX_COMPILER=clang++ -DPOLYVEIL_LIBFUZZER=ON -DPOLYVEIL_TESTS=ON \
+    -DCMAKE_UNITY_BUILD=ON >/dev/null
+  ninja -C build-fuzz fuzz_formats fuzz_released_formats
+  for program in fuzz_formats fuzz_released_formats; do
+    "build-fuzz/tests/fuzz/$program" -max_total_time="${POLYVEIL_FUZZ_SECONDS:-150}" -rss_limit_mb=4096
+  done
 }
 
 scripts/install_packages.sh build test checks

@@ -40,12 +40,16 @@ struct ServerArguments {
   int parent = 0;     // end with this process
 };
 
-void Describe(Options& app, ServerArguments& arguments) {
+void DescribeModel(Options& app, ServerArguments& arguments) {
   app.add_option("--model", arguments.model,
                  "folder of a bundle, a converted model or an adapter, or a *.gguf with forms.json "
                  "beside it");
   app.add_option("--adapter", arguments.decoder.adapter,
                  "folder of an adapter for a released --model, which stays as it is");
+}
+
+void Describe(Options& app, ServerArguments& arguments) {
+  DescribeModel(app, arguments);
   AddNumber(
       app, "--context", arguments.decoder.context, {0, 1 << 16},
       "tokens that a text may have, at most the model's; 0: a bundle's own, or as many as the "
