@@ -20,6 +20,8 @@ struct Decoder {
   double margin = 1;          // of the bounds below and the blocks'
   double residual_bound = 0;  // where a block has no bound of its own; with its margin
   std::optional<Certificate> certificate = {};
+  // Of the model's files, which steps read through a mapping: resident while memory allows.
+  std::uint64_t mapped_bytes = 0;
 
   int width() const { return blocks.front().shape.d_model; }
   int prefix() const { return blocks.front().prefix(); }  // constant tokens before a text

@@ -12,6 +12,7 @@
 #include "polyveil/plan_model.h"
 #include "polyveil/plan_public.h"
 #include "polyveil/run_report.h"
+#include "polyveil/terminal.h"
 #include "runtime/client/predicted_error.h"
 #include "serve/server/served_model.h"
 #include "version.h"
@@ -36,6 +37,10 @@ std::string Layers(const PlannedModel& planned) {
   if (planned.parameters > 0)
     text += fmt::format("; {:.3g} million parameters with the client's",
                         static_cast<double>(planned.parameters) / 1e6);
+  if (planned.decoder->mapped_bytes > 0)
+    text += fmt::format(
+        "\n            {} of files are mapped: resident beside the rest while memory allows",
+        FormatBytes(static_cast<double>(planned.decoder->mapped_bytes)));
   if (planned.nominal)
     text += "\n            planned with polynomials of usual degrees: it has none of its own yet";
   return text + "\n";

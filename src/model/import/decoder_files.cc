@@ -98,6 +98,7 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
   decoder->margin = forms.calibration.margin;
   decoder->residual_bound = forms.residual_bound;
   decoder->certificate = forms.certificate;
+  for (const auto& file : checkpoint->files) decoder->mapped_bytes += file->bytes().size();
   PV_RETURN_IF_ERROR(AddBlocks(checkpoint, *decoder));
   return std::shared_ptr<const Decoder>(std::move(decoder));
 }
