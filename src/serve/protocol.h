@@ -23,6 +23,9 @@ inline constexpr size_t kMaxJsonBytes = size_t{4} << 20;
 inline constexpr size_t kMaxRequestJsonBytes = 4096;  // beside a public context
 // A header of an upload's chunk: BLAKE2b-256 of its bytes (ChunkChecksum), hexadecimal.
 inline constexpr char kChecksumHeader[] = "X-Polyveil-Checksum";
+// Names the keys or the session that a request is about: who knows such a name may use it, so it
+// stands in no path, which logs keep.
+inline constexpr char kHandleHeader[] = "X-Polyveil-Handle";
 inline constexpr char kStreamType[] = "application/x-polyveil-frames";
 inline constexpr char kBinaryType[] = "application/octet-stream";
 inline constexpr char kJsonType[] = "application/json";

@@ -125,13 +125,16 @@ TEST(ParseUrl, TakesNamesAndAddressesAndNothingElse) {
   for (const auto& [text, authority] :
        {std::pair{"http://a-b.example:8080/", "a-b.example:8080"}, std::pair{"host", "host:80"},
         std::pair{"http://[::1]", "[::1]:80"}, std::pair{"[fe80::1%eth0]:7", ""},
+        std::pair{"https://a.example", "a.example:443"}, std::pair{"https://a:80/", "a:80"},
         std::pair{"[fe80::1]:7", "[fe80::1]:7"}, std::pair{"127.0.0.1:65535", "127.0.0.1:65535"}}) {
     const auto url = serve::ParseUrl(text);
     EXPECT_EQ(url.ok() ? url->Authority() : "", authority) << text;
+    if (!url.ok()) continue;
+    EXPECT_EQ(url->tls, std::string(text).starts_with("https")) << text;
   }
   for (const char* text :
        {"", "http://", ":80", "::1", "[::1", "[]:80", "[::1]80", "[g::1]:80", "a:0", "a:65536",
-        "a:b", "a b:80", "u@a:80", "a\r\nb:80", "https://a:80", "a:80/x", "[a.b]:80", "\xff:80"}) {
+        "a:b", "a b:80", "u@a:80", "a\r\nb:80", "ftp://a:80", "a:80/x", "[a.b]:80", "\xff:80"}) {
     EXPECT_FALSE(serve::ParseUrl(text).ok()) << text;
   }
 }
@@ -424,7 +427,7 @@ TEST_F(HostileServerTest, CancelledRunsLeaveNothing) {
     peer.WaitForEver();
   });
   EXPECT_EQ(Refused().code, ErrorCode::kCancelled);
-  EXPECT_EQ(RequestsTo("/v1/sessions/00112233445566778899aabbccddeeff").size(), 1u);
+  EXPECT_EQ(RequestsTo("DELETE /v1/sessions").size(), 1u);
   EXPECT_TRUE(remote_->RemoveKeys("a").ok());
 
   cancel = false;
@@ -437,12 +440,12 @@ TEST_F(HostileServerTest, CancelledRunsLeaveNothing) {
   auto upload = serve::KeyUpload::Begin(*remote, wire::KeyIdOf(key_)).value();
   EXPECT_EQ(upload.Finish().error().code, ErrorCode::kCancelled);
   upload.Abandon();
-  EXPECT_EQ(RequestsTo("DELETE /v1/keys/" + upload.handle()).size(), 1u);
+  EXPECT_EQ(RequestsTo("DELETE /v1/keys").size(), 1u);
 }
 
 TEST_F(HostileServerTest, AServerThatIgnoresCleanUpHoldsNobody) {
   auto remote = Connect().value();
-  Exchange("DELETE /v1/keys/a", [](const MockRequest&, MockPeer& peer) { peer.WaitForEver(); });
+  Exchange("DELETE /v1/keys", [](const MockRequest&, MockPeer& peer) { peer.WaitForEver(); });
   Timer timer;
   EXPECT_FALSE(remote->RemoveKeys("a").ok());
   EXPECT_LT(timer.Seconds(), 6);

@@ -32,9 +32,10 @@ class HostileTest : public ServedModelTest {
     EXPECT_NE(reply->status / 100, 2) << request.method << " " << request.path;
     return serve::ErrorFromReply(reply->status, reply->text());
   }
-  Error RefusedText(const char* method, const std::string& path, const std::string& body) {
+  Error RefusedText(const char* method, const std::string& path, const std::string& body,
+                    const std::string& handle = {}) {
     const wire::ByteView view(reinterpret_cast<const std::uint8_t*>(body.data()), body.size());
-    return Refused({method, path, view});
+    return Refused({.method = method, .path = path, .body = view, .handle = handle});
   }
 
   // A good token of `client` for its session's position 0, to be damaged.
@@ -50,7 +51,11 @@ class HostileTest : public ServedModelTest {
                              ckks::Encryptor(client.key).Encrypt(plain));
   }
   Error RefusedToken(const std::string& session, const wire::Bytes& body) {
-    return Refused({"POST", "/v1/sessions/" + session + "/step", body, serve::kBinaryType});
+    return Refused({.method = "POST",
+                    .path = "/v1/sessions/step",
+                    .body = body,
+                    .content_type = serve::kBinaryType,
+                    .handle = session});
   }
   static void ExpectNames(const Error& error, ErrorCode code, const char* what) {
     EXPECT_EQ(error.code, code) << error.message;
@@ -68,8 +73,9 @@ TEST_F(HostileTest, UnknownRoutesNamesAndMethods) {
   for (const auto& [method, path] :
        {std::pair{"GET", "/"}, std::pair{"GET", "/v1/nothing"}, std::pair{"POST", "/v1/model"},
         std::pair{"GET", "/v1/keys/no"}, std::pair{"DELETE", "/v1/sessions/../../etc/passwd"},
-        std::pair{"GET", "/v1/sessions/x/latency"}}) {
+        std::pair{"GET", "/v1/keys"}, std::pair{"GET", "/v1/sessions/latency"}}) {
     EXPECT_EQ(RefusedText(method, path, "").code, ErrorCode::kNotFound) << method << " " << path;
+    EXPECT_EQ(RefusedText(method, path, "", "no").code, ErrorCode::kNotFound) << path;
   }
 }
 
@@ -120,18 +126,27 @@ TEST_F(HostileTest, UploadsOutOfOrderDamagedOrForeign) {
     return serve::KeyUpload::Begin(*attacker_, key_id).value().handle();
   };
   const auto put = [&](const std::string& handle, u64 index, wire::ByteView bytes) {
-    return Refused({"PUT", "/v1/keys/" + handle + "/chunks/" + std::to_string(index), bytes,
-                    serve::kBinaryType, ToHex(serve::ChunkChecksum(bytes))});
+    return Refused({.method = "PUT",
+                    .path = "/v1/keys/chunks/" + std::to_string(index),
+                    .body = bytes,
+                    .checksum = ToHex(serve::ChunkChecksum(bytes)),
+                    .handle = handle});
   };
   const wire::ByteView first = wire::ByteView(stream).first(Limits().chunk_bytes);
   const std::string handle = begin(wire::KeyIdOf(key));
   ExpectNames(put(handle, 1, first), ErrorCode::kMismatch, "expected 0");
   ExpectNames(put(handle, 0, first.first(10)), ErrorCode::kMismatch, "10 bytes");
-  ExpectNames(Refused({"PUT", "/v1/keys/" + handle + "/chunks/0", first, serve::kBinaryType, "00"}),
+  ExpectNames(Refused({.method = "PUT",
+                       .path = "/v1/keys/chunks/0",
+                       .body = first,
+                       .checksum = "00",
+                       .handle = handle}),
               ErrorCode::kCorrupt, "computed");
-  EXPECT_EQ(Refused({"PUT", "/v1/keys/" + handle + "/chunks/-1", first}).code,
-            ErrorCode::kInvalidArgument);
-  ExpectNames(RefusedText("POST", "/v1/keys/" + handle + "/complete", ""), ErrorCode::kMismatch,
+  EXPECT_EQ(
+      Refused({.method = "PUT", .path = "/v1/keys/chunks/-1", .body = first, .handle = handle})
+          .code,
+      ErrorCode::kInvalidArgument);
+  ExpectNames(RefusedText("POST", "/v1/keys/complete", "", handle), ErrorCode::kMismatch,
               "bytes received");
   EXPECT_EQ(RefusedText("POST", "/v1/sessions", "{\"keys\":\"" + handle + "\"}").code,
             ErrorCode::kUnavailable);
@@ -152,12 +167,15 @@ TEST_F(HostileTest, AnnouncesAWrongSize) {
 TEST_F(HostileTest, RandomBytesInEveryRoute) {
   std::mt19937_64 random(17);
   const auto handle = victim_->remote->CreateSession(victim_->keys).value();
-  const std::string paths[] = {"/v1/keys", "/v1/sessions", "/v1/sessions/" + handle + "/step",
-                               "/v1/keys/" + handle + "/chunks/0"};
+  const std::string paths[] = {"/v1/keys", "/v1/sessions", "/v1/sessions/step",
+                               "/v1/keys/chunks/0"};
   for (int i = 0; i < 200; ++i) {
     wire::Bytes body(random() % 3000);
     for (auto& byte : body) byte = static_cast<std::uint8_t>(random());
-    Refused({i % 2 ? "POST" : "PUT", paths[random() % 4], body, serve::kBinaryType});
+    Refused({.method = i % 2 ? "POST" : "PUT",
+             .path = paths[random() % 4],
+             .body = body,
+             .handle = handle});
   }
 }
 

@@ -28,8 +28,10 @@ class PromptTest : public ServedModelTest {
   }
 
   // The answer to a body at a path of the session.
-  Status Post(Client& client, const std::string& path, std::string_view body) const {
-    auto request = client.remote->NewRequest("POST", path, body);
+  Status Post(Client& client, const std::string& session, const std::string& tokens,
+              std::string_view body) const {
+    auto request = client.remote->NewRequest("POST", "/v1/sessions/prompt/" + tokens, body);
+    request.handle = session;
     request.content_type = serve::kBinaryType;
     const auto reply = client.remote->Call(request);
     return reply.ok() ? Status() : Status(reply.error());
@@ -84,8 +86,7 @@ TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
                                                ckks::Encryptor(client.key).Encrypt(plain), {});
   ASSERT_TRUE(again.ok()) << again.error().message;
   // Garbage in its place takes nothing back.
-  EXPECT_FALSE(
-      Post(client, "/v1/sessions/" + session->server_session().id + "/prompt/3", "garbage").ok());
+  EXPECT_FALSE(Post(client, session->server_session().id, "3", "garbage").ok());
   model::DecoderReference reference(*served_.decoder);
   for (const auto& token : text) ASSERT_TRUE(reference.Step(token).ok());
   std::mt19937_64 random(9);
@@ -95,14 +96,13 @@ TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
 TEST_F(PromptTest, RefusesWhatIsNoPrompt) {
   Client client = NewClient();
   auto session = client.NewSession();
-  const std::string path = "/v1/sessions/" + session->server_session().id + "/prompt";
   for (const auto& [tail, words] : std::vector<std::pair<std::string, std::string>>{
-           {"/0", "a prompt of 0 tokens at once, this server takes 8"},
-           {"/9", "a prompt of 9 tokens at once, this server takes 8"},
-           {"/99999999999999999999", "is no number"},
-           {"/x", "is no number"},
-           {"/3", "token"}}) {
-    const Status status = Post(client, path + tail, "garbage");
+           {"0", "a prompt of 0 tokens at once, this server takes 8"},
+           {"9", "a prompt of 9 tokens at once, this server takes 8"},
+           {"99999999999999999999", "is no number"},
+           {"x", "is no number"},
+           {"3", "token"}}) {
+    const Status status = Post(client, session->server_session().id, tail, "garbage");
     ASSERT_FALSE(status.ok()) << tail;
     EXPECT_NE(status.error().message.find(words), std::string::npos) << status.error().message;
   }

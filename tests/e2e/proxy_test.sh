@@ -13,7 +13,7 @@ cleanup() {
 trap cleanup EXIT
 fail() {
   echo "FAILED: $1" >&2
-  tail -20 "$folder"/*.err >&2 || true
+  tail -n 20 "$folder"/*.err >&2 || true
   exit 1
 }
 # start NAME COMMAND...: in the background; its port, once it is ready, in $port.

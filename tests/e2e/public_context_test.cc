@@ -189,7 +189,7 @@ TEST_F(PublicContextTest, ARequestSentAgainIsTheSameSession) {
   const std::string session = first["id"];
   for (const char* method : {"POST", "PUT"})
     EXPECT_EQ(client_->remote->http()
-                  .Send({.method = method, .path = "/v1/sessions/" + session + "/public"})
+                  .Send({.method = method, .path = "/v1/sessions/public", .handle = session})
                   .value()
                   .status,
               404);

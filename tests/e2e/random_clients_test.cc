@@ -46,9 +46,12 @@ std::string Format(const std::string& method, const std::string& path, const std
          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
+std::string Named(const std::string& handle) { return "X-Polyveil-Handle: " + handle + "\r\n"; }
+
 std::string PutChunk(const std::string& keys, u64 index, wire::ByteView bytes) {
-  return Format("PUT", "/v1/keys/" + keys + "/chunks/" + std::to_string(index), Text(bytes),
-                "X-Polyveil-Checksum: " + ToHex(serve::ChunkChecksum(bytes)) + "\r\n");
+  return Format(
+      "PUT", "/v1/keys/chunks/" + std::to_string(index), Text(bytes),
+      Named(keys) + "X-Polyveil-Checksum: " + ToHex(serve::ChunkChecksum(bytes)) + "\r\n");
 }
 
 class Peer {
@@ -166,12 +169,12 @@ class Peer {
       Ask(socket, PutChunk(keys, i, rest.first(std::min(rest.size(), corpus_.chunk_bytes))));
     }
     if (end < count && random_() % 2) return;
-    socket.Write(Format("POST", "/v1/keys/" + keys + "/complete", ""));
+    socket.Write(Format("POST", "/v1/keys/complete", "", Named(keys)));
     if (random_() % 2) return;  // with the completion under way
     socket.ReadSome();
     const std::string create = nlohmann::json{{"keys", keys}}.dump();
     for (size_t i = Below(4); i > 0; --i) Ask(socket, Format("POST", "/v1/sessions", create));
-    if (random_() % 2) Ask(socket, Format("DELETE", "/v1/keys/" + keys, ""));
+    if (random_() % 2) Ask(socket, Format("DELETE", "/v1/keys", "", Named(keys)));
   }
 
   const Corpus& corpus_;
@@ -205,13 +208,13 @@ class RandomClientsTest : public ServedModelTest {
                        Format("HEAD", "/v1/model", ""),
                        Format("GET", "/v1/status", ""),
                        Format("POST", "/v1/keys", begin.dump()),
-                       Format("GET", "/v1/keys/" + client.keys, ""),
+                       Format("GET", "/v1/keys", "", Named(client.keys)),
                        PutChunk(client.keys, 0, chunk),
-                       Format("POST", "/v1/keys/" + client.keys + "/complete", ""),
+                       Format("POST", "/v1/keys/complete", "", Named(client.keys)),
                        Format("POST", "/v1/sessions", nlohmann::json{{"keys", client.keys}}.dump()),
-                       Format("POST", "/v1/sessions/" + session + "/step", Text(token)),
-                       Format("GET", "/v1/sessions/" + session + "/latency", ""),
-                       Format("DELETE", "/v1/sessions/" + session, "")};
+                       Format("POST", "/v1/sessions/step", Text(token), Named(session)),
+                       Format("GET", "/v1/sessions/latency", "", Named(session)),
+                       Format("DELETE", "/v1/sessions", "", Named(session))};
     return corpus;
   }
   static serve::ServiceLimits PeerLimits() {

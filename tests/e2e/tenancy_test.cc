@@ -28,9 +28,12 @@ class TenancyTest : public ServedModelTest {
     return upload.Finish().value();
   }
   static json Ask(serve::RemoteModel& remote, const char* method, const std::string& path,
-                  const std::string& body = {}, int* status = nullptr) {
+                  const std::string& body = {}, int* status = nullptr,
+                  const std::string& handle = {}) {
     const wire::ByteView view(reinterpret_cast<const std::uint8_t*>(body.data()), body.size());
-    const auto reply = remote.http().Send({method, path, view}).value();
+    const auto reply = remote.http()
+                           .Send({.method = method, .path = path, .body = view, .handle = handle})
+                           .value();
     if (status) *status = reply.status;
     return json::parse(reply.text());
   }
@@ -114,7 +117,7 @@ TEST_F(TenancyTest, APolledUploadWithoutProgressEnds) {
   const std::string handle = BeginUpload(*remote, *key_, FirstChunk()).value();
   EXPECT_TRUE(Within(20, [&] {
     int status = 0;
-    Ask(*remote, "GET", "/v1/keys/" + handle, {}, &status);
+    Ask(*remote, "GET", "/v1/keys", {}, &status, handle);
     return status == 404;
   }));
 }
@@ -215,7 +218,7 @@ TEST_F(TenancyTest, RepeatedRequestsAreAnsweredAsTheFirst) {
 
   const std::string handle = Upload(*remote_);
   for (int i = 0; i < 2; ++i) {
-    EXPECT_EQ(Ask(*remote_, "POST", "/v1/keys/" + handle + "/complete")["ready"], true);
+    EXPECT_EQ(Ask(*remote_, "POST", "/v1/keys/complete", {}, nullptr, handle)["ready"], true);
   }
   json create = {{"keys", handle}, {"request_id", "once"}};
   const std::string session = Ask(*remote_, "POST", "/v1/sessions", create.dump())["id"];

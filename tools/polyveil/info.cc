@@ -63,8 +63,8 @@ Status WriteInfo(const InfoArguments& arguments, const serve::ModelInfo& info) {
 
 Status ShowServer(const InfoArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
-  PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(
-                                       url, ToRemoteOptions(arguments.limits, arguments.insecure)));
+  PV_ASSIGN_OR_RETURN(const auto options, ToRemoteOptions(arguments.limits, arguments.insecure));
+  PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(url, options));
   PV_ASSIGN_OR_RETURN(const auto memory, remote->Memory());
   std::printf("%s%s", InfoToText(remote->info()).c_str(), MemoryToText(memory).c_str());
   return WriteInfo(arguments, remote->info());

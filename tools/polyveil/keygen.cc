@@ -37,9 +37,8 @@ struct Request {
 Result<Request> FindRequest(const KeygenArguments& arguments) {
   if (!arguments.server.empty()) {
     PV_ASSIGN_OR_RETURN(const serve::Url url, serve::ParseUrl(arguments.server));
-    PV_ASSIGN_OR_RETURN(
-        auto remote,
-        serve::RemoteModel::Connect(url, ToRemoteOptions(arguments.limits, arguments.insecure)));
+    PV_ASSIGN_OR_RETURN(const auto options, ToRemoteOptions(arguments.limits, arguments.insecure));
+    PV_ASSIGN_OR_RETURN(auto remote, serve::RemoteModel::Connect(url, options));
     return Request{remote->params(), remote->info().keys,
                    remote->info().estimate.key_generation_seconds};
   }

@@ -14,8 +14,9 @@ void AddSessionOptions(Options& app, SessionOptions& o) {
       "--model", o.model,
       "a model's folder or *.gguf file (default: the embedded one, or with --server what "
       "that serves)");
-  app.add_option("--server", o.server,
-                 "http://host:port (default: a server of its own, on loopback)");
+  app.add_option(
+      "--server", o.server,
+      "https://host:port, http:// on this machine (default: a server of its own, on loopback)");
   app.add_option("--keys", o.keys, "a secret key of `keygen` (default: a fresh one, never stored)");
   app.add_option("--cache", o.cache,
                  "folder for what servers send of their models (default: polyveil/models in "
@@ -85,8 +86,12 @@ Status ModelSession::Reach(RunReport& report) {
   } else {
     PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(options_.server));
   }
-  serve::RemoteOptions remote = ToRemoteOptions(options_.limits, options_.insecure);
-  if (child_) remote.retry_seconds = 1;  // it is here or it has ended
+  PV_ASSIGN_OR_RETURN(serve::RemoteOptions remote,
+                      ToRemoteOptions(options_.limits, options_.insecure));
+  if (child_) {
+    remote.retry_seconds = 1;  // it is here or it has ended
+    remote.access = {};
+  }
   PV_ASSIGN_OR_RETURN(remote_, serve::RemoteModel::Connect(url, remote));
   report.server = url.Text();
   report.server_start_seconds = timer.Seconds();

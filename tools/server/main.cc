@@ -13,6 +13,7 @@
 #include "base/interrupt.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
+#include "serve/server/accounts.h"
 #include "serve/server/http_server.h"
 #include "serve/server/model_service.h"
 #include "serve/server/served_model.h"
@@ -26,6 +27,8 @@ struct ServerArguments {
   std::string parameters;  // empty: runtime::DefaultParameters
   serve::ServeOptions decoder;
   serve::HttpOptions http;
+  serve::TlsFiles tls;
+  std::string accounts, new_account;
   serve::ServiceLimits limits;
   size_t threads = 0;
   double key_gigabytes = 0;
@@ -39,8 +42,7 @@ struct ServerArguments {
 
 void Describe(Options& app, ServerArguments& arguments) {
   app.add_option("--model", arguments.model,
-                 "folder of a bundle or a converted model, or a *.gguf with forms.json beside it")
-      ->required();
+                 "folder of a bundle or a converted model, or a *.gguf with forms.json beside it");
   AddNumber(
       app, "--context", arguments.decoder.context, {0, 1 << 16},
       "tokens that a text may have, at most the model's; 0: a bundle's own, or as many as the "
@@ -58,6 +60,21 @@ void Describe(Options& app, ServerArguments& arguments) {
   app.add_option("--allow-host", arguments.http.allowed_hosts,
                  "name that clients and pages may know the server by, beside localhost and its "
                  "address (repeatable)");
+  app.add_option(
+      "--tls-certificate", arguments.tls.certificate,
+      "PEM file: the server's certificate and what it leads to; then clients use https://");
+  app.add_option("--tls-key", arguments.tls.key, "PEM file of its key");
+  app.add_option("--tls-client-ca", arguments.tls.authorities,
+                 "PEM file: clients must show a certificate that leads to one of these");
+  app.add_flag("--plain-http", arguments.http.plain_http,
+               "listen without TLS where other machines reach it: whoever is on the way sees and "
+               "changes requests, accounts' tokens included");
+  auto* accounts = app.add_option("--accounts", arguments.accounts,
+                                  "file of those who may use the server (default: whoever reaches "
+                                  "it), read again when it changes");
+  app.add_option("--new-account", arguments.new_account,
+                 "add this account to the file, or give it another token, print the token and end")
+      ->needs(accounts);
   AddNumber(app, "--port", arguments.http.port, {0, 65535}, "port, 0 for any free one");
   AddThreads(app, arguments.threads, "a step");
   AddNumber(app, "--max-connections", arguments.http.limits.connections, {1, 1024}, "connections");
@@ -101,6 +118,7 @@ Status CheckMemory(const serve::ModelInfo& info) {
 }
 
 Status Run(ServerArguments& arguments) {
+  if (arguments.model.empty()) return MakeError(ErrorCode::kInvalidArgument, "--model is required");
   PV_RETURN_IF_ERROR(backend::CheckVariable());
   FollowParent(arguments.parent);
   SetThreads(arguments.threads);
@@ -109,6 +127,15 @@ Status Run(ServerArguments& arguments) {
   if (arguments.weight_gigabytes >= 0)
     arguments.limits.weight_bytes = static_cast<u64>(arguments.weight_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(arguments.limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
+  std::shared_ptr<serve::Accounts> accounts;
+  if (!arguments.accounts.empty()) {
+    PV_ASSIGN_OR_RETURN(accounts, serve::Accounts::Load(arguments.accounts));
+  }
+  const bool tls = !arguments.tls.certificate.empty() || !arguments.tls.key.empty() ||
+                   !arguments.tls.authorities.empty();
+  if (tls) {
+    PV_ASSIGN_OR_RETURN(arguments.http.tls, serve::MakeServerTls(arguments.tls));
+  }
   PV_ASSIGN_OR_RETURN(serve::ServedModel served,
                       serve::LoadServedModel(arguments.model, arguments.parameters,
                                              POLYVEIL_VERSION " " POLYVEIL_COMMIT, arguments.limits,
@@ -117,11 +144,11 @@ Status Run(ServerArguments& arguments) {
   PV_RETURN_IF_ERROR(
       model::CheckPredictedError(served.decoder->certificate, arguments.largest_error));
   const OrderlyEnd end;  // steps notice, answers go out
-  serve::ModelService service(served, arguments.limits);
+  serve::ModelService service(served, arguments.limits, std::move(accounts));
   PV_ASSIGN_OR_RETURN(auto server, serve::HttpServer::Start(arguments.http, service));
   if (arguments.ready_fd < 0) {
-    std::fprintf(stderr, "polyveil-server: model '%s' on http://%s; %s\npolyveil-server: %s\n",
-                 served.info.name.c_str(), server->authority().c_str(),
+    std::fprintf(stderr, "polyveil-server: model '%s' on %s://%s; %s\npolyveil-server: %s\n",
+                 served.info.name.c_str(), tls ? "https" : "http", server->authority().c_str(),
                  served.info.security.c_str(),
                  model::CertificateToText(served.decoder->certificate).c_str());
   }
@@ -131,11 +158,20 @@ Status Run(ServerArguments& arguments) {
   return {};
 }
 
+Status AddAccount(const ServerArguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const std::string token,
+                      serve::AddAccount(arguments.accounts, arguments.new_account));
+  std::printf("%s\n", token.c_str());
+  return {};
+}
+
 Command DescribeServer(Options& app) {
   auto arguments = std::make_shared<ServerArguments>();
   arguments->http.port = 8117;
   Describe(app, *arguments);
-  return [arguments] { return Run(*arguments); };
+  return [arguments] {
+    return arguments->new_account.empty() ? Run(*arguments) : AddAccount(*arguments);
+  };
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <array>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/error.hpp>
 #include <cctype>
 #include <chrono>
 
@@ -33,6 +34,13 @@ bool IsPort(const std::string& text) {
   return port >= 1 && port <= 65535;
 }
 
+bool IsLoopback(const std::string& host) {
+  if (host == "localhost" || host.ends_with(".localhost")) return true;
+  beast::error_code no_number;
+  const auto address = asio::ip::make_address(host, no_number);
+  return !no_number && address.is_loopback();
+}
+
 }  // namespace
 
 std::string Url::Authority() const {
@@ -41,14 +49,14 @@ std::string Url::Authority() const {
 
 namespace {
 
-// "host:port", "host", "[address]:port", "[address]"; an empty port is 80.
-Url SplitAuthority(std::string_view text) {
+// "host:port", "host", "[address]:port", "[address]".
+Url SplitAuthority(std::string_view text, const char* default_port) {
   const bool bracketed = text.starts_with('[');
   const size_t end = bracketed ? text.find(']') : text.find(':');
   if (bracketed && end == std::string_view::npos) return {};
   const std::string_view host = bracketed ? text.substr(1, end - 1) : text.substr(0, end);
   std::string_view rest = end == std::string_view::npos ? "" : text.substr(end + bracketed);
-  if (rest.empty()) return {std::string(host), "80"};
+  if (rest.empty()) return {std::string(host), default_port};
   if (rest.front() != ':') return {};
   return {std::string(host), std::string(rest.substr(1))};
 }
@@ -66,16 +74,18 @@ bool IsHost(std::string_view host, bool bracketed) {
 }  // namespace
 
 Result<Url> ParseUrl(const std::string& text) {
-  const std::string scheme = "http://";
-  std::string rest = text.starts_with(scheme) ? text.substr(scheme.size()) : text;
+  const bool tls = text.starts_with("https://");
+  std::string rest = tls || text.starts_with("http://") ? text.substr(tls ? 8 : 7) : text;
   if (rest.ends_with('/')) rest.pop_back();
-  Url url = SplitAuthority(rest);
+  Url url = SplitAuthority(rest, tls ? "443" : "80");
+  url.tls = tls;
   if (IsHost(url.host, rest.starts_with('[')) && IsPort(url.port)) return url;
-  return MakeError(ErrorCode::kInvalidArgument, "server '{}' is no http://host:port", text);
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "server '{}' is no https://host:port or http://host:port", text);
 }
 
-HttpClient::HttpClient(Url url, const std::atomic<bool>* cancel)
-    : url_(std::move(url)), cancel_(cancel) {}
+HttpClient::HttpClient(Url url, const std::atomic<bool>* cancel, HttpAccess access)
+    : url_(std::move(url)), access_(std::move(access)), cancel_(cancel) {}
 
 // Works for one lap. What the clock says beyond two of them this process was stopped (Ctrl-Z, a
 // paused machine), and so was not waiting for its peer.
@@ -109,7 +119,7 @@ Status HttpClient::Run(double seconds, const char* action, Start&& start) {
     waited_seconds_ += Lap(std::max(until - waited_seconds_, 1e-3));
     cancelled = cancelled || Cancelled();
     late = late || waited_seconds_ >= until;
-    if ((cancelled || late) && !done) stream_->close();
+    if ((cancelled || late) && !done) stream_->tcp().close();
     if (context_.stopped() && !done) context_.restart();
   }
   context_.run();  // what the operation has left behind
@@ -130,6 +140,8 @@ Error HttpClient::Explain(beast::error_code error, const char* action) const {
   if (error == http::error::body_limit) {
     return MakeError(ErrorCode::kOutOfRange, "{}: {}: a body above its bound", url_.Text(), action);
   }
+  if (error.category() == asio::error::get_ssl_category())
+    return MakeError(ErrorCode::kSecurity, "{}: {}: {}", url_.Text(), action, error.message());
   const bool http = error.category() == make_error_code(http::error::bad_chunk).category();
   return MakeError(http && !broke ? ErrorCode::kCorrupt : ErrorCode::kUnavailable, "{}: {}: {}",
                    url_.Text(), action, error.message());
@@ -137,6 +149,10 @@ Error HttpClient::Explain(beast::error_code error, const char* action) const {
 
 Status HttpClient::Connect() {
   if (stream_ && idle_.Seconds() < kReconnectAfterSeconds) return {};
+  PV_RETURN_IF_ERROR(CheckPlain());
+  if (url_.tls && !access_.tls) {
+    PV_ASSIGN_OR_RETURN(access_.tls, MakeClientTls({}));
+  }
   buffer_.clear();
   const auto cancelled = [&] { return Cancelled(); };
   const Timer resolving;
@@ -147,14 +163,40 @@ Status HttpClient::Connect() {
   if (!endpoints.ok()) {
     return MakeError(endpoints.error().code, "{}: {}", url_.Text(), endpoints.error().message);
   }
-  stream_.emplace(context_);
+  stream_.emplace(context_, url_.tls ? access_.tls.get() : nullptr);
   PV_RETURN_IF_ERROR(Run(kConnectSeconds, "connecting", [&](auto done) {
-    stream_->async_connect(endpoints.value(),
-                           [done](beast::error_code e, const tcp::endpoint&) { done(e); });
+    stream_->tcp().async_connect(endpoints.value(),
+                                 [done](beast::error_code e, const tcp::endpoint&) { done(e); });
   }));
   beast::error_code error;
-  stream_->socket().set_option(tcp::no_delay(true), error);
-  return {};
+  stream_->tcp().socket().set_option(tcp::no_delay(true), error);
+  return url_.tls ? Handshake() : Status();
+}
+
+Status HttpClient::CheckPlain() const {
+  if (url_.tls || access_.plain_http || IsLoopback(url_.host)) return {};
+  return MakeError(ErrorCode::kSecurity,
+                   "{}: without TLS whoever is on the way sees and changes what is sent, the "
+                   "account's token included: use https:// (--plain-http sends it all the same)",
+                   url_.Text());
+}
+
+// The certificate must lead to an authority and have the name that the user gave.
+Status HttpClient::Handshake() {
+  if (const Status expected = ExpectHost(stream_->tls(), url_.host); !expected.ok()) {
+    stream_.reset();
+    return expected;
+  }
+  std::string why;
+  const Status status = Run(kConnectSeconds, "TLS handshake", [&](auto done) {
+    stream_->async_handshake(asio::ssl::stream_base::client, [&, done](beast::error_code e) {
+      const long verified = SSL_get_verify_result(stream_->tls());
+      if (verified != X509_V_OK) why = X509_verify_cert_error_string(verified);
+      done(e);
+    });
+  });
+  if (status.ok() || why.empty()) return status;
+  return MakeError(status.error().code, "{} ({})", status.error().message, why);
 }
 
 Status HttpClient::Write(const ClientRequest& request) {
@@ -164,8 +206,10 @@ Status HttpClient::Write(const ClientRequest& request) {
   message.set(http::field::host, url_.Authority());
   message.set(http::field::user_agent, "polyveil");
   if (!request.body.empty()) message.set(http::field::content_type, request.content_type);
+  if (!request.handle.empty()) message.set(kHandleHeader, request.handle);
   if (!request.checksum.empty()) message.set(kChecksumHeader, request.checksum);
   if (!request.range.empty()) message.set(http::field::range, request.range);
+  if (!access_.token.empty()) message.set(http::field::authorization, "Bearer " + access_.token);
   message.body() = {request.body.data(), request.body.size()};
   message.prepare_payload();
   return Run(kWriteSeconds, "sending the request", [&](auto done) {

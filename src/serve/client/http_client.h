@@ -3,7 +3,7 @@
 
 #include <atomic>
 #include <boost/asio/io_context.hpp>
-#include <boost/beast/core.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <functional>
 #include <optional>
@@ -11,6 +11,8 @@
 
 #include "base/result.h"
 #include "base/system.h"
+#include "serve/byte_stream.h"
+#include "serve/tls.h"
 #include "wire/bytes.h"
 
 namespace polyveil::serve {
@@ -18,11 +20,12 @@ namespace polyveil::serve {
 struct Url {
   std::string host;  // an IPv6 address without its brackets
   std::string port;
+  bool tls = false;
   std::string Authority() const;  // "host:port", "[::1]:port"
-  std::string Text() const { return "http://" + Authority(); }
+  std::string Text() const { return (tls ? "https://" : "http://") + Authority(); }
 };
-// "http://host[:port]" (port 80 by default) or "host:port"; an IPv6 address stands in brackets.
-// Errors: kInvalidArgument.
+// "https://host[:port]" (port 443 by default), "http://host[:port]" (80) or "host:port"; an IPv6
+// address stands in brackets. Errors: kInvalidArgument.
 Result<Url> ParseUrl(const std::string& text);
 
 struct ClientReply {
@@ -40,10 +43,19 @@ struct ClientRequest {
   const char* content_type = "application/json";
   std::string checksum = {};           // kChecksumHeader's value, when not empty
   std::string range = {};              // of Range, when not empty
+  std::string handle = {};             // kHandleHeader's, when not empty
   double reply_seconds = 60;           // to the reply's header, and between pieces of its body
   double total_seconds = 600;          // for all of it, whatever trickles in meanwhile
   u64 max_reply_bytes = u64{1} << 22;  // of the body
   bool ignore_cancel = false;          // for cleaning up after a cancellation
+};
+
+// What a client shows a server, and asks of it.
+struct HttpAccess {
+  TlsContext tls;     // for https; null: one with the system's authorities
+  std::string token;  // of an account; empty: none
+  // Without TLS a server must be on this machine, unless this says otherwise.
+  bool plain_http = false;
 };
 
 // A server can make this client neither wait nor hold memory without end: headers, chunk headers
@@ -55,7 +67,7 @@ class HttpClient {
   static constexpr size_t kMaxHeaderBytes = size_t{1} << 17;
 
   // `cancel`, when given, ends any operation within a tenth of a second (kCancelled).
-  explicit HttpClient(Url url, const std::atomic<bool>* cancel = nullptr);
+  explicit HttpClient(Url url, const std::atomic<bool>* cancel = nullptr, HttpAccess access = {});
 
   const Url& url() const { return url_; }
   void set_cancel(const std::atomic<bool>* cancel) { cancel_ = cancel; }  // between requests
@@ -76,16 +88,19 @@ class HttpClient {
   Status Run(double seconds, const char* action, Start&& start);
   bool Cancelled() const { return cancel_ != nullptr && !ignore_cancel_ && *cancel_; }
   Status Connect();
+  Status CheckPlain() const;
+  Status Handshake();
   Status Write(const ClientRequest& request);
   Status ReadHeader(const ClientRequest& request, Parser& parser);
   Error Explain(boost::beast::error_code error, const char* action) const;
   Status ReadBody(const ClientRequest& request, Parser& parser, const Sink& sink);
 
   const Url url_;
+  HttpAccess access_;
   const std::atomic<bool>* cancel_;
   bool ignore_cancel_ = false;  // of the request under way
   boost::asio::io_context context_{1};
-  std::optional<boost::beast::tcp_stream> stream_;
+  std::optional<ByteStream> stream_;
   boost::beast::flat_buffer buffer_{kMaxHeaderBytes};
   Timer idle_;                                     // since the last reply
   double total_seconds_ = 0, waited_seconds_ = 0;  // of the request under way: allowed, waited

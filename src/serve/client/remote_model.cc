@@ -37,7 +37,7 @@ std::string RequestId() {
   return ToHex(std::span(seed).first(16));
 }
 
-// A server's name for keys or a session: it becomes part of a path.
+// A server's name for keys or a session: it becomes a field of a header.
 Result<std::string> NameFrom(const json& body) {
   PV_ASSIGN_OR_RETURN(std::string name, wire::JsonString(body, "id", 64));
   const bool plain = std::ranges::all_of(name, [](unsigned char c) { return std::isalnum(c); });
@@ -199,8 +199,9 @@ Result<std::string> RemoteModel::TextRepeated(const ClientRequest& request) {
   }
 }
 
-Status RemoteModel::Delete(const std::string& path) {
+Status RemoteModel::Delete(const char* path, const std::string& handle) {
   ClientRequest request = ShortRequest("DELETE", path);
+  request.handle = handle;
   request.total_seconds = kCleanUpSeconds;
   PV_RETURN_IF_ERROR(Call(request));
   return {};
@@ -240,10 +241,10 @@ ClientRequest RemoteModel::SessionRequest(const std::string& text, bool computes
 }
 
 Status RemoteModel::RemoveSession(const std::string& session) {
-  return Delete("/v1/sessions/" + session);
+  return Delete("/v1/sessions", session);
 }
 
-Status RemoteModel::RemoveKeys(const std::string& keys) { return Delete("/v1/keys/" + keys); }
+Status RemoteModel::RemoveKeys(const std::string& keys) { return Delete("/v1/keys", keys); }
 
 Result<std::vector<MemoryReport::Entry>> RemoteModel::Memory() {
   PV_ASSIGN_OR_RETURN(const json body, CallRepeated(NewRequest("GET", "/v1/status")));
@@ -252,8 +253,9 @@ Result<std::vector<MemoryReport::Entry>> RemoteModel::Memory() {
 }
 
 Result<runtime::LatencyTable> RemoteModel::Latency(const std::string& session) {
-  PV_ASSIGN_OR_RETURN(const json body,
-                      CallRepeated(NewRequest("GET", "/v1/sessions/" + session + "/latency")));
+  ClientRequest request = NewRequest("GET", "/v1/sessions/latency");
+  request.handle = session;
+  PV_ASSIGN_OR_RETURN(const json body, CallRepeated(request));
   PV_ASSIGN_OR_RETURN(const json* latency, wire::JsonField(body, "latency"));
   return LatencyFromJson(*latency);
 }
@@ -261,7 +263,7 @@ Result<runtime::LatencyTable> RemoteModel::Latency(const std::string& session) {
 Result<RemoteStep> RemoteModel::Step(const std::string& session, const Digest& key_id, u32 position,
                                      const ckks::SeededCiphertext& token,
                                      const RemoteProgressCallback& on_progress) {
-  return Compute({"/v1/sessions/" + session + "/step", position, info_.output_level}, key_id, token,
+  return Compute({"/v1/sessions/step", session, position, info_.output_level}, key_id, token,
                  on_progress);
 }
 
@@ -269,7 +271,7 @@ Result<RemoteStep> RemoteModel::ReadPrompt(const std::string& session, const Dig
                                            const PromptInfo& program, int tokens,
                                            const ckks::SeededCiphertext& packed,
                                            const RemoteProgressCallback& on_progress) {
-  return Compute({fmt::format("/v1/sessions/{}/prompt/{}", session, tokens),
+  return Compute({fmt::format("/v1/sessions/prompt/{}", tokens), session,
                   kPromptPosition | static_cast<u32>(tokens), program.output_level},
                  key_id, packed, on_progress);
 }
@@ -286,6 +288,7 @@ Result<RemoteStep> RemoteModel::Compute(const StepPlace& place, const Digest& ke
   // anew, and learns nothing from a second encryption.
   const wire::Bytes body = wire::FormatToken(*params_, bounds.binding, place.position, input);
   ClientRequest request = NewRequest("POST", place.path);
+  request.handle = place.session;
   request.body = body;
   request.content_type = kBinaryType;
   request.total_seconds = options_.max_step_seconds;
@@ -361,7 +364,8 @@ Status KeyUpload::Write(wire::ByteView bytes) {
 Status KeyUpload::SendChunk() {
   constexpr int kMostDamaged = 3;
   ClientRequest request =
-      remote_->NewRequest("PUT", "/v1/keys/" + handle_ + "/chunks/" + std::to_string(next_chunk_));
+      remote_->NewRequest("PUT", "/v1/keys/chunks/" + std::to_string(next_chunk_));
+  request.handle = handle_;
   request.body = pending_;
   request.content_type = kBinaryType;
   request.checksum = ToHex(ChunkChecksum(pending_));
@@ -384,14 +388,16 @@ Status KeyUpload::SendChunk() {
 }
 
 Result<bool> KeyUpload::Ready() {
-  PV_ASSIGN_OR_RETURN(const json body,
-                      remote_->Call(remote_->NewRequest("GET", "/v1/keys/" + handle_)));
+  ClientRequest request = remote_->NewRequest("GET", "/v1/keys");
+  request.handle = handle_;
+  PV_ASSIGN_OR_RETURN(const json body, remote_->Call(request));
   return wire::JsonBool(body, "ready");
 }
 
 Result<std::string> KeyUpload::Finish() {
   if (!pending_.empty()) PV_RETURN_IF_ERROR(SendChunk());
-  ClientRequest request = remote_->NewRequest("POST", "/v1/keys/" + handle_ + "/complete");
+  ClientRequest request = remote_->NewRequest("POST", "/v1/keys/complete");
+  request.handle = handle_;
   request.reply_seconds = request.total_seconds = remote_->options().prepare_seconds;
   // When the reply is lost the server says how far it is; while it answers it may go on preparing.
   Backoff lost = remote_->NewBackoff(),

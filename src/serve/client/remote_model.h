@@ -47,6 +47,7 @@ struct RemoteOptions {
   double prepare_seconds = 900;               // for the server to make its keys ready
   double retry_seconds = 30;                  // how long a lost reply or connection is tried anew
   const std::atomic<bool>* cancel = nullptr;  // ends any call but clean-up (kCancelled)
+  HttpAccess access = {};
 };
 
 class RemoteModel {
@@ -104,7 +105,7 @@ class RemoteModel {
 
  private:
   struct StepPlace {
-    std::string path;
+    std::string path, session;
     u32 position;
     int output_level;
   };
@@ -114,9 +115,9 @@ class RemoteModel {
   Result<RemoteStep> StepOnce(const ClientRequest& request, const wire::MessageBounds& bounds,
                               const RemoteProgressCallback& on_progress);
   // After a cancellation too, but not for long.
-  Status Delete(const std::string& path);
+  Status Delete(const char* path, const std::string& handle);
   RemoteModel(const Url& url, const RemoteOptions& options)
-      : options_(options), http_(url, options.cancel) {}
+      : options_(options), http_(url, options.cancel, options.access) {}
   Status Adopt(ModelInfo info);
 
   ClientRequest SessionRequest(const std::string& text, bool computes) const;

@@ -29,6 +29,15 @@ std::string PathOf(std::string_view target) {
   return std::string(target.substr(0, target.find('?')));
 }
 
+// Of "Bearer TOKEN"; empty for anything else.
+std::string TokenOf(std::string_view authorization) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (authorization.size() <= kScheme.size() ||
+      !beast::iequals(authorization.substr(0, kScheme.size()), kScheme))
+    return {};
+  return std::string(authorization.substr(kScheme.size()));
+}
+
 Status ToStatus(const beast::error_code& error, const char* action) {
   if (!error) return {};
   return MakeError(ErrorCode::kUnavailable, "{}: {}", action, error.message());
@@ -47,7 +56,7 @@ std::string_view View(beast::string_view text) { return {text.data(), text.size(
 template <typename Start>
 beast::error_code Connection::Run(double seconds, Start&& start) {
   beast::error_code result = asio::error::operation_aborted;
-  stream_.expires_after(std::chrono::duration_cast<std::chrono::milliseconds>(
+  stream_.tcp().expires_after(std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::duration<double>(std::max(seconds, 0.0))));
   start([&result](beast::error_code error, size_t) { result = error; });
   context_.restart();
@@ -65,12 +74,35 @@ beast::error_code Connection::ReadMore(double seconds) {
 }
 
 void Connection::Interrupt() {
-  asio::post(context_, [this] { stream_.close(); });
+  asio::post(context_, [this] { stream_.tcp().close(); });
 }
 
 double Connection::IdleSeconds() const {
   const double since = idle_since_;
   return since < 0 ? 0 : age_.Seconds() - since;
+}
+
+// A client that is slow with it waits like one without a request: it gives way to others.
+bool Connection::Handshake() {
+  if (!stream_.encrypted()) return true;
+  idle_since_ = age_.Seconds();
+  const auto error = Run(limits_.header_seconds, [&](auto done) {
+    stream_.async_handshake(asio::ssl::stream_base::server,
+                            [done](beast::error_code e) { done(e, 0); });
+  });
+  idle_since_ = -1;
+  return !error;
+}
+
+// Sends the alert and does not wait for the client's.
+void Connection::SayTlsEnds() {
+  if (!stream_.encrypted()) return;
+  stream_.tcp().expires_never();
+  stream_.async_shutdown([](beast::error_code) {});
+  context_.restart();
+  context_.run_for(std::chrono::milliseconds(50));
+  stream_.tcp().cancel();
+  context_.run();
 }
 
 // Reads nothing but the first bytes, so that an idle connection and a slow header differ.
@@ -99,7 +131,8 @@ void Connection::Guarded(const std::function<void()>& action) {
 void Connection::Serve() {
   try {
     buffer_.max_size(limits_.header_bytes + 2 * kPieceBytes);
-    bool more = true;
+    bool more = Handshake();
+    if (!more) return;
     while (!stopping_ && more) {
       more = false;
       Guarded([&] { more = ServeOne(); });
@@ -113,24 +146,31 @@ void Connection::Serve() {
 // A close with unread bytes resets the connection and the client loses the reply: say that we are
 // done, read what is still coming, for a bounded time and size.
 void Connection::Linger() {
+  SayTlsEnds();
   beast::error_code error;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
+  stream_.tcp().socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
   buffer_.clear();
   const Timer timer;
   for (size_t drained = 0; !stopping_ && !error && drained < kLingerBytes;) {
     const double left = limits_.linger_seconds - timer.Seconds();
     if (left <= 0) break;
-    error = ReadMore(left);
-    drained += buffer_.size();
-    buffer_.clear();
+    error = Run(left, [&](auto done) {  // whatever it is, below TLS
+      stream_.tcp().async_read_some(buffer_.prepare(kPieceBytes),
+                                    [&, done](beast::error_code e, size_t n) {
+                                      drained += n;
+                                      done(e, n);
+                                    });
+    });
   }
-  stream_.close();
+  stream_.tcp().close();
 }
 
 void Connection::Refuse() {
   try {
-    ReplyError(503, MakeError(ErrorCode::kResource, "connections: all {} are in use",
-                              limits_.connections));
+    if (!Handshake()) return;
+    Refuse({503,
+            MakeError(ErrorCode::kResource, "connections: all {} are in use", limits_.connections),
+            {{"Retry-After", "1"}}});
     Linger();
   } catch (const std::exception&) {
   }
@@ -186,6 +226,8 @@ bool Connection::TakeHeader(const RequestParser& parser) {
   head_ = header.method() == http::verb::head;
   request_.method = head_ ? "GET" : std::string(header.method_string());
   request_.path = PathOf(View(header.target()));
+  request_.handle = std::string(header[kHandleHeader]);
+  request_.token = TokenOf(View(header[http::field::authorization]));
   request_.checksum = std::string(header[kChecksumHeader]);
   request_.range = std::string(header[http::field::range]);
   int status = 400;
@@ -213,9 +255,8 @@ Status Connection::CheckNames(const RequestParser& parser, int& status) const {
 }
 
 bool Connection::AdmitBody(RequestParser& parser) {
-  const Status admitted = handler_.Admit(request_.method, request_.path);
-  if (!admitted.ok()) {
-    ReplyError(HttpStatusOf(admitted.error().code), admitted.error());
+  if (const auto refusal = handler_.Admit(request_)) {
+    Refuse(*refusal);
     return false;
   }
   const u64 limit = handler_.BodyLimit(request_.method, request_.path);
@@ -275,11 +316,12 @@ Status Connection::WriteMessage(Message& message) {
   return ToStatus(error, "writing the reply");
 }
 
-void Connection::ReplyError(int status, const Error& error) {
+void Connection::Refuse(const Refusal& refusal) {
   keep_alive_ = false;
   HttpReply reply;
-  reply.status = status;
-  reply.text = handler_.ErrorBody(status, error);
+  reply.status = refusal.status;
+  reply.text = handler_.ErrorBody(refusal.status, refusal.error);
+  reply.fields = refusal.fields;
   // The connection closes after it: nothing is left to tell anyone when the write fails.
   (void)Reply(reply).ok();
 }
@@ -291,8 +333,7 @@ void Connection::SetFields(const HttpReply& reply, Message& message) const {
   message.set(http::field::cache_control, "no-store");
   if (!reply.view.empty()) message.set(http::field::accept_ranges, "bytes");
   if (!reply.content_range.empty()) message.set(http::field::content_range, reply.content_range);
-  if (reply.retry_after > 0)
-    message.set(http::field::retry_after, std::to_string(reply.retry_after));
+  for (const auto& [name, value] : reply.fields) message.set(name, value);
   message.keep_alive(keep_alive_);
 }
 
@@ -372,7 +413,7 @@ Status Connection::EndStream() {
 // Seen even when bytes of another request are still unread.
 bool Connection::Disconnected() {
   if (stopping_) return true;
-  pollfd state{stream_.socket().native_handle(), POLLRDHUP, 0};
+  pollfd state{stream_.tcp().socket().native_handle(), POLLRDHUP, 0};
   return poll(&state, 1, 0) > 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
 }
 

@@ -4,12 +4,13 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/beast/core.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <functional>
 #include <optional>
 
 #include "base/system.h"
+#include "serve/byte_stream.h"
 #include "serve/server/growing_body.h"
 #include "serve/server/host_rules.h"
 #include "serve/server/http_server.h"
@@ -21,16 +22,16 @@ namespace polyveil::serve {
 class Connection final : public Exchange {
  public:
   Connection(const HttpLimits& limits, const HostRules& hosts, HttpHandler& handler,
-             const std::atomic<bool>& stopping)
+             boost::asio::ssl::context* tls, const std::atomic<bool>& stopping)
       : limits_(limits),
         hosts_(hosts),
         handler_(handler),
         stopping_(stopping),
         context_(1),
-        stream_(context_) {}
+        stream_(context_, tls) {}
 
   // Of the connection's own io_context; to accept into.
-  boost::asio::ip::tcp::socket& socket() { return stream_.socket(); }
+  boost::asio::ip::tcp::socket& socket() { return stream_.tcp().socket(); }
   // Requests until the client leaves, an error or a stop.
   void Serve();
   // Says 503 and closes.
@@ -59,6 +60,8 @@ class Connection final : public Exchange {
   IoError ReadMore(double seconds);
   // Calls `action`; its exceptions become a reply, where none has been given, and a close.
   void Guarded(const std::function<void()>& action);
+  bool Handshake();
+  void SayTlsEnds();
   bool WaitForRequest();
   bool ServeOne();
   void Linger();
@@ -75,14 +78,15 @@ class Connection final : public Exchange {
   void SetFields(const HttpReply& reply, Message& message) const;
   Status ReplyInPieces(const HttpReply& reply);
   // The connection closes after it.
-  void ReplyError(int status, const Error& error);
+  void ReplyError(int status, const Error& error) { Refuse({status, error}); }
+  void Refuse(const Refusal& refusal);
 
   const HttpLimits& limits_;
   const HostRules& hosts_;
   HttpHandler& handler_;
   const std::atomic<bool>& stopping_;
   boost::asio::io_context context_;
-  boost::beast::tcp_stream stream_;
+  ByteStream stream_;
   boost::beast::flat_buffer buffer_;
   HttpRequest request_;
   bool head_ = false;  // the request's method is HEAD

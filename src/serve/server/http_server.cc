@@ -51,6 +51,16 @@ Result<std::vector<tcp::endpoint>> Resolve(const HttpOptions& options) {
   return endpoints;
 }
 
+Status CheckPlain(const HttpOptions& options, const tcp::endpoint& endpoint) {
+  if (options.tls || options.plain_http || endpoint.address().is_loopback()) return {};
+  return MakeError(
+      ErrorCode::kSecurity,
+      "bind address '{}': without TLS whoever is on the way sees and changes requests, "
+      "accounts' tokens included: give a certificate (--tls-certificate, --tls-key), "
+      "or --plain-http to serve all the same",
+      options.address);
+}
+
 class ThreadedServer final : public HttpServer {
  public:
   ThreadedServer(const HttpOptions& options, HttpHandler& handler)
@@ -105,6 +115,7 @@ Status ThreadedServer::Listen() {
   PV_ASSIGN_OR_RETURN(const auto endpoints, Resolve(options_));
   error_code error;
   for (const tcp::endpoint& endpoint : endpoints) {
+    PV_RETURN_IF_ERROR(CheckPlain(options_, endpoint));
     error = Open(endpoint);
     if (!error) break;
   }
@@ -134,7 +145,8 @@ void ThreadedServer::AcceptAll() {
 
 // A connection needs descriptors of its own before its socket comes.
 error_code ThreadedServer::AcceptOne() {
-  auto connection = std::make_unique<Connection>(options_.limits, *hosts_, handler_, stopping_);
+  auto connection = std::make_unique<Connection>(options_.limits, *hosts_, handler_,
+                                                 options_.tls.get(), stopping_);
   error_code error = asio::error::operation_aborted;
   acceptor_.async_accept(connection->socket(), [&](error_code result) { error = result; });
   context_.restart();

@@ -4,11 +4,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "serve/tls.h"
 #include "wire/bytes.h"
 
 namespace polyveil::serve {
@@ -34,12 +37,16 @@ struct HttpOptions {
   int port = 0;                       // 0: any free one
   // Names that requests may give as their Host beside localhost, the address and its number.
   std::vector<std::string> allowed_hosts;
+  TlsContext tls;           // null: plain HTTP, on a loopback address only,
+  bool plain_http = false;  // unless this says otherwise
   HttpLimits limits;
 };
 
 struct HttpRequest {
   std::string method;    // GET for HEAD, whose reply goes without its body
   std::string path;      // without the query
+  std::string handle;    // kHandleHeader's value
+  std::string token;     // of "Authorization: Bearer"
   std::string checksum;  // kChecksumHeader's value
   std::string range;     // of Range
   wire::Bytes body;
@@ -52,7 +59,14 @@ struct HttpReply {
   wire::Bytes bytes;
   wire::ByteView view;        // bytes of the handler's own, which outlive the server
   std::string content_range;  // of Content-Range, when not empty
-  int retry_after = 0;        // seconds of Retry-After, when not 0
+  std::vector<std::pair<std::string, std::string>> fields;  // more of the header
+};
+
+// Why a request is not answered.
+struct Refusal {
+  int status = 400;
+  Error error;
+  std::vector<std::pair<std::string, std::string>> fields = {};
 };
 
 // One request and the way to its answer: Reply once, or BeginStream, Send..., EndStream.
@@ -75,7 +89,7 @@ class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
   // Why a request is refused whatever its body; asked before any of that is read.
-  virtual Status Admit(std::string_view /*method*/, std::string_view /*path*/) { return {}; }
+  virtual std::optional<Refusal> Admit(const HttpRequest& /*request*/) { return {}; }
   // Largest body of a request; asked before any of it is read. Nothing is reserved for it: memory
   // is taken as bytes arrive.
   virtual u64 BodyLimit(std::string_view method, std::string_view path) const = 0;
@@ -90,7 +104,7 @@ class HttpServer {
  public:
   // Binds the first of the address' numbers that can be (IPv4 first) and starts to answer.
   // `handler` outlives the server. Errors: kInvalidArgument (address), kIo (address and port
-  // named).
+  // named), kSecurity (plain HTTP where others reach it).
   static Result<std::unique_ptr<HttpServer>> Start(const HttpOptions& options,
                                                    HttpHandler& handler);
   virtual ~HttpServer() = default;  // stops

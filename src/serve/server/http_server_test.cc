@@ -19,9 +19,10 @@ namespace {
 // admitted.
 class Echo final : public HttpHandler {
  public:
-  Status Admit(std::string_view, std::string_view path) override {
-    if (path == "/refused") return MakeError(ErrorCode::kNotFound, "nothing is here");
-    if (path == "/poor") throw std::bad_alloc();
+  std::optional<Refusal> Admit(const HttpRequest& request) override {
+    if (request.path == "/refused")
+      return Refusal{404, MakeError(ErrorCode::kNotFound, "nothing is here")};
+    if (request.path == "/poor") throw std::bad_alloc();
     return {};
   }
   u64 BodyLimit(std::string_view, std::string_view path) const override {

@@ -12,6 +12,7 @@
 #include "runtime/decoder_session.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/last_use.h"
+#include "serve/server/usage.h"
 #include "wire/key_stream.h"
 
 namespace polyveil::serve {
@@ -52,12 +53,19 @@ class KeyClaim {
 
 // Its own mutex: a slow upload blocks nobody else.
 struct KeySet {
-  KeySet(std::string name, const Digest& key, std::string request)
-      : handle(std::move(name)), key_id(key), request_id(std::move(request)) {}
+  KeySet(std::string name, const Digest& key, std::string request, std::shared_ptr<Usage> account,
+         Charge charge)
+      : handle(std::move(name)),
+        key_id(key),
+        request_id(std::move(request)),
+        owner(std::move(account)),
+        place(std::move(charge)) {}
 
   const std::string handle;
   const Digest key_id;
-  const std::string request_id;      // of the request that began it; may be empty
+  const std::string request_id;  // of the request that began it; may be empty
+  const std::shared_ptr<Usage> owner;
+  const Charge place;                // of the owner's key sets
   std::atomic<bool> removed{false};  // no longer in the store
   std::atomic<int> pins{0};          // Pin
   LastUse last_use;
@@ -66,6 +74,7 @@ struct KeySet {
   KeyClaim claim;                               // from the first chunk on; outlives the keys below
   std::optional<wire::KeyStreamReader> reader;  // from the first chunk on
   u64 next_chunk = 0;
+  Charge received;                                              // of the owner's key bytes
   std::shared_ptr<Job> preparation;                             // from the completion on
   std::shared_ptr<const runtime::Engine> engine;                // once prepared
   std::vector<std::shared_ptr<const runtime::Engine>> prompts;  // of the model's programs for them

@@ -62,7 +62,7 @@ Status KeyStore::CheckRoom(u64 bytes, size_t sets) const {
 bool KeyStore::MayYield(KeySet& set) const {
   if (set.pins > 0) return false;
   const std::unique_lock lock(set.mutex, std::try_to_lock);
-  if (!lock || set.claim.bytes() == 0) return false;
+  if (!lock) return false;
   const double patience = set.last_use.Left() ? limits_.left_seconds : limits_.yield_seconds;
   return set.last_use.IdleSeconds() > patience;
 }
@@ -73,18 +73,36 @@ KeyStore::Sets::iterator KeyStore::Erase(Sets::iterator found) {
   return sets_.erase(found);
 }
 
+KeyStore::Sets::iterator KeyStore::LongestIdle(const std::function<bool(KeySet&)>& among) {
+  auto longest = sets_.end();
+  for (auto it = sets_.begin(); it != sets_.end(); ++it) {
+    if (!among(*it->second)) continue;
+    if (longest == sets_.end() ||
+        it->second->last_use.IdleSeconds() > longest->second->last_use.IdleSeconds())
+      longest = it;
+  }
+  return longest;
+}
+
+bool KeyStore::YieldOfLocked(const Usage& owner) {
+  const auto longest =
+      LongestIdle([&](KeySet& set) { return set.owner.get() == &owner && MayYield(set); });
+  if (longest == sets_.end()) return false;
+  Erase(longest);
+  return true;
+}
+
+bool KeyStore::YieldOf(const Usage& owner) {
+  const std::lock_guard lock(mutex_);
+  return YieldOfLocked(owner);
+}
+
 Status KeyStore::MakeRoom(const KeySet& asking) {
   while (true) {
     const Status room = CheckRoom(0, 0);
     if (room.ok()) return room;
-    auto longest = sets_.end();
-    for (auto it = sets_.begin(); it != sets_.end(); ++it) {
-      if (it->second.get() == &asking || !MayYield(*it->second)) continue;
-      if (longest == sets_.end() ||
-          it->second->last_use.IdleSeconds() > longest->second->last_use.IdleSeconds()) {
-        longest = it;
-      }
-    }
+    const auto longest = LongestIdle(
+        [&](KeySet& set) { return &set != &asking && set.claim.bytes() > 0 && MayYield(set); });
     if (longest == sets_.end()) return room;
     Erase(longest);
   }
@@ -117,14 +135,23 @@ Result<std::shared_ptr<KeySet>> KeyStore::Begin(const UploadRequest& request,
   u64 yielding_bytes = 0;
   size_t yielding_sets = 0;
   for (const auto& [handle, set] : sets_) {
-    const bool same = set->request_id == request.request_id && set->key_id == request.key_id;
+    const bool same = set->request_id == request.request_id && set->key_id == request.key_id &&
+                      set->owner == request.member.usage;
     if (same && !request.request_id.empty()) return set;
-    if (!MayYield(*set)) continue;
+    if (set->claim.bytes() == 0 || !MayYield(*set)) continue;
     yielding_bytes += set->claim.bytes();
     ++yielding_sets;
   }
   PV_RETURN_IF_ERROR(CheckRoom(yielding_bytes, yielding_sets));
-  auto set = std::make_shared<KeySet>(NewHandle(), request.key_id, request.request_id);
+  const auto take = [&] {
+    return Charge::Try(request.member.usage, &Usage::key_sets, 1,
+                       request.member.account->quota.key_sets);
+  };
+  auto place = take();
+  while (!place && YieldOfLocked(*request.member.usage)) place = take();
+  if (!place) return std::shared_ptr<KeySet>();
+  auto set = std::make_shared<KeySet>(NewHandle(), request.key_id, request.request_id,
+                                      request.member.usage, std::move(*place));
   set->last_use.Touch(std::move(connection));
   sets_.emplace(set->handle, set);
   LimitUnstarted();
@@ -209,13 +236,14 @@ Status KeyStore::Start(KeySet& set) {
 }
 
 Status KeyStore::AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum,
-                          std::weak_ptr<const void> connection) {
+                          std::weak_ptr<const void> connection, Charge received) {
   const std::lock_guard lock(set.mutex);
   PV_RETURN_IF_ERROR(CheckChunk(set, index, bytes, checksum));
   if (index < set.next_chunk) return {};
   if (!set.reader) PV_RETURN_IF_ERROR(Start(set));
   PV_RETURN_IF_ERROR(set.reader->Push(bytes));
   ++set.next_chunk;
+  set.received.Merge(std::move(received));
   set.last_use.Touch(std::move(connection));
   return {};
 }

@@ -1,6 +1,7 @@
 // Evaluation keys that clients have uploaded, or are uploading.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -27,6 +28,7 @@ struct UploadRequest {
   Digest key_id{};
   u64 total_bytes = 0;
   std::string request_id;  // the same again: the same upload again; may be empty
+  Member member;
 };
 
 class KeyStore {
@@ -41,13 +43,16 @@ class KeyStore {
   KeyAllotment NextAllotment() const;
 
   // Starts an upload when there is room for it; the room is taken by the first chunk, so that
-  // asking alone takes none. Errors: kMismatch (total bytes), kResource (sets, memory; both
+  // asking alone takes none. Null where the member's quota has no place for a set, though its
+  // idle ones have given up theirs. Errors: kMismatch (total bytes), kResource (sets, memory; both
   // values).
   Result<std::shared_ptr<KeySet>> Begin(const UploadRequest& request,
                                         std::weak_ptr<const void> connection);
   // Looking is no use: it keeps nothing alive. Errors: kNotFound.
   Result<std::shared_ptr<KeySet>> Find(const std::string& handle) const;
   Status Remove(const std::string& handle);
+  // The owner's longest idle set gives up its place; false where none may.
+  bool YieldOf(const Usage& owner);
   void RemoveExpired();
   // Adds what complete sets hold; returns the number of all sets.
   size_t Report(MemoryReport& report) const;
@@ -55,8 +60,9 @@ class KeyStore {
   // Chunk `index`, all of chunk_bytes() but the last. A chunk that is already there is accepted
   // again and ignored. Errors: kMismatch (index, size), kCorrupt (checksum: send it again),
   // kResource (as Begin), kNotFound (removed), and the stream's, which end the upload.
+  // received: the owner's, for these bytes.
   Status AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum,
-                  std::weak_ptr<const void> connection);
+                  std::weak_ptr<const void> connection, Charge received = {});
 
  private:
   using Sets = std::map<std::string, std::shared_ptr<KeySet>>;
@@ -68,6 +74,8 @@ class KeyStore {
   // Whether a set fits once `bytes` and `sets` are given back. The rest requires mutex_.
   Status CheckRoom(u64 bytes, size_t sets) const;
   Status MakeRoom(const KeySet& asking);
+  Sets::iterator LongestIdle(const std::function<bool(KeySet&)>& among);
+  bool YieldOfLocked(const Usage& owner);
   bool MayYield(KeySet& set) const;
   Sets::iterator Erase(Sets::iterator set);
   void LimitUnstarted();

@@ -1,16 +1,16 @@
 #include "serve/server/model_service.h"
 
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/memory_report.h"
-#include "base/printable.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "ckks/seeded.h"
 #include "serve/server/key_preparation.h"
 #include "serve/server/replies.h"
+#include "serve/server/request_fields.h"
 #include "wire/json_fields.h"
 
 namespace polyveil::serve {
@@ -19,44 +19,25 @@ using nlohmann::json;
 
 namespace {
 
-Result<json> RequestJson(const Exchange& exchange, size_t max_bytes = kMaxRequestJsonBytes) {
-  const wire::Bytes& body = exchange.request().body;
-  return wire::ParseJson({reinterpret_cast<const char*>(body.data()), body.size()}, max_bytes,
-                         "request body");
-}
-
-// Errors: kCorrupt for a field that is none of `names`, or no object.
-Status CheckFields(const json& object, const char* what, std::initializer_list<const char*> names) {
-  if (!object.is_object()) return MakeError(ErrorCode::kCorrupt, "{} is no object", what);
-  for (const auto& [field, value] : object.items())
-    if (std::ranges::find(names, field) == names.end())
-      return MakeError(ErrorCode::kCorrupt, "{}: unknown field '{}'", what,
-                       Printable(field.substr(0, 64)));
-  return {};
-}
-
-// "tokens" of a public context. What the model says of them comes later.
-Result<std::vector<std::int32_t>> TokensFromJson(const json& object, int most) {
-  PV_ASSIGN_OR_RETURN(const json* tokens, wire::JsonField(object, "tokens"));
-  if (!tokens->is_array() || tokens->size() > static_cast<size_t>(most))
-    return MakeError(
-        ErrorCode::kOutOfRange, "field 'public.tokens': {}, not an array of at most {}",
-        tokens->is_array() ? std::to_string(tokens->size()) : tokens->type_name(), most);
-  std::vector<std::int32_t> ids;
-  for (const json& token : *tokens) {
-    const bool whole = token.is_number_integer() && token >= 0 && token <= INT32_MAX;
-    if (!whole)
-      return MakeError(ErrorCode::kCorrupt, "field 'public.tokens': entry {} is no token",
-                       ids.size());
-    ids.push_back(token.get<std::int32_t>());
-  }
-  return ids;
+bool IsNewChunk(KeySet& set, u64 index) {
+  const std::lock_guard lock(set.mutex);
+  return index >= set.next_chunk;
 }
 
 Status CheckComplete(KeySet& set) {
   const std::lock_guard lock(set.mutex);
   if (set.engine) return {};
   return MakeError(ErrorCode::kUnavailable, "keys '{}' are not complete", set.handle);
+}
+
+template <typename T>
+Status ToStatus(const Result<T>& result) {
+  return result.ok() ? Status() : Status(result.error());
+}
+
+Error NotHere(const char* what, const std::string& handle) {
+  return MakeError(ErrorCode::kNotFound, "{} '{}' {} not here", what, handle.substr(0, 64),
+                   what[0] == 'k' ? "are" : "is");
 }
 
 Error NoRoute(const Exchange& exchange) {
@@ -95,28 +76,17 @@ double HousekeepingPeriod(const ServiceLimits& limits) {
   return std::clamp(shortest / 4, 0.02, 1.0);
 }
 
-// Optional; repeated when the reply to it was lost.
-Result<std::string> RequestId(const json& body) {
-  if (!body.is_object() || !body.contains("request_id")) return std::string();
-  return wire::JsonString(body, "request_id", 64);
-}
-
-Result<u64> ParseIndex(const char* what, const std::string& text) {
-  u64 value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size()) return value;
-  return MakeError(ErrorCode::kInvalidArgument, "{} '{}' is no number", what, text.substr(0, 32));
-}
-
 }  // namespace
 
-ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits)
+ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits,
+                           std::shared_ptr<Accounts> accounts)
     : model_(served.model),
       weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
       token_bytes_(LargestBody(*model_)),
       info_(served.info),
       client_(served.client),
       lease_seconds_(limits.lease_seconds),
+      admission_(std::move(accounts)),
       public_contexts_(served.decoder, served.embedding, limits.public_bytes),
       sessions_(limits),
       keys_(model_, limits, sessions_),
@@ -124,6 +94,7 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
       housekeeper_(HousekeepingPeriod(limits), [this] {
         sessions_.RemoveExpired();
         keys_.RemoveExpired();
+        admission_.Refresh();
       }) {
   program_digest_ = DigestFromHex(model_->digest()).value();
   info_.key_stream_bytes = keys_.stream_bytes();
@@ -131,18 +102,46 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
   info_.key_storage = ckks::KeyStorageName(limits.key_storage);
 }
 
-Status ModelService::Admit(std::string_view /*method*/, std::string_view path) {
-  const Segments segments = PathSegments(path);
-  if (segments.size() < 3) return {};
-  if (segments[1] == "keys") PV_RETURN_IF_ERROR(keys_.Find(segments[2]));
-  if (segments[1] == "sessions") PV_RETURN_IF_ERROR(sessions_.Find(segments[2]));
-  return {};
+std::optional<Refusal> ModelService::Admit(const HttpRequest& request) {
+  const Segments segments = PathSegments(request.path);
+  const auto member = admission_.Find(request.token);
+  if (!member) return Admission::Unknown();
+  const bool named = segments.size() >= 3 || request.method != "POST";
+  if (segments.size() < 2 || !named) return {};
+  Status found;
+  if (segments[1] == "keys") found = ToStatus(FindKeys(*member, request.handle));
+  if (segments[1] == "sessions") found = ToStatus(FindSession(*member, request.handle));
+  if (found.ok()) return {};
+  return Refusal{HttpStatusOf(found.error().code), found.error()};
+}
+
+Member ModelService::MemberOf(const Exchange& exchange) {
+  // The accounts may have changed since it was admitted.
+  auto member = admission_.Find(exchange.request().token);
+  if (member) return *std::move(member);
+  auto account = std::make_shared<Account>();
+  account->quota = {0, 0, 0, 0, 0};
+  return {std::move(account), std::make_shared<Usage>("")};
+}
+
+Result<std::shared_ptr<KeySet>> ModelService::FindKeys(const Member& member,
+                                                       const std::string& handle) const {
+  PV_ASSIGN_OR_RETURN(auto set, keys_.Find(handle));
+  if (set->owner == member.usage) return set;
+  return NotHere("keys", handle);
+}
+
+Result<std::shared_ptr<Session>> ModelService::FindSession(const Member& member,
+                                                           const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(auto session, sessions_.Find(handle));
+  if (session->keys->owner == member.usage) return session;
+  return NotHere("session", handle);
 }
 
 u64 ModelService::BodyLimit(std::string_view method, std::string_view path) const {
   const Segments segments = PathSegments(path);
-  if (segments.size() == 5 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
-  if (segments.size() >= 4 && segments[1] == "sessions" && method == "POST") return token_bytes_;
+  if (segments.size() == 4 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
+  if (segments.size() >= 3 && segments[1] == "sessions" && method == "POST") return token_bytes_;
   if (segments.size() == 2 && segments[1] == "sessions" && method == "POST")
     return SessionJsonBytes(info_);
   return method == "POST" ? kMaxRequestJsonBytes : 0;
@@ -192,29 +191,26 @@ Status ModelService::ShowModel(Exchange& exchange) {
 }
 
 Status ModelService::RouteKeys(Exchange& exchange, const Segments& path) {
-  const std::string& method = exchange.request().method;
+  const auto& [method, handle] = std::tie(exchange.request().method, exchange.request().handle);
   if (path.size() == 2 && method == "POST") return BeginKeys(exchange);
-  if (path.size() == 3 && method == "GET") return ShowKeys(exchange, path[2]);
-  if (path.size() == 3 && method == "DELETE") return RemoveKeys(exchange, path[2]);
-  if (path.size() == 5 && path[3] == "chunks" && method == "PUT") {
-    return AddChunk(exchange, path[2], path[4]);
-  }
-  if (path.size() == 4 && path[3] == "complete" && method == "POST") {
-    return CompleteKeys(exchange, path[2]);
-  }
+  if (path.size() == 2 && method == "GET") return ShowKeys(exchange, handle);
+  if (path.size() == 2 && method == "DELETE") return RemoveKeys(exchange, handle);
+  if (path.size() == 4 && path[2] == "chunks" && method == "PUT")
+    return AddChunk(exchange, handle, path[3]);
+  if (path.size() == 3 && path[2] == "complete" && method == "POST")
+    return CompleteKeys(exchange, handle);
   return NoRoute(exchange);
 }
 
 Status ModelService::RouteSessions(Exchange& exchange, const Segments& path) {
-  const std::string& method = exchange.request().method;
+  const auto& [method, handle] = std::tie(exchange.request().method, exchange.request().handle);
   if (path.size() == 2 && method == "POST") return CreateSession(exchange);
-  if (path.size() == 3 && method == "DELETE") return RemoveSession(exchange, path[2]);
-  if (path.size() == 4 && path[3] == "latency" && method == "GET") {
-    return ShowLatency(exchange, path[2]);
-  }
-  if (path.size() == 4 && path[3] == "step" && method == "POST") return Step(exchange, path[2]);
-  if (path.size() == 5 && path[3] == "prompt" && method == "POST")
-    return ReadPrompt(exchange, path[2], path[4]);
+  if (path.size() == 2 && method == "DELETE") return RemoveSession(exchange, handle);
+  if (path.size() == 3 && path[2] == "latency" && method == "GET")
+    return ShowLatency(exchange, handle);
+  if (path.size() == 3 && path[2] == "step" && method == "POST") return Step(exchange, handle);
+  if (path.size() == 4 && path[2] == "prompt" && method == "POST")
+    return ReadPrompt(exchange, handle, path[3]);
   return NoRoute(exchange);
 }
 
@@ -226,7 +222,12 @@ Status ModelService::BeginKeys(Exchange& exchange) {
   PV_ASSIGN_OR_RETURN(const auto total, wire::JsonInteger(asked, "total_bytes", 0, INT64_MAX));
   request.total_bytes = static_cast<u64>(total);
   PV_ASSIGN_OR_RETURN(request.request_id, RequestId(asked));
+  request.member = MemberOf(exchange);
   PV_ASSIGN_OR_RETURN(const auto set, keys_.Begin(request, exchange.connection()));
+  if (!set)
+    return ReplyRefusal(exchange,
+                        Admission::Full(request.member, "key sets", request.member.usage->key_sets,
+                                        *request.member.account->quota.key_sets, false));
   json body = {{"id", set->handle}, {"chunk_bytes", keys_.chunk_bytes()}};
   {
     const std::lock_guard lock(set->mutex);
@@ -238,10 +239,20 @@ Status ModelService::BeginKeys(Exchange& exchange) {
 Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
                               const std::string& index) {
   PV_ASSIGN_OR_RETURN(const u64 number, ParseIndex("chunk number", index));
-  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  const Member member = MemberOf(exchange);
+  PV_ASSIGN_OR_RETURN(const auto set, FindKeys(member, handle));
   const HttpRequest& request = exchange.request();
-  const Status added =
-      keys_.AddChunk(*set, number, request.body, request.checksum, exchange.connection());
+  const auto pin = Pin(set);
+  const u64 more = IsNewChunk(*set, number) ? request.body.size() : 0;
+  const std::optional<u64> most = member.account->quota.key_bytes;
+  auto received = Charge::Try(member.usage, &Usage::key_bytes, more, most);
+  while (!received && keys_.YieldOf(*member.usage))
+    received = Charge::Try(member.usage, &Usage::key_bytes, more, most);
+  if (!received)
+    return ReplyRefusal(exchange, Admission::Full(member, "bytes of keys, and a chunk more,",
+                                                  member.usage->key_bytes, *most, false));
+  const Status added = keys_.AddChunk(*set, number, request.body, request.checksum,
+                                      exchange.connection(), std::move(*received));
   if (!added.ok()) {
     const std::lock_guard lock(set->mutex);
     // Its place is free again.
@@ -252,7 +263,7 @@ Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
 }
 
 Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
-  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const auto set, FindKeys(MemberOf(exchange), handle));
   json body = {{"id", set->handle}, {"key_id", ToHex(set->key_id)}};
   {
     const std::lock_guard lock(set->mutex);
@@ -265,7 +276,7 @@ Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
 }
 
 Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
-  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const auto set, FindKeys(MemberOf(exchange), handle));
   PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(weights_, model_, set, queue_));
   while (!job->WaitFor(kPollSeconds)) {
     if (set->removed) job->Cancel();
@@ -281,6 +292,7 @@ Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle)
 }
 
 Status ModelService::RemoveKeys(Exchange& exchange, const std::string& handle) {
+  PV_RETURN_IF_ERROR(FindKeys(MemberOf(exchange), handle));
   PV_RETURN_IF_ERROR(keys_.Remove(handle));
   return ReplyJson(exchange, 200, {{"id", handle}, {"removed", true}});
 }
@@ -291,7 +303,9 @@ Status ModelService::CreateSession(Exchange& exchange) {
   PV_ASSIGN_OR_RETURN(const std::string handle, wire::JsonString(body, "keys", 64));
   SessionRequest request;
   PV_ASSIGN_OR_RETURN(request.request_id, RequestId(body));
-  PV_ASSIGN_OR_RETURN(const auto set, keys_.Find(handle));
+  request.member = MemberOf(exchange);
+  const Member member = request.member;
+  PV_ASSIGN_OR_RETURN(const auto set, FindKeys(member, handle));
   json reply;
   if (body.contains("public")) {
     PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, request));
@@ -301,6 +315,9 @@ Status ModelService::CreateSession(Exchange& exchange) {
   }
   PV_ASSIGN_OR_RETURN(const auto session,
                       sessions_.Create(set, std::move(request), exchange.connection()));
+  if (!session)
+    return ReplyRefusal(exchange, Admission::Full(member, "sessions", member.usage->sessions,
+                                                  *member.account->quota.sessions, false));
   reply["id"] = session->handle;
   reply["position"] = session->position.load();
   reply["context"] = model_->ContextBehind(session->first_position);
@@ -332,12 +349,13 @@ Status ModelService::TakePublic(Exchange& exchange, const json& body,
 }
 
 Status ModelService::RemoveSession(Exchange& exchange, const std::string& handle) {
+  PV_RETURN_IF_ERROR(FindSession(MemberOf(exchange), handle));
   PV_RETURN_IF_ERROR(sessions_.Remove(handle));
   return ReplyJson(exchange, 200, {{"id", handle}, {"removed", true}});
 }
 
 Status ModelService::ShowLatency(Exchange& exchange, const std::string& handle) {
-  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const auto session, FindSession(MemberOf(exchange), handle));
   json body;
   {
     const std::lock_guard lock(session->mutex);
@@ -373,7 +391,7 @@ Status ModelService::TakeBackIfSentAgain(Session& session, wire::ByteView body,
 }
 
 Status ModelService::Step(Exchange& exchange, const std::string& handle) {
-  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const auto session, FindSession(MemberOf(exchange), handle));
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   runtime::DecoderSession& decoder = session->decoder;
   wire::MessageBounds bounds =
@@ -392,7 +410,7 @@ Status ModelService::Step(Exchange& exchange, const std::string& handle) {
 
 Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
                                 const std::string& text) {
-  PV_ASSIGN_OR_RETURN(const auto session, sessions_.Find(handle));
+  PV_ASSIGN_OR_RETURN(const auto session, FindSession(MemberOf(exchange), handle));
   PV_ASSIGN_OR_RETURN(const u64 tokens, ParseIndex("number of tokens", text));
   const auto& programs = model_->prompts();
   const u64 most = programs.empty() ? 0 : static_cast<u64>(programs.back()->prompt_tokens());
@@ -422,13 +440,25 @@ Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
 
 Status ModelService::Compute(Exchange& exchange, SessionLease lease,
                              const wire::MessageBounds& bounds, const Computation& step) {
+  const Member member = MemberOf(exchange);
+  if (const auto refusal = Admission::CheckSeconds(member)) return ReplyRefusal(exchange, *refusal);
+  const auto place = Charge::Try(member.usage, &Usage::steps, 1, member.account->quota.steps);
+  if (!place)
+    return ReplyRefusal(exchange, Admission::Full(member, "steps run or wait", member.usage->steps,
+                                                  *member.account->quota.steps, true));
   const ckks::Parameters& params = *model_->params();
   PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));
   PV_ASSIGN_OR_RETURN(const ckks::Ciphertext input, ckks::Expand(params, seeded));
   bool streaming = false;
   const auto outcome = RunStep(
       exchange, queue_, lease.session(),
-      [&](const runtime::StepOptions& options) { return step(input, options); }, &streaming);
+      [&](const runtime::StepOptions& options) {
+        const Timer timer;
+        auto result = step(input, options);
+        member.usage->AddSeconds(timer.Seconds());
+        return result;
+      },
+      &streaming);
   lease.Return();
   if (!streaming) return outcome.ok() ? Status() : Status(outcome.error());
   // A client that is gone has no use for an error.

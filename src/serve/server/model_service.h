@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "serve/protocol.h"
+#include "serve/server/admission.h"
 #include "serve/server/client_routes.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/housekeeper.h"
@@ -23,10 +24,12 @@ namespace polyveil::serve {
 class ModelService final : public HttpHandler {
  public:
   // Sizes and limits of the model's information are filled in here.
-  ModelService(const ServedModel& served, const ServiceLimits& limits);
+  // accounts: null where whoever reaches the server may use it.
+  ModelService(const ServedModel& served, const ServiceLimits& limits,
+               std::shared_ptr<Accounts> accounts = nullptr);
 
-  // Keys and sessions that are not here.
-  Status Admit(std::string_view method, std::string_view path) override;
+  // Requests of nobody; keys and sessions that are not here, or another account's.
+  std::optional<Refusal> Admit(const HttpRequest& request) override;
   u64 BodyLimit(std::string_view method, std::string_view path) const override;
   void Handle(Exchange& exchange) override;
 
@@ -34,6 +37,10 @@ class ModelService final : public HttpHandler {
   using Segments = std::vector<std::string>;
   // Each answers or returns the error to answer with.
   Status Route(Exchange& exchange);
+  // Whoever sends it; those of no account have not come so far.
+  Member MemberOf(const Exchange& exchange);
+  Result<std::shared_ptr<KeySet>> FindKeys(const Member& member, const std::string& handle) const;
+  Result<std::shared_ptr<Session>> FindSession(const Member& member, const std::string& handle);
   Status RouteKeys(Exchange& exchange, const Segments& path);
   Status RouteSessions(Exchange& exchange, const Segments& path);
   Status ShowModel(Exchange& exchange);
@@ -72,6 +79,7 @@ class ModelService final : public HttpHandler {
   ModelInfo info_;
   const ClientRoutes client_;
   const double lease_seconds_;
+  Admission admission_;
   PublicContexts public_contexts_;
   SessionStore sessions_;
   KeyStore keys_;

@@ -26,10 +26,18 @@ Status ReplyJson(Exchange& exchange, int status, const nlohmann::json& body) {
 }
 
 void ReplyError(Exchange& exchange, const Error& error) {
+  Refusal refusal{HttpStatusOf(error.code), error};
+  if (refusal.status == 503) refusal.fields = {{"Retry-After", "1"}};
+  (void)ReplyRefusal(exchange, refusal).ok();
+}
+
+Status ReplyRefusal(Exchange& exchange, const Refusal& refusal) {
   HttpReply reply;
-  reply.status = HttpStatusOf(error.code);
-  reply.text = ErrorToJson(error);
+  reply.status = refusal.status;
+  reply.text = ErrorToJson(refusal.error);
+  reply.fields = refusal.fields;
   (void)exchange.Reply(reply).ok();
+  return {};
 }
 
 }  // namespace polyveil::serve

@@ -15,5 +15,6 @@ std::vector<std::string> PathSegments(std::string_view path);
 // A client that is gone has no use for an error: neither says whether it arrived.
 Status ReplyJson(Exchange& exchange, int status, const nlohmann::json& body);
 void ReplyError(Exchange& exchange, const Error& error);
+Status ReplyRefusal(Exchange& exchange, const Refusal& refusal);
 
 }  // namespace polyveil::serve

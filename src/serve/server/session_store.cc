@@ -65,6 +65,26 @@ size_t SessionStore::CountOf(const KeySet& keys) const {
   return count;
 }
 
+bool SessionStore::MayYield(Session& session) const {
+  const double patience = session.last_use.Left() ? limits_.left_seconds : limits_.yield_seconds;
+  return !IsLeased(session) && session.last_use.IdleSeconds() > patience;
+}
+
+bool SessionStore::YieldOf(const Usage& owner) {
+  auto longest = sessions_.end();
+  for (auto it = sessions_.begin(); it != sessions_.end(); ++it) {
+    Session& session = *it->second;
+    if (session.keys->owner.get() != &owner || !MayYield(session)) continue;
+    if (longest == sessions_.end() ||
+        session.last_use.IdleSeconds() > longest->second->last_use.IdleSeconds())
+      longest = it;
+  }
+  if (longest == sessions_.end()) return false;
+  longest->second->removed = true;
+  sessions_.erase(longest);
+  return true;
+}
+
 Status SessionStore::MakeRoom(const KeySet& asking) {
   if (sessions_.size() < limits_.sessions) return {};
   // The longest idle of those that may go, and of those of the client with the most.
@@ -77,8 +97,7 @@ Status SessionStore::MakeRoom(const KeySet& asking) {
   for (auto it = sessions_.begin(); it != sessions_.end(); ++it) {
     Session& session = *it->second;
     if (IsLeased(session)) continue;
-    const double patience = session.last_use.Left() ? limits_.left_seconds : limits_.yield_seconds;
-    if (session.last_use.IdleSeconds() > patience && longer(it, idle)) idle = it;
+    if (MayYield(session) && longer(it, idle)) idle = it;
     const size_t count = CountOf(*session.keys);
     if (count > most || (count == most && greedy != sessions_.end() && longer(it, greedy))) {
       greedy = it;
@@ -121,6 +140,14 @@ Result<std::shared_ptr<Session>> SessionStore::Create(const std::shared_ptr<KeyS
                      request.request_id, ToHex(session->public_digest).substr(0, 16),
                      ToHex(request.public_digest).substr(0, 16));
   }
+  const auto take = [&] {
+    return Charge::Try(request.member.usage, &Usage::sessions, 1,
+                       request.member.account->quota.sessions);
+  };
+  auto place = take();
+  while (!place && YieldOf(*request.member.usage)) place = take();
+  if (!place) return std::shared_ptr<Session>();
+  request.place = std::move(*place);
   PV_RETURN_IF_ERROR(MakeRoom(*keys));
   auto session =
       std::make_shared<Session>(NewHandle(), std::move(request), keys, std::move(engine));

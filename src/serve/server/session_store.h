@@ -21,6 +21,8 @@ struct SessionRequest {
   std::string request_id;  // may be empty
   Digest public_digest{};
   std::shared_ptr<const model::PublicContext> known;  // null: all tokens are encrypted
+  Member member;
+  Charge place = {};  // of the member's sessions; the store's
 };
 
 struct Session {
@@ -31,6 +33,7 @@ struct Session {
         public_digest(request.public_digest),
         first_position(request.known ? request.known->tokens : 0),
         keys(std::move(set)),
+        place(std::move(request.place)),
         decoder(std::move(engine), std::move(request.known)),
         position(first_position) {}
 
@@ -39,6 +42,7 @@ struct Session {
   const Digest public_digest;    // of its public context; zero without
   const int first_position;      // of an encrypted token
   const std::shared_ptr<KeySet> keys;
+  const Charge place;
   std::atomic<bool> removed{false};  // no longer in the store
   LastUse last_use;
   runtime::DecoderSession decoder;  // of the lease's holder
@@ -80,7 +84,8 @@ class SessionStore {
 
   // A new session; with a request_id of before, the session of before. When all places are taken,
   // an idle session gives up its own (ServiceLimits), or the client with the most sessions loses
-  // its longest idle one. Errors: kResource (sessions held, limit), kUnavailable (the keys are not
+  // its longest idle one. Null where the member's quota has no place, though its idle sessions have
+  // given up theirs. Errors: kResource (sessions held, limit), kUnavailable (the keys are not
   // complete), kNotFound (they are removed), kMismatch (the session of before has another public
   // context).
   Result<std::shared_ptr<Session>> Create(const std::shared_ptr<KeySet>& keys,
@@ -98,6 +103,9 @@ class SessionStore {
 
   // These require mutex_.
   Status MakeRoom(const KeySet& asking);
+  // The owner's longest idle session gives up its place; false where none may.
+  bool YieldOf(const Usage& owner);
+  bool MayYield(Session& session) const;
   size_t CountOf(const KeySet& keys) const;
   void EraseIf(const std::function<bool(Session&)>& condition);
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr char kEventStream[] = "text/event-stream";
 constexpr char kMetricsType[] = "text/plain; version=0.0.4";
-constexpr int kRetrySeconds = 5;
+constexpr char kRetrySeconds[] = "5";
 
 int Answer(Exchange& exchange, int status, std::string text,
            const char* type = "application/json") {
@@ -24,7 +24,7 @@ int Answer(Exchange& exchange, int status, std::string text,
   reply.status = status;
   reply.content_type = type;
   reply.text = std::move(text);
-  if (status == 429 || status == 503) reply.retry_after = kRetrySeconds;
+  if (status == 429 || status == 503) reply.fields = {{"Retry-After", kRetrySeconds}};
   // A client that is gone has no use for an error.
   (void)exchange.Reply(reply).ok();
   return status;
