@@ -80,7 +80,8 @@ TEST_F(AccountsTest, NamesWhatIsWrong) {
   EXPECT_NE(ErrorOf(head + "5}").find("'accounts'"), std::string::npos);
   EXPECT_NE(ErrorOf(head + "[5]}").find("account 0"), std::string::npos);
   EXPECT_NE(ErrorOf(head + R"([{"name":"../a",)" + hash + "}]}").find("name"), std::string::npos);
-  EXPECT_NE(ErrorOf(head + R"([{"name":"a","token":"12"}]})").find("2 characters"), std::string::npos);
+  EXPECT_NE(ErrorOf(head + R"([{"name":"a","token":"12"}]})").find("2 characters"),
+            std::string::npos);
   EXPECT_NE(ErrorOf(head + R"([{"name":"a","admin":1,)" + hash + "}]}").find("'admin'"),
             std::string::npos);
   EXPECT_NE(
