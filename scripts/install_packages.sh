@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages of the named sets that are missing: build, test, train,
-# released, checks.
+# released, checks, browser.
 set -euo pipefail
 
-build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev)
+build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev libspdlog-dev)
 test=(libgtest-dev python3 python3-venv curl openssl)
 train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 released=(libopenblas-openmp-dev libutf8proc-dev)
 checks=(clang clang-format doxygen python3-venv python3-dev)
+browser=(chromium)
 
 wanted=()
 for set in "$@"; do
@@ -17,7 +18,8 @@ for set in "$@"; do
     train) wanted+=("${train[@]}") ;;
     released) wanted+=("${released[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
-    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, checks)" >&2; exit 2 ;;
+    browser) wanted+=("${browser[@]}") ;;
+    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, checks, browser)" >&2; exit 2 ;;
   esac
 done
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -227,6 +228,25 @@ int Fail(const Program& program, const Error& error) {
   return error.code == ErrorCode::kCancelled ? InterruptStatus() : 1;
 }
 
+namespace {
+
+// "--max-keys" is max-keys in a file, POLYVEIL_SERVER_MAX_KEYS in the environment. A flag wins over
+// the file, that over the environment.
+void AddSources(CLI::App& app, const std::string& prefix) {
+  for (CLI::Option* option : app.get_options([](const CLI::Option* one) {
+         return !one->get_lnames().empty() && one->get_lnames()[0] != "help" &&
+                one->get_lnames()[0] != "version";
+       })) {
+    std::string name = prefix + option->get_lnames()[0];
+    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(c));
+    option->envname(name);
+  }
+  app.set_config("--config", "", "file with lines of NAME = VALUE: options without their dashes");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+}
+
+}  // namespace
+
 int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(Options&)) {
   OpenStandardStreams();
   InstallSignalHandlers();
@@ -234,6 +254,7 @@ int RunProgram(const Program& program, int argc, char** argv, Command (*describe
   app.set_version_flag("--version", program.version);
   Options options(app);
   const Command command = describe(options);
+  if (program.variables != nullptr) AddSources(app, program.variables);
   try {
     app.parse(argc, argv);
   } catch (const CLI::FileError& error) {

@@ -122,6 +122,9 @@ struct Program {
   const char* name;
   const char* what;
   const char* version;
+  // Before the names of its options in the environment; then --config FILE reads them too. Null:
+  // flags alone.
+  const char* variables = nullptr;
 };
 
 inline constexpr int kUntrustedStatus = 5;

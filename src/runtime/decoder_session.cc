@@ -151,6 +151,18 @@ bool DecoderSession::UndoStep() {
   return true;
 }
 
+void DecoderSession::Restore(State now, std::optional<State> previous) {
+  state_ = std::move(now.values);
+  position_ = now.position;
+  can_undo_ = previous.has_value();
+  if (previous) {
+    previous_state_ = std::move(previous->values);
+    previous_position_ = previous->position;
+  }
+  started_ = true;
+  if (!engine_->parts().model->reads_known()) known_.reset();
+}
+
 size_t DecoderSession::state_bytes() const {
   size_t bytes = 0;
   for (const auto* values : {&state_, &previous_state_}) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,16 @@ class DecoderSession {
   bool UndoStep();
   int undo_position() const { return can_undo_ ? previous_position_ : -1; }  // -1: cannot
   size_t state_bytes() const;
+
+  // What a session is between two steps, to be kept elsewhere and gone on with.
+  struct State {
+    int position = 0;
+    std::vector<ckks::Ciphertext> values;  // some may be empty; the program's, in its order
+  };
+  const std::vector<ckks::Ciphertext>& values() const { return state_; }
+  const std::vector<ckks::Ciphertext>& undo_values() const { return previous_state_; }
+  // previous: what UndoStep goes back to, or nothing. Requires a session that has made no step.
+  void Restore(State now, std::optional<State> previous);
 
  private:
   Result<ckks::Ciphertext> Run(const EngineParts& parts, const compile::Graph& graph,

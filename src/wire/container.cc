@@ -64,6 +64,8 @@ const char* KindName(Kind kind) {
       return "token ciphertext";
     case Kind::kResult:
       return "result ciphertext";
+    case Kind::kSessionState:
+      return "session state";
   }
   return "unknown";
 }

@@ -13,8 +13,9 @@ enum class Kind : std::uint16_t {
   kSecretKey = 1,
   kKeyManifest = 2,
   kKeyRecord = 3,
-  kToken = 4,   // seeded ciphertext, client to server
-  kResult = 5,  // ciphertext, server to client
+  kToken = 4,         // seeded ciphertext, client to server
+  kResult = 5,        // ciphertext, server to client
+  kSessionState = 6,  // a text's encrypted caches, on a server's disk
 };
 const char* KindName(Kind kind);
 

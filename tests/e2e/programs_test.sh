@@ -350,9 +350,9 @@ refuse "a full disk" "full.eval: wrote [0-9]+ of [0-9]+ bytes" bash -c \
 [ -z "$(find "$folder" -name 'full*')" ] || fail "a full disk left $(find "$folder" -name 'full*')"
 
 # A server that is not there, is something else, or dies in the middle.
-refuse "no server" "connecting" generate --model "$folder/model" --insecure-test --server http://127.0.0.1:1 \
+refuse "no server" "connecting" generate --model "$folder/model" --insecure-test --retry-seconds 0.5 --server http://127.0.0.1:1 \
   --prompt "o" --tokens 1
-refuse "a wrong URL" "no http://host:port" generate --model "$folder/model" --server "ftp:/x/" --prompt "o" --tokens 1
+refuse "a wrong URL" "no https://host:port" generate --model "$folder/model" --server "ftp:/x/" --prompt "o" --tokens 1
 (sleep 1.5; kill -9 "$server_pid") &
 refuse "a server that dies" "$url" bash -c \
   "while '$polyveil' generate --model '$folder/model' --threads 1 --insecure-test --server $url --retry-seconds 1 --prompt o --tokens 7; do :; done;

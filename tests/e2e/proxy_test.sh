@@ -44,6 +44,12 @@ if python3 -m venv "$folder/venv" 2>/dev/null && "$folder/venv/bin/pip" install 
 else
   echo "skipped: the openai package (it cannot be installed here: $(tail -1 "$folder/pip.err"))"
 fi
+# The page, where a browser is installed (scripts/install_packages.sh browser).
+if browser=$(command -v chromium); then
+  python3 "$source/tests/e2e/page_test.py" "$browser" "$proxy" "${POLYVEIL_SCREENSHOTS:-$folder/shots}" || fail "the page"
+else
+  echo "skipped: the page (no chromium here)"
+fi
 ! grep -q "upon" "$folder/server.err" "$folder/proxy.err" || fail "a prompt in a log"
 
 # Ctrl-C while a text runs: it ends, and takes its keys off the server.

@@ -2,7 +2,7 @@
 # TLS and accounts of the programs: certificates that do not fit, clients without one, tokens, addresses that plain
 # HTTP is refused on.
 set -euo pipefail
-polyveil=$1 server=$2 make_model=$3
+polyveil=$1 server=$2 make_model=$3 source=$4
 folder=$(mktemp -d)
 pid=
 cleanup() {
@@ -123,6 +123,55 @@ chmod 0600 "$folder/token" "$folder/token2"
 for _ in $(seq 50); do ask "https://localhost:$port" --ca "$folder/ours.pem" --token-file "$folder/token2" && break || sleep 0.2; done
 refuse "a renewed account's old token" "no token" "https://localhost:$port" --ca "$folder/ours.pem" --token-file "$folder/token"
 stop
+
+# Health, metrics, a log that tells no names; options of a file and of the environment.
+cat >"$folder/server.conf" <<C
+model = "$folder/model"
+parameters = test10
+max-keys = 3
+C
+"$server" --config "$folder/server.conf" --check-config >"$folder/out" || fail "a right configuration"
+printf 'no-such-option = 3\n' | cat "$folder/server.conf" - >"$folder/wrong.conf"
+for wrong in "--config $folder/wrong.conf" "--config $folder/none.conf" "--config $folder/server.conf --max-keys x"; do
+  # shellcheck disable=SC2086
+  "$server" $wrong --check-config >"$folder/out" 2>&1 && fail "a wrong configuration: $wrong"
+done
+POLYVEIL_SERVER_MAX_CONNECTIONS=none "$server" --config "$folder/server.conf" --check-config >"$folder/out" 2>&1 &&
+  fail "a wrong variable"
+POLYVEIL_SERVER_MAX_SESSIONS=7 start --config "$folder/server.conf" --accounts "$folder/accounts.json" --state "$folder/state"
+url=http://127.0.0.1:$port
+for path in live ready; do
+  for _ in $(seq 50); do [ "$(curl -s -o "$folder/out" -w '%{http_code}' "$url/health/$path")" = 200 ] && break || sleep 0.1; done
+  grep -q '"status":"ok"' "$folder/out" || fail "health/$path"
+done
+[ "$(curl -s -o "$folder/out" -w '%{http_code}' "$url/metrics")" = 401 ] || fail "metrics without a token"
+accept "a token beside a configuration file" "$url" --token-file "$folder/token2"
+auth="Authorization: Bearer $(cat "$folder/token2")"
+curl -s -H "$auth" "$url/metrics" >"$folder/metrics"
+for line in 'polyveil_tokens_total [1-9]' 'polyveil_bootstraps_total' 'polyveil_component_seconds_bucket{component="norm"' \
+  'polyveil_memory_bytes{kind="process, peak resident"}' 'polyveil_rejected_total{code="401"} [1-9]' \
+  'polyveil_requests_total{method="POST",route="/v1/sessions/step",code="200"}'; do
+  grep -q "$line" "$folder/metrics" || fail "no metric $line"
+done
+id=$(curl -s -D - -o "$folder/out" -H "$auth" "$url/v1/model" | tr -d '\r' | sed -n 's/^X-Request-Id: //p')
+grep -q "request id=$id method=GET path=/v1/model account=ann status=200" "$folder/server.err" || fail "no line of request $id"
+handle=$(curl -s -H "$auth" "$url/v1/keys" -d '{"key_id":"'"$(printf '%064d' 0)"'","total_bytes":'"$(
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["key_stream_bytes"])' <"$folder/out")"'}' | grep -o '[0-9a-f]\{32\}')
+curl -s -H "$auth" -H "X-Polyveil-Handle: $handle" "$url/v1/keys" | grep -q "$handle" || fail "an upload"
+! grep -qE "$handle|$(cat "$folder/token2")" "$folder/server.err" || fail "a name or a token in the log"
+stop
+echo "ok: operation"
+
+# The unit, with the program where it is.
+if command -v systemd-analyze >/dev/null; then
+  sed -e "s|/usr/bin/polyveil-server|$(realpath "$server")|" -e '/^Documentation/d' "$source/packaging/polyveil-server.service" \
+    >"$folder/polyveil-server.service"
+  systemd-analyze verify "$folder/polyveil-server.service" >"$folder/out" 2>&1 || fail "the unit: $(cat "$folder/out")"
+  exposure=$(systemd-analyze security --offline=yes "$folder/polyveil-server.service" 2>&1 | tail -1)
+  case "$exposure" in *" OK "*) echo "ok: the unit: $exposure" ;; *) fail "the unit: $exposure" ;; esac
+else
+  echo "skipped: the unit (no systemd-analyze here)"
+fi
 
 # Plain HTTP beyond this machine.
 "$server" --model "$folder/model" --parameters test10 --bind 0.0.0.0 --port 0 >"$folder/out" 2>"$folder/server.err" &&

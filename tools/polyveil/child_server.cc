@@ -58,6 +58,7 @@ std::vector<std::string> ArgumentsOf(const ChildServerOptions& options) {
                                         "--threads",       std::to_string(options.threads),
                                         "--ready-fd",      std::to_string(kReadyFd),
                                         "--parent",        std::to_string(getpid()),
+                                        "--log-level",     "warning",
                                         "--keys",          options.keys,
                                         "--largest-error", fmt::format("{}", options.largest_error),
                                         "--context",       std::to_string(options.context)};

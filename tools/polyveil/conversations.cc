@@ -1,6 +1,8 @@
 #include "polyveil/conversations.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 namespace polyveil::tools {
 namespace {
@@ -31,13 +33,21 @@ bool StartsWith(const auto& whole, const auto& part) {
 // What the proxy's client hears of a run.
 class Conversations::Events final : public serve::TextObserver {
  public:
-  explicit Events(const serve::TextEvents& events) : events_(events) {}
+  Events(const serve::TextEvents& events, const serve::RemoteModel& remote)
+      : events_(events), remote_(remote) {}
+  // Of the run that it hears of.
+  void Watch(const RunReport& report) {
+    report_ = &report;
+    seconds_.clear();
+    bytes_up_ = bytes_down_ = 0;
+  }
   serve::RemoteProgressCallback Asking(const std::string&, double) override {
     return events_.on_progress;
   }
   void Answered() override {}
-  void Fed(const TokenReport&, const model::TextStep& step, int) override {
+  void Fed(const TokenReport& token, const model::TextStep& step, int) override {
     new_tokens += step.next.has_value();
+    events_.on_token(CostOf(token));
   }
   void Show(std::string_view text) {
     answer += text;
@@ -48,16 +58,37 @@ class Conversations::Events final : public serve::TextObserver {
   std::string answer;
 
  private:
+  // What the report has more than at the token before.
+  serve::TokenCost CostOf(const TokenReport& token) {
+    serve::TokenCost cost;
+    cost.seconds = token.seconds;
+    for (const auto& row : report_->latency.components) {
+      const double before = std::exchange(seconds_[row.name], row.seconds);
+      if (row.seconds > before) cost.parts.emplace_back(row.name, row.seconds - before);
+    }
+    cost.bytes_up = report_->bytes_up - std::exchange(bytes_up_, report_->bytes_up);
+    cost.bytes_down = report_->bytes_down - std::exchange(bytes_down_, report_->bytes_down);
+    cost.sent_bytes = remote_.sent().bytes;
+    cost.sent_begin = remote_.sent().begin;
+    return cost;
+  }
+
   const serve::TextEvents& events_;
+  const serve::RemoteModel& remote_;
+  const RunReport* report_ = nullptr;
+  std::map<std::string, double> seconds_;
+  u64 bytes_up_ = 0, bytes_down_ = 0;
 };
 
 Conversations::Conversations(ModelSession& session, const ConversationOptions& options,
-                             serve::Metrics& metrics)
+                             const RunReport& report, serve::Metrics& metrics)
     : session_(session),
       half_(*session.half()),
       options_(options),
       metrics_(metrics),
-      form_(model::ChatTemplate::For(half_)) {
+      form_(model::ChatTemplate::For(half_)),
+      facts_{report.server, report.info.parameters, report.info.security, report.key_bytes_up,
+             report.keys_seconds} {
   metrics_.Describe("polyveil_proxy_step_seconds_total", "Seconds of steps by where they went.");
   metrics_.Describe("polyveil_proxy_bytes_total", "Bytes to and from the server.");
   metrics_.Describe("polyveil_proxy_sessions", "Sessions that are kept for a next turn.");
@@ -192,6 +223,7 @@ Result<serve::TextOutcome> Conversations::Continue(const serve::PreparedText& te
   serve::TextRun run(half_, context, *conversation.session, {text.request.text, false}, nullptr,
                      events, report);
   const std::span<const TokenId> all(tokens);
+  events.Watch(report);
   if (conversation.fed > 0) run.Preload(all.first(conversation.fed));
   serve::TextOutcome outcome;
   outcome.prompt_tokens = static_cast<int>(tokens.size()) - half_.prefix();
@@ -210,7 +242,7 @@ Result<serve::TextOutcome> Conversations::Run(const serve::PreparedText& text,
                                               const std::atomic<bool>& cancel,
                                               const serve::TextEvents& listener) {
   const CancelledBy scope(session_.remote(), cancel);
-  Events events(listener);
+  Events events(listener, session_.remote());
   std::vector<TokenId> tokens;
   if (Resume(text, tokens)) {
     auto outcome = Continue(text, tokens, events);

@@ -23,11 +23,14 @@ struct ConversationOptions {
 class Conversations final : public serve::TextEngine {
  public:
   // session: with its keys on the server. Everything given outlives this object.
-  Conversations(ModelSession& session, const ConversationOptions& options, serve::Metrics& metrics);
+  // report: of the connection and its keys.
+  Conversations(ModelSession& session, const ConversationOptions& options, const RunReport& report,
+                serve::Metrics& metrics);
   ~Conversations() override;
 
   const std::string& model() const override { return session_.remote().info().name; }
   std::string fingerprint() const override;
+  serve::EngineFacts facts() const override { return facts_; }
   Result<serve::PreparedText> Prepare(serve::TextRequest request) const override;
   Result<serve::TextOutcome> Run(const serve::PreparedText& text, const std::atomic<bool>& cancel,
                                  const serve::TextEvents& events) override;
@@ -59,6 +62,7 @@ class Conversations final : public serve::TextEngine {
   const ConversationOptions options_;
   serve::Metrics& metrics_;
   const Result<model::ChatTemplate> form_;
+  const serve::EngineFacts facts_;
   std::list<Conversation> conversations_;  // the last used first; of Run alone
 };
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/command_line.h"
+#include "base/printable.h"
 #include "base/system.h"
 #include "polyveil/public_part.h"
 
@@ -72,6 +73,24 @@ ModelSession::~ModelSession() {
   if (remote_ && !keys_.empty()) (void)remote_->RemoveKeys(keys_).ok();
 }
 
+namespace {
+
+// A server that is being started anew is waited for.
+Result<std::unique_ptr<serve::RemoteModel>> ConnectWithin(double seconds, const serve::Url& url,
+                                                          const serve::RemoteOptions& options) {
+  serve::Backoff backoff(seconds, options.cancel);
+  for (bool told = false;; told = true) {
+    auto remote = serve::RemoteModel::Connect(url, options);
+    if (remote.ok() || remote.error().code != ErrorCode::kUnavailable) return remote;
+    if (!told)
+      std::fprintf(stderr, "%s; trying again for %s ...\n",
+                   Printable(remote.error().message).c_str(), FormatSeconds(seconds).c_str());
+    if (!backoff.Again(remote.error())) return remote;
+  }
+}
+
+}  // namespace
+
 Status ModelSession::Reach(RunReport& report) {
   Timer timer;
   serve::Url url;
@@ -92,7 +111,7 @@ Status ModelSession::Reach(RunReport& report) {
     remote.retry_seconds = 1;  // it is here or it has ended
     remote.access = {};
   }
-  PV_ASSIGN_OR_RETURN(remote_, serve::RemoteModel::Connect(url, remote));
+  PV_ASSIGN_OR_RETURN(remote_, ConnectWithin(remote.retry_seconds, url, remote));
   report.server = url.Text();
   report.server_start_seconds = timer.Seconds();
   report.info = remote_->info();

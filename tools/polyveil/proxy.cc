@@ -20,13 +20,14 @@ struct ProxyArguments {
   int ready_fd = -1;
 };
 
-Status Serve(const ProxyArguments& arguments, ModelSession& session) {
+Status Serve(const ProxyArguments& arguments, ModelSession& session, const RunReport& report) {
   serve::Metrics metrics;
-  Conversations conversations(session, arguments.conversations, metrics);
+  Conversations conversations(session, arguments.conversations, report, metrics);
   serve::ProxyService service(conversations, arguments.limits, metrics);
   PV_ASSIGN_OR_RETURN(const auto server, serve::HttpServer::Start(arguments.http, service));
-  std::fprintf(stderr, "OpenAI API: http://%s/v1, model '%s'\n", server->authority().c_str(),
-               conversations.model().c_str());
+  std::fprintf(stderr, "OpenAI API: http://%s/v1, model '%s'; a page: http://%s/\n",
+               server->authority().c_str(), conversations.model().c_str(),
+               server->authority().c_str());
   PV_RETURN_IF_ERROR(TellReady(arguments.ready_fd, server->port()));
   WaitForInterrupt();
   server->Stop();
@@ -43,7 +44,7 @@ Status Run(const ProxyArguments& arguments) {
   PV_RETURN_IF_ERROR(session->Connect(report));
   const Status keys = session->SendKeys(report);
   if (!keys.ok()) return session->Explain(keys.error());
-  return Serve(arguments, *session);
+  return Serve(arguments, *session, report);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ namespace {
 
 constexpr u64 kMaxStepExtraBytes = u64{64} << 20;  // progress frames of a long step
 constexpr u64 kMaxJsonReplyBytes = u64{1} << 20;   // 65,536 rotation keys are 0.7 MB of it
+constexpr size_t kShownBytes = 512;                // of a ciphertext, to its owner
 constexpr size_t kMaxProgressBytes = 4096, kMaxTimingBytes = size_t{1} << 18;
 // What must not be interrupted, or a name would be lost of something that the server then keeps.
 constexpr double kShortSeconds = 10;
@@ -287,6 +288,7 @@ Result<RemoteStep> RemoteModel::Compute(const StepPlace& place, const Digest& ke
   // The same bytes at every attempt: a server that had finished takes the step back and runs it
   // anew, and learns nothing from a second encryption.
   const wire::Bytes body = wire::FormatToken(*params_, bounds.binding, place.position, input);
+  sent_ = {body.size(), std::string(Text(body).substr(0, kShownBytes))};
   ClientRequest request = NewRequest("POST", place.path);
   request.handle = place.session;
   request.body = body;

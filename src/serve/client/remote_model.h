@@ -61,6 +61,12 @@ class RemoteModel {
   const ModelInfo& info() const { return info_; }
   const ckks::ParametersPtr& params() const { return params_; }
   HttpClient& http() { return http_; }
+  // The last ciphertext that left: its size and first bytes.
+  struct Sent {
+    u64 bytes = 0;
+    std::string begin;
+  };
+  const Sent& sent() const { return sent_; }
   // Another one than the options'; between calls.
   void set_cancel(const std::atomic<bool>* cancel) {
     options_.cancel = cancel;
@@ -127,6 +133,7 @@ class RemoteModel {
   ModelInfo info_;
   ckks::ParametersPtr params_;
   Digest program_digest_{};
+  Sent sent_;
 };
 
 // Sends a key stream in chunks as it comes: memory stays at one chunk.

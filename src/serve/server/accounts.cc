@@ -135,6 +135,13 @@ std::shared_ptr<const Account> Accounts::Find(std::string_view token) const {
   return found == table_.end() ? nullptr : found->second;
 }
 
+std::shared_ptr<const Account> Accounts::Named(std::string_view name) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [digest, account] : table_)
+    if (account->name == name) return account;
+  return nullptr;
+}
+
 Result<std::string> AddAccount(const std::string& path, const std::string& name) {
   PV_RETURN_IF_ERROR(CheckFileName("account", name));
   json file = {{"format", kFormat}, {"accounts", json::array()}};

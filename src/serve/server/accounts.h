@@ -35,6 +35,7 @@ class Accounts {
   static Result<std::unique_ptr<Accounts>> Load(const std::string& path);
   // Null for a token of nobody. What it points to stays as it is when the file changes.
   std::shared_ptr<const Account> Find(std::string_view token) const;
+  std::shared_ptr<const Account> Named(std::string_view name) const;  // null: nobody
   // Reads the file again when it has changed; an error leaves the accounts of before.
   Status Refresh();
 

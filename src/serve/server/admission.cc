@@ -5,6 +5,11 @@ namespace {
 
 constexpr char kSoonSeconds[] = "1", kLaterSeconds[] = "60";
 
+std::shared_ptr<const Account> Anyone() {
+  static const auto kAnyone = std::make_shared<const Account>();
+  return kAnyone;
+}
+
 Refusal OverQuota(Error error, std::string after) {
   return {429, std::move(error), {{"Retry-After", std::move(after)}}};
 }
@@ -12,8 +17,15 @@ Refusal OverQuota(Error error, std::string after) {
 }  // namespace
 
 std::optional<Member> Admission::Find(const std::string& token) {
-  static const auto kAnyone = std::make_shared<const Account>();
-  const std::shared_ptr<const Account> account = accounts_ ? accounts_->Find(token) : kAnyone;
+  return MemberOf(accounts_ ? accounts_->Find(token) : Anyone());
+}
+
+std::optional<Member> Admission::Named(const std::string& name) {
+  if (!accounts_) return MemberOf(name.empty() ? Anyone() : nullptr);
+  return MemberOf(accounts_->Named(name));
+}
+
+std::optional<Member> Admission::MemberOf(std::shared_ptr<const Account> account) {
   if (!account) return std::nullopt;
   const std::lock_guard lock(mutex_);
   std::shared_ptr<Usage>& usage = usage_[account->name];

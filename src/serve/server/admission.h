@@ -19,6 +19,8 @@ class Admission {
 
   // Nothing for a token of nobody.
   std::optional<Member> Find(const std::string& token);
+  // Of an account by its name, without a token; nothing where it is no more.
+  std::optional<Member> Named(const std::string& account);
   // 401, which does not say why.
   static Refusal Unknown();
   // Reads a changed file of accounts.
@@ -29,6 +31,8 @@ class Admission {
   static std::optional<Refusal> CheckSeconds(const Member& member);
 
  private:
+  std::optional<Member> MemberOf(std::shared_ptr<const Account> account);
+
   const std::shared_ptr<Accounts> accounts_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Usage>> usage_;  // by account; guarded by mutex_

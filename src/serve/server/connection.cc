@@ -9,6 +9,8 @@
 #include <chrono>
 #include <new>
 
+#include "base/csprng.h"
+#include "base/digest.h"
 #include "serve/protocol.h"
 
 namespace polyveil::serve {
@@ -36,6 +38,11 @@ std::string TokenOf(std::string_view authorization) {
       !beast::iequals(authorization.substr(0, kScheme.size()), kScheme))
     return {};
   return std::string(authorization.substr(kScheme.size()));
+}
+
+std::string NewRequestId() {
+  const Seed seed = RandomSeed();
+  return ToHex(std::span(seed).first(8));
 }
 
 Status ToStatus(const beast::error_code& error, const char* action) {
@@ -136,6 +143,7 @@ void Connection::Serve() {
     while (!stopping_ && more) {
       more = false;
       Guarded([&] { more = ServeOne(); });
+      if (!request_.id.empty()) handler_.Answered(request_, status_, since_header_.Seconds());
     }
     Linger();
   } catch (const std::exception&) {
@@ -179,6 +187,7 @@ void Connection::Refuse() {
 bool Connection::ServeOne() {
   request_ = {};
   answered_ = keep_alive_ = head_ = false;
+  status_ = 0;
   if (!WaitForRequest()) return false;
   RequestParser parser;
   parser.header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
@@ -224,6 +233,8 @@ beast::error_code Connection::ReadHeader(RequestParser& parser) {
 bool Connection::TakeHeader(const RequestParser& parser) {
   const auto& header = parser.get();
   head_ = header.method() == http::verb::head;
+  request_.id = NewRequestId();
+  since_header_.Reset();
   request_.method = head_ ? "GET" : std::string(header.method_string());
   request_.path = PathOf(View(header.target()));
   request_.handle = std::string(header[kHandleHeader]);
@@ -333,6 +344,7 @@ void Connection::SetFields(const HttpReply& reply, Message& message) const {
   message.set(http::field::cache_control, "no-store");
   if (!reply.view.empty()) message.set(http::field::accept_ranges, "bytes");
   if (!reply.content_range.empty()) message.set(http::field::content_range, reply.content_range);
+  if (!request_.id.empty()) message.set("X-Request-Id", request_.id);
   for (const auto& [name, value] : reply.fields) message.set(name, value);
   message.keep_alive(keep_alive_);
 }
@@ -359,6 +371,7 @@ Status Connection::ReplyInPieces(const HttpReply& reply) {
 
 Status Connection::Reply(const HttpReply& reply) {
   answered_ = true;
+  status_ = reply.status;
   if (!reply.view.empty()) return ReplyInPieces(reply);
   http::response<http::span_body<const std::uint8_t>> message(
       static_cast<http::status>(reply.status), 11);
@@ -379,11 +392,13 @@ Status Connection::Reply(const HttpReply& reply) {
 
 Status Connection::BeginStream(const char* content_type) {
   answered_ = true;
+  status_ = 200;
   http::response<http::empty_body> header(http::status::ok, 11);
   header.set(http::field::server, kServerName);
   header.set(http::field::content_type, content_type);
   header.set(http::field::cache_control, "no-store");
   header.keep_alive(keep_alive_);
+  if (!request_.id.empty()) header.set("X-Request-Id", request_.id);
   header.chunked(true);
   http::response_serializer<http::empty_body> serializer(header);
   const auto error = Run(limits_.write_seconds,

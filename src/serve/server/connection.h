@@ -92,6 +92,8 @@ class Connection final : public Exchange {
   bool head_ = false;  // the request's method is HEAD
   bool keep_alive_ = false;
   bool answered_ = false;
+  int status_ = 0;      // that was answered
+  Timer since_header_;  // of the request
   const Timer age_;
   std::atomic<double> idle_since_{-1};  // age; negative while a request is under way
   const std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);

@@ -43,6 +43,7 @@ struct HttpOptions {
 };
 
 struct HttpRequest {
+  std::string id;        // of this exchange: in the reply's X-Request-Id, and in logs
   std::string method;    // GET for HEAD, whose reply goes without its body
   std::string path;      // without the query
   std::string handle;    // kHandleHeader's value
@@ -95,6 +96,8 @@ class HttpHandler {
   virtual u64 BodyLimit(std::string_view method, std::string_view path) const = 0;
   // The body of a reply to a request that never came to Handle.
   virtual std::string ErrorBody(int status, const Error& error) const;
+  // After each request whose header could be read, refused ones too; seconds: since it was.
+  virtual void Answered(const HttpRequest& /*request*/, int /*status*/, double /*seconds*/) {}
   // All are called from many threads. Exceptions end the connection with status 500, or 503 where
   // memory is short.
   virtual void Handle(Exchange& exchange) = 0;

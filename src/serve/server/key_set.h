@@ -12,6 +12,7 @@
 #include "runtime/decoder_session.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/last_use.h"
+#include "serve/server/state_folder.h"
 #include "serve/server/usage.h"
 #include "wire/key_stream.h"
 
@@ -78,6 +79,7 @@ struct KeySet {
   std::shared_ptr<Job> preparation;                             // from the completion on
   std::shared_ptr<const runtime::Engine> engine;                // once prepared
   std::vector<std::shared_ptr<const runtime::Engine>> prompts;  // of the model's programs for them
+  std::unique_ptr<const StoredPart> stored;                     // last: ends before `removed`
 };
 
 // While it lives, the set is in use and does not expire.

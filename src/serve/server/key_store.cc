@@ -18,10 +18,6 @@ Error NoKeys(const std::string& handle) {
 
 }  // namespace
 
-u64 KeyMemoryLimit(const ServiceLimits& limits) {
-  return limits.key_memory_bytes != 0 ? limits.key_memory_bytes : MemoryBytes() / 4 * 3;
-}
-
 KeyAllotment AllotKeys(const compile::CompiledProgram& model, const ServiceLimits& limits,
                        u64 held_bytes) {
   const u64 limit = KeyMemoryLimit(limits);
@@ -155,6 +151,25 @@ Result<std::shared_ptr<KeySet>> KeyStore::Begin(const UploadRequest& request,
   set->last_use.Touch(std::move(connection));
   sets_.emplace(set->handle, set);
   LimitUnstarted();
+  return set;
+}
+
+Result<std::shared_ptr<KeySet>> KeyStore::Restore(UploadRequest request, const std::string& handle,
+                                                  bool started) {
+  if (request.total_bytes != stream_bytes_)
+    return MakeError(ErrorCode::kMismatch, "evaluation keys: {} bytes stored, the program needs {}",
+                     request.total_bytes, stream_bytes_);
+  auto place = Charge::Try(request.member.usage, &Usage::key_sets, 1,
+                           request.member.account->quota.key_sets);
+  if (!place)
+    return MakeError(ErrorCode::kResource, "account '{}': no place for another key set",
+                     request.member.account->name);
+  auto set = std::make_shared<KeySet>(handle, request.key_id, request.request_id,
+                                      request.member.usage, std::move(*place));
+  const std::lock_guard set_lock(set->mutex);
+  if (started) PV_RETURN_IF_ERROR(Start(*set));
+  const std::lock_guard lock(mutex_);
+  sets_.emplace(handle, set);
   return set;
 }
 

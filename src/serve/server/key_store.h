@@ -48,6 +48,10 @@ class KeyStore {
   // values).
   Result<std::shared_ptr<KeySet>> Begin(const UploadRequest& request,
                                         std::weak_ptr<const void> connection);
+  // An upload of before under its name, once it is started with the room that it takes. Errors:
+  // kResource, kMismatch (total bytes).
+  Result<std::shared_ptr<KeySet>> Restore(UploadRequest request, const std::string& handle,
+                                          bool started);
   // Looking is no use: it keeps nothing alive. Errors: kNotFound.
   Result<std::shared_ptr<KeySet>> Find(const std::string& handle) const;
   Status Remove(const std::string& handle);

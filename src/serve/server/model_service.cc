@@ -1,7 +1,9 @@
 #include "serve/server/model_service.h"
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <tuple>
 
 #include "base/memory_report.h"
@@ -40,46 +42,16 @@ Error NotHere(const char* what, const std::string& handle) {
                    what[0] == 'k' ? "are" : "is");
 }
 
-Error NoRoute(const Exchange& exchange) {
-  return MakeError(ErrorCode::kNotFound, "{} {} is not served", exchange.request().method,
-                   exchange.request().path.substr(0, 128));
-}
-
 // Of a session's request, its public context included.
 size_t SessionJsonBytes(const ModelInfo& info) {
   return kMaxRequestJsonBytes + kTokenJsonBytes * static_cast<size_t>(info.public_tokens);
 }
 
-// Each step has a working set of its own beside the keys.
-size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& limits) {
-  if (limits.running_steps > 0) return limits.running_steps;
-  const compile::Estimate& estimate = model.estimate();
-  const u64 step_bytes =
-      std::max<u64>(1, estimate.server_bytes - estimate.key_bytes_memory - estimate.weight_bytes);
-  const u64 machine = MemoryBytes(), keys = KeyMemoryLimit(limits);
-  const size_t threads = Threads();
-  if (machine == 0) return threads;
-  const u64 room = machine > keys ? (machine - keys) / step_bytes : 0;
-  return std::clamp<size_t>(room, 1, threads);
-}
-
-u64 LargestBody(const compile::CompiledDecoder& model) {
-  int level = model.input_level();
-  for (const auto& prompt : model.prompts()) level = std::max(level, prompt->input_level());
-  return wire::TokenBytes(*model.params(), level);
-}
-
-// Often enough that nothing outlives its time by more than a quarter.
-double HousekeepingPeriod(const ServiceLimits& limits) {
-  const double shortest =
-      std::min({limits.upload_idle_seconds, limits.key_idle_seconds, limits.session_idle_seconds});
-  return std::clamp(shortest / 4, 0.02, 1.0);
-}
-
 }  // namespace
 
 ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits,
-                           std::shared_ptr<Accounts> accounts)
+                           std::shared_ptr<Accounts> accounts, std::unique_ptr<StateFolder> state,
+                           RequestLog log)
     : model_(served.model),
       weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
       token_bytes_(LargestBody(*model_)),
@@ -87,10 +59,17 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
       client_(served.client),
       lease_seconds_(limits.lease_seconds),
       admission_(std::move(accounts)),
+      operations_(std::move(log)),
       public_contexts_(served.decoder, served.embedding, limits.public_bytes),
       sessions_(limits),
       keys_(model_, limits, sessions_),
       queue_(limits.waiting_steps, RunningSteps(*model_, limits)),
+      keeper_(state ? std::make_unique<Keeper>(
+                          std::move(state),
+                          KeptParts{model_, weights_, info_.tensors_sha256, admission_,
+                                    public_contexts_, sessions_, keys_, queue_},
+                          limits)
+                    : nullptr),
       housekeeper_(HousekeepingPeriod(limits), [this] {
         sessions_.RemoveExpired();
         keys_.RemoveExpired();
@@ -104,10 +83,18 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
 
 std::optional<Refusal> ModelService::Admit(const HttpRequest& request) {
   const Segments segments = PathSegments(request.path);
+  if (segments.size() == 2 && segments[0] == "health") return {};  // says nothing of anyone
   const auto member = admission_.Find(request.token);
   if (!member) return Admission::Unknown();
   const bool named = segments.size() >= 3 || request.method != "POST";
+  if (draining_ && request.method == "POST")
+    return Refusal{
+        503, MakeError(ErrorCode::kUnavailable, "the server is ending"), {{"Retry-After", "5"}}};
   if (segments.size() < 2 || !named) return {};
+  if (keeper_ && keeper_->Restoring(request.handle))
+    return Refusal{503,
+                   MakeError(ErrorCode::kUnavailable, "it is read from the disk"),
+                   {{"Retry-After", "1"}}};
   Status found;
   if (segments[1] == "keys") found = ToStatus(FindKeys(*member, request.handle));
   if (segments[1] == "sessions") found = ToStatus(FindSession(*member, request.handle));
@@ -154,6 +141,7 @@ void ModelService::Handle(Exchange& exchange) {
 
 Status ModelService::Route(Exchange& exchange) {
   const Segments path = PathSegments(exchange.request().path);
+  if (IsOperation(path)) return ShowOperation(exchange, path);
   if (path.size() < 2 || path[0] != "v1") return NoRoute(exchange);
   if (path[1] == "keys") return RouteKeys(exchange, path);
   if (path[1] == "sessions") return RouteSessions(exchange, path);
@@ -168,26 +156,12 @@ Status ModelService::Route(Exchange& exchange) {
   return NoRoute(exchange);
 }
 
-Status ModelService::ShowStatus(Exchange& exchange) {
-  MemoryReport report;
-  const size_t key_sets = keys_.Report(report);
-  weights_->Report(report);
-  const size_t sessions = sessions_.Report(report);
-  public_contexts_.Report(report);
-  report.Add("NTT tables", model_->params()->table_bytes());
-  report.Finish();
-  return ReplyJson(exchange, 200,
-                   {{"key_sets", key_sets},
-                    {"sessions", sessions},
-                    {"running_steps", queue_.running()},
-                    {"waiting_steps", queue_.waiting()},
-                    {"memory", MemoryToJson(report)}});
-}
-
-Status ModelService::ShowModel(Exchange& exchange) {
-  ModelInfo info = info_;
-  DescribeKeyStorage(*model_, keys_.NextAllotment().expanded, info);
-  return ReplyJson(exchange, 200, InfoToJson(info));
+void ModelService::Drain(double seconds) {
+  draining_ = true;
+  for (const Timer timer; timer.Seconds() < seconds;) {
+    if (queue_.running() + queue_.waiting() == 0) break;
+    std::this_thread::sleep_for(std::chrono::duration<double>(kPollSeconds));
+  }
 }
 
 Status ModelService::RouteKeys(Exchange& exchange, const Segments& path) {
@@ -228,6 +202,7 @@ Status ModelService::BeginKeys(Exchange& exchange) {
     return ReplyRefusal(exchange,
                         Admission::Full(request.member, "key sets", request.member.usage->key_sets,
                                         *request.member.account->quota.key_sets, false));
+  if (keeper_) PV_RETURN_IF_ERROR(keeper_->Begun(*set));
   json body = {{"id", set->handle}, {"chunk_bytes", keys_.chunk_bytes()}};
   {
     const std::lock_guard lock(set->mutex);
@@ -259,6 +234,7 @@ Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
     if (set->reader && set->reader->failed()) (void)keys_.Remove(handle).ok();
     return added;
   }
+  if (keeper_ && more > 0) PV_RETURN_IF_ERROR(keeper_->Uploaded(*set, number, request.body));
   return ReplyJson(exchange, 200, {{"next_chunk", number + 1}});
 }
 
@@ -318,6 +294,7 @@ Status ModelService::CreateSession(Exchange& exchange) {
   if (!session)
     return ReplyRefusal(exchange, Admission::Full(member, "sessions", member.usage->sessions,
                                                   *member.account->quota.sessions, false));
+  if (keeper_) PV_RETURN_IF_ERROR(keeper_->Created(*session));
   reply["id"] = session->handle;
   reply["position"] = session->position.load();
   reply["context"] = model_->ContextBehind(session->first_position);
@@ -345,6 +322,7 @@ Status ModelService::TakePublic(Exchange& exchange, const json& body,
     if (exchange.Disconnected()) return MakeError(ErrorCode::kUnavailable, "the client has left");
   }
   PV_ASSIGN_OR_RETURN(request.known, public_contexts_.Finish(entry));
+  request.public_tokens = tokens;
   return {};
 }
 
@@ -459,6 +437,13 @@ Status ModelService::Compute(Exchange& exchange, SessionLease lease,
         return result;
       },
       &streaming);
+  // A full disk is no reason to refuse a token: the text then ends with this process.
+  if (keeper_ && outcome.ok()) (void)keeper_->Stepped(lease.session()).ok();
+  if (outcome.ok()) {
+    const bool prompt = bounds.position & kPromptPosition;
+    operations_.Stepped(outcome->latency,
+                        prompt ? static_cast<int>(bounds.position & ~kPromptPosition) : 1, prompt);
+  }
   lease.Return();
   if (!streaming) return outcome.ok() ? Status() : Status(outcome.error());
   // A client that is gone has no use for an error.

@@ -12,7 +12,9 @@
 #include "serve/server/compute_queue.h"
 #include "serve/server/housekeeper.h"
 #include "serve/server/http_server.h"
+#include "serve/server/keeper.h"
 #include "serve/server/key_store.h"
+#include "serve/server/operations.h"
 #include "serve/server/public_contexts.h"
 #include "serve/server/served_model.h"
 #include "serve/server/session_store.h"
@@ -24,14 +26,19 @@ namespace polyveil::serve {
 class ModelService final : public HttpHandler {
  public:
   // Sizes and limits of the model's information are filled in here.
-  // accounts: null where whoever reaches the server may use it.
+  // accounts: null where whoever reaches the server may use it. state: where keys and sessions
+  // outlive the process, or null.
   ModelService(const ServedModel& served, const ServiceLimits& limits,
-               std::shared_ptr<Accounts> accounts = nullptr);
+               std::shared_ptr<Accounts> accounts = nullptr,
+               std::unique_ptr<StateFolder> state = nullptr, RequestLog log = {});
 
   // Requests of nobody; keys and sessions that are not here, or another account's.
   std::optional<Refusal> Admit(const HttpRequest& request) override;
   u64 BodyLimit(std::string_view method, std::string_view path) const override;
   void Handle(Exchange& exchange) override;
+  void Answered(const HttpRequest& request, int status, double seconds) override;
+  // No more steps begin; waits at most `seconds` for those that have.
+  void Drain(double seconds);
 
  private:
   using Segments = std::vector<std::string>;
@@ -45,6 +52,10 @@ class ModelService final : public HttpHandler {
   Status RouteSessions(Exchange& exchange, const Segments& path);
   Status ShowModel(Exchange& exchange);
   Status ShowStatus(Exchange& exchange);
+  // /health/live, /health/ready, /metrics.
+  static bool IsOperation(const Segments& path);
+  Status ShowOperation(Exchange& exchange, const Segments& path);
+  ServiceCounts Count(MemoryReport& memory);
   Status BeginKeys(Exchange& exchange);
   Status AddChunk(Exchange& exchange, const std::string& handle, const std::string& index);
   Status CompleteKeys(Exchange& exchange, const std::string& handle);
@@ -80,11 +91,14 @@ class ModelService final : public HttpHandler {
   const ClientRoutes client_;
   const double lease_seconds_;
   Admission admission_;
+  Operations operations_;
   PublicContexts public_contexts_;
   SessionStore sessions_;
   KeyStore keys_;
+  std::atomic<bool> draining_{false};
   // Last: their threads end before what they use.
   ComputeQueue queue_;
+  const std::unique_ptr<Keeper> keeper_;
   Housekeeper housekeeper_;
 };
 

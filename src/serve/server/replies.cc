@@ -17,6 +17,11 @@ std::vector<std::string> PathSegments(std::string_view path) {
   return segments;
 }
 
+Error NoRoute(const Exchange& exchange) {
+  return MakeError(ErrorCode::kNotFound, "{} {} is not served", exchange.request().method,
+                   exchange.request().path.substr(0, 128));
+}
+
 Status ReplyJson(Exchange& exchange, int status, const nlohmann::json& body) {
   HttpReply reply;
   reply.status = status;

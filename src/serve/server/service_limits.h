@@ -6,6 +6,11 @@
 #include "base/int_types.h"
 #include "ckks/key_storage.h"
 
+namespace polyveil::compile {
+class CompiledProgram;
+class CompiledDecoder;
+}  // namespace polyveil::compile
+
 namespace polyveil::serve {
 
 struct ServiceLimits {
@@ -34,5 +39,11 @@ struct ServiceLimits {
 
 // Of all key sets together; 0: unlimited, the memory that this process may use being unknown.
 u64 KeyMemoryLimit(const ServiceLimits& limits);
+// At the same time: each has a working set of its own beside the keys.
+size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& limits);
+// Of a step or a prompt.
+u64 LargestBody(const compile::CompiledDecoder& model);
+// Often enough that nothing outlives its time by more than a quarter.
+double HousekeepingPeriod(const ServiceLimits& limits);
 
 }  // namespace polyveil::serve

@@ -156,6 +156,14 @@ Result<std::shared_ptr<Session>> SessionStore::Create(const std::shared_ptr<KeyS
   return session;
 }
 
+Status SessionStore::Restore(const std::shared_ptr<Session>& session) {
+  const std::lock_guard lock(mutex_);
+  if (session->keys->removed) return NotHere(session->handle);
+  PV_RETURN_IF_ERROR(MakeRoom(*session->keys));
+  sessions_.emplace(session->handle, session);
+  return {};
+}
+
 Result<std::shared_ptr<Session>> SessionStore::Find(const std::string& handle) {
   const std::lock_guard lock(mutex_);
   const auto found = sessions_.find(handle);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "serve/server/http_server.h"
 #include "serve/server/key_set.h"
@@ -21,6 +22,7 @@ struct SessionRequest {
   std::string request_id;  // may be empty
   Digest public_digest{};
   std::shared_ptr<const model::PublicContext> known;  // null: all tokens are encrypted
+  std::vector<std::int32_t> public_tokens;            // of it
   Member member;
   Charge place = {};  // of the member's sessions; the store's
 };
@@ -31,6 +33,7 @@ struct Session {
       : handle(std::move(name)),
         request_id(std::move(request.request_id)),
         public_digest(request.public_digest),
+        public_tokens(std::move(request.public_tokens)),
         first_position(request.known ? request.known->tokens : 0),
         keys(std::move(set)),
         place(std::move(request.place)),
@@ -40,7 +43,8 @@ struct Session {
   const std::string handle;
   const std::string request_id;  // of the request that made it; may be empty
   const Digest public_digest;    // of its public context; zero without
-  const int first_position;      // of an encrypted token
+  const std::vector<std::int32_t> public_tokens;
+  const int first_position;  // of an encrypted token
   const std::shared_ptr<KeySet> keys;
   const Charge place;
   std::atomic<bool> removed{false};  // no longer in the store
@@ -52,7 +56,8 @@ struct Session {
   std::mutex mutex;  // guards what follows
   bool leased = false;
   std::condition_variable returned;
-  runtime::LatencyTable latency;  // of all steps
+  runtime::LatencyTable latency;             // of all steps
+  std::unique_ptr<const StoredPart> stored;  // last: ends before `removed`
 };
 
 // The right to step a session; one at a time. While it is held, neither the session nor its keys
@@ -91,6 +96,8 @@ class SessionStore {
   Result<std::shared_ptr<Session>> Create(const std::shared_ptr<KeySet>& keys,
                                           SessionRequest request,
                                           std::weak_ptr<const void> connection);
+  // One of before, as it was; its keys are complete. Errors: kResource, as Create's.
+  Status Restore(const std::shared_ptr<Session>& session);
   Result<std::shared_ptr<Session>> Find(const std::string& handle);  // kNotFound
   Status Remove(const std::string& handle);
   void RemoveOfKeys(const KeySet& keys);

@@ -6,6 +6,7 @@
 
 #include "base/system.h"
 #include "serve/client/proxy/openai_request.h"
+#include "serve/client/proxy/page.h"
 #include "serve/server/replies.h"
 
 namespace polyveil::serve {
@@ -132,9 +133,27 @@ int ProxyService::Route(Exchange& exchange) {
                  static_cast<double>(queue_.waiting()));
     return Answer(exchange, 200, metrics_.Text(), kMetricsType);
   }
+  if (is("GET", {"status"}))
+    return Answer(exchange, 200, Dump(board_.Json(engine_.model(), engine_.facts())));
+  if (method == "GET" && FindPageFile(exchange.request().path)) return ShowPage(exchange);
   return Refuse(exchange, {404, "invalid_request_error", "unknown_url", "",
                            fmt::format("{} {} is not served", method,
                                        exchange.request().path.substr(0, 128))});
+}
+
+// The page asks nobody but this proxy for anything.
+int ProxyService::ShowPage(Exchange& exchange) {
+  const PageFile file = *FindPageFile(exchange.request().path);
+  HttpReply reply;
+  reply.content_type = file.content_type;
+  reply.text = std::string(file.text);
+  reply.fields = {{"Content-Security-Policy",
+                   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                   "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+                  {"X-Content-Type-Options", "nosniff"},
+                  {"Referrer-Policy", "no-referrer"}};
+  (void)exchange.Reply(reply).ok();  // who is gone has no use for an error
+  return reply.status;
 }
 
 int ProxyService::ShowModels(Exchange& exchange, const std::string& name) {
@@ -161,10 +180,18 @@ int ProxyService::RunText(Exchange& exchange, bool chat) {
   ApiAnswer answer(prepared->request, engine_.model(), engine_.fingerprint());
   Run run{std::move(*prepared), std::move(answer), {}, {}, {}, {}};
   const TextEvents events{[&](std::string_view text) { run.mailbox.Add(text); },
-                          [&](const RemoteProgress& progress) { run.mailbox.Set(progress); }};
+                          [&](const RemoteProgress& progress) {
+                            run.mailbox.Set(progress);
+                            board_.Set(progress);
+                          },
+                          [&](const TokenCost& cost) { board_.Add(cost); }};
   if (run.text.request.echo) run.mailbox.Add(run.text.request.prompt);
   const auto job = queue_.Submit(nullptr, [&](const std::atomic<bool>& cancel) -> Status {
-    PV_ASSIGN_OR_RETURN(run.outcome, engine_.Run(run.text, cancel, events));
+    board_.Begin();
+    auto outcome = engine_.Run(run.text, cancel, events);
+    board_.End();
+    if (!outcome.ok()) return outcome.error();
+    run.outcome = *outcome;
     return {};
   });
   if (!job.ok()) return Refuse(exchange, ApiError::OfRequest(job.error()));

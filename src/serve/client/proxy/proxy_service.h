@@ -5,6 +5,7 @@
 #include <string>
 
 #include "serve/client/proxy/openai_reply.h"
+#include "serve/client/proxy/run_board.h"
 #include "serve/client/proxy/text_engine.h"
 #include "serve/metrics.h"
 #include "serve/server/compute_queue.h"
@@ -30,6 +31,7 @@ class ProxyService final : public HttpHandler {
   // Each answers and returns the reply's status.
   int Route(Exchange& exchange);
   int ShowModels(Exchange& exchange, const std::string& name);
+  int ShowPage(Exchange& exchange);
   int RunText(Exchange& exchange, bool chat);
   struct Run;
   int AnswerWhole(Exchange& exchange, Run& run);
@@ -40,6 +42,7 @@ class ProxyService final : public HttpHandler {
   const ProxyLimits limits_;
   Metrics& metrics_;
   const long started_;
+  RunBoard board_;
   ComputeQueue queue_;  // last: its thread ends before what it uses
 };
 

@@ -20,6 +20,7 @@ class FakeEngine final : public TextEngine {
  public:
   const std::string& model() const override { return name_; }
   std::string fingerprint() const override { return "pv_test"; }
+  EngineFacts facts() const override { return {"http://there", "test10", "none", 77, 2}; }
   Result<PreparedText> Prepare(TextRequest request) const override {
     const std::string& text = request.chat ? request.messages.back().text : request.prompt;
     if (text.size() > 1000)
@@ -46,6 +47,7 @@ class FakeEngine final : public TextEngine {
         return MakeError(ErrorCode::kCancelled, "cancelled");
       }
       events.on_text(said.substr(i, 1));
+      events.on_token({1.5, {{"norm", 1.0}, {"bootstrap", 0.5}}, 100, 10, 99, "\x01\xff"});
     }
     return TextOutcome{model::TextEnd::kEndToken, 3, 1, static_cast<int>(said.size())};
   }
@@ -203,7 +205,7 @@ TEST_F(ProxyServiceTest, ErrorsHaveTheApisShape) {
   const auto embeddings = Ask("POST", "/v1/embeddings", R"({"model":"fake","input":"x"})");
   EXPECT_EQ(embeddings.status, 400);
   EXPECT_EQ(ErrorOf(embeddings)["code"], "no_encoder");
-  for (const char* path : {"/", "/v1", "/v1/chat", "/v1/models/x", "/v1/chat/completions"})
+  for (const char* path : {"/nothing", "/v1", "/v1/chat", "/v1/models/x", "/v1/chat/completions"})
     EXPECT_EQ(Ask("GET", path).status, 404) << path;
 }
 
@@ -217,6 +219,34 @@ TEST_F(ProxyServiceTest, ErrorsBeforeTheHandlerHaveItToo) {
   large.Write(
       "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n");
   EXPECT_NE(large.ReadAll().find("413"), std::string::npos);
+}
+
+TEST_F(ProxyServiceTest, ThePageAsksNobodyElse) {
+  for (const auto& [path, type] : {std::pair{"/", "text/html"}, std::pair{"/page.css", "text/css"},
+                                   std::pair{"/page.js", "text/javascript"}}) {
+    TestSocket socket(server_->port());
+    socket.Write(std::string("GET ") + path +
+                 " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const std::string reply = socket.ReadAll();
+    EXPECT_NE(reply.find(std::string("Content-Type: ") + type), std::string::npos) << reply;
+    EXPECT_NE(reply.find("default-src 'none'"), std::string::npos);
+    EXPECT_EQ(reply.find("://"), std::string::npos) << path;  // no address at all
+  }
+  EXPECT_EQ(Ask("GET", "/page.html").status, 404);
+}
+
+TEST_F(ProxyServiceTest, StatusCountsAndTellsNoWord) {
+  AskChat("secret");
+  const json status = json::parse(Ask("GET", "/status").text());
+  EXPECT_EQ(status["running"], false);
+  EXPECT_EQ(status["tokens"].size(), 6u);
+  EXPECT_EQ(status["tokens"][0]["parts"][1][0], "bootstrap");
+  EXPECT_EQ(status["bytes_up"], 600);
+  EXPECT_EQ(status["seen"]["hex"], "01ff");
+  EXPECT_EQ(status["key_bytes"], 77);
+  EXPECT_EQ(status.dump().find("secret"), std::string::npos);
+  for (int i = 0; i < 20; ++i) AskChat("secret");
+  EXPECT_EQ(json::parse(Ask("GET", "/status").text())["tokens"].size(), 64u);
 }
 
 TEST_F(ProxyServiceTest, ShowsModelsHealthAndMetrics) {

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Kills a server at random moments (of uploads, steps and shutdowns) while clients generate texts, starts it again on
+the same folder, and compares every text with the float64 model's: no session may be lost, no token wrong.
+Usage: kill_server.py POLYVEIL SERVER MODEL [--kills N] [--tokens N] [--clients N] [--seconds-between S] [--seed N]
+       [--parameters SET]"""
+import argparse
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+
+class Server:
+    """polyveil-server on one port and one folder of state, started again after every end."""
+
+    def __init__(self, options, folder, port):
+        self.command = [options.server, "--model", options.model, "--parameters", options.parameters, "--port", str(port),
+                        "--state", folder + "/state", "--drain-seconds", "1"] + options.more
+        self.log = open(folder + "/server.log", "w")
+        self.start()
+
+    def start(self):
+        reader, writer = os.pipe()
+        self.process = subprocess.Popen([*self.command, "--ready-fd", str(writer)], pass_fds=[writer], stderr=self.log)
+        os.close(writer)
+        with os.fdopen(reader) as ready:
+            if not ready.readline():
+                sys.exit("FAILED: the server does not start again: " + open(self.log.name).read()[-500:])
+
+    def end(self, number):
+        self.process.send_signal(number)
+        return self.process.wait()
+
+
+class Client(threading.Thread):
+    """Texts one after the other, until it is told to stop."""
+
+    def __init__(self, options, port, prompt, stop):
+        super().__init__()
+        self.command = [options.polyveil, "generate", "--model", options.model, "--prompt", prompt, "--tokens",
+                        str(options.tokens)]
+        plain = subprocess.run([*self.command, "--plain"], capture_output=True, check=True)
+        self.expected = plain.stdout
+        self.command += ["--server", f"http://127.0.0.1:{port}", "--insecure-test", "--threads", "1", "--retry-seconds", "120"]
+        self.stop, self.texts, self.lost, self.wrong = stop, 0, [], 0
+
+    def run(self):
+        while not self.stop.is_set():
+            done = subprocess.run(self.command, capture_output=True)
+            self.texts += 1
+            if done.returncode != 0:
+                self.lost.append(done.stderr.decode().strip().splitlines()[-1])
+            elif done.stdout != self.expected:
+                self.wrong += 1
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("polyveil", "server", "model"):
+        parser.add_argument(name)
+    for name, default in (("kills", 100), ("tokens", 7), ("clients", 2), ("seed", 1)):
+        parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--seconds-between", type=float, default=1.0)
+    parser.add_argument("--parameters", default="test10")
+    options = parser.parse_args()
+    options.more = ["--threads", "1"] if options.parameters.startswith("test") else []
+    draw = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        server = Server(options, folder, port)
+        stop = threading.Event()
+        clients = [Client(options, port, prompt, stop) for prompt in "ouatw"[:options.clients]]
+        for client in clients:
+            client.start()
+        begin = time.monotonic()
+        for _ in range(options.kills):
+            time.sleep(draw.uniform(0, 2 * options.seconds_between))
+            server.end(draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+            server.start()
+        stop.set()
+        for client in clients:
+            client.join()
+        server.end(signal.SIGTERM)
+        texts, lost, wrong = (sum(f(c) for c in clients) for f in (lambda c: c.texts, lambda c: len(c.lost), lambda c: c.wrong))
+        print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, {texts} texts of {options.tokens} tokens: "
+              f"{lost} sessions lost, {wrong} texts wrong")
+        for client in clients:
+            for message in client.lost[:3]:
+                print("lost:", message)
+        return 1 if lost or wrong or texts == 0 else 0
+
+
+sys.exit(main())
