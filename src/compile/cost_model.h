@@ -60,8 +60,9 @@ class CostModel {
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
-  double LinearTransform(int diagonals, int level) const;
-  double ExpandTerms(int terms, int level) const;
+  double LinearTransform(int diagonals, int level, int baby_steps = 0) const;
+  double ExpandTerms(const LinearMap& map, int level) const;
+  double Band(const LinearMap& map, int level) const;
   double SlotsToCoeffs(int log_period, int log_size) const;
   double CoeffsToSlots(int log_size) const;
   double Trace(int log_output_period) const;
