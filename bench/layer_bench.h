@@ -17,6 +17,7 @@ namespace polyveil::bench {
 struct LayerBenchOptions {
   std::shared_ptr<const compile::CompiledDecoder> program;
   std::vector<std::vector<double>> tokens;  // inputs, one a step
+  int at_once = 0;                          // the first of them, by one of the program's prompts()
   ckks::KeyStorage key_storage = ckks::KeyStorage::kAuto;
   size_t key_budget = 6'000'000'000;   // bytes in memory, of kAuto
   std::optional<size_t> weight_bytes;  // of what a runtime::WeightStore keeps
@@ -39,8 +40,9 @@ struct LayerReport {
   size_t key_bytes = 0, wire_key_bytes = 0, state_bytes = 0, peak_rss_bytes = 0;
   int key_count = 0;
   std::vector<LayerToken> tokens;
-  runtime::LatencyTable latency;  // of the tokens after the first, which touches its memory first
-  std::vector<double> estimated;  // seconds a token by compile::Component
+  // Of the tokens at once, or else of those after the first, which touches its memory first.
+  runtime::LatencyTable latency;
+  std::vector<double> estimated;  // seconds by compile::Component: a token, or those at once
 };
 
 // Errors: kCancelled, those of the engine.

@@ -32,6 +32,14 @@ Result<CompactPlaintext> CompactPlaintext::Create(const ckks::Encoder& encoder,
     result.KeepCoefficients(whole, params.q(0).q, words);
     return result;
   }
+  if (result.log_repeat_ >= 3) {
+    PV_ASSIGN_OR_RETURN(const ring::RnsPoly values, encoder.EncodeDistinct(period, level, scale));
+    const size_t words = values.limb(0).size();
+    result.values_ = Buffer(values.limbs() * words);
+    for (size_t i = 0; i < values.limbs(); ++i)
+      std::ranges::copy(values.limb(i), result.values_.data() + i * words);
+    return result;
+  }
   PV_ASSIGN_OR_RETURN(const ckks::Plaintext plain, encoder.Encode(period, level, scale, true));
   const size_t repeat = size_t{1} << result.log_repeat_, kept = params.n() / repeat;
   result.values_ = Buffer(plain.poly.limbs() * kept);

@@ -11,8 +11,9 @@ namespace polyveil::circuits {
 
 using Complex = std::complex<double>;
 
-// Diagonals with period 2^log_period (every vector has that many entries); rotations are taken
-// modulo the period, so an index may be negative.
+// Diagonals with period 2^log_period: every vector has that many entries, or repeats as many as it
+// has where LinearTransform says so. Rotations are taken modulo the period, so an index may be
+// negative.
 struct DiagonalMatrix {
   int log_period = 0;
   std::map<int, std::vector<Complex>> diagonals;

@@ -1,5 +1,6 @@
 #include "circuits/linear_transform.h"
 
+#include <bit>
 #include <optional>
 #include <set>
 
@@ -41,7 +42,8 @@ Status CheckMatrix(const ckks::Parameters& params, const DiagonalMatrix& matrix,
   }
   std::set<int> reduced;
   for (const auto& [index, diagonal] : matrix.diagonals) {
-    if (diagonal.size() != static_cast<size_t>(matrix.period())) {
+    if (!std::has_single_bit(diagonal.size()) ||
+        diagonal.size() > static_cast<size_t>(matrix.period())) {
       return MakeError(ErrorCode::kInvalidArgument, "diagonal {}: {} entries, period {}", index,
                        diagonal.size(), matrix.period());
     }

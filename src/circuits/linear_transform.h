@@ -16,7 +16,8 @@ class LinearTransform {
  public:
   // Encodes the diagonals (pre-rotated for their giant step) at `level` so that an input of scale
   // `input_scale` gives `output_scale` after the rescale. baby_steps = 0: the cost model chooses
-  // the split. Errors: kInvalidArgument (no diagonals, a wrong size, level 0), those of Encode.
+  // the split. A diagonal may have fewer entries than the period, a power of two: it repeats them.
+  // Errors: kInvalidArgument (no diagonals, a wrong size, level 0), those of Encode.
   static Result<LinearTransform> Create(const ckks::Encoder& encoder, const DiagonalMatrix& matrix,
                                         int level, double input_scale, double output_scale,
                                         int baby_steps = 0,

@@ -83,6 +83,29 @@ TEST_F(LinearTransformTest, PeriodicDiagonalsAreStoredCompactly) {
   EXPECT_EQ(transform->plaintext_bytes(), 3 * limbs * 8 * sizeof(u64));  // 2 * 4 values per limb
 }
 
+// A diagonal of fewer entries than slots repeats them.
+TEST_F(LinearTransformTest, ShortDiagonalsRepeat) {
+  const auto& params = *context_->params();
+  const double scale = params.scale(kLevel);
+  DiagonalMatrix matrix{params.log_slots(), {}}, whole = matrix;
+  for (const int r : {-17, -1, 0, 3, 40}) {
+    matrix.diagonals[r] = RandomSlots(16, true, static_cast<u64>(100 + r));
+    whole.diagonals[r] = Repeat(matrix.diagonals[r], params.slots());
+  }
+  const auto transform =
+      LinearTransform::Create(context_->encoder(), matrix, kLevel, scale, scale, 8);
+  ASSERT_TRUE(transform.ok()) << transform.error().message;
+  ckks::KeyRequest request;
+  transform->AddKeys(request, params.slots());
+  context_->MakeKeys(request);
+  const auto x = RandomSlots(static_cast<size_t>(params.slots()), true, 99);
+  const auto y = transform->Apply(context_->evaluator(), context_->Encrypt(x, kLevel, scale));
+  ASSERT_TRUE(y.ok()) << y.error().message;
+  EXPECT_LT(WorstError(context_->Decrypt(*y), ApplyPlain(whole, x)), Bound(5, y->scale));
+  matrix.diagonals[0].resize(12);
+  EXPECT_FALSE(LinearTransform::Create(context_->encoder(), matrix, kLevel, scale, scale).ok());
+}
+
 TEST_F(LinearTransformTest, Errors) {
   const auto& encoder = context_->encoder();
   const auto good = RandomMatrix(4, std::vector<int>{0, 1}, 1);

@@ -16,9 +16,9 @@ struct Integers {
   i64 largest = 0;
 };
 
-// NTT of a polynomial in X^(N/m) given by its m coefficients: an NTT of size m with the first m
-// twiddle factors, each value standing for N/m equal ones (the order of ntt_tables.h).
-void PeriodicNtt(std::span<u64> out, std::span<u64> coefficients, const ring::NttTables& tables) {
+// NTT of a polynomial in X^(N/m) given by its m coefficients, in place: an NTT of size m with the
+// first m twiddle factors, each value standing for N/m equal ones (the order of ntt_tables.h).
+void PeriodicNtt(std::span<u64> coefficients, const ring::NttTables& tables) {
   const ring::Modulus& q = tables.modulus();
   const size_t m = coefficients.size();
   for (size_t blocks = 1; blocks < m; blocks *= 2) {
@@ -33,9 +33,12 @@ void PeriodicNtt(std::span<u64> out, std::span<u64> coefficients, const ring::Nt
       }
     }
   }
-  const size_t copies = out.size() / m;
-  for (size_t j = 0; j < m; ++j)
-    std::fill_n(out.begin() + static_cast<ptrdiff_t>(j * copies), copies, coefficients[j]);
+}
+
+void Repeat(std::span<const u64> values, std::span<u64> out) {
+  const size_t copies = out.size() / values.size();
+  for (size_t j = 0; j < values.size(); ++j)
+    std::fill_n(out.begin() + static_cast<ptrdiff_t>(j * copies), copies, values[j]);
 }
 
 }  // namespace
@@ -97,8 +100,10 @@ Result<Integers> Round(const Parameters& params, std::span<const Complex> coeffi
   return result;
 }
 
-// Encodes integers, the coefficients of a polynomial in X^(N/m), into every limb.
-ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int level, bool with_p) {
+// Encodes integers, the coefficients of a polynomial in X^(N/m), into every limb. distinct: of a
+// periodic one its m values a limb alone.
+ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int level, bool with_p,
+                     bool distinct = false) {
   const size_t n = params.n(), m = integers.values.size();
   const size_t limbs = with_p ? params.extended_limbs(level) : params.limbs(level);
   const bool periodic = m <= n / 8;  // the small scalar NTT beats the full vector one
@@ -115,7 +120,7 @@ ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int lev
     spread[j * stride] = small ? wide.FromSigned(value) : static_cast<u64>(value);
   }
 
-  ring::RnsPoly result(limbs, n);
+  ring::RnsPoly result(limbs, distinct ? m : n);
   ParallelFor(limbs, [&](size_t j) {
     const ring::NttTables& tables = params.extended_table(level, static_cast<int>(j));
     const ring::Modulus& q = tables.modulus();
@@ -130,7 +135,8 @@ ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int lev
     }
     Buffer residues(words);
     reduce(residues.data());
-    PeriodicNtt(result.limb(j), {residues.data(), m}, tables);
+    PeriodicNtt({residues.data(), m}, tables);
+    Repeat({residues.data(), m}, result.limb(j));
   });
   return result;
 }
@@ -158,6 +164,18 @@ Result<Plaintext> Encoder::Encode(std::span<const Complex> values, int level, do
   result.scale = scale;
   result.with_p = with_p;
   return result;
+}
+
+Result<ring::RnsPoly> Encoder::EncodeDistinct(std::span<const Complex> values, int level,
+                                              double scale) const {
+  PV_RETURN_IF_ERROR(CheckArguments(*params_, values.size(), level, scale));
+  if (values.size() > static_cast<size_t>(params_->slots()) / 8)
+    return MakeError(ErrorCode::kInvalidArgument, "encode: a period of {} values > {}",
+                     values.size(), params_->slots() / 8);
+  std::vector<Complex> coefficients(values.begin(), values.end());
+  SlotsToCoefficients(coefficients);
+  PV_ASSIGN_OR_RETURN(const Integers integers, Round(*params_, coefficients, level, scale));
+  return Expand(*params_, integers, level, /*with_p=*/true, /*distinct=*/true);
 }
 
 Result<Plaintext> Encoder::Encode(std::span<const double> values, int level, double scale,

@@ -31,6 +31,10 @@ class Encoder {
                            bool with_p = false) const;
   Result<Plaintext> Encode(std::span<const double> values, int level, double scale,
                            bool with_p = false) const;
+  // What a limb of Encode(with_p) repeats: 2 n' values, each of which stands for N / (2 n') equal
+  // ones. Errors: those of Encode, kInvalidArgument for more than an eighth of the slots.
+  Result<ring::RnsPoly> EncodeDistinct(std::span<const Complex> values, int level,
+                                       double scale) const;
   // The 2 n' coefficients alone, rounded, in the polynomial's order. Errors: those of Encode.
   Result<std::vector<i64>> Coefficients(std::span<const Complex> values, int level,
                                         double scale) const;

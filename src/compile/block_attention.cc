@@ -122,6 +122,7 @@ class QkvLowering {
     for (int chunk = 0; chunk < c_.l.chunks; ++chunk) {
       const int state = c_.place.index * c_.l.chunks + chunk;
       NodeId cache = b_.State(c_.Named("cache before", chunk), state, Log2(c_.l.slots));
+      b_.SetMostLevel(cache, c_.place.most_cache_level);
       if (chunk == c_.chunk()) cache = b_.Add(c_.Named("cache", chunk), cache, key_value);
       b_.graph().updates.push_back({state, cache});
       caches_.push_back(cache);

@@ -20,7 +20,8 @@ struct BlockContext {
   const model::BlockShape& shape;
   const model::LayerConfig& forms;
 
-  bool many() const { return place.tokens > 0; }  // tokens at once
+  bool many() const { return place.groups > 0; }  // tokens at once, in rows
+  bool in_blocks() const { return place.tokens > 0 && place.groups == 0; }  // in blocks
   // Slots of a half that hold tokens: those behind are zero.
   int most() const { return std::min(place.groups * l.d_head, l.keys()); }
   // Rotations that sum over all features, and the period of such a sum.
@@ -54,11 +55,13 @@ struct BlockContext {
 BlockUnits MakeBlockUnits(const model::LayerConfig& forms, const ResidualUnit& input,
                           const ResidualUnit& output);
 
-// value(feature) in the feature layout, or of tokens at once in their rows; zero in the padding.
+// value(feature) in the feature layout, or of tokens at once in their rows or blocks; zero in the
+// padding.
 template <typename F>
 std::vector<Complex> ByFeature(const BlockContext& c, F&& value) {
   const size_t slots = c.many() ? static_cast<size_t>(c.l.attention.size) : 1;
-  const auto features = static_cast<size_t>(c.many() ? c.l.attention.rows : c.l.width);
+  const bool at_once = c.many() || c.in_blocks();
+  const auto features = static_cast<size_t>(at_once ? c.l.attention.rows : c.l.width);
   std::vector<Complex> values(features * slots);
   for (size_t i = 0; i < static_cast<size_t>(c.shape.d_model); ++i)
     std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(i * slots), slots, value(i));
@@ -88,14 +91,23 @@ struct Biases {
   std::vector<double> q, k, v, o, gate, up, down;
 };
 
-// Of this position; empty without biases.
+// Of this position, of tokens at once of none; empty without biases.
 Biases PositionBiases(const BlockContext& c);
 
 NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<Complex> bias);
 // The part of sums by `mask`, whose values are real, times the root, with `bias`.
 NodeId MaskedByRoot(BlockContext& c, const std::string& name, NodeId sums,
                     std::vector<Complex> mask, NodeId root, std::vector<Complex> bias);
-// values in `unit` by feature; x itself without biases.
+// What is real already times the root, with `bias`.
+NodeId ByRoot(BlockContext& c, const std::string& name, NodeId masked, NodeId root,
+              std::vector<Complex> bias);
+// (x_c channels[c])^2: with channels' own units x times their squares times x, a level more.
+NodeId LowerSquares(BlockContext& c, NodeId x, const ChannelUnits& channels);
+// What a place of the residual adds `update` to.
+NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
+                     const ResidualUnit& after, NodeId update);
+
+// values in `unit` by feature, of tokens in blocks in both parts; x itself without biases.
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
                       const std::vector<double>& values, const ResidualUnit& unit);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/thread_pool.h"
+#include "compile/block_maps.h"
 #include "compile/known_keys.h"
 #include "compile/token_matrices.h"
 
@@ -90,13 +91,14 @@ LinearMap DownMap(const BlockLayout& l, const BlockUnits& units, int layer) {
 MapDiagonals::MapDiagonals(const LinearMap& map, const model::Block& block,
                            const BlockLayout& layout)
     : map_(map),
+      block_(block),
       shape_(block.shape),
       layout_(layout),
       rows_(map.kind == MatrixKind::kQkv || map.kind == MatrixKind::kProjection ? layout.attention
                                                                                 : layout.hidden),
       prefix_(block.prefix()),
       weights_(map.reads_weights() ? block.weights->Load(PartsOf(map.kind)) : nullptr) {
-  if (!map_.reads_weights() || map_.of_tokens) return;
+  if (!map_.reads_weights() || map_.of_tokens || map_.of_blocks) return;
   const model::BlockWeights& w = *weights_;
   const BlockUnits& u = map_.units;
   const bool bilinear = shape_.bilinear();
@@ -187,6 +189,7 @@ void MapDiagonals::ToFeatures(int term, std::vector<Complex>& diagonal) const {
 
 std::vector<Complex> MapDiagonals::Term(int k) const {
   if (map_.reads_known()) return KnownDiagonal(map_, shape_, layout_, prefix_, k);
+  if (map_.of_blocks) return BlockDiagonal(map_, block_, layout_, weights_.get(), k);
   if (map_.kind == MatrixKind::kSkew) return SkewDiagonal(map_, layout_, k);
   if (map_.of_tokens && !map_.packed) return TokenDiagonal(map_, shape_, layout_, *weights_, k);
   std::vector<Complex> diagonal(static_cast<size_t>(layout_.slots));

@@ -23,8 +23,8 @@ LinearMap DownMap(const BlockLayout& layout, const BlockUnits& units, int layer)
 // Makes the diagonals of one map: holds the weights that it reads, ready for all of its terms.
 class MapDiagonals {
  public:
-  // Cost: decodes the map's part of the block; a copy of queries and keys that are turned, or of a
-  // matrix that writes to the residual.
+  // block: outlives it. Cost: decodes the map's part of the block; a copy of queries and keys that
+  // are turned, or of a matrix that writes to the residual.
   MapDiagonals(const LinearMap& map, const model::Block& block, const BlockLayout& layout);
 
   MapDiagonals(const MapDiagonals&) = delete;
@@ -53,7 +53,8 @@ class MapDiagonals {
   }
 
   const LinearMap map_;
-  const model::BlockShape shape_;
+  const model::Block& block_;
+  const model::BlockShape& shape_;
   const BlockLayout layout_;
   const RowLayout rows_;
   const int prefix_;

@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "compile/known_caches.h"
+#include "compile/levels.h"
 #include "compile/lower_block.h"
 #include "model/layer_json.h"
 
@@ -80,6 +81,7 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       new CompiledDecoder(std::move(decoder), std::move(params), speed));
   result->layout_ = layout;
   result->known_ = programs.known;
+  if (programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
   PV_RETURN_IF_ERROR(result->Plan(circuits));
   PV_ASSIGN_OR_RETURN(const Graph plan, result->Program(0));
   result->state_levels_.resize(static_cast<size_t>(result->state_count()));
@@ -90,18 +92,34 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
   return std::shared_ptr<const CompiledDecoder>(std::move(result));
 }
 
+Status CompiledDecoder::BoundCaches() {
+  PV_ASSIGN_OR_RETURN(const PromptForm form, CheckPrompt(*decoder_, layout_));
+  if (form == PromptForm::kRows) return {};
+  const std::vector<int> any_level(static_cast<size_t>(state_count()));
+  PV_ASSIGN_OR_RETURN(const Graph graph, LowerPrompt(*decoder_, layout_, 1, 0, any_level));
+  most_cache_level_ = params()->working_level() - DepthOfStates(graph);
+  return {};
+}
+
 Status CompiledDecoder::AddPrompts(const CircuitKeys& circuits) {
-  PV_RETURN_IF_ERROR(CheckPrompt(*decoder_, layout_));
+  PV_ASSIGN_OR_RETURN(const PromptForm form, CheckPrompt(*decoder_, layout_));
+  if (form == PromptForm::kBlocks) return AddPrompt(circuits, 0);
   const int most = std::min(layout_.keys(), decoder_->context);
-  for (int groups = 1; prompts_.empty() || prompts_.back()->prompt_tokens() < most; groups *= 2) {
-    std::shared_ptr<CompiledDecoder> prompt(new CompiledDecoder(decoder_, params(), speed()));
-    prompt->layout_ = layout_;
-    prompt->groups_ = groups;
-    prompt->state_levels_ = state_levels_;
-    PV_RETURN_IF_ERROR(prompt->Plan(circuits));
-    ServeBeside(*prompt);
-    prompts_.push_back(std::move(prompt));
-  }
+  for (int groups = 1; prompts_.empty() || prompts_.back()->prompt_tokens() < most; groups *= 2)
+    PV_RETURN_IF_ERROR(AddPrompt(circuits, groups));
+  return {};
+}
+
+// groups: of a program in rows; 0: in blocks.
+Status CompiledDecoder::AddPrompt(const CircuitKeys& circuits, int groups) {
+  std::shared_ptr<CompiledDecoder> prompt(new CompiledDecoder(decoder_, params(), speed()));
+  prompt->layout_ = layout_;
+  prompt->groups_ = groups;
+  prompt->in_blocks_ = groups == 0;
+  prompt->state_levels_ = state_levels_;
+  PV_RETURN_IF_ERROR(prompt->Plan(circuits));
+  ServeBeside(*prompt);
+  prompts_.push_back(std::move(prompt));
   return {};
 }
 
@@ -111,7 +129,8 @@ size_t CompiledDecoder::PromptFor(int tokens) const {
 }
 
 int CompiledDecoder::prompt_tokens() const {
-  return std::min({groups_ * layout_.d_head, layout_.keys(), decoder_->context});
+  if (groups_ == 0 && !in_blocks_) return 0;
+  return PromptTokens(layout_, groups_, decoder_->context);
 }
 
 int CompiledDecoder::ContextBehind(int known) const {
@@ -142,9 +161,10 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
 
 Result<Graph> CompiledDecoder::Lower(
     int position, const std::shared_ptr<const model::PublicContext>& known) const {
-  if (groups_ > 0) return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_);
+  if (groups_ > 0 || in_blocks_)
+    return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
-  return LowerStep(*decoder_, layout_, position, known);
+  return LowerStep(*decoder_, layout_, position, known, most_cache_level_);
 }
 
 // What is known of the program (its name, its certificate) is no part of it.
@@ -153,6 +173,7 @@ std::string CompiledDecoder::Description() const {
   std::string text =
       fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
   if (groups_ > 0) text += fmt::format("prompts of {} groups\n", groups_);
+  if (in_blocks_) text += "prompts in blocks\n";
   for (const model::Block& block : d.blocks) {
     text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";

@@ -2,6 +2,7 @@
 // are until a program runs.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -15,7 +16,8 @@ struct DecoderPrograms {
   // Public tokens that a text may have, which queries meet as matrices; the caches hold the rest of
   // the context. 0: public tokens lie in the caches.
   int known = 0;
-  // Prompts at once too, in buckets of d_head tokens and twice as many, up to a row's.
+  // Prompts at once too: in rows in buckets of d_head tokens and twice as many, up to a row's, or
+  // in blocks in one bucket.
   bool prompts = false;
 };
 
@@ -40,7 +42,7 @@ class CompiledDecoder : public CompiledProgram {
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
   TokenLayout token_layout() const {
-    return {layout_.slots, layout_.attention.size, prompt_tokens()};
+    return {layout_.slots, layout_.attention.size, prompt_tokens(), in_blocks_};
   }
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
@@ -57,7 +59,10 @@ class CompiledDecoder : public CompiledProgram {
   int width() const override { return decoder_->width(); }
 
  private:
+  // A prompt in blocks leaves caches at lower levels than decoding may ask for.
+  Status BoundCaches();
   Status AddPrompts(const CircuitKeys& circuits);
+  Status AddPrompt(const CircuitKeys& circuits, int groups);
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
   Result<Graph> Lower(int position,
@@ -67,8 +72,10 @@ class CompiledDecoder : public CompiledProgram {
   std::shared_ptr<const model::Decoder> decoder_;
   BlockLayout layout_;
   int known_ = 0;
-  int groups_ = 0;                 // of a prompt's program
+  int groups_ = 0;                 // of a prompt's program in rows
+  bool in_blocks_ = false;         // a prompt's program in blocks
   std::vector<int> state_levels_;  // of a decoding step
+  int most_cache_level_ = std::numeric_limits<int>::max();
   std::vector<std::shared_ptr<const CompiledDecoder>> prompts_;
 };
 

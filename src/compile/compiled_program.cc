@@ -36,6 +36,24 @@ int LongestPath(const Graph& graph) {
   return longest;
 }
 
+// Of a band: the operands are rotated step by step, one key for each direction.
+void CollectBand(const Node& node, const ckks::Parameters& params, ckks::KeyUses& uses) {
+  const LinearMap& map = *node.linear;
+  const int left = -map.first, right = map.first + map.terms - 1, slots = params.slots();
+  const auto add = [&](int step, int level, int count) {
+    if (count > 0) uses.AddRotation(step, slots, level, count);
+  };
+  if (const int cycle = map.Cycle(slots); cycle <= map.terms) {
+    add(map.stride, node.level + 2, cycle - 1);
+  } else {
+    add(map.stride, node.level + 2, right);
+    add(-map.stride, node.level + 2, left);
+  }
+  add(map.other, node.level + 1, right);
+  add(-map.other, node.level + 1, left);
+  uses.AddRelinearization(node.level + 1);
+}
+
 bool Multiplies(const Node& node) {
   return node.kind == OpKind::kMul || node.kind == OpKind::kSquare;
 }
@@ -96,10 +114,11 @@ Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circui
       for (int level = node.level + 1; level <= node.level + Depth(node); ++level)
         uses.AddRelinearization(level);
     }
+    if (node.kind == OpKind::kBand) CollectBand(node, *params_, uses);
     if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
     if (node.kind == OpKind::kBootstrap) ++bootstraps[{node.log_period, node.real}];
     if (node.kind == OpKind::kLinear && maps.emplace(node.linear->Rotations(), node.level).second)
-      uses.required.Merge(circuits.linear(node.linear->Rotations(), node.level + 1));
+      uses.required.Merge(circuits.linear(*node.linear, node.level + 1));
     if (node.kind == OpKind::kInput) input_level_ = node.level;
   }
   output_level_ = plan[plan.output].level;
@@ -126,7 +145,7 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   for (const Node& node : plan.nodes) {
     if (node.kind == OpKind::kLinear)
       largest_rotations =
-          std::max(largest_rotations, cost_.RotationBytes(node.linear->terms, node.level + 1));
+          std::max(largest_rotations, cost_.RotationBytes(*node.linear, node.level + 1));
     const double seconds = EstimateSeconds(node);
     e.seconds_per_token += seconds;
     e.component_seconds[static_cast<int>(node.component)] += seconds;
@@ -175,7 +194,7 @@ void CompiledProgram::EstimateWeights(const Graph& plan) {
     e.weight_budget = (speed_.memory_bytes - std::min<size_t>(least, speed_.memory_bytes)) / 2;
   }
   for (const Node& node : plan.nodes) {
-    if (!node.linear) continue;
+    if (!node.linear || node.kind == OpKind::kBand) continue;
     const double seconds = cost_.MakeSeconds(*node.linear, node.level + 1);
     const size_t bytes = cost_.PlaintextBytes(*node.linear, node.level + 1);
     if (node.linear->position < 0 && e.weight_bytes + bytes <= e.weight_budget) {

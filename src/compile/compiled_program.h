@@ -42,8 +42,8 @@ struct Estimate {
 // The keys of circuits, which this layer does not see.
 struct CircuitKeys {
   std::function<Result<ckks::KeyRequest>(int log_period, bool real)> bootstrap;
-  // Of a linear map with these rotations at this level.
-  std::function<ckks::KeyRequest(const std::vector<int>& rotations, int level)> linear;
+  // Of a linear map at this level.
+  std::function<ckks::KeyRequest(const LinearMap& map, int level)> linear;
 };
 
 class CompiledProgram {

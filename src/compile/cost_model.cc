@@ -113,8 +113,10 @@ double CostModel::Seconds(const Node& node, int level) const {
       return Rescale(level + 1) +
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
     case OpKind::kLinear:
-      return LinearTransform(node.linear->terms, level + 1) +
-             ExpandTerms(node.linear->terms, level + 1);
+      return LinearTransform(node.linear->terms, level + 1, node.linear->baby_steps) +
+             ExpandTerms(*node.linear, level + 1);
+    case OpKind::kBand:
+      return Band(*node.linear, level);
     case OpKind::kChangeUnit:
       return Rescale(level + 1);
     case OpKind::kAddPlain:
@@ -141,34 +143,57 @@ double CostModel::Seconds(const Node& node, int level) const {
 
 // Baby-step giant-step at the best split: one key switch around all, one per giant step, hoisted
 // rotations.
-CostModel::Split CostModel::BestSplit(int diagonals, int level) const {
+CostModel::Split CostModel::BestSplit(int diagonals, int level, int baby_steps) const {
   Split best;
-  for (int babies = 1; babies <= diagonals; babies *= 2) {
+  const int least = std::clamp(baby_steps, 1, diagonals);
+  for (int babies = least; babies <= diagonals; babies *= 2) {
     const int giants = (diagonals + babies - 1) / babies;
     const double seconds = (babies - 1) * HoistedRotation(level) + (giants - 1) * KeySwitch(level);
-    if (babies == 1 || seconds < best.seconds) best = {babies, seconds};
+    if (babies == least || seconds < best.seconds) best = {babies, seconds};
+    if (baby_steps > 0) break;
   }
   return best;
 }
 
-double CostModel::LinearTransform(int diagonals, int level) const {
+double CostModel::LinearTransform(int diagonals, int level, int baby_steps) const {
   const double extended = params_->extended_limbs(level);
-  return KeySwitch(level) + BestSplit(diagonals, level).seconds +
+  return KeySwitch(level) + BestSplit(diagonals, level, baby_steps).seconds +
          Parallel(2 * diagonals * extended * speed_.stream_seconds);
 }
 
-size_t CostModel::RotationBytes(int terms, int level) const {
+size_t CostModel::RotationBytes(const LinearMap& map, int level) const {
   const size_t limb = sizeof(u64) * static_cast<size_t>(params_->n());
-  return static_cast<size_t>(BestSplit(terms, level).babies) * 2 * limb *
+  return static_cast<size_t>(BestSplit(map.terms, level, map.baby_steps).babies) * 2 * limb *
          static_cast<size_t>(params_->extended_limbs(level));
 }
 
-// A matrix' terms are kept as coefficients: a reduction and a transform for every limb.
-double CostModel::ExpandTerms(int terms, int level) const {
-  return Parallel(terms * params_->extended_limbs(level) * Transform());
+// A matrix' terms are kept as coefficients: a reduction and a transform for every limb. What
+// repeats is kept as it is multiplied.
+double CostModel::ExpandTerms(const LinearMap& map, int level) const {
+  const bool repeats = map.period > 0 && map.period < params_->slots();
+  const double seconds = repeats ? speed_.product_seconds : Transform();
+  return Parallel(map.terms * params_->extended_limbs(level) * seconds);
+}
+
+// The operands rotated step by step, a product with a diagonal and one with the other operand for
+// each term, one relinearisation.
+double CostModel::Band(const LinearMap& map, int level) const {
+  const double n = params_->limbs(level + 1);
+  const int moves = std::min(map.terms, map.Cycle(params_->slots()));
+  const double term =
+      Rotate(map.other, level + 1) + Rescale(level + 2) +
+      Parallel(speed_.encode_seconds + (n + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds) +
+               n * (4 * speed_.product_seconds + 3 * speed_.stream_seconds));
+  return moves * Rotate(map.stride, level + 2) + map.terms * term + Product(level + 1);
 }
 
 double CostModel::MakeSeconds(const LinearMap& map, int level) const {
+  if (map.period > 0 && map.period < params_->slots()) {
+    const double part = static_cast<double>(map.period) / params_->slots();
+    const double values = speed_.gather_seconds + speed_.encode_seconds;
+    return Parallel(map.terms * part *
+                    (values + 2 * params_->extended_limbs(level) * speed_.ntt_seconds));
+  }
   const double gathers = kDecodeGathers + (map.packed ? 2 : 1);
   const double term = gathers * speed_.gather_seconds + speed_.encode_seconds;
   if (map.terms > 1) return Parallel(map.terms * term);
@@ -177,6 +202,9 @@ double CostModel::MakeSeconds(const LinearMap& map, int level) const {
 
 size_t CostModel::PlaintextBytes(const LinearMap& map, int level) const {
   const auto n = static_cast<size_t>(params_->n());
+  if (map.period > 0 && map.period < params_->slots())
+    return sizeof(u64) * 2 * static_cast<size_t>(map.period) *
+           static_cast<size_t>(params_->extended_limbs(level)) * static_cast<size_t>(map.terms);
   if (map.terms == 1) return sizeof(u64) * n * static_cast<size_t>(params_->limbs(level));
   return sizeof(i32) * n * static_cast<size_t>(map.terms);
 }

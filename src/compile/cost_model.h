@@ -47,7 +47,7 @@ class CostModel {
   double MakeSeconds(const LinearMap& map, int level) const;
   size_t PlaintextBytes(const LinearMap& map, int level) const;
   // What a map of several terms holds while it runs: the rotations of its operand over QP.
-  size_t RotationBytes(int terms, int level) const;
+  size_t RotationBytes(const LinearMap& map, int level) const;
   double KeyGenerationSeconds(const ckks::KeyRequest& request) const;
   // `limbs` limbs of compact keys, in place of their read from memory.
   double ExpansionSeconds(double limbs) const;
@@ -66,9 +66,11 @@ class CostModel {
     int babies = 1;
     double seconds = 0;  // of its rotations
   };
-  Split BestSplit(int diagonals, int level) const;
-  double LinearTransform(int diagonals, int level) const;
-  double ExpandTerms(int terms, int level) const;
+  // baby_steps: given, or 0 for the best.
+  Split BestSplit(int diagonals, int level, int baby_steps) const;
+  double LinearTransform(int diagonals, int level, int baby_steps = 0) const;
+  double ExpandTerms(const LinearMap& map, int level) const;
+  double Band(const LinearMap& map, int level) const;
   double SlotsToCoeffs(int log_period, int log_size) const;
   double CoeffsToSlots(int log_size) const;
   double Trace(int log_output_period) const;

@@ -20,6 +20,8 @@ const char* OpKindName(OpKind kind) {
       return "square";
     case OpKind::kMulPlain:
       return "multiply plain";
+    case OpKind::kBand:
+      return "band";
     case OpKind::kLinear:
       return "matrix";
     case OpKind::kAddPlain:

@@ -3,6 +3,7 @@
 
 #include <complex>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ enum class OpKind {
   kMul,     // a * b, slot by slot
   kSquare,  // a * a
   kMulPlain,   // a * constant
+  kBand,       // sum_k (diagonal_k * rotate(a, k stride)) * rotate(b, k other): a map's terms
   kLinear,     // sum_k diagonal_k * rotate(a, k stride): a matrix, baby-step giant-step
   kAddPlain,   // a + constant
   kMulByI,     // i * a
@@ -75,7 +77,8 @@ struct Node {
   bool cut = false;      // the planner may bootstrap this value: magnitude <= 1
   NodeId cut_with = -1;  // as this one is; itself
   Mark mark = Mark::kNone;
-  int least_level = 0;  // of a value that another program reads
+  int least_level = 0;                               // of a value that another program reads
+  int most_level = std::numeric_limits<int>::max();  // of one that another program leaves
   // Filled by the level pass.
   int level = -1;
 };

@@ -98,11 +98,20 @@ NodeId GraphBuilder::AddPlain(std::string name, NodeId a, std::vector<Complex> c
 }
 
 NodeId GraphBuilder::Linear(std::string name, NodeId a, LinearMap map, bool real) {
-  const OpKind kind = map.terms == 1 ? OpKind::kMulPlain : OpKind::kLinear;
+  const bool unmoved = map.terms == 1 && map.first == 0;
+  const OpKind kind = unmoved ? OpKind::kMulPlain : OpKind::kLinear;
   NodeId id = Append(kind, std::move(name), {a});
   Node& node = graph_.nodes[id];
   node.log_period = log_slots_;
   node.real = node.real && real;
+  node.linear = std::make_shared<const LinearMap>(std::move(map));
+  return id;
+}
+
+NodeId GraphBuilder::Band(std::string name, NodeId a, NodeId b, LinearMap map) {
+  NodeId id = Append(OpKind::kBand, std::move(name), {a, b});
+  Node& node = graph_.nodes[id];
+  node.log_period = log_slots_;
   node.linear = std::make_shared<const LinearMap>(std::move(map));
   return id;
 }

@@ -27,9 +27,11 @@ class GraphBuilder {
   NodeId Square(std::string name, NodeId a);
   NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
   NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);
-  // The result fills every slot; real: whether it is for a real operand. A map of one term is a
-  // product with a constant.
+  // The result fills every slot; real: whether it is for a real operand. A map of one term that
+  // moves nothing is a product with a constant.
   NodeId Linear(std::string name, NodeId a, LinearMap map, bool real);
+  // Fills every slot.
+  NodeId Band(std::string name, NodeId a, NodeId b, LinearMap map);
   NodeId MulByI(std::string name, NodeId a);
   NodeId Rotate(std::string name, NodeId a, int rotation);
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
@@ -51,6 +53,7 @@ class GraphBuilder {
     graph_.nodes[id].cut_with = with;
   }
   void SetLeastLevel(NodeId id, int level) { graph_.nodes[id].least_level = level; }
+  void SetMostLevel(NodeId id, int level) { graph_.nodes[id].most_level = level; }
   void SetMark(NodeId id, Mark mark) { graph_.nodes[id].mark = mark; }
 
   Graph& graph() { return graph_; }

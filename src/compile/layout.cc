@@ -44,8 +44,25 @@ Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int cont
   return l;
 }
 
+namespace {
+
+std::vector<Complex> PackBlocks(std::span<const std::vector<double>> tokens,
+                                const TokenLayout& layout, double unit) {
+  std::vector<Complex> packed(static_cast<size_t>(layout.slots));
+  const auto blocks = static_cast<size_t>(layout.size), block = packed.size() / blocks;
+  for (size_t t = 0; t < 2 * blocks; ++t) {
+    const std::vector<double>& token = tokens[std::min(t, tokens.size() - 1)];
+    const Complex one = t < blocks ? Complex(1 / unit) : Complex(0, 1 / unit);
+    for (size_t f = 0; f < token.size(); ++f) packed[t % blocks * block + f] += token[f] * one;
+  }
+  return packed;
+}
+
+}  // namespace
+
 std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
                                 const TokenLayout& layout, double unit) {
+  if (layout.blocks) return PackBlocks(tokens, layout, unit);
   std::vector<Complex> packed(static_cast<size_t>(layout.slots));
   for (int s = 0; s < layout.size; ++s) {
     const int t = s % (layout.size / 2);
@@ -57,11 +74,15 @@ std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
   return packed;
 }
 
-std::vector<double> UnpackToken(std::span<const Complex> slots, int width, int size, int t,
-                                double unit) {
+std::vector<double> UnpackToken(std::span<const Complex> slots, const TokenLayout& layout,
+                                int width, int t, double unit) {
   std::vector<double> token;
-  for (int f = 0; f < width; ++f)
-    token.push_back(slots[static_cast<size_t>(f * size + t)].real() * unit);
+  const int block = layout.slots / layout.size;
+  for (int f = 0; f < width; ++f) {
+    const int at = layout.blocks ? t % layout.size * block + f : f * layout.size + t;
+    const Complex value = slots[static_cast<size_t>(at)];
+    token.push_back((layout.blocks && t >= layout.size ? value.imag() : value.real()) * unit);
+  }
   return token;
 }
 

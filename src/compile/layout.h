@@ -10,6 +10,9 @@
 // Tokens:   a prompt's tokens at once, in attention's rows: feature f of token t stands in both
 //           halves of row f, at slot t of each. Slots behind the last token's hold its copies up to
 //           as many as the program takes, zero behind those.
+// Blocks:   twice as many of a prompt's tokens at once: feature f of token t stands at slot f of
+//           block t, a head's (e, h) at its row of attention; tokens from blocks() on are the
+//           imaginary part. Slots behind the last token's hold its copies.
 // Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r
 // and sums inside the block (the result stands in one slot, a mask and rotations spread it); rows
 // -> features sums over blocks (cyclic, no mask). A matrix with more rows or columns than one
@@ -49,6 +52,9 @@ struct BlockLayout {
   int InMatrices(int tokens) const { return known_groups > 0 ? tokens / keys() * keys() : 0; }
   int element_stride() const { return attention.size * heads; }
   int AttentionRow(int element, int head) const { return element * heads + head; }
+  // Of tokens in blocks: slots of one, and how many there are.
+  int block() const { return attention.rows; }
+  int blocks() const { return attention.size; }
 
   // context: keys that the cache holds at least. Errors: kOutOfRange (field, both values) where the
   // slots do not hold the rows or d_head is no power of two.
@@ -57,15 +63,17 @@ struct BlockLayout {
                                     int known = 0);
 };
 
-// Where the tokens of a prompt's program stand: rows of `size` slots, up to `tokens` of them.
+// Where the tokens of a prompt's program stand, up to `tokens` of them: in rows of `size` slots, or
+// in `size` blocks of rows.
 struct TokenLayout {
   int slots = 0, size = 0, tokens = 0;
+  bool blocks = false;
 };
 // Vectors of a prompt's tokens, divided by `unit`; and the other way round, that of the token at t.
 std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
                                 const TokenLayout& layout, double unit);
-std::vector<double> UnpackToken(std::span<const Complex> slots, int width, int size, int t,
-                                double unit);
+std::vector<double> UnpackToken(std::span<const Complex> slots, const TokenLayout& layout,
+                                int width, int t, double unit);
 
 // The rotations that sum what a map from rows to features leaves, over all slots of a feature.
 std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows);

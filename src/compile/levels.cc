@@ -85,14 +85,15 @@ class Sweep {
       result_.seconds += cost_.BootstrapSeconds(node.log_period, node.real);
       level = params_.bootstrap_level();
     }
-    if (level > params_.working_level()) {
+    if (level > std::min(params_.working_level(), node.most_level)) {
       result_ = {false, level, 0};
       return;
     }
     result_.seconds += cost_.Seconds(node, level);
-    for (NodeId input : node.inputs) {
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const NodeId input = node.inputs[i];
       int& need = input < segment_.begin ? result_.needed : need_[input - segment_.begin];
-      need = std::max(need, level + Depth(node));
+      need = std::max(need, level + Depth(node, i));
     }
   }
 
@@ -147,8 +148,10 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
 
 }  // namespace
 
-int Depth(const Node& node) {
+int Depth(const Node& node, size_t operand) {
   switch (node.kind) {
+    case OpKind::kBand:  // the first is multiplied by the diagonals
+      return operand == 0 ? 2 : 1;
     case OpKind::kMul:
     case OpKind::kSquare:
     case OpKind::kMulPlain:
@@ -160,6 +163,22 @@ int Depth(const Node& node) {
     default:
       return 0;
   }
+}
+
+int DepthOfStates(const Graph& graph) {
+  std::vector<int> depth(graph.nodes.size(), 0);
+  for (size_t id = 0; id < graph.nodes.size(); ++id) {
+    const Node& node = graph.nodes[id];
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const auto input = static_cast<size_t>(node.inputs[i]);
+      const int before = graph.nodes[input].layer == node.layer ? depth[input] : 0;
+      depth[id] = std::max(depth[id], before + Depth(node, i));
+    }
+  }
+  int most = 0;
+  for (const StateUpdate& update : graph.updates)
+    most = std::max(most, depth[static_cast<size_t>(update.node)]);
+  return most;
 }
 
 Result<Placement> PlaceBootstraps(const Graph& graph, const ckks::Parameters& params,
@@ -222,10 +241,11 @@ Status AssignLevels(Graph& graph, const ckks::Parameters& params) {
                        "{}: level {} needed > {} working levels of parameters {}", node.name,
                        node.level, params.working_level(), params.spec().name);
     }
-    const int operand =
-        node.kind == OpKind::kBootstrap ? params.bootstrap_level() : node.level + Depth(node);
-    for (NodeId input : node.inputs) {
-      graph.nodes[input].level = std::max(graph.nodes[input].level, operand);
+    for (size_t operand = 0; operand < node.inputs.size(); ++operand) {
+      const int needed = node.kind == OpKind::kBootstrap ? params.bootstrap_level()
+                                                         : node.level + Depth(node, operand);
+      int& level = graph.nodes[node.inputs[operand]].level;
+      level = std::max(level, needed);
     }
   }
   return {};

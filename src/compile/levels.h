@@ -14,8 +14,11 @@
 
 namespace polyveil::compile {
 
-// Levels that a node consumes: operands stand at node.level + Depth(node).
-int Depth(const Node& node);
+// Levels that a node consumes of an operand, which stands at node.level + Depth(node, operand).
+int Depth(const Node& node, size_t operand = 0);
+
+// On the longest path from a layer's input to a state that it leaves.
+int DepthOfStates(const Graph& graph);
 
 struct Placement {
   std::vector<bool> bootstrapped;  // by node of the graph given

@@ -2,8 +2,10 @@
 // without their weights; block_matrices.h makes the diagonals.
 #pragma once
 
+#include <algorithm>
 #include <complex>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "model/public_context.h"
@@ -25,13 +27,29 @@ struct BlockUnits {
   double hidden = 1;  // of the gated factor; of both factors of a bilinear feed-forward
 };
 
-// kKnownKeys and kKnownValues are of public tokens (known_keys.h), kSkew is of a prompt
-// (token_attention.cc): no weights.
-enum class MatrixKind { kQkv, kProjection, kHidden, kDown, kKnownKeys, kKnownValues, kSkew };
+// kKnownKeys and kKnownValues are of public tokens (known_keys.h), kSkew is of a prompt in rows
+// (token_attention.cc), those from kBlockSkew on of one in blocks (block_maps.h): no weights.
+enum class MatrixKind {
+  kQkv,
+  kProjection,
+  kHidden,
+  kDown,
+  kKnownKeys,
+  kKnownValues,
+  kSkew,
+  kBlockSkew,
+  kDigitSwap,
+  kTokenGather,
+  kScoreBand,
+  kValueBand,
+  kPrefixKeys,
+  kPrefixValues,
+};
 
 using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
-// y_s = sum_k diagonal_k[s] x_(s + k stride), k = 0 .. terms - 1.
+// y_s = sum_k diagonal_k[s] x_(s + (first + k) stride), k = 0 .. terms - 1; of a band
+// (OpKind::kBand) times z_(s + (first + k) other).
 struct LinearMap {
   int terms = 1, stride = 1;
   MatrixKind kind = MatrixKind::kQkv;
@@ -47,14 +65,24 @@ struct LinearMap {
   int in_matrices = 0;
   KnownKeyValues known{};
   Complex beside{};
+  // Between tokens in blocks (block_maps.h): which of the matrices of its kind, or of the pairs of
+  // a band; its diagonals repeat `period` entries (0: one a slot).
+  bool of_blocks = false;
+  int block = 0, period = 0;
+  int first = 0, other = 0;
+  int baby_steps = 0;     // so that different maps share keys; 0: as many as are fastest
+  int low = 0, high = 0;  // weights of the two digits that are exchanged; tokens from `low` on
+  int tokens = 0;         // of the prompt
 
   bool reads_known() const {
     return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
   }
-  bool reads_weights() const { return !reads_known() && kind != MatrixKind::kSkew; }
+  bool reads_weights() const { return kind <= MatrixKind::kDown; }
+  // Of a band: after so many steps the first operand is what it was; more than terms: never.
+  int Cycle(int slots) const { return std::min(terms + 1, slots / std::gcd(slots, stride)); }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
-    for (int k = 0; k < terms; ++k) rotations.push_back(k * stride);
+    for (int k = 0; k < terms; ++k) rotations.push_back((first + k) * stride);
     return rotations;
   }
 };

@@ -2,16 +2,17 @@
 
 #include "compile/approximant_lowering.h"
 #include "compile/block_context.h"
+#include "compile/token_blocks.h"
 
 namespace polyveil::compile {
-namespace {
 
-// (x_c channels[c])^2: with channels' own units x times their squares times x, a level more.
 NodeId LowerSquares(BlockContext& c, NodeId x, const ChannelUnits& channels) {
   if (!channels) return c.b.Square("norm squares", x);
   const auto squared = [&](size_t i) { return (*channels)[i] * (*channels)[i]; };
   return c.b.Mul("norm squares", c.b.MulPlain("norm weights", x, ByFeature(c, squared)), x);
 }
+
+namespace {
 
 // `value` at the slots of tokens at once that hold none: their zeros stay zeros, but a polynomial
 // must not read them.
@@ -35,9 +36,10 @@ NodeId LowerRoot(BlockContext& c, const char* part, NodeId x, const ResidualUnit
   return LowerApproximant(c.b, "inverse root", sum, of_sum, p);
 }
 
-void MarkResidual(GraphBuilder& b, NodeId x) {
+// real: tokens in blocks are a complex vector.
+void MarkResidual(GraphBuilder& b, NodeId x, bool real) {
   b.SetMagnitude(x, 1);
-  b.SetReal(x, true);
+  b.SetReal(x, real);
   b.MarkCut(x);
 }
 
@@ -51,14 +53,14 @@ NodeId InUnit(BlockContext& c, NodeId x, const ResidualUnit& before, const Resid
                       }));
 }
 
+}  // namespace
+
 NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
                      const ResidualUnit& after, NodeId update) {
   NodeId sum = c.b.Add("residual", InUnit(c, x, before, after), update);
-  MarkResidual(c.b, sum);
+  MarkResidual(c.b, sum, !c.in_blocks());
   return sum;
 }
-
-}  // namespace
 
 BlockUnits MakeBlockUnits(const model::LayerConfig& forms, const ResidualUnit& input,
                           const ResidualUnit& output) {
@@ -103,6 +105,7 @@ Biases PositionBiases(const BlockContext& c) {
   if (!c.shape.biases) return {};
   const auto w = c.place.block.weights->Biases();
   Biases biases{w->bq, w->bk, w->bv, w->bo, w->b_gate, w->b_up, w->b_down};
+  if (c.place.tokens > 0) return biases;  // every token turns its own
   for (auto* bias : {&biases.q, &biases.k}) model::RotateRows(c.shape, c.place.position, *bias, 1);
   return biases;
 }
@@ -113,7 +116,12 @@ NodeId AddBias(BlockContext& c, const std::string& name, NodeId x, std::vector<C
 
 NodeId MaskedByRoot(BlockContext& c, const std::string& name, NodeId sums,
                     std::vector<Complex> mask, NodeId root, std::vector<Complex> bias) {
-  NodeId masked = c.b.MulPlain(name + " masked", sums, std::move(mask));
+  return ByRoot(c, name, c.b.MulPlain(name + " masked", sums, std::move(mask)), root,
+                std::move(bias));
+}
+
+NodeId ByRoot(BlockContext& c, const std::string& name, NodeId masked, NodeId root,
+              std::vector<Complex> bias) {
   c.b.SetReal(masked, true);
   return AddBias(c, name, c.b.Mul(name + " scaled", masked, root), std::move(bias));
 }
@@ -121,13 +129,14 @@ NodeId MaskedByRoot(BlockContext& c, const std::string& name, NodeId sums,
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
                       const std::vector<double>& values, const ResidualUnit& unit) {
   if (!c.shape.biases) return x;
-  return AddBias(
-      c, name, x, ByFeature(c, [&](size_t i) {
-        return Complex(values[i] / (unit.unit * (unit.channels ? (*unit.channels)[i] : 1)));
-      }));
+  const Complex one = c.in_blocks() ? Complex(1, 1) : Complex(1);
+  return AddBias(c, name, x, ByFeature(c, [&](size_t i) {
+                   return one * values[i] / (unit.unit * (unit.channels ? (*unit.channels)[i] : 1));
+                 }));
 }
 
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x) {
+  if (place.tokens > 0 && place.groups == 0) return LowerTokenBlocks(builder, place, x);
   BlockContext c{builder, place, place.layout, place.block.shape, place.block.forms};
   const ResidualUnit &in = place.in, &middle = place.middle, &out = place.out;
   NodeId root = LowerRoot(c, "attention", x, in, c.forms.norm1), result = -1;
@@ -150,12 +159,13 @@ namespace {
 // What differs between the programs: where(i) is block i's place but for its residual's units.
 template <typename F>
 Graph LowerBlocks(const model::Decoder& decoder, const BlockLayout& layout, const char* input,
-                  int log_period, F&& where) {
+                  int log_period, bool complex, F&& where) {
   const ResidualUnits units = MakeResidualUnits(decoder);
   GraphBuilder builder(Log2(layout.slots));
   builder.Enter(-1, Component::kInput, "");
   NodeId x = builder.Input(input, log_period);
-  MarkResidual(builder, x);
+  MarkResidual(builder, x, !complex);
+  builder.SetReal(x, !complex);
   for (int i = 0; i < static_cast<int>(decoder.blocks.size()); ++i) {
     const auto at = static_cast<size_t>(i);
     BlockPlace place = where(i);
@@ -171,7 +181,8 @@ Graph LowerBlocks(const model::Decoder& decoder, const BlockLayout& layout, cons
 }  // namespace
 
 Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
-                        const std::shared_ptr<const model::PublicContext>& known) {
+                        const std::shared_ptr<const model::PublicContext>& known,
+                        int most_cache_level) {
   if (position < 0 || position >= decoder.context)
     return MakeError(ErrorCode::kOutOfRange, "position = {} outside the context of {} tokens",
                      position, decoder.context);
@@ -181,47 +192,80 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
         ErrorCode::kOutOfRange,
         "position = {}: the caches hold {} tokens behind the {} public ones in matrices", position,
         layout.chunks * layout.keys() - decoder.prefix(), in_matrices);
-  return LowerBlocks(decoder, layout, "token", Log2(layout.width), [&](int i) {
+  return LowerBlocks(decoder, layout, "token", Log2(layout.width), false, [&](int i) {
     const auto at = static_cast<size_t>(i);
     BlockPlace place{decoder.blocks[at], layout, i, position + decoder.prefix()};
     place.in_matrices = in_matrices;
+    place.most_cache_level = most_cache_level;
     if (in_matrices > 0) place.known = KnownKeyValues(known, &known->blocks[at]);
     return place;
   });
 }
 
-Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout) {
-  const model::Block& block = decoder.blocks.front();
-  const auto refuse = [](const char* field, auto value, auto limit) {
-    return MakeError(ErrorCode::kOutOfRange, "prompts at once: {} = {}, at most {}", field, value,
-                     limit);
-  };
-  if (layout.width > layout.attention.rows)
-    return refuse("width", layout.width, layout.attention.rows);
-  if (block.shape.d_ff > 2 * layout.attention.rows)
-    return refuse("d_ff", block.shape.d_ff, 2 * layout.attention.rows);
-  if (layout.chunks > 1) return refuse("ciphertexts of the cache", layout.chunks, 1);
-  if (decoder.prefix() > 0) return refuse("constant tokens", decoder.prefix(), 0);
-  if (!block.shape.rotary.empty())
-    return refuse("rotary frequencies", block.shape.rotary.size(), 0);
+namespace {
+
+template <typename T>
+Status Refusal(const char* field, T value, T limit) {
+  return MakeError(ErrorCode::kOutOfRange, "prompts at once: {} = {}, at most {}", field, value,
+                   limit);
+}
+
+Status CheckRows(const model::Decoder& decoder, const BlockLayout& l) {
+  const model::BlockShape& shape = decoder.blocks.front().shape;
+  if (l.width > l.attention.rows) return Refusal("width", l.width, l.attention.rows);
+  if (shape.d_ff > 2 * l.attention.rows) return Refusal("d_ff", shape.d_ff, 2 * l.attention.rows);
+  if (l.chunks > 1) return Refusal("ciphertexts of the cache", l.chunks, 1);
+  if (decoder.prefix() > 0) return Refusal("constant tokens", decoder.prefix(), 0);
+  return {};
+}
+
+Status CheckTokenBlocks(const model::Decoder& decoder, const BlockLayout& l) {
+  if (l.width > l.block()) return Refusal("width", l.width, l.block());
+  if (l.blocks() + decoder.prefix() > l.d_head)
+    return Refusal("blocks and constant tokens", l.blocks() + decoder.prefix(), l.d_head);
+  if (decoder.prefix() > l.keys()) return Refusal("constant tokens", decoder.prefix(), l.keys());
+  for (const model::Block& block : decoder.blocks) {
+    if (block.shape.bilinear()) return Refusal("bilinear feed-forwards in blocks", 1, 0);
+    for (int h = 1; h < block.shape.n_heads; ++h)
+      if (block.power(h) != block.power(0))
+        return Refusal("a head's power beside another one", block.power(h), block.power(0));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<PromptForm> CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout) {
   for (const model::Block& each : decoder.blocks)
     if (each.forms.attention.approximates_softmax() || each.forms.attention.qk_norm)
       return MakeError(ErrorCode::kOutOfRange,
                        "prompts at once: an attention form of sums over keys, which has none");
-  return {};
+  const Status rows = CheckRows(decoder, layout);
+  if (rows.ok()) return PromptForm::kRows;
+  // Where blocks are many for a head, rows are what was wanted.
+  if (layout.blocks() > layout.d_head) return rows.error();
+  PV_RETURN_IF_ERROR(CheckTokenBlocks(decoder, layout));
+  return PromptForm::kBlocks;
+}
+
+int PromptTokens(const BlockLayout& layout, int groups, int context) {
+  return std::min(
+      groups > 0 ? std::min(groups * layout.d_head, layout.keys()) : 2 * layout.blocks(), context);
 }
 
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
                           int groups, std::span<const int> state_levels) {
   PV_RETURN_IF_ERROR(CheckPrompt(decoder, layout));
-  const int most = std::min({groups * layout.d_head, layout.keys(), decoder.context});
+  const int most = PromptTokens(layout, groups, decoder.context);
   if (tokens < 1 || tokens > most)
     return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens, not in 1..{}", tokens, most);
-  return LowerBlocks(decoder, layout, "tokens", Log2(layout.slots), [&](int i) {
-    BlockPlace place{decoder.blocks[static_cast<size_t>(i)], layout, i, tokens - 1};
+  return LowerBlocks(decoder, layout, "tokens", Log2(layout.slots), groups == 0, [&](int i) {
+    BlockPlace place{decoder.blocks[static_cast<size_t>(i)], layout, i,
+                     decoder.prefix() + tokens - 1};
     place.tokens = tokens;
     place.groups = groups;
-    place.cache_level = state_levels[static_cast<size_t>(i)];
+    const auto chunks = static_cast<size_t>(layout.chunks);
+    place.cache_levels = state_levels.subspan(static_cast<size_t>(i) * chunks, chunks);
     return place;
   });
 }

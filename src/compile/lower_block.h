@@ -6,6 +6,7 @@
 // query's mask), the polynomials' affine maps, 1/2 of every real or imaginary part.
 #pragma once
 
+#include <limits>
 #include <span>
 
 #include "compile/graph_builder.h"
@@ -32,10 +33,12 @@ struct BlockPlace {
   // behind the prefix' own; null without.
   int in_matrices = 0;
   KnownKeyValues known = nullptr;
-  // Of a prompt at once: its tokens at positions 0 .. tokens - 1, and the groups of d_head offsets
-  // between a query and a key that the program has room for. 0: one token at `position`.
+  // Of a prompt at once: its tokens behind the prefix, and in rows the groups of d_head offsets
+  // between a query and a key that the program has room for (0: in blocks). Without tokens: one
+  // token at `position`.
   int tokens = 0, groups = 0;
-  int cache_level = 0;  // at which decoding reads what a prompt leaves
+  int most_cache_level = std::numeric_limits<int>::max();  // at which a prompt may leave them
+  std::span<const int> cache_levels = {};  // by chunk: where decoding reads what a prompt leaves
 };
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
@@ -47,18 +50,23 @@ NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 // Every block, one after another, for the token at `position` (public tokens counted, the prefix
 // not). The graph's shape is the same at every position and for all public contexts; these enter
 // constants only. known: public tokens that the layout has matrices for, or null; the constants
-// hold it. Errors: kOutOfRange for a position outside the context or beyond the caches' room.
+// hold it. most_cache_level: that the caches are read at. Errors: kOutOfRange for a position
+// outside the context or beyond the caches' room.
 Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout, int position,
-                        const std::shared_ptr<const model::PublicContext>& known = nullptr);
+                        const std::shared_ptr<const model::PublicContext>& known = nullptr,
+                        int most_cache_level = std::numeric_limits<int>::max());
 
-// The first `tokens` tokens of a text at once, in rows (layout.h): slot (f, half, t) of the input
-// and the output is feature f of token t, in both halves; tokens behind the last are its copies.
-// groups: of d_head offsets, tokens <= groups d_head. The states are those behind the last token's
-// step. Errors: kOutOfRange for tokens outside 1 .. groups d_head or keys(), what CheckPrompt
-// refuses.
+// The first `tokens` tokens of a text at once, in rows or blocks (layout.h), as PackTokens lays
+// them out; the output likewise. groups: of d_head offsets, tokens <= groups d_head; 0: in blocks.
+// The states are those behind the last token's step. Errors: kOutOfRange for tokens outside 1 ..
+// PromptTokens, what CheckPrompt refuses.
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
                           int groups, std::span<const int> state_levels);
-// Whether the model has such a program. Errors: kOutOfRange, naming what stands in the way.
-Status CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout);
+// Tokens that such a program takes at most.
+int PromptTokens(const BlockLayout& layout, int groups, int context);
+enum class PromptForm { kRows, kBlocks };
+// How the model's programs for prompts lay tokens out: in rows, where one ciphertext has room for
+// what a block needs, or else in blocks. Errors: kOutOfRange, naming what stands in the way.
+Result<PromptForm> CheckPrompt(const model::Decoder& decoder, const BlockLayout& layout);
 
 }  // namespace polyveil::compile

@@ -1,6 +1,7 @@
 #include "compile/token_attention.h"
 
 #include <algorithm>
+#include <map>
 
 #include "compile/attention_forms.h"
 #include "compile/token_matrices.h"
@@ -52,19 +53,58 @@ class TokenAttention {
     return slots;
   }
 
-  // The sums by mask(h, t), times the root, with a bias times `factor`(h, t).
+  // Which rows a matrix writes, and where: shared heads, turned by the token's position or not.
+  struct Rows {
+    int half, tokens;
+    const std::vector<double>& bias;
+    bool shared, turned;
+  };
+
+  // The token's turn of an element; none where nothing turns.
+  model::Turn TurnAt(const Rows& rows, int e, int t) const {
+    return rows.turned ? model::TurnOf(c_.shape, Seen(t) - 1, e) : model::Turn{1, 0, e};
+  }
+
+  // The sums by mask(h, t), turned, real: every element's own and its partner's beside it.
+  template <typename F>
+  NodeId Turned(const std::string& name, NodeId sums, const Rows& rows, F&& mask) {
+    const bool turns = rows.turned && !c_.shape.rotary.empty();
+    NodeId sum = b_.MulPlain(
+        name + " masked", sums,
+        InHalf(rows.half, rows.tokens, turns ? c_.l.d_head : 1,
+               [&](int e, int h, int t) { return mask(h, t) * TurnAt(rows, e, t).own; }));
+    std::map<int, Vector> others;  // by elements that the partner lies further on, cyclically
+    for (int e = 0; turns && e < c_.l.d_head; ++e) {
+      const int apart = (TurnAt(rows, e, 0).partner - e + c_.l.d_head) % c_.l.d_head;
+      if (apart > 0) others[apart];
+    }
+    for (auto& [apart, factors] : others)
+      factors = InHalf(rows.half, rows.tokens, c_.l.d_head, [&](int e, int h, int t) {
+        const model::Turn turn = TurnAt(rows, e, t);
+        const bool here = (turn.partner - e + c_.l.d_head) % c_.l.d_head == apart;
+        return here ? mask(h, t) * turn.other : Complex();
+      });
+    for (auto& [apart, factors] : others)
+      sum = b_.Add(name + " turned", sum,
+                   b_.MulPlain(name + " partners masked",
+                               b_.Rotate(name + " partners", sums, apart * c_.l.element_stride()),
+                               std::move(factors)));
+    return sum;
+  }
+
+  // The sums by mask(h, t), turned, times the root, with the bias times factor(h, t).
   template <typename F, typename G>
-  NodeId Scaled(const std::string& name, NodeId sums, int half, int tokens, F&& mask,
-                const std::vector<double>& bias, bool shared, G&& factor) {
+  NodeId Scaled(const std::string& name, NodeId sums, const Rows& rows, F&& mask, G&& factor) {
     Vector biases;
     if (c_.shape.biases)
-      biases = InHalf(half, tokens, c_.l.d_head, [&](int e, int h, int t) {
-        const int head = shared ? c_.shape.KvHead(h) : h;
-        return bias[static_cast<size_t>(head * c_.l.d_head + e)] * factor(h, t);
+      biases = InHalf(rows.half, rows.tokens, c_.l.d_head, [&](int e, int h, int t) {
+        const auto first =
+            static_cast<size_t>((rows.shared ? c_.shape.KvHead(h) : h) * c_.l.d_head);
+        const model::Turn turn = TurnAt(rows, e, t);
+        return factor(h, t) * (turn.own * rows.bias[first + static_cast<size_t>(e)] +
+                               turn.other * rows.bias[first + static_cast<size_t>(turn.partner)]);
       });
-    return MaskedByRoot(c_, name, sums,
-                        InHalf(half, tokens, 1, [&](int, int h, int t) { return mask(h, t); }),
-                        root_, std::move(biases));
+    return ByRoot(c_, name, Turned(name, sums, rows, mask), root_, std::move(biases));
   }
 
   void LowerQkv(NodeId x) {
@@ -74,16 +114,17 @@ class TokenAttention {
     NodeId conjugate = b_.Conjugate("qkv conjugate", qkv);
     NodeId kv = b_.Add("key and value sums", qkv, conjugate);
     NodeId q = b_.Sub("query sums", qkv, conjugate);
-    const auto of_half = [](int, int) { return 0.5; };
-    key_ = Scaled("keys", kv, 0, c_.place.tokens, of_half, biases_.k, true,
+    const auto of_half = [](int, int) { return Complex(0.5); };
+    key_ = Scaled("keys", kv, Rows{0, c_.place.tokens, biases_.k, true, true}, of_half,
                   [&](int, int) { return 1 / units_.key; });
-    value_ = Scaled("values", kv, 1, c_.place.tokens, of_half, biases_.v, true,
+    value_ = Scaled("values", kv, Rows{1, c_.place.tokens, biases_.v, true, false}, of_half,
                     [&](int, int) { return 1 / units_.value; });
     query_ = Scaled(
-        "queries", q, 0, c_.most(), [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
-        biases_.q, false, [&](int h, int t) { return UnitAt(h, t) * units_.key; });
+        "queries", q, Rows{0, c_.most(), biases_.q, false, true},
+        [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
+        [&](int h, int t) { return UnitAt(h, t) * units_.key; });
     NodeId cache = b_.Add("cache", key_, value_);
-    b_.SetLeastLevel(cache, c_.place.cache_level);
+    b_.SetLeastLevel(cache, c_.place.cache_levels.front());
     b_.graph().updates.push_back({c_.place.index, cache});
   }
 

@@ -179,4 +179,15 @@ void RotateRows(const BlockShape& shape, int position, std::span<double> values,
   }
 }
 
+Turn TurnOf(const BlockShape& shape, int position, int element) {
+  const int pairs = static_cast<int>(shape.rotary.size());
+  if (element >= 2 * pairs) return {1, 0, element};
+  const int pair = shape.adjacent_pairs ? element / 2 : element % pairs;
+  const bool second = shape.adjacent_pairs ? element % 2 == 1 : element >= pairs;
+  const double angle = position * shape.rotary[static_cast<std::size_t>(pair)];
+  const int apart = shape.adjacent_pairs ? 1 : pairs;
+  return {std::cos(angle), second ? std::sin(angle) : -std::sin(angle),
+          second ? element - apart : element + apart};
+}
+
 }  // namespace polyveil::model

@@ -144,4 +144,11 @@ class RandomWeights final : public BlockWeightSource {
 // [heads * d_head, cols], in place.
 void RotateRows(const BlockShape& shape, int position, std::span<double> values, int cols);
 
+// The same of one element of a head: it becomes own times itself plus other times its partner.
+struct Turn {
+  double own = 1, other = 0;
+  int partner = 0;
+};
+Turn TurnOf(const BlockShape& shape, int position, int element);
+
 }  // namespace polyveil::model

@@ -8,12 +8,12 @@
 namespace polyveil::runtime {
 namespace {
 
-ckks::KeyRequest LinearKeys(const ckks::Parameters& params, const std::vector<int>& rotations,
+ckks::KeyRequest LinearKeys(const ckks::Parameters& params, const compile::LinearMap& map,
                             int level) {
   circuits::DiagonalMatrix shape{params.log_slots(), {}};
-  for (const int rotation : rotations) shape.diagonals[rotation];
+  for (const int rotation : map.Rotations()) shape.diagonals[rotation];
   ckks::KeyRequest request;
-  circuits::LinearTransform::AddKeys(request, params, shape, level);
+  circuits::LinearTransform::AddKeys(request, params, shape, level, map.baby_steps);
   return request;
 }
 
@@ -24,8 +24,8 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
       [params](int log_period, bool real) {
         return circuits::Bootstrapper::Keys(*params, circuits::BootstrapSpec{log_period, !real});
       },
-      [params](const std::vector<int>& rotations, int level) {
-        return LinearKeys(*params, rotations, level);
+      [params](const compile::LinearMap& map, int level) {
+        return LinearKeys(*params, map, level);
       }};
 }
 

@@ -1,9 +1,12 @@
 #include "runtime/engine_machine.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
 #include "base/system.h"
+#include "base/thread_pool.h"
 #include "circuits/chebyshev.h"
 #include "compile/levels.h"
 
@@ -44,7 +47,6 @@ Result<Value> EngineMachine::Trivial(const std::vector<compile::Complex>& slots,
 }
 
 Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* const> inputs) {
-  const int level = node.level + compile::Depth(node);
   if (node.kind == OpKind::kBootstrap) return Bootstrap(node, *inputs[0]);
   if (node.kind == OpKind::kChangeUnit) return ChangeUnit(node, *inputs[0]);
   // Operands already at the level are used in place; AdjustTo copies.
@@ -52,6 +54,7 @@ Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* co
   const Value* operands[2] = {nullptr, nullptr};
   for (size_t i = 0; i < inputs.size(); ++i) {
     operands[i] = inputs[i];
+    const int level = node.level + compile::Depth(node, i);
     if (inputs[i]->level == level) continue;
     PV_ASSIGN_OR_RETURN(adjusted[i], At(*inputs[i], level));
     operands[i] = &adjusted[i];
@@ -69,6 +72,8 @@ Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Va
       return MulPlain(node, a);
     case OpKind::kLinear:
       return Linear(node, a);
+    case OpKind::kBand:
+      return Band(node, a, *b);
     case OpKind::kAddPlain:
       return AddPlain(node, a);
     case OpKind::kRotateSum:
@@ -139,6 +144,94 @@ Result<Value> EngineMachine::Linear(const Node& node, const Value& a) {
                                                   params().scale(node.level), latency_));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   return transform->Apply(parts_.evaluator, a);
+}
+
+// A value rotated by at * step for at = 0, 1, .. and then -1, -2, ..: each from the one before.
+class EngineMachine::Steps {
+ public:
+  Steps(EngineMachine& machine, const Value& value, int step, int cycle)
+      : machine_(machine), value_(value), step_(step), cycle_(cycle), last_(value) {}
+
+  Result<const Value*> At(int at) {
+    if (cycle_ > 0) return Cyclic((at % cycle_ + cycle_) % cycle_);
+    if (at == 0 || at == -1) last_ = value_;
+    if (at != 0) {
+      PV_ASSIGN_OR_RETURN(last_, Rotated(last_, at > 0 ? step_ : -step_));
+    }
+    return &last_;
+  }
+
+ private:
+  Result<const Value*> Cyclic(int at) {
+    if (kept_.empty()) kept_.push_back(value_);
+    while (kept_.size() <= static_cast<size_t>(at)) {
+      PV_ASSIGN_OR_RETURN(Value next, Rotated(kept_.back(), step_));
+      kept_.push_back(std::move(next));
+    }
+    return &kept_[static_cast<size_t>(at)];
+  }
+  Result<Value> Rotated(const Value& value, int step) {
+    Stopwatch watch(machine_, compile::OpKindName(OpKind::kRotate));
+    return machine_.parts_.evaluator.Rotate(value, step);
+  }
+
+  EngineMachine& machine_;
+  const Value& value_;
+  const int step_, cycle_;  // 0: what was rotated is not needed again
+  Value last_;
+  std::vector<Value> kept_;
+};
+
+Result<std::vector<ckks::Plaintext>> EngineMachine::EncodeTerms(const compile::LinearMap& map,
+                                                                std::span<const int> terms,
+                                                                int level, double scale) {
+  const compile::MapDiagonals diagonals = parts_.model->Diagonals(map);
+  Stopwatch watch(*this, "encode");
+  std::vector<std::optional<Result<ckks::Plaintext>>> made(terms.size());
+  ParallelFor(terms.size(), [&](size_t i) {
+    const auto diagonal = diagonals.Term(terms[i] - map.first);
+    made[i] = parts_.encoder.Encode(std::span<const compile::Complex>(diagonal), level, scale);
+  });
+  std::vector<ckks::Plaintext> plains;
+  for (auto& one : made) {
+    PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, std::move(*one));
+    plains.push_back(std::move(plain));
+  }
+  return plains;
+}
+
+Result<Value> EngineMachine::Band(const Node& node, const Value& a, const Value& b) {
+  constexpr size_t kTogether = 16;  // diagonals
+  const compile::LinearMap& map = *node.linear;
+  const ckks::Evaluator& evaluator = parts_.evaluator;
+  const double dropped = static_cast<double>(params().q(params().limbs(a.level) - 1).q);
+  const double scale = params().scale(a.level - 1) / a.scale * dropped;
+  const int cycle = map.Cycle(params().slots());
+  Steps left(*this, a, map.stride, cycle <= map.terms ? cycle : 0), right(*this, b, map.other, 0);
+  std::vector<int> terms;
+  for (int at = 0; at < map.first + map.terms; ++at) terms.push_back(at);
+  for (int at = -1; at >= map.first; --at) terms.push_back(at);
+  std::optional<Value> sum;
+  std::vector<ckks::Plaintext> plains;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    if (i % kTogether == 0) {
+      const size_t count = std::min(kTogether, terms.size() - i);
+      PV_ASSIGN_OR_RETURN(plains,
+                          EncodeTerms(map, std::span(terms).subspan(i, count), a.level, scale));
+    }
+    PV_ASSIGN_OR_RETURN(const Value* const moved, left.At(terms[i]));
+    PV_ASSIGN_OR_RETURN(const Value* const other, right.At(terms[i]));
+    Stopwatch watch(*this, compile::OpKindName(node.kind));
+    PV_ASSIGN_OR_RETURN(Value factor, evaluator.MulPlain(*moved, plains[i % kTogether]));
+    PV_RETURN_IF_ERROR(evaluator.RescaleInplace(factor));
+    if (sum) {
+      PV_RETURN_IF_ERROR(evaluator.MulAccumulateNoRelin(*sum, factor, *other));
+    } else {
+      PV_ASSIGN_OR_RETURN(sum, evaluator.MulNoRelin(factor, *other));
+    }
+  }
+  Stopwatch watch(*this, compile::OpKindName(node.kind));
+  return evaluator.RelinearizeRescale(*sum);
 }
 
 Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {

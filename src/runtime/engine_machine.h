@@ -48,12 +48,17 @@ class EngineMachine {
                                  double scale);
   Result<Value> MulPlain(const compile::Node& node, const Value& a);
   Result<Value> Linear(const compile::Node& node, const Value& a);
+  Result<Value> Band(const compile::Node& node, const Value& a, const Value& b);
   Result<Value> AddPlain(const compile::Node& node, const Value& a);
   Result<Value> RotateSum(const compile::Node& node, const Value& a);
   Result<Value> ChangeUnit(const compile::Node& node, const Value& a);
   Result<Value> Bootstrap(const compile::Node& node, const Value& a);
   const ckks::Parameters& params() const { return *parts_.model->params(); }
 
+  Result<std::vector<ckks::Plaintext>> EncodeTerms(const compile::LinearMap& map,
+                                                   std::span<const int> terms, int level,
+                                                   double scale);
+  class Steps;
   // Adds a primitive's time to the latency table.
   class Stopwatch;
   const EngineParts& parts_;

@@ -11,7 +11,7 @@
 namespace polyveil::runtime {
 namespace {
 
-// Without rotary positions, as wide as its heads: what prompts at once can take.
+// As wide as their heads: what one ciphertext takes.
 std::vector<model::BlockShape> Shapes() {
   model::BlockShape plain = testing::Gpt2Shape();
   model::BlockShape gated = plain;
@@ -29,15 +29,23 @@ std::vector<model::BlockShape> Shapes() {
   model::BlockShape parallel = gated;
   parallel.parallel = true;
   parallel.d_ff = 8;
-  return {plain, gated, bilinear, padded, parallel};
+  model::BlockShape turned = padded;  // by rotary positions, all of a head, with biases
+  turned.activation = model::BlockActivation::kSilu;
+  turned.biases = true;
+  turned.rotary = {1.0, 0.1};
+  model::BlockShape partly = testing::NeoxShape();
+  partly.d_ff = 32;
+  model::BlockShape adjacent = turned;
+  adjacent.adjacent_pairs = true;
+  return {plain, gated, bilinear, padded, parallel, turned, partly, adjacent};
 }
 
 std::shared_ptr<const model::Decoder> MakeDecoder(const model::BlockShape& shape, int context,
-                                                  const model::AttentionForm& attention = {}) {
+                                                  int prefix = 0) {
   std::vector<model::Block> blocks;
   const auto text = testing::RandomText(shape.d_model, context, 103);
   for (const std::uint64_t seed : {3, 4}) {
-    model::Block block = testing::RandomBlock(shape, seed, 0, testing::kSmallDegrees, attention);
+    model::Block block = testing::RandomBlock(shape, seed, prefix);
     block.forms =
         model::CalibrateBlock(block, {testing::Expected(blocks, text)}, testing::kSmallDegrees)
             .value();
@@ -85,6 +93,34 @@ TEST(Prompt, EqualsTheBlocksAndLeavesTheirCaches) {
   ExpectEqual(MakeDecoder(Shapes()[2], 32), 32);
 }
 
+// Heads whose elements outnumber the blocks of a ciphertext: wide vectors, several ciphertexts of
+// hidden values and of the cache.
+std::vector<model::BlockShape> WideShapes() {
+  model::BlockShape parallel = testing::WideShape();
+  model::BlockShape llama = testing::LlamaShape();
+  llama.d_model = 50;
+  llama.d_head = 32;
+  llama.d_ff = 100;
+  llama.rotary.assign(16, 0.3);
+  llama.rotary[3] = 1;
+  llama.n_heads = 2;
+  model::BlockShape biased = llama;
+  biased.biases = true;
+  biased.adjacent_pairs = true;
+  return {parallel, llama, biased};
+}
+
+TEST(Prompt, InBlocksEqualsTheBlocksAndLeavesTheirCaches) {
+  for (const model::BlockShape& shape : WideShapes()) {
+    const auto decoder = MakeDecoder(shape, 18);
+    for (const int tokens : {1, 7, 8, 9, 16}) ExpectEqual(decoder, tokens);
+  }
+  for (const int prefix : {1, 3}) {
+    const auto decoder = MakeDecoder(WideShapes()[2], 21, prefix);
+    for (const int tokens : {1, 8, 16}) ExpectEqual(decoder, tokens);
+  }
+}
+
 // Largest difference from the blocks, of tokens read at once and of those decoded behind them.
 template <typename Read, typename Step>
 std::pair<double, double> Errors(const model::Decoder& decoder, size_t tokens, Read&& read,
@@ -100,29 +136,38 @@ std::pair<double, double> Errors(const model::Decoder& decoder, size_t tokens, R
   return errors;
 }
 
-TEST(Prompt, OnCiphertextsWithinPredictedNoise) {
-  const auto decoder = MakeDecoder(Shapes()[2], 7);
+void ExpectWithinPredictedNoise(const std::shared_ptr<const model::Decoder>& decoder,
+                                size_t tokens) {
   const auto step = Compile(decoder);
-  const auto prompt = step->prompts()[step->PromptFor(5)];
+  const auto prompt = step->prompts()[step->PromptFor(static_cast<int>(tokens))];
   std::pair<double, double> predicted;
   for (std::uint64_t seed = 1; seed <= 8; ++seed) {
     Simulator simulator(step, NoiseModel::ForParameters(*step->params()), seed);
     const auto [read, stepped] = Errors(
-        *decoder, 5, [&](auto text) { return simulator.Read(prompt, text).value(); },
+        *decoder, tokens, [&](auto text) { return simulator.Read(prompt, text).value(); },
         [&](const auto& token) { return simulator.Step(token).value(); });
     predicted = {Worse(predicted.first, read), Worse(predicted.second, stepped)};
   }
   testing::EncryptedRun run(step);
   const auto [read, stepped] = Errors(
-      *decoder, 5, [&](auto text) { return run.Read(prompt, text); },
+      *decoder, tokens, [&](auto text) { return run.Read(prompt, text); },
       [&](const auto& token) {
         return run.Decrypt(run.session().Step(run.Encrypt(token), {}).value());
       });
   EXPECT_LT(read, 2 * predicted.first);
   EXPECT_LT(stepped, 2 * predicted.second);
   EXPECT_EQ(run.session().position(), decoder->context);
-  RecordProperty("read", std::to_string(read));
-  RecordProperty("predicted", std::to_string(predicted.first));
+  ::testing::Test::RecordProperty("read", std::to_string(read));
+  ::testing::Test::RecordProperty("predicted", std::to_string(predicted.first));
+}
+
+TEST(Prompt, OnCiphertextsWithinPredictedNoise) {
+  ExpectWithinPredictedNoise(MakeDecoder(Shapes()[2], 7), 5);
+  ExpectWithinPredictedNoise(MakeDecoder(Shapes()[6], 7), 5);
+}
+
+TEST(Prompt, InBlocksOnCiphertextsWithinPredictedNoise) {
+  ExpectWithinPredictedNoise(MakeDecoder(WideShapes()[1], 11, 2), 9);
 }
 
 }  // namespace

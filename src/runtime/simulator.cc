@@ -124,6 +124,8 @@ class SimulatorMachine {
             std::hypot(noise_.rescale, noise_.encode * Largest(a)));
       case OpKind::kLinear:
         return Linear(node, a);
+      case OpKind::kBand:
+        return Band(node, a, b);
       case OpKind::kAddPlain:
         return Zip(a, node.constant, [](Complex x, Complex y) { return x + y; });
       case OpKind::kMulByI:
@@ -168,12 +170,12 @@ class SimulatorMachine {
     const std::vector<int> rotations = node.linear->Rotations();
     for (int k = 0; k < node.linear->terms; ++k) {
       const Value diagonal = diagonals.Term(k);
-      sum.resize(diagonal.size());
-      const size_t mask = a.size() - 1,
+      sum.resize(std::max(a.size(), diagonal.size()));
+      const size_t mask = a.size() - 1, repeated = diagonal.size() - 1,
                    shift = static_cast<size_t>(rotations[static_cast<size_t>(k)]);
       for (size_t i = 0; i < sum.size(); ++i) {
-        sum[i] += Product(a[(i + shift) & mask], diagonal[i]);
-        weight += std::norm(diagonal[i]);
+        sum[i] += Product(a[(i + shift) & mask], diagonal[i & repeated]);
+        weight += std::norm(diagonal[i & repeated]);
       }
     }
     // Every rotation's key switch is multiplied by its diagonal, every diagonal is rounded; one
@@ -181,6 +183,28 @@ class SimulatorMachine {
     const double rotated = noise_.key_switch * std::sqrt(weight / static_cast<double>(sum.size()));
     const double rounded = noise_.encode * Largest(a) * std::sqrt(node.linear->terms);
     return Noisy(std::move(sum), std::hypot(noise_.rescale, rotated, rounded));
+  }
+
+  // Every term's operands carry the key switches of the steps that brought them there.
+  Value Band(const Node& node, const Value& a, const Value& b) {
+    const compile::LinearMap& map = *node.linear;
+    const compile::MapDiagonals diagonals = program_.Diagonals(map);
+    Value sum(AllSlots());
+    for (int k = 0; k < map.terms; ++k) {
+      const Value diagonal = diagonals.Term(k);
+      const auto left = static_cast<size_t>((map.first + k) * map.stride),
+                 right = static_cast<size_t>((map.first + k) * map.other);
+      for (size_t i = 0; i < sum.size(); ++i) {
+        const Complex factor = diagonal[i & (diagonal.size() - 1)];
+        if (factor == 0.0) continue;
+        sum[i] += Product(Product(factor, a[(i + left) & (a.size() - 1)]),
+                          b[(i + right) & (b.size() - 1)]);
+      }
+    }
+    const double terms = std::sqrt(map.terms), moved = noise_.key_switch * terms / M_SQRT2;
+    const double of_a = std::hypot(moved, noise_.rescale, noise_.encode * Largest(a));
+    return Noisy(std::move(sum), std::hypot(terms * of_a * Largest(b), terms * moved * Largest(a),
+                                            Products(Largest(a) + Largest(b))));
   }
 
   Value Polynomial(const Node& node, const Value& a) {
@@ -294,8 +318,8 @@ Result<std::vector<std::vector<double>>> Simulator::Read(
           compile::PackTokens(embeddings, prompt->token_layout(), prompt->units().input)));
   std::vector<std::vector<double>> residuals;
   for (int t = 0; t < position_; ++t)
-    residuals.push_back(compile::UnpackToken(
-        result_slots_, prompt->width(), prompt->token_layout().size, t, prompt->units().result()));
+    residuals.push_back(compile::UnpackToken(result_slots_, prompt->token_layout(), prompt->width(),
+                                             t, prompt->units().result()));
   return residuals;
 }
 

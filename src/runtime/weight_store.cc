@@ -45,8 +45,8 @@ Result<WeightStore::Transform> WeightStore::TransformOf(const LinearMap& map, in
   }
   const double gathered = timer.Lap();
   PV_ASSIGN_OR_RETURN(auto transform, circuits::LinearTransform::Create(
-                                          encoder_, matrix, level, input_scale, output_scale, 0,
-                                          circuits::CoefficientWords::kShort));
+                                          encoder_, matrix, level, input_scale, output_scale,
+                                          map.baby_steps, circuits::CoefficientWords::kShort));
   Kept made{std::make_shared<const circuits::LinearTransform>(std::move(transform)), nullptr,
             input_scale, output_scale};
   made.seconds = Note(gathered, timer.Seconds(), latency);

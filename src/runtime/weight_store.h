@@ -3,6 +3,7 @@
 // earlier one has left. Shared by all clients of a model. Thread-safe.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -54,9 +55,10 @@ class WeightStore {
     size_t bytes = 0;
     double seconds = 0;  // that it took to make
   };
-  using Key = std::tuple<int, compile::MatrixKind, bool, double, int>;
+  using Key = std::tuple<int, compile::MatrixKind, bool, double, int, std::array<int, 5>>;
   static Key KeyOf(const compile::LinearMap& map, int level) {
-    return {map.layer, map.kind, map.of_tokens, map.factor, level};
+    return {map.layer,  map.kind, map.of_tokens,
+            map.factor, level,    {map.block, map.first, map.terms, map.stride, map.low}};
   }
 
   std::optional<Kept> Find(const Key& key, double input_scale, double output_scale) const;

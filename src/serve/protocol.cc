@@ -273,6 +273,7 @@ json InfoToJson(const ModelInfo& info) {
           {"input_level", info.input_level},
           {"output_level", info.output_level},
           {"prompt_row_slots", info.prompt_row_slots},
+          {"prompt_blocks", info.prompt_blocks},
           {"prompts", PromptsToJson(info.prompts)},
           {"keys", KeysToJson(info.keys)},
           {"key_stream_bytes", info.key_stream_bytes},
@@ -307,6 +308,7 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_RETURN_IF_ERROR(Into(object, "input_level", 0, kMaxLevel, info.input_level));
   PV_RETURN_IF_ERROR(Into(object, "output_level", 0, kMaxLevel, info.output_level));
   PV_RETURN_IF_ERROR(Into(object, "prompt_row_slots", 0, kMaxSlots, info.prompt_row_slots));
+  PV_ASSIGN_OR_RETURN(info.prompt_blocks, wire::JsonBool(object, "prompt_blocks"));
   PV_ASSIGN_OR_RETURN(info.prompts, PromptsFromJson(object, info.context));
   PV_ASSIGN_OR_RETURN(const json* keys, JsonField(object, "keys"));
   PV_ASSIGN_OR_RETURN(info.keys, KeysFromJson(*keys));

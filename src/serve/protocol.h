@@ -59,7 +59,9 @@ struct ModelInfo {
   double log_qp = 0;
   int max_log_qp = 0;
   int input_level = 0, output_level = 0;
-  int prompt_row_slots = 0;         // of a prompt at once (compile::PackTokens)
+  // Of prompts at once, as compile::PackTokens lays them out: slots of a row, or how many blocks.
+  int prompt_row_slots = 0;
+  bool prompt_blocks = false;
   std::vector<PromptInfo> prompts;  // the shortest first; empty: token by token only
   ckks::KeyRequest keys;
   u64 key_stream_bytes = 0;

@@ -1,6 +1,7 @@
 // Prompts at once through real HTTP on a small insecure ring.
 #include "base/worst.h"
 #include "e2e/served_fixture.h"
+#include "support/random_block.h"
 
 namespace polyveil::testing {
 namespace {
@@ -55,6 +56,43 @@ TEST_F(PromptTest, EqualsTheReferenceAndDecodingGoesOn) {
   }
 }
 
+// A model whose prompts stand in blocks, as released ones' do: rotary positions, grouped queries,
+// several ciphertexts of hidden values and of the cache, constant tokens.
+class BlockPromptTest : public PromptTest {
+ protected:
+  BlockPromptTest() {
+    static const serve::ServedModel served = [] {
+      model::BlockShape shape = LlamaShape();
+      shape.d_model = 50;
+      shape.n_heads = 2;
+      shape.d_head = 32;
+      shape.d_ff = 100;
+      shape.rotary.assign(16, 0.3);
+      auto decoder = std::make_shared<model::Decoder>(
+          model::Decoder{"wide", "", {RandomBlock(shape, 3, 2)}, 14, 4});
+      return serve::ServeDecoder(decoder, "test10", "test", Limits(), {.prompts = true}).value();
+    }();
+    served_ = served;
+  }
+};
+
+TEST_F(BlockPromptTest, EqualsTheReferenceAndDecodingGoesOn) {
+  Client client = NewClient();
+  ASSERT_TRUE(client.remote->info().prompt_blocks);
+  for (const int tokens : {3, 11}) {
+    auto session = client.NewSession();
+    model::DecoderReference reference(*served_.decoder);
+    Embeddings text = RandomText(50, tokens + 1, 5);
+    const auto prompt = session->Read(std::span(text).first(static_cast<size_t>(tokens)), {});
+    ASSERT_TRUE(prompt.ok()) << prompt.error().message;
+    for (size_t i = 0; i + 1 < text.size(); ++i)
+      ExpectNear(prompt->residuals[i], reference.Step(text[i]).value());
+    const auto next = session->Step(text.back(), {});
+    ASSERT_TRUE(next.ok()) << next.error().message;
+    ExpectNear(next->residual, reference.Step(text.back()).value());
+  }
+}
+
 TEST_F(PromptTest, LaterTokensLeaveEarlierOnesAlone) {
   Client client = NewClient();
   Embeddings text = RandomTokens(6, 5);
@@ -77,7 +115,9 @@ TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
   const ckks::Parameters& params = *client.remote->params();
   const ckks::Encoder encoder(client.remote->params());
   const auto packed = compile::PackTokens(
-      text, {params.slots(), info.prompt_row_slots, info.prompts.front().tokens}, info.input_unit);
+      text,
+      {params.slots(), info.prompt_row_slots, info.prompts.front().tokens, info.prompt_blocks},
+      info.input_unit);
   const int level = info.prompts.front().input_level;
   const auto plain =
       encoder.Encode(std::span<const ckks::Complex>(packed), level, params.scale(level)).value();

@@ -61,7 +61,7 @@ class EncryptedRun {
         session_.Read(*engine, EncryptSlots(packed, prompt->input_level()), count, {}).value());
     std::vector<std::vector<double>> read;
     for (int t = 0; t < count; ++t)
-      read.push_back(compile::UnpackToken(result, prompt->width(), prompt->token_layout().size, t,
+      read.push_back(compile::UnpackToken(result, prompt->token_layout(), prompt->width(), t,
                                           prompt->units().result()));
     return read;
   }

@@ -26,9 +26,9 @@ namespace {
 using nlohmann::json;
 
 struct LayerBenchArguments {
-  std::string model, text, parameters = "decode16", keys = "auto", json;
+  std::string model, text, parameters, keys = "auto", json;
   BlockRange layers;
-  int tokens = 2, context = 0;
+  int tokens = 2, context = 0, at_once = 0;
   double margin = 1.3, key_gigabytes = 6;
   BlockDegrees degrees;
   size_t threads = 0;
@@ -37,6 +37,7 @@ struct LayerBenchArguments {
 struct Measurement {
   std::string name;
   std::shared_ptr<const compile::CompiledDecoder> program;
+  bool at_once = false;
   bench::LayerReport report;
   std::function<std::string(std::span<const double>)> next_token;
 };
@@ -45,20 +46,26 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   PV_ASSIGN_OR_RETURN(BlockText text,
                       CalibratedLayers(arguments.model, arguments.layers, arguments.tokens,
                                        arguments.text, arguments.degrees, arguments.margin));
-  PV_ASSIGN_OR_RETURN(const auto spec, ckks::FindParameters(arguments.parameters));
+  const compile::DecoderPrograms programs{.prompts = arguments.at_once > 0};
+  PV_ASSIGN_OR_RETURN(
+      const auto spec,
+      ckks::FindParameters(arguments.parameters.empty() ? runtime::DefaultParameters(programs)
+                                                        : arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
   const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
   Measurement result;
+  result.at_once = programs.prompts;
   result.name = fmt::format("{}, layers {}..{}", text.name, arguments.layers.first,
                             arguments.layers.first + arguments.layers.count - 1);
   result.next_token = std::move(text.next_token);
   const int context = std::max(arguments.context, arguments.tokens);
   const auto decoder = std::make_shared<const model::Decoder>(
       model::Decoder{result.name, "", std::move(text.blocks), context, arguments.margin});
-  PV_ASSIGN_OR_RETURN(result.program, runtime::CompileModel(decoder, params, speed));
+  PV_ASSIGN_OR_RETURN(result.program, runtime::CompileModel(decoder, params, speed, programs));
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);
+  options.at_once = arguments.at_once;
   options.key_budget = static_cast<size_t>(arguments.key_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(options.key_storage, ckks::ParseKeyStorage(arguments.keys));
   const compile::Estimate& estimate = result.program->estimate();
@@ -121,7 +128,8 @@ json ToJson(const LayerBenchArguments& arguments, const Measurement& m) {
 
 void Print(const Measurement& m) {
   const bench::LayerReport& r = m.report;
-  std::printf("%-24s%12s%12s\n", "seconds a token", "measured", "estimated");
+  std::printf("%-24s%12s%12s\n", m.at_once ? "seconds at once" : "seconds a token", "measured",
+              "estimated");
   double estimated = 0;
   for (int i = 0; i < compile::kComponentCount; ++i) {
     const char* name = compile::ComponentName(static_cast<compile::Component>(i));
@@ -180,7 +188,10 @@ Command DescribeBenchLayer(Options& app) {
             "tokens that the key-value cache has room for; 0: the tokens run");
   app.add_option("--text", arguments->text,
                  "text to calibrate on (default: a few built-in sentences)");
-  app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
+  AddNumber(app, "--at-once", arguments->at_once, {0, 1000},
+            "read the first of the tokens at once, so many");
+  app.add_option("--parameters", arguments->parameters,
+                 "parameter set (default: decode16, with --at-once prompt16)");
   AddNumber(app, "--margin", arguments->margin, {1, 1000}, "around the ranges seen");
   AddDegrees(app, arguments->degrees);
   app.add_option("--key-storage", arguments->keys, "auto, expanded, compact")

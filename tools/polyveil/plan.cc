@@ -46,8 +46,8 @@ std::string Layers(const PlannedModel& planned) {
   return text + "\n";
 }
 
-std::string Components(const compile::Estimate& estimate, size_t layers) {
-  std::string text = fmt::format("{:<24}{:>12}{:>12}\n", "seconds a token", "a layer", "in all");
+std::string Components(const std::string& title, const compile::Estimate& estimate, size_t layers) {
+  std::string text = fmt::format("{:<24}{:>12}{:>12}\n", title, "a layer", "in all");
   const auto row = [&](const char* name, double seconds) {
     text += fmt::format("  {:<22}{:>12.3f}{:>12.2f}\n", name, seconds / static_cast<double>(layers),
                         seconds);
@@ -96,7 +96,11 @@ Status Run(const PlanArguments& arguments) {
               WeightsToText(served.info.estimate).c_str());
   if (planned.decoder->certificate)
     std::printf("%s\n", model::CertificateToText(planned.decoder->certificate).c_str());
-  std::printf("%s", Components(served.info.estimate, layers).c_str());
+  std::printf("%s", Components("seconds a token", served.info.estimate, layers).c_str());
+  for (const auto& prompt : served.model->prompts())
+    std::printf("%s", Components(fmt::format("up to {} at once", prompt->prompt_tokens()),
+                                 prompt->estimate(), layers)
+                          .c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
   json["layers"] = layers;
   if (planned.parameters > 0) json["model_parameters"] = planned.parameters;
@@ -105,7 +109,10 @@ Status Run(const PlanArguments& arguments) {
     PV_ASSIGN_OR_RETURN(json["public"], PlanPublic(served, arguments.public_tokens));
   }
   if (arguments.dump) {
-    PV_ASSIGN_OR_RETURN(const std::string dump, served.model->Dump(arguments.position));
+    const auto& prompts = served.model->prompts();
+    PV_ASSIGN_OR_RETURN(const std::string dump, prompts.empty()
+                                                    ? served.model->Dump(arguments.position)
+                                                    : prompts.back()->Dump(arguments.position));
     std::printf("%s", dump.c_str());
   }
   if (arguments.json.empty()) return {};
@@ -133,7 +140,8 @@ Command DescribePlan(Options& app) {
   AddDegrees(app, arguments->degrees);
   AddNumber(app, "--public-tokens", arguments->public_tokens, {0, 1 << 16},
             "plan a text whose first tokens are public");
-  app.add_flag("--dump", arguments->dump, "print every value of a step with its level");
+  app.add_flag("--dump", arguments->dump,
+               "print every value of a step, or of a prompt at once, with its level");
   AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
   AddThreads(app, arguments->threads, "the estimate");
   AddOutputFile(app, "--json", arguments->json, "also write the plan's numbers to this file");

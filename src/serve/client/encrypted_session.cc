@@ -130,7 +130,7 @@ Result<EncryptedSession::Prompt> EncryptedSession::Read(
   Timer timer;
   const int level = program->input_level;
   const compile::TokenLayout layout{remote_.params()->slots(), remote_.info().prompt_row_slots,
-                                    program->tokens};
+                                    program->tokens, remote_.info().prompt_blocks};
   const std::vector<ckks::Complex> packed = compile::PackTokens(embeddings, layout, input_unit_);
   PV_ASSIGN_OR_RETURN(const auto plain, encoder_.Encode(std::span<const ckks::Complex>(packed),
                                                         level, remote_.params()->scale(level)));

@@ -105,11 +105,12 @@ Status CheckLevels(const ModelInfo& info, const ckks::Parameters& params) {
     if (std::max(input, output) > params.max_level())
       return MakeError(ErrorCode::kOutOfRange, "the server's levels {} and {} are above {}", input,
                        output, params.max_level());
-  // Rows of two halves that hold the longest prompt, one for each feature.
+  // Rows of two halves that hold the longest prompt, one for each feature, or blocks of two tokens.
   const int rows = info.prompt_row_slots > 0 ? params.slots() / info.prompt_row_slots : 0;
+  const int room = info.prompt_blocks ? 2 * info.prompt_row_slots : info.prompt_row_slots / 2;
   if (!info.prompts.empty() &&
       (rows < info.d_model || params.slots() % info.prompt_row_slots != 0 ||
-       info.prompt_row_slots < 2 * info.prompts.back().tokens))
+       room < info.prompts.back().tokens))
     return MakeError(ErrorCode::kOutOfRange,
                      "the server's prompt_row_slots = {}: no rows for {} features of {} tokens",
                      info.prompt_row_slots, info.d_model, info.prompts.back().tokens);

@@ -71,19 +71,34 @@ Result<std::vector<double>> ResultGuard::Read(std::span<const ckks::Complex> slo
   return InUnit(std::move(seen.means));
 }
 
-// A token's copies become one period after another, as Look wants them.
+// A token's copies, one period after another. In blocks every slot holds two tokens.
+std::vector<ckks::Complex> ResultGuard::CopiesOf(std::span<const ckks::Complex> slots,
+                                                 const compile::TokenLayout& layout, int tokens,
+                                                 int t) const {
+  const auto size = static_cast<size_t>(layout.size);
+  const int half = layout.size / 2;
+  std::vector<ckks::Complex> copies;
+  for (int s = 0; s < (layout.blocks ? 2 * layout.size : layout.size); ++s) {
+    const int token = layout.blocks ? s : s % half;
+    if ((!layout.blocks && token >= layout.tokens) || std::min(token, tokens - 1) != t) continue;
+    const auto at = static_cast<size_t>(s);
+    for (size_t f = 0; f < period_; ++f) {
+      if (!layout.blocks) {
+        copies.push_back(slots[f * size + at]);
+        continue;
+      }
+      const ckks::Complex both = slots[at % size * (slots.size() / size) + f];
+      copies.emplace_back(at < size ? both.real() : both.imag());
+    }
+  }
+  return copies;
+}
+
 Result<std::vector<std::vector<double>>> ResultGuard::ReadTokens(
     std::span<const ckks::Complex> slots, const compile::TokenLayout& layout, int tokens) const {
-  const int half = layout.size / 2;
   std::vector<std::vector<double>> residuals;
   for (int t = 0; t < tokens; ++t) {
-    std::vector<ckks::Complex> copies;
-    for (int s = 0; s < layout.size; ++s) {
-      if (s % half >= layout.tokens || std::min(s % half, tokens - 1) != t) continue;
-      for (size_t f = 0; f < period_; ++f)
-        copies.push_back(slots[f * static_cast<size_t>(layout.size) + static_cast<size_t>(s)]);
-    }
-    Seen seen = Look(copies);
+    Seen seen = Look(CopiesOf(slots, layout, tokens, t));
     PV_RETURN_IF_ERROR(Judge(seen, t + 1));
     residuals.push_back(InUnit(std::move(seen.means)));
   }

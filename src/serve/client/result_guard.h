@@ -49,6 +49,8 @@ class ResultGuard {
  private:
   struct Seen;
   Seen Look(std::span<const ckks::Complex> slots) const;
+  std::vector<ckks::Complex> CopiesOf(std::span<const ckks::Complex> slots,
+                                      const compile::TokenLayout& layout, int tokens, int t) const;
   Status Judge(const Seen& seen, int token) const;
   std::vector<double> InUnit(std::vector<double> means) const;
 

@@ -161,5 +161,26 @@ TEST(ResultGuard, ReadsTokensAtOnceAndNamesTheFirstBadOne) {
   EXPECT_EQ(message(7, 0.9), "");  // holds no token
 }
 
+TEST(ResultGuard, ReadsTokensInBlocksTwoInASlot) {
+  const Fixture f;
+  const int width = f.decoder.width(), block = static_cast<int>(std::bit_ceil(unsigned(width)));
+  const compile::TokenLayout layout{f.params->slots(), f.params->slots() / block, 40, true};
+  std::vector<std::vector<double>> tokens;
+  for (int t = 0; t < layout.size + 2; ++t)
+    tokens.emplace_back(static_cast<size_t>(width), f.unit * 0.01 * t);
+  const int count = static_cast<int>(tokens.size());
+  auto slots = compile::PackTokens(tokens, layout, f.unit);
+  const auto read = f.guard.ReadTokens(slots, layout, count);
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  for (size_t t = 0; t < tokens.size(); ++t)
+    EXPECT_NEAR((*read)[t].back(), tokens[t].back(), 1e-12);
+  slots[static_cast<size_t>(3 * block)] += Complex(0, 0.5);  // a copy of the last
+  const auto bad = f.guard.ReadTokens(slots, layout, count);
+  ASSERT_FALSE(bad.ok());
+  EXPECT_NE(bad.error().message.find(fmt::format("at token {}: difference", count)),
+            std::string::npos)
+      << bad.error().message;
+}
+
 }  // namespace
 }  // namespace polyveil::serve

@@ -35,10 +35,11 @@ class TextSimulation {
   // The first tokens of a prompt at once, where the program has one for them: Feed takes them then.
   Status ReadAtOnce(std::span<const model::TokenId> prompt) {
     const auto& programs = setup_.program->prompts();
-    if (programs.empty() || setup_.half->prefix() > 0) return {};
+    const auto prefix = static_cast<size_t>(setup_.half->prefix());
+    if (programs.empty()) return {};
     std::vector<std::vector<double>> embeddings;
     const auto most = static_cast<size_t>(programs.back()->prompt_tokens());
-    for (size_t i = 0; i < std::min(prompt.size(), most); ++i) {
+    for (size_t i = prefix; i < std::min(prompt.size(), prefix + most); ++i) {
       PV_ASSIGN_OR_RETURN(embeddings.emplace_back(), setup_.half->Embed(prompt.first(i + 1)));
     }
     const int count = static_cast<int>(embeddings.size());

@@ -58,13 +58,15 @@ Status TextRun::Pad(int total) {
 }
 
 Status TextRun::ReadAtOnce(std::span<const model::TokenId> text, int total) {
-  const auto* const program = PromptProgram(report_.info, static_cast<int>(text.size()));
-  if (program == nullptr || session_.position() > 0 || half_.prefix() > 0) return {};
-  const int tokens = std::min(program->tokens, static_cast<int>(text.size()));
+  const auto prefix = static_cast<size_t>(half_.prefix());
+  const int all = static_cast<int>(text.size() - std::min(prefix, text.size()));
+  const auto* const program = PromptProgram(report_.info, all);
+  if (program == nullptr || session_.position() > 0 || all == 0) return {};
+  const int tokens = std::min(program->tokens, all);
   Timer timer;
   std::vector<std::vector<double>> embeddings(static_cast<size_t>(tokens));
   for (size_t i = 0; i < embeddings.size(); ++i) {
-    PV_ASSIGN_OR_RETURN(embeddings[i], half_.Embed(text.first(i + 1)));
+    PV_ASSIGN_OR_RETURN(embeddings[i], half_.Embed(text.first(prefix + i + 1)));
   }
   const auto progress =
       observer_.Asking(fmt::format("tokens 1 to {} of {}", tokens, total), program->seconds);

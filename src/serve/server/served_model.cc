@@ -13,7 +13,11 @@ namespace polyveil::serve {
 namespace {
 
 void DescribeProgram(const compile::CompiledDecoder& program, ModelInfo& info) {
-  if (!program.prompts().empty()) info.prompt_row_slots = program.layout().attention.size;
+  if (!program.prompts().empty()) {
+    const compile::TokenLayout layout = program.prompts().front()->token_layout();
+    info.prompt_row_slots = layout.size;
+    info.prompt_blocks = layout.blocks;
+  }
   for (const auto& prompt : program.prompts())
     info.prompts.push_back({prompt->prompt_tokens(), prompt->input_level(), prompt->output_level(),
                             prompt->estimate().seconds_per_token});

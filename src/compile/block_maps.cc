@@ -1,0 +1,274 @@
+#include "compile/block_maps.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "base/check.h"
+
+namespace polyveil::compile {
+namespace {
+
+using model::BlockShape;
+using model::BlockWeights;
+using model::Matrix;
+
+// What stands in the rows or columns of a map: a head's elements, or numbers from `first` on.
+struct Axis {
+  bool heads = false, shared = false;
+  int first = 0;
+  int count = 0;  // of the matrix
+};
+
+// The matrix' index at a row of a block; nothing: padding.
+std::optional<int> IndexAt(const BlockLayout& l, const BlockShape& shape, const Axis& axis,
+                           int row) {
+  if (row < 0 || row >= l.block()) return {};
+  if (!axis.heads) {
+    const int index = axis.first + row;
+    return index < axis.count ? std::optional(index) : std::nullopt;
+  }
+  const int head = row % l.heads;
+  if (head >= shape.n_heads) return {};
+  return (axis.shared ? shape.KvHead(head) : head) * shape.d_head + row / l.heads;
+}
+
+int RowsUsed(const BlockLayout& l, const BlockShape& shape, const Axis& axis) {
+  if (axis.heads) return (l.d_head - 1) * l.heads + shape.n_heads;
+  return std::min(axis.count - axis.first, l.block());
+}
+
+struct Part {
+  Axis to, from;
+  const Matrix* matrix = nullptr;  // null without weights
+  double factor = 1;
+};
+
+Part PartOf(const LinearMap& map, const BlockLayout& l, const BlockShape& shape,
+            const BlockWeights* w) {
+  const BlockUnits& u = map.units;
+  const Axis features{false, false, 0, shape.d_model};
+  switch (map.kind) {
+    case MatrixKind::kQkv: {
+      const Matrix* const matrices[] = {w ? &w->wq : nullptr, w ? &w->wk : nullptr,
+                                        w ? &w->wv : nullptr};
+      const double factors[] = {u.input * u.key, u.input / u.key, u.input / u.value};
+      const Axis heads{true, map.block > 0, 0, 0};
+      return {heads, features, matrices[map.block], factors[map.block]};
+    }
+    case MatrixKind::kProjection:
+      return {features, {true, false, 0, 0}, w ? &w->wo : nullptr, u.value / u.output};
+    case MatrixKind::kHidden: {
+      const int parts = shape.gated ? 2 : 1;
+      const bool gate = map.block % parts == 0;
+      const Axis hidden{false, false, map.block / parts * l.block(), shape.d_ff};
+      const Matrix* const matrix = !w ? nullptr : gate && shape.gated ? &w->gate : &w->up;
+      return {hidden, features, matrix, u.input / (gate ? u.gate : u.hidden)};
+    }
+    default:
+      break;
+  }
+  const Axis hidden{false, false, map.block * l.block(), shape.d_ff};
+  return {features, hidden, w ? &w->down : nullptr, u.product / u.output};
+}
+
+std::vector<Complex> WeightDiagonal(const LinearMap& map, const BlockShape& shape,
+                                    const BlockLayout& l, const BlockWeights& weights, int apart) {
+  const Part part = PartOf(map, l, shape, &weights);
+  const bool reads = map.kind == MatrixKind::kQkv || map.kind == MatrixKind::kHidden;
+  const ChannelUnits& units = reads ? map.units.input_channels : map.units.output_channels;
+  std::vector<Complex> diagonal(static_cast<size_t>(l.block()));
+  for (int r = 0; r < l.block(); ++r) {
+    const auto i = IndexAt(l, shape, part.to, r), j = IndexAt(l, shape, part.from, r + apart);
+    if (!i || !j) continue;
+    double value = map.factor * part.factor * part.matrix->at(*i, *j);
+    if (units) {
+      const double unit = (*units)[static_cast<size_t>(reads ? *j : *i)];
+      value = reads ? value * unit : value / unit;
+    }
+    diagonal[static_cast<size_t>(r)] = value;
+  }
+  return diagonal;
+}
+
+// value(t, e, h) where all of these hold: a row of a head, of one block or of all.
+template <typename F>
+std::vector<Complex> OfRows(const BlockLayout& l, const BlockShape& shape, int period, F&& value) {
+  std::vector<Complex> diagonal(static_cast<size_t>(period));
+  for (int t = 0; t < period / l.block(); ++t)
+    for (int e = 0; e < l.d_head; ++e)
+      for (int h = 0; h < shape.n_heads; ++h)
+        diagonal[static_cast<size_t>(t * l.block() + l.AttentionRow(e, h))] = value(t, e, h);
+  return diagonal;
+}
+
+bool Seen(const LinearMap& map, const BlockLayout& l, int t, int x) {
+  if (x < 0 || x >= l.blocks()) return false;
+  const int key = (map.block == 2 ? l.blocks() : 0) + (t - x + l.blocks()) % l.blocks();
+  return key < map.tokens && (map.block == 1 || t >= x);
+}
+
+std::vector<Complex> PrefixDiagonal(const LinearMap& map, const model::Block& block,
+                                    const BlockLayout& l, int apart) {
+  const bool values = map.kind == MatrixKind::kPrefixValues;
+  const std::vector<double>& from = values ? block.prefix_values : block.prefix_keys;
+  const double unit = values ? map.units.value : map.units.key;
+  return OfRows(l, block.shape, l.block(), [&](int, int e, int h) -> Complex {
+    const int there = e + apart, token = (values ? there : e) - l.blocks();
+    const int element = values ? e : there;
+    if (token < 0 || token >= block.prefix() || there < 0 || there >= l.d_head) return 0;
+    const int index =
+        token * block.shape.kv_width() + block.shape.KvHead(h) * block.shape.d_head + element;
+    return map.factor * (from[static_cast<size_t>(index)] / unit + map.beside);
+  });
+}
+
+std::vector<Complex> SwapDiagonal(const LinearMap& map, int apart) {
+  const int base = (map.terms + 1) / 2;
+  std::vector<Complex> diagonal(static_cast<size_t>(map.period));
+  for (int s = 0; s < map.period; ++s)
+    if (s / map.low % base - s / map.high % base == apart) diagonal[static_cast<size_t>(s)] = 1;
+  return diagonal;
+}
+
+LinearMap Structure(MatrixKind kind, int first, int terms, int stride, int period) {
+  LinearMap map{terms, stride, kind};
+  map.of_blocks = true;
+  map.first = first;
+  map.period = period;
+  return map;
+}
+
+LinearMap PrefixMap(const BlockLayout& l, const BlockUnits& units, MatrixKind kind, int layer,
+                    int prefix, double factor) {
+  const bool values = kind == MatrixKind::kPrefixValues;
+  const int last = l.blocks() + prefix - 1;  // of the rows that the tokens take
+  const int first = values ? l.blocks() - l.d_head + 1 : -last;
+  LinearMap map = Structure(kind, first, l.d_head + prefix - 1, l.heads, l.block());
+  map.layer = layer;
+  map.units = units;
+  map.factor = factor;
+  return map;
+}
+
+}  // namespace
+
+LinearMap BlockMap(const BlockLayout& l, const BlockShape& shape, const BlockUnits& units,
+                   MatrixKind kind, int layer, int block, double factor) {
+  LinearMap map{1, 1, kind, layer};
+  map.units = units;
+  map.block = block;
+  map.factor = factor;
+  const Part part = PartOf(map, l, shape, nullptr);
+  const int rows = RowsUsed(l, shape, part.to), columns = RowsUsed(l, shape, part.from);
+  map.of_blocks = true;
+  map.first = 1 - rows;
+  map.terms = rows + columns - 1;
+  map.period = l.block();
+  map.position = 0;  // read once a prompt: not worth keeping
+  map.baby_steps = 64;
+  return map;
+}
+
+LinearMap BlockSkewMap(const BlockLayout& l, double factor) {
+  LinearMap map = Structure(MatrixKind::kBlockSkew, 0, l.blocks(), -l.block(), l.block());
+  map.factor = factor;
+  return map;
+}
+
+LinearMap DigitSwapMap(int base, int low, int high) {
+  LinearMap map =
+      Structure(MatrixKind::kDigitSwap, 1 - base, 2 * base - 1, high - low, high * base);
+  map.low = low;
+  map.high = high;
+  return map;
+}
+
+Transposition TokensToRows(const BlockLayout& l) {
+  const int of_token = Log2(l.blocks()), of_row = Log2(l.block());
+  const int bits = std::gcd(of_token, of_row), digits = (of_token + of_row) / bits;
+  Transposition result{1 << bits, {}};
+  // which[i]: the digit of (t, row) that stands at place i, from the least on.
+  std::vector<int> which(static_cast<size_t>(digits));
+  std::iota(which.begin(), which.end(), 0);
+  for (int place = 0; place < digits; ++place) {
+    const int wanted = (place + of_row / bits) % digits;
+    const auto at = std::ranges::find(which, wanted) - which.begin();
+    if (at == place) continue;
+    std::swap(which[static_cast<size_t>(at)], which[static_cast<size_t>(place)]);
+    result.swaps.emplace_back(1 << (place * bits), 1 << (static_cast<int>(at) * bits));
+  }
+  return result;
+}
+
+LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double factor) {
+  LinearMap map = Structure(MatrixKind::kTokenGather, first, last - first, l.block() - 1, l.slots);
+  map.factor = factor;
+  return map;
+}
+
+LinearMap ScoreBand(const BlockLayout& l, const BlockShape&) {
+  LinearMap map = Structure(MatrixKind::kScoreBand, 1 - l.blocks(), l.d_head + l.blocks() - 1,
+                            l.heads, l.block());
+  map.other = l.block() + l.heads;
+  return map;
+}
+
+LinearMap ValueBand(const BlockLayout& l, int pair, int tokens, double factor) {
+  const bool all = pair == 1 && tokens >= l.blocks();
+  LinearMap map = Structure(MatrixKind::kValueBand, 1 - l.blocks(), l.d_head + l.blocks() - 1,
+                            l.block(), all ? l.block() : l.slots);
+  map.other = -l.heads;
+  map.block = pair;
+  map.tokens = tokens;
+  map.factor = factor;
+  return map;
+}
+
+LinearMap PrefixKeysMap(const BlockLayout& l, const BlockUnits& units, int layer, int prefix,
+                        double factor) {
+  return PrefixMap(l, units, MatrixKind::kPrefixKeys, layer, prefix, factor);
+}
+
+LinearMap PrefixValuesMap(const BlockLayout& l, const BlockUnits& units, int layer, int prefix,
+                          double factor, Complex beside) {
+  LinearMap map = PrefixMap(l, units, MatrixKind::kPrefixValues, layer, prefix, factor);
+  map.beside = beside;
+  return map;
+}
+
+std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& block,
+                                   const BlockLayout& l, const BlockWeights* weights, int term) {
+  const int at = map.first + term;
+  const BlockShape& shape = block.shape;
+  switch (map.kind) {
+    case MatrixKind::kBlockSkew:
+      return OfRows(l, shape, l.block(), [&](int, int e, int) {
+        return Complex(e % l.blocks() == term ? map.factor : 0);
+      });
+    case MatrixKind::kDigitSwap:
+      return SwapDiagonal(map, at);
+    case MatrixKind::kTokenGather: {
+      std::vector<Complex> diagonal(static_cast<size_t>(l.slots));
+      diagonal[static_cast<size_t>(at)] = map.factor;
+      return diagonal;
+    }
+    case MatrixKind::kScoreBand:
+      return OfRows(l, shape, l.block(), [&](int, int x, int) {
+        return Complex(x < l.blocks() && x + at >= 0 && x + at < l.d_head ? 1 : 0);
+      });
+    case MatrixKind::kValueBand:
+      return OfRows(l, shape, map.period, [&](int t, int e, int) {
+        return Complex(Seen(map, l, t, e - at) ? map.factor : 0);
+      });
+    case MatrixKind::kPrefixKeys:
+    case MatrixKind::kPrefixValues:
+      return PrefixDiagonal(map, block, l, at);
+    default:
+      break;
+  }
+  PV_CHECK(weights != nullptr, "a matrix without weights");
+  return WeightDiagonal(map, shape, l, *weights, at);
+}
+
+}  // namespace polyveil::compile

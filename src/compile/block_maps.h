@@ -1,0 +1,53 @@
+// The linear maps of a prompt's tokens in blocks (layout.h). A matrix has a diagonal for every
+// distance between a row and a column, each of which repeats in every block: its plaintext has a
+// block's values in place of all slots'.
+#pragma once
+
+#include "compile/layout.h"
+#include "compile/linear_map.h"
+#include "model/block.h"
+
+namespace polyveil::compile {
+
+// block: of kQkv queries, keys, values; of kHidden gate (or up alone) and up of so many features
+// each in turn; of kDown which of those it reads. factor: of all entries.
+LinearMap BlockMap(const BlockLayout& l, const model::BlockShape& shape, const BlockUnits& units,
+                   MatrixKind kind, int layer, int block, double factor);
+
+// Moves row (e, h) by e tokens to the right, cyclically.
+LinearMap BlockSkewMap(const BlockLayout& l, double factor);
+
+// Exchanges two digits of the slots' index, of `base` values and these weights.
+LinearMap DigitSwapMap(int base, int low, int high);
+// Of a layout in blocks of rows, the weights of the exchanges after which slot (row, t) holds what
+// slot (t, row) held, and the digits' base.
+struct Transposition {
+  int base = 2;
+  std::vector<std::pair<int, int>> swaps;  // low, high
+};
+Transposition TokensToRows(const BlockLayout& l);
+
+// Slot u holds `factor` times the first of block u, first <= u < last; zero elsewhere.
+LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double factor);
+
+// Of queries and skewed keys: row (x, h) of token t holds the score of the query with the key that
+// lies x tokens before it, cyclically, x < blocks().
+LinearMap ScoreBand(const BlockLayout& l, const model::BlockShape& shape);
+// Of skewed values and of what rows (x, h) hold of scores: `factor` times the sum of those keys
+// that are seen. pair: both of the first half of the tokens, queries of the second with keys of the
+// first, both of the second.
+LinearMap ValueBand(const BlockLayout& l, int pair, int tokens, double factor);
+
+// The scores of constant tokens at rows (blocks() + j, h); the weighted sum of their values, with
+// `beside` beside each.
+LinearMap PrefixKeysMap(const BlockLayout& l, const BlockUnits& units, int layer, int prefix,
+                        double factor);
+LinearMap PrefixValuesMap(const BlockLayout& l, const BlockUnits& units, int layer, int prefix,
+                          double factor, Complex beside);
+
+// Of the maps above.
+std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& block,
+                                   const BlockLayout& l, const model::BlockWeights* weights,
+                                   int term);
+
+}  // namespace polyveil::compile

@@ -1,0 +1,259 @@
+#include "compile/token_block_attention.h"
+
+#include <algorithm>
+#include <map>
+
+#include "compile/approximant_lowering.h"
+#include "compile/attention_forms.h"
+#include "compile/block_maps.h"
+
+namespace polyveil::compile {
+namespace {
+
+using Vector = std::vector<Complex>;
+
+class BlockHeads {
+ public:
+  BlockHeads(BlockContext& c, TokenParts& t, const TokenNorm& norm, const BlockUnits& units,
+             const Biases& biases)
+      : c_(c), b_(c.b), t_(t), norm_(norm), units_(units), biases_(biases) {}
+
+  Both Run(NodeId x) {
+    LowerQkv(x);
+    c_.Enter(Component::kScores, "attention");
+    LowerScores();
+    powers_ = LowerSummands(c_, scores_);
+    c_.Enter(Component::kValues, "attention");
+    Both sums = WeightedValues();
+    return divides() ? Divided(sums) : sums;
+  }
+
+ private:
+  bool divides() const { return c_.forms.attention.divides(); }
+  int prefix() const { return c_.place.block.prefix(); }
+  // The token that stands at block t of a half: those behind the last are its copies.
+  int Token(size_t half, int t) const {
+    return std::min(static_cast<int>(half) * c_.l.blocks() + t, c_.place.tokens - 1);
+  }
+
+  // value(token, e, h) of a half.
+  template <typename F>
+  Vector OfHalf(size_t half, F&& value) const {
+    Vector slots(static_cast<size_t>(c_.l.slots));
+    for (int t = 0; t < c_.l.blocks(); ++t)
+      for (int e = 0; e < c_.l.d_head; ++e)
+        for (int h = 0; h < c_.shape.n_heads; ++h)
+          slots[static_cast<size_t>(t * c_.l.block() + c_.l.AttentionRow(e, h))] =
+              value(Token(half, t), e, h);
+    return slots;
+  }
+
+  // The scores' unit of every head at every token.
+  std::vector<std::vector<double>> ScoreUnits() const {
+    std::vector<std::vector<double>> units;
+    for (int token = 0; token < c_.place.tokens; ++token) {
+      BlockPlace place = c_.place;
+      place.position = prefix() + token;
+      const BlockContext at{b_, place, c_.l, c_.shape, c_.forms};
+      auto& of_token = units.emplace_back();
+      for (int h = 0; h < c_.shape.n_heads; ++h) of_token.push_back(ScoreUnit(at, h));
+    }
+    return units;
+  }
+
+  // x times factor(token, h), turned by the tokens' positions.
+  template <typename F>
+  NodeId Turned(const std::string& name, NodeId x, size_t half, F&& factor) {
+    const auto turn = [&](int token, int e) {
+      return model::TurnOf(c_.shape, prefix() + token, e);
+    };
+    NodeId sum = b_.MulPlain(name + " turned", x, OfHalf(half, [&](int token, int e, int h) {
+                               return factor(token, h) * turn(token, e).own;
+                             }));
+    std::map<int, Vector> others;  // by elements that the partner lies further on
+    for (int e = 0; e < c_.l.d_head; ++e)
+      if (const int apart = turn(0, e).partner - e; apart != 0) others[apart];
+    for (auto& [apart, factors] : others)
+      factors = OfHalf(half, [&](int token, int e, int h) {
+        const model::Turn at = turn(token, e);
+        return at.partner - e == apart ? factor(token, h) * at.other : 0;
+      });
+    for (auto& [apart, factors] : others)
+      sum = b_.Add(
+          name + " turned", sum,
+          b_.MulPlain(name + " partners turned",
+                      b_.Rotate(name + " partners", x, apart * c_.l.heads), std::move(factors)));
+    return sum;
+  }
+
+  Both Products(const char* name, NodeId x, int block) {
+    LinearMap map = BlockMap(c_.l, c_.shape, units_, MatrixKind::kQkv, c_.place.index, block, 0.5);
+    return t_.Split(name, b_.Linear(std::string(name) + " products", x, std::move(map), false));
+  }
+
+  // Times the root, with the bias times factor(token, h).
+  template <typename F>
+  NodeId Scaled(const char* name, NodeId x, size_t half, const std::vector<double>& bias,
+                bool shared, bool turned, F&& factor) {
+    NodeId scaled = b_.Mul(name, x, norm_.roots[half]);
+    if (!c_.shape.biases) return scaled;
+    return b_.AddPlain(
+        std::string(name) + " biased", scaled, OfHalf(half, [&](int token, int e, int h) {
+          return factor(token, h) * TurnedBias(c_, bias, turned, token, e, h, shared);
+        }));
+  }
+
+  void LowerQkv(NodeId x) {
+    c_.Enter(Component::kQkv, "attention");
+    Both queries = Products("queries", x, 0), keys = Products("keys", x, 1),
+         values = Products("values", x, 2);
+    score_units_ = ScoreUnits();
+    const auto unit_at = [&](int token, int h) {
+      return 0.5 * score_units_[static_cast<size_t>(token)][static_cast<size_t>(h)];
+    };
+    Both scaled_keys, scaled_values;
+    for (size_t half = 0; half < 2; ++half) {
+      // Half of them: the scores of both halves' keys are taken apart.
+      queries_[half] =
+          Scaled("query", Turned("query", queries[half], half, unit_at), half, biases_.q, false,
+                 true, [&](int token, int h) { return unit_at(token, h) * units_.key; });
+      if (!c_.shape.rotary.empty())
+        keys[half] = Turned("key", keys[half], half, [](int, int) { return 1.0; });
+      scaled_keys[half] = Scaled("key", keys[half], half, biases_.k, true, true,
+                                 [&](int, int) { return 1 / units_.key; });
+      scaled_values[half] = Scaled("value", values[half], half, biases_.v, true, false,
+                                   [&](int, int) { return 1 / units_.value; });
+    }
+    skewed_keys_ =
+        b_.Linear("keys skewed", t_.Pack("keys", scaled_keys), BlockSkewMap(c_.l, 1), false);
+    skewed_values_ =
+        t_.Split("values skewed", b_.Linear("values skewed", t_.Pack("values", scaled_values),
+                                            BlockSkewMap(c_.l, 0.5), false));
+    LowerBlockCaches(c_, t_, keys, values, norm_, units_, biases_);
+  }
+
+  // Of the first half's queries with its keys, of the second half's with both halves'; with those
+  // of constant tokens in the rows behind where both are of one half.
+  void LowerScores() {
+    const LinearMap band = ScoreBand(c_.l, c_.shape);
+    for (size_t half = 0; half < 2; ++half) {
+      const Both parts =
+          t_.Split("scores", b_.Band("score products", queries_[half], skewed_keys_, band));
+      if (half == 1) scores_.push_back(parts[0]);
+      scores_.push_back(parts[half]);
+    }
+    if (prefix() > 0) {
+      const Both constant =
+          t_.Split("scores of constant tokens",
+                   b_.Linear("scores of constant tokens", t_.Pack("queries", queries_),
+                             PrefixKeysMap(c_.l, units_, c_.place.index, prefix(), 1), false));
+      for (size_t half = 0; half < 2; ++half)
+        scores_[2 * half] = b_.Add("scores", scores_[2 * half], constant[half]);
+    }
+    for (int pair = 0; pair < 3; ++pair) AddShift(pair);
+    b_.SetMark(scores_.front(), Mark::kScores);
+  }
+
+  void AddShift(int pair) {
+    const size_t half = pair > 0;
+    const int rows = c_.l.blocks() + (pair == 1 ? 0 : prefix());
+    NodeId& scores = scores_[static_cast<size_t>(pair)];
+    scores = b_.AddPlain(
+        c_.Named("scores", pair), scores, OfHalf(half, [&](int token, int x, int h) {
+          const double unit = score_units_[static_cast<size_t>(token)][static_cast<size_t>(h)];
+          return x < rows ? c_.forms.shift[static_cast<size_t>(h)] * unit : 0;
+        }));
+  }
+
+  // Of both halves; with a divisor i times the summands' sums / b beside them, both halved.
+  Both WeightedValues() {
+    const double factor = divides() ? 0.5 : 1;
+    const Complex beside = divides() ? Complex(0, 1 / c_.forms.divisor_inverse.b) : Complex();
+    if (divides())
+      for (NodeId& values : skewed_values_)
+        values = b_.AddPlain("values and ones", values, {beside});
+    std::array<NodeId, 3> sums;
+    for (size_t pair = 0; pair < 3; ++pair)
+      sums[pair] = b_.Band("value products", skewed_values_[pair / 2], powers_[pair],
+                           ValueBand(c_.l, static_cast<int>(pair), c_.place.tokens, factor));
+    Both both = {sums[0], b_.Add("value sums", sums[1], sums[2])};
+    if (prefix() == 0) return both;
+    const LinearMap constant =
+        PrefixValuesMap(c_.l, units_, c_.place.index, prefix(), factor, beside);
+    for (size_t half = 0; half < 2; ++half)
+      both[half] =
+          b_.Add("value sums", both[half],
+                 b_.Linear("values of constant tokens", powers_[2 * half], constant, !divides()));
+    return both;
+  }
+
+  // Numerators times the divisors' inverses.
+  Both Divided(const Both& both) {
+    c_.Enter(Component::kDivision, "attention");
+    const approx::Approximant& inverse = c_.forms.divisor_inverse;
+    Both numerators, divisors;
+    for (size_t half = 0; half < 2; ++half) {
+      const Both parts = t_.Split("numerator and divisor", both[half]);
+      numerators[half] = parts[0];
+      Vector fill(static_cast<size_t>(c_.l.heads));  // rows without a head
+      std::fill(fill.begin() + c_.shape.n_heads, fill.end(),
+                0.5 * (inverse.a + inverse.b) / inverse.b);
+      divisors[half] = b_.AddPlain("divisor filled", parts[1], std::move(fill));
+    }
+    NodeId packed = t_.Pack("divisors", divisors);
+    b_.SetMagnitude(packed, 1);
+    b_.MarkCut(packed);
+    Both results = t_.Split("divisor", packed);
+    for (size_t half = 0; half < 2; ++half)
+      results[half] =
+          b_.Mul("head outputs", numerators[half],
+                 LowerApproximant(b_, "divisor inverse", results[half], 0.5 * inverse.b, inverse));
+    b_.SetMark(results[0], Mark::kHeadOutputs);
+    return results;
+  }
+
+  BlockContext& c_;
+  GraphBuilder& b_;
+  TokenParts& t_;
+  const TokenNorm& norm_;
+  const BlockUnits& units_;
+  const Biases& biases_;
+  std::vector<std::vector<double>> score_units_;
+  Both queries_, skewed_values_;
+  NodeId skewed_keys_ = -1;
+  std::vector<NodeId> scores_, powers_;
+};
+
+}  // namespace
+
+Both TokenParts::Split(const std::string& name, NodeId x) {
+  NodeId conjugate = b_.Conjugate(name + " conjugate", x);
+  Both parts = {
+      b_.Add(name + " of the first half", x, conjugate),
+      b_.MulByI(name + " of the second half", b_.Sub(name + " times -2 i", conjugate, x))};
+  for (const NodeId part : parts) b_.SetReal(part, true);
+  return parts;
+}
+
+NodeId TokenParts::Pack(const std::string& name, const Both& parts) {
+  NodeId packed =
+      b_.Add(name + " of both halves", parts[0], b_.MulByI(name + " times i", parts[1]));
+  b_.SetReal(packed, false);
+  return packed;
+}
+
+double TurnedBias(const BlockContext& c, const std::vector<double>& bias, bool turned, int token,
+                  int e, int h, bool shared) {
+  const auto first = static_cast<size_t>((shared ? c.shape.KvHead(h) : h) * c.l.d_head);
+  if (!turned) return bias[first + static_cast<size_t>(e)];
+  const model::Turn turn = model::TurnOf(c.shape, c.place.block.prefix() + token, e);
+  return turn.own * bias[first + static_cast<size_t>(e)] +
+         turn.other * bias[first + static_cast<size_t>(turn.partner)];
+}
+
+Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm& norm,
+                     const BlockUnits& units, const Biases& biases) {
+  return BlockHeads(c, t, norm, units, biases).Run(x);
+}
+
+}  // namespace polyveil::compile

@@ -1,0 +1,23 @@
+// A block of a prompt's tokens in blocks (layout.h): for models whose vectors are long and whose
+// tokens are few in a ciphertext, as all released ones are.
+//
+// The residual is complex, a token in either part, so that matrices and bootstraps serve both; what
+// is not linear happens to the two parts apart. A sum over a token's features takes a mask and a
+// level, which rows do not need, but matrices are cheap (block_maps.h).
+//
+// Scores by offset: keys are skewed, row (e, h) moved by e tokens, so that for every distance o
+// between rows the queries' elements o further on meet the skewed keys o tokens and o elements
+// further on: the sum of all those products has the score with the key x tokens before at row
+// (x, h). Values are the mirror image. Tokens are cyclic; what a query must not see is masked
+// beside the values, where levels are free. docs/decisions/0020-prompts-in-blocks.md.
+#pragma once
+
+#include "compile/lower_block.h"
+
+namespace polyveil::compile {
+
+// x: the residual of all tokens in its unit `in`, complex; the result in `out`. States: the caches
+// as decoding keeps them.
+NodeId LowerTokenBlocks(GraphBuilder& builder, const BlockPlace& place, NodeId x);
+
+}  // namespace polyveil::compile
