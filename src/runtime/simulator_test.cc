@@ -7,6 +7,7 @@
 #include "compile/levels.h"
 #include "model/decoder_reference.h"
 #include "runtime/compile_model.h"
+#include "support/encrypted_run.h"
 #include "support/random_model.h"
 
 namespace polyveil::runtime {
