@@ -100,7 +100,7 @@ class Search {
 
   SearchReport Run() {
     const auto swaps = static_cast<std::int64_t>(options_.swap_share * static_cast<double>(share_));
-    if (worker_ == 0) Repeat(std::min<std::int64_t>(inputs_.vocab_size(), share_ - swaps));
+    if (worker_ == 0) Repeat(std::min<std::int64_t>(inputs_.vocab_size(), (share_ - swaps) / 2));
     Draw(share_ - swaps - report_.candidates);
     Swap();
     FinishEffect();
@@ -113,11 +113,12 @@ class Search {
     TokenRow row;
   };
 
+  // So many tokens of the vocabulary, evenly apart.
   void Repeat(std::int64_t count) {
     std::vector<TokenRow> rows;
-    for (std::int64_t token = 0; token < count; ++token) {
-      rows.push_back(inputs_.Repeated(token));
-      if (static_cast<int>(rows.size()) == options_.rows || token + 1 == count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      rows.push_back(inputs_.Repeated(i * inputs_.vocab_size() / count));
+      if (static_cast<int>(rows.size()) == options_.rows || i + 1 == count) {
         Judge("every token repeated", rows);
         rows.clear();
       }
