@@ -91,11 +91,12 @@ Status Search(const SearchArguments& arguments) {
   options.residual_bound = loaded.residual_bound;
   PV_ASSIGN_OR_RETURN(const Dataset data, LoadDataset(arguments.data));
   PV_ASSIGN_OR_RETURN(const model::Tokenizer tokenizer, model::LoadTokenizer(arguments.data));
-  const HardInputs inputs(tokenizer, &data.heldout, loaded.model->shape().context);
+  const HardInputs inputs(RowTokensOf(tokenizer), RowTextsOf(data.heldout),
+                          loaded.model->shape().context);
   PV_ASSIGN_OR_RETURN(const SearchReport report, SearchInputs(*loaded.model, inputs, options));
-  Print("{}", ToText(report, tokenizer));
+  Print("{}", ToText(report, inputs.tokens()));
   if (!arguments.json.empty())
-    PV_RETURN_IF_ERROR(WriteFile(arguments.json, ToJsonText(report, tokenizer)));
+    PV_RETURN_IF_ERROR(WriteFile(arguments.json, ToJsonText(report, inputs.tokens())));
   return arguments.certify ? Certify(arguments.model, report) : Status();
 }
 

@@ -115,9 +115,32 @@ nlohmann::ordered_json ToJson(const Candidate& c) {
           {"error_a_quarter_beyond", c.beyond}};
 }
 
+constexpr std::int64_t kLogitRows = 256;  // of logits at a time
+
+// Some positions' states by exact functions and by polynomials; how many had a target.
+double AddPositions(const Tensor& head, const Tensor& exact, const Tensor& actual,
+                    const Tensor& targets, const Tensor& escaped, ConversionEffect& effect) {
+  const Tensor kept = (targets >= 0).nonzero().view(-1);
+  const auto distribution = [&](const Tensor& states) {
+    const Tensor logits = torch::linear(states.index_select(0, kept), head);
+    return torch::log_softmax(logits.to(torch::kFloat64), 1);
+  };
+  const Tensor p = distribution(exact), q = distribution(actual);
+  const Tensor index = targets.index_select(0, kept).unsqueeze(1);
+  effect.parent_nats -= p.gather(1, index).sum().item<double>();
+  effect.polynomial_nats -= q.gather(1, index).sum().item<double>();
+  const Tensor kl = (p.exp() * (p - q)).sum(1), differs = p.argmax(1) != q.argmax(1);
+  AddChange(effect.all, kl, differs);
+  const Tensor there = escaped.index_select(0, kept).nonzero().view(-1);
+  AddChange(effect.at_escapes, kl.index_select(0, there), differs.index_select(0, there));
+  return static_cast<double>(kept.numel());
+}
+
 std::string ToText(const char* where, const OutputChange& change) {
-  return fmt::format("  {:22} {:8} positions: KL {:.2e} mean, {:.2e} worst; another argmax at {}\n",
-                     where, change.positions, change.mean_kl, change.worst_kl, change.other_argmax);
+  return fmt::format(
+      "  {:22} {:8} positions: KL {:.2e} mean, {:.2e} worst; "
+      "another argmax at {}\n",
+      where, change.positions, change.mean_kl, change.worst_kl, change.other_argmax);
 }
 
 }  // namespace
@@ -199,22 +222,14 @@ ConversionEffect MeasureEffect(const Transformer& model, const Transformer& pare
     };
     const Tensor hidden = ForwardCountingEscapes(model, batch, effect.escapes, mark);
     if (!model.shape().predicts) continue;
-    const Tensor targets = batch.targets.view(-1);
-    const auto distribution = [&](const Tensor& states) {
-      return torch::log_softmax(torch::linear(states, model.HeadMatrix()).to(torch::kFloat64), 1);
-    };
-    const Tensor exact = distribution(parent.Forward(batch.inputs, {}).hidden);
-    const Tensor actual = distribution(hidden);
-    const Tensor kept = (targets >= 0).nonzero().view(-1);
-    const Tensor index = targets.index_select(0, kept).unsqueeze(1);
-    const Tensor p = exact.index_select(0, kept), q = actual.index_select(0, kept);
-    effect.parent_nats -= p.gather(1, index).sum().item<double>();
-    effect.polynomial_nats -= q.gather(1, index).sum().item<double>();
-    counted += static_cast<double>(kept.numel());
-    const Tensor kl = (p.exp() * (p - q)).sum(1), differs = p.argmax(1) != q.argmax(1);
-    AddChange(effect.all, kl, differs);
-    const Tensor there = escaped.view(-1).index_select(0, kept).nonzero().view(-1);
-    AddChange(effect.at_escapes, kl.index_select(0, there), differs.index_select(0, there));
+    const Tensor exact = parent.Forward(batch.inputs, {}).hidden;
+    const Tensor targets = batch.targets.reshape({-1});
+    for (std::int64_t at = 0; at < targets.numel(); at += kLogitRows) {
+      const std::int64_t rows = std::min(kLogitRows, targets.numel() - at);
+      const auto part = [&](const Tensor& x) { return x.narrow(0, at, rows); };
+      counted += AddPositions(model.HeadMatrix(), part(exact), part(hidden), part(targets),
+                              part(escaped.view(-1)), effect);
+    }
   }
   effect.parent_nats /= std::max(1.0, counted);
   effect.polynomial_nats /= std::max(1.0, counted);

@@ -123,14 +123,15 @@ namespace {
 
 // One file's documents.
 void AddDocuments(const std::string& source, const std::string& name, const std::string& raw,
-                  int document_bytes, std::vector<Document>& documents) {
-  const std::string whole = WithoutFooter(source, raw);
+                  int document_bytes, bool clean, std::vector<Document>& documents) {
+  const std::string whole = clean ? WithoutFooter(source, raw) : raw;
   std::string_view rest = whole;
   const auto bytes = static_cast<std::size_t>(document_bytes);
   const bool cut = FindCut(rest, bytes) < rest.size();
   for (int part = 1; part == 1 || !rest.empty(); ++part) {
     const std::size_t end = FindCut(rest, bytes);
-    std::string text = CleanText(std::string(rest.substr(0, end)));
+    std::string text(rest.substr(0, end));
+    if (clean) text = CleanText(std::move(text));
     documents.push_back({source, cut ? fmt::format("{}#{}", name, part) : name, std::move(text)});
     rest.remove_prefix(end);
   }
@@ -138,7 +139,8 @@ void AddDocuments(const std::string& source, const std::string& name, const std:
 
 }  // namespace
 
-Result<std::vector<Document>> ReadStories(const std::string& folder, int document_bytes) {
+Result<std::vector<Document>> ReadStories(const std::string& folder, int document_bytes,
+                                          bool clean) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (!fs::is_directory(folder, error))
@@ -154,7 +156,7 @@ Result<std::vector<Document>> ReadStories(const std::string& folder, int documen
     raw << in.rdbuf();
     if (!in) return MakeError(ErrorCode::kIo, "stories: cannot read {}", path.string());
     AddDocuments(ToFileName(path.parent_path().filename().string()), path.filename().string(),
-                 raw.str(), document_bytes, documents);
+                 raw.str(), document_bytes, clean, documents);
   }
   if (documents.empty())
     return MakeError(ErrorCode::kNotFound, "stories: no *.txt below {}", folder);
@@ -162,7 +164,8 @@ Result<std::vector<Document>> ReadStories(const std::string& folder, int documen
 }
 
 Result<Corpus> ReadCorpus(const std::string& folder, const CorpusOptions& options) {
-  PV_ASSIGN_OR_RETURN(std::vector<Document> documents, ReadStories(folder, options.document_bytes));
+  PV_ASSIGN_OR_RETURN(std::vector<Document> documents,
+                      ReadStories(folder, options.document_bytes, options.clean));
   std::size_t bytes = 0;
   for (const Document& document : documents) bytes += document.text.size();
   Corpus corpus = SplitCorpus(std::move(documents), options);
@@ -173,7 +176,7 @@ Result<Corpus> ReadCorpus(const std::string& folder, const CorpusOptions& option
   if (!(has_text(corpus.train) && has_text(corpus.heldout)) && options.document_bytes == 0) {
     corpus.document_bytes = static_cast<int>(
         std::clamp<std::size_t>(bytes / kFewestDocuments, kSmallestDocument, kLargestDocument));
-    PV_ASSIGN_OR_RETURN(documents, ReadStories(folder, corpus.document_bytes));
+    PV_ASSIGN_OR_RETURN(documents, ReadStories(folder, corpus.document_bytes, options.clean));
     const int size = corpus.document_bytes;
     corpus = SplitCorpus(std::move(documents), options);
     corpus.document_bytes = size;

@@ -23,6 +23,7 @@ struct CorpusOptions {
   int document_bytes = 0;
   int heldout_percent = 5;         // of the documents, by a hash of source and name
   double duplicate_overlap = 0.2;  // share of 8-word shingles that makes a document a duplicate
+  bool clean = true;               // CleanStory; else text stays as it is in the files
 };
 
 struct Corpus {
@@ -36,8 +37,9 @@ struct Corpus {
 
 // Reads every *.txt below folder/<source>/ in name order; files larger than document_bytes (0:
 // none) are cut, "name#1" and so on. Sources are file names of letters, digits, '-', '_', '.':
-// other characters become '_'. Errors: kNotFound, kIo.
-Result<std::vector<Document>> ReadStories(const std::string& folder, int document_bytes = 0);
+// other characters become '_'. clean: as CorpusOptions'. Errors: kNotFound, kIo.
+Result<std::vector<Document>> ReadStories(const std::string& folder, int document_bytes = 0,
+                                          bool clean = true);
 
 // Where a text's first document ends, of about `bytes`: at a blank line, else at a line's end, else
 // at a blank, else between two characters.

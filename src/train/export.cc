@@ -137,7 +137,7 @@ model::Certificate MakeCertificate(const Transformer& model, const Observation& 
 // every kind.
 std::vector<Batch> HardBatches(const TrainConfig& config, const model::Tokenizer& tokenizer) {
   constexpr std::uint64_t kSeed = 15, kOfAKind = 256;
-  const HardInputs inputs(tokenizer, nullptr, config.shape.context);
+  const HardInputs inputs(RowTokensOf(tokenizer), {}, config.shape.context);
   std::vector<std::vector<std::int64_t>> rows;
   for (std::int64_t token = 0; token < inputs.vocab_size(); ++token)
     rows.push_back(inputs.Repeated(token));

@@ -97,15 +97,35 @@ const char* InputKindName(InputKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-HardInputs::HardInputs(const model::Tokenizer& tokenizer,
-                       const std::map<std::string, TokenStream>* text, int context)
-    : tokenizer_(tokenizer), text_(text), context_(static_cast<std::size_t>(context)) {}
+RowTokens RowTokensOf(const model::Tokenizer& tokenizer) {
+  return {tokenizer.vocab_size(),
+          [&tokenizer](std::string_view text) { return tokenizer.Encode(text); },
+          [&tokenizer](std::int64_t token) {
+            const auto piece = tokenizer.Piece(static_cast<model::TokenId>(token));
+            return piece.ok() ? *piece : std::string();
+          },
+          {model::Tokenizer::kEnd}};
+}
+
+RowTexts RowTextsOf(const std::map<std::string, TokenStream>& streams) {
+  RowTexts out;
+  for (const auto& [source, stream] : streams) {
+    PV_CHECK(!stream.tokens.empty(), "source {} has no tokens", source);
+    out.push_back(stream.tokens);
+  }
+  return out;
+}
+
+HardInputs::HardInputs(RowTokens tokens, RowTexts text, int context)
+    : tokens_(std::move(tokens)),
+      text_(std::move(text)),
+      context_(static_cast<std::size_t>(context)) {}
 
 std::vector<std::int64_t> HardInputs::Row(InputKind kind, std::uint64_t seed,
                                           std::uint64_t index) const {
   Random random =
       Generator(seed * 31 + static_cast<std::uint64_t>(kind), static_cast<std::int64_t>(index));
-  Row64 row = {model::Tokenizer::kEnd};
+  Row64 row = tokens_.first;
   row.reserve(context_ + 64);
   const std::size_t turn = 1 + Below(random, context_ - 1);
   if (Below(random, kTextShare) == 0) {
@@ -118,21 +138,21 @@ std::vector<std::int64_t> HardInputs::Row(InputKind kind, std::uint64_t seed,
 }
 
 std::vector<std::int64_t> HardInputs::Repeated(std::int64_t token) const {
-  Row64 row(context_, token);
-  row[0] = model::Tokenizer::kEnd;
+  Row64 row = tokens_.first;
+  row.resize(context_, token);
   return row;
 }
 
 // Fills the row up to `size` tokens.
 void HardInputs::Append(InputKind kind, std::size_t size, Random& random, Row64& row) const {
   if (kind == InputKind::kText) {
-    if (text_ && !text_->empty()) return AppendText(size, random, row);
+    if (!text_.empty()) return AppendText(size, random, row);
     kind = InputKind::kRandomTokens;
   }
   if (kind <= InputKind::kRuns) return AppendTokens(kind, size, random, row);
   const int style = static_cast<int>(Below(random, 1024));
   while (row.size() < size)
-    for (const model::TokenId id : tokenizer_.Encode(Line(kind, style, random))) row.push_back(id);
+    for (const model::TokenId id : tokens_.encode(Line(kind, style, random))) row.push_back(id);
   row.resize(size);
 }
 
@@ -154,10 +174,7 @@ void HardInputs::AppendTokens(InputKind kind, std::size_t size, Random& random, 
 }
 
 void HardInputs::AppendText(std::size_t size, Random& random, Row64& row) const {
-  auto source = text_->begin();
-  std::advance(source, Below(random, text_->size()));
-  const auto& tokens = source->second.tokens;
-  PV_CHECK(!tokens.empty(), "source {} has no tokens", source->first);
+  const auto tokens = text_[Below(random, text_.size())];
   for (std::size_t at = Below(random, tokens.size()); row.size() < size; ++at)
     row.push_back(tokens[at % tokens.size()]);
 }
@@ -212,14 +229,13 @@ std::string HardInputs::CodeLine(int style, Random& random) const {
 
 std::string HardInputs::Word(Random& random) const {
   for (;;) {
-    const auto piece = tokenizer_.Piece(static_cast<model::TokenId>(Token(random)));
-    if (piece.ok() && !piece->empty()) return piece->front() == ' ' ? piece->substr(1) : *piece;
+    const std::string piece = tokens_.piece(Token(random));
+    if (!piece.empty()) return piece.front() == ' ' ? piece.substr(1) : piece;
   }
 }
 
 std::int64_t HardInputs::Token(Random& random) const {
-  return static_cast<std::int64_t>(
-      Below(random, static_cast<std::uint64_t>(tokenizer_.vocab_size())));
+  return static_cast<std::int64_t>(Below(random, static_cast<std::uint64_t>(tokens_.vocab_size)));
 }
 
 Batch RowsToBatch(const std::vector<std::vector<std::int64_t>>& rows) {

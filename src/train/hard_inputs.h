@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/client/tokenizer.h"
@@ -33,23 +36,37 @@ inline constexpr InputKind kInputKinds[] = {
     InputKind::kScript,        InputKind::kBytes,        InputKind::kText};
 const char* InputKindName(InputKind kind);
 
-// Rows of `context` tokens, the end mark first. One row in four turns from the data's text, and one
-// in eight from another kind, into its own kind somewhere in its middle.
+// What rows are made of, whatever the tokenizer, which must outlive this.
+struct RowTokens {
+  int vocab_size = 0;
+  std::function<std::vector<model::TokenId>(std::string_view)> encode;
+  std::function<std::string(std::int64_t)> piece;  // a token's bytes; none of special ones
+  std::vector<std::int64_t> first;                 // what every row begins with
+};
+RowTokens RowTokensOf(const model::Tokenizer& tokenizer);
+
+// Texts that rows of text are cut out of.
+using RowTexts = std::vector<std::span<const std::int32_t>>;
+RowTexts RowTextsOf(const std::map<std::string, TokenStream>& streams);
+
+// Rows of `context` tokens, RowTokens' first ones first. One row in four turns from the data's
+// text, and one in eight from another kind, into its own kind somewhere in its middle.
 class HardInputs {
  public:
-  // text: what kText and the turning rows read, or null (random tokens stand in). Both must outlive
-  // this.
-  HardInputs(const model::Tokenizer& tokenizer, const std::map<std::string, TokenStream>* text,
-             int context);
+  // text: what kText and the turning rows read, or nothing (random tokens stand in). It must
+  // outlive this.
+  HardInputs(RowTokens tokens, RowTexts text, int context);
 
   // The row number `index` of a kind under a seed.
   std::vector<std::int64_t> Row(InputKind kind, std::uint64_t seed, std::uint64_t index) const;
 
-  // Every token once: `token` to the end, nothing before it but the end mark.
+  // Every token once: `token` to the end, nothing before it but the first ones.
   std::vector<std::int64_t> Repeated(std::int64_t token) const;
 
-  int vocab_size() const { return tokenizer_.vocab_size(); }
-  const model::Tokenizer& tokenizer() const { return tokenizer_; }
+  int vocab_size() const { return tokens_.vocab_size; }
+  const RowTokens& tokens() const { return tokens_; }
+  // Tokens that no row exchanges.
+  std::size_t fixed() const { return tokens_.first.size(); }
 
  private:
   using Random = std::mt19937_64;
@@ -64,8 +81,8 @@ class HardInputs {
   std::string Word(Random& random) const;
   std::int64_t Token(Random& random) const;
 
-  const model::Tokenizer& tokenizer_;
-  const std::map<std::string, TokenStream>* text_;
+  RowTokens tokens_;
+  RowTexts text_;
   std::size_t context_;
 };
 

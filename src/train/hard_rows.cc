@@ -76,8 +76,8 @@ Result<HardRows> HardRows::Load(const TrainConfig& config, const Dataset& data,
   out.options_ = *config.polynomial;
   PV_ASSIGN_OR_RETURN(model::Tokenizer tokenizer, model::LoadTokenizer(data_folder));
   out.tokenizer_ = std::make_shared<const model::Tokenizer>(std::move(tokenizer));
-  out.inputs_ =
-      std::make_shared<const HardInputs>(*out.tokenizer_, &data.train, config.shape.context);
+  out.inputs_ = std::make_shared<const HardInputs>(RowTokensOf(*out.tokenizer_),
+                                                   RowTextsOf(data.train), config.shape.context);
   for (const std::string& file : out.options_.hard_files)
     PV_RETURN_IF_ERROR(AppendFound(std::filesystem::path(runs) / file, config.shape, out.found_));
   return out;

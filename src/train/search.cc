@@ -100,7 +100,7 @@ class Search {
 
   SearchReport Run() {
     const auto swaps = static_cast<std::int64_t>(options_.swap_share * static_cast<double>(share_));
-    if (worker_ == 0) Repeat(std::min<std::int64_t>(inputs_.vocab_size(), share_ - swaps));
+    if (worker_ == 0) Repeat(std::min<std::int64_t>(inputs_.vocab_size(), (share_ - swaps) / 2));
     Draw(share_ - swaps - report_.candidates);
     Swap();
     FinishEffect();
@@ -113,11 +113,12 @@ class Search {
     TokenRow row;
   };
 
+  // So many tokens of the vocabulary, evenly apart.
   void Repeat(std::int64_t count) {
     std::vector<TokenRow> rows;
-    for (std::int64_t token = 0; token < count; ++token) {
-      rows.push_back(inputs_.Repeated(token));
-      if (static_cast<int>(rows.size()) == options_.rows || token + 1 == count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      rows.push_back(inputs_.Repeated(i * inputs_.vocab_size() / count));
+      if (static_cast<int>(rows.size()) == options_.rows || i + 1 == count) {
         Judge("every token repeated", rows);
         rows.clear();
       }
@@ -149,7 +150,7 @@ class Search {
       const int count =
           static_cast<int>(std::min<std::int64_t>(options_.rows, share_ - report_.candidates));
       Start& start = starts[at[e] % starts.size()];
-      const auto rows = SwapTokens(model_, start.row, ends_[e], count, random);
+      const auto rows = SwapTokens(model_, start.row, ends_[e], count, random, inputs_.fixed());
       const Tensor ratios = Judge("swaps", rows)[static_cast<std::int64_t>(e)];
       const std::int64_t best = ratios.argmax().item<std::int64_t>();
       const double ratio = ratios[best].item<double>();
@@ -266,9 +267,10 @@ class Search {
   SearchReport report_;
 };
 
-std::string Text(const TokenRow& row, const model::Tokenizer& tokenizer) {
-  const auto text = tokenizer.Decode({row.begin(), row.end()});
-  return text.ok() ? *text : std::string();
+std::string Text(const TokenRow& row, const RowTokens& tokens) {
+  std::string text;
+  for (const std::int64_t token : row) text += tokens.piece(token);
+  return text;
 }
 
 }  // namespace
@@ -309,29 +311,44 @@ Tensor MeasureEnds(const Transformer& model, const std::vector<IntervalEnd>& end
   return torch::stack(ratios);
 }
 
-std::vector<TokenRow> SwapTokens(const Transformer& model, const TokenRow& row,
-                                 const IntervalEnd& end, int count, std::mt19937_64& random) {
+namespace {
+
+// Exchanges as position vocabulary + token, the best first, by the end value's gradient.
+std::vector<std::int64_t> PromisingSwaps(const Transformer& model, const TokenRow& row,
+                                         const IntervalEnd& end, std::int64_t count,
+                                         std::int64_t fixed) {
+  const Tensor in = model.Embed(RowsToBatch({row}).inputs).detach().set_requires_grad(true);
   Tensor target;
-  model.Forward(
-      RowsToBatch({row}).inputs, {},
+  Transformer::Pass pass(
+      model, {},
       [&](const std::string& site, const Tensor& values) {
         if (site == end.site) target = end.high ? values.amax() : -values.amin();
       },
       Detail::kIntervals);
-  const auto context = static_cast<std::int64_t>(row.size());
+  Tensor x = in;
+  for (int layer = 0; layer < model.shape().n_layers && !target.defined(); ++layer)
+    x = model.Block(layer, x, pass);
+  if (!target.defined() || !target.requires_grad()) return {};
+  const Tensor slope = torch::autograd::grad({target}, {in}, {}, {}, false, true)[0];
+  if (!slope.defined()) return {};
+  torch::NoGradGuard no_grad;
+  const Tensor gain = torch::matmul(slope[0], model.Get("embed").t());  // [context, vocabulary]
+  const Tensor now = gain.gather(1, torch::tensor(row).unsqueeze(1));
+  Tensor score = (gain - now).nan_to_num(0.0);
+  score.narrow(0, 0, fixed).fill_(-INFINITY);
+  const Tensor top = std::get<1>(score.flatten().topk(count)).contiguous();
+  return {top.data_ptr<std::int64_t>(), top.data_ptr<std::int64_t>() + top.numel()};
+}
+
+}  // namespace
+
+std::vector<TokenRow> SwapTokens(const Transformer& model, const TokenRow& row,
+                                 const IntervalEnd& end, int count, std::mt19937_64& random,
+                                 std::size_t fixed) {
   const auto vocabulary = static_cast<std::uint64_t>(model.shape().vocab_size);
-  std::vector<std::int64_t> promising;  // position vocabulary + token
-  if (target.defined() && target.requires_grad()) {
-    const Tensor g = torch::autograd::grad({target}, {model.Get("pos")}, {}, {}, false, true)[0];
-    torch::NoGradGuard no_grad;
-    const Tensor embed = model.Get("embed"), slope = g.narrow(0, 0, context);
-    const Tensor gain = torch::matmul(slope, embed.t());  // [context, vocabulary]
-    const Tensor now = gain.gather(1, torch::tensor(row).unsqueeze(1));
-    Tensor score = (gain - now).nan_to_num(0.0);
-    score[0].fill_(-INFINITY);  // the end mark stays
-    const Tensor top = std::get<1>(score.flatten().topk(8 * count)).contiguous();
-    promising.assign(top.data_ptr<std::int64_t>(), top.data_ptr<std::int64_t>() + top.numel());
-  }
+  const std::vector<std::int64_t> promising =
+      PromisingSwaps(model, row, end, 8 * count, static_cast<std::int64_t>(fixed));
+  const auto place = [&] { return fixed + Below(random, row.size() - fixed); };
   std::vector<TokenRow> out;
   for (int i = 0; i < count; ++i) {
     TokenRow next = row;
@@ -341,9 +358,9 @@ std::vector<TokenRow> SwapTokens(const Transformer& model, const TokenRow& row,
         next[static_cast<std::size_t>(pick) / vocabulary] =
             pick % static_cast<std::int64_t>(vocabulary);
       } else {
-        const std::size_t to = 1 + Below(random, row.size() - 1);
+        const std::size_t to = place();
         next[to] = Below(random, 2) == 0 ? static_cast<std::int64_t>(Below(random, vocabulary))
-                                         : row[1 + Below(random, row.size() - 1)];
+                                         : row[place()];
       }
     }
     out.push_back(std::move(next));
@@ -394,7 +411,7 @@ Status Certify(const std::string& bundle_folder, const SearchReport& report) {
   return WriteFile(path, model::FormatModelConfig(config));
 }
 
-std::string ToJsonText(const SearchReport& report, const model::Tokenizer& tokenizer) {
+std::string ToJsonText(const SearchReport& report, const RowTokens& tokens) {
   nlohmann::ordered_json ends = nlohmann::ordered_json::array(),
                          kinds = nlohmann::ordered_json::object();
   for (const EndReport& end : report.ends) {
@@ -407,7 +424,7 @@ std::string ToJsonText(const SearchReport& report, const model::Tokenizer& token
                     {"worst_ratio", end.worst.ratio},
                     {"found_by", end.worst.found_by},
                     {"tokens", end.worst.row},
-                    {"text", Text(end.worst.row, tokenizer)},
+                    {"text", Text(end.worst.row, tokens)},
                     {"near", near}});
   }
   for (const auto& [name, kind] : report.kinds)
@@ -430,7 +447,7 @@ std::string ToJsonText(const SearchReport& report, const model::Tokenizer& token
   return out.dump(1, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-std::string ToText(const SearchReport& report, const model::Tokenizer& tokenizer) {
+std::string ToText(const SearchReport& report, const RowTokens& tokens) {
   std::string text = fmt::format(
       "{} inputs, {} positions, seed {}, {:.0f} s\n{} with a value outside, {} by more than 10%; "
       "worst {:.4f} of an interval's end, least margin {:.3f}\n",
@@ -451,7 +468,7 @@ std::string ToText(const SearchReport& report, const model::Tokenizer& tokenizer
     text += fmt::format("  {:34} {:4} {:8.4g}: worst {:8.4g}, {:6} outside, {}: {}\n", end.end.site,
                         end.end.high ? "high" : "low", end.end.bound, end.worst.ratio,
                         end.inputs_outside, end.worst.found_by,
-                        nlohmann::json(Text(end.worst.row, tokenizer).substr(0, 60))
+                        nlohmann::json(Text(end.worst.row, tokens).substr(0, 60))
                             .dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   return text;
 }

@@ -29,9 +29,11 @@ torch::Tensor MeasureEnds(const Transformer& model, const std::vector<IntervalEn
                           const Batch& batch);
 
 // Neighbours of a row by one to three exchanged tokens: half of them those that the gradient of the
-// end's value calls the most promising (one forward and one backward pass), half drawn.
+// end's value calls the most promising (one forward and one backward pass), half drawn. The first
+// `fixed` tokens stay.
 std::vector<TokenRow> SwapTokens(const Transformer& model, const TokenRow& row,
-                                 const IntervalEnd& end, int count, std::mt19937_64& random);
+                                 const IntervalEnd& end, int count, std::mt19937_64& random,
+                                 std::size_t fixed = 1);
 
 struct SearchOptions {
   std::uint64_t seed = 1;
@@ -78,8 +80,9 @@ struct SearchReport {
   double least_margin() const { return worst_ratio > 0 ? 1 / worst_ratio : 0; }
 };
 
-// Every token repeated to the context's end, then the kinds in turn, then swaps. Each worker takes
-// an equal share of the inputs. The same options give the same report on one machine.
+// Every token repeated to the context's end (or as many, evenly apart, as half of what is not
+// swapped has room for), then the kinds in turn, then swaps. Each worker takes an equal share of the
+// inputs. The same options give the same report on one machine.
 Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& inputs,
                                   const SearchOptions& options);
 
@@ -88,7 +91,7 @@ Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& in
 Status Certify(const std::string& bundle_folder, const SearchReport& report);
 
 // The report as a file; bytes of a text that are no UTF-8 are replaced (the ids stand beside it).
-std::string ToJsonText(const SearchReport& report, const model::Tokenizer& tokenizer);
-std::string ToText(const SearchReport& report, const model::Tokenizer& tokenizer);
+std::string ToJsonText(const SearchReport& report, const RowTokens& tokens);
+std::string ToText(const SearchReport& report, const RowTokens& tokens);
 
 }  // namespace polyveil::train

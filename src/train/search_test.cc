@@ -40,8 +40,8 @@ class SearchTest : public ToyTraining {
 TEST_F(SearchTest, EveryKindFillsTheContextAndRepeats) {
   const model::Tokenizer tokenizer = Words();
   const Dataset data = LoadDataset(folder_ + "/data").value();
-  for (const auto* text : {&data.train, &data.heldout, decltype(&data.train)(nullptr)}) {
-    const HardInputs inputs(tokenizer, text, 24);
+  for (const RowTexts& text : {RowTextsOf(data.train), RowTextsOf(data.heldout), RowTexts()}) {
+    const HardInputs inputs(RowTokensOf(tokenizer), text, 24);
     for (const InputKind kind : kInputKinds) {
       std::set<TokenRow> rows;
       for (std::uint64_t i = 0; i < 40; ++i) {
@@ -61,7 +61,7 @@ TEST_F(SearchTest, EveryKindFillsTheContextAndRepeats) {
 TEST_F(SearchTest, EndsAgreeWithTheCountOfEscapes) {
   const LoadedModel loaded = Trained();
   const model::Tokenizer tokenizer = Words();
-  const HardInputs inputs(tokenizer, nullptr, 24);
+  const HardInputs inputs(RowTokensOf(tokenizer), {}, 24);
   for (const InputKind kind : kInputKinds) {
     std::vector<TokenRow> rows;
     for (std::uint64_t i = 0; i < 6; ++i) rows.push_back(inputs.Row(kind, 9, i));
@@ -80,7 +80,7 @@ TEST_F(SearchTest, EndsAgreeWithTheCountOfEscapes) {
 TEST_F(SearchTest, SwapsPushAnEndOutwards) {
   const LoadedModel loaded = Trained();
   const model::Tokenizer tokenizer = Words();
-  const HardInputs inputs(tokenizer, nullptr, 24);
+  const HardInputs inputs(RowTokensOf(tokenizer), {}, 24);
   const auto ends = IntervalEnds(*loaded.model, 3);
   EXPECT_EQ(ends.size(), 2u * 2 * (3 + 2));
   std::mt19937_64 random = Generator(3, 0);
@@ -108,7 +108,7 @@ TEST_F(SearchTest, SwapsPushAnEndOutwards) {
 TEST_F(SearchTest, ReportCountsWhatItTried) {
   LoadedModel loaded = Trained();
   const model::Tokenizer tokenizer = Words();
-  const HardInputs inputs(tokenizer, nullptr, 24);
+  const HardInputs inputs(RowTokensOf(tokenizer), {}, 24);
   SearchOptions options;
   options.inputs = 2000;
   options.rows = 16;
@@ -123,8 +123,9 @@ TEST_F(SearchTest, ReportCountsWhatItTried) {
   for (const auto& [name, kind] : report.kinds) outside += kind.outside;
   EXPECT_EQ(outside, report.outside);
   EXPECT_EQ(report.outside > 0, report.worst_ratio > 1);
-  EXPECT_EQ(nlohmann::json::parse(ToJsonText(report, tokenizer)).at("ends").size(), 12u);
-  EXPECT_FALSE(ToText(report, tokenizer).empty());
+  EXPECT_EQ(nlohmann::json::parse(ToJsonText(report, RowTokensOf(tokenizer))).at("ends").size(),
+            12u);
+  EXPECT_FALSE(ToText(report, RowTokensOf(tokenizer)).empty());
   loaded.model->polynomials.reset();
   EXPECT_FALSE(SearchInputs(*loaded.model, inputs, options).ok());
 }
@@ -136,8 +137,8 @@ TEST_F(SearchTest, HardRowsJoinTheStage) {
   SearchOptions options;
   options.inputs = 400;
   const SearchReport report =
-      SearchInputs(*parent.model, HardInputs(tokenizer, nullptr, 24), options).value();
-  const std::string text = ToJsonText(report, tokenizer);
+      SearchInputs(*parent.model, HardInputs(RowTokensOf(tokenizer), {}, 24), options).value();
+  const std::string text = ToJsonText(report, RowTokensOf(tokenizer));
   ASSERT_TRUE(WriteFile(folder_ + "/found.json", text).ok());
   TrainConfig config = Polynomial();
   config.name = "hard";

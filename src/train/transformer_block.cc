@@ -29,9 +29,9 @@ template <typename Exact, typename Evaluate>
 Tensor Transformer::Fitted(const approx::Approximant* fit, const Tensor& x, const Exact& exact,
                            const Evaluate& evaluate) const {
   if (!fit) return exact(x);
-  const Tensor fitted = evaluate(*fit, BehindPrefix(x), clamp);
-  if (shape_.prefix == 0) return fitted;
-  return torch::cat({exact(x.narrow(1, 0, shape_.prefix)), fitted}, 1);
+  if (shape_.prefix == 0) return evaluate(*fit, x, clamp);
+  const auto parts = x.split_with_sizes({shape_.prefix, x.size(1) - shape_.prefix}, 1);
+  return torch::cat({exact(parts[0]), evaluate(*fit, parts[1], clamp)}, 1);
 }
 
 // What a block's norm multiplies by: 1 / root of the mean square, or 1 / mean square where a
@@ -66,15 +66,15 @@ Tensor Transformer::Rotate(const Tensor& qkv) const {
   const std::int64_t half = frequencies_.size(0), d_head = shape_.d_head();
   const std::int64_t turned = shape_.n_heads + shape_.kv_heads();
   const Tensor all = qkv.view({qkv.size(0), qkv.size(1), turned + shape_.kv_heads(), d_head});
-  const Tensor heads = all.narrow(2, 0, turned);
+  const auto heads = all.split_with_sizes({turned, shape_.kv_heads()}, 2);
   const Tensor angles =
       torch::outer(torch::arange(qkv.size(1), options_), frequencies_).view({1, -1, 1, half});
   const Tensor c = angles.cos(), s = angles.sin();
-  const Tensor x = heads.narrow(3, 0, half), y = heads.narrow(3, half, half);
-  std::vector<Tensor> parts = {x * c - y * s, y * c + x * s};
-  if (d_head > 2 * half) parts.push_back(heads.narrow(3, 2 * half, d_head - 2 * half));
-  return torch::cat({torch::cat(parts, 3), all.narrow(2, turned, shape_.kv_heads())}, 2)
-      .view(qkv.sizes());
+  // Parts of one split: their gradients are put together once, not added up from zeros.
+  const auto split = heads[0].split_with_sizes({half, half, d_head - 2 * half}, 3);
+  const Tensor &x = split[0], &y = split[1];
+  const Tensor turned_heads = torch::cat({x * c - y * s, y * c + x * s, split[2]}, 3);
+  return torch::cat({turned_heads, heads[1]}, 2).view(qkv.sizes());
 }
 
 Tensor Transformer::NormaliseHeads(int index, const Tensor& qkv, Pass& pass) const {
@@ -231,12 +231,12 @@ Tensor Transformer::Product(int index, const Tensor& hidden, Pass& pass) const {
     pass.Record(index, "feed-forward / hidden", BehindPrefix(hidden));
     return HalvesProduct(hidden);
   }
-  const std::int64_t f = shape_.d_ff;
-  const Tensor gate = shape_.gated ? hidden.narrow(2, 0, f) : hidden;
+  const auto halves = hidden.split(shape_.d_ff, 2);  // or all of it
+  const Tensor& gate = halves[0];
   pass.penalties.AddSize(BehindPrefix(gate), pass.range().activation);
   pass.Record(index, "feed-forward / hidden", BehindPrefix(gate));
   const Tensor active = Activated(index, gate);
-  return shape_.gated ? active * hidden.narrow(2, f, f) : active;
+  return shape_.gated ? active * halves[1] : active;
 }
 
 // residual + what the feed-forward makes of x.

@@ -17,8 +17,8 @@ namespace {
 using Values = std::vector<double>;
 
 // Residuals of a text behind the model's prefix.
-std::vector<Values> TextOf(const std::string& path, int tokens) {
-  const auto checkpoint = model::LoadCheckpoint(path).value();
+std::vector<Values> TextOf(const std::string& path, const std::string& adapter, int tokens) {
+  const auto checkpoint = model::LoadCheckpoint(path, adapter).value();
   const std::vector<int>& prefix = checkpoint->forms->prefix;
   std::vector<std::int32_t> ids(prefix.begin(), prefix.end());
   const auto behind = model::RandomTokens(checkpoint->architecture.vocab_size, 1, tokens, 7);
@@ -28,11 +28,11 @@ std::vector<Values> TextOf(const std::string& path, int tokens) {
   return text;
 }
 
-void ExpectServedAsInFloat64(const std::string& path) {
+void ExpectServedAsInFloat64(const std::string& path, const std::string& adapter = {}) {
   constexpr int kTokens = 3;
-  const auto served =
-      serve::LoadServedModel(path, "test10", "test", {}, {{.context = 8}, 0}).value();
-  const auto decoder = model::LoadDecoder(path, {.context = 8}).value();
+  const model::DecoderOptions options{.context = 8, .adapter = adapter};
+  const auto served = serve::LoadServedModel(path, "test10", "test", {}, {options, 0}).value();
+  const auto decoder = model::LoadDecoder(path, options).value();
   serve::ModelService service(served, {});
   const auto server = serve::HttpServer::Start({}, service).value();
   testing::ResidualClient client(server->port());
@@ -41,7 +41,7 @@ void ExpectServedAsInFloat64(const std::string& path) {
   EXPECT_EQ(client.info().d_model, decoder->width());
   EXPECT_GE(client.info().context, 8);
 
-  const std::vector<Values> text = TextOf(path, kTokens);
+  const std::vector<Values> text = TextOf(path, adapter, kTokens);
   model::DecoderReference reference(*decoder);
   std::vector<Values> expected;
   for (const Values& x : text) expected.push_back(reference.Step(x).value());
@@ -67,6 +67,29 @@ TEST(ServedDecoder, GgufFilesOverHttp) {
   std::filesystem::copy(model::VectorPath("llama.gguf"), folder / "m.gguf");
   model::WriteForms(folder.path(), model::FittedForms(folder / "m.gguf"));
   ExpectServedAsInFloat64(folder / "m.gguf");
+}
+
+// The base as released, the adapter elsewhere: an update of a hundredth of the weights' size, which
+// the forms of the base have room for.
+TEST(ServedDecoder, AdaptersBesideTheirBaseOverHttp) {
+  const model::TemporaryFolder folder;
+  const std::string base = folder / "m.gguf";
+  std::filesystem::copy(model::VectorPath("llama.gguf"), base);
+  std::filesystem::create_directory(folder / "adapter");
+  model::WriteForms(folder / "adapter", model::FittedForms(base));
+  const auto up = model::LoadCheckpoint(base).value()->weights.layers[1].up;
+  model::TensorMap update;
+  for (const auto& [name, shape, size] :
+       {std::tuple{".lora_a", std::vector<std::int64_t>{1, up.in}, 0.1},
+        std::tuple{".lora_b", std::vector<std::int64_t>{up.out, 1}, 0.05}}) {
+    model::Tensor values = model::MakeTensor(name, shape);
+    for (double& value : values.values) value *= size;
+    update[up.weight.name + name] = values;
+  }
+  model::WriteBytes(folder / "adapter/adapter.safetensors",
+                    model::FormatSafetensors(update, model::ElementType::kF16));
+  ExpectServedAsInFloat64(base, folder / "adapter");
+  EXPECT_FALSE(serve::LoadServedModel(folder / "adapter", "test10", "test").ok());
 }
 
 TEST(ServedDecoder, SoftmaxModelsAreNotServed) {

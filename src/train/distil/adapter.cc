@@ -102,11 +102,13 @@ Status Link(const std::string& base, const fs::path& link) {
   return MakeError(ErrorCode::kIo, "cannot link {}: {}", link.string(), error.message());
 }
 
-std::string Card(const model::Checkpoint& source, const model::FormWeights& base) {
+std::string Card(const model::Checkpoint& source, const model::ConvertedForms& forms) {
+  const bool polynomial = forms.stage == model::FormStage::kPolynomial;
   return fmt::format(
-      "# Adapter of {}\n\nBase: `{}`, SHA-256 of its weights `{}`.\n\n"
+      "# Adapter of {0}\n\nBase: `{0}` ({1}), SHA-256 of its weights `{2}`.\nStage: {3}.\n\n"
       "    polyveil-server --model BASE --adapter THIS_FOLDER\n",
-      base.file, model::Describe(source.architecture), base.sha256);
+      forms.weights->file, model::Describe(source.architecture), forms.weights->sha256,
+      polynomial ? "polynomial, which can be served" : "powers; training goes on to polynomials");
 }
 
 }  // namespace
@@ -167,7 +169,7 @@ Status WriteAdapterFolder(const Transformer& model, const model::Checkpoint& sou
                                : fs::path(source.path).filename().string();
   forms.weights = {ToFileName(name), model::WeightsSha256(source)};
   PV_RETURN_IF_ERROR(WriteForms(forms, source.architecture, folder));
-  PV_RETURN_IF_ERROR(WriteFile(folder + "/README.md", Card(source, *forms.weights)));
+  PV_RETURN_IF_ERROR(WriteFile(folder + "/README.md", Card(source, forms)));
   return Link(source.path, fs::path(folder) / forms.weights->file);
 }
 

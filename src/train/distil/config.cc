@@ -1,5 +1,8 @@
 #include "train/distil/config.h"
 
+#include <algorithm>
+#include <set>
+
 #include "base/output_file.h"
 #include "model/formats/adapter.h"
 #include "train/config_fields.h"
@@ -7,7 +10,7 @@
 namespace polyveil::train {
 namespace {
 
-constexpr std::size_t kMaxStages = 64;
+constexpr std::size_t kMaxStages = 64, kMaxSources = 64;
 
 void VisitFit(Fields& f, DistilFit& fit) {
   f.Field("calibration_batches", fit.calibration_batches);
@@ -42,16 +45,35 @@ void VisitStage(Fields& f, DistilStage& s) {
   f.Field("attention_only", s.attention_only);
   f.Field("kl_weight", s.kl_weight);
   f.Field("hidden_weight", s.hidden_weight);
-  f.Field("sampled_share", s.sampled_share);
+  f.Field("source_weights", s.source_weights);
   VisitSchedule(f, s.schedule);
   f.Object("range", [&](Fields& inner) { VisitRange(inner, s.range); });
   f.Optional("fit", s.fit, VisitFit);
+  f.Optional("search", s.search, [](Fields& inner, DistilSearch& search) {
+    inner.Field("inputs", search.inputs);
+    inner.Field("swap_share", search.swap_share);
+    inner.Field("seed", search.seed);
+    inner.Field("rows", search.rows);
+  });
 }
 
 void VisitAdapter(Fields& f, AdapterOptions& adapter) {
   f.Field("rank", adapter.rank);
   f.Field("alpha", adapter.alpha);
   f.Choices("sites", {kAdapterSiteNames.begin(), kAdapterSiteNames.end()}, adapter.sites);
+}
+
+void VisitSource(Fields& f, DistilSource& s) {
+  int kind = static_cast<int>(s.kind);
+  f.Field("name", s.name);
+  f.Choice("kind", {"stories", "text", "sampled", "hard"}, kind);
+  s.kind = static_cast<SourceKind>(kind);
+  f.Field("path", s.path);
+  f.Field("weight", s.weight);
+  f.Field("chat", s.chat);
+  f.Field("sequences", s.sequences);
+  f.Field("temperatures", s.temperatures);
+  f.Field("top_p", s.top_p);
 }
 
 void VisitConfig(Fields& f, DistilConfig& c) {
@@ -69,12 +91,9 @@ void VisitConfig(Fields& f, DistilConfig& c) {
   f.Field("batch", c.batch);
   f.Field("start_batches", c.start_batches);
   VisitIntervals(f, c);
-  f.Object("sampling", [&](Fields& inner) {
-    inner.Field("sequences", c.sampling.sequences);
-    inner.Field("rows", c.sampling.rows);
-    inner.Field("temperature", c.sampling.temperature);
-    inner.Field("top_p", c.sampling.top_p);
-  });
+  f.Objects("sources", c.sources, kMaxSources, VisitSource);
+  f.Objects("heldout", c.heldout, kMaxSources, VisitSource);
+  f.Field("sampled_rows", c.sampled_rows);
   f.Object("evaluation", [&](Fields& inner) {
     inner.Field("window", c.evaluation.window);
     inner.Field("windows", c.evaluation.windows);
@@ -108,12 +127,18 @@ Status CheckFit(const std::string& at, const DistilFit& fit) {
 
 Status CheckStage(const DistilConfig& c, const std::string& at, const DistilStage& s) {
   PV_RETURN_IF_ERROR(In(at + "steps", static_cast<double>(s.steps), 0, 1e9));
-  PV_RETURN_IF_ERROR(In(at + "sampled_share", s.sampled_share, 0, 1));
   PV_RETURN_IF_ERROR(CheckFileName("config." + at + "name", s.name));
-  if (s.sampled_share > 0 && c.sampling.sequences == 0)
-    return MakeError(ErrorCode::kMismatch,
-                     "config.{}sampled_share = {}, but sampling.sequences is 0", at,
-                     s.sampled_share);
+  for (const auto& [name, weight] : s.source_weights) {
+    PV_RETURN_IF_ERROR(In(at + "source_weights." + name, weight, 0, 1e9));
+    if (std::ranges::none_of(c.sources, [&](const auto& each) { return each.name == name; }))
+      return MakeError(ErrorCode::kMismatch, "config.{}source_weights names \"{}\", no source", at,
+                       name);
+  }
+  if (s.search) {
+    PV_RETURN_IF_ERROR(In(at + "search.inputs", static_cast<double>(s.search->inputs), 1, 1e12));
+    PV_RETURN_IF_ERROR(In(at + "search.swap_share", s.search->swap_share, 0, 0.9));
+    PV_RETURN_IF_ERROR(In(at + "search.rows", s.search->rows, 1, 4096));
+  }
   return s.fit ? CheckFit(at + "fit", *s.fit) : Status();
 }
 
@@ -125,6 +150,37 @@ Status CheckAdapter(const AdapterOptions& adapter) {
   return {};
 }
 
+Status CheckSource(const std::string& at, const DistilSource& s) {
+  PV_RETURN_IF_ERROR(CheckFileName("config." + at + ".name", s.name));
+  PV_RETURN_IF_ERROR(In(at + ".weight", s.weight, 0, 1e9));
+  PV_RETURN_IF_ERROR(In(at + ".chat", s.chat, 0, 1));
+  PV_RETURN_IF_ERROR(In(at + ".top_p", s.top_p, 0, 1));
+  PV_RETURN_IF_ERROR(In(at + ".temperatures", static_cast<double>(s.temperatures.size()), 1, 64));
+  const bool sampled = s.kind == SourceKind::kSampled;
+  return In(at + ".sequences", static_cast<double>(s.sequences), sampled ? 1 : 0,
+            sampled ? 1 << 24 : 0);
+}
+
+// Names are files' too, so they differ; something is read, and held-out sources are texts.
+Status CheckSources(const DistilConfig& c) {
+  std::set<std::string> names;
+  double weight = 0;
+  for (const auto* list : {&c.sources, &c.heldout})
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      const DistilSource& s = (*list)[i];
+      const bool held = list == &c.heldout;
+      const std::string at = fmt::format("{}[{}]", held ? "heldout" : "sources", i);
+      PV_RETURN_IF_ERROR(CheckSource(at, s));
+      if (!names.insert(s.name).second)
+        return MakeError(ErrorCode::kMismatch, "config.{}.name \"{}\" stands twice", at, s.name);
+      if (held && s.kind != SourceKind::kStories && s.kind != SourceKind::kText)
+        return MakeError(ErrorCode::kInvalidArgument, "config.{}.kind is no text", at);
+      if (!held && s.kind <= SourceKind::kText) weight += s.weight;
+    }
+  if (weight > 0) return {};
+  return MakeError(ErrorCode::kOutOfRange, "config.sources: no text of a weight above 0");
+}
+
 Status Check(const DistilConfig& c) {
   PV_RETURN_IF_ERROR(In("threads", c.threads, 1, 1024));
   PV_RETURN_IF_ERROR(In("power", c.power, 2, 12));
@@ -134,9 +190,10 @@ Status Check(const DistilConfig& c) {
   PV_RETURN_IF_ERROR(In("context", c.context, static_cast<double>(c.prefix.size()) + 4, 1 << 16));
   PV_RETURN_IF_ERROR(In("batch", c.batch, 1, 4096));
   PV_RETURN_IF_ERROR(In("start_batches", c.start_batches, 1, 1000));
-  PV_RETURN_IF_ERROR(In("sampling.rows", c.sampling.rows, 1, 4096));
+  PV_RETURN_IF_ERROR(In("sampled_rows", c.sampled_rows, 1, 4096));
   PV_RETURN_IF_ERROR(In("evaluation.window", c.evaluation.window, 2, 1 << 16));
   PV_RETURN_IF_ERROR(In("evaluation.heldout_rows", c.evaluation.heldout_rows, 1, 1 << 20));
+  PV_RETURN_IF_ERROR(CheckSources(c));
   if (c.adapter) PV_RETURN_IF_ERROR(CheckAdapter(*c.adapter));
   for (std::size_t i = 0; i < c.stages.size(); ++i)
     PV_RETURN_IF_ERROR(CheckStage(c, fmt::format("stages[{}].", i), c.stages[i]));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,15 @@ struct AdapterOptions {
                                  AdapterSite::kDown};
 };
 
+// A search for inputs that leave the intervals, at a stage's end. Later stages' hard rows have its
+// finds.
+struct DistilSearch {
+  std::int64_t inputs = 2000;
+  double swap_share = 0.25;
+  std::uint64_t seed = 1;
+  int rows = 8;  // at a time
+};
+
 struct DistilStage {
   std::string name;
   DistilStageKind kind = DistilStageKind::kDistil;
@@ -49,24 +59,39 @@ struct DistilStage {
   bool attention_only = false;
   double kl_weight = 1;      // decoders
   double hidden_weight = 0;  // of the mean over layers and tokens of |difference|^2 / |original|^2
-  double sampled_share = 0;  // of the rows: text that the original has written itself
+  std::map<std::string, double> source_weights;  // in the place of the sources' own
   Schedule schedule{10, 0.5, 0.1};
   RangeOptions range;
   std::optional<DistilFit> fit;
+  std::optional<DistilSearch> search;
 };
 
-// Text that the original writes by itself, behind the prefix and nothing else.
-struct DistilSampling {
-  std::int64_t sequences = 0;
-  int rows = 64;  // at a time
-  double temperature = 1, top_p = 1;
+enum class SourceKind {
+  kStories,  // *.txt below a folder, cleaned as corpus.h cleans stories
+  kText,     // the same as they are
+  kSampled,  // what the original writes by itself
+  kHard,     // rows of every kind of hard_inputs.h, and the finds of searches
+};
+
+// One source of rows.
+struct DistilSource {
+  std::string name = "stories";
+  SourceKind kind = SourceKind::kStories;
+  std::string path{};  // below the data's folder; empty: that folder
+  double weight = 1;   // of a row's draw, beside the other sources'
+  // Share of the rows that stand in the model's chat template: a user's text and its answer. Of
+  // sampled text: a user's words come from the other sources.
+  double chat = 0;
+  std::int64_t sequences = 0;           // sampled ones
+  std::vector<double> temperatures{1};  // in turn
+  double top_p = 1;
 };
 
 struct DistilEvaluation {
   int window = 256, windows = 32;  // of the text file
   std::vector<std::string> tasks;
-  int examples = 0;  // of a task; 0: none
-  int heldout_rows = 16;
+  int examples = 0;       // of a task; 0: none
+  int heldout_rows = 16;  // of every held-out source
 };
 
 struct DistilConfig : Intervals {
@@ -83,7 +108,9 @@ struct DistilConfig : Intervals {
   int context = 256;        // tokens of a row, the prefix included
   int batch = 4;
   int start_batches = 2;  // of text that the shifts are chosen on
-  DistilSampling sampling;
+  std::vector<DistilSource> sources{DistilSource()};
+  std::vector<DistilSource> heldout;  // whole sources that nothing is trained or fitted on
+  int sampled_rows = 64;              // at a time
   DistilEvaluation evaluation;
   std::vector<DistilStage> stages;
 };

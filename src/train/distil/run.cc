@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cmath>
-#include <fstream>
 #include <map>
 
 #include "base/interrupt.h"
@@ -11,12 +10,11 @@
 #include "train/archive.h"
 #include "train/checkpoint.h"
 #include "train/distil/adapter.h"
-#include "train/distil/data.h"
 #include "train/distil/evaluate.h"
 #include "train/distil/export.h"
 #include "train/distil/load.h"
 #include "train/distil/loss.h"
-#include "train/distil/sample.h"
+#include "train/distil/run_text.h"
 #include "train/distil/start.h"
 #include "train/export.h"
 #include "train/optimizer.h"
@@ -87,13 +85,9 @@ class Runner {
     if (config_.context > source_->architecture.context)
       return MakeError(ErrorCode::kOutOfRange, "config.context = {} > the model's {}",
                        config_.context, source_->architecture.context);
-    PV_ASSIGN_OR_RETURN(const auto tokenizer, model::TextTokenizer::Load(*source_));
-    PV_ASSIGN_OR_RETURN(
-        text_, ReadDistilText(options_.stories, tokenizer, source_->architecture, config_));
-    Note(fmt::format("{} training tokens, {} held out", text_.train.size(), text_.heldout.size()));
-    PV_RETURN_IF_ERROR(Sample());
+    PV_RETURN_IF_ERROR(LoadRunText(config_, options_, folder_, source_, read_));
     PV_RETURN_IF_ERROR(LoadModels());
-    heldout_ = HeldoutDistilBatches(text_, config_.evaluation.heldout_rows, config_.batch);
+    heldout_ = read_.AllHeldout();
     return {};
   }
 
@@ -111,28 +105,6 @@ class Runner {
     return {};
   }
 
-  // The original's own text, kept beside the run.
-  Status Sample() {
-    if (config_.sampling.sequences == 0) return {};
-    const std::size_t wanted = static_cast<std::size_t>(config_.sampling.sequences) *
-                               static_cast<std::size_t>(text_.sampled_length());
-    std::ifstream in(Path("sampled.bin"), std::ios::binary);
-    text_.sampled.resize(wanted);
-    in.read(reinterpret_cast<char*>(text_.sampled.data()),
-            static_cast<std::streamsize>(wanted * sizeof(std::int32_t)));
-    const bool whole = static_cast<std::size_t>(in.gcount()) == wanted * sizeof(std::int32_t);
-    const bool known = std::ranges::all_of(text_.sampled, [&](std::int32_t token) {
-      return token >= 0 && token < source_->architecture.vocab_size;
-    });
-    if (whole && known) return {};
-    const Timer timer;
-    PV_ASSIGN_OR_RETURN(text_.sampled, SampleText(*source_, config_.prefix, text_.sampled_length(),
-                                                  config_.sampling, config_.seed));
-    torch::set_num_threads(config_.threads);
-    Note(fmt::format("{} tokens sampled from the original in {:.0f} s", wanted, timer.Seconds()));
-    return folder_.Write("sampled.bin", BytesOf(text_.sampled));
-  }
-
   // The original and the start of the power form, measured.
   Status Begin() {
     PV_RETURN_IF_ERROR(folder_.Start(config_text_));
@@ -141,7 +113,7 @@ class Runner {
     std::vector<Tensor> batches;
     for (int i = 0; i < config_.start_batches; ++i)
       batches.push_back(
-          DrawDistilBatch(text_, config_.batch, 0, config_.seed, kStartSteps + i).inputs);
+          DrawDistilBatch(read_.text, config_.batch, {}, config_.seed, kStartSteps + i).inputs);
     Json layers = Json::array();
     for (const auto& heads : StartPower(*teacher_, *student_, batches)) {
       Json& layer = layers.emplace_back(Json::array());
@@ -168,7 +140,13 @@ class Runner {
     if (stopped) return true;
     PV_RETURN_IF_ERROR(Export(stage().name));
     Json extra = {{"steps", stage().steps}};
-    if (student_->polynomials) extra["effect"] = ToJson(Effect());
+    if (student_->polynomials)
+      for (const auto& [source, batches] : read_.heldout)
+        extra["effect"][source] = ToJson(MeasureEffect(*student_, batches));
+    if (student_->polynomials && stage().search) {
+      PV_ASSIGN_OR_RETURN(extra["search"], SearchStage(*student_, *stage().search, stage().name,
+                                                       folder_, config_.threads, read_));
+    }
     PV_RETURN_IF_ERROR(Report(stage().name, Path(stage().name), *student_, extra));
     ++at_.stage;
     at_.step = 0;
@@ -227,8 +205,8 @@ class Runner {
 
   Status Step() {
     const Timer timer;
-    const Batch batch =
-        DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed, at_.total_steps);
+    const Batch batch = DrawDistilBatch(read_.text, config_.batch, stage().source_weights,
+                                        config_.seed, at_.total_steps);
     student_->clamp = ClampAt();
     student_->precision = teacher_->precision = config_.precision;
     const DistilLoss loss = stage().kind == DistilStageKind::kMatch
@@ -299,8 +277,8 @@ class Runner {
   Result<Observation> ObserveText(int count) const {
     std::vector<Batch> batches;
     for (int i = 0; i < count; ++i)
-      batches.push_back(DrawDistilBatch(text_, config_.batch, stage().sampled_share, config_.seed,
-                                        kCalibrationSteps + i));
+      batches.push_back(DrawDistilBatch(read_.text, config_.batch, stage().source_weights,
+                                        config_.seed, kCalibrationSteps + i));
     Observation seen = Observe(*student_, batches);
     PV_RETURN_IF_ERROR(seen.CheckFinite());
     return seen;
@@ -323,13 +301,11 @@ class Runner {
       written = ToJson(fits);
     }
     PV_RETURN_IF_ERROR(folder_.Write(stage().name + ".fit.json", written.dump(1)));
-    const ConversionEffect effect = Effect();
+    const ConversionEffect effect = MeasureEffect(*student_, heldout_);
     Note(fmt::format("{}: fitted on {} tokens\n{}", stage().name, seen.first.positions,
                      ToText(effect)));
     return folder_.Write(stage().name + ".fit_effect.json", ToJson(effect).dump(1));
   }
-
-  ConversionEffect Effect() const { return MeasureEffect(*student_, heldout_); }
 
   Status Export(const std::string& name) {
     DistilCalibration calibration;
@@ -351,13 +327,16 @@ class Runner {
   Status Report(const std::string& name, const std::string& folder, const Transformer& model,
                 const Json& extra) {
     Json line = {{"stage", name}, {"tokens", at_.tokens}, {"seconds", at_.seconds}};
-    const DistilLoss heldout = HeldoutLoss(*teacher_, model, heldout_);
-    if (text_.causal) {
-      line["heldout"] = {{"perplexity", std::exp(heldout.text)}, {"kl", heldout.kl}};
+    for (const auto& [source, batches] : read_.heldout) {
+      const DistilLoss loss = HeldoutLoss(*teacher_, model, batches);
+      line["heldout"][source] = read_.text.causal
+                                    ? Json{{"perplexity", std::exp(loss.text)}, {"kl", loss.kl}}
+                                    : Json{{"hidden_error", loss.hidden}};
+    }
+    if (read_.text.causal) {
       PV_ASSIGN_OR_RETURN(line["scores"],
                           EvaluateDecoder(folder, options_.evaluation, config_.evaluation));
     } else {
-      line["heldout"] = {{"hidden_error", heldout.hidden}};
       PV_ASSIGN_OR_RETURN(line["scores"],
                           EvaluateEncoder(options_.model, folder, Sentences(), config_.context));
     }
@@ -371,9 +350,10 @@ class Runner {
 
   std::vector<std::string> Sentences() const {
     std::vector<std::string> out;
-    const std::size_t lines = text_.heldout_lines.size();
+    const std::size_t lines = read_.text.heldout_lines.size();
     const std::size_t count = std::min<std::size_t>(kSentences, lines);
-    for (std::size_t i = 0; i < count; ++i) out.push_back(text_.heldout_lines[lines * i / count]);
+    for (std::size_t i = 0; i < count; ++i)
+      out.push_back(read_.text.heldout_lines[lines * i / count]);
     return out;
   }
 
@@ -425,8 +405,11 @@ class Runner {
     } catch (const Json::exception& error) {
       return MakeError(ErrorCode::kCorrupt, "{}: {}", folder_.Checkpoint(), error.what());
     }
-    for (std::size_t i = 0; i < std::min(at_.stage, config_.stages.size()); ++i)
+    for (std::size_t i = 0; i < std::min(at_.stage, config_.stages.size()); ++i) {
       if (config_.stages[i].fit) last_fit_ = *config_.stages[i].fit;
+      if (config_.stages[i].search)
+        PV_RETURN_IF_ERROR(LoadFound(config_.stages[i].name, folder_, read_));
+    }
     restored_ = at_.step > 0;
     return folder_.TruncateCurve("total_steps", at_.total_steps);
   }
@@ -438,7 +421,9 @@ class Runner {
     DistilConfig now = config_;
     before.threads = now.threads;
     static_cast<Intervals&>(before) = now;
-    before.sampling = now.sampling;
+    before.sampled_rows = now.sampled_rows;
+    before.sources = now.sources;
+    before.heldout = now.heldout;
     before.evaluation = now.evaluation;
     for (DistilConfig* config : {&before, &now})
       config->stages.resize(std::min(config->stages.size(), at_.stage));
@@ -459,7 +444,7 @@ class Runner {
   std::string config_text_;
   std::string base_sha256_;  // of an adapter's weights
   std::shared_ptr<const model::Checkpoint> source_;
-  DistilText text_;
+  RunText read_;
   std::optional<Transformer> teacher_, student_;
   std::vector<Batch> heldout_;
   std::vector<Optimizer> optimizers_;  // of weights, gains and forms

@@ -26,9 +26,9 @@ DistilConfig ToyConfig(bool decoder) {
   DistilConfig config = ParseDistilConfig(text).value();
   if (decoder) {
     config.prefix = {1, 9};
-    config.sampling.sequences = 6;
-    config.sampling.rows = 4;
-    config.stages[1].sampled_share = 0.5;
+    config.sources.push_back({"own", SourceKind::kSampled, "", 0, 0, 6, {1, 1.5}, 1});
+    config.sampled_rows = 4;
+    config.stages[1].source_weights = {{"own", 1}};
   }
   return config;
 }
@@ -83,7 +83,7 @@ TEST(DistilRun, EveryStageOfADecoderIsAFolderAndTheLossFalls) {
   }
   const auto [first, last] = Losses(ReadFile(run.options.out + "/curve.jsonl"), "match");
   EXPECT_LT(last, first);
-  EXPECT_TRUE(report["stages"][4]["effect"].contains("escapes"));
+  EXPECT_TRUE(report["stages"][4]["effect"]["stories"].contains("escapes"));
   EXPECT_GT(report["stages"][4]["tokens"].get<int>(), 0);
 }
 
@@ -183,6 +183,37 @@ TEST(DistilRun, AnAdapterDoesNotGoOnBesideAnotherBase) {
   EXPECT_NE(refused.error().message.find("base of SHA-256"), std::string::npos);
 }
 
+// A search behind a polynomial stage, its finds among the rows of the next one,
+// in parts too.
+TEST(DistilRun, FindsOfASearchAreTrainedOn) {
+  DistilConfig config = AdapterConfig();
+  config.sources.push_back({"hard", SourceKind::kHard, "", 0.5});
+  config.stages.erase(config.stages.begin(), config.stages.begin() + 2);
+  config.stages[0].fit->degrees.emplace();  // hard inputs' ranges are wide before any training
+  config.stages[0].search = DistilSearch{40, 0.5, 3, 4};
+  config.stages.push_back(config.stages[0]);
+  config.stages[1].name = "again";
+  config.stages[1].search->seed = 4;
+  ToyRun whole("llama"), parts("llama");
+  const Status status = RunDistil(config, whole.options);
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  parts.options.resume = true;
+  for (const std::int64_t stop : {2, 8, 0}) {
+    parts.options.stop_after = stop;
+    ASSERT_TRUE(RunDistil(config, parts.options).ok());
+  }
+  for (const char* file :
+       {"/polynomial.found.bin", "/again.found.bin", "/again/adapter.safetensors"})
+    EXPECT_EQ(ReadFile(whole.options.out + file), ReadFile(parts.options.out + file)) << file;
+  const auto stages = whole.Report()["stages"];
+  EXPECT_EQ(stages[2]["search"]["candidates"], 40);
+  EXPECT_EQ(stages[2]["search"]["positions"], 40 * 16);
+  EXPECT_GT(stages[3]["search"]["worst_ratio"].get<double>(), 0);
+  const auto bytes = ReadFile(whole.options.out + "/polynomial.found.bin");
+  EXPECT_EQ(bytes.size() % (sizeof(std::int32_t) * 15),
+            0u);  // 16 + 1 tokens less the prefix
+}
+
 TEST(DistilRun, LowDegreesByConfig) {
   ToyRun run("llama");
   DistilConfig config = AdapterConfig();
@@ -230,7 +261,15 @@ TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
       {"{\"stages\": 3}", "stages"},
       {"{\"stages\": [{\"kind\": \"copy\"}]}", "kind"},
       {"{\"stages\": [{\"name\": \"a/b\"}]}", "name"},
-      {"{\"stages\": [{\"name\": \"a\", \"sampled_share\": 1}]}", "sampled_share"},
+      {"{\"stages\": [{\"name\": \"a\", \"source_weights\": {\"b\": 1}}]}", "source_weights"},
+      {"{\"stages\": [{\"name\": \"a\", \"search\": {\"inputs\": 0}}]}", "search.inputs"},
+      {"{\"sources\": [{\"name\": \"a\", \"kind\": \"web\"}]}", "kind"},
+      {"{\"sources\": [{\"name\": \"a\"}, {\"name\": \"a\"}]}", "twice"},
+      {"{\"sources\": [{\"name\": \"a\", \"kind\": \"sampled\"}]}", "sequences"},
+      {"{\"sources\": [{\"name\": \"a\", \"kind\": \"hard\"}]}", "no text"},
+      {"{\"sources\": [{\"name\": \"a\", \"chat\": 2}]}", "chat"},
+      {"{\"sources\": [{\"name\": \"a\", \"wieght\": 2}]}", "wieght"},
+      {"{\"heldout\": [{\"name\": \"a\", \"kind\": \"hard\"}]}", "heldout[0].kind"},
       {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"margin\": 0.5}}]}", "margin"},
       {"{\"stages\": [{\"name\": \"a\", \"fit\": {\"clamp_fraction\": 1}}]}", "clamp_fraction"},
       {"{\"stages\": [{\"name\": \"a\", \"fit\": 3}]}", "fit"},

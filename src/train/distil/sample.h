@@ -3,16 +3,22 @@
 
 #include <vector>
 
+#include "model/client/sampling.h"
 #include "model/formats/checkpoint.h"
-#include "train/distil/config.h"
 
 namespace polyveil::train {
 
-// `length` tokens a sequence, one sequence after another; the prefix is not among them. The same
-// (seed, sampling) gives the same text on one machine. Cost: one decode step a token for
-// sampling.rows sequences side by side. Errors: the reference's; kOutOfRange for bad sampling.
+// What a sequence begins with, the prefix included, and how it goes on.
+struct SampledSequence {
+  std::vector<model::TokenId> opening;
+  model::SamplingOptions sampling;
+};
+
+// One sequence of `length` tokens behind another, openings included. The same sequences give the
+// same text on one machine. Cost: one decode step a token for `rows` sequences side by side.
+// Errors: the reference's; kOutOfRange for bad sampling.
 Result<std::vector<std::int32_t>> SampleText(const model::Checkpoint& checkpoint,
-                                             const std::vector<int>& prefix, int length,
-                                             const DistilSampling& sampling, std::uint64_t seed);
+                                             const std::vector<SampledSequence>& sequences,
+                                             int length, int rows);
 
 }  // namespace polyveil::train
