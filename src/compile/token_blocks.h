@@ -9,7 +9,7 @@
 // between rows the queries' elements o further on meet the skewed keys o tokens and o elements
 // further on: the sum of all those products has the score with the key x tokens before at row
 // (x, h). Values are the mirror image. Tokens are cyclic; what a query must not see is masked
-// beside the values, where levels are free. docs/decisions/0020-prompts-in-blocks.md.
+// beside the values, where levels are free. docs/decisions/0022-prompts-in-blocks.md.
 #pragma once
 
 #include "compile/lower_block.h"
