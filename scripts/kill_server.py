@@ -21,6 +21,7 @@ class Server:
     def __init__(self, options, folder, port):
         self.command = [options.server, "--model", options.model, "--parameters", options.parameters, "--port", str(port),
                         "--state", folder + "/state", "--drain-seconds", "1"] + options.more
+        self.port = port
         self.log = open(folder + "/server.log", "w")
         self.start()
 
@@ -33,7 +34,8 @@ class Server:
                 sys.exit("FAILED: the server does not start again: " + open(self.log.name).read()[-500:])
 
     def end(self, number):
-        self.process.send_signal(number)
+        if self.process.poll() is None:
+            self.process.send_signal(number)
         return self.process.wait()
 
 
@@ -41,7 +43,7 @@ class Client(threading.Thread):
     """Texts one after the other, until it is told to stop."""
 
     def __init__(self, options, port, prompt, stop):
-        super().__init__()
+        super().__init__(daemon=True)
         self.command = [options.polyveil, "generate", "--model", options.model, "--prompt", prompt, "--tokens",
                         str(options.tokens)]
         plain = subprocess.run([*self.command, "--plain"], capture_output=True, check=True)
@@ -65,6 +67,29 @@ def free_port():
         return sock.getsockname()[1]
 
 
+def torment(options, server, draw):
+    stop = threading.Event()
+    clients = [Client(options, server.port, prompt, stop) for prompt in "ouatw"[:options.clients]]
+    for client in clients:
+        client.start()
+    begin = time.monotonic()
+    for _ in range(options.kills):
+        time.sleep(draw.uniform(0, 2 * options.seconds_between))
+        server.end(draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        server.start()
+    stop.set()
+    for client in clients:
+        client.join()
+    texts, lost, wrong = (sum(client.texts for client in clients), sum(len(client.lost) for client in clients),
+                          sum(client.wrong for client in clients))
+    print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, {texts} texts of {options.tokens} tokens: "
+          f"{lost} sessions lost, {wrong} texts wrong")
+    for client in clients:
+        for message in client.lost[:3]:
+            print("lost:", message)
+    return 1 if lost or wrong or texts == 0 else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("polyveil", "server", "model"):
@@ -77,28 +102,11 @@ def main():
     options.more = ["--threads", "1"] if options.parameters.startswith("test") else []
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
-        server = Server(options, folder, port)
-        stop = threading.Event()
-        clients = [Client(options, port, prompt, stop) for prompt in "ouatw"[:options.clients]]
-        for client in clients:
-            client.start()
-        begin = time.monotonic()
-        for _ in range(options.kills):
-            time.sleep(draw.uniform(0, 2 * options.seconds_between))
-            server.end(draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-            server.start()
-        stop.set()
-        for client in clients:
-            client.join()
-        server.end(signal.SIGTERM)
-        texts, lost, wrong = (sum(f(c) for c in clients) for f in (lambda c: c.texts, lambda c: len(c.lost), lambda c: c.wrong))
-        print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, {texts} texts of {options.tokens} tokens: "
-              f"{lost} sessions lost, {wrong} texts wrong")
-        for client in clients:
-            for message in client.lost[:3]:
-                print("lost:", message)
-        return 1 if lost or wrong or texts == 0 else 0
+        server = Server(options, folder, free_port())
+        try:
+            return torment(options, server, draw)
+        finally:
+            server.end(signal.SIGKILL)
 
 
 sys.exit(main())

@@ -81,8 +81,8 @@ struct SearchReport {
 };
 
 // Every token repeated to the context's end (or as many, evenly apart, as half of what is not
-// swapped has room for), then the kinds in turn, then swaps. Each worker takes an equal share of the
-// inputs. The same options give the same report on one machine.
+// swapped has room for), then the kinds in turn, then swaps. Each worker takes an equal share of
+// the inputs. The same options give the same report on one machine.
 Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& inputs,
                                   const SearchOptions& options);
 

@@ -40,6 +40,32 @@ refuse() {
 }
 generate() { "$polyveil" generate "$@"; }
 
+# A demonstration run that anyone checks, and not a byte of it may differ.
+accept "a run with evidence" generate "${small[@]}" --prompt "o" --tokens 3 --evidence "$folder/evidence"
+accept "verify" "$polyveil" verify "$folder/evidence" --model "$folder/model" --threads 1
+grep -q "verified: 4 steps" "$folder/out" || fail "verify: $(cat "$folder/out")"
+accept "a run with evidence behind a public part" generate "${small[@]}" --public "on" --prompt "o" --tokens 2 --evidence "$folder/evidence2"
+accept "verify behind a public part" "$polyveil" verify "$folder/evidence2" --model "$folder/model" --threads 1
+refuse "evidence in a folder that is there" "cannot make the folder" generate "${small[@]}" --prompt "o" --tokens 2 --evidence "$folder/evidence"
+refuse "evidence of a stored key" "no --keys" generate "${small[@]}" --prompt "o" --tokens 2 --evidence "$folder/e3" --keys "$folder/k"
+refuse "verify with another model" "the model's tensors" "$polyveil" verify "$folder/evidence" --model "$folder/other"
+verify_damaged() {
+  local what=$1 pattern=$2 script=$3
+  rm -rf "$folder/damaged"
+  cp -r "$folder/evidence" "$folder/damaged"
+  (cd "$folder/damaged" && python3 -c "$script")
+  refuse "verify $what" "$pattern" "$polyveil" verify "$folder/damaged" --model "$folder/model" --threads 1
+}
+edit='import json; e=json.load(open("evidence.json")); s=e["steps"]'
+save='; json.dump(e, open("evidence.json", "w"))'
+verify_damaged "another token" "differs from token" "$edit; s[0][\"token\"] = 1 - s[0][\"token\"] % 2$save"
+verify_damaged "another pick" "picked token" "$edit; s[2][\"next\"] += 1$save"
+verify_damaged "a step left out" "expected position" "$edit; del s[1]$save"
+verify_damaged "another key's digest" "the key" "$edit; e[\"key_id\"] = \"0\" * 64$save"
+verify_damaged "exchanged answers" "position = 1, expected 0" 'import os; os.replace("00001.down", "00000.down")'
+verify_damaged "a damaged answer" "checksum" 'b=bytearray(open("00002.down","rb").read()); b[-9] ^= 1; open("00002.down","wb").write(b)'
+verify_damaged "nothing" "cannot open|No such file" 'import os; os.remove("00000.up")'
+
 # Generation with a server of its own equals the float64 polynomial model's.
 accept "plain" generate "${common[@]}" --plain --prompt "o" --tokens 4
 plain=$(cat "$folder/out")

@@ -12,6 +12,7 @@ Command DescribeGenerate(Options& app);
 Command DescribeChat(Options& app);
 Command DescribeProxy(Options& app);
 Command DescribePlan(Options& app);
+Command DescribeVerify(Options& app);
 Command DescribeSimulate(Options& app);
 Command DescribeBench(Options& app);
 // With POLYVEIL_RELEASED.

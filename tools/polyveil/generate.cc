@@ -2,6 +2,7 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/buffer.h"
 #include "base/output_file.h"
@@ -11,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "model/import/decoder_files.h"
 #include "polyveil/commands.h"
+#include "polyveil/evidence.h"
 #include "polyveil/float_model.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
@@ -25,7 +27,7 @@ namespace {
 
 constexpr mode_t kPrivate = 0600;  // reports hold the texts
 struct GenerateArguments {
-  std::string prompt_file, json;
+  std::string prompt_file, json, evidence;
   PromptText prompt;
   PublicOptions known;
   int new_tokens = 12;
@@ -133,6 +135,15 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
     PV_ASSIGN_OR_RETURN(check, ReferenceCheck::Create(session.path(), context, half,
                                                       session.remote().params(), before));
   }
+  std::optional<EvidenceFolder> evidence;
+  if (!arguments.evidence.empty()) {
+    if (!session.remote().info().prompts.empty())
+      return MakeError(
+          ErrorCode::kInvalidArgument,
+          "--evidence: this server reads prompts at once, the record is of single steps");
+    PV_ASSIGN_OR_RETURN(evidence, EvidenceFolder::Create(arguments.evidence));
+    evidence->Watch(session.remote());
+  }
   PV_RETURN_IF_ERROR(session.Begin(known, report));
   context = session.context();  // what the server has room for behind this beginning
   const auto show = [](std::string_view text) {
@@ -148,6 +159,11 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
   PV_ASSIGN_OR_RETURN(const auto end, run.Continue(std::span(prompt.all).subspan(before.size()),
                                                    arguments.new_tokens, show));
   SayEnd(end, context);
+  if (evidence) {
+    const auto prefix = std::span(prompt.all).first(static_cast<size_t>(half.prefix()));
+    PV_RETURN_IF_ERROR(evidence->Finish(session.key(), report.info, context,
+                                        known.empty() ? prefix : before, report));
+  }
   PV_ASSIGN_OR_RETURN(report.server_memory, session.remote().Memory());
   return {};
 }
@@ -180,6 +196,13 @@ Status CheckArguments(const GenerateArguments& arguments) {
     return MakeError(ErrorCode::kInvalidArgument,
                      "{} needs the model's layers: name its folder with --model",
                      arguments.check ? "--check" : "--plain");
+  const model::SamplingOptions& sampling = arguments.run.text.sampling;
+  if (!arguments.evidence.empty() &&
+      (!arguments.session.keys.empty() || arguments.plain || sampling.temperature != 0 ||
+       sampling.repetition_penalty != 1))
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "--evidence shows the run's secret key and its likeliest tokens: it goes with "
+                     "no --keys, --plain, --temperature or --repetition-penalty");
   return {};
 }
 
@@ -227,6 +250,9 @@ Command DescribeGenerate(Options& app) {
   AddSessionOptions(app, a->session);
   AddTextOptions(app, a->run.text);
   AddOutputFile(app, "--json", a->json, "write the run's report to this file, for its owner alone");
+  app.add_option("--evidence", a->evidence,
+                 "make this folder of the run's ciphertexts, tokens and secret key, for anyone to "
+                 "check (`polyveil verify`): a demonstration, nothing in it stays private");
   app.add_flag("--fixed-length", a->run.fixed_length,
                "run all announced tokens, so that the server does not see where the text ends");
   app.add_flag("--plain", a->plain, "run the float64 polynomial model, nothing encrypted");

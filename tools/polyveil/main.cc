@@ -28,6 +28,7 @@ Command Describe(Options& app) {
           {"generate", "continue a prompt on ciphertexts", DescribeGenerate},
           {"chat", "turns with a model on one encrypted session", DescribeChat},
           {"proxy", "the OpenAI API on this machine, for software that speaks it", DescribeProxy},
+          {"verify", "check a run that `generate --evidence` has recorded", DescribeVerify},
           {"keygen", "make a secret key and its evaluation keys", DescribeKeygen},
           {"info", "describe a model, a server or a key file", DescribeInfo},
           {"plan", "what a token of any model will cost on ciphertexts", DescribePlan},

@@ -53,6 +53,8 @@ class ModelSession {
   const std::string& path() const { return path_; }
   int context() const;  // tokens that a text may have, the prefix not among them
   serve::RemoteModel& remote() { return *remote_; }
+  // Requires SendKeys.
+  const ckks::SecretKey& key() const { return *key_; }
   // Requires Begin.
   serve::EncryptedSession& text() { return *text_; }
   // A server that died explains more than a broken connection does.

@@ -319,6 +319,7 @@ Result<RemoteStep> RemoteModel::StepOnce(const ClientRequest& request,
     if (frame.type == FrameType::kTiming) return ReadTiming(frame, step);
     if (frame.type == FrameType::kError) return ErrorFromReply(200, Text(frame.payload));
     PV_ASSIGN_OR_RETURN(step.result, wire::ParseResult(*params_, frame.payload, bounds));
+    if (recorder_) recorder_(bounds.position, request.body, frame.payload);
     finished = true;
     return {};
   };

@@ -67,6 +67,9 @@ class RemoteModel {
     std::string begin;
   };
   const Sent& sent() const { return sent_; }
+  // Hears of each step's messages as they travelled, once the answer is there.
+  using Recorder = std::function<void(u32 position, wire::ByteView up, wire::ByteView down)>;
+  void set_recorder(Recorder recorder) { recorder_ = std::move(recorder); }
   // Another one than the options'; between calls.
   void set_cancel(const std::atomic<bool>* cancel) {
     options_.cancel = cancel;
@@ -134,6 +137,7 @@ class RemoteModel {
   ckks::ParametersPtr params_;
   Digest program_digest_{};
   Sent sent_;
+  Recorder recorder_;
 };
 
 // Sends a key stream in chunks as it comes: memory stays at one chunk.

@@ -84,20 +84,20 @@ void Connection::Interrupt() {
   asio::post(context_, [this] { stream_.tcp().close(); });
 }
 
-double Connection::IdleSeconds() const {
-  const double since = idle_since_;
-  return since < 0 ? 0 : age_.Seconds() - since;
+double Connection::OverdueSeconds() const {
+  const double from = overdue_from_;
+  return from < 0 ? -1 : age_.Seconds() - from;
 }
 
 // A client that is slow with it waits like one without a request: it gives way to others.
 bool Connection::Handshake() {
   if (!stream_.encrypted()) return true;
-  idle_since_ = age_.Seconds();
+  YieldAfter(limits_.displace_new_seconds);
   const auto error = Run(limits_.header_seconds, [&](auto done) {
     stream_.async_handshake(asio::ssl::stream_base::server,
                             [done](beast::error_code e) { done(e, 0); });
   });
-  idle_since_ = -1;
+  overdue_from_ = -1;
   return !error;
 }
 
@@ -115,9 +115,9 @@ void Connection::SayTlsEnds() {
 // Reads nothing but the first bytes, so that an idle connection and a slow header differ.
 bool Connection::WaitForRequest() {
   if (buffer_.size() > 0) return true;
-  idle_since_ = age_.Seconds();
+  YieldAfter(served_ ? limits_.displace_seconds : limits_.displace_new_seconds);
   const auto error = ReadMore(limits_.idle_seconds);
-  idle_since_ = -1;
+  overdue_from_ = -1;
   return !error;
 }
 
@@ -196,11 +196,14 @@ bool Connection::ServeOne() {
   keep_alive_ = parser.get().keep_alive();
   request_.body = std::move(parser.get().body());
   handler_.Handle(*this);
+  served_ = true;
   return keep_alive_;
 }
 
 bool Connection::ReadRequest(RequestParser& parser) {
+  YieldAfter(limits_.displace_new_seconds);
   const auto error = ReadHeader(parser);
+  overdue_from_ = -1;
   if (!error) return TakeHeader(parser);
   if (error == http::error::header_limit) {
     ReplyError(431, MakeError(ErrorCode::kOutOfRange, "request header: more than {} bytes",

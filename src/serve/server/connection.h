@@ -38,8 +38,9 @@ class Connection final : public Exchange {
   void Refuse();
   // Aborts the operation under way; from any thread.
   void Interrupt();
-  // For how long it has waited for a request; 0 while it has one. From any thread.
-  double IdleSeconds() const;
+  // For how long others have had a better right to its place than it has, waiting for a request;
+  // negative: not at all. From any thread.
+  double OverdueSeconds() const;
 
   const HttpRequest& request() const override { return request_; }
   Status Reply(const HttpReply& reply) override;
@@ -60,6 +61,8 @@ class Connection final : public Exchange {
   IoError ReadMore(double seconds);
   // Calls `action`; its exceptions become a reply, where none has been given, and a close.
   void Guarded(const std::function<void()>& action);
+  // Waits for a client on others' patience.
+  void YieldAfter(double seconds) { overdue_from_ = age_.Seconds() + seconds; }
   bool Handshake();
   void SayTlsEnds();
   bool WaitForRequest();
@@ -95,7 +98,9 @@ class Connection final : public Exchange {
   int status_ = 0;      // that was answered
   Timer since_header_;  // of the request
   const Timer age_;
-  std::atomic<double> idle_since_{-1};  // age; negative while a request is under way
+  bool served_ = false;  // a request
+  // The age from which on others may have its place; negative while it has a request.
+  std::atomic<double> overdue_from_{-1};
   const std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);
 };
 

@@ -175,16 +175,16 @@ void ThreadedServer::Accepted(std::unique_ptr<Connection> connection) {
   }
 }
 
-// Ends the connection that has waited longest for a request; false when none has for long.
+// Ends the connection whose place is others' for longest; false where there is none.
 bool ThreadedServer::DisplaceIdle() {
   const std::lock_guard lock(mutex_);
   Connection* longest = nullptr;
-  double seconds = options_.limits.displace_seconds;
+  double seconds = 0;
   for (const Worker& worker : workers_) {
-    const double idle = worker.connection ? worker.connection->IdleSeconds() : 0;
-    if (idle <= seconds) continue;
+    const double overdue = worker.connection ? worker.connection->OverdueSeconds() : -1;
+    if (overdue <= seconds) continue;
     longest = worker.connection.get();
-    seconds = idle;
+    seconds = overdue;
   }
   if (longest) longest->Interrupt();
   return longest != nullptr;

@@ -17,11 +17,12 @@
 namespace polyveil::serve {
 
 struct HttpLimits {
-  // More displace the one that has waited longest for a request, for displace_seconds at least;
+  // More displace the one that has waited longest for a request: for displace_seconds at least, or
+  // for displace_new_seconds where no whole header of one has ever come;
   // where there is none, they are answered 503 and closed. Above the steps that may wait at a time,
   // so that one client's do not keep others out.
   int connections = 64;
-  double displace_seconds = 5;
+  double displace_seconds = 5, displace_new_seconds = 1;
   size_t header_bytes = 8192;  // of a whole header
   double idle_seconds = 60;    // between requests of a connection
   double header_seconds = 15;  // from a request's first byte to the end of its header

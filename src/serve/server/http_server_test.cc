@@ -142,7 +142,7 @@ TEST_F(HttpServerTest, LimitsConnections) {
 
 TEST_F(HttpServerTest, ANewConnectionDisplacesTheLongestIdleOne) {
   HttpOptions options = Options();
-  options.limits.displace_seconds = 0.1;
+  options.limits.displace_seconds = options.limits.displace_new_seconds = 0.1;
   server_ = HttpServer::Start(options, echo_).value();
   std::vector<TestSocket> held;
   for (int i = 0; i < 4; ++i) {
@@ -155,6 +155,32 @@ TEST_F(HttpServerTest, ANewConnectionDisplacesTheLongestIdleOne) {
   EXPECT_EQ(held[1].ReadAll(), "");
   held[2].Write("GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   EXPECT_TRUE(held[2].ReadAll().ends_with("GET 0"));
+}
+
+// Connections that say nothing, or a byte now and then, keep nobody out for long; one that has been
+// served waits in its place meanwhile.
+TEST_F(HttpServerTest, SilentAndSlowNewcomersGiveWayFirst) {
+  HttpOptions options = Options();
+  options.limits.header_seconds = 30;
+  options.limits.displace_seconds = 30;
+  options.limits.displace_new_seconds = 0.2;
+  server_ = HttpServer::Start(options, echo_).value();
+  TestSocket served(server_->port());
+  const std::string request = "GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  ASSERT_TRUE(served.Write(request));
+  ASSERT_NE(served.ReadSome().find("200"), std::string::npos);
+  std::vector<TestSocket> held;
+  for (int i = 0; i < 40; ++i) {
+    held.emplace_back(server_->port());
+    if (i % 2) held.back().Write("GET /a HTT");
+  }
+  const Timer timer;
+  bool alive = false;
+  while (!alive && timer.Seconds() < 5) alive = Alive();
+  EXPECT_TRUE(alive);
+  EXPECT_LT(timer.Seconds(), 1);
+  ASSERT_TRUE(served.Write(request));
+  EXPECT_NE(served.ReadSome().find("200"), std::string::npos);
 }
 
 TEST_F(HttpServerTest, HandlerLearnsThatItsClientLeft) {
