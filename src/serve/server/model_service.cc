@@ -91,15 +91,18 @@ std::optional<Refusal> ModelService::Admit(const HttpRequest& request) {
     return Refusal{
         503, MakeError(ErrorCode::kUnavailable, "the server is ending"), {{"Retry-After", "5"}}};
   if (segments.size() < 2 || !named) return {};
-  if (keeper_ && keeper_->Restoring(request.handle))
-    return Refusal{503,
-                   MakeError(ErrorCode::kUnavailable, "it is read from the disk"),
-                   {{"Retry-After", "1"}}};
+  if (const Status status = CheckRestored(request.handle); !status.ok())
+    return Refusal{503, status.error(), {{"Retry-After", "1"}}};
   Status found;
   if (segments[1] == "keys") found = ToStatus(FindKeys(*member, request.handle));
   if (segments[1] == "sessions") found = ToStatus(FindSession(*member, request.handle));
   if (found.ok()) return {};
   return Refusal{HttpStatusOf(found.error().code), found.error()};
+}
+
+Status ModelService::CheckRestored(const std::string& handle) const {
+  if (!keeper_ || !keeper_->Restoring(handle)) return {};
+  return MakeError(ErrorCode::kUnavailable, "'{}' is being read from the disk", handle);
 }
 
 Member ModelService::MemberOf(const Exchange& exchange) {
@@ -277,6 +280,7 @@ Status ModelService::CreateSession(Exchange& exchange) {
   PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange, SessionJsonBytes(info_)));
   PV_RETURN_IF_ERROR(CheckFields(body, "request body", {"keys", "request_id", "public"}));
   PV_ASSIGN_OR_RETURN(const std::string handle, wire::JsonString(body, "keys", 64));
+  PV_RETURN_IF_ERROR(CheckRestored(handle));
   SessionRequest request;
   PV_ASSIGN_OR_RETURN(request.request_id, RequestId(body));
   request.member = MemberOf(exchange);

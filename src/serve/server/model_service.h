@@ -45,6 +45,8 @@ class ModelService final : public HttpHandler {
   // Each answers or returns the error to answer with.
   Status Route(Exchange& exchange);
   // Whoever sends it; those of no account have not come so far.
+  // kUnavailable while this name is one that is still to be restored.
+  Status CheckRestored(const std::string& handle) const;
   Member MemberOf(const Exchange& exchange);
   Result<std::shared_ptr<KeySet>> FindKeys(const Member& member, const std::string& handle) const;
   Result<std::shared_ptr<Session>> FindSession(const Member& member, const std::string& handle);
