@@ -100,7 +100,8 @@ class Search {
 
   SearchReport Run() {
     const auto swaps = static_cast<std::int64_t>(options_.swap_share * static_cast<double>(share_));
-    if (worker_ == 0) Repeat(std::min<std::int64_t>(inputs_.vocab_size(), (share_ - swaps) / 2));
+    const std::int64_t room = share_ - swaps, vocabulary = inputs_.vocab_size();
+    if (worker_ == 0) Repeat(vocabulary <= room ? vocabulary : room / 2);
     Draw(share_ - swaps - report_.candidates);
     Swap();
     FinishEffect();

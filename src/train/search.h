@@ -80,9 +80,9 @@ struct SearchReport {
   double least_margin() const { return worst_ratio > 0 ? 1 / worst_ratio : 0; }
 };
 
-// Every token repeated to the context's end (or as many, evenly apart, as half of what is not
-// swapped has room for), then the kinds in turn, then swaps. Each worker takes an equal share of
-// the inputs. The same options give the same report on one machine.
+// Every token repeated to the context's end (where what is not swapped has no room for all, as
+// many, evenly apart, as half of it has), then the kinds in turn, then swaps. Each worker takes an
+// equal share of the inputs. The same options give the same report on one machine.
 Result<SearchReport> SearchInputs(const Transformer& model, const HardInputs& inputs,
                                   const SearchOptions& options);
 

@@ -263,6 +263,7 @@ TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
       {"{\"stages\": [{\"name\": \"a/b\"}]}", "name"},
       {"{\"stages\": [{\"name\": \"a\", \"source_weights\": {\"b\": 1}}]}", "source_weights"},
       {"{\"stages\": [{\"name\": \"a\", \"search\": {\"inputs\": 0}}]}", "search.inputs"},
+      {"{\"stages\": [{\"name\": \"a\", \"source_weights\": {\"stories\": 0}}]}", "weight is 0"},
       {"{\"sources\": [{\"name\": \"a\", \"kind\": \"web\"}]}", "kind"},
       {"{\"sources\": [{\"name\": \"a\"}, {\"name\": \"a\"}]}", "twice"},
       {"{\"sources\": [{\"name\": \"a\", \"kind\": \"sampled\"}]}", "sequences"},
