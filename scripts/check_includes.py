@@ -26,12 +26,13 @@ ALLOWED = {
     "runtime": {"base", "ring", "ckks", "circuits", "approx", "compile"} | TEXT,
     "wire": {"base", "ring", "ckks", "approx", "compile"} | MODEL,
     "serve": {"base", "ring", "ckks", "circuits", "approx", "compile", "runtime", "wire"} | TEXT,
+    "api": {"base", "ring", "backend", "ckks", "circuits", "approx", "compile", "runtime", "wire", "serve"} | TEXT,
     "eval": {"base", "approx"} | TEXT,
     "train": {"base", "ckks", "approx", "compile", "runtime"} | TEXT,
     "train/distil": {"base", "ckks", "approx", "compile", "runtime", "eval", "train"} | TEXT,
 }
 # Folders that only a client may link: secret key, decryptor, tokenizer, and what needs them.
-CLIENTS = {"client", "eval", "train"}
+CLIENTS = {"client", "api", "eval", "train"}
 INCLUDE = re.compile(r'^\s*#include "([^"]+)"')
 
 

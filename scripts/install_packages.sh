@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages of the named sets that are missing: build, test, train, released.
+# Installs the Debian 12 packages of the named sets that are missing: build, test, train,
+# released, checks.
 set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev)
 test=(libgtest-dev python3)
 train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 released=(libopenblas-openmp-dev libutf8proc-dev)
+checks=(clang clang-format doxygen python3-venv python3-dev)
 
 wanted=()
 for set in "$@"; do
@@ -14,7 +16,8 @@ for set in "$@"; do
     test) wanted+=("${test[@]}") ;;
     train) wanted+=("${train[@]}") ;;
     released) wanted+=("${released[@]}") ;;
-    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released)" >&2; exit 2 ;;
+    checks) wanted+=("${checks[@]}") ;;
+    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, checks)" >&2; exit 2 ;;
   esac
 done
 

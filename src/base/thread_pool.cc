@@ -12,11 +12,11 @@
 #include "base/system.h"
 
 namespace polyveil {
-namespace {
+namespace internal {
 
 // Lives on its caller's stack; nobody touches it once `helpers` is zero and it is no longer open.
 struct Loop {
-  internal::IndexFunction function;
+  IndexFunction function;
   void* context;
   size_t count;
   const Loop* parent;  // whose item opened this one
@@ -31,8 +31,11 @@ struct Loop {
   }
 };
 
+namespace {
+
 thread_local const Loop* current_loop = nullptr;  // whose item this thread runs
-thread_local bool at_work = false;                // counted among the pool's
+thread_local Pool* current_pool = nullptr;        // of this thread's loops; null: the process' own
+thread_local Pool* at_work_in = nullptr;          // counted among this pool's
 
 void RunItem(const Loop& loop, size_t index) {
   const Loop* const outer = current_loop;
@@ -58,12 +61,16 @@ bool Spin(Done&& done) {
   return false;
 }
 
+}  // namespace
+
 class Pool {
  public:
-  static Pool& Instance() {
-    static Pool pool;
+  explicit Pool(size_t threads) : threads_(threads) {}
+  static Pool& OfProcess() {
+    static Pool pool(CpuCount());
     return pool;
   }
+  static Pool& Current() { return current_pool != nullptr ? *current_pool : OfProcess(); }
 
   ~Pool() { StopWorkers(); }
 
@@ -74,7 +81,7 @@ class Pool {
     threads_.store(threads == 0 ? CpuCount() : threads, std::memory_order_relaxed);
   }
 
-  void Run(size_t count, internal::IndexFunction function, void* context) {
+  void Run(size_t count, IndexFunction function, void* context) {
     const AtWork scope;
     Loop loop{function, context, count, current_loop};
     Open(loop);
@@ -175,7 +182,7 @@ class Pool {
   }
 
   void WorkerLoop() {
-    at_work = true;  // Join counts it
+    current_pool = at_work_in = this;  // Join counts it
     for (;;) {
       const size_t seen = epoch_.load();
       if (Loop* const loop = Join(nullptr)) {
@@ -215,7 +222,7 @@ class Pool {
     stop_ = false;
   }
 
-  std::atomic<size_t> threads_{CpuCount()};
+  std::atomic<size_t> threads_;
   std::atomic<size_t> working_{0};  // threads inside the pool's loops, or AtWork
   std::atomic<size_t> epoch_{0};    // raised under mutex_ when somebody may find something to do
   std::atomic<size_t> waiting_owners_{0};
@@ -228,32 +235,39 @@ class Pool {
   size_t sleeping_ = 0;               // guarded by mutex_: workers in wake_
 };
 
-}  // namespace
-
-size_t Threads() { return Pool::Instance().threads(); }
-void SetThreads(size_t threads) { Pool::Instance().SetThreads(threads); }
-
-AtWork::AtWork() : counted_(!at_work) {
-  if (!counted_) return;
-  at_work = true;
-  Pool::Instance().Enter();
-}
-
-AtWork::~AtWork() {
-  if (!counted_) return;
-  at_work = false;
-  Pool::Instance().Leave();
-}
-
-namespace internal {
-
 void ParallelForErased(size_t count, IndexFunction function, void* context) {
-  if (count > 1 && Pool::Instance().threads() > 1) {
-    Pool::Instance().Run(count, function, context);
+  if (count > 1 && Pool::Current().threads() > 1) {
+    Pool::Current().Run(count, function, context);
     return;
   }
   for (size_t i = 0; i < count; ++i) function(context, i);
 }
 
 }  // namespace internal
+
+using internal::Pool;
+
+size_t Threads() { return Pool::Current().threads(); }
+void SetThreads(size_t threads) { Pool::OfProcess().SetThreads(threads); }
+
+ThreadPool::ThreadPool(size_t threads) : pool_(std::make_unique<Pool>(threads)) {}
+ThreadPool::~ThreadPool() = default;
+
+UsePool::UsePool(ThreadPool* pool) : outer_(internal::current_pool) {
+  if (pool != nullptr) internal::current_pool = pool->pool_.get();
+}
+UsePool::~UsePool() { internal::current_pool = outer_; }
+
+AtWork::AtWork() : pool_(&Pool::Current()), outer_(internal::at_work_in) {
+  if (pool_ == outer_) return;
+  internal::at_work_in = pool_;
+  pool_->Enter();
+}
+
+AtWork::~AtWork() {
+  if (pool_ == outer_) return;
+  internal::at_work_in = outer_;
+  pool_->Leave();
+}
+
 }  // namespace polyveil

@@ -1,4 +1,5 @@
-// One process-wide pool for loops over independent items. Loops may be nested and may come from
+// Pools of threads for loops over independent items: the process' own, and those of contexts that
+// want their own. Loops may be nested and may come from
 // several threads at once: all share the same workers. An idle worker helps the oldest open loop,
 // so that outer items (ciphertexts, sessions) are taken first and inner ones (limbs) when there are
 // fewer outer items than threads. A caller runs items of its own loop until none is left; while
@@ -16,11 +17,40 @@
 
 namespace polyveil {
 
-// Number of threads that a ParallelFor uses, the caller included. Default: the CPUs that we may
-// use.
+namespace internal {
+class Pool;
+}
+
+// Number of threads that a ParallelFor of the calling thread uses, the caller included. Default:
+// the CPUs that we may use.
 size_t Threads();
-// threads >= 1; 0 restores the default. Must not run during a ParallelFor.
+// Of the process' own pool. threads >= 1; 0 restores the default. Must not run during a
+// ParallelFor.
 void SetThreads(size_t threads);
+
+// Threads of its own, beside the process' pool. Workers start with the first loop.
+class ThreadPool {
+ public:
+  explicit ThreadPool(size_t threads);  // threads >= 1, the caller included
+  ~ThreadPool();
+
+ private:
+  friend class UsePool;
+  std::unique_ptr<internal::Pool> pool_;
+};
+
+// Loops of the calling thread, and those inside them, run on `pool` while this lives; null: on the
+// pool that they would run on anyway. The pool outlives it.
+class UsePool {
+ public:
+  explicit UsePool(ThreadPool* pool);
+  ~UsePool();
+  UsePool(const UsePool&) = delete;
+  UsePool& operator=(const UsePool&) = delete;
+
+ private:
+  internal::Pool* const outer_;
+};
 
 // Counts the calling thread as one of the Threads() at work while it lives: for a computation that
 // goes on between its loops. A ParallelFor does so by itself. Scopes of one thread may nest.
@@ -32,7 +62,7 @@ class AtWork {
   AtWork& operator=(const AtWork&) = delete;
 
  private:
-  const bool counted_;  // by this object
+  internal::Pool *const pool_, *const outer_;  // counted by this object where they differ
 };
 
 namespace internal {

@@ -109,5 +109,31 @@ TEST_F(ThreadPoolTest, NeverMoreAtWorkThanAllowed) {
   EXPECT_LT(over, items / 20);
 }
 
+TEST_F(ThreadPoolTest, PoolsOfTheirOwnRunBesideTheProcess) {
+  SetThreads(2);
+  ThreadPool one(1), three(3);
+  const auto run = [](ThreadPool* pool, size_t threads, u64 seed) {
+    const UsePool scope(pool);
+    EXPECT_EQ(Threads(), threads);
+    {
+      const UsePool inner(nullptr);  // changes nothing
+      EXPECT_EQ(Threads(), threads);
+    }
+    std::vector<size_t> seen(64);
+    ParallelFor(seen.size(), [&](size_t i) { seen[i] = Threads(); });
+    for (const size_t count : seen) EXPECT_EQ(count, threads);
+    return RandomTree(seed, 5);
+  };
+  u64 results[3] = {};
+  std::thread first([&] { results[0] = run(&one, 1, 7); });
+  std::thread second([&] { results[1] = run(&three, 3, 7); });
+  results[2] = run(nullptr, 2, 7);
+  first.join();
+  second.join();
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], results[2]);
+  EXPECT_EQ(Threads(), 2u);
+}
+
 }  // namespace
 }  // namespace polyveil

@@ -46,8 +46,8 @@ int SpecialPool(const ParametersSpec& spec, const std::vector<Level>& levels) {
 Status ChooseFixed(const ParametersSpec& spec, const std::vector<Level>& levels,
                    std::vector<u64>& taken, PrimeChain& chain) {
   const size_t n = size_t{1} << spec.log_n;
-  PV_ASSIGN_OR_RETURN(chain.p, ring::FindNttPrimes(n, spec.log_special_prime,
-                                                   SpecialPool(spec, levels), taken));
+  PV_ASSIGN_OR_RETURN(
+      chain.p, ring::FindNttPrimes(n, spec.log_special_prime, SpecialPool(spec, levels), taken));
   taken.insert(taken.end(), chain.p.begin(), chain.p.end());
   for (size_t l = 0; l < levels.size(); ++l) {
     if (IsScaleMatched(levels[l].role)) continue;

@@ -143,17 +143,28 @@ double CostModel::Seconds(const Node& node, int level) const {
 
 // Baby-step giant-step at the best split: one key switch around all, one per giant step, hoisted
 // rotations.
-double CostModel::LinearTransform(int diagonals, int level, int baby_steps) const {
-  const double extended = params_->extended_limbs(level);
+CostModel::Split CostModel::BestSplit(int diagonals, int level, int baby_steps) const {
   const int least = std::clamp(baby_steps, 1, diagonals);
-  double best = 0;
+  Split best;
   for (int babies = least; babies <= diagonals; babies *= 2) {
     const int giants = (diagonals + babies - 1) / babies;
     const double seconds = (babies - 1) * HoistedRotation(level) + (giants - 1) * KeySwitch(level);
-    if (babies == least || seconds < best) best = seconds;
+    if (babies == least || seconds < best.seconds) best = {babies, seconds};
     if (baby_steps > 0) break;
   }
-  return KeySwitch(level) + best + Parallel(2 * diagonals * extended * speed_.stream_seconds);
+  return best;
+}
+
+double CostModel::LinearTransform(int diagonals, int level, int baby_steps) const {
+  const double extended = params_->extended_limbs(level);
+  return KeySwitch(level) + BestSplit(diagonals, level, baby_steps).seconds +
+         Parallel(2 * diagonals * extended * speed_.stream_seconds);
+}
+
+size_t CostModel::RotationBytes(int terms, int level) const {
+  const size_t limb = sizeof(u64) * static_cast<size_t>(params_->n());
+  return static_cast<size_t>(BestSplit(terms, level, 0).babies) * 2 * limb *
+         static_cast<size_t>(params_->extended_limbs(level));
 }
 
 // A matrix' terms are kept as coefficients: a reduction and a transform for every limb. What

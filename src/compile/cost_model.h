@@ -46,6 +46,8 @@ class CostModel {
   // A map's plaintexts from its weights, which Seconds leaves out, for an operand at this level.
   double MakeSeconds(const LinearMap& map, int level) const;
   size_t PlaintextBytes(const LinearMap& map, int level) const;
+  // What a map of several terms holds while it runs: the rotations of its operand over QP.
+  size_t RotationBytes(int terms, int level) const;
   double KeyGenerationSeconds(const ckks::KeyRequest& request) const;
   // `limbs` limbs of compact keys, in place of their read from memory.
   double ExpansionSeconds(double limbs) const;
@@ -60,6 +62,12 @@ class CostModel {
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
+  struct Split {
+    int babies = 1;
+    double seconds = 0;  // of its rotations
+  };
+  // baby_steps: 0, or those of every split.
+  Split BestSplit(int diagonals, int level, int baby_steps) const;
   double LinearTransform(int diagonals, int level, int baby_steps = 0) const;
   double ExpandTerms(const LinearMap& map, int level) const;
   double Band(const LinearMap& map, int level) const;

@@ -28,7 +28,7 @@ struct BlockPlace {
   const BlockLayout& layout;
   int index;
   int position;  // the prefix included
-  ResidualUnit in, middle, out;
+  ResidualUnit in{}, middle{}, out{};
   // Public tokens that stand in matrices (BlockLayout::InMatrices), and the keys and values of all
   // behind the prefix' own; null without.
   int in_matrices = 0;

@@ -21,11 +21,11 @@ inline constexpr double kOverflowRatio = 1e30;
 struct Certificate {
   // The search for the worst inputs; 0 where none was made.
   std::uint64_t searched_inputs = 0, searched_positions = 0;
-  std::uint64_t out_of_range = 0;    // of the searched inputs
-  double worst_outside = 1;          // largest excess beyond an interval's end as a ratio, 1: none
+  std::uint64_t out_of_range = 0;  // of the searched inputs
+  double worst_outside = 1;        // largest excess beyond an interval's end as a ratio, 1: none
   // Other next tokens there than with every argument clamped to its interval.
   std::uint64_t changed_tokens = 0;
-  double least_margin = 1;           // an interval's end over the value that came closest to it
+  double least_margin = 1;  // an interval's end over the value that came closest to it
   // Text that was not trained on.
   std::uint64_t heldout_positions = 0, heldout_out_of_range = 0;
   // Calibration text whose out-of-range positions the bounds do not cover.

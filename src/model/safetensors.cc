@@ -225,7 +225,9 @@ std::vector<std::uint8_t> FormatSafetensors(const TensorMap& tensors, TensorType
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  std::vector<std::uint8_t> out(8);
+  std::vector<std::uint8_t> out;
+  out.reserve(8 + text.size() + data.size());
+  out.resize(8);
   const std::uint64_t length = text.size();
   std::memcpy(out.data(), &length, 8);
   out.insert(out.end(), text.begin(), text.end());

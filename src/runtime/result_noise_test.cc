@@ -45,7 +45,9 @@ void ExpectPredicted(const ResultNoise& seen, const ResultNoise& predicted,
         std::tuple{"imaginary", seen.imaginary, predicted.imaginary}}) {
     EXPECT_LT(measured, kNoiseAccuracy * expected) << where << ", " << what;
     EXPECT_GT(measured, 0) << where << ", " << what;
-    if (where == kSimulated) EXPECT_GT(measured * 64, expected) << where << ", " << what;
+    if (where == kSimulated) {
+      EXPECT_GT(measured * 64, expected) << where << ", " << what;
+    }
   }
 }
 

@@ -221,7 +221,9 @@ TEST(Simulator, CountsWhatIsNotFinite) {
   EscapeReport all;
   for (const auto& [name, report] : simulator.escapes()) {
     EXPECT_LE(report.not_finite, report.escapes) << name;
-    if (report.not_finite > 0) EXPECT_EQ(report.worst, INFINITY) << name;
+    if (report.not_finite > 0) {
+      EXPECT_EQ(report.worst, INFINITY) << name;
+    }
     all.Merge(report);
   }
   EXPECT_GT(all.not_finite, 0u);

@@ -91,7 +91,7 @@ std::string ToText(const ConversionEffect& effect);
 struct ConvertRequest {
   std::string checkpoint, data, out, name = "polynomial";
   int calibration_batches = 40;
-  ConvertOptions options;
+  ConvertOptions options = {};
   bool replace = false;  // a model of this name that is there is lost; else it is refused
 };
 struct ConvertResult {

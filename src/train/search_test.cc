@@ -71,8 +71,9 @@ TEST_F(SearchTest, EndsAgreeWithTheCountOfEscapes) {
     EXPECT_EQ(ratios.size(0), 2 * 2 * 3);
     EXPECT_EQ(escapes.escapes > 0, (ratios > 1).any().item<bool>()) << InputKindName(kind);
     const double worst = ratios.max().item<double>();
-    if (escapes.escapes > 0 && std::isfinite(worst))
+    if (escapes.escapes > 0 && std::isfinite(worst)) {
       EXPECT_NEAR(worst / escapes.worst_ratio, 1, 1e-5) << InputKindName(kind);
+    }
   }
 }
 

@@ -129,4 +129,32 @@ Result<ckks::Ciphertext> ParseResult(const ckks::Parameters& params, ByteView by
   return result;
 }
 
+Result<ckks::Ciphertext> ParseAnyResult(const ckks::Parameters& params, ByteView bytes,
+                                        Digest& key_id) {
+  constexpr double kLogScaleBound = 20;
+  MessageBounds bounds;
+  bounds.binding.params = params.digest();
+  Expected expected;
+  expected.kind = Kind::kResult;
+  expected.params = &bounds.binding.params;
+  expected.model = &bounds.binding.model;
+  expected.min_payload_bytes = ResultBytes(params, 0) - kHeaderBytes;
+  expected.max_payload_bytes = ResultBytes(params, params.max_level()) - kHeaderBytes;
+  PV_ASSIGN_OR_RETURN(const Header header, ParseHeader(bytes, expected));
+  key_id = bounds.binding.key_id = header.binding.key_id;
+  Reader reader(bytes.subspan(kHeaderBytes), KindName(Kind::kResult));
+  PV_RETURN_IF_ERROR(reader.U32("position"));
+  PV_ASSIGN_OR_RETURN(const u32 level, reader.U32("level"));
+  if (level > static_cast<u32>(params.max_level()))
+    return MakeError(ErrorCode::kOutOfRange, "{}: level = {} > {}", reader.what(), level,
+                     params.max_level());
+  bounds.level = static_cast<int>(level);
+  PV_ASSIGN_OR_RETURN(bounds.scale, reader.F64("scale"));
+  const double nominal = params.scale(bounds.level);
+  if (!(std::abs(std::log2(bounds.scale / nominal)) <= kLogScaleBound))
+    return MakeError(ErrorCode::kMismatch, "{}: scale = {}, {} is nominal", reader.what(),
+                     bounds.scale, nominal);
+  return ParseResult(params, bytes, bounds);
+}
+
 }  // namespace polyveil::wire

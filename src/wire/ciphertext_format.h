@@ -35,4 +35,9 @@ Bytes FormatResult(const ckks::Parameters& params, const Binding& binding, u32 p
 Result<ckks::Ciphertext> ParseResult(const ckks::Parameters& params, ByteView bytes,
                                      const MessageBounds& bounds);
 
+// A result whose level, key and scale (near the level's nominal one to a factor of 2^20) are its
+// own; position 0, no model. key_id: out. Errors: as above.
+Result<ckks::Ciphertext> ParseAnyResult(const ckks::Parameters& params, ByteView bytes,
+                                        Digest& key_id);
+
 }  // namespace polyveil::wire

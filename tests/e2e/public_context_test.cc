@@ -300,7 +300,7 @@ TEST_F(PublicRequestsTest, HoldNoPrivateWordAndHaveTheShapeOfAnyOther) {
     EXPECT_EQ(one.Line(), other.Line());
     EXPECT_EQ(one.body.size(), other.body.size()) << one.Line();
     EXPECT_EQ(one.header.size(), other.header.size()) << one.Line();
-    for (const std::string& word : {"QZX", "QZ", "ZX"})
+    for (const std::string word : {"QZX", "QZ", "ZX"})
       EXPECT_EQ((one.header + one.path).find(word), std::string::npos);
     steps += one.path.ends_with("/step");
     if (one.Line() != "POST /v1/sessions") continue;

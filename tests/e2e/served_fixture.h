@@ -63,7 +63,9 @@ class ServedModelTest : public ::testing::Test {
     ServedModelTest::TearDown();
     server_.reset();
     serve::ServedModel served = served_;
-    if (client) EXPECT_TRUE(serve::AddClientHalf(std::move(client), served).ok());
+    if (client) {
+      EXPECT_TRUE(serve::AddClientHalf(std::move(client), served).ok());
+    }
     service_ = std::make_unique<serve::ModelService>(served, limits);
     server_ = serve::HttpServer::Start({}, *service_).value();
   }

@@ -71,19 +71,27 @@ Result<ChatTemplate> ChatTemplate::For(const ClientHalf& half) {
                        "{} tokens",
                        forms[0].name, marker, half.EncodePart(marker).size());
   ChatTemplate result(half, std::move(forms[0]));
+  result.form_.trims = Has(jinja, "| trim") || Has(jinja, "|trim") || Has(jinja, ".strip()");
   result.end_ = half.EncodePart(result.form_.answer_end)[0];
   if (result.form_.name == "ChatML")
     result.default_system_ = LiteralBetween(jinja, "<|im_start|>system", "<|im_end|>");
   return result;
 }
 
+std::string ChatTemplate::Said(std::string_view text) const {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  if (!form_.trims) return std::string(text);
+  text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+  return std::string(text.substr(0, text.find_last_not_of(kSpace) + 1));
+}
+
 std::vector<TokenId> ChatTemplate::FirstTurn(std::string_view system, std::string_view user) const {
   std::string text;
-  if (!system.empty()) text = form_.system_open + std::string(system) + form_.system_close;
+  if (!system.empty()) text = form_.system_open + Said(system) + form_.system_close;
   // Llama 2's system text stands inside the first user's turn.
   text = form_.name == "Llama 2" ? form_.user_open + text : text + form_.user_open;
   std::vector<TokenId> tokens = half_->Beginning();
-  const std::vector<TokenId> turn = half_->EncodePart(text + std::string(user) + form_.user_close);
+  const std::vector<TokenId> turn = half_->EncodePart(text + Said(user) + form_.user_close);
   // A template whose first marker stands before every text does not get it twice.
   const bool twice = std::ranges::mismatch(tokens, turn).in1 == tokens.end();
   tokens.insert(tokens.end(), turn.begin() + (twice ? std::ssize(tokens) : 0), turn.end());
@@ -109,7 +117,7 @@ std::vector<TokenId> ChatTemplate::Head(const std::optional<std::string>& system
 
 // Encoded as it stands behind the answer's end, which the text has already or is given here.
 std::vector<TokenId> ChatTemplate::NextTurn(std::string_view user, bool ended) const {
-  const std::string turn = form_.between + form_.user_open + std::string(user) + form_.user_close;
+  const std::string turn = form_.between + form_.user_open + Said(user) + form_.user_close;
   if (form_.answer_end.empty()) return half_->EncodePart(turn);
   std::vector<TokenId> tokens = half_->EncodePart(form_.answer_end + turn);
   if (ended) tokens.erase(tokens.begin());

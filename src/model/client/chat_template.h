@@ -46,8 +46,10 @@ class ChatTemplate {
     std::string answer_end;             // one token; empty: none
     std::string between;                // behind it, before the next turn
     std::vector<std::string> markers;   // tokens of their own
+    bool trims = false;                 // white space around what is said
   };
   static std::vector<Form> Known(std::string_view jinja);
+  std::string Said(std::string_view text) const;
   ChatTemplate(const ClientHalf& half, Form form) : half_(&half), form_(std::move(form)) {}
 
   const ClientHalf* half_;

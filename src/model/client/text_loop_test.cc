@@ -189,7 +189,9 @@ TEST(TextOutput, TheSameTextInAnyPieces) {
     // Of two stop texts the one that is complete first counts; both begin at or behind `first`.
     EXPECT_TRUE(text.starts_with(shown)) << text;
     EXPECT_GE(shown.size(), first) << text;
-    if (first == text.size()) EXPECT_EQ(shown, text);
+    if (first == text.size()) {
+      EXPECT_EQ(shown, text);
+    }
   }
 }
 
@@ -258,8 +260,26 @@ TEST(ChatTemplate, WritesDialoguesOfEveryFamily) {
     const auto ended = chat->NextTurn("B", true);
     const bool marks = !each.markers.empty();
     EXPECT_EQ(ended.size() + (marks ? 1 : 0), chat->NextTurn("B", false).size()) << each.name;
-    if (marks) EXPECT_TRUE(chat->Ends(chat->NextTurn("B", false)[0]));
+    if (marks) {
+      EXPECT_TRUE(chat->Ends(chat->NextTurn("B", false)[0]));
+    }
   }
+}
+
+TEST(ChatTemplate, TrimsWhatIsSaidWhereTheTemplateDoes) {
+  const std::vector<std::string> markers{"<|im_start|>", "<|im_end|>"};
+  const auto first = [&](const std::string& jinja, const char* user) {
+    return Spell(ChatTemplate::For(*Half({}, markers, jinja)).value().FirstTurn("", user), markers);
+  };
+  const std::string jinja = "{{ '<|im_start|>' + message['content']";
+  const std::string close = "<|im_end|>\n<|im_start|>assistant\n", open = "<|im_start|>user\n";
+  for (const char* trim : {" | trim", "|trim", ".strip()"}) {
+    const std::string trims = jinja + trim + " + '<|im_end|>' }}";
+    EXPECT_EQ(first(trims, " \t\n a b\r\n "), open + "a b" + close) << trim;
+    EXPECT_EQ(first(trims, " \n"), open + close) << trim;
+    EXPECT_EQ(first(trims, ""), open + close) << trim;
+  }
+  EXPECT_EQ(first(jinja + " + '<|im_end|>' }}", " a\n"), open + " a\n" + close);
 }
 
 // What the user says changes nothing of it, nor does its length depend on it.

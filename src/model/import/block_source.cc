@@ -154,14 +154,10 @@ Result<BlockActivation> ActivationOf(Activation activation) {
                    "activation: relu has no smooth polynomial; silu and gelu do");
 }
 
-Status TakeForms(const ConvertedForms& forms, int layer, Block& block) {
+void TakeForms(const ConvertedForms& forms, int layer, Block& block) {
   block.forms = forms.layers[static_cast<std::size_t>(layer)];
   block.shape.power = forms.power;
   block.shape.attention_eps = forms.attention_eps;
-  if (block.forms.attention.powers.empty() && block.forms.attention.mean) return {};
-  return MakeError(ErrorCode::kInvalidArgument,
-                   "forms.layers[{}].attention: block programs have one power and the mean form",
-                   layer);
 }
 
 }  // namespace
@@ -202,7 +198,7 @@ Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer)
     for (std::size_t i = 0; i < block.shape.rotary.size(); ++i)
       block.shape.rotary[i] /= checkpoint->weights.rotary_factors[i];
   }
-  if (checkpoint->forms) PV_RETURN_IF_ERROR(TakeForms(*checkpoint->forms, layer, block));
+  if (checkpoint->forms) TakeForms(*checkpoint->forms, layer, block);
   block.weights =
       std::make_shared<const CheckpointWeights>(std::move(checkpoint), block.shape, layer);
   return block;

@@ -45,6 +45,49 @@ TEST(BlockSource, FirstTokenEqualsTheOriginalBlock) {
   }
 }
 
+// Even powers from 2, in another order in every layer; sums in the place of means in odd layers.
+ConvertedForms MixedForms(const Architecture& a) {
+  ConvertedForms forms;
+  forms.stage = FormStage::kPower;
+  forms.attention_eps = 1e-3;
+  for (int layer = 0; layer < a.n_layers; ++layer) {
+    LayerConfig config;
+    config.attention.mean = layer % 2 == 0;
+    for (int h = 0; h < a.n_heads; ++h) {
+      const int power = 2 + 2 * ((layer + h) % 3);
+      config.attention.powers.push_back(power);
+      config.shift.push_back(3);
+      config.kappa.push_back(std::pow(3, power));
+    }
+    forms.layers.push_back(config);
+  }
+  return forms;
+}
+
+TEST(BlockSource, PowersByHeadEqualTheWholeModel) {
+  const std::vector<std::int32_t> tokens = {3, 1, 4, 1, 5};
+  for (const nlohmann::json& vectors : ReadVectors("logits.json")) {
+    const std::string name = vectors["name"];
+    TemporaryFolder folder;
+    WriteModel(vectors, folder.path());
+    const Architecture a = LoadCheckpoint(folder.path()).value()->architecture;
+    if (!ShapeOfBlocks(a).ok()) continue;
+    WriteBytes(folder / "forms.json", FormatForms(MixedForms(a)));
+    const auto checkpoint = LoadCheckpoint(folder.path()).value();
+    for (int layer = 0; layer < a.n_layers; ++layer) {
+      BlockReference reference(MakeBlock(checkpoint, layer).value(), Evaluation::kExact);
+      const auto inputs = InputsOfLayer(*checkpoint, layer, tokens).value();
+      const auto expected = InputsOfLayer(*checkpoint, layer + 1, tokens).value();
+      for (std::size_t t = 0; t < tokens.size(); ++t) {
+        const auto actual = reference.Step(inputs[t]).value();
+        // Sums of float32 products of some hundred terms of order 1, of powers up to the sixth.
+        for (std::size_t i = 0; i < actual.size(); ++i)
+          EXPECT_NEAR(actual[i], expected[t][i], 1e-4) << name << ", " << layer << ", " << t;
+      }
+    }
+  }
+}
+
 TEST(BlockSource, TurnedRowsEqualTurnedVectors) {
   for (const RotaryPairs pairs : {RotaryPairs::kHalves, RotaryPairs::kAdjacent}) {
     Rotary rotary;
