@@ -57,6 +57,16 @@ TEST(Buffer, CopyMoveAndEmpty) {
   EXPECT_EQ(copy.size(), 0u);
 }
 
+TEST(BufferPool, KeepsTheSizesThatWereAskedForLast) {
+  constexpr size_t kMegabyte = size_t{1} << 17;  // words
+  buffer_pool::Trim();
+  buffer_pool::SetCacheLimit(size_t{8} << 20);
+  { const Buffer before(4 * kMegabyte); }
+  { const Buffer first(3 * kMegabyte), second(3 * kMegabyte); }
+  EXPECT_EQ(buffer_pool::GetStats().bytes_cached, size_t{6} << 20);
+  buffer_pool::SetCacheLimit(size_t{2} << 30);
+}
+
 TEST(Buffer, CacheLimitReturnsBlocks) {
   buffer_pool::SetCacheLimit(0);
   { Buffer buffer(1 << 18); }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -64,28 +65,31 @@ class Pool {
     return block;
   }
 
+  // Beyond the limit blocks of the size that was longest not asked for go first: what a phase of
+  // the work needs stays when its sizes change.
   void Free(void* block, size_t bytes) {
+    std::vector<std::pair<void*, size_t>> released;
     {
       const std::lock_guard lock(mutex_);
       stats_.bytes_in_use -= bytes;
-      if (stats_.bytes_cached + bytes <= limit_) {
-        free_[bytes].push_back(block);
-        stats_.bytes_cached += bytes;
-        return;
-      }
+      stats_.bytes_cached += bytes;
+      FreeList& list = free_[bytes];
+      list.blocks.push_back(block);
+      list.last_use = ++clock_;
+      while (stats_.bytes_cached > limit_) released.push_back(Oldest());
     }
-    Release(block, bytes);
+    for (const auto& [each, size] : released) Release(each, size);
   }
 
   void Trim() {
-    std::unordered_map<size_t, std::vector<void*>> blocks;
+    std::unordered_map<size_t, FreeList> blocks;
     {
       const std::lock_guard lock(mutex_);
       blocks.swap(free_);
       stats_.bytes_cached = 0;
     }
     for (auto& [bytes, list] : blocks)
-      for (void* block : list) Release(block, bytes);
+      for (void* block : list.blocks) Release(block, bytes);
   }
 
   buffer_pool::Stats GetStats() {
@@ -104,12 +108,31 @@ class Pool {
   }
 
  private:
+  struct FreeList {
+    std::vector<void*> blocks;
+    u64 last_use = 0;
+  };
+
+  std::pair<void*, size_t> Oldest() {
+    auto oldest = free_.end();
+    for (auto each = free_.begin(); each != free_.end(); ++each)
+      if (!each->second.blocks.empty() &&
+          (oldest == free_.end() || each->second.last_use < oldest->second.last_use))
+        oldest = each;
+    void* const block = oldest->second.blocks.back();
+    oldest->second.blocks.pop_back();
+    stats_.bytes_cached -= oldest->first;
+    return {block, oldest->first};
+  }
+
   void* TakeCached(size_t bytes) {
     const std::lock_guard lock(mutex_);
     const auto found = free_.find(bytes);
-    if (found == free_.end() || found->second.empty()) return nullptr;
-    void* block = found->second.back();
-    found->second.pop_back();
+    if (found == free_.end()) return nullptr;
+    found->second.last_use = ++clock_;
+    if (found->second.blocks.empty()) return nullptr;
+    void* block = found->second.blocks.back();
+    found->second.blocks.pop_back();
     stats_.bytes_cached -= bytes;
     Use(bytes);
     return block;
@@ -134,7 +157,8 @@ class Pool {
   }
 
   std::mutex mutex_;
-  std::unordered_map<size_t, std::vector<void*>> free_;
+  std::unordered_map<size_t, FreeList> free_;  // by size
+  u64 clock_ = 0;
   buffer_pool::Stats stats_{};
   size_t limit_ = size_t{2} << 30;
 };

@@ -1,7 +1,11 @@
 #include "ckks/encoder.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <map>
+#include <mutex>
+#include <utility>
 
 #include "base/thread_pool.h"
 #include "ckks/special_fft.h"
@@ -45,7 +49,17 @@ void Repeat(std::span<const u64> values, std::span<u64> out) {
 
 struct Encoder::Tables {
   explicit Tables(size_t slots) : fft(slots) {}
+  // Of a ring of m coefficients, kept from its first use on.
+  std::shared_ptr<const ring::NttTables> OfRing(size_t m, u64 q) const {
+    const std::lock_guard lock(mutex);
+    auto& tables = rings[{m, q}];
+    if (!tables) tables = ring::NttTables::Get(m, q);
+    return tables;
+  }
+
   SpecialFft fft;
+  mutable std::mutex mutex;
+  mutable std::map<std::pair<size_t, u64>, std::shared_ptr<const ring::NttTables>> rings;
 };
 
 Encoder::Encoder(ParametersPtr params)
@@ -100,43 +114,43 @@ Result<Integers> Round(const Parameters& params, std::span<const Complex> coeffi
   return result;
 }
 
-// Encodes integers, the coefficients of a polynomial in X^(N/m), into every limb. distinct: of a
-// periodic one its m values a limb alone.
-ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int level, bool with_p,
-                     bool distinct = false) {
-  const size_t n = params.n(), m = integers.values.size();
-  const size_t limbs = with_p ? params.extended_limbs(level) : params.limbs(level);
-  const bool periodic = m <= n / 8;  // the small scalar NTT beats the full vector one
-  // A periodic polynomial is kept dense, padded to the kernels' multiple of 64 words.
-  const size_t words = periodic ? std::max<size_t>(m, 64) : n;
-  const size_t stride = periodic ? 1 : n / m;
-  // Small integers are kept as residues of one wide prime, from which a vector kernel reduces.
-  const ring::Modulus& wide = params.p(0);
-  const bool small = static_cast<u64>(integers.largest) < wide.q / 2;
-  Buffer spread(words);
-  if (words != m) spread.Zero();
-  for (size_t j = 0; j < m; ++j) {
-    const i64 value = integers.values[j];
-    spread[j * stride] = small ? wide.FromSigned(value) : static_cast<u64>(value);
+// Small integers are kept as residues of one wide prime, from which a vector kernel reduces.
+class Residues {
+ public:
+  Residues(const Parameters& params, const Integers& integers, size_t words, size_t stride)
+      : wide_(params.p(0)),
+        small_(static_cast<u64>(integers.largest) < wide_.q / 2),
+        spread_(words) {
+    if (words != integers.values.size()) spread_.Zero();
+    for (size_t j = 0; j < integers.values.size(); ++j) {
+      const i64 value = integers.values[j];
+      spread_[j * stride] = small_ ? wide_.FromSigned(value) : static_cast<u64>(value);
+    }
+  }
+  void Reduce(const ring::Modulus& q, u64* residues) const {
+    if (small_)
+      return ring::ActiveKernels().reduce_from(residues, spread_.data(), spread_.size(), wide_, q,
+                                               true);
+    for (size_t k = 0; k < spread_.size(); ++k)
+      residues[k] = q.ReduceSigned(static_cast<i64>(spread_[k]));
   }
 
-  ring::RnsPoly result(limbs, distinct ? m : n);
+ private:
+  const ring::Modulus& wide_;
+  const bool small_;
+  Buffer spread_;
+};
+
+// Encodes integers, the coefficients of a polynomial in X^(N/m), into every limb.
+ring::RnsPoly Expand(const Parameters& params, const Integers& integers, int level, bool with_p) {
+  const size_t n = params.n();
+  const size_t limbs = with_p ? params.extended_limbs(level) : params.limbs(level);
+  const Residues residues(params, integers, n, n / integers.values.size());
+  ring::RnsPoly result(limbs, n);
   ParallelFor(limbs, [&](size_t j) {
     const ring::NttTables& tables = params.extended_table(level, static_cast<int>(j));
-    const ring::Modulus& q = tables.modulus();
-    const ring::Kernels& kernels = ring::ActiveKernels();
-    const auto reduce = [&](u64* residues) {
-      if (small) return kernels.reduce_from(residues, spread.data(), words, wide, q, true);
-      for (size_t k = 0; k < words; ++k) residues[k] = q.ReduceSigned(static_cast<i64>(spread[k]));
-    };
-    if (!periodic) {
-      reduce(result.ptr(j));
-      return kernels.forward_ntt(result.ptr(j), result.ptr(j), tables);
-    }
-    Buffer residues(words);
-    reduce(residues.data());
-    PeriodicNtt({residues.data(), m}, tables);
-    Repeat({residues.data(), m}, result.limb(j));
+    residues.Reduce(tables.modulus(), result.ptr(j));
+    ring::ActiveKernels().forward_ntt(result.ptr(j), result.ptr(j), tables);
   });
   return result;
 }
@@ -152,6 +166,27 @@ Result<std::vector<i64>> Encoder::Coefficients(std::span<const Complex> values, 
   return std::move(integers.values);
 }
 
+ring::RnsPoly Encoder::DistinctValues(const std::vector<i64>& coefficients, i64 largest, int level,
+                                      size_t limbs) const {
+  const size_t m = coefficients.size();
+  const size_t words = std::max<size_t>(m, 64);  // the kernels' multiple
+  const Residues residues(*params_, {coefficients, largest}, words, 1);
+  ring::RnsPoly result(limbs, m);
+  Buffer scratch(words);
+  for (size_t j = 0; j < limbs; ++j) {
+    const ring::NttTables& tables = params_->extended_table(level, static_cast<int>(j));
+    residues.Reduce(tables.modulus(), scratch.data());
+    // The root of a smaller ring is the power that has its order (PrimitiveRoot).
+    if (m >= ring::kMinRingDegree)
+      ring::ActiveKernels().forward_ntt(scratch.data(), scratch.data(),
+                                        *tables_->OfRing(m, tables.modulus().q));
+    else
+      PeriodicNtt({scratch.data(), m}, tables);
+    std::copy_n(scratch.data(), m, result.ptr(j));
+  }
+  return result;
+}
+
 Result<Plaintext> Encoder::Encode(std::span<const Complex> values, int level, double scale,
                                   bool with_p) const {
   PV_RETURN_IF_ERROR(CheckArguments(*params_, values.size(), level, scale));
@@ -159,7 +194,15 @@ Result<Plaintext> Encoder::Encode(std::span<const Complex> values, int level, do
   SlotsToCoefficients(coefficients);
   PV_ASSIGN_OR_RETURN(const Integers integers, Round(*params_, coefficients, level, scale));
   Plaintext result;
-  result.poly = Expand(*params_, integers, level, with_p);
+  const size_t n = params_->n(), limbs = static_cast<size_t>(with_p ? params_->extended_limbs(level)
+                                                                    : params_->limbs(level));
+  if (integers.values.size() <= n / 8) {
+    const ring::RnsPoly distinct = DistinctValues(integers.values, integers.largest, level, limbs);
+    result.poly = ring::RnsPoly(limbs, n);
+    ParallelFor(limbs, [&](size_t j) { Repeat(distinct.limb(j), result.poly.limb(j)); });
+  } else {
+    result.poly = Expand(*params_, integers, level, with_p);
+  }
   result.level = level;
   result.scale = scale;
   result.with_p = with_p;
@@ -175,7 +218,8 @@ Result<ring::RnsPoly> Encoder::EncodeDistinct(std::span<const Complex> values, i
   std::vector<Complex> coefficients(values.begin(), values.end());
   SlotsToCoefficients(coefficients);
   PV_ASSIGN_OR_RETURN(const Integers integers, Round(*params_, coefficients, level, scale));
-  return Expand(*params_, integers, level, /*with_p=*/true, /*distinct=*/true);
+  return DistinctValues(integers.values, integers.largest, level,
+                        static_cast<size_t>(params_->extended_limbs(level)));
 }
 
 Result<Plaintext> Encoder::Encode(std::span<const double> values, int level, double scale,

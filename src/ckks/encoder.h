@@ -48,6 +48,9 @@ class Encoder {
 
  private:
   struct Tables;
+  // Of a polynomial in X^(N / m), m coefficients: the m values that a limb repeats.
+  ring::RnsPoly DistinctValues(const std::vector<i64>& coefficients, i64 largest, int level,
+                               size_t limbs) const;
   ParametersPtr params_;
   std::shared_ptr<const Tables> tables_;
 };

@@ -99,6 +99,27 @@ TEST(Encoder, LargeScalesAreExactAboveTheVectorPath) {
   }
 }
 
+TEST(Encoder, DistinctValuesAreWhatALimbRepeats) {
+  const auto params = Params("test13");
+  const Encoder encoder(params);
+  const int level = 3;
+  // The last one is of a ring that has tables of its own.
+  for (const size_t period : {size_t{1}, size_t{16}, size_t{512}}) {
+    const Slots values = RandomSlots(period, 7);
+    const auto whole = encoder.Encode(values, level, params->scale(level), true).value();
+    const auto plain = encoder.Encode(values, level, params->scale(level)).value();
+    const auto back = encoder.Decode(plain, static_cast<int>(period));
+    for (size_t i = 0; i < period; ++i) ASSERT_LT(std::abs(back[i] - values[i]), 1e-8) << i;
+    const auto distinct = encoder.EncodeDistinct(values, level, params->scale(level)).value();
+    ASSERT_EQ(distinct.limbs(), whole.poly.limbs());
+    const size_t copies = params->n() / (2 * period);
+    for (size_t i = 0; i < distinct.limbs(); ++i)
+      for (size_t j = 0; j < whole.poly.limb(i).size(); ++j)
+        ASSERT_EQ(distinct.limb(i)[j / copies], whole.poly.limb(i)[j]) << period << " " << j;
+  }
+  EXPECT_FALSE(encoder.EncodeDistinct(RandomSlots(1024, 7), level, params->scale(level)).ok());
+}
+
 TEST(Encoder, RefusesWhatDoesNotFit) {
   const auto params = Params("test10");
   const Encoder encoder(params);

@@ -207,7 +207,7 @@ LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double facto
   return map;
 }
 
-LinearMap ScoreBand(const BlockLayout& l, const BlockShape&) {
+LinearMap ScoreBand(const BlockLayout& l) {
   LinearMap map = Structure(MatrixKind::kScoreBand, 1 - l.blocks(), l.d_head + l.blocks() - 1,
                             l.heads, l.block());
   map.other = l.block() + l.heads;

@@ -32,7 +32,7 @@ LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double facto
 
 // Of queries and skewed keys: row (x, h) of token t holds the score of the query with the key that
 // lies x tokens before it, cyclically, x < blocks().
-LinearMap ScoreBand(const BlockLayout& l, const model::BlockShape& shape);
+LinearMap ScoreBand(const BlockLayout& l);
 // Of skewed values and of what rows (x, h) hold of scores: `factor` times the sum of those keys
 // that are seen. pair: both of the first half of the tokens, queries of the second with keys of the
 // first, both of the second.

@@ -1,7 +1,6 @@
 #include "compile/token_block_attention.h"
 
 #include <algorithm>
-#include <map>
 
 #include "compile/approximant_lowering.h"
 #include "compile/attention_forms.h"
@@ -70,19 +69,16 @@ class BlockHeads {
     NodeId sum = b_.MulPlain(name + " turned", x, OfHalf(half, [&](int token, int e, int h) {
                                return factor(token, h) * turn(token, e).own;
                              }));
-    std::map<int, Vector> others;  // by elements that the partner lies further on
-    for (int e = 0; e < c_.l.d_head; ++e)
-      if (const int apart = turn(0, e).partner - e; apart != 0) others[apart];
-    for (auto& [apart, factors] : others)
-      factors = OfHalf(half, [&](int token, int e, int h) {
+    for (const int apart : PartnerDistances(c_)) {
+      Vector factors = OfHalf(half, [&](int token, int e, int h) {
         const model::Turn at = turn(token, e);
         return at.partner - e == apart ? factor(token, h) * at.other : 0;
       });
-    for (auto& [apart, factors] : others)
       sum = b_.Add(
           name + " turned", sum,
           b_.MulPlain(name + " partners turned",
                       b_.Rotate(name + " partners", x, apart * c_.l.heads), std::move(factors)));
+    }
     return sum;
   }
 
@@ -107,6 +103,7 @@ class BlockHeads {
     c_.Enter(Component::kQkv, "attention");
     Both queries = Products("queries", x, 0), keys = Products("keys", x, 1),
          values = Products("values", x, 2);
+    const Both raw_keys = keys;
     score_units_ = ScoreUnits();
     const auto unit_at = [&](int token, int h) {
       return 0.5 * score_units_[static_cast<size_t>(token)][static_cast<size_t>(h)];
@@ -129,13 +126,13 @@ class BlockHeads {
     skewed_values_ =
         t_.Split("values skewed", b_.Linear("values skewed", t_.Pack("values", scaled_values),
                                             BlockSkewMap(c_.l, 0.5), false));
-    LowerBlockCaches(c_, t_, keys, values, norm_, units_, biases_);
+    LowerBlockCaches(c_, t_, raw_keys, values, norm_, units_, biases_);
   }
 
   // Of the first half's queries with its keys, of the second half's with both halves'; with those
   // of constant tokens in the rows behind where both are of one half.
   void LowerScores() {
-    const LinearMap band = ScoreBand(c_.l, c_.shape);
+    const LinearMap band = ScoreBand(c_.l);
     for (size_t half = 0; half < 2; ++half) {
       const Both parts =
           t_.Split("scores", b_.Band("score products", queries_[half], skewed_keys_, band));
@@ -240,6 +237,13 @@ NodeId TokenParts::Pack(const std::string& name, const Both& parts) {
       b_.Add(name + " of both halves", parts[0], b_.MulByI(name + " times i", parts[1]));
   b_.SetReal(packed, false);
   return packed;
+}
+
+std::set<int> PartnerDistances(const BlockContext& c) {
+  std::set<int> distances;
+  for (int e = 0; e < c.l.d_head; ++e) distances.insert(model::TurnOf(c.shape, 0, e).partner - e);
+  distances.erase(0);
+  return distances;
 }
 
 double TurnedBias(const BlockContext& c, const std::vector<double>& bias, bool turned, int token,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <set>
 
 #include "compile/block_context.h"
 
@@ -34,10 +35,13 @@ struct TokenNorm {
 Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm& norm,
                      const BlockUnits& units, const Biases& biases);
 
-// Keys and values before the root, of their tokens in blocks: from there to the layout of decoding,
-// chunk by chunk.
+// Keys and values before their turn and the root, of tokens in blocks: from there to the layout of
+// decoding, chunk by chunk.
 void LowerBlockCaches(BlockContext& c, TokenParts& t, const Both& keys, const Both& values,
                       const TokenNorm& norm, const BlockUnits& units, const Biases& biases);
+
+// How many elements further on partners of a turn lie.
+std::set<int> PartnerDistances(const BlockContext& c);
 
 // A bias of element e of a head (shared: of the one whose keys it reads), turned by the token's
 // position or not.

@@ -48,34 +48,50 @@ class BlockCaches {
     return chunk < c_.l.chunks && Token(chunk, 0) < 2 * c_.l.blocks();
   }
 
-  NodeId MovedBy(const std::string& name, NodeId x, int blocks) {
-    blocks = (blocks % c_.l.blocks() + c_.l.blocks()) % c_.l.blocks();
-    return blocks == 0 ? x : b_.Rotate(name, x, blocks * c_.l.block());
+  NodeId MovedBy(const std::string& name, NodeId x, int slots) {
+    slots &= c_.l.slots - 1;
+    return slots == 0 ? x : b_.Rotate(name, x, slots);
   }
 
-  // `factor` at the blocks of a range's tokens, `first` further on.
-  Vector InBlocks(int chunk, const Range& range, int first, double factor) const {
+  // factor(token, e) at the blocks of a range's tokens, `first` further on.
+  template <typename F>
+  Vector InBlocks(int chunk, const Range& range, int first, F&& factor) const {
     Vector mask(static_cast<size_t>(c_.l.slots));
-    for (int u = range.first; u < range.last; ++u)
-      if (Token(chunk, u) < c_.place.tokens)
-        std::fill_n(mask.begin() + (u + first) * c_.l.block(), c_.l.block(), factor);
+    for (int u = range.first; u < range.last; ++u) {
+      const int token = Token(chunk, u);
+      if (token >= c_.place.tokens) continue;
+      for (int e = 0; e < c_.l.d_head; ++e)
+        std::fill_n(mask.begin() + (u + first) * c_.l.block() + e * c_.l.heads, c_.shape.n_heads,
+                    factor(token, e));
+    }
     return mask;
   }
 
   // Block u of the result is what slot u of the chunk's first half will hold, block keys() + u the
-  // second's.
+  // second's. Keys turn on the way.
   NodeId Gathered(int chunk, const Both& keys, const Both& values, double factor) {
-    const int keys_by = Token(chunk, 0), half = c_.l.keys();
+    const int half = c_.l.keys(), by = Token(chunk, 0) * c_.l.block();
     NodeId sum = -1;
-    const auto add = [&](const char* name, NodeId x, int by, Vector mask) {
-      NodeId part = b_.MulPlain(c_.Named(name, chunk), MovedBy(name, x, by), std::move(mask));
+    const auto add = [&](const char* name, NodeId x, int slots, Vector mask) {
+      NodeId part = b_.MulPlain(c_.Named(name, chunk), MovedBy(name, x, slots), std::move(mask));
       sum = sum < 0 ? part : b_.Add(c_.Named("cache blocks", chunk), sum, part);
+    };
+    const auto turn = [&](int token, int e) {
+      return model::TurnOf(c_.shape, prefix() + token, e);
     };
     for (size_t i = 0; i < 2; ++i) {
       const Range range = Of(chunk, static_cast<int>(i));
       if (range.first == range.last) continue;
-      add("cache keys", keys[i], keys_by, InBlocks(chunk, range, 0, factor));
-      add("cache values", values[i], keys_by - half, InBlocks(chunk, range, half, factor));
+      add("cache values", values[i], by - half * c_.l.block(),
+          InBlocks(chunk, range, half, [&](int, int) { return factor; }));
+      add("cache keys", keys[i], by,
+          InBlocks(chunk, range, 0, [&](int token, int e) { return factor * turn(token, e).own; }));
+      for (const int apart : PartnerDistances(c_))
+        add("cache keys' partners", keys[i], by + apart * c_.l.heads,
+            InBlocks(chunk, range, 0, [&](int token, int e) {
+              const model::Turn at = turn(token, e);
+              return at.partner - e == apart ? factor * at.other : 0;
+            }));
     }
     return sum;
   }
@@ -95,7 +111,7 @@ class BlockCaches {
       const Range range = Of(chunk, static_cast<int>(i));
       if (range.first == range.last) continue;
       NodeId part = b_.Linear(c_.Named("cache variances", chunk),
-                              MovedBy("variances moved", sums[i], Token(chunk, 0)),
+                              MovedBy("variances moved", sums[i], Token(chunk, 0) * c_.l.block()),
                               TokenGatherMap(c_.l, range.first, range.last, factor), true);
       sum = sum < 0 ? part : b_.Add(c_.Named("cache variances", chunk), sum, part);
     }

@@ -121,6 +121,21 @@ TEST(Prompt, InBlocksEqualsTheBlocksAndLeavesTheirCaches) {
   }
 }
 
+TEST(Prompt, RefusesByNameWhatNeitherLayoutTakes) {
+  const auto message = [](const model::BlockShape& shape, int prefix) {
+    const auto compiled = CompileModel(MakeDecoder(shape, 20, prefix), testing::TestParams(),
+                                       compile::MachineSpeed{}, {.prompts = true});
+    return compiled.ok() ? std::string() : compiled.error().message;
+  };
+  model::BlockShape hidden = Shapes()[0];  // more blocks than elements: rows or nothing
+  hidden.d_ff = 40;
+  EXPECT_NE(message(hidden, 0).find("d_ff = 40, at most 16"), std::string::npos);
+  model::BlockShape bilinear = WideShapes()[1];
+  bilinear.activation = model::BlockActivation::kIdentity;
+  EXPECT_NE(message(bilinear, 0).find("bilinear feed-forwards"), std::string::npos);
+  EXPECT_NE(message(WideShapes()[1], 5).find("constant tokens = 5, at most 4"), std::string::npos);
+}
+
 // Largest difference from the blocks, of tokens read at once and of those decoded behind them.
 template <typename Read, typename Step>
 std::pair<double, double> Errors(const model::Decoder& decoder, size_t tokens, Read&& read,
