@@ -28,7 +28,7 @@ struct UploadRequest {
   Digest key_id{};
   u64 total_bytes = 0;
   std::string request_id;  // the same again: the same upload again; may be empty
-  Member member;
+  Member member{};
 };
 
 class KeyStore {
