@@ -245,12 +245,10 @@ void ParallelForErased(size_t count, IndexFunction function, void* context) {
 
 }  // namespace internal
 
-using internal::Pool;
+size_t Threads() { return internal::Pool::Current().threads(); }
+void SetThreads(size_t threads) { internal::Pool::OfProcess().SetThreads(threads); }
 
-size_t Threads() { return Pool::Current().threads(); }
-void SetThreads(size_t threads) { Pool::OfProcess().SetThreads(threads); }
-
-ThreadPool::ThreadPool(size_t threads) : pool_(std::make_unique<Pool>(threads)) {}
+ThreadPool::ThreadPool(size_t threads) : pool_(std::make_unique<internal::Pool>(threads)) {}
 ThreadPool::~ThreadPool() = default;
 
 UsePool::UsePool(ThreadPool* pool) : outer_(internal::current_pool) {
@@ -258,7 +256,7 @@ UsePool::UsePool(ThreadPool* pool) : outer_(internal::current_pool) {
 }
 UsePool::~UsePool() { internal::current_pool = outer_; }
 
-AtWork::AtWork() : pool_(&Pool::Current()), outer_(internal::at_work_in) {
+AtWork::AtWork() : pool_(&internal::Pool::Current()), outer_(internal::at_work_in) {
   if (pool_ == outer_) return;
   internal::at_work_in = pool_;
   pool_->Enter();
