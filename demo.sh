@@ -6,7 +6,8 @@ cd "$(dirname "$0")"
 
 scripts/install_packages.sh build
 if [ ! -f build/build.ninja ]; then
-  cmake -G Ninja -S . -B build -DPOLYVEIL_TESTS=OFF -DCMAKE_UNITY_BUILD=ON >build.log 2>&1 || { cat build.log >&2; exit 1; }
+  cmake -G Ninja -S . -B build -DPOLYVEIL_TESTS=OFF -DCMAKE_UNITY_BUILD=ON \
+    -DCMAKE_UNITY_BUILD_BATCH_SIZE=24 >build.log 2>&1 || { cat build.log >&2; exit 1; }
 fi
 echo "Building (some minutes on two cores) ..."
 ninja -C build polyveil polyveil-server >build.log 2>&1 || { tail -50 build.log >&2; exit 1; }

@@ -54,7 +54,7 @@ nlohmann::json ToJson(const model::Checkpoint& checkpoint) {
           {"unused_tensors", checkpoint.unused}};
 }
 
-void Print(const nlohmann::json& report) {
+void PrintSummary(const nlohmann::json& report) {
   std::printf("model       %s\n", report["description"].get<std::string>().c_str());
   std::printf("form        %s\n", report["form"].get<std::string>().c_str());
   std::printf("files       %d, %s\n", report["files"].get<int>(),
@@ -173,7 +173,7 @@ Status RunImport(const ImportArguments& arguments) {
   nlohmann::json report = ToJson(*checkpoint);
   report["tokenizer"] = tokenizer.ok() ? nlohmann::json{{"tokens", tokenizer->vocab_size()}}
                                        : nlohmann::json(tokenizer.error().message);
-  Print(report);
+  PrintSummary(report);
   if (arguments.check) PV_RETURN_IF_ERROR(Check(*checkpoint, report));
   if (!arguments.logits_to.empty()) {
     PV_ASSIGN_OR_RETURN(const model::FloatMatrix outputs, Run(*checkpoint, arguments.ids));
