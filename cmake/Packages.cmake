@@ -9,7 +9,10 @@ function(install_program program component)
   set(man ${PROJECT_BINARY_DIR}/man/${program})
   set(completion ${PROJECT_BINARY_DIR}/completion/${program})
   file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/completion)
-  install(CODE "execute_process(COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/scripts/make_man.py
+  install(CODE "if(NOT EXISTS \"${Python3_EXECUTABLE}\")
+      message(FATAL_ERROR \"python3, which writes the man pages, was not found when this was configured\")
+    endif()
+    execute_process(COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/scripts/make_man.py
     ${file} ${man} COMMAND_ERROR_IS_FATAL ANY)
     execute_process(COMMAND ${file} --completion bash OUTPUT_FILE ${completion} COMMAND_ERROR_IS_FATAL ANY)"
     COMPONENT ${component})
