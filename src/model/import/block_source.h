@@ -6,9 +6,11 @@
 #include <memory>
 
 #include "model/block.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Architecture;
+struct Checkpoint;
 
 // Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field
 // named).

@@ -1,6 +1,7 @@
 #include "model/import/constant_prefix.h"
 
 #include "model/block_reference.h"
+#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
 namespace {

@@ -7,9 +7,10 @@
 #include <vector>
 
 #include "model/block.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
 
 // What the first layer reads of a text that begins with these tokens: [tokens][d_model], without
 // the mean for LayerNorm. Errors: kOutOfRange for tokens outside the vocabulary or the context,
