@@ -8,6 +8,7 @@
 
 #include "compile/compiled_program.h"
 #include "compile/layout.h"
+#include "compile/lower_block.h"
 #include "model/decoder.h"
 
 namespace polyveil::compile {
@@ -39,6 +40,7 @@ class CompiledDecoder : public CompiledProgram {
   // The index of the shortest that takes so many tokens; prompts().size() for none.
   size_t PromptFor(int tokens) const;
 
+  // An encoder's own program is one for tokens at once, and prompts() has the same.
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
   TokenLayout token_layout() const {
@@ -51,22 +53,27 @@ class CompiledDecoder : public CompiledProgram {
   Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const override;
   int most_known() const override {
+    if (!decoder_->causal()) return 0;
     return layout_.known_groups > 0 ? known_ : decoder_->context - 1;
   }
   int ContextBehind(int known) const override;
   bool reads_known() const override { return layout_.known_groups > 0; }
-  int context() const override { return decoder_->context; }
+  // An encoder's text ends with its ciphertext.
+  int context() const override {
+    return decoder_->causal() ? decoder_->context : PromptTokens(layout_, 0, decoder_->context);
+  }
   int width() const override { return decoder_->width(); }
 
  private:
+  Status PlanEncoder(const CircuitKeys& circuits);
   // A prompt in blocks leaves caches at lower levels than decoding may ask for.
   Status BoundCaches();
   Status AddPrompts(const CircuitKeys& circuits);
   Status AddPrompt(const CircuitKeys& circuits, int groups);
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
-  Result<Graph> Lower(int position,
-                      const std::shared_ptr<const model::PublicContext>& known) const override;
+  Result<Graph> Lower(int position, const std::shared_ptr<const model::PublicContext>& known,
+                      std::span<const int> texts) const override;
   std::string Description() const override;
 
   std::shared_ptr<const model::Decoder> decoder_;

@@ -79,7 +79,7 @@ CompiledProgram::CompiledProgram(ckks::ParametersPtr params, const MachineSpeed&
     : params_(std::move(params)), speed_(speed), cost_(params_, speed), units_(std::move(units)) {}
 
 Status CompiledProgram::Plan(const CircuitKeys& circuits) {
-  PV_ASSIGN_OR_RETURN(Graph graph, Lower(0, nullptr));
+  PV_ASSIGN_OR_RETURN(Graph graph, Lower(0, nullptr, {}));
   // The same on every machine: keys made for one serve on another.
   const CostModel usual(params_, MachineSpeed{});
   PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *params_, usual));
@@ -91,9 +91,10 @@ Status CompiledProgram::Plan(const CircuitKeys& circuits) {
   return {};
 }
 
-Result<Graph> CompiledProgram::Program(
-    int position, const std::shared_ptr<const model::PublicContext>& known) const {
-  PV_ASSIGN_OR_RETURN(Graph graph, Lower(position, known));
+Result<Graph> CompiledProgram::Program(int position,
+                                       const std::shared_ptr<const model::PublicContext>& known,
+                                       std::span<const int> texts) const {
+  PV_ASSIGN_OR_RETURN(Graph graph, Lower(position, known, texts));
   graph = InsertBootstraps(std::move(graph), bootstrapped_);
   PV_RETURN_IF_ERROR(AssignLevels(graph, *params_));
   return graph;

@@ -36,6 +36,7 @@ class LayerFitter {
 
  private:
   Status TryHeldout(const Block& block);
+  Status TryWholeTexts(const Block& block, BlockReference& reference);
   void MarkOut(std::size_t text, std::size_t position);
 
   LayerInputs inputs_;
