@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages of the named sets that are missing: build, test, train,
-# released, checks, browser.
+# released, checks, browser, download.
 set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev libspdlog-dev)
@@ -9,6 +9,7 @@ train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 released=(libopenblas-openmp-dev libutf8proc-dev)
 checks=(clang clang-format doxygen python3-venv python3-dev)
 browser=(chromium)
+download=(python3 python3-venv)
 
 wanted=()
 for set in "$@"; do
@@ -19,7 +20,8 @@ for set in "$@"; do
     released) wanted+=("${released[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     browser) wanted+=("${browser[@]}") ;;
-    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, checks, browser)" >&2; exit 2 ;;
+    download) wanted+=("${download[@]}") ;;
+    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, checks, browser, download)" >&2; exit 2 ;;
   esac
 done
 

@@ -167,12 +167,17 @@ std::vector<NodeId> LowerScores(BlockContext& c, const QkvLowering& qkv, const B
   return scores;
 }
 
-// A part's summands times its values; with a divisor i / b beside each value, so that one product
-// and one sum give numerator + i y / b.
+// Whether the divisor is the imaginary part of the sum of values.
+bool DividesBeside(const BlockContext& c) {
+  return c.forms.attention.divides() && !c.l.divisor_apart;
+}
+
+// A part's summands times its values; with a divisor beside them i / b at each value, so that one
+// product and one sum give numerator + i y / b.
 NodeId LowerValueProducts(BlockContext& c, NodeId aligned, const std::vector<NodeId>& caches,
                           const BlockUnits& units, int part) {
   GraphBuilder& b = c.b;
-  const bool divides = c.forms.attention.divides();
+  const bool divides = DividesBeside(c);
   const std::string name = c.Named("value products", part);
   const Complex beside = divides ? Complex(0, 1 / c.forms.divisor_inverse.b) : Complex();
   if (c.IsKnown(part)) return b.Linear(name, aligned, KnownValuesMap(c, units, beside), !divides);
@@ -185,14 +190,14 @@ NodeId LowerValueProducts(BlockContext& c, NodeId aligned, const std::vector<Nod
   return b.Mul(name, aligned, values);
 }
 
-// The sum of summands times values at every slot of its row; with a divisor i times the sum of the
-// summands / b beside it, both halved. Depth: 2.
+// The sum of summands times values at every slot of its row; with a divisor beside it i times the
+// sum of the summands / b, both halved. Depth: 2.
 NodeId LowerWeightedValues(BlockContext& c, const std::vector<NodeId>& summands,
                            const std::vector<NodeId>& caches, const BlockUnits& units) {
   c.Enter(Component::kValues, "attention");
   GraphBuilder& b = c.b;
   const int half = c.l.keys();
-  const bool divides = c.forms.attention.divides();
+  const bool divides = DividesBeside(c);
   NodeId sum = -1;
   for (int part = 0; part < c.parts(); ++part) {
     NodeId aligned =
@@ -206,18 +211,38 @@ NodeId LowerWeightedValues(BlockContext& c, const std::vector<NodeId>& summands,
   NodeId masked = b.MulPlain("value sums masked", sums, std::move(mask));
   std::vector<int> spread = DoublingRotations(-1, Log2(half));
   spread.push_back(half);
-  return b.RotateSum(divides ? "numerator and divisor" : "head outputs", masked, std::move(spread));
+  return b.RotateSum(divides ? "numerator and divisor" : "weighted values", masked,
+                     std::move(spread));
 }
 
-// numerator times the divisor's inverse. both: LowerWeightedValues.
-NodeId LowerDivision(BlockContext& c, NodeId both) {
-  GraphBuilder& b = c.b;
-  NodeId conjugate = b.Conjugate("numerator and divisor conjugate", both);
-  NodeId numerator = b.Add("numerator", both, conjugate);
-  b.SetReal(numerator, true);
-
+// The sum of the summands / b at every slot of its row, from the summands themselves: 2
+// log2(keys())
+// + 1 rotations more than beside the values, and a level less. Depth: 1.
+NodeId LowerDivisor(BlockContext& c, const std::vector<NodeId>& summands) {
   c.Enter(Component::kDivision, "attention");
-  NodeId divisor = b.MulByI("divisor", b.Sub("divisor times -i", conjugate, both));
+  GraphBuilder& b = c.b;
+  const int half = c.l.keys();
+  NodeId sum = -1;
+  for (int part = 0; part < c.parts(); ++part) {
+    NodeId each = summands[static_cast<size_t>(part)];
+    if (c.IsKnown(part))
+      each = b.RotateSum("summands of the groups", each,
+                         DoublingRotations(c.l.element_stride(), Log2(c.l.known_groups)));
+    sum = sum < 0 ? each : b.Add("summands of the chunks", sum, each);
+  }
+  NodeId sums = b.RotateSum("divisor sums", sum, DoublingRotations(1, Log2(half)));
+  Vector mask(static_cast<size_t>(c.l.attention.size));
+  mask[0] = 1 / c.forms.divisor_inverse.b;
+  std::vector<int> spread = DoublingRotations(-1, Log2(half));
+  spread.push_back(-half);
+  return b.RotateSum("divisor", b.MulPlain("divisor masked", sums, std::move(mask)),
+                     std::move(spread));
+}
+
+// numerator times the inverse of the divisor, which is given / b.
+NodeId LowerQuotient(BlockContext& c, NodeId numerator, NodeId divisor) {
+  c.Enter(Component::kDivision, "attention");
+  GraphBuilder& b = c.b;
   b.SetPeriod(divisor, Log2(c.l.element_stride()));
   b.SetReal(divisor, true);
   const approx::Approximant& inverse = c.forms.divisor_inverse;
@@ -232,12 +257,34 @@ NodeId LowerDivision(BlockContext& c, NodeId both) {
                LowerApproximant(b, "divisor inverse", divisor, inverse.b, inverse));
 }
 
-// Of this token, over the caches.
-NodeId LowerCachedValues(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
-                         const Biases& biases) {
+// The real part over the imaginary one. both: halves of the numerator and i times the divisor / b.
+NodeId LowerDivision(BlockContext& c, NodeId both) {
+  GraphBuilder& b = c.b;
+  NodeId conjugate = b.Conjugate("numerator and divisor conjugate", both);
+  NodeId numerator = b.Add("numerator", both, conjugate);
+  b.SetReal(numerator, true);
+  return LowerQuotient(c, numerator,
+                       b.MulByI("divisor", b.Sub("divisor times -i", conjugate, both)));
+}
+
+// The heads' outputs for this token, over the caches.
+NodeId LowerCachedHeads(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
+                        const Biases& biases) {
   QkvLowering qkv(c, root, units, biases);
   qkv.Run(x);
-  return LowerWeightedValues(c, LowerSummands(c, LowerScores(c, qkv, units)), qkv.caches(), units);
+  const std::vector<NodeId> summands = LowerSummands(c, LowerScores(c, qkv, units));
+  NodeId values = LowerWeightedValues(c, summands, qkv.caches(), units);
+  if (!c.forms.attention.divides()) return values;
+  if (DividesBeside(c)) return LowerDivision(c, values);
+  c.b.SetReal(values, true);
+  return LowerQuotient(c, values, LowerDivisor(c, summands));
+}
+
+// The same for tokens at once, in rows.
+NodeId LowerTokenHeads(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
+                       const Biases& biases) {
+  NodeId values = LowerTokenValues(c, x, root, units, biases);
+  return c.forms.attention.divides() ? LowerDivision(c, values) : values;
 }
 
 }  // namespace
@@ -246,9 +293,8 @@ NodeId LowerBlockAttention(BlockContext& c, NodeId x, NodeId root, const Residua
                            const ResidualUnit& after) {
   const BlockUnits units = MakeBlockUnits(c.forms, unit, after);
   const Biases biases = PositionBiases(c);
-  NodeId heads = c.many() ? LowerTokenValues(c, x, root, units, biases)
-                          : LowerCachedValues(c, x, root, units, biases);
-  if (c.forms.attention.divides()) heads = LowerDivision(c, heads);
+  NodeId heads = c.many() ? LowerTokenHeads(c, x, root, units, biases)
+                          : LowerCachedHeads(c, x, root, units, biases);
   c.b.SetMark(heads, Mark::kHeadOutputs);
   c.Enter(Component::kProjection, "attention");
   GraphBuilder& b = c.b;

@@ -77,23 +77,41 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
                           params->log_slots(), programs.known));
-  std::shared_ptr<CompiledDecoder> result(
-      new CompiledDecoder(std::move(decoder), std::move(params), speed));
-  result->layout_ = layout;
-  result->known_ = programs.known;
-  if (!result->decoder_->causal()) {
-    PV_RETURN_IF_ERROR(result->PlanEncoder(circuits));
-    return std::shared_ptr<const CompiledDecoder>(std::move(result));
+  if (!decoder->causal()) {
+    std::shared_ptr<CompiledDecoder> encoder(
+        new CompiledDecoder(std::move(decoder), std::move(params), speed));
+    encoder->layout_ = layout;
+    encoder->known_ = programs.known;
+    PV_RETURN_IF_ERROR(encoder->PlanEncoder(circuits));
+    return std::shared_ptr<const CompiledDecoder>(std::move(encoder));
   }
-  if (programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
-  PV_RETURN_IF_ERROR(result->Plan(circuits));
-  PV_ASSIGN_OR_RETURN(const Graph plan, result->Program(0));
-  result->state_levels_.resize(static_cast<size_t>(result->state_count()));
+  const auto plan = [&](bool divisor_apart) -> Result<std::shared_ptr<CompiledDecoder>> {
+    std::shared_ptr<CompiledDecoder> result(new CompiledDecoder(decoder, params, speed));
+    result->layout_ = layout;
+    result->layout_.divisor_apart = divisor_apart;
+    result->known_ = programs.known;
+    if (programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
+    PV_RETURN_IF_ERROR(result->Plan(circuits));
+    return result;
+  };
+  // By counts alone: the choice must be the same on every machine.
+  auto result = plan(programs.divisor_apart.value_or(false));
+  auto apart = programs.divisor_apart ? result : plan(true);
+  if (apart.ok() && (!result.ok() || (*apart)->estimate().bootstraps_per_token <
+                                         (*result)->estimate().bootstraps_per_token))
+    result = std::move(apart);
+  PV_RETURN_IF_ERROR(result.ok() ? Status() : Status(result.error()));
+  PV_RETURN_IF_ERROR((*result)->FillStateLevels());
+  if (programs.prompts) PV_RETURN_IF_ERROR((*result)->AddPrompts(circuits));
+  return std::shared_ptr<const CompiledDecoder>(std::move(*result));
+}
+
+Status CompiledDecoder::FillStateLevels() {
+  PV_ASSIGN_OR_RETURN(const Graph plan, Program(0));
+  state_levels_.resize(static_cast<size_t>(state_count()));
   for (const Node& node : plan.nodes)
-    if (node.kind == OpKind::kState)
-      result->state_levels_[static_cast<size_t>(node.state)] = node.level;
-  if (programs.prompts) PV_RETURN_IF_ERROR(result->AddPrompts(circuits));
-  return std::shared_ptr<const CompiledDecoder>(std::move(result));
+    if (node.kind == OpKind::kState) state_levels_[static_cast<size_t>(node.state)] = node.level;
+  return {};
 }
 
 Status CompiledDecoder::PlanEncoder(const CircuitKeys& circuits) {

@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "compile/compiled_program.h"
@@ -20,11 +21,14 @@ struct DecoderPrograms {
   // Prompts at once too: in rows in buckets of d_head tokens and twice as many, up to a row's, or
   // in blocks in one bucket.
   bool prompts = false;
+  // BlockLayout::divisor_apart; nothing: as takes fewer bootstraps.
+  std::optional<bool> divisor_apart = {};
 };
 
 class CompiledDecoder : public CompiledProgram {
  public:
-  // Lowers, places bootstraps, assigns levels; callers above the circuits use
+  // Lowers, places bootstraps, assigns levels; of two ways to sum attention's divisor
+  // (BlockLayout::divisor_apart) the one with fewer bootstraps. Callers above the circuits use
   // runtime::CompileModel. Errors: those of ValidateBlock, BlockLayout::Create, CheckPublicTokens
   // and CheckPrompt, kInvalidArgument for no blocks or no context, kMismatch for blocks of
   // different sizes or prefixes, kOutOfRange when no placement fits.
@@ -66,6 +70,8 @@ class CompiledDecoder : public CompiledProgram {
 
  private:
   Status PlanEncoder(const CircuitKeys& circuits);
+  // What decoding reads its caches at.
+  Status FillStateLevels();
   // A prompt in blocks leaves caches at lower levels than decoding may ask for.
   Status BoundCaches();
   Status AddPrompts(const CircuitKeys& circuits);

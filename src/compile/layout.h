@@ -45,6 +45,9 @@ struct BlockLayout {
   // Groups of keys() public keys each that queries meet as one matrix: a power of two, at most
   // d_head; 0: none, public keys lie in the caches.
   int known_groups = 0;
+  // Attention's divisor is summed by itself and not beside the values: a level less and some
+  // rotations more.
+  bool divisor_apart = false;
   RowLayout attention, hidden;
 
   int keys() const { return attention.size / 2; }  // of a chunk

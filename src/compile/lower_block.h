@@ -45,8 +45,9 @@ struct BlockPlace {
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
 // without bootstraps: 13 + 2 p + q + a for polynomials of depth p (norms), q (divisor), a
-// (activation) in a sequential gated block with power 4. Cut values: residuals, divisor, product of
-// the feed-forward, those of the attention form. States: layout.chunks for each block.
+// (activation) in a sequential gated block with power 4; 12 + .. with the divisor apart. Cut
+// values: residuals, divisor, product of the feed-forward, those of the attention form. States:
+// layout.chunks for each block.
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 
 // Every block, one after another, for the token at `position` (public tokens counted, the prefix

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "compile/compiled_decoder.h"
 #include "support/encrypted_run.h"
@@ -14,15 +15,18 @@ namespace polyveil::runtime {
 namespace {
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> TryCompile(std::vector<model::Block> blocks,
-                                                                   int context, int known = 0) {
+                                                                   int context, int known = 0,
+                                                                   std::optional<bool> apart = {}) {
   return CompileModel(std::make_shared<const model::Decoder>(
                           model::Decoder{"test", "", std::move(blocks), context, 4}),
-                      testing::TestParams(), compile::MachineSpeed{}, {.known = known});
+                      testing::TestParams(), compile::MachineSpeed{},
+                      {.known = known, .divisor_apart = apart});
 }
 
 std::shared_ptr<const compile::CompiledDecoder> Compile(std::vector<model::Block> blocks,
-                                                        int context, int known = 0) {
-  auto compiled = TryCompile(std::move(blocks), context, known);
+                                                        int context, int known = 0,
+                                                        std::optional<bool> apart = {}) {
+  auto compiled = TryCompile(std::move(blocks), context, known, apart);
   PV_CHECK(compiled.ok(), "{}", compiled.error().message);
   return *compiled;
 }
@@ -39,9 +43,10 @@ std::vector<Case> Cases() {
           {testing::Gpt2Shape(), 8, 2}};
 }
 
-void ExpectProgramEqualsBlocks(const std::vector<model::Block>& blocks, int context) {
+void ExpectProgramEqualsBlocks(const std::vector<model::Block>& blocks, int context,
+                               std::optional<bool> apart = {}) {
   const model::Block& block = blocks.front();
-  const auto compiled = Compile(blocks, context);
+  const auto compiled = Compile(blocks, context, 0, apart);
   ASSERT_EQ(compiled->context(), context);
   Simulator simulator(compiled, NoiseModel::Zero(), 1);
   const auto text = testing::RandomText(block.shape.d_model, context, 103);
@@ -63,6 +68,28 @@ void ExpectProgramEqualsBlock(const model::Block& block, int context) {
 TEST(Blocks, ProgramEqualsBlockWithoutNoise) {
   for (const Case& c : Cases())
     ExpectProgramEqualsBlock(testing::RandomBlock(c.shape, 3, c.prefix), c.context);
+}
+
+// The divisor summed by itself, over one chunk and several, behind constant tokens, beside rows
+// without a head: the same block a level earlier.
+TEST(Blocks, ProgramWhoseDivisorIsSummedApartEqualsBlock) {
+  for (const Case& c : Cases()) {
+    const model::Block block = testing::RandomBlock(c.shape, 3, c.prefix);
+    ExpectProgramEqualsBlocks({block}, c.context, true);
+    const auto depth = [&](bool apart) {
+      return Compile({block}, c.context, 0, apart)->estimate().depth_per_token;
+    };
+    EXPECT_EQ(depth(true), depth(false) - 1) << c.context;
+  }
+}
+
+// Of both ways the one with fewer bootstraps, whatever the machine.
+TEST(Blocks, TheDivisorIsSummedApartWhereThatSavesABootstrap) {
+  const std::vector<model::Block> blocks(6, testing::RandomBlock(testing::LlamaShape(), 3, 1));
+  const auto bootstraps = [&](std::optional<bool> apart) {
+    return Compile(blocks, 16, 0, apart)->estimate().bootstraps_per_token;
+  };
+  EXPECT_EQ(bootstraps({}), std::min(bootstraps(false), bootstraps(true)));
 }
 
 // Units by channel are powers of two that change nothing: the first block's of its own at both
@@ -284,8 +311,9 @@ TEST(PublicContext, CiphertextsBehindPublicTokensEqualBlocksWithinPredictedNoise
 }
 
 // Queries meet public keys as matrices: every text of so many public tokens or fewer, or none.
-void ExpectMatricesEqualBlock(const model::Block& block, int context, int room) {
-  const auto compiled = Compile({block}, context, room);
+void ExpectMatricesEqualBlock(const model::Block& block, int context, int room,
+                              bool apart = false) {
+  const auto compiled = Compile({block}, context, room, apart);
   const auto text = testing::RandomText(block.shape.d_model, context, 103);
   const auto expected = testing::Expected({block}, text);
   Simulator simulator(compiled, NoiseModel::Zero(), 1);
@@ -313,7 +341,8 @@ TEST(PublicContext, MatricesOfPublicKeysEqualBlocks) {
                                             {testing::WideShape(), 1, 9},
                                             {testing::Gpt2Shape(), 0, 20},
                                             {testing::BilinearShape(), 0, 30}})
-    ExpectMatricesEqualBlock(testing::RandomBlock(shape, 3, prefix), room + 5, room);
+    for (const bool apart : {false, true})
+      ExpectMatricesEqualBlock(testing::RandomBlock(shape, 3, prefix), room + 5, room, apart);
 }
 
 TEST(PublicContext, MatricesOfPublicKeysEqualBlocksForEveryFormOfAttention) {

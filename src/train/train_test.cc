@@ -156,7 +156,8 @@ TEST_F(TrainTest, DistillationRefusesAnotherVocabulary) {
   EXPECT_FALSE(RunTrain(student, {folder_ + "/data", folder_, false, 0, {}}).ok());
 }
 
-// Degree 3 far outside its interval explodes; clamped it stays what it is at the interval's end.
+// Degree 3 far outside its interval explodes; clamped a norm goes on from the interval's end in
+// proportion to 1/sqrt(v), so that what it normalises keeps its size.
 TEST_F(TrainTest, ClampBoundsWhatEscapes) {
   Run(Tiny("parent"));
   TrainConfig config = Tiny("poly");
@@ -171,9 +172,11 @@ TEST_F(TrainTest, ClampBoundsWhatEscapes) {
   embed.mul_(1e4);
   const auto data = LoadDataset(folder_ + "/data").value();
   const Batch batch = DrawBatch(data, {}, 2, 24, 1, 1);
+  double least_variance = 0;
   const auto largest = [&] {
     double value = 0;
     model.Forward(batch.inputs, {}, [&](const std::string& site, const torch::Tensor& x) {
+      if (site == "layer 0 / attention / variance") least_variance = x.min().item<double>();
       if (site == "layer 0 / attention / inverse root") value = x.abs().max().item<double>();
     });
     return value;
@@ -181,7 +184,10 @@ TEST_F(TrainTest, ClampBoundsWhatEscapes) {
   const approx::Approximant& p = (*model.polynomials)[0].norm1;
   EXPECT_GT(largest(), 1e6);
   model.clamp = 1;
-  EXPECT_NEAR(largest(), std::abs(p(p.b)), 1e-4 * std::abs(p(p.b)) + 1e-6);
+  const double clamped = largest();
+  ASSERT_GT(least_variance, p.b);
+  const double expected = std::abs(p(p.b)) * std::sqrt(p.b / least_variance);
+  EXPECT_NEAR(clamped, expected, 1e-3 * expected);
 }
 
 TEST_F(TrainTest, ConvertsWithinTheBudget) {

@@ -214,7 +214,9 @@ class Transformer {
   Precision precision = Precision::kFloat32;                 // of the blocks' products in Forward
   torch::Tensor ngram_keep;  // [batch, context, 1]: what n-grams are multiplied by; undefined: 1
   double adapter_scale = 1;  // of every update
-  double clamp = 0;  // >= 1: polynomials read their intervals widened by this ratio, clamped
+  // >= 1: polynomials read their intervals widened by this ratio, clamped; norms go on outside in
+  // proportion to the exact function.
+  double clamp = 0;
   Weights weights;
 
   const Shape& shape() const { return shape_; }

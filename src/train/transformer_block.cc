@@ -48,7 +48,15 @@ Tensor Transformer::NormFactor(int index, bool first, const Tensor& centred, Pas
     const Tensor shifted = v + shape_.norm_eps;
     return !first && shape_.bilinear() ? shifted.reciprocal() : shifted.rsqrt();
   };
-  return Fitted(fit, variance, exact, EvaluateApproximant);
+  // Clamped, it goes on outside as the exact function does: a vector that is far too long would
+  // otherwise leave the norm as long, and no number come out of the layers behind it.
+  const auto continued = [&](const approx::Approximant& p, const Tensor& v, double ratio) {
+    const Tensor y = EvaluateApproximant(p, v, ratio);
+    if (ratio == 0) return y;
+    const approx::Range inside = approx::Widened(p.a, p.b, ratio);
+    return y * (exact(v) / exact(v.clamp(inside.lo, inside.hi)));
+  };
+  return Fitted(fit, variance, exact, continued);
 }
 
 Tensor Transformer::BlockNorm(int index, bool first, const Tensor& x, Pass& pass,

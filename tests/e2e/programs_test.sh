@@ -211,6 +211,17 @@ accept "info of a key" "$polyveil" info --keys "$folder/sealed"
 grep -q "encrypted   yes" "$folder/out" || fail "info of a key"
 accept "info of a model" "$polyveil" info --model "$folder/model" --parameters test10
 accept "plan" "$polyveil" plan --model "$folder/model" --parameters test10 --dump --json "$folder/plan.json"
+card() { "$polyveil" plan --model "$1" --parameters test10 --card "$folder/card.md" "${@:2}"; }
+accept "a card" card "$folder/model"
+grep -q "^| memory of the server | .*(planned) |" "$folder/card.md" || fail "a card: $(cat "$folder/card.md")"
+accept "a card with what was measured" card "$folder/model" --run "$folder/run.json"
+for line in "a token | .*, the median of 5 (.* planned) |" "largest error of a logit .* (measured) |" \
+  'in the clear | of `chat` and the proxy .* (tokens 1 to 1)'; do
+  grep -q "^| $line" "$folder/card.md" || fail "a card lacks '$line': $(cat "$folder/card.md")"
+done
+refuse "a card with another model's run" "run.model.program_digest = " card "$folder/long" --run "$folder/run.json"
+echo "{}" >"$folder/no-run"
+refuse "a card with no run" "run: .*model" card "$folder/model" --run "$folder/no-run"
 
 "$(dirname "$polyveil")/polyveil-server" --model "$folder/model" --parameters test10 --port 0 --threads 1 \
   --ready-fd 3 3>"$folder/port" &

@@ -3,12 +3,14 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "model/client_files.h"
 #include "model/known_shapes.h"
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
+#include "polyveil/plan_card.h"
 #include "polyveil/plan_model.h"
 #include "polyveil/plan_public.h"
 #include "polyveil/run_report.h"
@@ -21,7 +23,7 @@ namespace polyveil::tools {
 namespace {
 
 struct PlanArguments {
-  std::string model, keys = "auto", json;
+  std::string model, keys = "auto", json, card, run;
   ProgramOptions program;
   int position = 0, context = 0, public_tokens = 0;
   BlockDegrees degrees;
@@ -80,6 +82,20 @@ Status AddPrediction(const std::string& directory, const serve::ServedModel& ser
   return {};
 }
 
+Status WriteCard(const std::string& path, const PlanArguments& arguments,
+                 const PlannedModel& planned, const serve::ServedModel& served) {
+  nlohmann::json run;
+  if (!arguments.run.empty()) {
+    PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(arguments.run));
+    run = nlohmann::json::parse(file->text(), nullptr, false);
+    if (run.is_discarded())
+      return MakeError(ErrorCode::kCorrupt, "{}: no JSON in its {} bytes", arguments.run,
+                       file->text().size());
+  }
+  PV_ASSIGN_OR_RETURN(const std::string card, ModelCard(path, planned, served, run));
+  return WriteFile(arguments.card, card);
+}
+
 Status Run(const PlanArguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.model));
@@ -115,6 +131,7 @@ Status Run(const PlanArguments& arguments) {
                                                     : prompts.back()->Dump(arguments.position));
     std::printf("%s", dump.c_str());
   }
+  if (!arguments.card.empty()) PV_RETURN_IF_ERROR(WriteCard(path, arguments, planned, served));
   if (arguments.json.empty()) return {};
   return WriteFile(arguments.json, json.dump(1) + "\n");
 }
@@ -145,6 +162,11 @@ Command DescribePlan(Options& app) {
   AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
   AddThreads(app, arguments->threads, "the estimate");
   AddOutputFile(app, "--json", arguments->json, "also write the plan's numbers to this file");
+  auto* card = AddOutputFile(app, "--card", arguments->card,
+                             "also write a page about the encrypted model to this file (Markdown)");
+  app.add_option("--run", arguments->run,
+                 "what `generate --json FILE` measured: it stands on the card beside the plan")
+      ->needs(card);
   return [arguments] { return Run(*arguments); };
 }
 
