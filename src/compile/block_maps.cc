@@ -113,16 +113,6 @@ int TextOf(const KeysSeen& seen, int token) {
   return text;
 }
 
-// Queries behind the last token are its copies.
-bool Seen(const LinearMap& map, const BlockLayout& l, int t, int x) {
-  const KeysSeen& seen = map.seen;
-  if (x < 0 || x >= l.distances()) return false;
-  const int there = ((t - seen.first - x) % l.blocks() + l.blocks()) % l.blocks();
-  const int key = seen.key_half * l.blocks() + there, query = seen.query_half * l.blocks() + t;
-  if (key >= map.tokens || (seen.causal && key > query)) return false;
-  return TextOf(seen, key) == TextOf(seen, std::min(query, map.tokens - 1));
-}
-
 std::vector<Complex> PrefixDiagonal(const LinearMap& map, const model::Block& block,
                                     const BlockLayout& l, int apart) {
   const bool values = map.kind == MatrixKind::kPrefixValues;
@@ -222,6 +212,15 @@ LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double facto
   return map;
 }
 
+// Queries behind the last token are its copies.
+bool IsSeen(const BlockLayout& l, const KeysSeen& seen, int tokens, int t, int x) {
+  if (x < 0 || x >= l.distances()) return false;
+  const int there = ((t - seen.first - x) % l.blocks() + l.blocks()) % l.blocks();
+  const int key = seen.key_half * l.blocks() + there, query = seen.query_half * l.blocks() + t;
+  if (key >= tokens || (seen.causal && key > query)) return false;
+  return TextOf(seen, key) == TextOf(seen, std::min(query, tokens - 1));
+}
+
 LinearMap ScoreBand(const BlockLayout& l) {
   LinearMap map = Structure(MatrixKind::kScoreBand, 1 - l.distances(), l.d_head + l.distances() - 1,
                             l.heads, l.block());
@@ -275,7 +274,7 @@ std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& blo
       });
     case MatrixKind::kValueBand:
       return OfRows(l, shape, map.period, [&](int t, int e, int) {
-        return Complex(Seen(map, l, t, e - at) ? map.factor : 0);
+        return Complex(IsSeen(l, map.seen, map.tokens, t, e - at) ? map.factor : 0);
       });
     case MatrixKind::kPrefixKeys:
     case MatrixKind::kPrefixValues:

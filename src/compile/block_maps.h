@@ -37,6 +37,9 @@ LinearMap ScoreBand(const BlockLayout& l);
 // `factor` times the sum of those keys that are seen.
 LinearMap ValueBand(const BlockLayout& l, KeysSeen seen, int tokens, double factor);
 
+// Whether a query at block t of its half sees the key seen.first + x tokens before.
+bool IsSeen(const BlockLayout& l, const KeysSeen& seen, int tokens, int t, int x);
+
 // The scores of constant tokens at rows (blocks() + j, h); the weighted sum of their values, with
 // `beside` beside each.
 LinearMap PrefixKeysMap(const BlockLayout& l, const BlockUnits& units, int layer, int prefix,

@@ -161,7 +161,7 @@ size_t CompiledDecoder::PromptFor(int tokens) const {
 
 int CompiledDecoder::prompt_tokens() const {
   if (groups_ == 0 && !in_blocks_) return 0;
-  return PromptTokens(layout_, groups_, decoder_->context);
+  return PromptTokens(*decoder_, layout_, groups_);
 }
 
 int CompiledDecoder::ContextBehind(int known) const {

@@ -2,6 +2,7 @@
 // are until a program runs.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -64,7 +65,8 @@ class CompiledDecoder : public CompiledProgram {
   bool reads_known() const override { return layout_.known_groups > 0; }
   // An encoder's text ends with its ciphertext.
   int context() const override {
-    return decoder_->causal() ? decoder_->context : PromptTokens(layout_, 0, decoder_->context);
+    return decoder_->causal() ? decoder_->context
+                              : std::min(decoder_->context, PromptTokens(*decoder_, layout_, 0));
   }
   int width() const override { return decoder_->width(); }
 

@@ -82,13 +82,14 @@ struct LinearMap {
   int low = 0, high = 0;  // weights of the two digits that are exchanged; tokens from `low` on
   int tokens = 0;         // of the prompt
   KeysSeen seen{};        // of a band of values
+  // Of a band: the first operand's products with the diagonals are rescaled one by one, so that the
+  // second one needs a level less; else both products of a term are, once for all.
+  bool by_term = false;
 
   bool reads_known() const {
     return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
   }
   bool reads_weights() const { return kind <= MatrixKind::kDown; }
-  // Of a band: after so many steps the first operand is what it was; more than terms: never.
-  int Cycle(int slots) const { return std::min(terms + 1, slots / std::gcd(slots, stride)); }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
     for (int k = 0; k < terms; ++k) rotations.push_back((first + k) * stride);

@@ -253,22 +253,26 @@ Result<PromptForm> CheckPrompt(const model::Decoder& decoder, const BlockLayout&
   return PromptForm::kBlocks;
 }
 
-int PromptTokens(const BlockLayout& layout, int groups, int context) {
+int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, int groups) {
+  if (!decoder.causal()) return 2 * layout.blocks();
   return std::min(
-      groups > 0 ? std::min(groups * layout.d_head, layout.keys()) : 2 * layout.blocks(), context);
+      groups > 0 ? std::min(groups * layout.d_head, layout.keys()) : 2 * layout.blocks(),
+      decoder.context);
 }
 
 namespace {
 
 Status CheckTexts(const model::Decoder& decoder, std::span<const int> texts, int tokens) {
-  if (texts.empty()) return {};
+  if (decoder.causal() && texts.empty()) return {};
   if (decoder.causal())
     return MakeError(ErrorCode::kInvalidArgument, "{} texts at once: only encoders read several",
                      texts.size());
+  if (texts.empty()) texts = {&tokens, 1};
   int sum = 0;
   for (const int length : texts) {
-    if (length < 1 || length > tokens)
-      return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens among {}", length, tokens);
+    if (length < 1 || length > std::min(tokens, decoder.context))
+      return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens among {}, context {}", length,
+                       tokens, decoder.context);
     sum += length;
   }
   if (sum == tokens) return {};
@@ -282,7 +286,7 @@ Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layo
                           int groups, std::span<const int> state_levels,
                           std::span<const int> texts) {
   PV_RETURN_IF_ERROR(CheckPrompt(decoder, layout));
-  const int most = PromptTokens(layout, groups, decoder.context);
+  const int most = PromptTokens(decoder, layout, groups);
   if (tokens < 1 || tokens > most)
     return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens, not in 1..{}", tokens, most);
   PV_RETURN_IF_ERROR(CheckTexts(decoder, texts, tokens));

@@ -68,8 +68,9 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
                           int groups, std::span<const int> state_levels,
                           std::span<const int> texts = {});
-// Tokens that such a program takes at most.
-int PromptTokens(const BlockLayout& layout, int groups, int context);
+// Tokens that such a program takes at most; of an encoder those of several texts, each of which
+// fits the context.
+int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, int groups);
 enum class PromptForm { kRows, kBlocks };
 // How the model's programs for prompts lay tokens out: in rows, where one ciphertext has room for
 // what a block needs, or else in blocks. Errors: kOutOfRange, naming what stands in the way.

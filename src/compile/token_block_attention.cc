@@ -23,8 +23,7 @@ class BlockHeads {
     LowerScores();
     powers_ = LowerSummands(c_, scores_);
     c_.Enter(Component::kValues, "attention");
-    Both sums = WeightedValues();
-    return divides() ? Divided(sums) : sums;
+    return causal() ? OfEarlierKeys() : OfAllKeys();
   }
 
  private:
@@ -139,9 +138,12 @@ class BlockHeads {
     }
     skewed_keys_ =
         b_.Linear("keys skewed", t_.Pack("keys", scaled_keys), BlockSkewMap(c_.l, 1), false);
-    skewed_values_ =
-        t_.Split("values skewed", b_.Linear("values skewed", t_.Pack("values", scaled_values),
-                                            BlockSkewMap(c_.l, 0.5), false));
+    const NodeId skewed = b_.Linear("values skewed", t_.Pack("values", scaled_values),
+                                    BlockSkewMap(c_.l, causal() ? 0.5 : 1), false);
+    if (causal())
+      skewed_values_ = t_.Split("values skewed", skewed);
+    else
+      conjugate_values_ = b_.Conjugate("values skewed conjugate", skewed);
     if (causal()) LowerBlockCaches(c_, t_, raw_keys, values, *norm_, units_, biases_);
   }
 
@@ -153,12 +155,14 @@ class BlockHeads {
   // Of each half's queries with the keys of both that they may see; with those of constant tokens
   // in the rows behind where both are of one half.
   void LowerScores() {
-    const LinearMap band = ScoreBand(c_.l);
+    LinearMap band = ScoreBand(c_.l);
+    band.by_term = causal();  // keys, turned and scaled, come a level later than queries
     for (int first = 0; first < c_.l.blocks(); first += c_.l.distances()) {
       const NodeId keys = Later("keys further on", skewed_keys_, first);
+      NodeId before = -1;
       for (size_t half = 0; half < 2; ++half) {
-        const Both parts =
-            t_.Split("scores", b_.Band("score products", queries_[half], keys, band));
+        before = b_.Band("score products", queries_[half], keys, band, before, 1);
+        const Both parts = t_.Split("scores", before);
         for (size_t key = 0; key < 2; ++key) {
           if (causal() && key > half) continue;
           pairs_.push_back({half, key, first});
@@ -192,55 +196,120 @@ class BlockHeads {
         }));
   }
 
-  // Of both halves; with a divisor i times the summands' sums / b beside them, both halved.
-  Both WeightedValues() {
+  // Both halves' outputs; with a divisor i times the summands' sums / b beside the values' sums,
+  // both halved.
+  Both OfEarlierKeys() {
     const double factor = divides() ? 0.5 : 1;
     const Complex beside = divides() ? Complex(0, 1 / c_.forms.divisor_inverse.b) : Complex();
     if (divides())
       for (NodeId& values : skewed_values_)
         values = b_.AddPlain("values and ones", values, {beside});
     Both both = {-1, -1};
+    NodeId before = -1;
     for (size_t i = 0; i < pairs_.size(); ++i) {
-      NodeId& sum = both[pairs_[i].query];
-      const NodeId part = SeenValues(pairs_[i], powers_[i], factor);
-      sum = sum < 0 ? part : b_.Add("value sums", sum, part);
+      const Pair& pair = pairs_[i];
+      const bool shares = i > 0 && pairs_[i - 1].key == pair.key;
+      LinearMap band =
+          ValueBand(c_.l, {static_cast<int>(pair.query), static_cast<int>(pair.key), 0, true, {}},
+                    c_.place.tokens, factor);
+      band.by_term = true;  // powers have no level to spare
+      before = b_.Band("value products", skewed_values_[pair.key], powers_[i], std::move(band),
+                       shares ? before : -1, 0);
+      AddTo(both[pair.query], "value sums", before);
     }
-    if (prefix() == 0) return both;
+    if (prefix() > 0) AddConstantValues(factor, beside, both);
+    return divides() ? Divided(both) : both;
+  }
+
+  void AddTo(NodeId& sum, const char* name, NodeId part) {
+    sum = sum < 0 ? part : b_.Add(name, sum, part);
+  }
+
+  void AddConstantValues(double factor, Complex beside, Both& both) {
     const LinearMap constant =
         PrefixValuesMap(c_.l, units_, c_.place.index, prefix(), factor, beside);
     for (size_t i = 0; i < pairs_.size(); ++i)
       if (pairs_[i].query == pairs_[i].key)
-        both[pairs_[i].query] =
-            b_.Add("value sums", both[pairs_[i].query],
-                   b_.Linear("values of constant tokens", powers_[i], constant, !divides()));
-    return both;
+        AddTo(both[pairs_[i].query], "value sums",
+              b_.Linear("values of constant tokens", powers_[i], constant, !divides()));
   }
 
-  NodeId SeenValues(const Pair& pair, NodeId powers, double factor) {
-    KeysSeen seen{static_cast<int>(pair.query),
-                  static_cast<int>(pair.key),
-                  pair.first,
-                  causal(),
-                  {c_.place.texts.begin(), c_.place.texts.end()}};
-    return b_.Band("value products",
-                   Later("values further on", skewed_values_[pair.key], pair.first), powers,
-                   ValueBand(c_.l, std::move(seen), c_.place.tokens, factor));
+  // Where queries see keys of both halves: what a query does not see leaves its powers, so that one
+  // product of complex numbers serves both halves, (v0 - i v1) (p0 + i p1), whose real part it is.
+  Both OfAllKeys() {
+    const LinearMap band =
+        ValueBand(c_.l, {0, 0, 0, false, {}}, 2 * c_.l.blocks(), divides() ? 0.5 : 1);
+    Both sums = {-1, -1}, divisors = {-1, -1};
+    for (size_t i = 0; i < pairs_.size(); i += 4) {
+      const NodeId values = Later("values further on", conjugate_values_, pairs_[i].first);
+      NodeId before = -1;
+      for (size_t query = 0; query < 2; ++query) {
+        const Both seen = {SeenPowers(i + 2 * query), SeenPowers(i + 2 * query + 1)};
+        for (const NodeId powers : seen) AddTo(divisors[query], "powers", powers);
+        before = b_.Band("value products", values, t_.Pack("powers", seen), band, before, 0);
+        AddTo(sums[query], "value sums", before);
+      }
+    }
+    Both numerators;
+    for (size_t query = 0; query < 2; ++query)
+      numerators[query] = t_.Split("numerator", sums[query])[0];
+    return divides() ? Divided(numerators, SumOverKeys(t_.Pack("powers", divisors))) : numerators;
   }
 
-  // Numerators times the divisors' inverses.
+  NodeId SeenPowers(size_t index) {
+    const Pair& pair = pairs_[index];
+    const KeysSeen seen{static_cast<int>(pair.query),
+                        static_cast<int>(pair.key),
+                        pair.first,
+                        false,
+                        {c_.place.texts.begin(), c_.place.texts.end()}};
+    Vector mask(static_cast<size_t>(c_.l.slots));
+    for (int t = 0; t < c_.l.blocks(); ++t)
+      for (int x = 0; x < c_.l.distances(); ++x)
+        if (IsSeen(c_.l, seen, c_.place.tokens, t, x))
+          std::fill_n(mask.begin() + t * c_.l.block() + c_.l.AttentionRow(x, 0), c_.shape.n_heads,
+                      Complex(1));
+    return b_.MulPlain(c_.Named("powers seen", static_cast<int>(index)), powers_[index],
+                       std::move(mask));
+  }
+
+  // Over the rows of every head, in all of them, divided by what the divisor's polynomial ends at.
+  NodeId SumOverKeys(NodeId powers) {
+    const int elements = Log2(c_.l.d_head);
+    const NodeId sums =
+        b_.RotateSum("divisor sums", powers, DoublingRotations(c_.l.heads, elements));
+    Vector first(static_cast<size_t>(c_.l.block()));
+    std::fill_n(first.begin(), c_.shape.n_heads, 1 / c_.forms.divisor_inverse.b);
+    return b_.RotateSum("divisors spread", b_.MulPlain("divisors", sums, std::move(first)),
+                        DoublingRotations(-c_.l.heads, elements));
+  }
+
+  // What stands where no head is, for the divisor's polynomial.
+  Vector HeadlessFill(Complex of) const {
+    const approx::Approximant& inverse = c_.forms.divisor_inverse;
+    Vector fill(static_cast<size_t>(c_.l.heads));
+    std::fill(fill.begin() + c_.shape.n_heads, fill.end(),
+              of * 0.5 * (inverse.a + inverse.b) / inverse.b);
+    return fill;
+  }
+
+  // Of numerators with their divisors beside them.
   Both Divided(const Both& both) {
     c_.Enter(Component::kDivision, "attention");
-    const approx::Approximant& inverse = c_.forms.divisor_inverse;
     Both numerators, divisors;
     for (size_t half = 0; half < 2; ++half) {
       const Both parts = t_.Split("numerator and divisor", both[half]);
       numerators[half] = parts[0];
-      Vector fill(static_cast<size_t>(c_.l.heads));  // rows without a head
-      std::fill(fill.begin() + c_.shape.n_heads, fill.end(),
-                0.5 * (inverse.a + inverse.b) / inverse.b);
-      divisors[half] = b_.AddPlain("divisor filled", parts[1], std::move(fill));
+      divisors[half] = parts[1];
     }
-    NodeId packed = t_.Pack("divisors", divisors);
+    return Divided(numerators, t_.Pack("divisors", divisors));
+  }
+
+  // Numerators times the divisors' inverses.
+  Both Divided(const Both& numerators, NodeId divisors) {
+    c_.Enter(Component::kDivision, "attention");
+    const approx::Approximant& inverse = c_.forms.divisor_inverse;
+    const NodeId packed = b_.AddPlain("divisors filled", divisors, HeadlessFill({1, 1}));
     b_.SetMagnitude(packed, 1);
     b_.MarkCut(packed);
     Both results = t_.Split("divisor", packed);
@@ -260,7 +329,7 @@ class BlockHeads {
   const Biases& biases_;
   std::vector<std::vector<double>> score_units_;
   Both queries_, skewed_values_;
-  NodeId skewed_keys_ = -1;
+  NodeId skewed_keys_ = -1, conjugate_values_ = -1;
   std::vector<Pair> pairs_;
   std::vector<NodeId> scores_, powers_;  // by pair
 };

@@ -215,6 +215,11 @@ TEST(Prompt, AnEncoderRefusesStepsAndTextsThatDoNotFit) {
   };
   EXPECT_EQ(message(16, {8, 8}), "");
   EXPECT_NE(message(17, {}).find("17 tokens, not in 1..16"), std::string::npos);
+  EXPECT_NE(Compile(MakeEncoder(testing::EncoderShape(), 11))
+                ->Program(11)
+                .error()
+                .message.find("a text of 12 tokens among 12, context 11"),
+            std::string::npos);
   EXPECT_NE(message(16, {8, 7}).find("15 tokens together, not 16"), std::string::npos);
   EXPECT_NE(message(8, {8, 0}).find("a text of 0 tokens"), std::string::npos);
   const auto decoder = Compile(MakeDecoder(Shapes()[0], 11));
