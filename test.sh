@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 scripts/install_packages.sh build test train released
-cmake -G Ninja -S . -B build-test -DPOLYVEIL_TESTS=ON -DPOLYVEIL_TRAIN=ON -DCMAKE_UNITY_BUILD=ON >/dev/null
+cmake --preset test >/dev/null
 ninja -C build-test
 python3 scripts/check_includes.py
 python3 scripts/check_sizes.py

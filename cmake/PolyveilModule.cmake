@@ -6,6 +6,8 @@ function(polyveil_light target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
+set(arithmetic ring backend circuits)  # read no bytes from outside
+
 function(polyveil_module name)
   cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS;EXCLUDE" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
@@ -19,6 +21,9 @@ function(polyveil_module name)
   else()
     add_library(pv_${name} INTERFACE)
     target_link_libraries(pv_${name} INTERFACE ${ARG_DEPS})
+  endif()
+  if(POLYVEIL_LIBFUZZER AND sources AND NOT name IN_LIST arithmetic)
+    target_compile_options(pv_${name} PRIVATE -fsanitize=fuzzer-no-link)  # it counts what inputs reach
   endif()
   if(POLYVEIL_TESTS AND tests)
     add_executable(${name}_test ${tests})

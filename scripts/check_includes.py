@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fails when a folder of src/ includes one that stands above it, or when server code includes client code."""
+"""Fails when a folder of src/ includes one that stands above it, when server code includes client code, or when a
+file that is not known to decrypts."""
 import pathlib
 import re
 import sys
@@ -33,6 +34,17 @@ ALLOWED = {
 }
 # Folders that only a client may link: secret key, decryptor, tokenizer, and what needs them.
 CLIENTS = {"client", "api", "eval", "train"}
+# Who decrypts, and how no number of it reaches a file that others read (docs/decisions/0023-sharing.md).
+DECRYPTS = {
+    "src/api/secret_key.cc": "the library's users have the value, and its warning",
+    "src/circuits/client/bootstrap_bench.cc": "both sides in one process: nobody has the ciphertexts",
+    "src/serve/client/encrypted_session.cc": "run reports: verdicts, or flooded (run_report.cc)",
+    "tools/polyveil/verify.cc": "the run's secret key is public",
+    "tools/polyveil/eval_form.cc": "both sides in one process: nobody has the ciphertexts",
+    "bench/ckks_bench.cc": "times decryption, prints no value",
+    "bench/layer_bench.cc": "both sides in one process: nobody has the ciphertexts",
+    "bench/bootstrap_setup.h": "both sides in one process: nobody has the ciphertexts",
+}
 INCLUDE = re.compile(r'^\s*#include "([^"]+)"')
 
 
@@ -61,9 +73,24 @@ def check_file(path):
             yield f"src/{relative}:{number}: includes {target}, which is the client's"
 
 
+def is_test(path):
+    return "test" in path.stem.split("_") or path.parts[0] == "tests"
+
+
+def check_decryption():
+    """One gate: a file that decrypts stands in the list with its reason, and the list names no other."""
+    top = ROOT.parent
+    files = [p for folder in ("src", "tools", "bench", "bindings", "examples") for p in (top / folder).rglob("*")
+             if p.suffix in (".h", ".cc")]
+    found = {str(p.relative_to(top)) for p in files
+             if '"ckks/client/decryptor.h"' in p.read_text() and not is_test(p.relative_to(top))}
+    for path in sorted(found - {"src/ckks/client/decryptor.cc"} ^ set(DECRYPTS)):
+        yield f"{path}: {'decrypts and is not' if path in found else 'does not decrypt and is'} in DECRYPTS"
+
+
 def main():
     files = sorted(p for p in ROOT.rglob("*") if p.suffix in (".h", ".cc", ".cu", ".cuh"))
-    errors = [error for path in files for error in check_file(path)]
+    errors = [error for path in files for error in check_file(path)] + list(check_decryption())
     print("\n".join(errors) if errors else f"includes point one way in {len(files)} files")
     return 1 if errors else 0
 

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...]; without STEP those
-# of CI. By hand as well: sanitizers, threads, clang, fuzz.
-# CONTRIBUTING.md names them. Each step says what it took.
+# What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...]; without STEP all of
+# them. CONTRIBUTING.md names them. Each step says what it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends)
+[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends sanitizers threads tidy fuzz)
 build=${POLYVEIL_BUILD:-build-test}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -37,20 +36,37 @@ step_package() {
   shown=$(nm -DC --defined-only "$(find "$work/prefix" -name libpolyveil.so)" | grep ' [TV] ' |
           grep -Ecv ' (typeinfo|vtable|std::|polyveil::(Context|Ciphertext|Polynomial|LinearTransform|EvaluationKeys|SecretKey|Evaluator|ErrorException|Text|TextClient|Server|Model)::)' || true)
   [ "$shown" -eq 0 ] || { echo "libpolyveil.so shows $shown other names"; return 1; }
-  mkdir "$work/inside"
-  printf '%s\n' 'cmake_minimum_required(VERSION 3.22)' 'project(inside LANGUAGES CXX)' \
-    "add_subdirectory($PWD polyveil)" "add_executable(inside $PWD/examples/refresh.cc)" \
-    'target_link_libraries(inside PRIVATE polyveil::polyveil)' >"$work/inside/CMakeLists.txt"
-  cmake -G Ninja -S "$work/inside" -B "$work/inside/build" >/dev/null
+  inside added "add_subdirectory($PWD polyveil)"
+  inside fetched 'include(FetchContent)' "FetchContent_Declare(polyveil SOURCE_DIR $PWD)" \
+    'FetchContent_MakeAvailable(polyveil)'
+}
+
+# A project that takes the sources in: it is configured, and its build is as ours.
+inside() {  # NAME LINES...
+  local folder=$work/$1
+  mkdir "$folder"
+  printf '%s\n' 'cmake_minimum_required(VERSION 3.22)' 'project(inside LANGUAGES CXX)' "${@:2}" \
+    "add_executable(inside $PWD/examples/refresh.cc)" \
+    'target_link_libraries(inside PRIVATE polyveil::polyveil)' >"$folder/CMakeLists.txt"
+  cmake -G Ninja -S "$folder" -B "$folder/build" >/dev/null
+  ninja -C "$folder/build" -n inside >/dev/null
 }
 
 step_python() {
   [ -d "$work/prefix" ] || cmake --install "$build" --prefix "$work/prefix" --component dev >/dev/null
   python3 -m venv "$work/venv"
-  CMAKE_PREFIX_PATH="$work/prefix" "$work/venv/bin/pip" install -q ./bindings/python pytest
+  CMAKE_PREFIX_PATH="$work/prefix" "$work/venv/bin/pip" install -q './bindings/python[plots]' pytest
   "$build/tests/e2e/make_random_model" "$work/python-model"
   POLYVEIL_TEST_MODEL="$work/python-model" "$work/venv/bin/python" -m pytest -q bindings/python/tests
-  XDG_CACHE_HOME="$work/python-cache" "$work/venv/bin/python" examples/tour.py "$work/python-model" test10
+  XDG_CACHE_HOME="$work/python-cache" "$work/venv/bin/python" examples/tour.py "$work/python-model" test10 |
+    tee "$work/tour"
+  # The command line's text is the same.
+  "$build/tools/polyveil" generate --model "$work/python-model" --parameters test10 --insecure-test \
+    --prompt on --tokens 3 >"$work/cli" 2>/dev/null
+  python3 -c 'import sys; assert repr(sys.argv[1].removeprefix("on")) in sys.argv[2], sys.argv' \
+    "$(cat "$work/cli")" "$(cat "$work/tour")"
+  "$work/venv/bin/python" examples/precision_and_latency.py test11 "$work/figure.png"
+  "$work/venv/bin/python" bench/binding_overhead.py --parameters test11 --most 1000 >/dev/null  # that it runs
 }
 
 # The same bits from the scalar and the AVX2 kernels, end to end too.
@@ -60,41 +76,61 @@ step_backends() {
   done
 }
 
-sanitized() {  # FOLDER FLAGS TARGETS...
-  local folder=$1 flags=$2
-  shift 2
-  cmake -G Ninja -S . -B "$folder" -DPOLYVEIL_TESTS=ON -DCMAKE_UNITY_BUILD=ON -DCMAKE_BUILD_TYPE=Sanitized \
-    -DCMAKE_CXX_FLAGS="-O1 -g1 -fno-omit-frame-pointer $flags" >/dev/null
-  ninja -C "$folder" "$@"
-}
-
+# Unit tests by clang without a warning, under ASan and UBSan; the parsers on mutated and kept files.
 step_sanitizers() {
-  local tests=(base_test ring_test backend_test ckks_test circuits_test approx_test model_test 
-               wire_client_test api_test runtime_test serve_server_test serve_client_test)
-  sanitized build-asan "-fsanitize=address,undefined -fno-sanitize-recover=undefined" "${tests[@]}"
-  local names=("${tests[@]%_test}")
-  (IFS='|'; ctest --test-dir build-asan --output-on-failure -R "^(${names[*]})$")
+  local tests=(base ring backend ckks circuits circuits_client approx model model_client text released compile
+               eval runtime runtime_client wire wire_client serve_server serve_client api mutation
+               released_mutation)
+  cmake --preset sanitizers >/dev/null
+  ninja -C build-asan "${tests[@]/%/_test}"
+  (IFS='|'; ctest --test-dir build-asan -j "$(nproc)" --output-on-failure -R "^(${tests[*]})$")
 }
 
-step_threads() {
-  sanitized build-tsan "-fsanitize=thread" base_test runtime_test serve_server_test api_test
-  ctest --test-dir build-tsan --output-on-failure -R '^(base|runtime|serve_server|api)$'
-}
-
+# Everything but the trainer by clang without a warning.
 step_clang() {
-  cmake -G Ninja -S . -B build-clang -DCMAKE_CXX_COMPILER=clang++ -DPOLYVEIL_TESTS=OFF -DPOLYVEIL_PROGRAMS=ON \
-    -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS=-Werror >/dev/null
-  ninja -C build-clang
+  cmake --preset sanitizers >/dev/null
+  ninja -C build-asan
 }
 
-# The parsers under libFuzzer with AddressSanitizer, SECONDS each kind (POLYVEIL_FUZZ_SECONDS).
+# What several threads share.
+step_threads() {
+  local tests=(base runtime serve_server serve_client api)
+  cmake --preset threads >/dev/null
+  ninja -C build-tsan "${tests[@]/%/_test}"
+  (IFS='|'; ctest --test-dir build-tsan --output-on-failure -R "^(${tests[*]})$")
+}
+
+# .clang-tidy says what and why. On the joined sources of the sanitizers' build, an eighth of the time.
+step_tidy() {
+  cmake --preset sanitizers >/dev/null
+  ninja -C build-asan polyveil_version
+  run-clang-tidy -p build-asan -quiet >"$work/tidy" 2>"$work/tidy-errors" || {
+    grep -A3 -E '(warning|error):' "$work/tidy" || cat "$work/tidy-errors"
+    return 1
+  }
+}
+
+# The parsers under libFuzzer, both programs side by side, POLYVEIL_FUZZ_SECONDS each. What they find is added to
+# the kept inputs (which every test run parses too) by: POLYVEIL_FUZZ_KEEP=1 scripts/checks.sh fuzz.
 step_fuzz() {
-  cmake -G Ninja -S . -B build-fuzz -DCMAKE_CXX_COMPILER=clang++ -DPOLYVEIL_LIBFUZZER=ON -DPOLYVEIL_TESTS=ON \
-    -DCMAKE_UNITY_BUILD=ON >/dev/null
-  ninja -C build-fuzz fuzz_formats fuzz_released_formats
-  for program in fuzz_formats fuzz_released_formats; do
-    "build-fuzz/tests/fuzz/$program" -max_total_time="${POLYVEIL_FUZZ_SECONDS:-150}" -rss_limit_mb=4096
+  local kind running=()
+  cmake --preset sanitizers >/dev/null
+  ninja -C build-asan fuzz_formats fuzz_released_formats
+  for kind in formats released; do
+    fuzz "$kind" & running+=($!)
   done
+  for kind in "${running[@]}"; do wait "$kind"; done
+}
+
+fuzz() {  # KIND
+  local kept=tests/fuzz/corpus/$1 program=build-asan/tests/fuzz/fuzz_$1
+  [ "$1" = formats ] || program=build-asan/tests/fuzz/fuzz_$1_formats
+  mkdir -p "$work/fuzz-$1/found" "$work/fuzz-$1/seeds"
+  POLYVEIL_FUZZ_SEEDS="$work/fuzz-$1/seeds" "$program" "$work/fuzz-$1/found" "$work/fuzz-$1/seeds" "$kept" \
+    -max_total_time="${POLYVEIL_FUZZ_SECONDS:-150}" -max_len=65536 -timeout=20 -rss_limit_mb=4096 \
+    -artifact_prefix="build-asan/$1-" >"$work/fuzz-$1/log" 2>&1 || { tail -60 "$work/fuzz-$1/log"; return 1; }
+  echo "fuzz $1: $(grep -E 'DONE|INITED' "$work/fuzz-$1/log" | tr '\n' ' ')"
+  [ -z "${POLYVEIL_FUZZ_KEEP:-}" ] || "$program" -set_cover_merge=1 -max_len=8192 "$kept" "$work/fuzz-$1/found" 2>/dev/null
 }
 
 scripts/install_packages.sh build test checks

@@ -4,39 +4,15 @@ the same folder, and compares every text with the float64 model's: no session ma
 Usage: kill_server.py POLYVEIL SERVER MODEL [--kills N] [--tokens N] [--clients N] [--seconds-between S] [--seed N]
        [--parameters SET]"""
 import argparse
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-
-class Server:
-    """polyveil-server on one port and one folder of state, started again after every end."""
-
-    def __init__(self, options, folder, port):
-        self.command = [options.server, "--model", options.model, "--parameters", options.parameters, "--port", str(port),
-                        "--state", folder + "/state", "--drain-seconds", "1"] + options.more
-        self.port = port
-        self.log = open(folder + "/server.log", "w")
-        self.start()
-
-    def start(self):
-        reader, writer = os.pipe()
-        self.process = subprocess.Popen([*self.command, "--ready-fd", str(writer)], pass_fds=[writer], stderr=self.log)
-        os.close(writer)
-        with os.fdopen(reader) as ready:
-            if not ready.readline():
-                sys.exit("FAILED: the server does not start again: " + open(self.log.name).read()[-500:])
-
-    def end(self, number):
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait()
+from server_process import Server
 
 
 class Client(threading.Thread):
@@ -59,12 +35,6 @@ class Client(threading.Thread):
                 self.lost.append(done.stderr.decode().strip().splitlines()[-1])
             elif done.stdout != self.expected:
                 self.wrong += 1
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def torment(options, server, draw):
@@ -102,7 +72,8 @@ def main():
     options.more = ["--threads", "1"] if options.parameters.startswith("test") else []
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(options, folder, free_port())
+        server = Server(options.server, options.model, folder, "--parameters", options.parameters, "--state",
+                        folder + "/state", "--drain-seconds", "1", *options.more)
         try:
             return torment(options, server, draw)
         finally:

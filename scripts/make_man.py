@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes man pages from a program's own pages of help.
-Usage: make_man.py PROGRAM FOLDER: FOLDER/NAME.1, and FOLDER/NAME-VERB.1 of each verb."""
+Usage: make_man.py PROGRAM FOLDER: FOLDER/NAME.1, and FOLDER/NAME-VERB.1 of each verb (-VERB-VERB of a verb's own)."""
 import pathlib
 import re
 import subprocess
@@ -33,16 +33,21 @@ def page(name, text):
     return "\n".join(lines) + "\n"
 
 
+def write_pages(program, folder, path):
+    """The page of a verb and those below it. A verb that another program serves has that one's page."""
+    name = "-".join([pathlib.Path(program).name, *path])
+    text = help_of(program, *path)
+    if not text.partition("Usage: ")[2].startswith(" ".join([pathlib.Path(program).name, *path]) + " "):
+        return
+    (folder / f"{name}.1").write_text(page(name, text))
+    for verb in re.findall(r"^  ([a-z-]+)  ", text.partition("Subcommands:")[2], re.M):
+        write_pages(program, folder, [*path, verb])
+
+
 def main():
-    program, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    name = pathlib.Path(program).name
+    folder = pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    whole = help_of(program)
-    (folder / f"{name}.1").write_text(page(name, whole))
-    for verb in re.findall(r"^  ([a-z-]+)  ", whole.partition("Subcommands:")[2], re.M):
-        text = help_of(program, verb)
-        if text and text != whole:
-            (folder / f"{name}-{verb}.1").write_text(page(f"{name}-{verb}", text))
+    write_pages(sys.argv[1], folder, [])
 
 
 main()

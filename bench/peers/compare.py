@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Polyveil beside CKKS libraries from PyPI, in one run on one machine: compare.py [--threads 2] [--json FILE].
 
-Installs nothing: bench/peers/run.sh makes the environment. Each library runs the same operations on 32,768 slots
-at the levels that its parameters leave, in a process of its own, so that none holds the other's memory. Ratios
-are of medians; a bootstrap's also of seconds per level that it gives back. A peer without bootstraps or with
-fewer slots has no number there, and the table says why.
+Installs nothing: bench/peers/run.sh makes the environment. Each library runs the same operations in a process
+of its own, so that none holds the other's memory: the peers at the highest level of their parameters, Polyveil
+at the level of each peer, on 32,768 slots. Ratios are of medians; a bootstrap's also of seconds per level that
+it gives back. A peer without bootstraps or with fewer slots has no number there, and the table says why.
 """
 import argparse
+import importlib.metadata
 import json
 import resource
 import statistics
@@ -17,12 +18,11 @@ import time
 import numpy as np
 
 SLOTS = 32768
+TENSEAL_LEVELS = 12  # as many as full16 has between bootstraps
 
 
-def values(seed, complex_too=False):
-    random = np.random.default_rng(seed)
-    x = random.uniform(-0.9, 0.9, SLOTS)
-    return x + 1j * random.uniform(-0.9, 0.9, SLOTS) if complex_too else x
+def values(seed):
+    return np.random.default_rng(seed).uniform(-0.9, 0.9, SLOTS)
 
 
 def timed(fn, repeats):
@@ -42,28 +42,36 @@ def row(seconds, found, expected, **more):
     return {"seconds": seconds, "bits": bits(found, expected), **more}
 
 
-def run_polyveil(threads, repeats):
+def operations(rows, operate, repeats, level, decrypt, note=""):
+    """Times each operation and says what its result has for precision."""
+    for name, (fn, expected) in operate.items():
+        fn()
+        seconds, result = timed(fn, repeats)
+        rows[f"{name} at {level}"] = row(seconds, decrypt(result), expected, level=level, note=note)
+
+
+def run_polyveil(threads, repeats, levels):
     import polyveil
     context = polyveil.Context("full16", threads=threads)
     secret = polyveil.SecretKey(context)
     evaluator = polyveil.Evaluator(context, secret.make_keys(rotations=[1], bootstrapping=True))
     a, b = values(1), values(2)
-    x, y = secret.encrypt(a.astype(complex)), secret.encrypt(b.astype(complex))
-    evaluator.mul(x, y), evaluator.bootstrap(x)  # tables
     rows = {}
-    for name, fn, expected in (("multiply", lambda: evaluator.mul(x, y), a * b),
-                               ("rotate", lambda: evaluator.rotate(x, 1), np.roll(a, -1)),
-                               ("add", lambda: evaluator.add(x, y), a + b)):
-        seconds, result = timed(fn, repeats)
-        rows[name] = row(seconds, secret.decrypt(result), expected, level=x.level)
-    low = evaluator.drop_to(x, context.bootstrap_level)
-    seconds, result = timed(lambda: evaluator.bootstrap(low), max(3, repeats // 4))
-    levels = context.fresh_level - context.bootstrap_level
-    rows["bootstrap"] = row(seconds, secret.decrypt(result), a, levels=levels)
-    return {"version": polyveil.__version__, "parameters": repr(context), "rows": rows}
+    for level in sorted({min(level, context.fresh_level) for level in levels}):
+        x, y = (secret.encrypt(v.astype(complex), level) for v in (a, b))
+        operations(rows, {"add": (lambda: evaluator.add(x, y), a + b),
+                          "multiply": (lambda: evaluator.mul(x, y), a * b),
+                          "rotate": (lambda: evaluator.rotate(x, 1), np.roll(a, -1))},
+                   repeats, level, secret.decrypt)
+    low = secret.encrypt(a.astype(complex), context.bootstrap_level)
+    evaluator.bootstrap(low)  # its tables
+    seconds, result = timed(lambda: evaluator.bootstrap(low), max(5, repeats // 4))
+    rows["bootstrap"] = row(seconds, secret.decrypt(result), a,
+                            level=context.fresh_level - context.bootstrap_level)
+    return {"parameters": repr(context), "rows": rows}
 
 
-def run_desilofhe(threads, repeats):
+def run_desilofhe(threads, repeats, _):
     import desilofhe
     engine = desilofhe.Engine(mode="parallel", thread_count=threads, bootstrap=True)
     secret = engine.create_secret_key()
@@ -71,77 +79,83 @@ def run_desilofhe(threads, repeats):
     conjugation = engine.create_conjugation_key(secret)
     rotation = engine.create_fixed_rotation_key(secret, -1)
     a, b = values(1), values(2)
-    level = engine.max_level
     x, y = engine.encrypt(a, secret), engine.encrypt(b, secret)
+
+    def decrypt(ciphertext):
+        return np.real(engine.decrypt(ciphertext, secret))
+
     rows = {}
-    for name, fn, expected in (("multiply", lambda: engine.multiply(x, y, relinearization), a * b),
-                               ("rotate", lambda: engine.rotate(x, rotation), np.roll(a, -1)),
-                               ("add", lambda: engine.add(x, y), a + b)):
-        fn()
-        seconds, result = timed(fn, repeats)
-        rows[name] = row(seconds, np.real(engine.decrypt(result, secret)), expected, level=x.level)
+    operations(rows, {"add": (lambda: engine.add(x, y), a + b),
+                      "multiply": (lambda: engine.multiply(x, y, relinearization), a * b),
+                      "rotate": (lambda: engine.rotate(x, rotation), np.roll(a, -1))},
+               repeats, x.level, decrypt)
     keys = engine.create_bootstrap_key(secret)
-    low = engine.encrypt(a, secret, 0)
+    low, other = engine.encrypt(a, secret, 0), engine.encrypt(b, secret, 0)
     engine.bootstrap(low, relinearization, conjugation, keys)
     seconds, result = timed(lambda: engine.bootstrap(low, relinearization, conjugation, keys),
-                            max(3, repeats // 4))
-    rows["bootstrap"] = row(seconds, np.real(engine.decrypt(result, secret)), a, levels=result.level)
-    return {"version": desilofhe.__version__,
-            "parameters": f"Engine(mode='parallel', bootstrap=True): {engine.slot_count} slots, "
-                          f"max_level {level}", "rows": rows}
+                            max(5, repeats // 4))
+    rows["bootstrap"] = row(seconds, decrypt(result), a, level=result.level)
+    seconds, both = timed(lambda: engine.merge_bootstrap(low, other, relinearization, conjugation, keys), 3)
+    rows["bootstrap, two merged"] = row(seconds / 2, decrypt(both[0]), a, level=both[0].level,
+                                        note="two real vectors as one complex one: half of its time")
+    return {"parameters": f"Engine(mode='parallel', thread_count={threads}, bootstrap=True): "
+                          f"{engine.slot_count} slots, max_level {engine.max_level}", "rows": rows}
 
 
-def run_tenseal(threads, repeats):
-    """Its rings end at N = 2^15: half of the slots, no bootstrap."""
+def run_tenseal(threads, repeats, _):
+    """Its rings end at N = 2^15: half of the slots, no bootstrap; it rotates by no public call."""
     import tenseal
-    degree, chain = 32768, [60] + [40] * 18 + [60]
+    degree, chain = 32768, [60] + [40] * TENSEAL_LEVELS + [60]
     context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, poly_modulus_degree=degree,
                               coeff_mod_bit_sizes=chain, n_threads=threads)
     context.global_scale = 2**40
-    context.generate_galois_keys()
     a, b = values(1)[:degree // 2], values(2)[:degree // 2]
     x, y = tenseal.ckks_vector(context, a), tenseal.ckks_vector(context, b)
-    rows = {}
-    for name, fn, expected in (("multiply", lambda: x * y, a * b), ("add", lambda: x + y, a + b)):
-        fn()
-        seconds, result = timed(fn, repeats)
-        rows[name] = row(seconds * 2, result.decrypt(), expected, level=len(chain) - 2,
-                         note="twice the time, for twice the slots")
-    return {"version": tenseal.__version__,
-            "parameters": f"N = 2^15, chain of {len(chain)} primes, {sum(chain)} bits", "rows": rows}
+    rows, level = {}, len(chain) - 2
+    operations(rows, {"add": (lambda: x + y, a + b), "multiply": (lambda: x * y, a * b)}, repeats, level,
+               lambda result: result.decrypt(), "twice its time, for twice the slots")
+    for each in rows.values():
+        each["seconds"] *= 2
+    return {"parameters": f"N = 2^15, chain of {len(chain)} primes, {sum(chain)} bits", "rows": rows}
 
 
-PEERS = {"polyveil": run_polyveil, "desilofhe": run_desilofhe, "tenseal": run_tenseal}
+PEERS = {"desilofhe": run_desilofhe, "tenseal": run_tenseal, "polyveil": run_polyveil}
 
 
-def measure(name, threads, repeats):
+def measure(name, arguments, levels):
     """In a process of its own."""
-    command = [sys.executable, __file__, "--only", name, "--threads", str(threads), "--repeats", str(repeats)]
+    command = [sys.executable, __file__, "--only", name, "--threads", str(arguments.threads),
+               "--repeats", str(arguments.repeats), "--levels", ",".join(map(str, levels))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def ratio_row(operation, name, theirs, ours):
+    """A line of the table; ours: the same operation at their level, or at our highest below it."""
+    line = (f"| {operation} | {name} | {theirs['level']} | {theirs['seconds'] * 1e3:.2f} | {theirs['bits']:.1f} | "
+            f"{ours['level']} | {ours['seconds'] * 1e3:.2f} | {ours['bits']:.1f} | "
+            f"{theirs['seconds'] / ours['seconds']:.1f} | ")
+    if operation.startswith("bootstrap"):
+        line += f"{theirs['seconds'] / theirs['level'] / (ours['seconds'] / ours['level']):.1f}"
+    return line + f" | {theirs.get('note', '')} |"
+
+
 def show(results):
     for name, result in results.items():
-        if "failed" in result:
-            print(f"{name}: not measured: {result['failed']}")
-            continue
-        print(f"{name} {result['version']}: {result['parameters']}; peak {result['peak_gb']:.1f} GB")
+        print(f"* {name} {result['version']}: {result['parameters']}; peak {result['peak_gb']:.1f} GB"
+              if "failed" not in result else f"* {name}: not measured: {result['failed']}")
     ours = results["polyveil"]["rows"]
-    print(f"\n{'operation':<12}{'library':<12}{'ms':>10}{'bits':>7}{'level':>7}{'ratio':>8}{'a level':>9}")
-    for operation in ("add", "multiply", "rotate", "bootstrap"):
-        for name, result in results.items():
-            r = result.get("rows", {}).get(operation)
-            if r is None:
-                continue
-            level = r.get("level", r.get("levels"))
-            each = ""
-            if operation == "bootstrap":
-                each = f"{r['seconds'] / r['levels'] / (ours[operation]['seconds'] / ours[operation]['levels']):.1f}"
-            print(f"{operation:<12}{name:<12}{r['seconds'] * 1e3:>10.2f}{r['bits']:>7.1f}{level:>7}"
-                  f"{r['seconds'] / ours[operation]['seconds']:>8.1f}{each:>9}  {r.get('note', '')}")
+    highest = max(each["level"] for name, each in ours.items() if name.startswith("add"))
+    print("\n| operation | peer | its level | ms | bits | our level | ms | bits | ratio | per level | note |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for name, result in results.items():
+        for operation, theirs in result.get("rows", {}).items() if name != "polyveil" else ():
+            what = operation.split(" at ")[0]
+            mine = ours["bootstrap" if what.startswith("bootstrap") else
+                        f"{what} at {min(theirs['level'], highest)}"]
+            print(ratio_row(what, name, theirs, mine))
 
 
 def main():
@@ -149,14 +163,20 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--only", choices=PEERS)
+    parser.add_argument("--levels", default="")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if arguments.only:
-        result = PEERS[arguments.only](arguments.threads, arguments.repeats)
+        levels = [int(level) for level in arguments.levels.split(",") if level]
+        result = PEERS[arguments.only](arguments.threads, arguments.repeats, levels)
+        result["version"] = importlib.metadata.version(arguments.only)
         result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(json.dumps(result))
         return
-    results = {name: measure(name, arguments.threads, arguments.repeats) for name in PEERS}
+    results, levels = {}, set()
+    for name in PEERS:  # ours last, at their levels
+        results[name] = measure(name, arguments, levels)
+        levels |= {each["level"] for each in results[name].get("rows", {}).values()}
     show(results)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as out:

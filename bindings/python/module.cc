@@ -10,7 +10,9 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 #include <complex>
+#include <exception>
 #include <span>
 
 #include "polyveil/ckks.h"
@@ -30,13 +32,61 @@ using Matrix = nb::ndarray<const Complex, nb::ndim<2>, nb::c_contig, nb::device:
 
 std::span<const Complex> SpanOf(const Values& values) { return {values.data(), values.size()}; }
 
-// fn() without the GIL; its value, or an exception.
+// Seconds of this thread inside the library: what is left of a call's time is the binding's
+// (bench/binding_overhead.py).
+thread_local double library_seconds = 0;
+
+// fn() without the GIL.
+template <typename Fn>
+auto Unlocked(Fn&& fn) {
+  const nb::gil_scoped_release unlocked;
+  const auto start = std::chrono::steady_clock::now();
+  auto result = fn();
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  library_seconds += taken.count();
+  return result;
+}
+
+// Its value, or an exception.
 template <typename Fn>
 auto Run(Fn&& fn) {
-  const auto result = [&] {
-    const nb::gil_scoped_release unlocked;
-    return fn();
-  }();
+  return Unlocked(fn).value();
+}
+
+// What the library calls on its way, or None. It may raise: the library hears "stop" then, and the
+// caller gets what was raised; no exception passes through the library. Ctrl-C likewise.
+class Callback {
+ public:
+  explicit Callback(std::optional<nb::callable> fn) : fn_(std::move(fn)) {}
+
+  // Whether to go on: anything but False. Takes the GIL.
+  template <typename... Args>
+  bool operator()(const Args&... args) {
+    const nb::gil_scoped_acquire locked;
+    try {
+      if (PyErr_CheckSignals() != 0) throw nb::python_error();
+      return !fn_ || !(*fn_)(args...).is(nb::handle(Py_False));
+    } catch (...) {
+      raised_ = std::current_exception();
+      return false;
+    }
+  }
+  OnProgress AsProgress() {
+    return [this](double done) { return (*this)(done); };
+  }
+  void Rethrow() const {
+    if (raised_) std::rethrow_exception(raised_);
+  }
+
+ private:
+  std::optional<nb::callable> fn_;
+  std::exception_ptr raised_;
+};
+
+template <typename Fn>
+auto Run(Callback& callback, Fn&& fn) {
+  const auto result = Unlocked(fn);
+  callback.Rethrow();
   return result.value();
 }
 
@@ -45,14 +95,6 @@ nb::ndarray<nb::numpy, Complex> ToNumpy(const std::vector<Complex>& values) {
   std::ranges::copy(values, copy);
   const nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<Complex*>(p); });
   return {copy, {values.size()}, owner};
-}
-
-OnProgress WithGil(std::optional<nb::callable> callback) {
-  if (!callback) return {};
-  return [callback = *callback](double done) {
-    const nb::gil_scoped_acquire locked;
-    return PyErr_CheckSignals() == 0 && nb::cast<bool>(callback(done));
-  };
 }
 
 KeyNeeds NeedsOf(std::vector<int> rotations, bool conjugation, bool bootstrapping,
@@ -226,24 +268,25 @@ void BindKeys(nb::module_& m) {
           "make_keys",
           [](const SecretKey& self, std::vector<int> rotations, bool conjugation,
              bool bootstrapping, std::vector<LinearTransform> transforms,
-             std::optional<nb::callable> progress) {
+             const std::optional<nb::callable>& progress) {
             const KeyNeeds needs =
                 NeedsOf(std::move(rotations), conjugation, bootstrapping, std::move(transforms));
-            const OnProgress on_progress = WithGil(std::move(progress));
-            return Run([&] { return self.MakeKeys(needs, on_progress); });
+            Callback callback(progress);
+            return Run(callback, [&] { return self.MakeKeys(needs, callback.AsProgress()); });
           },
           nb::kw_only(), "rotations"_a = std::vector<int>(), "conjugation"_a = false,
           "bootstrapping"_a = false, "transforms"_a = std::vector<LinearTransform>(),
-          "progress"_a = nb::none(), "progress(done) gets 0 to 1; False cancels.")
+          "progress"_a = nb::none(),
+          "progress(done) gets 0 to 1; False cancels, and so does what it raises.")
       .def(
           "write_keys",
           [](const SecretKey& self, const std::string& path, std::vector<int> rotations,
              bool conjugation, bool bootstrapping, std::vector<LinearTransform> transforms,
-             std::optional<nb::callable> progress) {
+             const std::optional<nb::callable>& progress) {
             const KeyNeeds needs =
                 NeedsOf(std::move(rotations), conjugation, bootstrapping, std::move(transforms));
-            const OnProgress on_progress = WithGil(std::move(progress));
-            Run([&] { return self.WriteKeys(path, needs, on_progress); });
+            Callback callback(progress);
+            Run(callback, [&] { return self.WriteKeys(path, needs, callback.AsProgress()); });
           },
           "path"_a, nb::kw_only(), "rotations"_a = std::vector<int>(), "conjugation"_a = false,
           "bootstrapping"_a = false, "transforms"_a = std::vector<LinearTransform>(),
@@ -433,9 +476,9 @@ void BindText(nb::module_& m) {
       .def_prop_ro("security", &TextClient::security)
       .def(
           "send_keys",
-          [](TextClient& self, std::optional<nb::callable> progress) {
-            const OnProgress on_progress = WithGil(std::move(progress));
-            Run([&] { return self.SendKeys(on_progress); });
+          [](TextClient& self, const std::optional<nb::callable>& progress) {
+            Callback callback(progress);
+            Run(callback, [&] { return self.SendKeys(callback.AsProgress()); });
           },
           "progress"_a = nb::none())
       .def("_generate",
@@ -445,12 +488,12 @@ void BindText(nb::module_& m) {
               const nb::callable& on_token) {
              const GenerateOptions options{
                  tokens, temperature, top_p, top_k, repetition_penalty, seed, stops, fixed_length};
+             Callback callback(on_token);
              const OnToken heard = [&](const TokenEvent& token) {
-               const nb::gil_scoped_acquire locked;
-               return nb::cast<bool>(on_token(token.position, token.prompt, std::string(token.text),
-                                              token.seconds, token.server_seconds));
+               return callback(token.position, token.prompt, std::string(token.text), token.seconds,
+                               token.server_seconds);
              };
-             return Run([&]() -> Result<GeneratedText> {
+             return Run(callback, [&]() -> Result<GeneratedText> {
                auto text = self.NewText(public_part);
                if (!text.ok()) return text.error();
                return text->Continue(prompt, options, heard);
@@ -463,6 +506,7 @@ void BindText(nb::module_& m) {
 
 NB_MODULE(_polyveil, m) {
   m.attr("__version__") = POLYVEIL_VERSION_STRING;
+  m.def("_library_seconds", [] { return polyveil::library_seconds; });
   polyveil::BindErrors(m);
   polyveil::BindContext(m);
   polyveil::BindValues(m);

@@ -16,9 +16,9 @@ namespace {
 // Twelve bits: what a product of a few rotated and rescaled values of order 1 keeps on this ring.
 constexpr double kTolerance = 0x1p-12;
 
-Context TestContext(int threads = 0) {
+Context TestContext(int threads = 0, const std::string& parameters = "test11") {
   ContextOptions options;
-  options.parameters = "test11";
+  options.parameters = parameters;
   options.threads = threads;
   options.allow_insecure = true;
   return Context::Create(options).value();
@@ -215,10 +215,10 @@ TEST_F(Ckks, BootstrapsFromTheLowestLevel) {
             ErrorCode::kOutOfRange);
 }
 
-// Threads of their own: neither waits for the other's, both come out.
+// Parameters and threads of their own: none waits for another's, all come out.
 TEST(Contexts, RunBesideEachOther) {
-  const auto run = [](int threads) {
-    const Context context = TestContext(threads);
+  const auto run = [](int threads, const char* parameters) {
+    const Context context = TestContext(threads, parameters);
     const SecretKey secret = SecretKey::Generate(context);
     const Evaluator evaluator(context, secret.MakeKeys({}).value());
     double expected = 0.9;
@@ -230,10 +230,10 @@ TEST(Contexts, RunBesideEachOther) {
     }
     EXPECT_NEAR(secret.Decrypt(x, 1).value()[0].real(), expected, kTolerance);
   };
-  std::thread one(run, 1), two(run, 3), three(run, 0);
-  one.join();
-  two.join();
-  three.join();
+  std::vector<std::thread> all;
+  for (const int threads : {1, 3, 0})
+    for (const char* parameters : {"test10", "test11"}) all.emplace_back(run, threads, parameters);
+  for (std::thread& each : all) each.join();
 }
 
 }  // namespace

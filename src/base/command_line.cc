@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 
+#include "base/completion.h"
 #include "base/interrupt.h"
 #include "base/output_file.h"
 
@@ -255,6 +256,11 @@ int RunProgram(const Program& program, int argc, char** argv, Command (*describe
   Options options(app);
   const Command command = describe(options);
   if (program.variables != nullptr) AddSources(app, program.variables);
+  if (argc == 3 && std::string_view(argv[1]) == "--completion" &&
+      std::string_view(argv[2]) == "bash") {
+    std::fputs(BashCompletion(app).c_str(), stdout);
+    return Finish(program, 0);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::FileError& error) {

@@ -21,7 +21,8 @@ class Option;
 namespace polyveil {
 
 // One option of a verb, while it is described. CLI11 does the work; its header, of which every file
-// that reads it compiles four seconds' worth of functions, is read by command_line.cc alone.
+// that reads it compiles four seconds' worth of functions, is read by command_line.cc and
+// completion.cc alone.
 class Option {
  public:
   explicit Option(CLI::Option* option) : option_(option) {}
@@ -134,7 +135,8 @@ int Fail(const Program& program, const Error& error);
 
 // The body of main(): handles signals, parses, runs, and makes sure that what was printed has
 // arrived. Returns 0; Fail's status for an error, told on stderr; 128 + signal when interrupted;
-// above 100, by CLI11, for a wrong command line.
+// above 100, by CLI11, for a wrong command line. `PROGRAM --completion bash` prints the shell's
+// script (base/completion.h), which packages install.
 int RunProgram(const Program& program, int argc, char** argv, Command (*describe)(Options&));
 
 }  // namespace polyveil

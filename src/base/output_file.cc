@@ -49,7 +49,7 @@ Status WriteAll(int fd, const std::string& path, std::string_view bytes) {
 }
 
 Status WriteAndClose(int fd, const std::string& path, std::string_view bytes) {
-  const Status status = WriteAll(fd, path, bytes);
+  Status status = WriteAll(fd, path, bytes);
   if (close(fd) != 0 && status.ok()) return CannotWrite(path, errno);
   return status;
 }

@@ -1,5 +1,7 @@
 #include "base/thread_pool.h"
 
+#include <openssl/crypto.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -67,6 +69,8 @@ class Pool {
  public:
   explicit Pool(size_t threads) : threads_(threads) {}
   static Pool& OfProcess() {
+    // At exit its threads end before OpenSSL cleans up: each frees what OpenSSL keeps for it.
+    [[maybe_unused]] static const int initialised = OPENSSL_init_crypto(0, nullptr);
     static Pool pool(CpuCount());
     return pool;
   }

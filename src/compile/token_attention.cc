@@ -78,10 +78,10 @@ class TokenAttention {
       const int apart = (TurnAt(rows, e, 0).partner - e + c_.l.d_head) % c_.l.d_head;
       if (apart > 0) others[apart];
     }
-    for (auto& [apart, factors] : others)
-      factors = InHalf(rows.half, rows.tokens, c_.l.d_head, [&](int e, int h, int t) {
+    for (auto& other : others)
+      other.second = InHalf(rows.half, rows.tokens, c_.l.d_head, [&](int e, int h, int t) {
         const model::Turn turn = TurnAt(rows, e, t);
-        const bool here = (turn.partner - e + c_.l.d_head) % c_.l.d_head == apart;
+        const bool here = (turn.partner - e + c_.l.d_head) % c_.l.d_head == other.first;
         return here ? mask(h, t) * turn.other : Complex();
       });
     for (auto& [apart, factors] : others)

@@ -1,6 +1,7 @@
 // Configuration, safetensors and bundle.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -15,11 +16,10 @@ namespace polyveil::model {
 namespace {
 
 std::vector<std::uint8_t> File(const std::string& header, std::size_t data_bytes) {
-  std::vector<std::uint8_t> out(8);
   const std::uint64_t length = header.size();
+  std::vector<std::uint8_t> out(8 + length + data_bytes);
   std::memcpy(out.data(), &length, 8);
-  out.insert(out.end(), header.begin(), header.end());
-  out.resize(out.size() + data_bytes);
+  std::copy(header.begin(), header.end(), out.begin() + 8);
   return out;
 }
 

@@ -26,6 +26,9 @@ inline constexpr char kChecksumHeader[] = "X-Polyveil-Checksum";
 // Names the keys or the session that a request is about: who knows such a name may use it, so it
 // stands in no path, which logs keep.
 inline constexpr char kHandleHeader[] = "X-Polyveil-Handle";
+// The digest of the client's keys, in every request since their upload begins. The server reads it
+// nowhere: a balancer in front of several servers sends equal ones to the same server.
+inline constexpr char kKeyDigestHeader[] = "X-Polyveil-Key-Digest";
 inline constexpr char kStreamType[] = "application/x-polyveil-frames";
 inline constexpr char kBinaryType[] = "application/octet-stream";
 inline constexpr char kJsonType[] = "application/json";

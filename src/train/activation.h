@@ -4,7 +4,7 @@
 #include <torch/torch.h>
 
 #include "approx/remez.h"
-#include "model/formats/architecture.h"
+#include "model/block_kinds.h"
 
 namespace polyveil::train {
 

@@ -73,8 +73,8 @@ Status RunStudyCommand(const StudyArguments& arguments) {
   const StudyOptions options{arguments.data, arguments.out, arguments.pairs,
                              [&](const std::string& line) { Print("{}\n", line); }};
   PV_ASSIGN_OR_RETURN(const auto report, RunStudy(study, options));
-  Print("{} runs: {}/study.json, {}/study.html\n", report.at("runs").size(), options.out,
-        options.out);
+  Print("{} runs: {}/study.json; its page: scripts/study_page.py {}/study.json\n",
+        report.at("runs").size(), options.out, options.out);
   return {};
 }
 
@@ -169,7 +169,8 @@ Command DescribeConvert(Options& app) {
 Command DescribeStudy(Options& app) {
   auto a = std::make_shared<StudyArguments>();
   app.description(
-      "Trains and compares variants of a configuration: OUT/study.json and OUT/study.html.\n"
+      "Trains and compares variants of a configuration: OUT/study.json, a page of which\n"
+      "scripts/study_page.py makes, at any time.\n"
       "What is done already is kept; Ctrl-C saves a checkpoint before it ends.");
   app.add_option("--config", a->config, "the study, JSON")->required();
   app.add_flag("--quick", a->quick, "with the study's patch \"quick\": minutes");

@@ -7,7 +7,6 @@
 #include "model/bundle.h"
 #include "model/client/language_model.h"
 #include "train/study_measure.h"
-#include "train/study_page.h"
 #include "train/trainer.h"
 
 namespace polyveil::train {
@@ -93,15 +92,14 @@ class Study {
       for (const std::uint64_t seed : variant.seeds) {
         PV_ASSIGN_OR_RETURN(Json run, OneRun(variant, seed));
         report["runs"].push_back(std::move(run));
-        PV_RETURN_IF_ERROR(Write(report));  // a page of what there is so far
+        PV_RETURN_IF_ERROR(Write(report));  // what there is so far
       }
     return report;
   }
 
  private:
   Status Write(const Json& report) const {
-    PV_RETURN_IF_ERROR(WriteFile(options_.out + "/study.json", report.dump(1) + "\n"));
-    return WriteFile(options_.out + "/study.html", StudyPage(report));
+    return WriteFile(options_.out + "/study.json", report.dump(1) + "\n");
   }
 
   void Tell(const std::string& line) const {

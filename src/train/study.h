@@ -63,15 +63,16 @@ Result<TrainConfig> PolynomialConfigOf(const StudyConfig& study, const StudyVari
 
 struct StudyOptions {
   std::string data;   // folder of `prepare`
-  std::string out;    // runs, analyses, study.json, study.html
+  std::string out;    // runs, analyses, study.json
   std::string pairs;  // folder of minimal pairs (train/minimal_pairs.h); empty: not asked
   std::function<void(const std::string& line)> progress;
 };
 
 // Trains what is not trained yet (interrupted runs go on), analyses what is not analysed yet,
-// writes out/study.json and out/study.html. Runs of an out/study.json that lies there, perhaps from
-// another machine, are taken over where their configs agree. A run that diverges is a result, not
-// an error. Errors: kMismatch for out/data made with other tasks.
+// writes out/study.json, run by run (scripts/study_page.py makes a page of it). Runs of an
+// out/study.json that lies there, perhaps from another machine, are taken over where their configs
+// agree. A run that diverges is a result, not an error. Errors: kMismatch for out/data made with
+// other tasks.
 Result<nlohmann::ordered_json> RunStudy(const StudyConfig& study, const StudyOptions& options);
 
 }  // namespace polyveil::train

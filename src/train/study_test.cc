@@ -12,9 +12,7 @@
 #include "support/toy_training.h"
 #include "train/minimal_pairs.h"
 #include "train/study_estimate.h"
-#include "train/study_page.h"
 #include "train/study_probes.h"
-#include "train/svg_chart.h"
 
 namespace polyveil::train {
 namespace {
@@ -120,22 +118,6 @@ TEST(StudyProbes, NatsByPositionAverageToTheWhole) {
   ASSERT_EQ(by_position.size(), 3u);  // 0..7, 8..15, 16..23
   const double whole = (8 * by_position[0] + 8 * by_position[1] + 8 * by_position[2]) / 24;
   EXPECT_NEAR(whole, NatsByScoreScale(model, text, {1})[0], 1e-9);
-}
-
-TEST(SvgChart, DrawsWhatIsFiniteAndEscapesNames) {
-  Chart chart{"a < b", "x", "y"};
-  chart.log_x = true;
-  chart.series = {{"one & two", {{1, 2}, {0, 3}, {100, std::nan("")}, {1000, 5}}, false}};
-  const std::string svg = ToSvg(chart);
-  EXPECT_NE(svg.find("a &lt; b"), std::string::npos);
-  EXPECT_NE(svg.find("one &amp; two"), std::string::npos);
-  EXPECT_EQ(svg.find("nan"), std::string::npos);
-  std::size_t circles = 0;
-  for (std::size_t at = svg.find("<circle"); at != std::string::npos;
-       at = svg.find("<circle", at + 1))
-    ++circles;
-  EXPECT_EQ(circles, 2u);
-  EXPECT_FALSE(ToSvg(Chart{"empty", "x", "y"}).empty());
 }
 
 using MinimalPairsTest = ToyTraining;
@@ -272,13 +254,6 @@ TEST_F(StudyTest, TrainsComparesAndGoesOnWhereItStopped) {
   StudyConfig other = study;
   other.task_share = 0.5;
   EXPECT_EQ(RunStudy(other, options).error().code, ErrorCode::kMismatch);
-  const auto page = model::ReadBundleFile(folder_ + "/study/study.html", 16 << 20).value();
-  const std::string html(page.begin(), page.end());
-  EXPECT_EQ(html, StudyPage(*report));
-  EXPECT_NE(html.find("<svg"), std::string::npos);
-  EXPECT_EQ(html.find("http"), std::string::npos);  // nothing is fetched
-  EXPECT_NE(html.find("Sweep: p"), std::string::npos);
-  EXPECT_NE(html.find("polynomials in place"), std::string::npos);
 }
 
 TEST_F(StudyTest, RefusesWhatItDoesNotUnderstand) {

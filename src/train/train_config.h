@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/block_kinds.h"
 #include "model/config.h"
-#include "model/formats/architecture.h"
 
 namespace polyveil::train {
 

@@ -127,6 +127,9 @@ def check_chat(browser):
     browser.wait(10, "document.querySelectorAll('#chart .bar > div').length > 3", "the chart")
     assert browser.value("document.querySelectorAll('#legend li').length") > 2
     assert browser.value("document.getElementById('seen').textContent").startswith("50 4f 4c 59")  # POLYVEIL
+    colours_of_parts = "Object.fromEntries([...document.querySelectorAll('#legend li')].map(" \
+        "(row) => [row.textContent.replace(/ \\d+%$/, ''), row.firstChild.style.background]))"
+    before = browser.value(colours_of_parts)
     # Escape ends a long text, and the page goes on.
     browser.value("document.getElementById('tokens').value = 40")
     browser.call("Input.insertText", text="a time")
@@ -135,6 +138,9 @@ def check_chat(browser):
     browser.shot("page-generates.png")
     browser.key("Escape", 27)
     browser.wait(10, "document.querySelector('#turns li.busy') === null", "the end of a stopped text")
+    after = browser.value(colours_of_parts)
+    for name in (before.keys() & after.keys()) - {"others"}:
+        assert before[name] == after[name], f"{name} has changed its colour: {before} {after}"
 
 
 def check_events(browser):

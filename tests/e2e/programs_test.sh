@@ -80,6 +80,11 @@ for rows in ("components", "primitives"):
     total = sum(row["seconds"] for row in latency[rows])
     assert abs(total - latency["total_seconds"]) < 1e-6, (rows, total, latency["total_seconds"])
 assert abs(latency["total_seconds"] - run["tokens_seconds"]) < 1e-6
+# Nothing decrypted but tokens and verdicts.
+assert run["share_bits"] == 0 and len(run["tokens"]) == 5
+for token in run["tokens"]:
+    assert token["within_noise"] is True and token["argmax_agrees"] is True and token["logits_allowed"] > 0, token
+    assert "logits_error" not in token and "flooding_sigma" not in token, token
 assert run["generated"] == 4 and run["key_bytes_up"] > 0 and run["server_peak_rss_bytes"] > 0
 estimate = run["model"]["estimate"]
 predicted = estimate["server_bytes"] - estimate["key_bytes_memory"] + run["model"]["key_set_bytes"]
@@ -89,6 +94,23 @@ keys = sum(size for name, size in memory.items() if name.startswith("keys: "))
 assert keys == run["model"]["key_set_bytes"] > 0, (keys, run["model"]["key_set_bytes"])
 assert run["model"]["insecure"] is True and run["commit"] and run["backend"] and run["threads"] == 1
 P
+accept "a report to share" generate "${small[@]}" --check --prompt "o" --tokens 4 --share-bits 30 --json "$folder/shared.json"
+python3 - "$folder/shared.json" <<'P'
+import json, sys
+run = json.load(open(sys.argv[1]))
+assert run["share_bits"] == 30
+errors = []
+for token in run["tokens"]:
+    sigma = (12 * len(run["tokens"])) ** 0.5 * 2 ** 15 * token["logits_allowed"]
+    assert abs(token["flooding_sigma"] / sigma - 1) < 1e-9 and abs(token["logits_error"]) < 8 * sigma, token
+    errors.append(abs(token["logits_error"]) / sigma)
+assert max(errors) > 1e-2 and len(set(errors)) == len(errors), errors  # far above the noise itself, 1e-6 of sigma
+P
+for bits in 1 29; do
+  refuse "--share-bits $bits" "$bits bits, expected 30 to 128" \
+    generate "${small[@]}" --check --prompt "o" --share-bits "$bits" --json "$folder/shared.json"
+done
+refuse "--share-bits without a report" "goes with --json and --check" generate "${small[@]}" --check --prompt "o" --share-bits 30
 accept "compact keys" generate "${small[@]}" --key-storage compact --prompt "o" --tokens 4
 [ "$(cat "$folder/out")" = "$plain" ] || fail "text with compact keys differs from '$plain'"
 grep -q "keys: rotations, compact" "$folder/err" || fail "memory report"

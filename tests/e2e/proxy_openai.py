@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The official `openai` package against `polyveil proxy`. Usage: proxy_openai.py http://127.0.0.1:PORT/v1"""
+import asyncio
 import sys
 import time
 
@@ -47,6 +48,33 @@ refused(openai.BadRequestError, lambda: client.completions.create(model=model, p
         code="context_length_exceeded")
 refused(openai.NotFoundError, lambda: client.completions.create(model="other", prompt="o"), code="model_not_found")
 refused(openai.BadRequestError, lambda: client.embeddings.create(model=model, input="o"), code="no_encoder")
+
+refused(openai.BadRequestError, lambda: client.embeddings.create(model=model, input=["o", "a"], dimensions=8), code="no_encoder",
+        type="invalid_request_error")
+for field, value in (("temperature", 9), ("logprobs", True), ("response_format", {"type": "json_object"}), ("top_p", -1)):
+    refused(openai.BadRequestError, lambda: client.chat.completions.create(model=model, messages=hello, **{field: value}),
+            param=field, status_code=400)
+refused(openai.BadRequestError, lambda: client.chat.completions.create(model=model, messages=[]), param="messages")
+# Who waits no longer takes nothing from the next one.
+refused(openai.APITimeoutError, lambda: client.completions.create(model=model, prompt="o", max_tokens=40, timeout=0.05))
+
+
+async def cancelled():
+    """A text of the asynchronous client's, cancelled in the middle."""
+    async with openai.AsyncOpenAI(base_url=sys.argv[1], api_key="none", max_retries=0, timeout=120) as other:
+        task = asyncio.create_task(other.completions.create(model=model, prompt="o", max_tokens=40))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return await other.completions.create(model=model, prompt="o", max_tokens=1, temperature=0)
+    raise AssertionError("not cancelled")
+
+
+begin = time.monotonic()
+asyncio.run(cancelled())
+assert time.monotonic() - begin < 10, "a cancelled text runs on"
 
 # A stream that its reader leaves ends the text: the next one does not wait for forty tokens.
 stream = client.completions.create(model=model, prompt="o", max_tokens=40, stream=True)

@@ -89,6 +89,62 @@ def check_open_webui():
     expect(streamed == whole, "a stream adds up to the text", (streamed, whole))
 
 
+# What clients of the API send, by their sources of 2025: path, headers, body. MODEL and a turn of the user's are added.
+SHAPES = {
+    "Open WebUI, a chat with a user's settings": (
+        "chat/completions", {"X-OpenWebUI-User-Name": "Ann", "X-OpenWebUI-User-Role": "user", "X-OpenWebUI-Chat-Id": "1"},
+        {"stream": True, "temperature": 0.8, "top_p": 0.9, "max_tokens": 2, "seed": 3, "stop": ["###"],
+         "stream_options": {"include_usage": True}}),
+    "Open WebUI, a chat's title": ("chat/completions", {}, {"stream": False, "max_completion_tokens": 2}),
+    "Open WebUI, a title as long as it likes": ("chat/completions", {}, {"stream": False, "max_completion_tokens": 1000}),
+    "Open WebUI, tags and follow-ups": ("chat/completions", {}, {"stream": False, "stop": "a"}),
+    "Open WebUI, text in parts": (
+        "chat/completions", {}, {"stream": True, "max_tokens": 2,
+                                 "messages": [{"role": "user", "content": [{"type": "text", "text": "on"}]}]}),
+    "LangChain": ("chat/completions", {"X-Stainless-Lang": "python", "X-Stainless-Retry-Count": "0"},
+                  {"n": 1, "stream": False, "temperature": 0.7, "max_completion_tokens": 2, "logprobs": False}),
+    "LibreChat": ("chat/completions", {}, {"stream": True, "user": "66", "temperature": 1, "top_p": 1, "presence_penalty": 0,
+                                           "frequency_penalty": 0, "max_tokens": 2}),
+    "an agent's framework without tools": (
+        "chat/completions", {}, {"stream": False, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "store": False,
+                                 "response_format": {"type": "text"}, "metadata": {}, "max_tokens": 2}),
+    "an editor's continuation": ("completions", {}, {"prompt": "o", "stream": True, "max_tokens": 3, "temperature": 0.01,
+                                                     "stop": ["\n\n", "</code>"], "suffix": ""}),
+    "lm-eval": ("completions", {}, {"prompt": ["o"], "max_tokens": 2, "temperature": 0, "seed": 1234, "stop": ["\n"]}),
+    "curl's example": ("completions", {"Content-Type": "application/json", "Authorization": "Bearer $OPENAI_API_KEY"},
+                       {"prompt": "o", "max_tokens": 2, "temperature": 0}),
+}
+
+
+def check_shapes():
+    for name, (path, headers, body) in SHAPES.items():
+        body = {"model": MODEL, **body}
+        if path == "chat/completions":
+            body["messages"] = [user("on") if turn == "user" else turn for turn in body.get("messages", ["user"])]
+        reply, text = ask("POST", "/v1/" + path, body, **headers)
+        if body.get("stream"):
+            right = text.endswith("data: [DONE]\n\n") and events(text)[0]["model"] == MODEL
+        else:
+            right = reply.status == 200 and json.loads(text)["choices"][0]["finish_reason"] in ("stop", "length")
+        expect(reply.status == 200 and right, name, text)
+    # How it tries a connection before it saves it, and what it asks for at every start.
+    for path in ("/v1/models", "/v1/models/"):
+        reply, text = ask("GET", path, None, Authorization="Bearer sk-none", Accept="application/json")
+        if path.endswith("models"):
+            listed = json.loads(text)
+            expect(listed["object"] == "list" and listed["data"][0]["object"] == "model" and listed["data"][0]["owned_by"],
+                   "the list of models", text)
+        else:
+            expect(reply.status in (200, 404) and text.startswith("{"), "a path with a slash behind it", text)
+    # A model whose template has no place for it says so.
+    code, body = chat([{"role": "system", "content": "on"}, user("on")])
+    expect(code == 400 and body["error"]["param"] == "messages[0].role", "a system text is refused by name", body)
+    picture = {"type": "image_url", "image_url": {"url": "data:,"}}
+    pictures = [{"role": "user", "content": [{"type": "text", "text": "on"}, picture]}]
+    code, body = chat(pictures)
+    expect(code == 400 and body["error"]["param"] == "messages[0].content[1].type", "a picture is refused by name", body)
+
+
 def check_seeds():
     hot = {"prompt": "o", "max_tokens": 4, "temperature": 2}
     texts = [complete(**hot, seed=seed)[1]["choices"][0]["text"] for seed in (1, 1, 2, 3, 4)]
@@ -140,7 +196,7 @@ def check_many():
 
 
 def main():
-    for check in (check_turns, check_open_webui, check_seeds, check_refusals, check_cancellation, check_many):
+    for check in (check_turns, check_open_webui, check_shapes, check_seeds, check_refusals, check_cancellation, check_many):
         check()
     text = ask("GET", "/metrics")[1]
     expect('polyveil_proxy_tokens_total{kind="answer"}' in text and 'code="400"' in text, "metrics", text)

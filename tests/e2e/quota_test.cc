@@ -191,6 +191,7 @@ TEST_F(QuotaTest, StepsAtATime) {
       model::DecoderReference reference(*served_.decoder);
       ExpectStepsAgree(*session, reference, 3, random);
     });
+  ExpectBobIsServed();  // at the same time
   for (std::thread& thread : threads) thread.join();
   ServeWith({{"steps", 0}});
   Client none = ClientOf(ann_).value();

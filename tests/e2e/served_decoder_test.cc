@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "model/decoder_reference.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/constant_prefix.h"
 #include "model/import/fitted_fixture.h"
 #include "serve/server/http_server.h"

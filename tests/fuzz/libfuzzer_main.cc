@@ -1,12 +1,25 @@
-// libFuzzer's entry: the first byte chooses the target.
+// libFuzzer's entries. With POLYVEIL_FUZZ_SEEDS the targets' valid inputs are written to that
+// folder first, for it to begin with.
+#include <cstdlib>
+#include <fstream>
+
 #include "fuzz/targets.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  const char* folder = std::getenv("POLYVEIL_FUZZ_SEEDS");
+  if (!folder) return 0;
   const auto& targets = polyveil::testing::FuzzTargets();
-  const auto& target = targets[data[0] % targets.size()];
-  polyveil::wire::Bytes bytes(data + 1, data + size);
-  if (target.container && (data[0] & 0x80)) polyveil::testing::Reseal(bytes);
-  target.parse(bytes);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    std::ofstream out(std::string(folder) + "/" + std::to_string(i), std::ios::binary);
+    out.put(static_cast<char>(i | (targets[i].container ? 0x80 : 0)));
+    out.write(reinterpret_cast<const char*>(targets[i].seed.data()),
+              static_cast<std::streamsize>(targets[i].seed.size()));
+    if (!out) std::abort();
+  }
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, size_t size) {
+  polyveil::testing::ParseFuzzInput({data, size});
   return 0;
 }

@@ -7,6 +7,7 @@
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "model/client/text/text_tokenizer.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/model_fit.h"
 #include "polyveil/block_inputs.h"
 #include "polyveil/commands.h"

@@ -10,6 +10,7 @@
 #include "base/secure_memory.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
+#include "ckks/client/flooding.h"
 #include "model/import/decoder_files.h"
 #include "polyveil/commands.h"
 #include "polyveil/evidence.h"
@@ -30,7 +31,7 @@ struct GenerateArguments {
   std::string prompt_file, json, evidence;
   PromptText prompt;
   PublicOptions known;
-  int new_tokens = 12;
+  int new_tokens = 12, share_bits = 0;
   SessionOptions session;
   serve::TextRunOptions run;
   bool plain = false, check = false;
@@ -191,6 +192,12 @@ void Finish(RunReport& report) {
 
 Status CheckArguments(const GenerateArguments& arguments) {
   PV_RETURN_IF_ERROR(model::ValidateTextOptions(arguments.run.text));
+  if (arguments.share_bits > 0) {
+    PV_RETURN_IF_ERROR(ckks::Flooding::Create(arguments.share_bits, 1));
+    if (arguments.json.empty() || !arguments.check)
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "--share-bits {}: it goes with --json and --check", arguments.share_bits);
+  }
   const bool remote = !arguments.session.server.empty() && arguments.session.model.empty();
   if (remote && (arguments.check || arguments.plain))
     return MakeError(ErrorCode::kInvalidArgument,
@@ -229,7 +236,8 @@ Status Run(GenerateArguments arguments) {
     std::printf("\n%s\n", isatty(STDOUT_FILENO) ? PrintableLines(text, 4 * text.size()).c_str()
                                                 : text.c_str());
   }
-  PV_RETURN_IF_ERROR(WriteReport(arguments.json, ReportToJson(report)));
+  PV_ASSIGN_OR_RETURN(const auto json, ReportToJson(report, arguments.share_bits));
+  PV_RETURN_IF_ERROR(WriteReport(arguments.json, json));
   return JudgeCheck(report);
 }
 
@@ -250,6 +258,10 @@ Command DescribeGenerate(Options& app) {
   AddSessionOptions(app, a->session);
   AddTextOptions(app, a->run.text);
   AddOutputFile(app, "--json", a->json, "write the run's report to this file, for its owner alone");
+  AddNumber(
+      app, "--share-bits", a->share_bits, {0, ckks::Flooding::kMaxBits},
+      "with --json and --check: write errors of decrypted logits too, flooded with noise for "
+      "so many bits of security (30 to 128), for a report that others read; 0: verdicts only");
   app.add_option("--evidence", a->evidence,
                  "make this folder of the run's ciphertexts, tokens and secret key, for anyone to "
                  "check (`polyveil verify`): a demonstration, nothing in it stays private");

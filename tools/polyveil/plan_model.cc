@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "model/client_files.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/block_source.h"
 #include "model/import/decoder_files.h"
 #include "model/known_shapes.h"

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/worst.h"
+#include "ckks/client/flooding.h"
 #include "polyveil/terminal.h"
 
 namespace polyveil::tools {
@@ -14,7 +16,27 @@ using runtime::LatencyTable;
 
 namespace {
 
-json TokenToJson(const TokenReport& token) {
+// What is wrong with a checked token; empty: nothing.
+std::string Fault(const TokenReport& token) {
+  if (!token.not_finite.empty()) return "no number in the float64 model: " + token.not_finite;
+  if (!std::isfinite(token.logits_error)) return "a logit that is no number";
+  if (!(token.logits_error <= token.logits_allowed))
+    return fmt::format("logit error {:.3g} > {:.3g}", token.logits_error, token.logits_allowed);
+  return token.argmax_agrees ? "" : "another next token";
+}
+
+// The gate to the file: verdicts pass, numbers of decrypted values pass flooded or not at all.
+void CheckToJson(const TokenReport& token, std::optional<ckks::Flooding>& sharing, json& out) {
+  out["logits_allowed"] = token.logits_allowed;  // predicted: of nothing decrypted
+  out["within_noise"] = token.logits_error <= token.logits_allowed;
+  out["argmax_agrees"] = token.argmax_agrees;
+  if (!sharing) return;
+  const auto flooded = sharing->Flood(token.logits_error, token.logits_allowed);
+  out["logits_error"] = flooded.ok() ? json(*flooded) : json();
+  out["flooding_sigma"] = sharing->Sigma(token.logits_allowed);
+}
+
+json TokenToJson(const TokenReport& token, std::optional<ckks::Flooding>& sharing) {
   json out = {{"position", token.position},
               {"generated", token.generated},
               {"token", token.token},
@@ -24,12 +46,7 @@ json TokenToJson(const TokenReport& token) {
     out["next"] = token.next;
     out["text"] = token.text;
   }
-  if (token.logits_error >= 0) {
-    // JSON has no infinity: null.
-    out["logits_error"] = token.logits_error;
-    out["logits_allowed"] = token.logits_allowed;
-    out["argmax_agrees"] = token.argmax_agrees;
-  }
+  if (token.logits_error >= 0) CheckToJson(token, sharing, out);
   if (!token.not_finite.empty()) out["not_finite"] = token.not_finite;
   return out;
 }
@@ -43,15 +60,6 @@ std::string Rows(const char* title, std::vector<LatencyTable::Row> rows, double 
                         total > 0 ? row.seconds / total * 100 : 0);
   }
   return text + fmt::format("  {:<28}{:>9}{:>12.3f}\n", "total", "", total);
-}
-
-// What is wrong with a checked token; empty: nothing.
-std::string Fault(const TokenReport& token) {
-  if (!token.not_finite.empty()) return "no number in the float64 model: " + token.not_finite;
-  if (!std::isfinite(token.logits_error)) return "a logit that is no number";
-  if (!(token.logits_error <= token.logits_allowed))
-    return fmt::format("logit error {:.3g} > {:.3g}", token.logits_error, token.logits_allowed);
-  return token.argmax_agrees ? "" : "another next token";
 }
 
 std::string CheckSummary(const RunReport& report) {
@@ -80,37 +88,45 @@ std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries) {
   return text;
 }
 
-json ReportToJson(const RunReport& r) {
+Result<json> ReportToJson(const RunReport& r, int share_bits) {
+  std::optional<ckks::Flooding> sharing;
+  if (share_bits > 0) {
+    PV_ASSIGN_OR_RETURN(auto flooding,
+                        ckks::Flooding::Create(share_bits, std::max<u64>(1, r.tokens.size())));
+    sharing.emplace(std::move(flooding));
+  }
   json tokens = json::array(), memory = json::array();
   for (const auto& [name, bytes] : r.server_memory)
     memory.push_back({{"name", name}, {"bytes", bytes}});
-  for (const TokenReport& token : r.tokens) tokens.push_back(TokenToJson(token));
+  for (const TokenReport& token : r.tokens) tokens.push_back(TokenToJson(token, sharing));
   const double rate = r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0;
-  return {{"format", "polyveil-run/1"},
-          {"prompt", r.prompt},
-          {"text", r.text},
-          {"end", r.end},
-          {"model", serve::InfoToJson(r.info)},
-          {"server", r.server},
-          {"threads", r.threads},
-          {"backend", r.backend},
-          {"cpu", r.cpu},
-          {"commit", r.commit},
-          {"server_start_seconds", r.server_start_seconds},
-          {"keys_seconds", r.keys_seconds},
-          {"tokens_seconds", r.tokens_seconds},
-          {"public_tokens", r.public_tokens},
-          {"public_seconds", r.public_seconds},
-          {"generated", r.generated},
-          {"tokens_per_second", rate},
-          {"tokens", tokens},
-          {"latency", serve::LatencyToJson(r.latency)},
-          {"key_bytes_up", r.key_bytes_up},
-          {"bytes_up", r.bytes_up},
-          {"bytes_down", r.bytes_down},
-          {"client_peak_rss_bytes", r.client_peak_rss_bytes},
-          {"server_peak_rss_bytes", r.server_peak_rss_bytes},
-          {"server_memory", memory}};
+  json report = {{"format", "polyveil-run/1"},
+                 {"prompt", r.prompt},
+                 {"text", r.text},
+                 {"end", r.end},
+                 {"model", serve::InfoToJson(r.info)},
+                 {"server", r.server},
+                 {"threads", r.threads},
+                 {"backend", r.backend},
+                 {"cpu", r.cpu},
+                 {"commit", r.commit},
+                 {"server_start_seconds", r.server_start_seconds},
+                 {"keys_seconds", r.keys_seconds},
+                 {"tokens_seconds", r.tokens_seconds},
+                 {"public_tokens", r.public_tokens},
+                 {"public_seconds", r.public_seconds},
+                 {"generated", r.generated},
+                 {"tokens_per_second", rate},
+                 {"share_bits", share_bits},
+                 {"tokens", tokens},
+                 {"latency", serve::LatencyToJson(r.latency)},
+                 {"key_bytes_up", r.key_bytes_up},
+                 {"bytes_up", r.bytes_up},
+                 {"bytes_down", r.bytes_down},
+                 {"client_peak_rss_bytes", r.client_peak_rss_bytes},
+                 {"server_peak_rss_bytes", r.server_peak_rss_bytes},
+                 {"server_memory", memory}};
+  return report;
 }
 
 Status JudgeCheck(const RunReport& report) {

@@ -1,4 +1,9 @@
 """The Python handles on a small insecure ring."""
+import ast
+import os
+import pathlib
+import signal
+import sys
 import threading
 
 import numpy as np
@@ -87,22 +92,60 @@ def test_errors_name_what_is_wrong(party):
     assert seen[-1] == 1 and seen == sorted(seen)
 
 
+def test_what_a_callback_raises_comes_out(party, tmp_path):
+    _, secret, _ = party
+
+    def fails(done):
+        raise KeyError(done)
+
+    with pytest.raises(KeyError):
+        secret.make_keys(rotations=[1], progress=fails)
+    with pytest.raises(KeyError):
+        secret.write_keys(str(tmp_path / "keys"), rotations=[1], progress=fails)
+    assert not list(tmp_path.iterdir())  # complete or not at all
+    assert secret.make_keys(rotations=[1], progress=lambda done: None).nbytes > 0
+
+
+def test_a_signal_ends_what_takes_long(party):
+    _, secret, _ = party
+
+    def interrupts(done):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        secret.make_keys(bootstrapping=True, progress=interrupts)
+
+
 def test_the_lock_is_free_while_it_computes(party):
+    """Another thread gets on within a call, not only between calls."""
     _, secret, evaluator = party
     x = secret.encrypt(values(64, 8))
-    stop, counted = threading.Event(), [0]
+    go, counted = threading.Event(), []
 
     def count():
-        while not stop.is_set():
-            counted[0] += 1
+        go.wait()
+        counted.extend(range(1000))
 
     thread = threading.Thread(target=count)
     thread.start()
-    for _ in range(20):
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # who holds the lock keeps it until it gives it up
+    try:
+        go.set()
         evaluator.bootstrap(x)
-    stop.set()
-    thread.join()
-    assert counted[0] > 1000
+        assert len(counted) == 1000
+    finally:
+        sys.setswitchinterval(switch)
+        thread.join()
+
+
+def test_type_stubs_are_in_the_package():
+    folder = pathlib.Path(polyveil.__file__).parent
+    assert (folder / "py.typed").exists()
+    stub = (folder / "_polyveil.pyi").read_text()
+    names = {node.name for node in ast.parse(stub).body if isinstance(node, ast.ClassDef)}
+    assert {"Ciphertext", "Context", "EvaluationKeys", "Evaluator", "Model", "SecretKey", "Server"} <= names
+    assert "def __mul__(self, other: Ciphertext | complex" in stub
 
 
 def test_two_contexts_with_threads_of_their_own():

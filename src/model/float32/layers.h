@@ -6,6 +6,7 @@
 
 #include "approx/approximant.h"
 #include "model/float32/float_matrix.h"
+#include "model/formats/architecture.h"
 #include "model/formats/weights.h"
 
 namespace polyveil::model {

@@ -10,19 +10,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/block_kinds.h"
 
 namespace polyveil::model {
-
-enum class NormKind { kLayerNorm, kRmsNorm };
-
-// Where the two norms of a block stand.
-enum class BlockForm {
-  kPreNorm,   // x += attention(norm1(x)); x += ffn(norm2(x))
-  kParallel,  // x += attention(norm1(x)) + ffn(norm2(x))
-  kPostNorm,  // x = norm1(x + attention(x)); x = norm2(x + ffn(x))
-};
-
-enum class Activation { kGelu, kGeluTanh, kSilu, kRelu };
 
 // Which elements of a head a rotation pairs: (i, i + r/2), or (2 i, 2 i + 1) as Llama's GGUF files
 // store them.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "model/formats/architecture.h"
 #include "model/formats/forms.h"
 #include "model/formats/gguf.h"
 #include "model/formats/weights.h"

@@ -5,6 +5,7 @@
 
 #include "base/mapped_file.h"
 #include "base/output_file.h"
+#include "model/formats/architecture.h"
 #include "model/layer_json.h"
 #include "model/strict_json.h"
 

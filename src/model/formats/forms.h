@@ -9,9 +9,10 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/formats/architecture.h"
 
 namespace polyveil::model {
+
+struct Architecture;
 
 enum class FormStage {
   kPower,       // Power-Softmax; norms, activation and division exact

@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 
+#include "model/formats/architecture.h"
 #include "model/formats/released_fixture.h"
 
 namespace polyveil::model {

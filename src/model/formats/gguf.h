@@ -11,10 +11,11 @@
 #include <vector>
 
 #include "base/result.h"
-#include "model/formats/architecture.h"
 #include "model/formats/tensor_view.h"
 
 namespace polyveil::model {
+
+struct Architecture;
 
 enum class GgufType : std::uint32_t {
   kUint8,

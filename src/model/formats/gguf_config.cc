@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "model/formats/architecture.h"
 #include "model/formats/gguf.h"
 
 namespace polyveil::model {

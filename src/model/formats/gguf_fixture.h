@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/formats/architecture.h"
 #include "model/formats/gguf.h"
 
 namespace polyveil::model {

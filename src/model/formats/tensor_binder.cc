@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/formats/architecture.h"
+
 namespace polyveil::model {
 namespace {
 

@@ -1,3 +1,4 @@
+#include "model/formats/architecture.h"
 #include "model/formats/weights.h"
 
 namespace polyveil::model {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/formats/architecture.h"
 #include "model/formats/tensor_binder.h"
 
 namespace polyveil::model {

@@ -5,10 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "model/formats/architecture.h"
 #include "model/formats/tensor_view.h"
 
 namespace polyveil::model {
+
+struct Architecture;
 
 struct NormWeights {
   std::vector<float> gain, bias;  // bias is empty for RMSNorm

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "model/decoder_reference.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/constant_prefix.h"
 #include "model/import/decoder_files.h"
 #include "model/import/fitted_fixture.h"

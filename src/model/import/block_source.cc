@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/thread_pool.h"
 #include "model/float32/layers.h"
+#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
 namespace {

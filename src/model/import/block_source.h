@@ -6,9 +6,11 @@
 #include <memory>
 
 #include "model/block.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Architecture;
+struct Checkpoint;
 
 // Errors: kInvalidArgument for another family than pre-norm decoders and post-norm encoders, or an
 // activation that has no polynomial here (field named).

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "model/client_config.h"
+#include "model/formats/checkpoint.h"
 #include "model/strict_json.h"
 
 namespace polyveil::model {

@@ -5,9 +5,10 @@
 #include <string>
 
 #include "model/client_files.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
 
 // model_digest: of the server's half, or empty. Tables stay where they are mapped. Errors:
 // kInvalidArgument for what is neither a pre-norm decoder with a head nor a post-norm encoder,

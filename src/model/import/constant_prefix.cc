@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "model/block_reference.h"
+#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
 namespace {

@@ -7,9 +7,10 @@
 #include <vector>
 
 #include "model/block.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
 
 // What the first layer reads of a text that begins with these tokens: [tokens][d_model], without
 // the mean for LayerNorm; of a post-norm model normalised, without gain and bias. Segments are 0.

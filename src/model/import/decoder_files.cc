@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/client_files.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/block_source.h"
 #include "model/import/constant_prefix.h"
 #include "model/sha256.h"

@@ -5,9 +5,10 @@
 #include <string>
 
 #include "model/decoder.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
 
 struct DecoderOptions {
   // Tokens that a text may have behind the prefix. 0: forms.context where the forms say one, else

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "model/formats/checkpoint.h"
 #include "model/import/block_source.h"
 #include "model/import/constant_prefix.h"
 

@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "model/block_calibration.h"
-#include "model/formats/checkpoint.h"
+#include "model/formats/forms.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
 
 // What a layer reads.
 struct LayerInputs {

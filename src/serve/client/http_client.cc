@@ -207,6 +207,7 @@ Status HttpClient::Write(const ClientRequest& request) {
   message.set(http::field::user_agent, "polyveil");
   if (!request.body.empty()) message.set(http::field::content_type, request.content_type);
   if (!request.handle.empty()) message.set(kHandleHeader, request.handle);
+  if (!key_digest_.empty()) message.set(kKeyDigestHeader, key_digest_);
   if (!request.checksum.empty()) message.set(kChecksumHeader, request.checksum);
   if (!request.range.empty()) message.set(http::field::range, request.range);
   if (!access_.token.empty()) message.set(http::field::authorization, "Bearer " + access_.token);

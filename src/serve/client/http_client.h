@@ -71,6 +71,8 @@ class HttpClient {
 
   const Url& url() const { return url_; }
   void set_cancel(const std::atomic<bool>* cancel) { cancel_ = cancel; }  // between requests
+  // kKeyDigestHeader's value from now on.
+  void set_key_digest(std::string digest) { key_digest_ = std::move(digest); }
   // Errors: kUnavailable (what was under way, the system's reason), kCancelled, kOutOfRange (reply
   // above its bound), kCorrupt (no HTTP). Any HTTP status is a reply.
   Result<ClientReply> Send(const ClientRequest& request);
@@ -97,6 +99,7 @@ class HttpClient {
 
   const Url url_;
   HttpAccess access_;
+  std::string key_digest_;
   const std::atomic<bool>* cancel_;
   bool ignore_cancel_ = false;  // of the request under way
   boost::asio::io_context context_{1};

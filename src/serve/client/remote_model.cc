@@ -346,6 +346,7 @@ Result<RemoteStep> RemoteModel::StepOnce(const ClientRequest& request,
 
 Result<KeyUpload> KeyUpload::Begin(RemoteModel& remote, const Digest& key_id) {
   KeyUpload upload(remote);
+  remote.http().set_key_digest(ToHex(key_id));
   const std::string body = json{
       {"key_id", ToHex(key_id)},
       {"total_bytes", remote.info().key_stream_bytes},

@@ -13,6 +13,10 @@ namespace {
 // One slot in this many results may pass a limit by chance.
 constexpr double kResultsWithoutAlarm = 1e9;
 
+// What a message may tell of a decrypted value: messages land in logs, and a server chooses what
+// is decrypted.
+double ToPowerOfTwo(double x) { return x > 0 ? std::exp2(std::ceil(std::log2(x))) : x; }
+
 }  // namespace
 
 ResultLimits MakeResultLimits(const ResultShape& shape, const ckks::Parameters& params) {
@@ -124,8 +128,8 @@ Status ResultGuard::Judge(const Seen& seen, int token) const {
   for (const Check& check : checks)
     if (!(check.seen <= check.allowed))
       return MakeError(ErrorCode::kUntrustedResult,
-                       "a value left its interval at token {}: {} {:.4g} > {:.4g}", token,
-                       check.what, check.seen, check.allowed);
+                       "a value left its interval at token {}: {} up to {:.4g} > {:.4g}", token,
+                       check.what, ToPowerOfTwo(check.seen), check.allowed);
   return {};
 }
 

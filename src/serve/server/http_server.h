@@ -22,7 +22,7 @@ struct HttpLimits {
   // where there is none, they are answered 503 and closed. Above the steps that may wait at a time,
   // so that one client's do not keep others out.
   int connections = 64;
-  double displace_seconds = 5, displace_new_seconds = 1;
+  double displace_seconds = 5, displace_new_seconds = 0.5;
   size_t header_bytes = 8192;  // of a whole header
   double idle_seconds = 60;    // between requests of a connection
   double header_seconds = 15;  // from a request's first byte to the end of its header

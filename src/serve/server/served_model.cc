@@ -3,6 +3,7 @@
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "ckks/key_storage.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/client_files_of_checkpoint.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"

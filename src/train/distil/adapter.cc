@@ -19,79 +19,169 @@ model::Tensor Values(const Tensor& x) {
   return {wide.sizes().vec(), {data, data + wide.numel()}};
 }
 
-// Rows in the file's order; rows[i]: the file's row of row i.
-Tensor InFile(const Tensor& x, const Tensor& rows) {
-  return torch::empty_like(x).index_copy_(0, rows, x.detach());
-}
-
-// The tensors of adapter.safetensors, under the base's names.
-class Collected {
+// Names an adapter's tensors as the base's file does and meets each with the model's own.
+class Walk {
  public:
-  explicit Collected(const model::Checkpoint& source)
+  explicit Walk(const model::Checkpoint& source)
       : source_(source),
         names_(source.gguf ? model::GgufNames(source.architecture)
                            : model::HuggingFaceNames(source.architecture)) {}
+  virtual ~Walk() = default;
+
+  void All(const Transformer& model) {
+    for (int i = 0; i < source_.architecture.n_layers; ++i) Layer(model, i);
+    if (source_.architecture.final_norm)
+      Norm(names_.final_norm, model.weights.final_norm, model.weights.final_norm_bias);
+  }
+
+ private:
+  using Sites = std::vector<Transformer::SiteRows>;
+  // The update of a matrix whose rows are those of the sites; rows[i]: the file's row of row i,
+  // undefined: i.
+  virtual void Update(const Transformer& model, int layer, const Sites& sites,
+                      const model::Linear& linear, const Tensor& rows) = 0;
+  virtual void Vector(const std::string& name, const Tensor& value) = 0;
 
   void Layer(const Transformer& model, int index) {
     const model::LayerWeights& w = source_.weights.layers[static_cast<std::size_t>(index)];
     const Weights::Layer& layer = model.weights.layers[static_cast<std::size_t>(index)];
     Qkv(model, w, index);
-    Update(w.out, model.UpdateOf(index, {{AdapterSite::kOut, layer.wo.size(0)}}));
-    if (!w.gate.empty()) Update(w.gate, model.UpdateOf(index, {{AdapterSite::kGate, w.gate.out}}));
-    Update(w.up, model.UpdateOf(index, {{AdapterSite::kUp, w.up.out}}));
-    Update(w.down, model.UpdateOf(index, {{AdapterSite::kDown, layer.wdown.size(0)}}));
-    SetPrefix(w.out.weight.name, At(names_.out, index) + ".weight");
+    Update(model, index, {{AdapterSite::kOut, layer.wo.size(0)}}, w.out, {});
+    if (!w.gate.empty()) Update(model, index, {{AdapterSite::kGate, w.gate.out}}, w.gate, {});
+    Update(model, index, {{AdapterSite::kUp, w.up.out}}, w.up, {});
+    Update(model, index, {{AdapterSite::kDown, layer.wdown.size(0)}}, w.down, {});
+    // What stands before all names of the file.
+    const std::string full = w.out.weight.name, own = At(names_.out, index) + ".weight";
+    prefix_ = full.substr(0, full.size() - own.size());
     Norm(At(names_.attention_norm, index), layer.norm1, layer.norm1_bias);
     Norm(At(names_.ffn_norm, index), layer.norm2, layer.norm2_bias);
   }
-  void Norm(const std::string& name, const Tensor& gain, const Tensor& bias) {
-    for (const auto& [suffix, tensor] : {std::pair{".weight", gain}, std::pair{".bias", bias}}) {
-      if (!tensor.defined()) continue;
-      tensors_[prefix_ + name + suffix] = Values(tensor);
-      types_[prefix_ + name + suffix] = model::ElementType::kF32;
-    }
-  }
-  std::vector<std::uint8_t> Bytes() const {
-    return model::FormatSafetensors(tensors_, model::ElementType::kF16,
-                                    {{"format", "polyveil-adapter/1"}}, types_);
-  }
-  const model::WeightNames& names() const { return names_; }
-
- private:
-  static std::string At(const std::string& name, int layer) {
-    return fmt::format(fmt::runtime(name), layer);
-  }
-  // What stands before all names of the file.
-  void SetPrefix(const std::string& full, const std::string& name) {
-    prefix_ = full.substr(0, full.size() - name.size());
-  }
-
   void Qkv(const Transformer& model, const model::LayerWeights& w, int index) {
     const Tensor rows = QkvRowsInFile(source_.architecture);
     const auto sites = model.QkvSites();
-    if (w.qkv.size() == 1) return Update(w.qkv[0], model.UpdateOf(index, sites), rows);
+    if (w.qkv.size() == 1) return Update(model, index, sites, w.qkv[0], rows);
     std::int64_t first = 0;
     for (std::size_t i = 0; i < sites.size(); ++i) {
-      Update(w.qkv[i], model.UpdateOf(index, {sites[i]}),
-             rows.narrow(0, first, sites[i].rows) - first);
+      Update(model, index, {sites[i]}, w.qkv[i], rows.narrow(0, first, sites[i].rows) - first);
       first += sites[i].rows;
     }
   }
-
-  void Update(const model::Linear& linear, const LowRank& update, const Tensor& rows = {}) {
-    if (!update.a.defined()) return;
-    Tensor right = update.a, left = rows.defined() ? InFile(update.b, rows) : update.b;
-    if (linear.transposed) std::tie(right, left) = std::pair(left.t(), right.t());
-    tensors_[linear.weight.name + model::kRightSuffix] = Values(right);
-    tensors_[linear.weight.name + model::kLeftSuffix] = Values(left);
+  void Norm(const std::string& name, const Tensor& gain, const Tensor& bias) {
+    for (const auto& [suffix, tensor] : {std::pair{".weight", gain}, std::pair{".bias", bias}})
+      if (tensor.defined()) Vector(prefix_ + name + suffix, tensor);
+  }
+  static std::string At(const std::string& name, int layer) {
+    return fmt::format(fmt::runtime(name), layer);
   }
 
   const model::Checkpoint& source_;
   const model::WeightNames names_;
   std::string prefix_;
+};
+
+// The tensors of adapter.safetensors.
+class Collected : public Walk {
+ public:
+  using Walk::Walk;
+  std::vector<std::uint8_t> Bytes() const {
+    return model::FormatSafetensors(tensors_, model::ElementType::kF16,
+                                    {{"format", "polyveil-adapter/1"}}, types_);
+  }
+
+ private:
+  void Vector(const std::string& name, const Tensor& value) override {
+    tensors_[name] = Values(value);
+    types_[name] = model::ElementType::kF32;
+  }
+  void Update(const Transformer& model, int layer, const std::vector<Transformer::SiteRows>& sites,
+              const model::Linear& linear, const Tensor& rows) override {
+    const LowRank update = model.UpdateOf(layer, sites);
+    if (!update.a.defined()) return;
+    Tensor right = update.a, left = update.b;
+    if (rows.defined()) left = torch::empty_like(left).index_copy_(0, rows, left);
+    if (linear.transposed) std::tie(right, left) = std::pair(left.t(), right.t());
+    tensors_[linear.weight.name + model::kRightSuffix] = Values(right);
+    tensors_[linear.weight.name + model::kLeftSuffix] = Values(left);
+  }
+
   model::TensorMap tensors_;
   std::map<std::string, model::ElementType> types_;
 };
+
+// The other way round: the file's values go to the model's tensors. Keeps the first fault.
+class Restored : public Walk {
+ public:
+  Restored(const model::Checkpoint& source, const model::Adapter& adapter)
+      : Walk(source), adapter_(adapter) {}
+  const Status& status() const { return status_; }
+
+ private:
+  void Vector(const std::string& name, const Tensor& value) override {
+    if (const Tensor found = Find(name); found.defined()) Copy(name, found, value);
+  }
+  void Update(const Transformer& model, int layer, const std::vector<Transformer::SiteRows>& sites,
+              const model::Linear& linear, const Tensor& rows) override {
+    const std::string name = linear.weight.name;
+    Tensor right = Find(name + model::kRightSuffix), left = Find(name + model::kLeftSuffix);
+    if (!status_.ok()) return;
+    const LowRank whole = model.UpdateOf(layer, sites);
+    if (right.defined() != whole.a.defined()) {
+      status_ = MakeError(ErrorCode::kMismatch, "{}: the adapter {} an update, the config {}", name,
+                          right.defined() ? "has" : "has not",
+                          whole.a.defined() ? "has one" : "has none");
+      return;
+    }
+    if (!right.defined()) return;
+    if (linear.transposed) std::tie(right, left) = std::pair(left.t(), right.t());
+    if (right.sizes() != whole.a.sizes() || left.sizes() != whole.b.sizes()) {
+      status_ =
+          MakeError(ErrorCode::kMismatch, "{}: the adapter's update has rank {}, the config's {}",
+                    name, right.size(0), whole.a.size(0));
+      return;
+    }
+    if (rows.defined()) left = left.index_select(0, rows);
+    std::int64_t rank = 0, at = 0;
+    for (const auto& [site, count] : sites) {
+      const LowRank& own = model.weights.layers[static_cast<std::size_t>(layer)].adapter(site);
+      if (own.a.defined()) {
+        own.a.copy_(right.narrow(0, rank, own.a.size(0)));
+        own.b.copy_(left.narrow(0, at, count).narrow(1, rank, own.a.size(0)) / model.adapter_scale);
+        rank += own.a.size(0);
+      }
+      at += count;
+    }
+  }
+  Tensor Find(const std::string& name) {
+    const auto found = adapter_.tensors.find(name);
+    if (found == adapter_.tensors.end()) return {};
+    const std::vector<float> values = model::DecodeAll(found->second);
+    return torch::tensor(values).reshape(found->second.shape);
+  }
+  void Copy(const std::string& name, const Tensor& from, const Tensor& to) {
+    if (from.sizes() == to.sizes()) {
+      to.copy_(from);
+    } else if (status_.ok()) {
+      status_ = MakeError(ErrorCode::kMismatch, "{}: {} values, the model's has {}", name,
+                          from.numel(), to.numel());
+    }
+  }
+
+  const model::Adapter& adapter_;
+  Status status_;
+};
+
+Status RestoreForms(const model::ConvertedForms& forms, const Transformer& model) {
+  const Shape& shape = model.shape();
+  if (forms.power != shape.power || forms.layers.size() != static_cast<std::size_t>(shape.n_layers))
+    return MakeError(ErrorCode::kMismatch, "forms: power {} of {} layers, the config's is {} of {}",
+                     forms.power, forms.layers.size(), shape.power, shape.n_layers);
+  for (std::size_t i = 0; i < forms.layers.size(); ++i) {
+    const Weights::Layer& layer = model.weights.layers[i];
+    layer.shift.copy_(torch::tensor(forms.layers[i].shift));
+    layer.log_kappa.copy_(torch::tensor(forms.layers[i].kappa).log());
+  }
+  return {};
+}
 
 // The base under its name in the folder, where it can be linked.
 Status Link(const std::string& base, const fs::path& link) {
@@ -158,9 +248,7 @@ Status WriteAdapterFolder(const Transformer& model, const model::Checkpoint& sou
   fs::create_directories(folder, error);
   if (error) return MakeError(ErrorCode::kIo, "cannot make {}: {}", folder, error.message());
   Collected out(source);
-  for (int i = 0; i < source.architecture.n_layers; ++i) out.Layer(model, i);
-  if (source.architecture.final_norm)
-    out.Norm(out.names().final_norm, model.weights.final_norm, model.weights.final_norm_bias);
+  out.All(model);
   const auto bytes = out.Bytes();
   PV_RETURN_IF_ERROR(WriteFile(folder + "/" + model::kAdapterName, BytesOf(bytes)));
   model::ConvertedForms forms = MakeForms(model, prefix, calibration);
@@ -171,6 +259,20 @@ Status WriteAdapterFolder(const Transformer& model, const model::Checkpoint& sou
   PV_RETURN_IF_ERROR(WriteForms(forms, source.architecture, folder));
   PV_RETURN_IF_ERROR(WriteFile(folder + "/README.md", Card(source, forms)));
   return Link(source.path, fs::path(folder) / forms.weights->file);
+}
+
+Status ReadAdapterFolder(const std::string& folder, const model::Checkpoint& source,
+                         const Transformer& student) {
+  torch::NoGradGuard no_grad;
+  PV_ASSIGN_OR_RETURN(const model::Adapter adapter, model::LoadAdapter(folder));
+  const std::string base = model::WeightsSha256(source);
+  if (adapter.forms.weights->sha256 != base)
+    return MakeError(ErrorCode::kMismatch, "{}: weights of SHA-256 {}, the model's are {}", folder,
+                     adapter.forms.weights->sha256, base);
+  Restored walk(source, adapter);
+  walk.All(student);
+  PV_RETURN_IF_ERROR(walk.status());
+  return RestoreForms(adapter.forms, student);
 }
 
 }  // namespace polyveil::train

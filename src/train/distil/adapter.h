@@ -27,4 +27,9 @@ Status WriteAdapterFolder(const Transformer& model, const model::Checkpoint& sou
                           const std::vector<int>& prefix, const DistilCalibration& calibration,
                           const std::string& folder);
 
+// Updates, norms, shifts and kappas of such a folder, to go on from; its polynomials are not read.
+// Errors: those of LoadAdapter; kMismatch for another base (both digests), rank, site or power.
+Status ReadAdapterFolder(const std::string& folder, const model::Checkpoint& source,
+                         const Transformer& student);
+
 }  // namespace polyveil::train

@@ -40,6 +40,28 @@ AdapterOptions Options(int rank) {
   return options;
 }
 
+// A new run goes on from the folder with every trained tensor as it was.
+void ExpectRestored(const Transformer& model, const model::Checkpoint& source,
+                    const AdapterOptions& options, const std::string& folder) {
+  const int prefix = model.shape().prefix;
+  const Transformer teacher = LoadReleased(source, prefix).value();
+  Transformer again = AdaptedStudent(teacher, model.shape(), options, 9);
+  const Status read = ReadAdapterFolder(folder, source, again);
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  std::map<std::string, Tensor> wanted;
+  Transformer copy = model;
+  Weights::Visit(copy.weights, [&](const std::string& name, Tensor& t) { wanted[name] = t; });
+  Weights::Visit(again.weights, [&](const std::string& name, Tensor& t) {
+    if (RoleOf(name, true) == TensorRole::kFrozen || name.find("centre") != std::string::npos)
+      return;
+    EXPECT_TRUE(torch::allclose(t, wanted.at(name), 1e-6, 1e-6)) << name;
+  });
+  AdapterOptions larger = options;
+  ++larger.rank;
+  Transformer other = AdaptedStudent(teacher, model.shape(), larger, 9);
+  EXPECT_EQ(ReadAdapterFolder(folder, source, other).error().code, ErrorCode::kMismatch);
+}
+
 void ExpectAdapterEqual(const model::Checkpoint& source, const std::vector<int>& prefix,
                         const AdapterOptions& options, bool polynomials) {
   const model::TemporaryFolder folder;
@@ -51,6 +73,7 @@ void ExpectAdapterEqual(const model::Checkpoint& source, const std::vector<int>&
   ASSERT_TRUE(adapted.ok()) << adapted.error().message;
   EXPECT_EQ(model::WeightsSha256(**adapted), model::WeightsSha256(source));
   ExpectEqual(model, **adapted, tokens);
+  ExpectRestored(model, source, options, folder.path());
 }
 
 TEST(DistilAdapter, FoldersEqualTheTrainedModelInEveryForm) {
@@ -155,6 +178,19 @@ TEST(DistilAdapter, WeightsRoundedOnceGiveTheSameStep) {
   const Tensor wide = loss({}), rounded = loss(torch::kBFloat16);
   EXPECT_GT(wide.abs().max().item<double>(), 0);
   EXPECT_TRUE(torch::equal(wide, rounded));
+}
+
+TEST(DistilAdapter, AnotherBaseIsRefusedAsAStart) {
+  const model::TemporaryFolder first, second, out;
+  const auto source = WriteToyModel("llama", first.path());
+  const auto other = WriteToyModel("gpt2", second.path());
+  const Transformer model = TrainedStudent(*source, {1, 9}, Options(2), false);
+  ASSERT_TRUE(WriteAdapterFolder(model, *source, {1, 9}, {}, out.path()).ok());
+  const Transformer teacher = LoadReleased(*other).value();
+  const Status read = ReadAdapterFolder(out.path(), *other,
+                                        AdaptedStudent(teacher, teacher.shape(), Options(2), 1));
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.error().message.find(model::WeightsSha256(*other)), std::string::npos);
 }
 
 TEST(DistilAdapter, RolesByName) {

@@ -49,6 +49,7 @@ Command DescribeDistil(Options& app) {
       ->required();
   app.add_option("--out", a->run.out, "folder of the conversion")->required();
   app.add_option("--eval-data", a->run.evaluation, "folder of tasks and WikiText");
+  app.add_option("--start", a->run.start, "an adapter's folder that a new run goes on from");
   AddContinuation(app, a->continuation);
   return [a] { return Run(*a); };
 }

@@ -130,7 +130,8 @@ Status CheckWeights(const DistilConfig& c, const std::string& at,
                     const std::map<std::string, double>& weights) {
   for (const auto& [name, weight] : weights) {
     PV_RETURN_IF_ERROR(In(at + "." + name, weight, 0, 1e9));
-    if (std::ranges::none_of(c.sources, [&](const auto& each) { return each.name == name; }))
+    if (std::ranges::none_of(c.sources,
+                             [&name = name](const auto& each) { return each.name == name; }))
       return MakeError(ErrorCode::kMismatch, "config.{} names \"{}\", no source", at, name);
   }
   double sum = 0;

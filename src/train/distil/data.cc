@@ -5,6 +5,7 @@
 
 #include "model/client/chat_template.h"
 #include "model/client/text/load_client_half.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/client_files_of_checkpoint.h"
 #include "train/corpus.h"
 #include "train/draws.h"

@@ -108,6 +108,9 @@ class Runner {
   // The original and the start of the power form, measured.
   Status Begin() {
     PV_RETURN_IF_ERROR(folder_.Start(config_text_));
+    if (!options_.start.empty() && !config_.adapter)
+      return MakeError(ErrorCode::kInvalidArgument, "--start {}: config.adapter is missing",
+                       options_.start);
     report_ = {{"model", model::Describe(source_->architecture)}, {"stages", Json::array()}};
     PV_RETURN_IF_ERROR(Report("original", options_.model, *teacher_, Json::object()));
     std::vector<Tensor> batches;
@@ -122,6 +125,8 @@ class Runner {
             {{"shift", head.shift}, {"error", head.error}, {"divisor_ratio", head.divisor_ratio}});
     }
     PV_RETURN_IF_ERROR(folder_.Write("start.json", layers.dump(1)));
+    if (!options_.start.empty())
+      PV_RETURN_IF_ERROR(ReadAdapterFolder(options_.start, *source_, *student_));
     PV_RETURN_IF_ERROR(Export("start"));
     PV_RETURN_IF_ERROR(Report("start", Path("start"), *student_, Json::object()));
     return Save();

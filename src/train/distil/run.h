@@ -23,6 +23,7 @@ struct DistilRunOptions {
   std::string model;       // folder or *.gguf, see model/formats/checkpoint.h
   std::string stories;     // training and held-out text
   std::string evaluation;  // tasks and WikiText; empty: held-out text alone
+  std::string start;       // an adapter's folder that a new run goes on from; empty: none
   std::string out;
   bool resume = false, replace = false;  // a run that is there: continued, or lost; else refused
   // Stop, with a checkpoint, after so many steps of all stages; 0: never.

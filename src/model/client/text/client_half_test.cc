@@ -353,7 +353,7 @@ TEST(ClientManifest, RefusesOthers) {
   EXPECT_FALSE(ClientManifest::Parse(manifest(std::string(101, 'x'))).ok());
   for (const char* bytes : {"-1", "1.5", "1e30", "\"3\"", "null", "2251799813685248"})
     EXPECT_FALSE(ClientManifest::Parse(manifest("embed", bytes)).ok()) << bytes;
-  for (const std::string sha : {"aa", std::string(64, 'G').c_str(), std::string(64, 'A').c_str()})
+  for (const std::string& sha : {std::string("aa"), std::string(64, 'G'), std::string(64, 'A')})
     EXPECT_FALSE(ClientManifest::Parse(manifest("embed", "3", sha)).ok()) << sha;
   for (const char* text : {"", "[]", "{}", "{\"format\":\"polyveil-client-files/1\"}",
                            "{\"format\":\"polyveil-client-files/1\",\"files\":[]}",

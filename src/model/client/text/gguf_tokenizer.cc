@@ -6,6 +6,7 @@
 
 #include "model/client/text/text_tokenizer.h"
 #include "model/client/text/unicode.h"
+#include "model/formats/gguf.h"
 
 namespace polyveil::model {
 namespace {

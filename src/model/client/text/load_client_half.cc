@@ -1,6 +1,7 @@
 #include "model/client/text/load_client_half.h"
 
 #include "model/client/text/text_tokenizer.h"
+#include "model/formats/checkpoint.h"
 #include "model/import/client_files_of_checkpoint.h"
 #include "model/strict_json.h"
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "model/client/text/unicode.h"
+#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
 

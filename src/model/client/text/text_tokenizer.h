@@ -10,9 +10,11 @@
 
 #include "model/client/text/text_pipeline.h"
 #include "model/client/text/token_model.h"
-#include "model/formats/checkpoint.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
+class GgufFile;
 
 inline constexpr std::size_t kMaxTokens = 1 << 20;
 

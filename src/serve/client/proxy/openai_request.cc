@@ -70,7 +70,7 @@ Status CheckFields(const json& body, bool chat) {
                            ? key == "prompt" || key == "echo" || key == "best_of" || key == "suffix"
                            : key == "messages" || key == "max_completion_tokens";
     const auto neutral =
-        std::ranges::find_if(Neutrals(), [&](const auto& n) { return key == n.field; });
+        std::ranges::find_if(Neutrals(), [&key = key](const auto& n) { return key == n.field; });
     if (!other && std::ranges::find(kRead, key) != std::end(kRead)) continue;
     if (other || neutral == Neutrals().end()) return Refuse(field, "this field is not supported");
     if (std::ranges::find(neutral->values, value) == neutral->values.end())

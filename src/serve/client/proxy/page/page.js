@@ -73,7 +73,9 @@ async function ask(words) {
     });
     if (answer === "") at("trouble").textContent = "The model ended the text at once.";
   } catch (error) {
-    at("trouble").textContent = error.name === "AbortError" ? "Stopped." : error.message;
+    const stopped = error.name === "AbortError";
+    at("trouble").textContent = stopped ? "Stopped." : error.message;
+    at("trouble").classList.toggle("calm", stopped);
   }
   request = null;
   bubble.classList.remove("busy");
@@ -121,20 +123,24 @@ at("anew").addEventListener("click", () => {
   at("words").focus();
 });
 
-// The largest parts have colours of their own, the same in every bar.
+// The largest parts have colours of their own, the same in every bar and from now on.
+const coloured = [];
+
 function partsOf(tokens) {
   const sums = new Map();
   for (const token of tokens)
     for (const [name, value] of token.parts) sums.set(name, (sums.get(name) ?? 0) + value);
   const names = [...sums.keys()].sort((one, other) => sums.get(other) - sums.get(one));
   const total = [...sums.values()].reduce((one, other) => one + other, 0);
-  return { names: names.slice(0, colours.length - 1), sums, total };
+  for (const name of names)
+    if (!coloured.includes(name) && coloured.length < colours.length - 1) coloured.push(name);
+  return { names: names.filter((name) => coloured.includes(name)), sums, total };
 }
 
 function drawChart(tokens) {
   const { names, sums, total } = partsOf(tokens);
   const highest = Math.max(...tokens.map((token) => token.seconds), 1e-9);
-  const colourOf = (name) => colours[names.includes(name) ? names.indexOf(name) : colours.length - 1];
+  const colourOf = (name) => colours[coloured.includes(name) ? coloured.indexOf(name) : colours.length - 1];
   at("chart").replaceChildren(...tokens.map((token) => {
     const bar = element("div", "", "bar");
     bar.title = `${seconds(token.seconds)}: ` +
@@ -158,7 +164,7 @@ function drawChart(tokens) {
     return row;
   }));
   const last = tokens[tokens.length - 1];
-  at("chart-text").textContent = `${tokens.length} tokens; the last took ${seconds(last.seconds)}`;
+  at("chart-text").textContent = `${tokens.length} tokens, the slowest ${seconds(highest)}, the last ${seconds(last.seconds)}`;
 }
 
 function drawFacts(status) {
