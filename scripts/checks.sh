@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...]; without STEP all of
-# them. CONTRIBUTING.md names them. Each step says what it took.
+# What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...]; without STEP those of
+# CI. By hand as well: sanitizers, threads, tidy, fuzz, clang. CONTRIBUTING.md names them. Each says what it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends sanitizers threads tidy fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends)
 build=${POLYVEIL_BUILD:-build-test}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

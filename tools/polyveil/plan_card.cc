@@ -133,7 +133,7 @@ std::string Beside(const std::string& plan, const std::string& measured) {
 }
 
 struct Measured {
-  std::string machine, token, first, server, client, error;
+  std::string machine, token, first, server, client, check;
 };
 
 Result<Measured> ReadRun(const json& run, const serve::ModelInfo& info) {
@@ -145,11 +145,14 @@ Result<Measured> ReadRun(const json& run, const serve::ModelInfo& info) {
                        digest, info.program_digest);
     Measured out;
     std::vector<double> seconds;
-    double error = -1;
+    int checked = 0, within = 0;
+    double allowed = 0;
     for (const json& token : run.at("tokens")) {
       seconds.push_back(token.at("seconds"));
-      if (token.contains("logits_error") && token.at("logits_error").is_number())
-        error = std::max(error, token.at("logits_error").get<double>());
+      if (!token.contains("within_noise")) continue;
+      ++checked;
+      within += token.at("within_noise").get<bool>() && token.at("argmax_agrees").get<bool>();
+      allowed = std::max(allowed, token.at("logits_allowed").get<double>());
     }
     if (seconds.empty()) return MakeError(ErrorCode::kCorrupt, "run.tokens has 0 entries");
     const auto generated = static_cast<size_t>(run.at("generated").get<int>());
@@ -164,7 +167,9 @@ Result<Measured> ReadRun(const json& run, const serve::ModelInfo& info) {
     out.first = fmt::format("{} with its keys, {} private tokens", FormatSeconds(first), fed);
     out.server = Bytes(run.at("server_peak_rss_bytes"));
     out.client = Bytes(run.at("client_peak_rss_bytes"));
-    if (error >= 0) out.error = fmt::format("{:.2g}", error);
+    if (checked > 0)
+      out.check = fmt::format("{} of {} tokens within what noise allows, {:.2g} of a logit at most",
+                              within, checked, allowed);
     return out;
   } catch (const json::exception& fault) {
     return MakeError(ErrorCode::kCorrupt, "run: {}", fault.what());
@@ -192,8 +197,7 @@ std::string Cost(const serve::ModelInfo& info, const Measured& run) {
               fmt::format("{} up, {} down", Bytes(e.token_bytes_up), Bytes(e.token_bytes_down)));
   rows += Row("memory of the server", Beside(Bytes(info.server_bytes()), run.server));
   if (!run.client.empty()) rows += Row("memory of the client", run.client);
-  if (!run.error.empty())
-    rows += Row("largest error of a logit against float64", run.error + " (measured)");
+  if (!run.check.empty()) rows += Row("checked against float64", run.check);
   return Table("Cost", rows);
 }
 
