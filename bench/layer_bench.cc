@@ -39,15 +39,12 @@ class LayerBench {
     if (options_.at_once > 0) {
       PV_ASSIGN_OR_RETURN(read, ReadAtOnce(session, weights));
     }
-    std::vector<model::BlockReference> polynomial, exact;
-    for (const model::Block& block : program_.decoder().blocks) {
-      polynomial.emplace_back(block, model::Evaluation::kPolynomial);
-      exact.emplace_back(block, model::Evaluation::kExact);
-    }
+    PV_ASSIGN_OR_RETURN(const auto polynomial, Through(model::Evaluation::kPolynomial));
+    PV_ASSIGN_OR_RETURN(const auto exact, Through(model::Evaluation::kExact));
     for (const Values& token : options_.tokens) {
       LayerToken result;
-      PV_ASSIGN_OR_RETURN(result.polynomial, Through(polynomial, token));
-      PV_ASSIGN_OR_RETURN(result.exact, Through(exact, token));
+      result.polynomial = polynomial[report_.tokens.size()];
+      result.exact = exact[report_.tokens.size()];
       if (const size_t i = report_.tokens.size(); i < read.size()) {
         result.seconds = read_seconds_;
         result.output = read[i];
@@ -63,11 +60,13 @@ class LayerBench {
   }
 
  private:
-  static Result<Values> Through(std::vector<model::BlockReference>& blocks, Values x) {
-    for (model::BlockReference& block : blocks) {
-      PV_ASSIGN_OR_RETURN(x, block.Step(x));
+  // What the blocks make of all tokens.
+  Result<std::vector<Values>> Through(model::Evaluation evaluation) const {
+    std::vector<Values> text = options_.tokens;
+    for (const model::Block& block : program_.decoder().blocks) {
+      PV_ASSIGN_OR_RETURN(text, model::BlockReference(block, evaluation).Read(text));
     }
-    return x;
+    return text;
   }
 
   // One key at a time; those that are not read most stay without their uniform half.

@@ -19,6 +19,12 @@ SHAPES = {
     "pythia-70m": (6, 512, 8, 2048, 50304, 2048, 0.25),
     "toy": (2, 24, 3, 64, 320, 64, 0.25),  # a width that is no power of two
 }
+# BERT with a classifier of two labels: layers, width, heads, feed-forward, vocabulary, context.
+ENCODERS = {
+    "minilm-l6": (6, 384, 12, 1536, 30522, 512),
+    "bert-base": (12, 768, 12, 3072, 30522, 512),
+    "toy-bert": (2, 24, 3, 50, 320, 40),
+}
 ONE = 0x3C00  # 1.0 in float16
 BLOCK = 1 << 22  # bytes made at once
 
@@ -54,6 +60,28 @@ def tensors(layers, width, heads, hidden, vocabulary):
     yield "gpt_neox.final_layer_norm.weight", [width], 0
     yield "gpt_neox.final_layer_norm.bias", [width], 0.02
     yield "embed_out.weight", [vocabulary, width], inner
+
+
+def encoder_tensors(layers, width, heads, hidden, vocabulary, context):
+    """The same of BERT."""
+    inner = 1 / math.sqrt(width)
+    dense = lambda name, rows, columns, deviation: (
+        (f"{name}.weight", [rows, columns], deviation), (f"{name}.bias", [rows], 0.02))
+    norm = lambda name: ((f"{name}.weight", [width], 0), (f"{name}.bias", [width], 0.02))
+    for name, rows in (("word", vocabulary), ("position", context), ("token_type", 2)):
+        yield f"bert.embeddings.{name}_embeddings.weight", [rows, width], 0.5
+    yield from norm("bert.embeddings.LayerNorm")
+    for i in range(layers):
+        at = f"bert.encoder.layer.{i}."
+        for name in ("query", "key", "value"):
+            yield from dense(f"{at}attention.self.{name}", width, width, inner)
+        yield from dense(at + "attention.output.dense", width, width, inner)
+        yield from norm(at + "attention.output.LayerNorm")
+        yield from dense(at + "intermediate.dense", hidden, width, inner)
+        yield from dense(at + "output.dense", width, hidden, 1 / math.sqrt(hidden))
+        yield from norm(at + "output.LayerNorm")
+    yield from dense("bert.pooler.dense", width, width, inner)
+    yield from dense("classifier", 2, width, inner)
 
 
 def shards(entries, limit):
@@ -110,6 +138,15 @@ def config(layers, width, heads, hidden, vocabulary, context, rotary):
         "bos_token_id": 0, "eos_token_id": 0}
 
 
+def encoder_config(layers, width, heads, hidden, vocabulary, context):
+    return {
+        "architectures": ["BertForSequenceClassification"], "model_type": "bert", "torch_dtype": "float16",
+        "hidden_size": width, "intermediate_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "vocab_size": vocabulary, "max_position_embeddings": context,
+        "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0,
+        "id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
+
+
 def byte_alphabet():
     """GPT-2's printable stand-ins for the 256 bytes."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -118,7 +155,14 @@ def byte_alphabet():
     return [stand_in[b] for b in range(256)]
 
 
-def tokenizer(vocabulary):
+def around(end):
+    """Puts the end of text before and behind every text, as BERT's tokens stand."""
+    special, text = {"SpecialToken": {"id": end, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    return {"type": "TemplateProcessing", "single": [special, text, special], "pair": [special, text, special],
+            "special_tokens": {end: {"id": end, "ids": [0], "tokens": [end]}}}
+
+
+def tokenizer(vocabulary, encoder=False):
     """The end of text, the bytes, pairs of letters as far as the vocabulary goes, and unused tokens behind them."""
     end = "<|endoftext|>"
     alphabet = byte_alphabet()
@@ -132,7 +176,8 @@ def tokenizer(vocabulary):
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": 0, "content": end, "single_word": False, "lstrip": False, "rstrip": False,
                           "normalized": False, "special": True}],
-        "normalizer": None, "pre_tokenizer": split, "post_processor": None, "decoder": split,
+        "normalizer": None, "pre_tokenizer": split, "post_processor": around(end) if encoder else None,
+        "decoder": split,
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                   "vocab": {word: i for i, word in enumerate(words)}, "merges": [f"{a} {b}" for a, b in pairs]}}
@@ -141,17 +186,18 @@ def tokenizer(vocabulary):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--shape", choices=SHAPES, default="pythia-1.4b")
+    parser.add_argument("--shape", choices=[*SHAPES, *ENCODERS], default="pythia-1.4b")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard-bytes", type=int, default=1_000_000_000)
     arguments = parser.parse_args()
-    layers, width, heads, hidden, vocabulary, context, rotary = SHAPES[arguments.shape]
+    encoder = arguments.shape in ENCODERS
+    shape = ENCODERS[arguments.shape] if encoder else SHAPES[arguments.shape]
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    total = write_weights(arguments.folder, tensors(layers, width, heads, hidden, vocabulary),
+    total = write_weights(arguments.folder, encoder_tensors(*shape) if encoder else tensors(*shape[:5]),
                           arguments.shard_bytes, random.Random(arguments.seed))
     (arguments.folder / "config.json").write_text(
-        json.dumps(config(layers, width, heads, hidden, vocabulary, context, rotary), indent=1))
-    (arguments.folder / "tokenizer.json").write_text(json.dumps(tokenizer(vocabulary)))
+        json.dumps(encoder_config(*shape) if encoder else config(*shape), indent=1))
+    (arguments.folder / "tokenizer.json").write_text(json.dumps(tokenizer(shape[4], encoder)))
     print(f"{arguments.folder}: {arguments.shape}, {total / 2e6:.1f} million parameters")
 
 

@@ -106,6 +106,9 @@ NodeId LowerSquares(BlockContext& c, NodeId x, const ChannelUnits& channels);
 // What a place of the residual adds `update` to.
 NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
                      const ResidualUnit& after, NodeId update);
+// A value that fills its unit, which the planner may bootstrap. real: tokens in blocks are a
+// complex vector.
+void MarkResidual(GraphBuilder& b, NodeId x, bool real);
 
 // values in `unit` by feature, of tokens in blocks in both parts; x itself without biases.
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,

@@ -102,10 +102,15 @@ std::vector<Complex> OfRows(const BlockLayout& l, const BlockShape& shape, int p
   return diagonal;
 }
 
-bool Seen(const LinearMap& map, const BlockLayout& l, int t, int x) {
-  if (x < 0 || x >= l.blocks()) return false;
-  const int key = (map.block == 2 ? l.blocks() : 0) + (t - x + l.blocks()) % l.blocks();
-  return key < map.tokens && (map.block == 1 || t >= x);
+// The independent text that a token is of.
+int TextOf(const KeysSeen& seen, int token) {
+  int text = 0;
+  for (const int length : seen.texts) {
+    if (token < length) break;
+    token -= length;
+    ++text;
+  }
+  return text;
 }
 
 std::vector<Complex> PrefixDiagonal(const LinearMap& map, const model::Block& block,
@@ -171,7 +176,7 @@ LinearMap BlockMap(const BlockLayout& l, const BlockShape& shape, const BlockUni
 }
 
 LinearMap BlockSkewMap(const BlockLayout& l, double factor) {
-  LinearMap map = Structure(MatrixKind::kBlockSkew, 0, l.blocks(), -l.block(), l.block());
+  LinearMap map = Structure(MatrixKind::kBlockSkew, 0, l.distances(), -l.block(), l.block());
   map.factor = factor;
   return map;
 }
@@ -207,19 +212,29 @@ LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double facto
   return map;
 }
 
+// Queries behind the last token are its copies.
+bool IsSeen(const BlockLayout& l, const KeysSeen& seen, int tokens, int t, int x) {
+  if (x < 0 || x >= l.distances()) return false;
+  const int there = ((t - seen.first - x) % l.blocks() + l.blocks()) % l.blocks();
+  const int key = seen.key_half * l.blocks() + there, query = seen.query_half * l.blocks() + t;
+  if (key >= tokens || (seen.causal && key > query)) return false;
+  return TextOf(seen, key) == TextOf(seen, std::min(query, tokens - 1));
+}
+
 LinearMap ScoreBand(const BlockLayout& l) {
-  LinearMap map = Structure(MatrixKind::kScoreBand, 1 - l.blocks(), l.d_head + l.blocks() - 1,
+  LinearMap map = Structure(MatrixKind::kScoreBand, 1 - l.distances(), l.d_head + l.distances() - 1,
                             l.heads, l.block());
   map.other = l.block() + l.heads;
   return map;
 }
 
-LinearMap ValueBand(const BlockLayout& l, int pair, int tokens, double factor) {
-  const bool all = pair == 1 && tokens >= l.blocks();
-  LinearMap map = Structure(MatrixKind::kValueBand, 1 - l.blocks(), l.d_head + l.blocks() - 1,
+LinearMap ValueBand(const BlockLayout& l, KeysSeen seen, int tokens, double factor) {
+  const bool whole = seen.causal ? seen.key_half < seen.query_half : seen.texts.empty();
+  const bool all = whole && tokens >= (seen.key_half + 1) * l.blocks();
+  LinearMap map = Structure(MatrixKind::kValueBand, 1 - l.distances(), l.d_head + l.distances() - 1,
                             l.block(), all ? l.block() : l.slots);
   map.other = -l.heads;
-  map.block = pair;
+  map.seen = std::move(seen);
   map.tokens = tokens;
   map.factor = factor;
   return map;
@@ -244,7 +259,7 @@ std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& blo
   switch (map.kind) {
     case MatrixKind::kBlockSkew:
       return OfRows(l, shape, l.block(), [&](int, int e, int) {
-        return Complex(e % l.blocks() == term ? map.factor : 0);
+        return Complex(e % l.distances() == term ? map.factor : 0);
       });
     case MatrixKind::kDigitSwap:
       return SwapDiagonal(map, at);
@@ -255,11 +270,11 @@ std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& blo
     }
     case MatrixKind::kScoreBand:
       return OfRows(l, shape, l.block(), [&](int, int x, int) {
-        return Complex(x < l.blocks() && x + at >= 0 && x + at < l.d_head ? 1 : 0);
+        return Complex(x < l.distances() && x + at >= 0 && x + at < l.d_head ? 1 : 0);
       });
     case MatrixKind::kValueBand:
       return OfRows(l, shape, map.period, [&](int t, int e, int) {
-        return Complex(Seen(map, l, t, e - at) ? map.factor : 0);
+        return Complex(IsSeen(l, map.seen, map.tokens, t, e - at) ? map.factor : 0);
       });
     case MatrixKind::kPrefixKeys:
     case MatrixKind::kPrefixValues:

@@ -14,7 +14,7 @@ namespace polyveil::compile {
 LinearMap BlockMap(const BlockLayout& l, const model::BlockShape& shape, const BlockUnits& units,
                    MatrixKind kind, int layer, int block, double factor);
 
-// Moves row (e, h) by e tokens to the right, cyclically.
+// Moves row (e, h) by e % distances() tokens to the right, cyclically.
 LinearMap BlockSkewMap(const BlockLayout& l, double factor);
 
 // Exchanges two digits of the slots' index, of `base` values and these weights.
@@ -31,12 +31,14 @@ Transposition TokensToRows(const BlockLayout& l);
 LinearMap TokenGatherMap(const BlockLayout& l, int first, int last, double factor);
 
 // Of queries and skewed keys: row (x, h) of token t holds the score of the query with the key that
-// lies x tokens before it, cyclically, x < blocks().
+// lies x tokens before it, cyclically, x < distances().
 LinearMap ScoreBand(const BlockLayout& l);
-// Of skewed values and of what rows (x, h) hold of scores: `factor` times the sum of those keys
-// that are seen. pair: both of the first half of the tokens, queries of the second with keys of the
-// first, both of the second.
-LinearMap ValueBand(const BlockLayout& l, int pair, int tokens, double factor);
+// Of skewed values and of what rows (x, h) hold of scores with keys seen.first + x tokens before:
+// `factor` times the sum of those keys that are seen.
+LinearMap ValueBand(const BlockLayout& l, KeysSeen seen, int tokens, double factor);
+
+// Whether a query at block t of its half sees the key seen.first + x tokens before.
+bool IsSeen(const BlockLayout& l, const KeysSeen& seen, int tokens, int t, int x);
 
 // The scores of constant tokens at rows (blocks() + j, h); the weighted sum of their values, with
 // `beside` beside each.

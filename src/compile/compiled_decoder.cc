@@ -77,6 +77,14 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
                           params->log_slots(), programs.known));
+  if (!decoder->causal()) {
+    std::shared_ptr<CompiledDecoder> encoder(
+        new CompiledDecoder(std::move(decoder), std::move(params), speed));
+    encoder->layout_ = layout;
+    encoder->known_ = programs.known;
+    PV_RETURN_IF_ERROR(encoder->PlanEncoder(circuits));
+    return std::shared_ptr<const CompiledDecoder>(std::move(encoder));
+  }
   const auto plan = [&](bool divisor_apart) -> Result<std::shared_ptr<CompiledDecoder>> {
     std::shared_ptr<CompiledDecoder> result(new CompiledDecoder(decoder, params, speed));
     result->layout_ = layout;
@@ -104,6 +112,15 @@ Status CompiledDecoder::FillStateLevels() {
   for (const Node& node : plan.nodes)
     if (node.kind == OpKind::kState) state_levels_[static_cast<size_t>(node.state)] = node.level;
   return {};
+}
+
+Status CompiledDecoder::PlanEncoder(const CircuitKeys& circuits) {
+  PV_RETURN_IF_ERROR(CheckPrompt(*decoder_, layout_));
+  if (known_ > 0)
+    return MakeError(ErrorCode::kOutOfRange, "public tokens = {}, an encoder takes 0", known_);
+  in_blocks_ = true;
+  PV_RETURN_IF_ERROR(Plan(circuits));
+  return AddPrompt(circuits, 0);
 }
 
 Status CompiledDecoder::BoundCaches() {
@@ -144,10 +161,11 @@ size_t CompiledDecoder::PromptFor(int tokens) const {
 
 int CompiledDecoder::prompt_tokens() const {
   if (groups_ == 0 && !in_blocks_) return 0;
-  return PromptTokens(layout_, groups_, decoder_->context);
+  return PromptTokens(*decoder_, layout_, groups_);
 }
 
 int CompiledDecoder::ContextBehind(int known) const {
+  if (!decoder_->causal()) return context();
   const int cached = layout_.chunks * layout_.keys() - decoder_->prefix();
   return std::min(decoder_->context, layout_.InMatrices(known) + cached);
 }
@@ -157,7 +175,7 @@ MapDiagonals CompiledDecoder::Diagonals(const LinearMap& map) const {
 }
 
 int CompiledDecoder::state_count() const {
-  return static_cast<int>(decoder_->blocks.size()) * layout_.chunks;
+  return decoder_->causal() ? static_cast<int>(decoder_->blocks.size()) * layout_.chunks : 0;
 }
 
 Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
@@ -165,7 +183,7 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
   const std::vector<model::Block>& blocks = decoder_->blocks;
   if (known != nullptr) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   std::vector<std::vector<Complex>> states;
-  for (size_t i = 0; i < blocks.size(); ++i) {
+  for (size_t i = 0; i < blocks.size() && decoder_->causal(); ++i) {
     const model::PublicContext::KeyValues prefix{blocks[i].prefix_keys, blocks[i].prefix_values};
     for (auto& chunk : KnownCaches(blocks[i], layout_, known ? known->blocks[i] : prefix))
       states.push_back(std::move(chunk));
@@ -173,10 +191,11 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
   return states;
 }
 
-Result<Graph> CompiledDecoder::Lower(
-    int position, const std::shared_ptr<const model::PublicContext>& known) const {
+Result<Graph> CompiledDecoder::Lower(int position,
+                                     const std::shared_ptr<const model::PublicContext>& known,
+                                     std::span<const int> texts) const {
   if (groups_ > 0 || in_blocks_)
-    return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_);
+    return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_, texts);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   return LowerStep(*decoder_, layout_, position, known, most_cache_level_);
 }

@@ -2,6 +2,7 @@
 // are until a program runs.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "compile/compiled_program.h"
 #include "compile/layout.h"
+#include "compile/lower_block.h"
 #include "model/decoder.h"
 
 namespace polyveil::compile {
@@ -43,6 +45,7 @@ class CompiledDecoder : public CompiledProgram {
   // The index of the shortest that takes so many tokens; prompts().size() for none.
   size_t PromptFor(int tokens) const;
 
+  // An encoder's own program is one for tokens at once, and prompts() has the same.
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
   TokenLayout token_layout() const {
@@ -55,14 +58,20 @@ class CompiledDecoder : public CompiledProgram {
   Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const override;
   int most_known() const override {
+    if (!decoder_->causal()) return 0;
     return layout_.known_groups > 0 ? known_ : decoder_->context - 1;
   }
   int ContextBehind(int known) const override;
   bool reads_known() const override { return layout_.known_groups > 0; }
-  int context() const override { return decoder_->context; }
+  // An encoder's text ends with its ciphertext.
+  int context() const override {
+    return decoder_->causal() ? decoder_->context
+                              : std::min(decoder_->context, PromptTokens(*decoder_, layout_, 0));
+  }
   int width() const override { return decoder_->width(); }
 
  private:
+  Status PlanEncoder(const CircuitKeys& circuits);
   // What decoding reads its caches at.
   Status FillStateLevels();
   // A prompt in blocks leaves caches at lower levels than decoding may ask for.
@@ -71,8 +80,8 @@ class CompiledDecoder : public CompiledProgram {
   Status AddPrompt(const CircuitKeys& circuits, int groups);
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
-  Result<Graph> Lower(int position,
-                      const std::shared_ptr<const model::PublicContext>& known) const override;
+  Result<Graph> Lower(int position, const std::shared_ptr<const model::PublicContext>& known,
+                      std::span<const int> texts) const override;
   std::string Description() const override;
 
   std::shared_ptr<const model::Decoder> decoder_;

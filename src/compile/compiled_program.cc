@@ -36,22 +36,22 @@ int LongestPath(const Graph& graph) {
   return longest;
 }
 
-// Of a band: the operands are rotated step by step, one key for each direction.
 void CollectBand(const Node& node, const ckks::Parameters& params, ckks::KeyUses& uses) {
-  const LinearMap& map = *node.linear;
-  const int left = -map.first, right = map.first + map.terms - 1, slots = params.slots();
+  const BandSteps steps(node);
   const auto add = [&](int step, int level, int count) {
-    if (count > 0) uses.AddRotation(step, slots, level, count);
+    if (step % params.slots() != 0 && count > 0)
+      uses.AddRotation(step, params.slots(), level, count);
   };
-  if (const int cycle = map.Cycle(slots); cycle <= map.terms) {
-    add(map.stride, node.level + 2, cycle - 1);
-  } else {
-    add(map.stride, node.level + 2, right);
-    add(-map.stride, node.level + 2, left);
+  const int sums = node.level + Depth(node, 1), whole = node.level + Depth(node, steps.whole);
+  add(steps.baby, node.level + Depth(node, 1 - steps.whole), std::min(steps.size, steps.terms) - 1);
+  if (node.reused < 0) {
+    add(steps.each, whole, steps.terms - steps.groups);
+    add(steps.between, whole, steps.groups - 1);
+    add(steps.last, whole, 1);
   }
-  add(map.other, node.level + 1, right);
-  add(-map.other, node.level + 1, left);
-  uses.AddRelinearization(node.level + 1);
+  add(steps.group, sums, steps.groups - 1);
+  add(steps.all, sums, 1);
+  uses.AddRelinearization(sums, steps.groups);
 }
 
 bool Multiplies(const Node& node) {
@@ -79,7 +79,7 @@ CompiledProgram::CompiledProgram(ckks::ParametersPtr params, const MachineSpeed&
     : params_(std::move(params)), speed_(speed), cost_(params_, speed), units_(std::move(units)) {}
 
 Status CompiledProgram::Plan(const CircuitKeys& circuits) {
-  PV_ASSIGN_OR_RETURN(Graph graph, Lower(0, nullptr));
+  PV_ASSIGN_OR_RETURN(Graph graph, Lower(0, nullptr, {}));
   // The same on every machine: keys made for one serve on another.
   const CostModel usual(params_, MachineSpeed{});
   PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *params_, usual));
@@ -91,9 +91,10 @@ Status CompiledProgram::Plan(const CircuitKeys& circuits) {
   return {};
 }
 
-Result<Graph> CompiledProgram::Program(
-    int position, const std::shared_ptr<const model::PublicContext>& known) const {
-  PV_ASSIGN_OR_RETURN(Graph graph, Lower(position, known));
+Result<Graph> CompiledProgram::Program(int position,
+                                       const std::shared_ptr<const model::PublicContext>& known,
+                                       std::span<const int> texts) const {
+  PV_ASSIGN_OR_RETURN(Graph graph, Lower(position, known, texts));
   graph = InsertBootstraps(std::move(graph), bootstrapped_);
   PV_RETURN_IF_ERROR(AssignLevels(graph, *params_));
   return graph;

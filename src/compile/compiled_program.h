@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,8 +56,10 @@ class CompiledProgram {
   // every position and public context; constants differ. known: the text's public tokens, or null.
   // Errors: kOutOfRange beyond the context or for more public tokens than the program has room for,
   // kMismatch for a context of another model.
+  // texts: of an encoder's program (LowerPrompt).
   Result<Graph> Program(int position,
-                        const std::shared_ptr<const model::PublicContext>& known = nullptr) const;
+                        const std::shared_ptr<const model::PublicContext>& known = nullptr,
+                        std::span<const int> texts = {}) const;
   // Estimated seconds of one operation of a program: the weight of a progress bar.
   double EstimateSeconds(const Node& node) const;
   const ckks::KeyRequest& keys() const { return keys_; }
@@ -77,6 +80,8 @@ class CompiledProgram {
   virtual MapDiagonals Diagonals(const LinearMap& map) const = 0;
 
   virtual int state_count() const = 0;  // ciphertexts kept between steps
+  // Else an encoder's: it reads whole texts, one no wiser than the other.
+  bool keeps_caches() const { return state_count() > 0; }
   // The kept values before a text, by state: keys and values of the constant prefix and of public
   // tokens (null: none) in their slots. Empty: zero. Errors: kMismatch for a context of another
   // number of blocks or keys, kOutOfRange for one that leaves no room (both values).
@@ -103,7 +108,8 @@ class CompiledProgram {
  private:
   // The graph of a step without bootstraps.
   virtual Result<Graph> Lower(int position,
-                              const std::shared_ptr<const model::PublicContext>& known) const = 0;
+                              const std::shared_ptr<const model::PublicContext>& known,
+                              std::span<const int> texts) const = 0;
   // What the digest covers beside parameters and plan.
   virtual std::string Description() const = 0;
 

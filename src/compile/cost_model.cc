@@ -9,6 +9,7 @@
 
 #include "ckks/key_plan.h"
 #include "ckks/key_shape.h"
+#include "compile/levels.h"
 
 namespace polyveil::compile {
 
@@ -43,6 +44,11 @@ std::vector<int> FactorDiagonals(int log_size, int levels) {
     diagonals.push_back(i == 0 ? 1 << stages : (2 << stages) - 1);
   }
   return diagonals;
+}
+
+// Whether a map's diagonals repeat, so that their plaintexts are small.
+bool Repeats(const LinearMap& map, const ckks::Parameters& params) {
+  return map.period > 0 && map.period < params.slots();
 }
 
 }  // namespace
@@ -116,7 +122,7 @@ double CostModel::Seconds(const Node& node, int level) const {
       return LinearTransform(node.linear->terms, level + 1, node.linear->baby_steps) +
              ExpandTerms(*node.linear, level + 1);
     case OpKind::kBand:
-      return Band(*node.linear, level);
+      return Band(node, level);
     case OpKind::kChangeUnit:
       return Rescale(level + 1);
     case OpKind::kAddPlain:
@@ -170,25 +176,31 @@ size_t CostModel::RotationBytes(const LinearMap& map, int level) const {
 // A matrix' terms are kept as coefficients: a reduction and a transform for every limb. What
 // repeats is kept as it is multiplied.
 double CostModel::ExpandTerms(const LinearMap& map, int level) const {
-  const bool repeats = map.period > 0 && map.period < params_->slots();
-  const double seconds = repeats ? speed_.product_seconds : Transform();
+  const double seconds = Repeats(map, *params_) ? speed_.product_seconds : Transform();
   return Parallel(map.terms * params_->extended_limbs(level) * seconds);
 }
 
-// The operands rotated step by step, a product with a diagonal and one with the other operand for
-// each term, one relinearisation.
-double CostModel::Band(const LinearMap& map, int level) const {
-  const double n = params_->limbs(level + 1);
-  const int moves = std::min(map.terms, map.Cycle(params_->slots()));
+// Rotations of both operands and of the sums, a product with a diagonal and one with the other
+// operand for each term, a relinearisation for each sum, rescalings.
+double CostModel::Band(const Node& node, int level) const {
+  const LinearMap& map = *node.linear;
+  const BandSteps steps(node);
+  const int sums = level + Depth(node, 1);
+  const double n = params_->limbs(level + 2);
+  const double encode = Repeats(map, *params_) ? 0 : speed_.encode_seconds + n * speed_.ntt_seconds;
   const double term =
-      Rotate(map.other, level + 1) + Rescale(level + 2) +
-      Parallel(speed_.encode_seconds + (n + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds) +
-               n * (4 * speed_.product_seconds + 3 * speed_.stream_seconds));
-  return moves * Rotate(map.stride, level + 2) + map.terms * term + Product(level + 1);
+      Parallel(encode + n * (6 * speed_.product_seconds + 6 * speed_.stream_seconds)) +
+      (map.by_term ? Rescale(level + 2) : 0);
+  const double whole =
+      node.reused < 0 ? steps.terms * Rotate(steps.each, level + Depth(node, steps.whole)) : 0;
+  const double baby = (steps.size - 1) * Rotate(steps.baby, level + Depth(node, 1 - steps.whole));
+  const double group = KeySwitch(sums, &relinearization_keys_) + Rotate(steps.group, sums);
+  return whole + baby + steps.terms * term + steps.groups * group + Rescale(level + 2) +
+         Rescale(level + 1);
 }
 
 double CostModel::MakeSeconds(const LinearMap& map, int level) const {
-  if (map.period > 0 && map.period < params_->slots()) {
+  if (Repeats(map, *params_)) {
     const double part = static_cast<double>(map.period) / params_->slots();
     const double values = speed_.gather_seconds + speed_.encode_seconds;
     return Parallel(map.terms * part *
@@ -202,7 +214,7 @@ double CostModel::MakeSeconds(const LinearMap& map, int level) const {
 
 size_t CostModel::PlaintextBytes(const LinearMap& map, int level) const {
   const auto n = static_cast<size_t>(params_->n());
-  if (map.period > 0 && map.period < params_->slots())
+  if (Repeats(map, *params_))
     return sizeof(u64) * 2 * static_cast<size_t>(map.period) *
            static_cast<size_t>(params_->extended_limbs(level)) * static_cast<size_t>(map.terms);
   if (map.terms == 1) return sizeof(u64) * n * static_cast<size_t>(params_->limbs(level));

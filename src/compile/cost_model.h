@@ -70,7 +70,7 @@ class CostModel {
   Split BestSplit(int diagonals, int level, int baby_steps) const;
   double LinearTransform(int diagonals, int level, int baby_steps = 0) const;
   double ExpandTerms(const LinearMap& map, int level) const;
-  double Band(const LinearMap& map, int level) const;
+  double Band(const Node& node, int level) const;
   double SlotsToCoeffs(int log_period, int log_size) const;
   double CoeffsToSlots(int log_size) const;
   double Trace(int log_output_period) const;

@@ -78,4 +78,18 @@ const char* ComponentName(Component component) {
   return "unknown";
 }
 
+BandSteps::BandSteps(const Node& band) {
+  const LinearMap& map = *band.linear;
+  const int shared = std::max(band.kept, band.reused);
+  whole = shared == 0 ? 0 : 1;
+  terms = map.terms;
+  groups = (terms + size - 1) / size;
+  baby = whole == 0 ? map.other : map.stride;
+  each = whole == 0 ? map.stride : map.other;
+  between = -size * (each - baby);
+  last = (map.first + (groups - 1) * size) * (each - baby);
+  group = size * baby;
+  all = map.first * baby;
+}
+
 }  // namespace polyveil::compile

@@ -72,6 +72,9 @@ struct Node {
   std::vector<double> coeffs{};     // kChebyshev
   // kLinear; kMulPlain whose values are made when they are needed: a map of one term.
   std::shared_ptr<const LinearMap> linear{};
+  // kBand: an operand whose rotations the next band reads too, and one that the band before
+  // rotated; -1: none.
+  int kept = -1, reused = -1;
   double factor = 1;     // kRescaleUnit
   int state = -1;        // kState: slot of the state table
   bool cut = false;      // the planner may bootstrap this value: magnitude <= 1
@@ -85,6 +88,22 @@ struct Node {
 
 // What kRescaleUnit multiplies by; it declares the rest. At least 1; above factor by 2% at most.
 std::int64_t IntegerPart(double factor);
+
+// How a band's terms are summed, with few rotations: term i = g size + j, both operands' rotations
+// less by (first + g size) stride of the baby operand, around which the sum of those j is rotated:
+//   sum_i d_i R^((first+i) u) x R^((first+i) v) y =
+//   R^(first u) sum_g R^(g size u) sum_j (R^(-(first + g size) u) d_i) R^(j u) x R^(..) y.
+// x is rotated `size` times, y once a term: that of two bands that share it.
+struct BandSteps {
+  explicit BandSteps(const Node& band);
+
+  int terms, size = 12, groups;
+  size_t whole;       // the operand that is rotated once a term
+  int baby, each;     // rotations from j to j + 1: of x, of y
+  int between, last;  // of y from g + 1 to g, and of the first j of the last g
+  int group, all;     // of sums from g + 1 to g, and of the whole
+  int Shift(int g) const { return all + g * group; }  // of the diagonals of g, back
+};
 
 struct StateUpdate {
   int state;    // slot of the state table

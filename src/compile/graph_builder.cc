@@ -108,8 +108,15 @@ NodeId GraphBuilder::Linear(std::string name, NodeId a, LinearMap map, bool real
   return id;
 }
 
-NodeId GraphBuilder::Band(std::string name, NodeId a, NodeId b, LinearMap map) {
+NodeId GraphBuilder::Band(std::string name, NodeId a, NodeId b, LinearMap map, NodeId after,
+                          int shared) {
   NodeId id = Append(OpKind::kBand, std::move(name), {a, b});
+  if (after >= 0) {
+    const auto at = static_cast<size_t>(shared);
+    PV_CHECK(graph_.nodes[after].inputs[at] == graph_.nodes[id].inputs[at], "operand {} of {}",
+             shared, graph_.nodes[id].name);
+    graph_.nodes[after].kept = graph_.nodes[id].reused = shared;
+  }
   Node& node = graph_.nodes[id];
   node.log_period = log_slots_;
   node.linear = std::make_shared<const LinearMap>(std::move(map));

@@ -30,8 +30,10 @@ class GraphBuilder {
   // The result fills every slot; real: whether it is for a real operand. A map of one term that
   // moves nothing is a product with a constant.
   NodeId Linear(std::string name, NodeId a, LinearMap map, bool real);
-  // Fills every slot.
-  NodeId Band(std::string name, NodeId a, NodeId b, LinearMap map);
+  // Fills every slot. after: a band that reads the operand `shared` as this one does, and rotates
+  // it for both.
+  NodeId Band(std::string name, NodeId a, NodeId b, LinearMap map, NodeId after = -1,
+              int shared = -1);
   NodeId MulByI(std::string name, NodeId a);
   NodeId Rotate(std::string name, NodeId a, int rotation);
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);

@@ -20,6 +20,7 @@
 // windows of `window` columns and D / window terms, one from rows to features D / size of them.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
@@ -58,6 +59,8 @@ struct BlockLayout {
   // Of tokens in blocks: slots of one, and how many there are.
   int block() const { return attention.rows; }
   int blocks() const { return attention.size; }
+  // Distances between a query's and a key's block that one block of scores has rows for.
+  int distances() const { return std::min(blocks(), d_head); }
 
   // context: keys that the cache holds at least. Errors: kOutOfRange (field, both values) where the
   // slots do not hold the rows or d_head is no power of two.

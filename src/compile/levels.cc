@@ -150,8 +150,8 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
 
 int Depth(const Node& node, size_t operand) {
   switch (node.kind) {
-    case OpKind::kBand:  // the first is multiplied by the diagonals
-      return operand == 0 ? 2 : 1;
+    case OpKind::kBand:  // the diagonals' product and the operands'
+      return operand == 1 && node.linear->by_term ? 1 : 2;
     case OpKind::kMul:
     case OpKind::kSquare:
     case OpKind::kMulPlain:

@@ -46,6 +46,14 @@ enum class MatrixKind {
   kPrefixValues,
 };
 
+// Which keys the queries of a half of the tokens in blocks see among those of a half, at distances
+// of `first` tokens and more.
+struct KeysSeen {
+  int query_half = 0, key_half = 0, first = 0;
+  bool causal = true;
+  std::vector<int> texts{};  // tokens of each independent text; empty: one text
+};
+
 using KnownKeyValues = std::shared_ptr<const model::PublicContext::KeyValues>;
 
 // y_s = sum_k diagonal_k[s] x_(s + (first + k) stride), k = 0 .. terms - 1; of a band
@@ -65,21 +73,23 @@ struct LinearMap {
   int in_matrices = 0;
   KnownKeyValues known{};
   Complex beside{};
-  // Between tokens in blocks (block_maps.h): which of the matrices of its kind, or of the pairs of
-  // a band; its diagonals repeat `period` entries (0: one a slot).
+  // Between tokens in blocks (block_maps.h): which of the matrices of its kind; its diagonals
+  // repeat `period` entries (0: one a slot).
   bool of_blocks = false;
   int block = 0, period = 0;
   int first = 0, other = 0;
   int baby_steps = 0;     // so that different maps share keys; 0: as many as are fastest
   int low = 0, high = 0;  // weights of the two digits that are exchanged; tokens from `low` on
   int tokens = 0;         // of the prompt
+  KeysSeen seen{};        // of a band of values
+  // Of a band: the first operand's products with the diagonals are rescaled one by one, so that the
+  // second one needs a level less; else both products of a term are, once for all.
+  bool by_term = false;
 
   bool reads_known() const {
     return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
   }
   bool reads_weights() const { return kind <= MatrixKind::kDown; }
-  // Of a band: after so many steps the first operand is what it was; more than terms: never.
-  int Cycle(int slots) const { return std::min(terms + 1, slots / std::gcd(slots, stride)); }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
     for (int k = 0; k < terms; ++k) rotations.push_back((first + k) * stride);

@@ -36,13 +36,6 @@ NodeId LowerRoot(BlockContext& c, const char* part, NodeId x, const ResidualUnit
   return LowerApproximant(c.b, "inverse root", sum, of_sum, p);
 }
 
-// real: tokens in blocks are a complex vector.
-void MarkResidual(GraphBuilder& b, NodeId x, bool real) {
-  b.SetMagnitude(x, 1);
-  b.SetReal(x, real);
-  b.MarkCut(x);
-}
-
 NodeId InUnit(BlockContext& c, NodeId x, const ResidualUnit& before, const ResidualUnit& after) {
   const std::string name = "residual in its unit";
   if (before.channels == after.channels) return c.b.ChangeUnit(name, x, before.unit / after.unit);
@@ -54,6 +47,12 @@ NodeId InUnit(BlockContext& c, NodeId x, const ResidualUnit& before, const Resid
 }
 
 }  // namespace
+
+void MarkResidual(GraphBuilder& b, NodeId x, bool real) {
+  b.SetMagnitude(x, 1);
+  b.SetReal(x, real);
+  b.MarkCut(x);
+}
 
 NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
                      const ResidualUnit& after, NodeId update) {
@@ -172,6 +171,7 @@ Graph LowerBlocks(const model::Decoder& decoder, const BlockLayout& layout, cons
     place.in = {units.LayerInput(i), units.LayerInputChannels(i)};
     place.middle = {units.middle[at], units.middle_channels[at]};
     place.out = {units.output[at], units.output_channels[at]};
+    if (!units.ending.empty()) place.ending = {units.ending[at]};
     x = LowerBlock(builder, place, x);
   }
   builder.graph().output = x;
@@ -221,7 +221,8 @@ Status CheckRows(const model::Decoder& decoder, const BlockLayout& l) {
 
 Status CheckTokenBlocks(const model::Decoder& decoder, const BlockLayout& l) {
   if (l.width > l.block()) return Refusal("width", l.width, l.block());
-  if (l.blocks() + decoder.prefix() > l.d_head)
+  const bool causal = decoder.blocks.front().shape.causal;
+  if (causal && l.blocks() + decoder.prefix() > l.d_head)
     return Refusal("blocks and constant tokens", l.blocks() + decoder.prefix(), l.d_head);
   if (decoder.prefix() > l.keys()) return Refusal("constant tokens", decoder.prefix(), l.keys());
   for (const model::Block& block : decoder.blocks) {
@@ -240,6 +241,10 @@ Result<PromptForm> CheckPrompt(const model::Decoder& decoder, const BlockLayout&
     if (each.forms.attention.approximates_softmax() || each.forms.attention.qk_norm)
       return MakeError(ErrorCode::kOutOfRange,
                        "prompts at once: an attention form of sums over keys, which has none");
+  if (!decoder.causal()) {
+    PV_RETURN_IF_ERROR(CheckTokenBlocks(decoder, layout));
+    return PromptForm::kBlocks;
+  }
   const Status rows = CheckRows(decoder, layout);
   if (rows.ok()) return PromptForm::kRows;
   // Where blocks are many for a head, rows are what was wanted.
@@ -248,22 +253,50 @@ Result<PromptForm> CheckPrompt(const model::Decoder& decoder, const BlockLayout&
   return PromptForm::kBlocks;
 }
 
-int PromptTokens(const BlockLayout& layout, int groups, int context) {
+int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, int groups) {
+  if (!decoder.causal()) return 2 * layout.blocks();
   return std::min(
-      groups > 0 ? std::min(groups * layout.d_head, layout.keys()) : 2 * layout.blocks(), context);
+      groups > 0 ? std::min(groups * layout.d_head, layout.keys()) : 2 * layout.blocks(),
+      decoder.context);
 }
 
+namespace {
+
+Status CheckTexts(const model::Decoder& decoder, std::span<const int> texts, int tokens) {
+  if (decoder.causal() && texts.empty()) return {};
+  if (decoder.causal())
+    return MakeError(ErrorCode::kInvalidArgument, "{} texts at once: only encoders read several",
+                     texts.size());
+  if (texts.empty()) texts = {&tokens, 1};
+  int sum = 0;
+  for (const int length : texts) {
+    if (length < 1 || length > std::min(tokens, decoder.context))
+      return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens among {}, context {}", length,
+                       tokens, decoder.context);
+    sum += length;
+  }
+  if (sum == tokens) return {};
+  return MakeError(ErrorCode::kMismatch, "{} texts of {} tokens together, not {}", texts.size(),
+                   sum, tokens);
+}
+
+}  // namespace
+
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
-                          int groups, std::span<const int> state_levels) {
+                          int groups, std::span<const int> state_levels,
+                          std::span<const int> texts) {
   PV_RETURN_IF_ERROR(CheckPrompt(decoder, layout));
-  const int most = PromptTokens(layout, groups, decoder.context);
+  const int most = PromptTokens(decoder, layout, groups);
   if (tokens < 1 || tokens > most)
     return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens, not in 1..{}", tokens, most);
+  PV_RETURN_IF_ERROR(CheckTexts(decoder, texts, tokens));
   return LowerBlocks(decoder, layout, "tokens", Log2(layout.slots), groups == 0, [&](int i) {
     BlockPlace place{decoder.blocks[static_cast<size_t>(i)], layout, i,
                      decoder.prefix() + tokens - 1};
     place.tokens = tokens;
     place.groups = groups;
+    place.texts = texts;
+    if (state_levels.empty()) return place;
     const auto chunks = static_cast<size_t>(layout.chunks);
     place.cache_levels = state_levels.subspan(static_cast<size_t>(i) * chunks, chunks);
     return place;

@@ -29,6 +29,7 @@ struct BlockPlace {
   int index;
   int position;  // the prefix included
   ResidualUnit in{}, middle{}, out{};
+  ResidualUnit ending{};  // of a post-norm block: what its second norm reads
   // Public tokens that stand in matrices (BlockLayout::InMatrices), and the keys and values of all
   // behind the prefix' own; null without.
   int in_matrices = 0;
@@ -39,6 +40,7 @@ struct BlockPlace {
   int tokens = 0, groups = 0;
   int most_cache_level = std::numeric_limits<int>::max();  // at which a prompt may leave them
   std::span<const int> cache_levels = {};  // by chunk: where decoding reads what a prompt leaves
+  std::span<const int> texts = {};  // tokens of each where they are independent; empty: one text
 };
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
@@ -59,12 +61,16 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
 
 // The first `tokens` tokens of a text at once, in rows or blocks (layout.h), as PackTokens lays
 // them out; the output likewise. groups: of d_head offsets, tokens <= groups d_head; 0: in blocks.
-// The states are those behind the last token's step. Errors: kOutOfRange for tokens outside 1 ..
-// PromptTokens, what CheckPrompt refuses.
+// The states are those behind the last token's step; an encoder has none. texts: of an encoder, how
+// many tokens each of several independent texts has, one behind another; empty: one text. Errors:
+// kOutOfRange for tokens outside 1 .. PromptTokens, what CheckPrompt refuses, kMismatch for texts
+// that are not `tokens` long together.
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
-                          int groups, std::span<const int> state_levels);
-// Tokens that such a program takes at most.
-int PromptTokens(const BlockLayout& layout, int groups, int context);
+                          int groups, std::span<const int> state_levels,
+                          std::span<const int> texts = {});
+// Tokens that such a program takes at most; of an encoder those of several texts, each of which
+// fits the context.
+int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, int groups);
 enum class PromptForm { kRows, kBlocks };
 // How the model's programs for prompts lay tokens out: in rows, where one ciphertext has room for
 // what a block needs, or else in blocks. Errors: kOutOfRange, naming what stands in the way.

@@ -13,7 +13,7 @@ using Vector = std::vector<Complex>;
 
 class BlockHeads {
  public:
-  BlockHeads(BlockContext& c, TokenParts& t, const TokenNorm& norm, const BlockUnits& units,
+  BlockHeads(BlockContext& c, TokenParts& t, const TokenNorm* norm, const BlockUnits& units,
              const Biases& biases)
       : c_(c), b_(c.b), t_(t), norm_(norm), units_(units), biases_(biases) {}
 
@@ -23,13 +23,28 @@ class BlockHeads {
     LowerScores();
     powers_ = LowerSummands(c_, scores_);
     c_.Enter(Component::kValues, "attention");
-    Both sums = WeightedValues();
-    return divides() ? Divided(sums) : sums;
+    return causal() ? OfEarlierKeys() : OfAllKeys();
   }
 
  private:
   bool divides() const { return c_.forms.attention.divides(); }
   int prefix() const { return c_.place.block.prefix(); }
+  bool causal() const { return c_.shape.causal; }
+  // What a block of scores is of: halves of the tokens, and the least distance between two.
+  struct Pair {
+    size_t query, key;
+    int first;
+  };
+  // Keys that the token sees.
+  int KeysOf(int token) const {
+    if (causal()) return prefix() + token + 1;
+    if (c_.place.texts.empty()) return c_.place.tokens;
+    for (const int length : c_.place.texts) {
+      if (token < length) return length;
+      token -= length;
+    }
+    return c_.place.texts.back();
+  }
   // The token that stands at block t of a half: those behind the last are its copies.
   int Token(size_t half, int t) const {
     return std::min(static_cast<int>(half) * c_.l.blocks() + t, c_.place.tokens - 1);
@@ -52,7 +67,7 @@ class BlockHeads {
     std::vector<std::vector<double>> units;
     for (int token = 0; token < c_.place.tokens; ++token) {
       BlockPlace place = c_.place;
-      place.position = prefix() + token;
+      place.position = KeysOf(token) - 1;
       const BlockContext at{b_, place, c_.l, c_.shape, c_.forms};
       auto& of_token = units.emplace_back();
       for (int h = 0; h < c_.shape.n_heads; ++h) of_token.push_back(ScoreUnit(at, h));
@@ -87,11 +102,11 @@ class BlockHeads {
     return t_.Split(name, b_.Linear(std::string(name) + " products", x, std::move(map), false));
   }
 
-  // Times the root, with the bias times factor(token, h).
+  // Times the root where a norm stands in front, with the bias times factor(token, h).
   template <typename F>
   NodeId Scaled(const char* name, NodeId x, size_t half, const std::vector<double>& bias,
                 bool shared, bool turned, F&& factor) {
-    NodeId scaled = b_.Mul(name, x, norm_.roots[half]);
+    NodeId scaled = norm_ ? b_.Mul(name, x, norm_->roots[half]) : x;
     if (!c_.shape.biases) return scaled;
     return b_.AddPlain(
         std::string(name) + " biased", scaled, OfHalf(half, [&](int token, int e, int h) {
@@ -123,81 +138,178 @@ class BlockHeads {
     }
     skewed_keys_ =
         b_.Linear("keys skewed", t_.Pack("keys", scaled_keys), BlockSkewMap(c_.l, 1), false);
-    skewed_values_ =
-        t_.Split("values skewed", b_.Linear("values skewed", t_.Pack("values", scaled_values),
-                                            BlockSkewMap(c_.l, 0.5), false));
-    LowerBlockCaches(c_, t_, raw_keys, values, norm_, units_, biases_);
+    const NodeId skewed = b_.Linear("values skewed", t_.Pack("values", scaled_values),
+                                    BlockSkewMap(c_.l, causal() ? 0.5 : 1), false);
+    if (causal())
+      skewed_values_ = t_.Split("values skewed", skewed);
+    else
+      conjugate_values_ = b_.Conjugate("values skewed conjugate", skewed);
+    if (causal()) LowerBlockCaches(c_, t_, raw_keys, values, *norm_, units_, biases_);
   }
 
-  // Of the first half's queries with its keys, of the second half's with both halves'; with those
-  // of constant tokens in the rows behind where both are of one half.
+  // x moved by so many tokens to the right, cyclically.
+  NodeId Later(const char* name, NodeId x, int tokens) {
+    return tokens == 0 ? x : b_.Rotate(name, x, c_.l.slots - tokens * c_.l.block());
+  }
+
+  // Of each half's queries with the keys of both that they may see; with those of constant tokens
+  // in the rows behind where both are of one half.
   void LowerScores() {
-    const LinearMap band = ScoreBand(c_.l);
-    for (size_t half = 0; half < 2; ++half) {
-      const Both parts =
-          t_.Split("scores", b_.Band("score products", queries_[half], skewed_keys_, band));
-      if (half == 1) scores_.push_back(parts[0]);
-      scores_.push_back(parts[half]);
+    LinearMap band = ScoreBand(c_.l);
+    band.by_term = causal();  // keys, turned and scaled, come a level later than queries
+    for (int first = 0; first < c_.l.blocks(); first += c_.l.distances()) {
+      const NodeId keys = Later("keys further on", skewed_keys_, first);
+      NodeId before = -1;
+      for (size_t half = 0; half < 2; ++half) {
+        before = b_.Band("score products", queries_[half], keys, band, before, 1);
+        const Both parts = t_.Split("scores", before);
+        for (size_t key = 0; key < 2; ++key) {
+          if (causal() && key > half) continue;
+          pairs_.push_back({half, key, first});
+          scores_.push_back(parts[key]);
+        }
+      }
     }
-    if (prefix() > 0) {
-      const Both constant =
-          t_.Split("scores of constant tokens",
-                   b_.Linear("scores of constant tokens", t_.Pack("queries", queries_),
-                             PrefixKeysMap(c_.l, units_, c_.place.index, prefix(), 1), false));
-      for (size_t half = 0; half < 2; ++half)
-        scores_[2 * half] = b_.Add("scores", scores_[2 * half], constant[half]);
-    }
-    for (int pair = 0; pair < 3; ++pair) AddShift(pair);
+    if (prefix() > 0) AddConstantScores();
+    for (size_t i = 0; i < pairs_.size(); ++i) AddShift(static_cast<int>(i));
     b_.SetMark(scores_.front(), Mark::kScores);
   }
 
-  void AddShift(int pair) {
-    const size_t half = pair > 0;
-    const int rows = c_.l.blocks() + (pair == 1 ? 0 : prefix());
-    NodeId& scores = scores_[static_cast<size_t>(pair)];
+  void AddConstantScores() {
+    const Both constant =
+        t_.Split("scores of constant tokens",
+                 b_.Linear("scores of constant tokens", t_.Pack("queries", queries_),
+                           PrefixKeysMap(c_.l, units_, c_.place.index, prefix(), 1), false));
+    for (size_t i = 0; i < pairs_.size(); ++i)
+      if (pairs_[i].query == pairs_[i].key)
+        scores_[i] = b_.Add("scores", scores_[i], constant[pairs_[i].query]);
+  }
+
+  void AddShift(int index) {
+    const Pair& pair = pairs_[static_cast<size_t>(index)];
+    const int rows = c_.l.distances() + (pair.query == pair.key ? prefix() : 0);
+    NodeId& scores = scores_[static_cast<size_t>(index)];
     scores = b_.AddPlain(
-        c_.Named("scores", pair), scores, OfHalf(half, [&](int token, int x, int h) {
+        c_.Named("scores", index), scores, OfHalf(pair.query, [&](int token, int x, int h) {
           const double unit = score_units_[static_cast<size_t>(token)][static_cast<size_t>(h)];
           return x < rows ? c_.forms.shift[static_cast<size_t>(h)] * unit : 0;
         }));
   }
 
-  // Of both halves; with a divisor i times the summands' sums / b beside them, both halved.
-  Both WeightedValues() {
+  // Both halves' outputs; with a divisor i times the summands' sums / b beside the values' sums,
+  // both halved.
+  Both OfEarlierKeys() {
     const double factor = divides() ? 0.5 : 1;
     const Complex beside = divides() ? Complex(0, 1 / c_.forms.divisor_inverse.b) : Complex();
     if (divides())
       for (NodeId& values : skewed_values_)
         values = b_.AddPlain("values and ones", values, {beside});
-    std::array<NodeId, 3> sums;
-    for (size_t pair = 0; pair < 3; ++pair)
-      sums[pair] = b_.Band("value products", skewed_values_[pair / 2], powers_[pair],
-                           ValueBand(c_.l, static_cast<int>(pair), c_.place.tokens, factor));
-    Both both = {sums[0], b_.Add("value sums", sums[1], sums[2])};
-    if (prefix() == 0) return both;
-    const LinearMap constant =
-        PrefixValuesMap(c_.l, units_, c_.place.index, prefix(), factor, beside);
-    for (size_t half = 0; half < 2; ++half)
-      both[half] =
-          b_.Add("value sums", both[half],
-                 b_.Linear("values of constant tokens", powers_[2 * half], constant, !divides()));
-    return both;
+    Both both = {-1, -1};
+    NodeId before = -1;
+    for (size_t i = 0; i < pairs_.size(); ++i) {
+      const Pair& pair = pairs_[i];
+      const bool shares = i > 0 && pairs_[i - 1].key == pair.key;
+      LinearMap band =
+          ValueBand(c_.l, {static_cast<int>(pair.query), static_cast<int>(pair.key), 0, true, {}},
+                    c_.place.tokens, factor);
+      band.by_term = true;  // powers have no level to spare
+      before = b_.Band("value products", skewed_values_[pair.key], powers_[i], std::move(band),
+                       shares ? before : -1, 0);
+      AddTo(both[pair.query], "value sums", before);
+    }
+    if (prefix() > 0) AddConstantValues(factor, beside, both);
+    return divides() ? Divided(both) : both;
   }
 
-  // Numerators times the divisors' inverses.
+  void AddTo(NodeId& sum, const char* name, NodeId part) {
+    sum = sum < 0 ? part : b_.Add(name, sum, part);
+  }
+
+  void AddConstantValues(double factor, Complex beside, Both& both) {
+    const LinearMap constant =
+        PrefixValuesMap(c_.l, units_, c_.place.index, prefix(), factor, beside);
+    for (size_t i = 0; i < pairs_.size(); ++i)
+      if (pairs_[i].query == pairs_[i].key)
+        AddTo(both[pairs_[i].query], "value sums",
+              b_.Linear("values of constant tokens", powers_[i], constant, !divides()));
+  }
+
+  // Where queries see keys of both halves: what a query does not see leaves its powers, so that one
+  // product of complex numbers serves both halves, (v0 - i v1) (p0 + i p1), whose real part it is.
+  Both OfAllKeys() {
+    const LinearMap band =
+        ValueBand(c_.l, {0, 0, 0, false, {}}, 2 * c_.l.blocks(), divides() ? 0.5 : 1);
+    Both sums = {-1, -1}, divisors = {-1, -1};
+    for (size_t i = 0; i < pairs_.size(); i += 4) {
+      const NodeId values = Later("values further on", conjugate_values_, pairs_[i].first);
+      NodeId before = -1;
+      for (size_t query = 0; query < 2; ++query) {
+        const Both seen = {SeenPowers(i + 2 * query), SeenPowers(i + 2 * query + 1)};
+        for (const NodeId powers : seen) AddTo(divisors[query], "powers", powers);
+        before = b_.Band("value products", values, t_.Pack("powers", seen), band, before, 0);
+        AddTo(sums[query], "value sums", before);
+      }
+    }
+    Both numerators;
+    for (size_t query = 0; query < 2; ++query)
+      numerators[query] = t_.Split("numerator", sums[query])[0];
+    return divides() ? Divided(numerators, SumOverKeys(t_.Pack("powers", divisors))) : numerators;
+  }
+
+  NodeId SeenPowers(size_t index) {
+    const Pair& pair = pairs_[index];
+    const KeysSeen seen{static_cast<int>(pair.query),
+                        static_cast<int>(pair.key),
+                        pair.first,
+                        false,
+                        {c_.place.texts.begin(), c_.place.texts.end()}};
+    Vector mask(static_cast<size_t>(c_.l.slots));
+    for (int t = 0; t < c_.l.blocks(); ++t)
+      for (int x = 0; x < c_.l.distances(); ++x)
+        if (IsSeen(c_.l, seen, c_.place.tokens, t, x))
+          std::fill_n(mask.begin() + t * c_.l.block() + c_.l.AttentionRow(x, 0), c_.shape.n_heads,
+                      Complex(1));
+    return b_.MulPlain(c_.Named("powers seen", static_cast<int>(index)), powers_[index],
+                       std::move(mask));
+  }
+
+  // Over the rows of every head, in all of them, divided by what the divisor's polynomial ends at.
+  NodeId SumOverKeys(NodeId powers) {
+    const int elements = Log2(c_.l.d_head);
+    const NodeId sums =
+        b_.RotateSum("divisor sums", powers, DoublingRotations(c_.l.heads, elements));
+    Vector first(static_cast<size_t>(c_.l.block()));
+    std::fill_n(first.begin(), c_.shape.n_heads, 1 / c_.forms.divisor_inverse.b);
+    return b_.RotateSum("divisors spread", b_.MulPlain("divisors", sums, std::move(first)),
+                        DoublingRotations(-c_.l.heads, elements));
+  }
+
+  // What stands where no head is, for the divisor's polynomial.
+  Vector HeadlessFill(Complex of) const {
+    const approx::Approximant& inverse = c_.forms.divisor_inverse;
+    Vector fill(static_cast<size_t>(c_.l.heads));
+    std::fill(fill.begin() + c_.shape.n_heads, fill.end(),
+              of * 0.5 * (inverse.a + inverse.b) / inverse.b);
+    return fill;
+  }
+
+  // Of numerators with their divisors beside them.
   Both Divided(const Both& both) {
     c_.Enter(Component::kDivision, "attention");
-    const approx::Approximant& inverse = c_.forms.divisor_inverse;
     Both numerators, divisors;
     for (size_t half = 0; half < 2; ++half) {
       const Both parts = t_.Split("numerator and divisor", both[half]);
       numerators[half] = parts[0];
-      Vector fill(static_cast<size_t>(c_.l.heads));  // rows without a head
-      std::fill(fill.begin() + c_.shape.n_heads, fill.end(),
-                0.5 * (inverse.a + inverse.b) / inverse.b);
-      divisors[half] = b_.AddPlain("divisor filled", parts[1], std::move(fill));
+      divisors[half] = parts[1];
     }
-    NodeId packed = t_.Pack("divisors", divisors);
+    return Divided(numerators, t_.Pack("divisors", divisors));
+  }
+
+  // Numerators times the divisors' inverses.
+  Both Divided(const Both& numerators, NodeId divisors) {
+    c_.Enter(Component::kDivision, "attention");
+    const approx::Approximant& inverse = c_.forms.divisor_inverse;
+    const NodeId packed = b_.AddPlain("divisors filled", divisors, HeadlessFill({1, 1}));
     b_.SetMagnitude(packed, 1);
     b_.MarkCut(packed);
     Both results = t_.Split("divisor", packed);
@@ -212,13 +324,14 @@ class BlockHeads {
   BlockContext& c_;
   GraphBuilder& b_;
   TokenParts& t_;
-  const TokenNorm& norm_;
+  const TokenNorm* norm_;  // in front; null: what is read went through it
   const BlockUnits& units_;
   const Biases& biases_;
   std::vector<std::vector<double>> score_units_;
   Both queries_, skewed_values_;
-  NodeId skewed_keys_ = -1;
-  std::vector<NodeId> scores_, powers_;
+  NodeId skewed_keys_ = -1, conjugate_values_ = -1;
+  std::vector<Pair> pairs_;
+  std::vector<NodeId> scores_, powers_;  // by pair
 };
 
 }  // namespace
@@ -255,7 +368,7 @@ double TurnedBias(const BlockContext& c, const std::vector<double>& bias, bool t
          turn.other * bias[first + static_cast<size_t>(turn.partner)];
 }
 
-Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm& norm,
+Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm* norm,
                      const BlockUnits& units, const Biases& biases) {
   return BlockHeads(c, t, norm, units, biases).Run(x);
 }

@@ -24,15 +24,16 @@ class TokenParts {
 };
 
 // What a norm leaves: the roots in every slot of their token's block; at the first of each block
-// four times the sum of the squares, complex; what 1 in the sum stands for.
+// four times the sum of the squares, complex; what 1 in the sum stands for; twice what it read.
 struct TokenNorm {
   Both roots;
   NodeId sums;
   double of_sum;
+  Both doubled;
 };
 
-// The heads' outputs.
-Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm& norm,
+// The heads' outputs. norm: in front; null where x is normalised already.
+Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm* norm,
                      const BlockUnits& units, const Biases& biases);
 
 // Keys and values before their turn and the root, of tokens in blocks: from there to the layout of

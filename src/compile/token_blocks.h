@@ -3,12 +3,15 @@
 //
 // The residual is complex, a token in either part, so that matrices and bootstraps serve both; what
 // is not linear happens to the two parts apart. A sum over a token's features takes a mask and a
-// level, which rows do not need, but matrices are cheap (block_maps.h).
+// level, which rows do not need, but matrices are cheap (block_maps.h). Encoders hand on what is
+// normalised (model/block.h); the mean of what they carry is taken out beside attention and
+// feed-forward, where levels are free.
 //
 // Scores by offset: keys are skewed, row (e, h) moved by e tokens, so that for every distance o
 // between rows the queries' elements o further on meet the skewed keys o tokens and o elements
 // further on: the sum of all those products has the score with the key x tokens before at row
-// (x, h). Values are the mirror image. Tokens are cyclic; what a query must not see is masked
+// (x, h); where blocks outnumber a head's elements, the same again with keys that many tokens
+// further on. Values are the mirror image. Tokens are cyclic; what a query must not see is masked
 // beside the values, where levels are free. docs/decisions/0022-prompts-in-blocks.md.
 #pragma once
 
@@ -17,7 +20,7 @@
 namespace polyveil::compile {
 
 // x: the residual of all tokens in its unit `in`, complex; the result in `out`. States: the caches
-// as decoding keeps them.
+// as decoding keeps them; none of an encoder's.
 NodeId LowerTokenBlocks(GraphBuilder& builder, const BlockPlace& place, NodeId x);
 
 }  // namespace polyveil::compile

@@ -21,9 +21,27 @@ ChannelUnits FromExponents(const std::vector<int>& exponents) {
   return units;
 }
 
+ResidualUnits PostNormUnits(const model::Decoder& decoder) {
+  const double normalised = std::sqrt(decoder.width());
+  const auto before = [&](const approx::Approximant& norm) {
+    return UnitForNorm(normalised * std::sqrt(norm.b), decoder.width(), norm);
+  };
+  ResidualUnits units;
+  units.input = normalised;
+  for (const model::Block& block : decoder.blocks) {
+    units.middle.push_back(before(block.forms.norm1));
+    units.ending.push_back(before(block.forms.norm2));
+    units.output.push_back(block.shape.norm_outside ? units.ending.back() : normalised);
+    units.middle_channels.push_back(nullptr);
+    units.output_channels.push_back(nullptr);
+  }
+  return units;
+}
+
 }  // namespace
 
 ResidualUnits MakeResidualUnits(const model::Decoder& decoder) {
+  if (decoder.blocks.front().shape.post_norm) return PostNormUnits(decoder);
   const double otherwise = decoder.residual_bound > 0 ? decoder.residual_bound : 1;
   const auto unit = [&](double bound, const approx::Approximant* norm) {
     const double plain = bound > 0 ? bound * std::max(1.0, decoder.margin) : otherwise;

@@ -15,6 +15,7 @@ struct ResidualUnits {
   double input = 1;                    // the embedding, and so layer 0's input
   std::vector<double> middle, output;  // by layer: after attention, after the feed-forward
   std::vector<ChannelUnits> middle_channels, output_channels;
+  std::vector<double> ending;  // of post-norm blocks: what the second norm reads
 
   double LayerInput(int layer) const { return layer == 0 ? input : output[layer - 1]; }
   ChannelUnits LayerInputChannels(int layer) const {
@@ -28,7 +29,8 @@ struct ResidualUnits {
 double UnitForNorm(double unit, int d_model, const approx::Approximant& norm);
 
 // The calibrated bound of each place times the calibration's margin; the model's overall bound
-// where none is recorded; UnitForNorm of that.
+// where none is recorded; UnitForNorm of that. Of post-norm blocks the root of the largest square
+// that a channel may have: of what is normalised the width, before a norm that of its interval.
 ResidualUnits MakeResidualUnits(const model::Decoder& decoder);
 
 }  // namespace polyveil::compile

@@ -53,6 +53,27 @@ void AddRandomBiases(const BlockShape& s, std::mt19937_64& random, BlockWeights&
   w.b_down = fill(s.d_model);
 }
 
+void AddRandomGains(const BlockShape& s, std::mt19937_64& random, BlockWeights& w) {
+  std::normal_distribution<double> normal(1, 0.2);
+  for (auto* gain : {&w.gain_in, &w.gain_mid}) {
+    gain->resize(static_cast<std::size_t>(s.d_model));
+    for (double& v : *gain) v = normal(random);
+  }
+}
+
+Status CheckPostNorm(const BlockShape& s, const std::string& where) {
+  if (!s.post_norm && (!s.causal || s.norm_outside))
+    return MakeError(ErrorCode::kMismatch,
+                     "{}: post_norm = false with causal = {}, norm_outside = {}", where, s.causal,
+                     s.norm_outside);
+  if (s.post_norm && (s.parallel || s.gated || !s.centred || !s.biases || !s.rotary.empty()))
+    return MakeError(ErrorCode::kMismatch,
+                     "{}: a post-norm block with parallel = {}, gated = {}, centred = {}, biases = "
+                     "{}, {} rotary pairs",
+                     where, s.parallel, s.gated, s.centred, s.biases, s.rotary.size());
+  return {};
+}
+
 }  // namespace
 
 double Activate(BlockActivation activation, double x) {
@@ -81,7 +102,8 @@ std::shared_ptr<const BlockBiases> BlockWeightSource::Biases() const {
   for (const unsigned part : {kQkvWeights, kProjectionWeights, kHiddenWeights, kDownWeights}) {
     const auto weights = Load(part);
     for (auto bias : {&BlockBiases::bq, &BlockBiases::bk, &BlockBiases::bv, &BlockBiases::bo,
-                      &BlockBiases::b_gate, &BlockBiases::b_up, &BlockBiases::b_down})
+                      &BlockBiases::b_gate, &BlockBiases::b_up, &BlockBiases::b_down,
+                      &BlockBiases::gain_in, &BlockBiases::gain_mid})
       if (!((*weights).*bias).empty()) biases.*bias = (*weights).*bias;
   }
   biases_ = std::make_shared<const BlockBiases>(std::move(biases));
@@ -105,6 +127,7 @@ Status ValidateBlock(const Block& block, const std::string& where) {
     return MakeError(ErrorCode::kMismatch, "{}: {} rotary pairs, d_head = {}", where,
                      s.rotary.size(), s.d_head);
   PV_RETURN_IF_ERROR(CheckFeedForward(s, where));
+  PV_RETURN_IF_ERROR(CheckPostNorm(s, where));
   if (block.prefix_keys.size() != block.prefix_values.size() ||
       block.prefix_keys.size() % static_cast<std::size_t>(s.kv_width()) != 0)
     return MakeError(ErrorCode::kMismatch, "{}: a prefix of {} keys' and {} values' numbers", where,
@@ -114,10 +137,11 @@ Status ValidateBlock(const Block& block, const std::string& where) {
 }
 
 std::string DescribeShape(const BlockShape& s) {
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", s.d_model, s.n_heads,
-                     s.n_kv_heads, s.d_head, s.d_ff, s.gated, s.parallel, s.centred, s.biases,
-                     static_cast<int>(s.activation), s.norm_eps, s.power, s.attention_eps,
-                     fmt::join(s.rotary, ","), s.adjacent_pairs);
+  const std::string text = fmt::format(
+      "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", s.d_model, s.n_heads, s.n_kv_heads, s.d_head,
+      s.d_ff, s.gated, s.parallel, s.centred, s.biases, static_cast<int>(s.activation), s.norm_eps,
+      s.power, s.attention_eps, fmt::join(s.rotary, ","), s.adjacent_pairs);
+  return s.post_norm ? fmt::format("{} post-norm {} {}", text, s.causal, s.norm_outside) : text;
 }
 
 void RemoveMean(std::vector<double>& x) {
@@ -152,6 +176,7 @@ BlockWeights RandomBlockWeights(const BlockShape& s, std::uint64_t seed) {
   w.up = RandomMatrix(s.d_ff, s.d_model, random);
   w.down = RandomMatrix(s.d_model, s.d_ff, random);
   if (s.biases) AddRandomBiases(s, random, w);
+  if (s.post_norm) AddRandomGains(s, random, w);
   if (s.centred) {
     RemoveMean(w.wo, w.bo);
     RemoveMean(w.down, w.b_down);

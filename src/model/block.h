@@ -1,7 +1,7 @@
-// One transformer block as a polynomial: pre-norm (Llama, GPT-2, the embedded model) or parallel
-// (GPT-NeoX), grouped queries with rotary positions, attention of any form (attention_form.h), a
-// feed-forward of any width, gated, bilinear or plain. What the block program computes and what it
-// is compared with.
+// One transformer block as a polynomial: pre-norm (Llama, GPT-2, the embedded model), parallel
+// (GPT-NeoX) or post-norm (BERT), grouped queries with rotary positions, attention of any form
+// (attention_form.h), a feed-forward of any width, gated, bilinear or plain. What the block program
+// computes and what it is compared with.
 #pragma once
 
 #include <memory>
@@ -24,6 +24,12 @@ struct BlockShape {
   int d_model = 0, n_heads = 0, n_kv_heads = 0, d_head = 0, d_ff = 0;
   bool gated = false;     // down(act(gate x) * up x), else down(act(up x))
   bool parallel = false;  // x + attention(norm1 x) + ffn(norm2 x), else one after the other
+  bool causal = true;     // else every token sees every one of its text
+  // n' = norm1(C gain_in n + attention(n)), then norm2(C gain_mid n' + ffn(n')): what blocks hand
+  // on is normalised, without the norm's gain and bias, which stand in the matrices that read it;
+  // C takes the mean out.
+  bool post_norm = false;
+  bool norm_outside = false;  // of post_norm: norm2 is the client's, the result what it reads
   // LayerNorm: every writer of the residual has its mean removed, so that the norm divides by the
   // root mean square alone; results differ from the original's residual by its mean, which every
   // reader removes.
@@ -50,6 +56,7 @@ struct BlockShape {
 // Empty without biases.
 struct BlockBiases {
   std::vector<double> bq, bk, bv, bo, b_gate, b_up, b_down;
+  std::vector<double> gain_in, gain_mid;  // of post-norm blocks
 };
 
 // Norm gains, their biases' images and 1/sqrt(d_head) folded in.
@@ -94,7 +101,8 @@ class KeptWeights final : public BlockWeightSource {
   const std::shared_ptr<const BlockWeights> weights_;
 };
 
-// forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both; norm2 of a
+// forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both; a post-norm
+// one has them behind attention and feed-forward; norm2 of a
 // bilinear one ~ 1/(v + norm_eps)), activation (none of a bilinear one), divisor_inverse, kappa and
 // shift by head, attention, bounds.
 struct Block {

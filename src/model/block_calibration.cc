@@ -25,10 +25,7 @@ Approximant FitActivation(BlockActivation activation, const approx::Range& seen,
 // What the block's exact functions see of the texts.
 Result<BlockReference> Observe(const Block& block, const BlockTexts& texts) {
   BlockReference reference(block, Evaluation::kExact);
-  for (const auto& text : texts) {
-    reference.Reset();
-    for (const auto& token : text) PV_RETURN_IF_ERROR(reference.Step(token));
-  }
+  for (const auto& text : texts) PV_RETURN_IF_ERROR(reference.Read(text));
   // Whatever is no number inside a block reaches its result.
   const double largest = reference.ranges().bounds.residual_out;
   if (!std::isfinite(largest))
@@ -71,10 +68,12 @@ Result<LayerConfig> CalibrateBlock(const Block& block, const BlockTexts& texts,
 
   const auto range = [&](const char* site) { return seen.escapes().at(site).seen; };
   forms.bounds = seen.ranges().bounds;
-  forms.bounds.mid_exponents =
-      ChannelExponents(forms.bounds.residual_mid, seen.ranges().mid_channels);
-  forms.bounds.out_exponents =
-      ChannelExponents(forms.bounds.residual_out, seen.ranges().out_channels);
+  if (!shape.post_norm) {
+    forms.bounds.mid_exponents =
+        ChannelExponents(forms.bounds.residual_mid, seen.ranges().mid_channels);
+    forms.bounds.out_exponents =
+        ChannelExponents(forms.bounds.residual_out, seen.ranges().out_channels);
+  }
   PV_ASSIGN_OR_RETURN(forms.norm1,
                       FitSeries(approx::Target::kInverseRoot, range("attention / variance"),
                                 shape.norm_eps, fit.norm_degree, fit.margin));

@@ -62,19 +62,74 @@ void BlockReference::Reset() {
 void BlockReference::ReleaseWeights() { w_.reset(); }
 
 Result<std::vector<double>> BlockReference::Step(std::span<const double> input) {
+  if (!block_.shape.causal)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "a token of a bidirectional block, which reads whole texts");
+  PV_ASSIGN_OR_RETURN(const Projected token, Project(input));
+  std::vector<double> out = Finish(token);
+  ++position_;
+  return out;
+}
+
+Result<std::vector<std::vector<double>>> BlockReference::Read(
+    std::span<const std::vector<double>> text) {
+  Reset();
+  std::vector<std::vector<double>> results;
+  std::vector<Projected> tokens;
+  for (const auto& input : text) {
+    if (block_.shape.causal) {
+      PV_ASSIGN_OR_RETURN(auto out, Step(input));
+      results.push_back(std::move(out));
+      continue;
+    }
+    PV_ASSIGN_OR_RETURN(Projected token, Project(input));
+    tokens.push_back(std::move(token));
+    ++position_;
+  }
+  --position_;  // that of the last token, whose keys all of them see
+  for (const Projected& token : tokens) results.push_back(Finish(token));
+  ++position_;
+  return results;
+}
+
+Result<BlockReference::Projected> BlockReference::Project(std::span<const double> input) {
   const BlockShape& s = block_.shape;
   if (static_cast<int>(input.size()) != s.d_model)
     return MakeError(ErrorCode::kMismatch, "a token of {} values, the block's width is {}",
                      input.size(), s.d_model);
   if (!w_) w_ = block_.weights->Load();
-  const std::vector<double> x(input.begin(), input.end());
-  Note(ranges_.bounds.residual_in, x);
-  const double v = MeanSquare(x);
-  const double root = InverseRoot("attention / variance", block_.forms.norm1, v);
-  std::vector<double> out = x;
-  AddTo(out, Attention(x, v, root));
-  if (s.parallel) {
-    AddTo(out, FeedForward(x, root));
+  Projected token;
+  token.x.assign(input.begin(), input.end());
+  Note(ranges_.bounds.residual_in, token.x);
+  token.variance = MeanSquare(token.x);
+  if (!s.post_norm)
+    token.root = InverseRoot("attention / variance", block_.forms.norm1, token.variance);
+  token.q = Multiply(w_->wq, token.x);
+  token.k = Multiply(w_->wk, token.x);
+  token.v = Multiply(w_->wv, token.x);
+  ScaleAndAdd(token.q, token.root, w_->bq);
+  ScaleAndAdd(token.k, token.root, w_->bk);
+  ScaleAndAdd(token.v, token.root, w_->bv);
+  RotateRows(s, position_, token.q, 1);
+  RotateRows(s, position_, token.k, 1);
+  if (block_.forms.attention.qk_norm) {
+    NormaliseHeads(token.q, s.n_heads, true);
+    NormaliseHeads(token.k, s.n_kv_heads, false);
+  }
+  Note(ranges_.bounds.query, token.q);
+  Note(ranges_.bounds.key, token.k);
+  Note(ranges_.bounds.value, token.v);
+  keys_.insert(keys_.end(), token.k.begin(), token.k.end());
+  values_.insert(values_.end(), token.v.begin(), token.v.end());
+  return token;
+}
+
+std::vector<double> BlockReference::Finish(const Projected& token) {
+  if (block_.shape.post_norm) return FinishPostNorm(token);
+  std::vector<double> out = token.x;
+  AddTo(out, Attention(token));
+  if (block_.shape.parallel) {
+    AddTo(out, FeedForward(token.x, token.root));
   } else {
     Observe("attention / residual", out);
     Note(ranges_.bounds.residual_mid, out);
@@ -88,7 +143,32 @@ Result<std::vector<double>> BlockReference::Step(std::span<const double> input) 
   Observe("feed-forward / residual", out);
   Note(ranges_.bounds.residual_out, out);
   NoteChannels(ranges_.out_channels, out);
-  ++position_;
+  ++ranges_.tokens;
+  return out;
+}
+
+std::vector<double> BlockReference::AddNormalised(const char* part, const std::vector<double>& x,
+                                                  const std::vector<double>& gain,
+                                                  const std::vector<double>& update) {
+  const bool first = &gain == &w_->gain_in;
+  std::vector<double> sum = x;
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] *= gain[i];
+  RemoveMean(sum);
+  AddTo(sum, update);
+  Observe(first ? "attention / residual" : "feed-forward / residual", sum);
+  Note(first ? ranges_.bounds.residual_mid : ranges_.bounds.residual_out, sum);
+  const double variance = MeanSquare(sum);
+  const double root = InverseRoot(part, first ? block_.forms.norm1 : block_.forms.norm2, variance);
+  if (first || !block_.shape.norm_outside)
+    for (double& value : sum) value *= root;
+  return sum;
+}
+
+std::vector<double> BlockReference::FinishPostNorm(const Projected& token) {
+  const std::vector<double> middle =
+      AddNormalised("attention / variance", token.x, w_->gain_in, Attention(token));
+  std::vector<double> out =
+      AddNormalised("feed-forward / variance", middle, w_->gain_mid, FeedForward(middle, 1));
   ++ranges_.tokens;
   return out;
 }
@@ -100,39 +180,23 @@ double BlockReference::InverseRoot(const char* site, const Approximant& p, doubl
   return Apply(site, p, mean, whole ? 1 / shifted : 1 / std::sqrt(shifted));
 }
 
-std::vector<double> BlockReference::Attention(const std::vector<double>& x, double variance,
-                                              double root) {
+std::vector<double> BlockReference::Attention(const Projected& token) {
   const BlockShape& s = block_.shape;
-  std::vector<double> q = Multiply(w_->wq, x), k = Multiply(w_->wk, x), v = Multiply(w_->wv, x);
-  ScaleAndAdd(q, root, w_->bq);
-  ScaleAndAdd(k, root, w_->bk);
-  ScaleAndAdd(v, root, w_->bv);
-  RotateRows(s, position_, q, 1);
-  RotateRows(s, position_, k, 1);
-  if (block_.forms.attention.qk_norm) {
-    NormaliseHeads(q, s.n_heads, true);
-    NormaliseHeads(k, s.n_kv_heads, false);
-  }
-  Note(ranges_.bounds.query, q);
-  Note(ranges_.bounds.key, k);
-  Note(ranges_.bounds.value, v);
-  keys_.insert(keys_.end(), k.begin(), k.end());
-  values_.insert(values_.end(), v.begin(), v.end());
   HeadTrace trace;
   for (int h = 0; h < s.n_heads; ++h) {
     const auto at = static_cast<std::size_t>(h) * s.d_head;
-    AttendHead(h, std::span(q).subspan(at, s.d_head), trace);
+    AttendHead(h, std::span(token.q).subspan(at, s.d_head), trace);
   }
   Note(ranges_.bounds.head_out, trace.output);
   std::vector<double> out = Multiply(w_->wo, trace.output);
   ScaleAndAdd(out, 1, w_->bo);
   const std::pair<const char*, std::span<const double>> values[] = {
-      {"attention / input", x},
-      {"attention / variance", {&variance, 1}},
-      {"attention / inverse root", {&root, 1}},
-      {"attention / query", q},
-      {"attention / key", k},
-      {"attention / value", v},
+      {"attention / input", token.x},
+      {"attention / variance", {&token.variance, 1}},
+      {"attention / inverse root", {&token.root, 1}},
+      {"attention / query", token.q},
+      {"attention / key", token.k},
+      {"attention / value", token.v},
       {"attention / scores", trace.scores},
       {"attention / powers", trace.powers},
       {"attention / divisor", trace.divisor},

@@ -1,5 +1,5 @@
-// A polynomial block in float64, one token at a time, and what it sees: the comparison for the
-// encrypted program and the source of its ranges.
+// A polynomial block in float64, one token or a text at a time, and what it sees: the comparison
+// for the encrypted program and the source of its ranges.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ enum class Evaluation { kPolynomial, kExact };
 //   feed-forward: variance (1), scale (1), hidden 1, hidden 2 (bilinear: raw; gated: gate and up;
 //                 plain: hidden 1 only, scaled),
 //                 product, down (W_down product), output, residual
-// head-major, keys 0 .. position. A parallel block has one norm and one residual, the last one.
+// head-major, keys 0 .. position. A parallel block has one norm and one residual, the last one. A
+// post-norm block's norms read its residuals.
 // Values live until the call returns.
 using Observer = std::function<void(const std::string& name, std::span<const double> values)>;
 
@@ -56,8 +57,10 @@ class BlockReference {
   BlockReference(const Block& block, Evaluation evaluation, std::string name = {});
 
   // One token of a text: d_model values in, d_model out; appends to the cache. Loads the weights
-  // and keeps them. Errors: kMismatch.
+  // and keeps them. Errors: kMismatch, kInvalidArgument for a bidirectional block.
   Result<std::vector<double>> Step(std::span<const double> x);
+  // A whole text from its beginning on: [token][d_model] in and out. Errors: kMismatch.
+  Result<std::vector<std::vector<double>>> Read(std::span<const std::vector<double>> text);
   void Reset();           // forgets the text but for the prefix; ranges and counts stay
   void ReleaseWeights();  // until the next step
   int position() const { return position_; }                 // the prefix included
@@ -71,8 +74,22 @@ class BlockReference {
 
  private:
   struct HeadTrace;
+  // A token whose key and value are in the cache.
+  struct Projected {
+    std::vector<double> x;
+    double variance = 0, root = 1;  // of the norm in front
+    std::vector<double> q, k, v;
+  };
 
-  std::vector<double> Attention(const std::vector<double>& x, double variance, double root);
+  Result<Projected> Project(std::span<const double> input);
+  // What the token becomes, which sees all keys of the cache.
+  std::vector<double> Finish(const Projected& token);
+  std::vector<double> FinishPostNorm(const Projected& token);
+  // Adds `update` to what the residual is of; normalised by `norm`.
+  std::vector<double> AddNormalised(const char* part, const std::vector<double>& x,
+                                    const std::vector<double>& gain,
+                                    const std::vector<double>& update);
+  std::vector<double> Attention(const Projected& token);
   void NormaliseHeads(std::vector<double>& x, int heads, bool query);
   void AttendHead(int head, std::span<const double> query, HeadTrace& trace);
   // The summands u_k of one head, or of normalise-square its weights, from the scores.

@@ -12,7 +12,7 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kClientFormat = "polyveil-client/1";
-constexpr std::size_t kMaxTensors = 64, kMaxNameBytes = 256;
+constexpr std::size_t kMaxTensors = 64, kMaxNameBytes = 256, kMaxLabels = 4096;
 constexpr int kMaxVocabulary = 1 << 20, kMaxWidth = 16384, kMaxContext = 1 << 22;
 constexpr std::int64_t kMaxRows = std::int64_t{1} << 24;
 
@@ -35,6 +35,32 @@ std::optional<ClientNorm> NormFromJson(const JsonReader& at, const char* key) {
   const ClientNorm norm{field.Bool("subtracts_mean"), field.Number("eps")};
   if (!(norm.eps >= 0 && norm.eps < 1)) at.Fail(key, fmt::format("has eps {}", norm.eps));
   return norm;
+}
+
+OrderedJson EncoderToJson(const ClientEncoder& encoder) {
+  return {{"labels", encoder.labels}, {"pooler", encoder.relu_pooler ? "relu" : "tanh"}};
+}
+
+std::optional<ClientEncoder> EncoderFromJson(const JsonReader& at, const char* key) {
+  if (!at.Given(key)) return std::nullopt;
+  const JsonReader field = at.Object(key);
+  ClientEncoder encoder;
+  const auto* labels = field.Has("labels") ? field.Find("labels") : nullptr;
+  if (labels == nullptr || !labels->is_array() || labels->size() > kMaxLabels) {
+    at.Fail(key, fmt::format("has labels that are no array of at most {}", kMaxLabels));
+    return encoder;
+  }
+  for (const auto& label : *labels) {
+    const bool named =
+        label.is_string() && label.get_ref<const std::string&>().size() <= kMaxNameBytes;
+    if (!named) at.Fail(key, "has a label that is no text of at most 256 bytes");
+    encoder.labels.push_back(named ? label.get<std::string>() : "");
+  }
+  const std::string pooler = field.Text("pooler");
+  if (pooler != "tanh" && pooler != "relu")
+    at.Fail(key, "has a pooler that is neither tanh nor relu");
+  encoder.relu_pooler = pooler == "relu";
+  return encoder;
 }
 
 std::vector<std::int32_t> TokensFromJson(const JsonReader& at, const char* key, int vocabulary) {
@@ -99,6 +125,7 @@ ClientConfig Read(const JsonReader& at, std::string& error) {
   config.centred = at.Bool("centred");
   config.embedding_norm = NormFromJson(at, "embedding_norm");
   config.final_norm = NormFromJson(at, "final_norm");
+  config.encoder = EncoderFromJson(at, "encoder");
   ReadTensors(at, error, config);
   if (at.Given("certificate")) config.certificate = CertificateFromJson(at.Object("certificate"));
   return config;
@@ -125,6 +152,7 @@ std::string FormatClientConfig(const ClientConfig& c) {
                      {"centred", c.centred}};
   if (c.embedding_norm) out["embedding_norm"] = NormToJson(*c.embedding_norm);
   if (c.final_norm) out["final_norm"] = NormToJson(*c.final_norm);
+  if (c.encoder) out["encoder"] = EncoderToJson(*c.encoder);
   out["tensors"] = tensors;
   if (c.certificate) out["certificate"] = CertificateToJson(*c.certificate);
   return out.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";

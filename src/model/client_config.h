@@ -21,10 +21,21 @@ inline constexpr char kPositionName[] = "pos";  // [context + prefix and more, w
 inline constexpr char kFinalGainName[] = "final_gain", kFinalBiasName[] = "final_bias";
 inline constexpr char kEmbeddingGainName[] = "embedding_gain";
 inline constexpr char kEmbeddingBiasName[] = "embedding_bias";
+inline constexpr char kTypeName[] = "type";  // [segments, width]: of an encoder
+// Of a classifier's head: [width, width], [labels, width] and their biases.
+inline constexpr char kPoolerName[] = "pooler", kPoolerBiasName[] = "pooler_bias";
+inline constexpr char kClassifierName[] = "classifier";
+inline constexpr char kClassifierBiasName[] = "classifier_bias";
 
 struct ClientNorm {
   bool subtracts_mean = false;  // LayerNorm; else RMSNorm
   double eps = 0;
+};
+
+// A model that reads whole texts and writes none: what it makes of tokens is final_norm's result.
+struct ClientEncoder {
+  std::vector<std::string> labels;  // of its classifier; empty: it has none
+  bool relu_pooler = false;         // else tanh
 };
 
 // How a file of the client's half holds numbers: row-major, blocks of quantised types inside rows.
@@ -52,6 +63,7 @@ struct ClientConfig {
   // Blocks read and write the residual without its mean.
   bool centred = false;
   std::optional<ClientNorm> embedding_norm, final_norm;
+  std::optional<ClientEncoder> encoder = {};
   std::map<std::string, ClientTensor> tensors;  // by the name of their file
   std::optional<Certificate> certificate;
 };

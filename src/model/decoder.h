@@ -25,6 +25,8 @@ struct Decoder {
 
   int width() const { return blocks.front().shape.d_model; }
   int prefix() const { return blocks.front().prefix(); }  // constant tokens before a text
+  // Else an encoder: it reads whole texts and has no caches.
+  bool causal() const { return blocks.front().shape.causal; }
 };
 
 // A bundle's blocks over its weights, which stay in memory once however many programs and

@@ -39,6 +39,22 @@ Result<std::vector<double>> DecoderReference::Step(std::span<const double> embed
   return x;
 }
 
+Result<std::vector<std::vector<double>>> DecoderReference::Read(
+    std::span<const std::vector<double>> embeddings) {
+  Reset();
+  if (embeddings.size() > static_cast<std::size_t>(context_))
+    return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens, context {}", embeddings.size(),
+                     context_);
+  std::vector<std::vector<double>> text(embeddings.begin(), embeddings.end());
+  for (BlockReference& block : blocks_) {
+    PV_ASSIGN_OR_RETURN(text, block.Read(text));
+    if (!keeps_weights_) block.ReleaseWeights();
+    if (first_not_finite_.empty()) first_not_finite_ = block.first_not_finite();
+  }
+  position_ = static_cast<int>(text.size());
+  return text;
+}
+
 void DecoderReference::set_observer(const Observer& observer) {
   for (BlockReference& block : blocks_) block.set_observer(observer);
 }

@@ -21,6 +21,8 @@ class DecoderReference {
   // The residual after the last block of one more token. Errors: kOutOfRange beyond the context,
   // kMismatch for another width.
   Result<std::vector<double>> Step(std::span<const double> embedding);
+  // A whole text: the residuals of all its tokens. Errors: as Step's.
+  Result<std::vector<std::vector<double>>> Read(std::span<const std::vector<double>> embeddings);
   // Forgets the text; counts of out-of-range inputs stay.
   void Reset();
   int position() const { return position_; }  // tokens so far, the prefix not among them

@@ -39,11 +39,29 @@ ModelShape Pythia(std::string name, int layers, int d_model, int heads) {
   return shape;
 }
 
+// Devlin et al. 2019, arXiv 1810.04805.
+ModelShape Bert(std::string name, int layers, int d_model, int heads, int vocab) {
+  ModelShape shape{std::move(name), {}, layers, vocab};
+  shape.block.d_model = d_model;
+  shape.block.n_heads = shape.block.n_kv_heads = heads;
+  shape.block.d_head = d_model / heads;
+  shape.block.d_ff = 4 * d_model;
+  shape.block.causal = false;
+  shape.block.post_norm = shape.block.centred = shape.block.biases = true;
+  shape.block.activation = BlockActivation::kGelu;
+  return shape;
+}
+
 std::vector<ModelShape> KnownShapes() {
   ModelShape llama3 = Llama("llama-3-8b", 32, 4096, 32, 8, 128, 14336, 128256, 500000);
   llama3.tied_head = false;
   return {Llama("smollm2-135m", 30, 576, 9, 3, 64, 1536, 49152, 100000),
-          Pythia("pythia-70m", 6, 512, 8), Pythia("pythia-1.4b", 24, 2048, 16), llama3};
+          Pythia("pythia-70m", 6, 512, 8),
+          Pythia("pythia-1.4b", 24, 2048, 16),
+          llama3,
+          Bert("minilm-l6", 6, 384, 12, 30522),
+          Bert("bert-base", 12, 768, 12, 30522),
+          Bert("roberta-base", 12, 768, 12, 50265)};
 }
 
 }  // namespace

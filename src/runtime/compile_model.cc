@@ -29,8 +29,8 @@ compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params) {
       }};
 }
 
-const char* DefaultParameters(const compile::DecoderPrograms& programs) {
-  return programs.prompts ? "prompt16" : "decode16";
+const char* DefaultParameters(const compile::DecoderPrograms& programs, bool causal) {
+  return programs.prompts || !causal ? "prompt16" : "decode16";
 }
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(

@@ -11,8 +11,8 @@ namespace polyveil::runtime {
 
 compile::CircuitKeys MakeCircuitKeys(const ckks::ParametersPtr& params);
 
-// The parameter set for these programs where none is named.
-const char* DefaultParameters(const compile::DecoderPrograms& programs);
+// The parameter set for these programs where none is named. causal: of a decoder.
+const char* DefaultParameters(const compile::DecoderPrograms& programs, bool causal = true);
 
 Result<std::shared_ptr<const compile::CompiledDecoder>> CompileModel(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,

@@ -90,6 +90,8 @@ void Engine::Report(MemoryReport& report) const {
 Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
                                               const StepOptions& options) {
   const EngineParts& parts = engine_->parts();
+  if (!parts.model->keeps_caches())
+    return MakeError(ErrorCode::kInvalidArgument, "a step of an encoder, which reads whole texts");
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
   if (!started_) PV_RETURN_IF_ERROR(Start(graph));
@@ -97,14 +99,15 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
 }
 
 Result<ckks::Ciphertext> DecoderSession::Read(const Engine& prompt, const ckks::Ciphertext& tokens,
-                                              int count, const StepOptions& options) {
+                                              int count, const StepOptions& options,
+                                              std::span<const int> texts) {
   if (position_ != 0 || known_)
     return MakeError(ErrorCode::kInvalidArgument,
                      "a prompt at once at position {}, behind {} public tokens: the text has begun",
                      position_, known_ ? known_->tokens : 0);
   const EngineParts& parts = prompt.parts();
   PV_RETURN_IF_ERROR(CheckToken(*parts.model, tokens));
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(count - 1));
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(count - 1, nullptr, texts));
   started_ = true;
   return Run(parts, graph, tokens, count, options);
 }
@@ -118,9 +121,11 @@ Result<ckks::Ciphertext> DecoderSession::Run(const EngineParts& parts, const com
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
   PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
-  previous_state_ = std::exchange(state_, std::move(result.state));
-  can_undo_ = true;
-  previous_position_ = std::exchange(position_, position);
+  if (parts.model->keeps_caches()) {
+    previous_state_ = std::exchange(state_, std::move(result.state));
+    can_undo_ = true;
+    previous_position_ = std::exchange(position_, position);
+  }
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return std::move(result.output);
 }

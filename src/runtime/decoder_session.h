@@ -70,9 +70,10 @@ class DecoderSession {
   // A prompt's first `count` tokens at once, at the beginning of a text without public tokens, by
   // the engine of a prompt's program (CompiledDecoder::prompts) of the same keys. tokens: as
   // PackTokens lays them out, at that program's input level. Returns their residuals in the same
-  // layout. Errors: as Step's, kInvalidArgument where a text has begun.
+  // layout. texts: of an encoder (compile::LowerPrompt), which reads at any time and keeps nothing.
+  // Errors: as Step's, kInvalidArgument where a decoder's text has begun.
   Result<ckks::Ciphertext> Read(const Engine& prompt, const ckks::Ciphertext& tokens, int count,
-                                const StepOptions& options);
+                                const StepOptions& options, std::span<const int> texts = {});
   int position() const { return position_; }  // the public tokens counted
   // Goes back to before the last step, whose answer may have been lost; false when there is none to
   // go back to (each step can be taken back once).

@@ -8,6 +8,7 @@
 #include "base/system.h"
 #include "base/thread_pool.h"
 #include "circuits/chebyshev.h"
+#include "circuits/compact_plaintext.h"
 #include "compile/levels.h"
 
 namespace polyveil::runtime {
@@ -146,51 +147,75 @@ Result<Value> EngineMachine::Linear(const Node& node, const Value& a) {
   return transform->Apply(parts_.evaluator, a);
 }
 
-// A value rotated by at * step for at = 0, 1, .. and then -1, -2, ..: each from the one before.
+// A band's operand that is rotated once a term, from the last group of terms to the first.
 class EngineMachine::Steps {
  public:
-  Steps(EngineMachine& machine, const Value& value, int step, int cycle)
-      : machine_(machine), value_(value), step_(step), cycle_(cycle), last_(value) {}
+  // kept: by term, what a band before rotated or one behind needs; null: neither.
+  Steps(EngineMachine& machine, const Value& value, const compile::BandSteps& steps,
+        std::map<int, Value>* kept)
+      : machine_(machine), value_(value), steps_(steps), kept_(kept) {}
 
-  Result<const Value*> At(int at) {
-    if (cycle_ > 0) return Cyclic((at % cycle_ + cycle_) % cycle_);
-    if (at == 0 || at == -1) last_ = value_;
-    if (at != 0) {
-      PV_ASSIGN_OR_RETURN(last_, Rotated(last_, at > 0 ? step_ : -step_));
+  Result<const Value*> At(int group, int j) {
+    const int term = group * steps_.size + j;
+    if (kept_ != nullptr)
+      if (const auto there = kept_->find(term); there != kept_->end()) return &there->second;
+    if (j == 0) {
+      const bool last = group == steps_.groups - 1;
+      PV_ASSIGN_OR_RETURN(
+          first_, machine_.Rotated(last ? value_ : first_, last ? steps_.last : steps_.between));
+      now_ = first_;
+    } else {
+      PV_ASSIGN_OR_RETURN(now_, machine_.Rotated(now_, steps_.each));
     }
-    return &last_;
+    return kept_ != nullptr ? &kept_->emplace(term, now_).first->second : &now_;
   }
 
  private:
-  Result<const Value*> Cyclic(int at) {
-    if (kept_.empty()) kept_.push_back(value_);
-    while (kept_.size() <= static_cast<size_t>(at)) {
-      PV_ASSIGN_OR_RETURN(Value next, Rotated(kept_.back(), step_));
-      kept_.push_back(std::move(next));
-    }
-    return &kept_[static_cast<size_t>(at)];
-  }
-  Result<Value> Rotated(const Value& value, int step) {
-    Stopwatch watch(machine_, compile::OpKindName(OpKind::kRotate));
-    return machine_.parts_.evaluator.Rotate(value, step);
-  }
-
   EngineMachine& machine_;
   const Value& value_;
-  const int step_, cycle_;  // 0: what was rotated is not needed again
-  Value last_;
-  std::vector<Value> kept_;
+  const compile::BandSteps& steps_;
+  Value first_, now_;
+  std::map<int, Value>* const kept_;
 };
 
+Result<Value> EngineMachine::Rotated(const Value& value, int rotation) {
+  if (rotation % params().slots() == 0) return value;
+  Stopwatch watch(*this, compile::OpKindName(OpKind::kRotate));
+  return parts_.evaluator.Rotate(value, rotation);
+}
+
+std::map<int, Value>* EngineMachine::KeptSteps(const Node& node) {
+  if (node.reused < 0) steps_.clear();
+  return node.kept >= 0 || node.reused >= 0 ? &steps_ : nullptr;
+}
+
+// What repeats is transformed once.
+Result<ckks::Plaintext> EngineMachine::EncodeTerm(std::span<const compile::Complex> diagonal,
+                                                  int level, double scale) {
+  if (diagonal.size() >= static_cast<size_t>(params().slots()))
+    return parts_.encoder.Encode(diagonal, level, scale);
+  PV_ASSIGN_OR_RETURN(const auto compact,
+                      circuits::CompactPlaintext::Create(parts_.encoder, diagonal, level, scale));
+  if (compact.in_coefficients()) return parts_.encoder.Encode(diagonal, level, scale);
+  const auto limbs = static_cast<size_t>(params().limbs(level));
+  ckks::Plaintext plain{ring::RnsPoly(limbs, params().n()), level, scale};
+  for (size_t j = 0; j < limbs; ++j) compact.ExpandBlock(params(), level, j, 0, plain.poly.limb(j));
+  return plain;
+}
+
+// Terms first .. first + count - 1, entry s of each from its entry s - shift.
 Result<std::vector<ckks::Plaintext>> EngineMachine::EncodeTerms(const compile::LinearMap& map,
-                                                                std::span<const int> terms,
+                                                                int first, int count, int shift,
                                                                 int level, double scale) {
   const compile::MapDiagonals diagonals = parts_.model->Diagonals(map);
   Stopwatch watch(*this, "encode");
-  std::vector<std::optional<Result<ckks::Plaintext>>> made(terms.size());
-  ParallelFor(terms.size(), [&](size_t i) {
-    const auto diagonal = diagonals.Term(terms[i] - map.first);
-    made[i] = parts_.encoder.Encode(std::span<const compile::Complex>(diagonal), level, scale);
+  std::vector<std::optional<Result<ckks::Plaintext>>> made(static_cast<size_t>(count));
+  ParallelFor(made.size(), [&](size_t i) {
+    const auto diagonal = diagonals.Term(first + static_cast<int>(i));
+    std::vector<compile::Complex> moved(diagonal.size());
+    for (size_t s = 0; s < moved.size(); ++s)
+      moved[s] = diagonal[(s - static_cast<size_t>(shift)) & (moved.size() - 1)];
+    made[i] = EncodeTerm(moved, level, scale);
   });
   std::vector<ckks::Plaintext> plains;
   for (auto& one : made) {
@@ -200,38 +225,63 @@ Result<std::vector<ckks::Plaintext>> EngineMachine::EncodeTerms(const compile::L
   return plains;
 }
 
+// As compile::BandSteps says.
 Result<Value> EngineMachine::Band(const Node& node, const Value& a, const Value& b) {
-  constexpr size_t kTogether = 16;  // diagonals
   const compile::LinearMap& map = *node.linear;
+  const compile::BandSteps steps(node);
   const ckks::Evaluator& evaluator = parts_.evaluator;
-  const double dropped = static_cast<double>(params().q(params().limbs(a.level) - 1).q);
-  const double scale = params().scale(a.level - 1) / a.scale * dropped;
-  const int cycle = map.Cycle(params().slots());
-  Steps left(*this, a, map.stride, cycle <= map.terms ? cycle : 0), right(*this, b, map.other, 0);
-  std::vector<int> terms;
-  for (int at = 0; at < map.first + map.terms; ++at) terms.push_back(at);
-  for (int at = -1; at >= map.first; --at) terms.push_back(at);
-  std::optional<Value> sum;
-  std::vector<ckks::Plaintext> plains;
-  for (size_t i = 0; i < terms.size(); ++i) {
-    if (i % kTogether == 0) {
-      const size_t count = std::min(kTogether, terms.size() - i);
-      PV_ASSIGN_OR_RETURN(plains,
-                          EncodeTerms(map, std::span(terms).subspan(i, count), a.level, scale));
-    }
-    PV_ASSIGN_OR_RETURN(const Value* const moved, left.At(terms[i]));
-    PV_ASSIGN_OR_RETURN(const Value* const other, right.At(terms[i]));
-    Stopwatch watch(*this, compile::OpKindName(node.kind));
-    PV_ASSIGN_OR_RETURN(Value factor, evaluator.MulPlain(*moved, plains[i % kTogether]));
-    PV_RETURN_IF_ERROR(evaluator.RescaleInplace(factor));
-    if (sum) {
-      PV_RETURN_IF_ERROR(evaluator.MulAccumulateNoRelin(*sum, factor, *other));
-    } else {
-      PV_ASSIGN_OR_RETURN(sum, evaluator.MulNoRelin(factor, *other));
-    }
+  const auto dropped = [&](int level) {
+    return static_cast<double>(params().q(params().limbs(level) - 1).q);
+  };
+  // What makes the result's scale, or each rescaled product's, nominal.
+  const double scale = map.by_term ? params().scale(a.level - 1) / a.scale * dropped(a.level)
+                                   : params().scale(node.level) / (a.scale * b.scale) *
+                                         dropped(a.level) * dropped(a.level - 1);
+  Steps whole(*this, steps.whole == 0 ? a : b, steps, KeptSteps(node));
+  std::vector<Value> babies = {steps.whole == 0 ? b : a};
+  while (static_cast<int>(babies.size()) < std::min(steps.size, steps.terms)) {
+    PV_ASSIGN_OR_RETURN(Value next, Rotated(babies.back(), steps.baby));
+    babies.push_back(std::move(next));
   }
+  std::optional<Value> result;
+  for (int g = steps.groups - 1; g >= 0; --g) {
+    const int first = g * steps.size, count = std::min(steps.size, steps.terms - first);
+    PV_ASSIGN_OR_RETURN(const auto plains,
+                        EncodeTerms(map, first, count, steps.Shift(g), a.level, scale));
+    std::optional<Value> products;
+    for (int j = 0; j < count; ++j) {
+      const Value& baby = babies[static_cast<size_t>(j)];
+      PV_ASSIGN_OR_RETURN(const Value* const moved, whole.At(g, j));
+      PV_RETURN_IF_ERROR(AddTerm(map, steps.whole == 0 ? *moved : baby,
+                                 plains[static_cast<size_t>(j)], steps.whole == 0 ? baby : *moved,
+                                 products));
+    }
+    PV_ASSIGN_OR_RETURN(Value sum, evaluator.Relinearize(*products));
+    if (!result) {
+      result = std::move(sum);
+      continue;
+    }
+    PV_ASSIGN_OR_RETURN(result, Rotated(*result, steps.group));
+    PV_RETURN_IF_ERROR(evaluator.AddInplace(*result, sum));
+  }
+  if (node.kept < 0) steps_.clear();
+  PV_ASSIGN_OR_RETURN(result, Rotated(*result, steps.all));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
-  return evaluator.RelinearizeRescale(*sum);
+  while (result->level > node.level) PV_RETURN_IF_ERROR(evaluator.RescaleInplace(*result));
+  return std::move(*result);
+}
+
+// sum += (plain a) b, before relinearisation.
+Status EngineMachine::AddTerm(const compile::LinearMap& map, const Value& a,
+                              const ckks::Plaintext& plain, const Value& b,
+                              std::optional<Value>& sum) {
+  const ckks::Evaluator& evaluator = parts_.evaluator;
+  Stopwatch watch(*this, compile::OpKindName(OpKind::kBand));
+  PV_ASSIGN_OR_RETURN(Value factor, evaluator.MulPlain(a, plain));
+  if (map.by_term) PV_RETURN_IF_ERROR(evaluator.RescaleInplace(factor));
+  if (sum) return evaluator.MulAccumulateNoRelin(*sum, factor, b);
+  PV_ASSIGN_OR_RETURN(sum, evaluator.MulNoRelin(factor, b));
+  return {};
 }
 
 Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/result.h"
@@ -55,14 +56,21 @@ class EngineMachine {
   Result<Value> Bootstrap(const compile::Node& node, const Value& a);
   const ckks::Parameters& params() const { return *parts_.model->params(); }
 
-  Result<std::vector<ckks::Plaintext>> EncodeTerms(const compile::LinearMap& map,
-                                                   std::span<const int> terms, int level,
-                                                   double scale);
+  Result<std::vector<ckks::Plaintext>> EncodeTerms(const compile::LinearMap& map, int first,
+                                                   int count, int shift, int level, double scale);
+  Result<ckks::Plaintext> EncodeTerm(std::span<const compile::Complex> diagonal, int level,
+                                     double scale);
   class Steps;
+  // Of a band's operand that another band shares; null: nobody's.
+  std::map<int, Value>* KeptSteps(const compile::Node& node);
+  Status AddTerm(const compile::LinearMap& map, const Value& a, const ckks::Plaintext& plain,
+                 const Value& b, std::optional<Value>& sum);
+  Result<Value> Rotated(const Value& value, int rotation);
   // Adds a primitive's time to the latency table.
   class Stopwatch;
   const EngineParts& parts_;
   LatencyTable* latency_;
+  std::map<int, Value> steps_;  // of the operand that the last band keeps
 };
 
 }  // namespace polyveil::runtime

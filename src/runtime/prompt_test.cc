@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "support/encrypted_run.h"
 #include "support/predicted_error.h"
@@ -136,6 +137,95 @@ TEST(Prompt, RefusesByNameWhatNeitherLayoutTakes) {
   EXPECT_NE(message(WideShapes()[1], 5).find("constant tokens = 5, at most 4"), std::string::npos);
 }
 
+// An encoder of two blocks, the last norm the client's as that of a model is.
+std::shared_ptr<const model::Decoder> MakeEncoder(const model::BlockShape& shape, int context) {
+  std::vector<model::Block> blocks;
+  const auto text = testing::RandomText(shape.d_model, context, 103);
+  for (const std::uint64_t seed : {3, 4}) {
+    model::Block block = testing::RandomBlock(shape, seed);
+    block.shape.norm_outside = seed == 4;
+    model::BlockTexts texts;  // short ones see less of each other
+    for (const size_t tokens : {text.size(), size_t{1}, size_t{5}, size_t{8}})
+      texts.push_back(testing::Expected(blocks, {text.begin(), text.begin() + tokens}));
+    block.forms = model::CalibrateBlock(block, texts, testing::kSmallDegrees).value();
+    blocks.push_back(block);
+  }
+  return std::make_shared<const model::Decoder>(
+      model::Decoder{"test", "", std::move(blocks), context, 4});
+}
+
+// Blocks that outnumber a head's elements, heads and features padded.
+model::BlockShape NarrowEncoderShape() {
+  model::BlockShape shape = testing::EncoderShape();
+  shape.d_model = 24;
+  shape.n_heads = shape.n_kv_heads = 3;
+  shape.d_head = 8;
+  shape.d_ff = 50;
+  return shape;
+}
+
+// Each text's own tokens, one text behind another.
+std::vector<std::vector<double>> ExpectedOfTexts(const model::Decoder& encoder,
+                                                 std::span<const std::vector<double>> tokens,
+                                                 std::span<const int> texts) {
+  std::vector<std::vector<double>> expected;
+  for (const int length : texts) {
+    const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(expected.size());
+    for (auto& token : testing::Expected(encoder.blocks, {first, first + length}))
+      expected.push_back(std::move(token));
+  }
+  return expected;
+}
+
+// What differs between the encoder's blocks and its simulated program without noise, relatively.
+double EncoderDifference(const std::shared_ptr<const model::Decoder>& encoder,
+                         const std::vector<int>& texts) {
+  const auto program = Compile(encoder);
+  Simulator simulator(program, NoiseModel::Zero(), 1);
+  const auto all = testing::RandomText(encoder->width(), encoder->context, 103);
+  const int tokens = std::accumulate(texts.begin(), texts.end(), 0);
+  const auto text = std::span(all).first(static_cast<size_t>(tokens));
+  const auto read = simulator.Read(program->prompts()[0], text, texts).value();
+  const auto expected = ExpectedOfTexts(*encoder, text, texts);
+  double worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i)
+    worst = Worse(worst, LargestDifference(expected[i], read[i]) / Size(expected[i]));
+  return worst;
+}
+
+TEST(Prompt, AnEncoderEqualsItsBlocks) {
+  for (const int tokens : {1, 7, 9, 16})
+    EXPECT_LT(EncoderDifference(MakeEncoder(testing::EncoderShape(), 16), {tokens}), 1e-10);
+  for (const int tokens : {1, 15, 17, 32})
+    EXPECT_LT(EncoderDifference(MakeEncoder(NarrowEncoderShape(), 32), {tokens}), 1e-10);
+}
+
+TEST(Prompt, TextsOfOneCiphertextDoNotSeeEachOther) {
+  EXPECT_LT(EncoderDifference(MakeEncoder(testing::EncoderShape(), 16), {4, 4, 4, 4}), 1e-10);
+  EXPECT_LT(EncoderDifference(MakeEncoder(NarrowEncoderShape(), 32), {5, 1, 20, 4}), 1e-10);
+}
+
+TEST(Prompt, AnEncoderRefusesStepsAndTextsThatDoNotFit) {
+  const auto program = Compile(MakeEncoder(testing::EncoderShape(), 16));
+  EXPECT_EQ(program->context(), 16);
+  EXPECT_EQ(program->state_count(), 0);
+  const auto message = [&](int tokens, std::vector<int> texts) {
+    const auto graph = program->Program(tokens - 1, nullptr, texts);
+    return graph.ok() ? std::string() : graph.error().message;
+  };
+  EXPECT_EQ(message(16, {8, 8}), "");
+  EXPECT_NE(message(17, {}).find("17 tokens, not in 1..16"), std::string::npos);
+  EXPECT_NE(Compile(MakeEncoder(testing::EncoderShape(), 11))
+                ->Program(11)
+                .error()
+                .message.find("a text of 12 tokens among 12, context 11"),
+            std::string::npos);
+  EXPECT_NE(message(16, {8, 7}).find("15 tokens together, not 16"), std::string::npos);
+  EXPECT_NE(message(8, {8, 0}).find("a text of 0 tokens"), std::string::npos);
+  const auto decoder = Compile(MakeDecoder(Shapes()[0], 11));
+  EXPECT_FALSE(decoder->prompts()[0]->Program(3, nullptr, std::vector<int>{2, 2}).ok());
+}
+
 // Largest difference from the blocks, of tokens read at once and of those decoded behind them.
 template <typename Read, typename Step>
 std::pair<double, double> Errors(const model::Decoder& decoder, size_t tokens, Read&& read,
@@ -183,6 +273,36 @@ TEST(Prompt, OnCiphertextsWithinPredictedNoise) {
 
 TEST(Prompt, InBlocksOnCiphertextsWithinPredictedNoise) {
   ExpectWithinPredictedNoise(MakeDecoder(WideShapes()[1], 11, 2), 9);
+}
+
+TEST(Prompt, AnEncoderOnCiphertextsWithinPredictedNoise) {
+  const auto encoder = MakeEncoder(NarrowEncoderShape(), 32);
+  const auto program = Compile(encoder);
+  const auto text = testing::RandomText(encoder->width(), 32, 103);
+  for (const std::vector<int>& texts : {std::vector<int>{32}, {11, 20}}) {
+    const int tokens = std::accumulate(texts.begin(), texts.end(), 0);
+    const auto some = std::span(text).first(static_cast<size_t>(tokens));
+    const auto expected = ExpectedOfTexts(*encoder, some, texts);
+    const auto error = [&](const std::vector<std::vector<double>>& read) {
+      double worst = 0;
+      for (size_t i = 0; i < expected.size(); ++i)
+        worst = Worse(worst, LargestDifference(expected[i], read[i]));
+      return worst;
+    };
+    double predicted = 0;
+    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+      Simulator simulator(program, NoiseModel::ForParameters(*program->params()), seed);
+      predicted =
+          Worse(predicted, error(simulator.Read(program->prompts()[0], some, texts).value()));
+    }
+    testing::EncryptedRun run(program);
+    const double measured = error(run.Read(program->prompts()[0], some, texts));
+    EXPECT_LT(measured, 2 * predicted);
+    RecordProperty("read", std::to_string(measured));
+    RecordProperty("predicted", std::to_string(predicted));
+    const auto step = run.session().Step(run.Encrypt(text[0]), {});
+    EXPECT_EQ(step.error().code, ErrorCode::kInvalidArgument);
+  }
 }
 
 }  // namespace

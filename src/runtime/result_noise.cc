@@ -105,10 +105,25 @@ double MeanSquareLimit(const Model& m) {
   return Square(std::sqrt(norm.b) + m.margin() * (last.bounds.ffn_out + added));
 }
 
+// Of a post-norm encoder, whose last norm is the client's: what the norm before it makes of a
+// bootstrap's noise at the least variance, times what the feed-forward and the gain may make of it.
+ResultBounds BoundsOfEncoder(const Model& m) {
+  constexpr double kGain = 8;           // squared bounds of both, generous
+  constexpr double kKeySwitches = 256;  // of its matrices and sums
+  const model::LayerConfig& last = m.decoder.blocks.back().forms;
+  const double normalised = 1 + std::sqrt(last.norm1.b / last.norm1.a);
+  const double factor = kGain * normalised * std::sqrt(m.width()) / m.units.result();
+  const NoiseShares shares = Scale(
+      {.bootstrap = 1, .rescale = 1, .key_switch = kKeySwitches, .key_switch_rows = 1}, factor);
+  // Beyond its interval's end the last norm is exact all the same.
+  return {4 * last.norm2.b, shares, shares};
+}
+
 }  // namespace
 
 ResultBounds BoundsOfResult(const model::Decoder& decoder, const compile::ResidualUnits& units) {
   const Model model{decoder, units};
+  if (decoder.blocks.front().shape.post_norm) return BoundsOfEncoder(model);
   const ResidualNoise noise(model);
   return {MeanSquareLimit(model), noise.copies, noise.imaginary};
 }

@@ -202,7 +202,7 @@ class SimulatorMachine {
       }
     }
     const double terms = std::sqrt(map.terms), moved = noise_.key_switch * terms / M_SQRT2;
-    const double of_a = std::hypot(moved, noise_.rescale, noise_.encode * Largest(a));
+    const double of_a = std::hypot(moved, noise_.encode * Largest(a));
     return Noisy(std::move(sum), std::hypot(terms * of_a * Largest(b), terms * moved * Largest(a),
                                             Products(Largest(a) + Largest(b))));
   }
@@ -279,14 +279,15 @@ Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   return {};
 }
 
-Status Simulator::Run(const compile::CompiledProgram& program, int position, const Slots& input) {
-  PV_ASSIGN_OR_RETURN(compile::Graph graph, program.Program(position, known_));
+Status Simulator::Run(const compile::CompiledProgram& program, int position, const Slots& input,
+                      std::span<const int> texts) {
+  PV_ASSIGN_OR_RETURN(compile::Graph graph, program.Program(position, known_, texts));
   SimulatorMachine machine(*this, program);
   NoListener listener;
   Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
   PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
   state_ = std::move(result.state);
-  position_ = position + 1;
+  position_ = program.keeps_caches() ? position + 1 : 0;
   result_slots_ = std::move(result.output);
   return {};
 }
@@ -309,15 +310,15 @@ Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
 
 Result<std::vector<std::vector<double>>> Simulator::Read(
     const std::shared_ptr<const compile::CompiledDecoder>& prompt,
-    std::span<const std::vector<double>> embeddings) {
+    std::span<const std::vector<double>> embeddings, std::span<const int> texts) {
   if (position_ != 0)
     return MakeError(ErrorCode::kInvalidArgument, "a prompt at once at position {}, not 0",
                      position_);
   PV_RETURN_IF_ERROR(
       Run(*prompt, static_cast<int>(embeddings.size()) - 1,
-          compile::PackTokens(embeddings, prompt->token_layout(), prompt->units().input)));
+          compile::PackTokens(embeddings, prompt->token_layout(), prompt->units().input), texts));
   std::vector<std::vector<double>> residuals;
-  for (int t = 0; t < position_; ++t)
+  for (int t = 0; t < static_cast<int>(embeddings.size()); ++t)
     residuals.push_back(compile::UnpackToken(result_slots_, prompt->token_layout(), prompt->width(),
                                              t, prompt->units().result()));
   return residuals;

@@ -46,10 +46,11 @@ class Simulator {
   // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
   // A prompt's tokens at once, at the beginning of a text, by a program of the same model for them.
-  // Returns their residuals. Errors: kInvalidArgument for a text that has begun, those of Program.
+  // Returns their residuals. texts: of an encoder (LowerPrompt). Errors: kInvalidArgument for a
+  // text that has begun, those of Program.
   Result<std::vector<std::vector<double>>> Read(
       const std::shared_ptr<const compile::CompiledDecoder>& prompt,
-      std::span<const std::vector<double>> embeddings);
+      std::span<const std::vector<double>> embeddings, std::span<const int> texts = {});
   int position() const { return position_; }  // public tokens counted
   // What the client would decrypt of the last step: residuals / units().result(), one period of
   // them or all slots.
@@ -60,7 +61,7 @@ class Simulator {
  private:
   friend class SimulatorMachine;
   Status Run(const compile::CompiledProgram& program, int position,
-             const std::vector<compile::Complex>& input);
+             const std::vector<compile::Complex>& input, std::span<const int> texts = {});
 
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;

@@ -275,6 +275,7 @@ json InfoToJson(const ModelInfo& info) {
           {"prompt_row_slots", info.prompt_row_slots},
           {"prompt_blocks", info.prompt_blocks},
           {"prompts", PromptsToJson(info.prompts)},
+          {"encoder", info.encoder},
           {"keys", KeysToJson(info.keys)},
           {"key_stream_bytes", info.key_stream_bytes},
           {"chunk_bytes", info.chunk_bytes},
@@ -309,7 +310,10 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_RETURN_IF_ERROR(Into(object, "output_level", 0, kMaxLevel, info.output_level));
   PV_RETURN_IF_ERROR(Into(object, "prompt_row_slots", 0, kMaxSlots, info.prompt_row_slots));
   PV_ASSIGN_OR_RETURN(info.prompt_blocks, wire::JsonBool(object, "prompt_blocks"));
-  PV_ASSIGN_OR_RETURN(info.prompts, PromptsFromJson(object, info.context));
+  PV_ASSIGN_OR_RETURN(info.encoder, wire::JsonBool(object, "encoder"));
+  // An encoder reads several texts.
+  PV_ASSIGN_OR_RETURN(info.prompts,
+                      PromptsFromJson(object, info.encoder ? kMaxSlots : info.context));
   PV_ASSIGN_OR_RETURN(const json* keys, JsonField(object, "keys"));
   PV_ASSIGN_OR_RETURN(info.keys, KeysFromJson(*keys));
   PV_RETURN_IF_ERROR(Into(object, "key_stream_bytes", 1, kMaxBytes, info.key_stream_bytes));

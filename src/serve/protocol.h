@@ -66,6 +66,7 @@ struct ModelInfo {
   int prompt_row_slots = 0;
   bool prompt_blocks = false;
   std::vector<PromptInfo> prompts;  // the shortest first; empty: token by token only
+  bool encoder = false;             // reads whole texts, several at once, by these alone
   ckks::KeyRequest keys;
   u64 key_stream_bytes = 0;
   u64 chunk_bytes = 0;

@@ -121,9 +121,9 @@ TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
   const int level = info.prompts.front().input_level;
   const auto plain =
       encoder.Encode(std::span<const ckks::Complex>(packed), level, params.scale(level)).value();
-  const auto again = client.remote->ReadPrompt(session->server_session().id,
-                                               wire::KeyIdOf(client.key), info.prompts.front(), 3,
-                                               ckks::Encryptor(client.key).Encrypt(plain), {});
+  const auto again = client.remote->ReadPrompt(
+      session->server_session().id, wire::KeyIdOf(client.key), info.prompts.front(),
+      std::vector<int>{3}, ckks::Encryptor(client.key).Encrypt(plain), {});
   ASSERT_TRUE(again.ok()) << again.error().message;
   // Garbage in its place takes nothing back.
   EXPECT_FALSE(Post(client, session->server_session().id, "3", "garbage").ok());

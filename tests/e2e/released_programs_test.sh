@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# polyveil import, eval, plan, simulate, bench layer and fit as programs: reports, exit codes, a run stopped and continued.
+# polyveil import, eval, plan, simulate, bench layer, fit, embed and classify as programs: reports, exit codes, a run stopped and continued.
 set -euo pipefail
 polyveil=$1
 source=$2
@@ -139,4 +139,32 @@ grep -q 'argmax agrees at 4 of 4' "$folder/error" || fail "no check: $(cat "$fol
 cmp "$folder/text" "$folder/checked" || fail "the same prompt gives another text"
 kill "$pid"
 wait "$pid" || fail "the server ends with status $?"
-echo "import, eval, plan, simulate, bench layer, fit: ok"
+
+# An encoder reads whole texts, several in one ciphertext; pooling and head are the client's.
+"$source/scripts/make_random_checkpoint.py" "$folder/bert" --shape toy-bert >/dev/null
+"$polyveil" fit "$folder/bert" --out "$folder/encoder" --tokens 96 --window 12 --heldout 24 --margin 2 \
+  --norm-degree 7 --divisor-degree 7 --activation-degree 7 >"$folder/out" 2>"$folder/error" || fail "fit of an encoder: $(cat "$folder/error")"
+small=(--parameters test10 --insecure-test --threads 1)
+printf 'once upon\na time\nthere was\n' >"$folder/lines"
+"$polyveil" embed --model "$folder/encoder" "${small[@]}" --text-file "$folder/lines" --check --json "$folder/embed.json" \
+  >"$folder/out" 2>"$folder/error" || fail "embed: $(cat "$folder/error")"
+[ "$(wc -l <"$folder/out")" = 3 ] || fail "embed prints no line a text: $(cat "$folder/out")"
+"$polyveil" classify --model "$folder/encoder" "${small[@]}" --text 'once' --second 'upon' --check --json "$folder/classes.json" \
+  >"$folder/out" 2>"$folder/error" || fail "classify: $(cat "$folder/error")"
+grep -qE '^(yes|no) 0\.[0-9]+$' "$folder/out" || fail "classify prints no label: $(cat "$folder/out")"
+python3 - "$folder" <<'EOF' || fail "reports of embed and classify"
+import json, sys
+embed, classes = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("embed", "classes"))
+assert embed["ciphertexts"] == 1 and len(embed["texts"]) == 3 and embed["check"]["least_cosine"] > 0.9999
+for text in embed["texts"]:
+    assert len(text["embedding"]) == 24 and abs(sum(x * x for x in text["embedding"]) - 1) < 1e-6
+assert set(classes["texts"][0]["probabilities"]) == {"yes", "no"} and classes["texts"][0]["tokens"] == 11
+EOF
+if "$polyveil" embed --model "$folder/fitted" --text a 2>"$folder/error"; then fail "a decoder embeds"; fi
+grep -q 'is no encoder' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+if "$polyveil" generate --model "$folder/encoder" "${small[@]}" --prompt a --tokens 1 2>"$folder/error" >/dev/null; then fail "an encoder writes"; fi
+grep -q 'encoder, which' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
+long=$(printf 'x%.0s' $(seq 60))
+if "$polyveil" embed --model "$folder/encoder" "${small[@]}" --text "$long" 2>"$folder/error"; then fail "a text above the context"; fi
+grep -q 'a text of 62 tokens' "$folder/error" || fail "the refusal names no numbers: $(cat "$folder/error")"
+echo "import, eval, plan, simulate, bench layer, fit, embed, classify: ok"

@@ -52,13 +52,14 @@ class EncryptedRun {
   // By one of the model's programs for prompts at once. Panics on errors.
   std::vector<std::vector<double>> Read(
       const std::shared_ptr<const compile::CompiledDecoder>& prompt,
-      std::span<const std::vector<double>> tokens) {
+      std::span<const std::vector<double>> tokens, std::span<const int> texts = {}) {
     const auto engine =
         runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt), keys_).value();
     const auto packed = compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input);
     const int count = static_cast<int>(tokens.size());
-    const auto result = Slots(
-        session_.Read(*engine, EncryptSlots(packed, prompt->input_level()), count, {}).value());
+    const auto result =
+        Slots(session_.Read(*engine, EncryptSlots(packed, prompt->input_level()), count, {}, texts)
+                  .value());
     std::vector<std::vector<double>> read;
     for (int t = 0; t < count; ++t)
       read.push_back(compile::UnpackToken(result, prompt->token_layout(), prompt->width(), t,

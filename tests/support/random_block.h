@@ -46,7 +46,7 @@ inline std::vector<std::vector<double>> Expected(const std::vector<model::Block>
   std::vector<std::vector<double>> values = text;
   for (const model::Block& block : blocks) {
     model::BlockReference reference(block, model::Evaluation::kPolynomial);
-    for (auto& token : values) token = reference.Step(token).value();
+    values = reference.Read(values).value();
   }
   return values;
 }
@@ -97,6 +97,21 @@ inline model::BlockShape WideShape() {
   shape.d_head = 32;
   shape.d_ff = 250;
   return shape;
+}
+
+// BERT's: post-norm, every token sees every one; fewer blocks than a head has elements.
+inline model::BlockShape EncoderShape() {
+  return {.d_model = 60,
+          .n_heads = 2,
+          .n_kv_heads = 2,
+          .d_head = 32,
+          .d_ff = 100,
+          .causal = false,
+          .post_norm = true,
+          .centred = true,
+          .biases = true,
+          .activation = model::BlockActivation::kGelu,
+          .rotary = {}};
 }
 
 // GPT-2's: sequential, biases, no rotary; wide rows, so that a term holds every column.

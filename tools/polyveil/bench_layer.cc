@@ -46,11 +46,13 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   PV_ASSIGN_OR_RETURN(BlockText text,
                       CalibratedLayers(arguments.model, arguments.layers, arguments.tokens,
                                        arguments.text, arguments.degrees, arguments.margin));
-  const compile::DecoderPrograms programs{.prompts = arguments.at_once > 0};
-  PV_ASSIGN_OR_RETURN(
-      const auto spec,
-      ckks::FindParameters(arguments.parameters.empty() ? runtime::DefaultParameters(programs)
-                                                        : arguments.parameters));
+  const bool causal = text.blocks.front().shape.causal;  // an encoder reads all tokens at once
+  const int at_once = causal ? arguments.at_once : arguments.tokens;
+  const compile::DecoderPrograms programs{.prompts = at_once > 0};
+  PV_ASSIGN_OR_RETURN(const auto spec,
+                      ckks::FindParameters(arguments.parameters.empty()
+                                               ? runtime::DefaultParameters(programs, causal)
+                                               : arguments.parameters));
   PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
   const auto speed = compile::MeasureMachineSpeed(params->log_n(), static_cast<int>(Threads()));
   Measurement result;
@@ -65,7 +67,7 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);
-  options.at_once = arguments.at_once;
+  options.at_once = at_once;
   options.key_budget = static_cast<size_t>(arguments.key_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(options.key_storage, ckks::ParseKeyStorage(arguments.keys));
   const compile::Estimate& estimate = result.program->estimate();

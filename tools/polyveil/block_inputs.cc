@@ -134,7 +134,8 @@ Result<BlockText> FromCheckpoint(const std::string& path, BlockRange layers, int
     result.blocks.push_back(std::move(block));
   }
   if (checkpoint->forms) result.name += ", converted";
-  if (layers.first + layers.count == checkpoint->architecture.n_layers)
+  if (checkpoint->architecture.head == model::HeadKind::kCausalLm &&
+      layers.first + layers.count == checkpoint->architecture.n_layers)
     result.next_token = [checkpoint, tokenizer](std::span<const double> x) {
       return LikeliestToken(*checkpoint, tokenizer, x);
     };

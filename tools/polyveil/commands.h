@@ -10,6 +10,8 @@ Command DescribeKeygen(Options& app);
 Command DescribeInfo(Options& app);
 Command DescribeGenerate(Options& app);
 Command DescribeChat(Options& app);
+Command DescribeEmbed(Options& app);
+Command DescribeClassify(Options& app);
 Command DescribeProxy(Options& app);
 Command DescribePlan(Options& app);
 Command DescribeVerify(Options& app);

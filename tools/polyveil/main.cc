@@ -27,6 +27,8 @@ Command Describe(Options& app) {
            DescribeElsewhere},
           {"generate", "continue a prompt on ciphertexts", DescribeGenerate},
           {"chat", "turns with a model on one encrypted session", DescribeChat},
+          {"embed", "embed texts by an encoder on ciphertexts", DescribeEmbed},
+          {"classify", "classify texts by an encoder on ciphertexts", DescribeClassify},
           {"proxy", "the OpenAI API on this machine, for software that speaks it", DescribeProxy},
           {"verify", "check a run that `generate --evidence` has recorded", DescribeVerify},
           {"keygen", "make a secret key and its evaluation keys", DescribeKeygen},

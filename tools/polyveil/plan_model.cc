@@ -36,7 +36,10 @@ PlannedModel OfShape(const model::ModelShape& shape, NominalModel result) {
   model::Block block;
   block.shape = shape.block;
   block.weights = std::make_shared<const model::RandomWeights>(shape.block, 1);
-  for (int layer = 0; layer < shape.n_layers; ++layer) result.Add(block);
+  for (int layer = 0; layer < shape.n_layers; ++layer) {
+    block.shape.norm_outside = block.shape.post_norm && layer == shape.n_layers - 1;
+    result.Add(block);
+  }
   return result.Finish(shape.parameters());
 }
 

@@ -144,12 +144,24 @@ Status JudgeCheck(const RunReport& report) {
                    faults, checked, first);
 }
 
-std::string ReportToText(const RunReport& r) {
-  const double steps = std::max<double>(1, static_cast<double>(r.tokens.size()));
+std::string LatencyToText(const RunReport& r) {
   std::string text = Rows("component", r.latency.components, r.latency.total_seconds);
   text += Rows("primitive", r.latency.primitives, r.latency.total_seconds);
-  if (!r.server_memory.empty()) text += MemoryToText(r.server_memory);
-  text += CheckSummary(r);
+  return r.server_memory.empty() ? text : text + MemoryToText(r.server_memory);
+}
+
+std::string TrafficToText(const RunReport& r) {
+  return fmt::format(
+      "sent {} of keys and {} of tokens, received {}\npeak memory: client {}, server {}\n",
+      FormatBytes(static_cast<double>(r.key_bytes_up)),
+      FormatBytes(static_cast<double>(r.bytes_up)), FormatBytes(static_cast<double>(r.bytes_down)),
+      FormatBytes(static_cast<double>(r.client_peak_rss_bytes)),
+      FormatBytes(static_cast<double>(r.server_peak_rss_bytes)));
+}
+
+std::string ReportToText(const RunReport& r) {
+  const double steps = std::max<double>(1, static_cast<double>(r.tokens.size()));
+  std::string text = LatencyToText(r) + CheckSummary(r);
   text +=
       fmt::format("{} tokens fed ({} generated) in {}: {} per token, {:.4f} generated tokens/s\n",
                   r.tokens.size(), r.generated, FormatSeconds(r.tokens_seconds),
@@ -158,13 +170,7 @@ std::string ReportToText(const RunReport& r) {
   if (r.public_tokens > 0)
     text += fmt::format("behind {} public tokens, which the server took in {}\n", r.public_tokens,
                         FormatSeconds(r.public_seconds));
-  text += fmt::format("sent {} of keys and {} of tokens, received {}\n",
-                      FormatBytes(static_cast<double>(r.key_bytes_up)),
-                      FormatBytes(static_cast<double>(r.bytes_up)),
-                      FormatBytes(static_cast<double>(r.bytes_down)));
-  return text + fmt::format("peak memory: client {}, server {}\n",
-                            FormatBytes(static_cast<double>(r.client_peak_rss_bytes)),
-                            FormatBytes(static_cast<double>(r.server_peak_rss_bytes)));
+  return text + TrafficToText(r);
 }
 
 std::string InfoToText(const serve::ModelInfo& info) {
@@ -186,13 +192,14 @@ std::string InfoToText(const serve::ModelInfo& info) {
       bytes(e.key_bytes_memory), bytes(e.key_bytes_compact), FormatSeconds(e.compact_seconds));
   text += fmt::format("            about {} to make\n", FormatSeconds(e.key_generation_seconds));
   text += fmt::format(
-      "a token     about {} on {} threads ({}); {} up, {} down\n"
+      "{}     about {} on {} threads ({}); {} up, {} down\n"
       "            depth {} levels, {} bootstraps, {} rotations, {} products; in at level {}, out "
       "at "
       "{}\n",
-      FormatSeconds(info.seconds_per_token()), info.threads, info.backend, bytes(e.token_bytes_up),
-      bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
-      e.products_per_token, info.input_level, info.output_level);
+      info.encoder ? "texts  " : "a token", FormatSeconds(info.seconds_per_token()), info.threads,
+      info.backend, bytes(e.token_bytes_up), bytes(e.token_bytes_down), e.depth_per_token,
+      e.bootstraps_per_token, e.rotations_per_token, e.products_per_token, info.input_level,
+      info.output_level);
   for (const serve::PromptInfo& prompt : info.prompts)
     text += fmt::format("{}up to {} tokens at once: about {}\n",
                         &prompt == &info.prompts.front() ? "a prompt    " : "            ",

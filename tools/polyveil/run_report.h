@@ -30,7 +30,10 @@ Result<nlohmann::json> ReportToJson(const RunReport& report, int share_bits);
 // Whether --check found nothing (or was not asked for). Errors: kMismatch, with the first token
 // whose logits are not finite, beyond what is allowed, or have another maximum.
 Status JudgeCheck(const RunReport& report);
-// Tables of seconds and shares, then totals.
+// Tables of seconds and shares, and the server's memory; what was sent and the peaks of memory.
+std::string LatencyToText(const RunReport& report);
+std::string TrafficToText(const RunReport& report);
+// Both around the totals of a text.
 std::string ReportToText(const RunReport& report);
 // One line an entry.
 std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries);

@@ -59,7 +59,62 @@ Status ClientHalf::TakeTables() {
   if (config_.centred && !(final_norm_ && final_norm_->spec.subtracts_mean))
     return MakeError(ErrorCode::kMismatch,
                      "client.centred is true, but final_norm does not subtract the mean");
+  if (config_.encoder) PV_RETURN_IF_ERROR(TakeClassifier(tensors));
   return tensors.CheckNoneLeft();
+}
+
+Status ClientHalf::TakeClassifier(ClientTensors& tensors) {
+  if (!final_norm_)
+    return MakeError(ErrorCode::kMismatch, "client.encoder is there, but no final_norm");
+  const auto labels = static_cast<std::int64_t>(config_.encoder->labels.size());
+  if (labels == 0) return {};
+  PV_ASSIGN_OR_RETURN(pooler_, tensors.Take(kPoolerName, config_.width, config_.width));
+  PV_ASSIGN_OR_RETURN(pooler_bias_, tensors.Take(kPoolerBiasName, 1, config_.width));
+  PV_ASSIGN_OR_RETURN(classifier_, tensors.Take(kClassifierName, labels, config_.width));
+  PV_ASSIGN_OR_RETURN(classifier_bias_, tensors.Take(kClassifierBiasName, 1, labels));
+  return {};
+}
+
+Result<EncoderText> ClientHalf::EncodeWhole(std::string_view text, std::string_view second) const {
+  const std::vector<TokenId> ending = codec_->Ending();
+  EncoderText whole{Encode(text), {}};
+  const auto add = [&](const std::vector<TokenId>& tokens) {
+    whole.tokens.insert(whole.tokens.end(), tokens.begin(), tokens.end());
+  };
+  add(ending);
+  whole.segments.resize(whole.tokens.size());
+  if (!second.empty()) {
+    if (config_.family == "roberta") add(ending);  // twice between two texts, and no segments
+    add(codec_->Encode(second));
+    add(ending);
+    whole.segments.resize(whole.tokens.size(), config_.family == "bert" ? 1 : 0);
+  }
+  if (whole.tokens.size() > static_cast<std::size_t>(config_.context))
+    return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens, the model's context is {}",
+                     whole.tokens.size(), config_.context);
+  return whole;
+}
+
+Result<std::vector<double>> ClientHalf::Hidden(std::span<const double> residual) const {
+  if (residual.size() != static_cast<std::size_t>(config_.width))
+    return MakeError(ErrorCode::kMismatch, "a residual of {} values, the model's width is {}",
+                     residual.size(), config_.width);
+  std::vector<double> x(residual.begin(), residual.end());
+  if (final_norm_) final_norm_->Apply(x);
+  return x;
+}
+
+Result<std::vector<double>> ClientHalf::Classify(std::span<const double> residual) const {
+  if (classifier_.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "{}: the model has no classifier", config_.name);
+  PV_ASSIGN_OR_RETURN(const auto hidden, Hidden(residual));
+  std::vector<double> pooled = pooler_.Multiply(hidden);
+  pooler_bias_.AddRow(0, pooled);
+  for (double& value : pooled)
+    value = config_.encoder->relu_pooler ? std::max(value, 0.0) : std::tanh(value);
+  std::vector<double> logits = classifier_.Multiply(pooled);
+  classifier_bias_.AddRow(0, logits);
+  return logits;
 }
 
 std::vector<TokenId> ClientHalf::Beginning() const {
@@ -87,11 +142,12 @@ Result<std::vector<double>> ClientHalf::Embed(std::span<const TokenId> text) con
 }
 
 Result<std::vector<double>> ClientHalf::Head(std::span<const double> residual) const {
-  if (residual.size() != static_cast<std::size_t>(config_.width))
-    return MakeError(ErrorCode::kMismatch, "head: {} values, the model's width is {}",
-                     residual.size(), config_.width);
-  std::vector<double> x(residual.begin(), residual.end());
-  if (final_norm_) final_norm_->Apply(x);
+  if (is_encoder())
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{} is an encoder, which writes no text: 'polyveil embed' and 'polyveil "
+                     "classify' read with it",
+                     config_.name);
+  PV_ASSIGN_OR_RETURN(const auto x, Hidden(residual));
   return head_.Multiply(x);
 }
 

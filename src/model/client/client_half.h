@@ -28,8 +28,16 @@ class TextCodec {
   virtual int vocabulary() const = 0;
   // What the tokenizer puts before every text.
   virtual std::vector<TokenId> Beginning() const { return {}; }
+  // The same behind a whole text.
+  virtual std::vector<TokenId> Ending() const { return {}; }
   // A Jinja template of dialogues; empty: none.
   virtual std::string ChatTemplate() const { return {}; }
+};
+
+// A whole text, as an encoder reads it.
+struct EncoderText {
+  std::vector<TokenId> tokens;
+  std::vector<std::int32_t> segments;  // of each token
 };
 
 class ClientHalf {
@@ -53,7 +61,21 @@ class ClientHalf {
   // prefix' too. Errors: kOutOfRange for no text, the prefix alone, a token outside the vocabulary
   // or a position outside the context.
   Result<std::vector<double>> Embed(std::span<const TokenId> text) const;
-  // Logits of a decrypted residual. Errors: kMismatch for another number of values.
+  // An encoder's text, or two that it compares, with the tokens around them. Errors: kOutOfRange
+  // for none, or more tokens than the context.
+  Result<EncoderText> EncodeWhole(std::string_view text, std::string_view second = {}) const;
+  Result<std::vector<std::vector<double>>> EmbedWhole(const EncoderText& text) const {
+    return embedding_->EmbedAll(text.tokens, text.segments);
+  }
+  // What an encoder makes of a token, from a decrypted residual. Errors: kMismatch for another
+  // number of values.
+  Result<std::vector<double>> Hidden(std::span<const double> residual) const;
+  // A classifier's logits from a text's first token's residual, by label. Errors: as Hidden's,
+  // kInvalidArgument without a classifier.
+  Result<std::vector<double>> Classify(std::span<const double> residual) const;
+  bool is_encoder() const { return config_.encoder.has_value(); }
+  // Logits of a decrypted residual. Errors: kMismatch for another number of values,
+  // kInvalidArgument for an encoder.
   Result<std::vector<double>> Head(std::span<const double> residual) const;
   // The bytes of a token, which may end inside a character. Errors: kOutOfRange.
   Result<std::string> Piece(TokenId token) const;
@@ -70,6 +92,7 @@ class ClientHalf {
  private:
   ClientHalf() = default;
   Status TakeTables();
+  Status TakeClassifier(ClientTensors& tensors);
 
   ClientFiles files_;
   ClientConfig config_;
@@ -77,6 +100,7 @@ class ClientHalf {
   std::optional<TokenEmbedding> embedding_;
   RowTable head_;  // the embedding's where there is none of its own
   std::optional<GainedNorm> final_norm_;
+  RowTable pooler_, pooler_bias_, classifier_, classifier_bias_;  // of a classifier
 };
 
 // The codec of a bundle's tokenizer.json. Errors: those of Tokenizer::Parse, kNotFound.

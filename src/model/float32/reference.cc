@@ -256,6 +256,11 @@ Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpo
   front.n_layers = layer;
   front.final_norm = false;
   weights.layers.resize(static_cast<std::size_t>(layer));
+  if (front.form == BlockForm::kPostNorm) {
+    NormWeights& last = layer == 0 ? weights.embedding_norm : weights.layers.back().ffn_norm;
+    std::ranges::fill(last.gain, 1.0f);
+    std::ranges::fill(last.bias, 0.0f);
+  }
   std::optional<ConvertedForms> forms = checkpoint.forms;
   if (forms) forms->layers.resize(static_cast<std::size_t>(layer));
   const FloatReference reference(front, weights, forms ? &*forms : nullptr);

@@ -71,9 +71,9 @@ class FloatReference {
 };
 
 // What layer `layer` reads of a text (which begins with the forms' prefix): [tokens][d_model], the
-// residual of the model in its form; without its mean for
-// LayerNorm, as the blocks keep it. Errors: kOutOfRange for the layer, those of
-// FloatReference::Hidden.
+// residual of the model in its form; as the blocks keep it: without its mean for LayerNorm, and of
+// a post-norm model without the last norm's gain and bias. Errors: kOutOfRange for the layer, those
+// of FloatReference::Hidden.
 Result<std::vector<std::vector<double>>> InputsOfLayer(const Checkpoint& checkpoint, int layer,
                                                        std::span<const std::int32_t> tokens);
 

@@ -14,6 +14,9 @@ Result<TokenEmbedding> TokenEmbedding::Take(const ClientConfig& config, ClientTe
         config.context + static_cast<int>(config.prefix.size()) + config.position_offset;
     PV_ASSIGN_OR_RETURN(embedding.positions_, tensors.Take(kPositionName, -least, width));
   }
+  if (config.tensors.contains(kTypeName)) {
+    PV_ASSIGN_OR_RETURN(embedding.segments_, tensors.Take(kTypeName, -1, width));
+  }
   for (int i = 0; i < config.ngrams; ++i) {
     PV_ASSIGN_OR_RETURN(RowTable table,
                         tensors.Take(NgramName(static_cast<std::size_t>(i)), -1, width));
@@ -24,7 +27,8 @@ Result<TokenEmbedding> TokenEmbedding::Take(const ClientConfig& config, ClientTe
   return embedding;
 }
 
-Result<std::vector<double>> TokenEmbedding::Embed(std::span<const std::int32_t> text) const {
+Result<std::vector<double>> TokenEmbedding::Embed(std::span<const std::int32_t> text,
+                                                  int segment) const {
   const std::size_t last = config_.prefix.size() + static_cast<std::size_t>(config_.context);
   if (text.size() <= config_.prefix.size())
     return MakeError(ErrorCode::kOutOfRange, "embedding of {} tokens, {} of them constant",
@@ -36,10 +40,14 @@ Result<std::vector<double>> TokenEmbedding::Embed(std::span<const std::int32_t> 
   if (token < 0 || token >= config_.vocabulary)
     return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", token,
                      config_.vocabulary);
+  const std::int64_t segments = segments_.empty() ? 1 : segments_.rows();
+  if (segment < 0 || segment >= segments)
+    return MakeError(ErrorCode::kOutOfRange, "segment {}, the model has {}", segment, segments);
   std::vector<double> x(static_cast<std::size_t>(config_.width));
   tokens_.AddRow(token, x);
   const auto position = static_cast<std::int64_t>(text.size()) - 1;
   if (!positions_.empty()) positions_.AddRow(position + config_.position_offset, x);
+  if (!segments_.empty()) segments_.AddRow(segment, x);
   for (std::size_t i = 0; i < ngrams_.size(); ++i) {
     const std::size_t n = static_cast<std::size_t>(kSmallestNgram) + i;
     if (text.size() < n) break;
@@ -51,12 +59,15 @@ Result<std::vector<double>> TokenEmbedding::Embed(std::span<const std::int32_t> 
 }
 
 Result<std::vector<std::vector<double>>> TokenEmbedding::EmbedAll(
-    std::span<const std::int32_t> tokens) const {
+    std::span<const std::int32_t> tokens, std::span<const std::int32_t> segments) const {
+  if (!segments.empty() && segments.size() != tokens.size())
+    return MakeError(ErrorCode::kMismatch, "{} segments for {} tokens", segments.size(),
+                     tokens.size());
   std::vector<std::int32_t> text = config_.prefix;
   std::vector<std::vector<double>> values;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     text.push_back(tokens[i]);
-    auto embedded = Embed(text);
+    auto embedded = Embed(text, segments.empty() ? 0 : segments[i]);
     if (!embedded.ok())
       return MakeError(embedded.error().code, "tokens[{}]: {}", i, embedded.error().message);
     values.push_back(*std::move(embedded));

@@ -20,16 +20,19 @@ class TokenEmbedding {
   // The values of the text's last token. text: every token, the prefix' too. Errors: kOutOfRange
   // for no text, the prefix alone, a token outside the vocabulary or a position outside the
   // context.
-  Result<std::vector<double>> Embed(std::span<const std::int32_t> text) const;
-  // Of each of the first tokens behind the prefix. Errors: the same, the token's place named.
-  Result<std::vector<std::vector<double>>> EmbedAll(std::span<const std::int32_t> tokens) const;
+  Result<std::vector<double>> Embed(std::span<const std::int32_t> text, int segment = 0) const;
+  // Of each of the first tokens behind the prefix. segments: of each token; empty: all 0. Errors:
+  // the same, the token's place named; kOutOfRange for a segment that the model has no row for,
+  // kMismatch for other numbers of tokens and segments.
+  Result<std::vector<std::vector<double>>> EmbedAll(
+      std::span<const std::int32_t> tokens, std::span<const std::int32_t> segments = {}) const;
   const RowTable& tokens() const { return tokens_; }
 
  private:
   explicit TokenEmbedding(const ClientConfig& config) : config_(config) {}
 
   ClientConfig config_;
-  RowTable tokens_, positions_;
+  RowTable tokens_, positions_, segments_;
   std::vector<RowTable> ngrams_;
   std::optional<GainedNorm> norm_;
 };

@@ -81,14 +81,15 @@ Part FindPart(const LayerWeights& w, HeadColumns columns) {
   PV_CHECK(false, "column {} behind the projections", columns.first);
 }
 
-void LoadQkv(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
+void LoadQkv(const Architecture& a, const LayerWeights& layer, const NormWeights& norm,
+             BlockWeights& w) {
   const QkvColumns columns = ColumnsOf(a);
   const auto load = [&](const HeadColumns& part_columns, int heads, Matrix& m,
                         std::vector<double>& bias) {
     const Part part = FindPart(layer, part_columns);
     m = Rows(*part.linear, {part.columns.first, part.columns.stride, heads, a.d_head});
     bias = BiasOf(*part.linear, part.columns.first, part.columns.stride, heads, a.d_head);
-    FoldNorm(layer.attention_norm, m, bias);
+    FoldNorm(norm, m, bias);
   };
   load(columns.query, a.n_heads, w.wq, w.bq);
   load(columns.key, a.n_kv_heads, w.wk, w.bk);
@@ -98,15 +99,16 @@ void LoadQkv(const Architecture& a, const LayerWeights& layer, BlockWeights& w) 
   for (double& v : w.bq) v *= scale;
 }
 
-void LoadHidden(const Architecture& a, const LayerWeights& layer, BlockWeights& w) {
+void LoadHidden(const Architecture& a, const LayerWeights& layer, const NormWeights& norm,
+                BlockWeights& w) {
   if (a.gated) {
     w.gate = All(layer.gate);
     w.b_gate = BiasOf(layer.gate, 0, 0, 1, a.d_ff);
-    FoldNorm(layer.ffn_norm, w.gate, w.b_gate);
+    FoldNorm(norm, w.gate, w.b_gate);
   }
   w.up = All(layer.up);
   w.b_up = BiasOf(layer.up, 0, 0, 1, a.d_ff);
-  FoldNorm(layer.ffn_norm, w.up, w.b_up);
+  FoldNorm(norm, w.up, w.b_up);
 }
 
 // What writes to the residual, with its bias.
@@ -114,6 +116,14 @@ void LoadWriter(const Linear& linear, bool centred, Matrix& m, std::vector<doubl
   m = All(linear);
   bias = BiasOf(linear, 0, 0, 1, linear.out);
   if (centred) RemoveMean(m, bias);
+}
+
+// The norm's gain of what a post-norm block carries on; its bias stands beside the writer's.
+std::vector<double> Carried(const NormWeights& norm, std::vector<double>& bias) {
+  std::vector<double> offset(norm.bias.begin(), norm.bias.end());
+  RemoveMean(offset);
+  for (std::size_t i = 0; i < offset.size(); ++i) bias[i] += offset[i];
+  return {norm.gain.begin(), norm.gain.end()};
 }
 
 class CheckpointWeights final : public BlockWeightSource {
@@ -126,15 +136,25 @@ class CheckpointWeights final : public BlockWeightSource {
     const Architecture& a = checkpoint_->architecture;
     const LayerWeights& from = checkpoint_->weights.layers[static_cast<std::size_t>(layer_)];
     auto w = std::make_shared<BlockWeights>();
-    if (parts & kQkvWeights) LoadQkv(a, from, *w);
+    const NormWeights& front = shape_.post_norm ? NormBefore() : from.attention_norm;
+    const NormWeights& middle = shape_.post_norm ? from.attention_norm : from.ffn_norm;
+    if (parts & kQkvWeights) LoadQkv(a, from, front, *w);
     if (parts & kProjectionWeights) LoadWriter(from.out, shape_.centred, w->wo, w->bo);
-    if (parts & kHiddenWeights) LoadHidden(a, from, *w);
+    if (parts & kHiddenWeights) LoadHidden(a, from, middle, *w);
     if (parts & kDownWeights) LoadWriter(from.down, shape_.centred, w->down, w->b_down);
+    if (shape_.post_norm && parts & kProjectionWeights) w->gain_in = Carried(front, w->bo);
+    if (shape_.post_norm && parts & kDownWeights) w->gain_mid = Carried(middle, w->b_down);
     if (!shape_.biases) static_cast<BlockBiases&>(*w) = {};
     return w;
   }
 
  private:
+  // Of post-norm: what the layer reads went through it.
+  const NormWeights& NormBefore() const {
+    const Weights& w = checkpoint_->weights;
+    return layer_ == 0 ? w.embedding_norm : w.layers[static_cast<std::size_t>(layer_) - 1].ffn_norm;
+  }
+
   const std::shared_ptr<const Checkpoint> checkpoint_;
   const BlockShape shape_;
   const int layer_;
@@ -164,10 +184,13 @@ void TakeForms(const ConvertedForms& forms, int layer, Block& block) {
 }  // namespace
 
 Result<BlockShape> ShapeOfBlocks(const Architecture& a) {
-  if (!a.causal || a.form == BlockForm::kPostNorm)
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "family: {} is no pre-norm decoder, whose blocks have programs", a.family);
   const bool layer_norm = a.norm == NormKind::kLayerNorm;
+  const bool post_norm = a.form == BlockForm::kPostNorm;
+  if (a.causal == post_norm || (post_norm && (!layer_norm || !a.embedding_norm || a.rotary)))
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "family: {} is neither a pre-norm decoder nor a post-norm encoder with learnt "
+                     "positions and a norm of its embedding: its blocks have no programs",
+                     a.family);
   const bool biased = a.qkv_bias || a.out_bias || a.ffn_bias || layer_norm;
   BlockShape shape;
   shape.d_model = a.d_model;
@@ -177,6 +200,8 @@ Result<BlockShape> ShapeOfBlocks(const Architecture& a) {
   shape.d_ff = a.d_ff;
   shape.gated = a.gated;
   shape.parallel = a.form == BlockForm::kParallel;
+  shape.causal = a.causal;
+  shape.post_norm = post_norm;
   shape.centred = layer_norm;
   shape.biases = biased;
   PV_ASSIGN_OR_RETURN(shape.activation, ActivationOf(a.activation));
@@ -195,6 +220,7 @@ Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer)
     return MakeError(ErrorCode::kOutOfRange, "layer = {} outside 0..{}", layer, a.n_layers - 1);
   Block block;
   PV_ASSIGN_OR_RETURN(block.shape, ShapeOfBlocks(a));
+  block.shape.norm_outside = block.shape.post_norm && layer == a.n_layers - 1;
   if (!checkpoint->weights.rotary_factors.empty()) {
     for (std::size_t i = 0; i < block.shape.rotary.size(); ++i)
       block.shape.rotary[i] /= checkpoint->weights.rotary_factors[i];

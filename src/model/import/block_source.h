@@ -1,6 +1,6 @@
 // Blocks of a checkpoint as model/block.h describes them: norm gains folded into the matrices
-// behind them, means taken out of what writes to a layer-normed residual, 1/sqrt(d_head) in the
-// queries.
+// behind them (a post-norm encoder's last norm is the client's), means taken out of what writes to
+// a layer-normed residual, 1/sqrt(d_head) in the queries.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,8 @@ namespace polyveil::model {
 struct Architecture;
 struct Checkpoint;
 
-// Errors: kInvalidArgument for an encoder or an activation that has no polynomial here (field
-// named).
+// Errors: kInvalidArgument for another family than pre-norm decoders and post-norm encoders, or an
+// activation that has no polynomial here (field named).
 Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
 
 // Layer `layer`, with the forms of a converted model; its prefix is the caller's part. Weights are

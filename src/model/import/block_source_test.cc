@@ -9,13 +9,31 @@
 #include "model/float32/layers.h"
 #include "model/float32/reference.h"
 #include "model/formats/released_fixture.h"
+#include "model/import/constant_prefix.h"
 
 namespace polyveil::model {
 namespace {
 
+// A block's results as the next one reads them; the last norm of an encoder stands outside.
+std::vector<std::vector<double>> Results(const Block& block,
+                                         const std::vector<std::vector<double>>& inputs) {
+  BlockReference reference(block, Evaluation::kExact);
+  auto results = reference.Read(inputs).value();
+  if (!block.shape.norm_outside) return results;
+  for (auto& token : results) {
+    double squares = 0;
+    for (const double value : token) squares += value * value;
+    const double root =
+        1 / std::sqrt(squares / static_cast<double>(token.size()) + block.shape.norm_eps);
+    for (double& value : token) value *= root;
+  }
+  return results;
+}
+
 // Without eps a first token attends to itself alone whatever the form: its block is the original's.
 TEST(BlockSource, FirstTokenEqualsTheOriginalBlock) {
   const nlohmann::json cases = ReadVectors("logits.json");
+  int encoders = 0;
   for (const nlohmann::json& vectors : cases) {
     const std::string name = vectors["name"];
     TemporaryFolder folder;
@@ -23,26 +41,25 @@ TEST(BlockSource, FirstTokenEqualsTheOriginalBlock) {
     const auto checkpoint = LoadCheckpoint(folder.path()).value();
     const auto shape = ShapeOfBlocks(checkpoint->architecture);
     if (!shape.ok()) {
-      const bool relu = checkpoint->architecture.activation == Activation::kRelu;
-      EXPECT_TRUE(relu || !checkpoint->architecture.causal)
+      EXPECT_EQ(checkpoint->architecture.activation, Activation::kRelu)
           << name << ": " << shape.error().message;
       continue;
     }
+    encoders += !shape->causal;
     const std::vector<std::int32_t> tokens = {3};
     for (int layer = 0; layer < checkpoint->architecture.n_layers; ++layer) {
       Block block = MakeBlock(checkpoint, layer).value();
       block.shape.attention_eps = 0;
       block.forms.shift.assign(static_cast<std::size_t>(block.shape.n_heads), 3);
       block.forms.kappa.assign(static_cast<std::size_t>(block.shape.n_heads), 1);
-      BlockReference reference(block, Evaluation::kExact);
-      const auto input = InputsOfLayer(*checkpoint, layer, tokens).value();
       const auto expected = InputsOfLayer(*checkpoint, layer + 1, tokens).value();
-      const auto actual = reference.Step(input[0]).value();
+      const auto actual = Results(block, InputsOfLayer(*checkpoint, layer, tokens).value());
       // Sums of float32 products of some hundred terms of order 1.
-      for (std::size_t i = 0; i < actual.size(); ++i)
-        EXPECT_NEAR(actual[i], expected[0][i], 2e-5) << name << ", layer " << layer;
+      for (std::size_t i = 0; i < actual[0].size(); ++i)
+        EXPECT_NEAR(actual[0][i], expected[0][i], 2e-5) << name << ", layer " << layer;
     }
   }
+  EXPECT_GE(encoders, 2);  // BERT and RoBERTa
 }
 
 // Even powers from 2, in another order in every layer; sums in the place of means in odd layers.
@@ -75,16 +92,29 @@ TEST(BlockSource, PowersByHeadEqualTheWholeModel) {
     WriteBytes(folder / "forms.json", FormatForms(MixedForms(a)));
     const auto checkpoint = LoadCheckpoint(folder.path()).value();
     for (int layer = 0; layer < a.n_layers; ++layer) {
-      BlockReference reference(MakeBlock(checkpoint, layer).value(), Evaluation::kExact);
-      const auto inputs = InputsOfLayer(*checkpoint, layer, tokens).value();
       const auto expected = InputsOfLayer(*checkpoint, layer + 1, tokens).value();
-      for (std::size_t t = 0; t < tokens.size(); ++t) {
-        const auto actual = reference.Step(inputs[t]).value();
-        // Sums of float32 products of some hundred terms of order 1, of powers up to the sixth.
-        for (std::size_t i = 0; i < actual.size(); ++i)
-          EXPECT_NEAR(actual[i], expected[t][i], 1e-4) << name << ", " << layer << ", " << t;
-      }
+      const auto actual = Results(MakeBlock(checkpoint, layer).value(),
+                                  InputsOfLayer(*checkpoint, layer, tokens).value());
+      // Sums of float32 products of some hundred terms of order 1, of powers up to the sixth.
+      for (std::size_t t = 0; t < tokens.size(); ++t)
+        for (std::size_t i = 0; i < actual[t].size(); ++i)
+          EXPECT_NEAR(actual[t][i], expected[t][i], 1e-4) << name << ", " << layer << ", " << t;
     }
+  }
+}
+
+TEST(BlockSource, AnEncodersFirstBlockReadsItsEmbedding) {
+  const std::vector<std::int32_t> tokens = {3, 7, 4, 7, 5};
+  for (const nlohmann::json& vectors : ReadVectors("logits.json")) {
+    TemporaryFolder folder;
+    WriteModel(vectors, folder.path());
+    const auto checkpoint = LoadCheckpoint(folder.path()).value();
+    if (checkpoint->architecture.causal) continue;
+    const auto actual = EmbedTokens(*checkpoint, tokens).value();
+    const auto expected = InputsOfLayer(*checkpoint, 0, tokens).value();
+    for (std::size_t t = 0; t < tokens.size(); ++t)
+      for (std::size_t i = 0; i < actual[t].size(); ++i)
+        EXPECT_NEAR(actual[t][i], expected[t][i], 2e-5) << vectors["name"];
   }
 }
 

@@ -73,11 +73,16 @@ Status AddTextFiles(const Checkpoint& checkpoint, ClientFiles& files,
   return {};
 }
 
-Status CheckDecoder(const Architecture& a, int prefix) {
-  if (!a.causal || a.head != HeadKind::kCausalLm || a.form == BlockForm::kPostNorm ||
-      a.type_vocab > 0 || a.padding_token)
+bool IsEncoder(const Architecture& a) { return !a.causal && a.form == BlockForm::kPostNorm; }
+
+Status CheckFamily(const Architecture& a, int prefix) {
+  const bool decoder = a.causal && a.head == HeadKind::kCausalLm &&
+                       a.form != BlockForm::kPostNorm && a.type_vocab == 0 && !a.padding_token;
+  if (!decoder && !(IsEncoder(a) && a.head != HeadKind::kCausalLm))
     return MakeError(ErrorCode::kInvalidArgument,
-                     "family: {} is no pre-norm decoder with a head, which writes text", a.family);
+                     "family: {} is neither a pre-norm decoder with a head, which writes text, nor "
+                     "a post-norm encoder",
+                     a.family);
   if (prefix >= a.context)
     return MakeError(ErrorCode::kOutOfRange, "forms.prefix has {} tokens, the context {}", prefix,
                      a.context);
@@ -102,8 +107,41 @@ ClientConfig ConfigOf(const Checkpoint& checkpoint, const std::string& name,
   const bool layer_norm = a.norm == NormKind::kLayerNorm;
   config.centred = layer_norm;
   if (a.embedding_norm) config.embedding_norm = ClientNorm{layer_norm, a.norm_eps};
-  if (a.final_norm) config.final_norm = ClientNorm{layer_norm, a.norm_eps};
+  if (a.final_norm || IsEncoder(a)) config.final_norm = ClientNorm{layer_norm, a.norm_eps};
+  if (IsEncoder(a)) {
+    const bool classifies = a.head == HeadKind::kClassifier;
+    config.encoder = ClientEncoder{classifies ? a.labels : std::vector<std::string>(),
+                                   a.pooler == Pooler::kRelu};
+  }
   return config;
+}
+
+// The norm of an encoder's last block is the client's; the gain and bias of that of its embedding
+// stand in the first block's matrices.
+void AddEncoder(const std::shared_ptr<const Checkpoint>& checkpoint, ClientConfig& config,
+                ClientFiles& files) {
+  const Weights& w = checkpoint->weights;
+  const std::vector<float> ones(static_cast<std::size_t>(config.width), 1);
+  AddVector(ones, kEmbeddingGainName, config, files);
+  AddVector(w.layers.back().ffn_norm.gain, kFinalGainName, config, files);
+  AddVector(w.layers.back().ffn_norm.bias, kFinalBiasName, config, files);
+  if (!w.type_embedding.empty()) AddMatrix(w.type_embedding, kTypeName, checkpoint, config, files);
+  if (config.encoder->labels.empty()) return;
+  AddMatrix(w.pooler.weight, kPoolerName, checkpoint, config, files);
+  AddVector(w.pooler.bias, kPoolerBiasName, config, files);
+  AddMatrix(w.classifier.weight, kClassifierName, checkpoint, config, files);
+  AddVector(w.classifier.bias, kClassifierBiasName, config, files);
+}
+
+void AddDecoder(const std::shared_ptr<const Checkpoint>& checkpoint, ClientConfig& config,
+                ClientFiles& files) {
+  const Weights& w = checkpoint->weights;
+  if (!checkpoint->architecture.tied_head)
+    AddMatrix(w.head.weight, kHeadName, checkpoint, config, files);
+  AddVector(w.embedding_norm.gain, kEmbeddingGainName, config, files);
+  AddVector(w.embedding_norm.bias, kEmbeddingBiasName, config, files);
+  AddVector(w.final_norm.gain, kFinalGainName, config, files);
+  AddVector(w.final_norm.bias, kFinalBiasName, config, files);
 }
 
 }  // namespace
@@ -112,17 +150,16 @@ Result<ClientFiles> ClientFilesOfCheckpoint(const std::shared_ptr<const Checkpoi
                                             const std::string& name,
                                             const std::string& model_digest) {
   const Architecture& a = checkpoint->architecture;
-  PV_RETURN_IF_ERROR(CheckDecoder(a, checkpoint->forms ? checkpoint->forms->prefix_length() : 0));
+  PV_RETURN_IF_ERROR(CheckFamily(a, checkpoint->forms ? checkpoint->forms->prefix_length() : 0));
   const Weights& w = checkpoint->weights;
   ClientConfig config = ConfigOf(*checkpoint, name, model_digest);
   ClientFiles files;
   AddMatrix(w.token_embedding, kEmbedName, checkpoint, config, files);
-  if (!a.tied_head) AddMatrix(w.head.weight, kHeadName, checkpoint, config, files);
   if (!a.rotary) AddMatrix(w.position_embedding, kPositionName, checkpoint, config, files);
-  AddVector(w.embedding_norm.gain, kEmbeddingGainName, config, files);
-  AddVector(w.embedding_norm.bias, kEmbeddingBiasName, config, files);
-  AddVector(w.final_norm.gain, kFinalGainName, config, files);
-  AddVector(w.final_norm.bias, kFinalBiasName, config, files);
+  if (config.encoder)
+    AddEncoder(checkpoint, config, files);
+  else
+    AddDecoder(checkpoint, config, files);
   std::set<std::int32_t> ends;
   PV_RETURN_IF_ERROR(AddTextFiles(*checkpoint, files, ends));
   for (const std::int32_t end : ends)

@@ -1,5 +1,8 @@
 #include "model/import/constant_prefix.h"
 
+#include <cmath>
+#include <numeric>
+
 #include "model/block_reference.h"
 #include "model/formats/checkpoint.h"
 
@@ -21,14 +24,18 @@ Block WithoutPrefix(const Block& block) {
   return plain;
 }
 
+// By the norm of the embedding, whose gain and bias the first block has.
+void Normalise(double eps, std::vector<double>& x) {
+  const double squares = std::inner_product(x.begin(), x.end(), x.begin(), 0.0);
+  const double root = 1 / std::sqrt(squares / static_cast<double>(x.size()) + eps);
+  for (double& value : x) value *= root;
+}
+
 }  // namespace
 
 Result<Tokens> EmbedTokens(const Checkpoint& checkpoint, std::span<const std::int32_t> tokens) {
   const Architecture& a = checkpoint.architecture;
   const Weights& w = checkpoint.weights;
-  if (!a.causal)
-    return MakeError(ErrorCode::kInvalidArgument, "family: {} is an encoder: no token is first",
-                     a.family);
   if (tokens.size() > static_cast<std::size_t>(a.context))
     return MakeError(ErrorCode::kOutOfRange, "{} tokens > context {}", tokens.size(), a.context);
   Tokens embedded;
@@ -38,8 +45,10 @@ Result<Tokens> EmbedTokens(const Checkpoint& checkpoint, std::span<const std::in
     AddRow(w.token_embedding, tokens[i], x);
     if (!a.rotary)
       AddRow(w.position_embedding, static_cast<std::int64_t>(i) + a.position_offset, x);
-    embedded.emplace_back(x.begin(), x.end());
-    if (a.norm == NormKind::kLayerNorm) RemoveMean(embedded.back());
+    if (a.type_vocab > 0) AddRow(w.type_embedding, 0, x);
+    std::vector<double>& values = embedded.emplace_back(x.begin(), x.end());
+    if (a.norm == NormKind::kLayerNorm) RemoveMean(values);
+    if (a.form == BlockForm::kPostNorm) Normalise(a.norm_eps, values);
   }
   return embedded;
 }

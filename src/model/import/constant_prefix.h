@@ -13,8 +13,8 @@ namespace polyveil::model {
 struct Checkpoint;
 
 // What the first layer reads of a text that begins with these tokens: [tokens][d_model], without
-// the mean for LayerNorm. Errors: kOutOfRange for tokens outside the vocabulary or the context,
-// kInvalidArgument for an encoder.
+// the mean for LayerNorm; of a post-norm model normalised, without gain and bias. Segments are 0.
+// Errors: kOutOfRange for tokens outside the vocabulary or the context.
 Result<std::vector<std::vector<double>>> EmbedTokens(const Checkpoint& checkpoint,
                                                      std::span<const std::int32_t> tokens);
 

@@ -105,13 +105,21 @@ TEST(DecoderFiles, NamesTheCommandThatMakesAModelPolynomial) {
   ExpectIn("polyveil-train distil", power.message);
 }
 
-TEST(DecoderFiles, RefusesEncodersAndUnsmoothActivationsByName) {
+TEST(DecoderFiles, LoadsEncoders) {
   for (const char* name : {"bert", "roberta classifier", "distilbert"}) {
     const TemporaryFolder folder;
     WriteModel(ReadCase(name), folder.path());
-    ExpectIn(fmt::format("family: {}", std::string(name).substr(0, 4)),
-             Refused(folder.path()).message);
+    ExpectIn("attention is softmax", Refused(folder.path()).message);
+    WriteForms(folder.path(), FittedForms(folder.path()));
+    const auto decoder = LoadDecoder(folder.path()).value();
+    EXPECT_FALSE(decoder->causal());
+    EXPECT_EQ(decoder->prefix(), 0);
+    for (const Block& block : decoder->blocks)
+      EXPECT_EQ(block.shape.norm_outside, &block == &decoder->blocks.back());
   }
+}
+
+TEST(DecoderFiles, RefusesUnsmoothActivationsByName) {
   const TemporaryFolder folder;
   WriteModel(ReadCase("opt"), folder.path());
   ExpectIn("relu", Refused(folder.path()).message);

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "model/formats/checkpoint.h"
 #include "model/formats/released_fixture.h"
 #include "model/import/model_fit.h"
 

@@ -40,10 +40,7 @@ double LeastMargin(const Block& block, const BlockReference& reference) {
 Status Advance(const Block& block, BlockTexts& texts) {
   BlockReference reference(block, Evaluation::kPolynomial);
   for (auto& text : texts) {
-    reference.Reset();
-    for (auto& token : text) {
-      PV_ASSIGN_OR_RETURN(token, reference.Step(token));
-    }
+    PV_ASSIGN_OR_RETURN(text, reference.Read(text));
   }
   return {};
 }
@@ -62,7 +59,7 @@ Result<BlockTexts> EmbedBehindPrefix(const Checkpoint& checkpoint, const std::ve
 }
 
 std::vector<int> BeginPrefix(const Architecture& a) {
-  return a.begin_token ? std::vector<int>{*a.begin_token} : std::vector<int>{};
+  return a.begin_token && a.causal ? std::vector<int>{*a.begin_token} : std::vector<int>{};
 }
 
 Status FitLayer(LayerFitter& fitter, Block& block, int layer) {
@@ -88,7 +85,7 @@ Status LayerFitter::Fit(Block& block) {
   const LayerBounds& bounds = block.forms.bounds;
   largest_residual_ =
       std::max({largest_residual_, bounds.residual_in, bounds.residual_mid, bounds.residual_out});
-  PV_RETURN_IF_ERROR(AdvancePrefix(block, inputs_.prefix));
+  if (!inputs_.prefix.empty()) PV_RETURN_IF_ERROR(AdvancePrefix(block, inputs_.prefix));
   PV_RETURN_IF_ERROR(Advance(block, inputs_.calibration));
   return inputs_.heldout.empty() ? Status() : TryHeldout(block);
 }
@@ -100,6 +97,7 @@ void LayerFitter::MarkOut(std::size_t text, std::size_t position) {
 
 Status LayerFitter::TryHeldout(const Block& block) {
   BlockReference reference(block, Evaluation::kPolynomial);
+  if (!block.shape.causal) return TryWholeTexts(block, reference);
   std::uint64_t escapes = 0;
   for (std::size_t i = 0; i < inputs_.heldout.size(); ++i) {
     auto& text = inputs_.heldout[i];
@@ -118,6 +116,24 @@ Status LayerFitter::TryHeldout(const Block& block) {
   return {};
 }
 
+// What one token's value spoils, all tokens of a bidirectional text see.
+Status LayerFitter::TryWholeTexts(const Block& block, BlockReference& reference) {
+  std::uint64_t escapes = 0;
+  for (std::size_t i = 0; i < inputs_.heldout.size(); ++i) {
+    auto& text = inputs_.heldout[i];
+    PV_ASSIGN_OR_RETURN(text, reference.Read(text));
+    const std::uint64_t now = CountEscapes(reference);
+    if (now == std::exchange(escapes, now)) continue;
+    for (std::size_t position = 0; position < text.size(); ++position) MarkOut(i, position);
+    const auto finite = [](const auto& token) {
+      return std::ranges::all_of(token, [](double v) { return std::isfinite(v); });
+    };
+    if (!std::ranges::all_of(text, finite)) text.clear();
+  }
+  certificate_.least_margin = std::min(certificate_.least_margin, LeastMargin(block, reference));
+  return {};
+}
+
 Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, const FitTexts& texts,
                                 const BlockFit& fit,
                                 const std::function<void(int, int)>& on_layer) {
@@ -130,8 +146,13 @@ Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, co
   forms.power = shape.power;
   forms.attention_eps = shape.attention_eps;
   forms.prefix = texts.prefix.value_or(BeginPrefix(checkpoint->architecture));
+  if (!shape.causal && !forms.prefix.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "a prefix of {} tokens, an encoder takes 0",
+                     forms.prefix.size());
   LayerInputs inputs;
-  PV_ASSIGN_OR_RETURN(inputs.prefix, EmbedTokens(*checkpoint, forms.prefix));
+  if (!forms.prefix.empty()) {
+    PV_ASSIGN_OR_RETURN(inputs.prefix, EmbedTokens(*checkpoint, forms.prefix));
+  }
   PV_ASSIGN_OR_RETURN(inputs.calibration,
                       EmbedBehindPrefix(*checkpoint, forms.prefix, texts.calibration));
   PV_ASSIGN_OR_RETURN(inputs.heldout, EmbedBehindPrefix(*checkpoint, forms.prefix, texts.heldout));

@@ -38,6 +38,7 @@ class LayerFitter {
 
  private:
   Status TryHeldout(const Block& block);
+  Status TryWholeTexts(const Block& block, BlockReference& reference);
   void MarkOut(std::size_t text, std::size_t position);
 
   LayerInputs inputs_;

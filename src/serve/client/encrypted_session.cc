@@ -116,7 +116,8 @@ Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
 }
 
 Result<EncryptedSession::Prompt> EncryptedSession::Read(
-    std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress) {
+    std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress,
+    std::span<const int> texts) {
   PV_RETURN_IF_ERROR(trusted_);
   const int tokens = static_cast<int>(embeddings.size());
   const std::vector<PromptInfo>& programs = remote_.info().prompts;
@@ -138,8 +139,10 @@ Result<EncryptedSession::Prompt> EncryptedSession::Read(
   const double encrypt_seconds = timer.Seconds();
   Prompt prompt;
   const auto request = [&]() -> Result<RemoteStep> {
-    auto step = remote_.ReadPrompt(session_.id, key_id_, *program, tokens, input, on_progress);
-    if (step.ok()) sent_ = tokens;
+    auto step =
+        remote_.ReadPrompt(session_.id, key_id_, *program,
+                           texts.empty() ? std::span(&tokens, 1) : texts, input, on_progress);
+    if (step.ok() && !remote_.info().encoder) sent_ = tokens;
     return step;
   };
   PV_ASSIGN_OR_RETURN(prompt.cost, Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
@@ -149,7 +152,7 @@ Result<EncryptedSession::Prompt> EncryptedSession::Read(
                       }));
   prompt.cost.encrypt_seconds = encrypt_seconds;
   prompt.cost.residual = prompt.residuals.back();
-  position_ = tokens;
+  if (!remote_.info().encoder) position_ = tokens;
   return prompt;
 }
 

@@ -41,13 +41,14 @@ class EncryptedSession {
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
   // A prompt's first tokens at once, at the text's beginning, where the server has a program for so
-  // many. Errors and noise: as Step's.
+  // many; of an encoder whole texts, at any time. texts: how many of the tokens each of several
+  // independent texts has; empty: one. Errors and noise: as Step's.
   struct Prompt {
     std::vector<std::vector<double>> residuals;  // by token
     SessionStep cost;
   };
   Result<Prompt> Read(std::span<const std::vector<double>> embeddings,
-                      const RemoteProgressCallback& on_progress);
+                      const RemoteProgressCallback& on_progress, std::span<const int> texts = {});
   // A step of a text that has ended, which looks to the server like any other: its result is
   // decrypted and thrown away. No Step after it.
   Status Pad();

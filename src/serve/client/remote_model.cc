@@ -1,8 +1,11 @@
 #include "serve/client/remote_model.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "base/csprng.h"
@@ -270,11 +273,12 @@ Result<RemoteStep> RemoteModel::Step(const std::string& session, const Digest& k
 }
 
 Result<RemoteStep> RemoteModel::ReadPrompt(const std::string& session, const Digest& key_id,
-                                           const PromptInfo& program, int tokens,
+                                           const PromptInfo& program, std::span<const int> texts,
                                            const ckks::SeededCiphertext& packed,
                                            const RemoteProgressCallback& on_progress) {
-  return Compute({fmt::format("/v1/sessions/prompt/{}", tokens), session,
-                  kPromptPosition | static_cast<u32>(tokens), program.output_level},
+  const auto tokens = static_cast<u32>(std::accumulate(texts.begin(), texts.end(), 0));
+  return Compute({fmt::format("/v1/sessions/prompt/{}", fmt::join(texts, ",")), session,
+                  kPromptPosition | tokens, program.output_level},
                  key_id, packed, on_progress);
 }
 

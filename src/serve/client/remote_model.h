@@ -90,9 +90,10 @@ class RemoteModel {
   Result<RemoteStep> Step(const std::string& session, const Digest& key_id, u32 position,
                           const ckks::SeededCiphertext& token,
                           const RemoteProgressCallback& on_progress);
-  // The same of a prompt's first tokens at once: one of info().prompts, at least as long.
+  // The same of a prompt's first tokens at once: one of info().prompts, at least as long. texts:
+  // their tokens, of several independent ones that an encoder reads.
   Result<RemoteStep> ReadPrompt(const std::string& session, const Digest& key_id,
-                                const PromptInfo& program, int tokens,
+                                const PromptInfo& program, std::span<const int> texts,
                                 const ckks::SeededCiphertext& packed,
                                 const RemoteProgressCallback& on_progress);
   // What takes the server's memory.

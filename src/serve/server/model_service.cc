@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <thread>
 #include <tuple>
 
@@ -390,16 +391,40 @@ Status ModelService::Step(Exchange& exchange, const std::string& handle) {
                  });
 }
 
+namespace {
+
+// "128", or "32,17,40": of several independent texts.
+Result<std::vector<int>> ParseLengths(std::string_view text, u64 most) {
+  std::vector<int> lengths;
+  u64 sum = 0;
+  while (true) {
+    const size_t end = std::min(text.find(','), text.size());
+    PV_ASSIGN_OR_RETURN(const u64 tokens,
+                        ParseIndex("number of tokens", std::string(text.substr(0, end))));
+    sum += std::min(tokens, most + 1);
+    if (tokens < 1 || sum > most)
+      return MakeError(ErrorCode::kOutOfRange,
+                       "a prompt of {} tokens at once, this server takes {}",
+                       tokens < 1 ? tokens : sum, most);
+    lengths.push_back(static_cast<int>(tokens));
+    if (end == text.size()) return lengths;
+    text.remove_prefix(end + 1);
+  }
+}
+
+}  // namespace
+
 Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
                                 const std::string& text) {
   PV_ASSIGN_OR_RETURN(const auto session, FindSession(MemberOf(exchange), handle));
-  PV_ASSIGN_OR_RETURN(const u64 tokens, ParseIndex("number of tokens", text));
   const auto& programs = model_->prompts();
   const u64 most = programs.empty() ? 0 : static_cast<u64>(programs.back()->prompt_tokens());
-  if (tokens < 1 || tokens > most)
-    return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens at once, this server takes {}",
-                     tokens, most);
-  const int count = static_cast<int>(tokens);
+  PV_ASSIGN_OR_RETURN(std::vector<int> texts, ParseLengths(text, most));
+  if (texts.size() > 1 && model_->keeps_caches())
+    return MakeError(ErrorCode::kInvalidArgument, "{} texts at once: this server has no encoder",
+                     texts.size());
+  const int count = std::accumulate(texts.begin(), texts.end(), 0);
+  if (texts.size() == 1) texts.clear();
   const size_t program = model_->PromptFor(count);
   PV_ASSIGN_OR_RETURN(SessionLease lease, SessionLease::Acquire(session, exchange, lease_seconds_));
   runtime::DecoderSession& decoder = session->decoder;
@@ -416,7 +441,7 @@ Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
   }
   return Compute(exchange, std::move(lease), bounds,
                  [&](const ckks::Ciphertext& packed, const runtime::StepOptions& options) {
-                   return decoder.Read(*engine, packed, count, options);
+                   return decoder.Read(*engine, packed, count, options, texts);
                  });
 }
 

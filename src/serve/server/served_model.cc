@@ -24,6 +24,7 @@ void DescribeProgram(const compile::CompiledDecoder& program, ModelInfo& info) {
                             prompt->estimate().seconds_per_token});
   info.program_digest = program.digest();
   info.context = program.context();
+  info.encoder = !program.keeps_caches();
   info.d_model = program.width();
   info.input_unit = program.units().input;
   info.result_unit = program.units().result();
@@ -38,9 +39,10 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
                                  const std::string& parameters, const std::string& version,
                                  const ServiceLimits& limits,
                                  const compile::DecoderPrograms& programs) {
-  PV_ASSIGN_OR_RETURN(
-      const ckks::ParametersSpec spec,
-      ckks::FindParameters(parameters.empty() ? runtime::DefaultParameters(programs) : parameters));
+  PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec,
+                      ckks::FindParameters(parameters.empty() ? runtime::DefaultParameters(
+                                                                    programs, decoder->causal())
+                                                              : parameters));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersPtr params, ckks::Parameters::Create(spec));
   ServedModel served;
   const int threads = static_cast<int>(Threads());

@@ -18,8 +18,9 @@ namespace {
 // Letters are tokens, "<" and ">" are around a text.
 class LetterCodec : public TextCodec {
  public:
-  explicit LetterCodec(int vocabulary, std::vector<TokenId> beginning = {})
-      : vocabulary_(vocabulary), beginning_(std::move(beginning)) {}
+  explicit LetterCodec(int vocabulary, std::vector<TokenId> beginning = {},
+                       std::vector<TokenId> ending = {})
+      : vocabulary_(vocabulary), beginning_(std::move(beginning)), ending_(std::move(ending)) {}
   std::vector<TokenId> Encode(std::string_view text) const override {
     std::vector<TokenId> out;
     for (const char c : text) out.push_back(c - 'a');
@@ -30,10 +31,11 @@ class LetterCodec : public TextCodec {
   }
   int vocabulary() const override { return vocabulary_; }
   std::vector<TokenId> Beginning() const override { return beginning_; }
+  std::vector<TokenId> Ending() const override { return ending_; }
 
  private:
   int vocabulary_;
-  std::vector<TokenId> beginning_;
+  std::vector<TokenId> beginning_, ending_;
 };
 
 Result<std::shared_ptr<const ClientHalf>> HalfOf(ClientFiles files, int vocabulary = 20,
@@ -68,6 +70,37 @@ void ExpectLikeTheReference(const std::shared_ptr<const Checkpoint>& checkpoint,
   }
 }
 
+// Of an encoder's whole text, with its classifier where it has one.
+void ExpectLikeTheEncoder(const std::shared_ptr<const Checkpoint>& checkpoint,
+                          const ClientHalf& half, const std::string& name) {
+  const std::vector<std::int32_t> tokens = {3, 0, 7, 11, 3};
+  const auto inputs = InputsOfLayer(*checkpoint, 0, tokens).value();
+  const auto residuals =
+      InputsOfLayer(*checkpoint, checkpoint->architecture.n_layers, tokens).value();
+  const auto embedded = half.EmbedWhole({tokens, {}});
+  ASSERT_TRUE(embedded.ok()) << name << ": " << embedded.error().message;
+  const FloatReference reference(*checkpoint);
+  const std::vector<Sequence> batch = {{tokens}};
+  const FloatMatrix hidden = reference.Hidden(batch).value();
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    ExpectNear((*embedded)[i], inputs[i], 1e-5, name + ", embedding");
+    const auto row = hidden.row(static_cast<int>(i));
+    ExpectNear(half.Hidden(residuals[i]).value(), {row.begin(), row.end()}, 1e-4,
+               name + ", hidden");
+  }
+  if (checkpoint->architecture.head != HeadKind::kClassifier) return;
+  const FloatMatrix logits = reference.Classify(batch).value();
+  const auto row = logits.row(0);
+  ExpectNear(half.Classify(residuals[0]).value(), {row.begin(), row.end()}, 1e-4,
+             name + ", labels");
+}
+
+nlohmann::json CaseOf(const std::string& name) {
+  for (const nlohmann::json& vectors : ReadVectors("logits.json"))
+    if (vectors["name"] == name) return vectors;
+  return {};
+}
+
 TEST(ClientHalf, EqualsTheReferenceForEveryFamily) {
   int checked = 0;
   for (const nlohmann::json& vectors : ReadVectors("logits.json")) {
@@ -78,16 +111,47 @@ TEST(ClientHalf, EqualsTheReferenceForEveryFamily) {
       const auto checkpoint = LoadCheckpoint(folder.path()).value();
       const Architecture& a = checkpoint->architecture;
       auto files = ClientFilesOfCheckpoint(checkpoint, name);
-      ASSERT_EQ(files.ok(), a.causal) << name;
-      if (!files.ok()) continue;
+      ASSERT_TRUE(files.ok()) << name << ": " << files.error().message;
       const auto half = HalfOf(*std::move(files));
       ASSERT_TRUE(half.ok()) << name << ": " << half.error().message;
       EXPECT_EQ((*half)->config().family, a.family);
-      ExpectLikeTheReference(checkpoint, **half, name);
-      ++checked;
+      EXPECT_EQ((*half)->is_encoder(), !a.causal);
+      if (a.causal)
+        ExpectLikeTheReference(checkpoint, **half, name);
+      else
+        ExpectLikeTheEncoder(checkpoint, **half, name);
+      checked += a.causal;
     }
   }
   EXPECT_EQ(checked, 27);
+}
+
+TEST(ClientHalf, PutsTheTokensOfAnEncoderAroundItsTexts) {
+  for (const std::string name : {"bert", "roberta classifier"}) {
+    TemporaryFolder folder;
+    WriteModel(CaseOf(name), folder.path());
+    const auto checkpoint = LoadCheckpoint(folder.path()).value();
+    const auto half = ClientHalf::Create(
+        ClientFilesOfCheckpoint(checkpoint, name).value(),
+        std::make_unique<LetterCodec>(20, std::vector<TokenId>{18}, std::vector<TokenId>{19}));
+    ASSERT_TRUE(half.ok()) << half.error().message;
+    const bool roberta = name != "bert";
+    const EncoderText one = (*half)->EncodeWhole("abc").value();
+    EXPECT_EQ(one.tokens, (std::vector<TokenId>{18, 0, 1, 2, 19}));
+    EXPECT_EQ(one.segments, std::vector<std::int32_t>(5));
+    const EncoderText two = (*half)->EncodeWhole("a", "b").value();
+    EXPECT_EQ(two.tokens, roberta ? (std::vector<TokenId>{18, 0, 19, 19, 1, 19})
+                                  : (std::vector<TokenId>{18, 0, 19, 1, 19}));
+    EXPECT_EQ(two.segments.back(), roberta ? 0 : 1);
+    EXPECT_TRUE((*half)->EmbedWhole(two).ok());
+    EXPECT_EQ((*half)->EmbedWhole({{1}, {7}}).error().code, ErrorCode::kOutOfRange);
+    EXPECT_EQ((*half)->EmbedWhole({{1, 2}, {0}}).error().code, ErrorCode::kMismatch);
+    const std::string endless(static_cast<size_t>((*half)->context()), 'a');
+    EXPECT_EQ((*half)->EncodeWhole(endless).error().code, ErrorCode::kOutOfRange);
+    const std::vector<double> residual(static_cast<size_t>((*half)->width()));
+    EXPECT_EQ((*half)->Head(residual).error().code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ((*half)->Classify(residual).ok(), roberta);
+  }
 }
 
 TEST(ClientHalf, EqualsTheReferenceForGguf) {
@@ -97,12 +161,6 @@ TEST(ClientHalf, EqualsTheReferenceForGguf) {
     ASSERT_TRUE(half.ok()) << name << ": " << half.error().message;
     ExpectLikeTheReference(checkpoint, **half, name);
   }
-}
-
-nlohmann::json CaseOf(const std::string& name) {
-  for (const nlohmann::json& vectors : ReadVectors("logits.json"))
-    if (vectors["name"] == name) return vectors;
-  return {};
 }
 
 // What travels: the files again from their bytes, without the checkpoint.

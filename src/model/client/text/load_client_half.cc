@@ -20,6 +20,7 @@ class ReleasedCodec : public TextCodec {
   std::string Piece(TokenId token) const override { return tokenizer_.BytesOf(token); }
   int vocabulary() const override { return tokenizer_.vocab_size(); }
   std::vector<TokenId> Beginning() const override { return tokenizer_.parts().prefix; }
+  std::vector<TokenId> Ending() const override { return tokenizer_.parts().suffix; }
   std::string ChatTemplate() const override { return chat_template_; }
 
  private:

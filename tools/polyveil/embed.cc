@@ -1,0 +1,164 @@
+// polyveil embed, polyveil classify: an encoder on ciphertexts; pooling and heads are the client's.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/worst.h"
+#include "polyveil/commands.h"
+#include "polyveil/encoder_run.h"
+
+namespace polyveil::tools {
+namespace {
+
+using Vector = std::vector<double>;
+
+// Of what --check compares: an encrypted result that is further off is not the model's.
+constexpr double kLeastCosine = 0.9999;
+
+struct EmbedArguments {
+  EncoderOptions run;
+  std::string pooling = "mean";
+  bool raw = false;
+};
+
+double Dot(const Vector& a, const Vector& b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+}
+
+double Cosine(const Vector& a, const Vector& b) {
+  return Dot(a, b) / std::sqrt(Dot(a, a) * Dot(b, b));
+}
+
+// The mean over a text's tokens, or its first token's values.
+Result<Vector> Pool(const model::ClientHalf& half, const Residuals& tokens,
+                    const EmbedArguments& arguments) {
+  const size_t count = arguments.pooling == "cls" ? 1 : tokens.size();
+  Vector pooled(static_cast<size_t>(half.width()));
+  for (size_t t = 0; t < count; ++t) {
+    PV_ASSIGN_OR_RETURN(const Vector hidden, half.Hidden(tokens[t]));
+    for (size_t i = 0; i < pooled.size(); ++i) pooled[i] += hidden[i] / static_cast<double>(count);
+  }
+  const double length = arguments.raw ? 1 : std::sqrt(Dot(pooled, pooled));
+  for (double& value : pooled) value /= length > 0 ? length : 1;
+  return pooled;
+}
+
+// fn(tokens) of every text, encrypted or in the clear.
+template <typename F>
+Result<std::vector<Vector>> OfTexts(const std::vector<Residuals>& texts, F&& fn) {
+  std::vector<Vector> all;
+  for (const Residuals& tokens : texts) {
+    PV_ASSIGN_OR_RETURN(Vector one, fn(tokens));
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+Status Judge(const std::vector<Vector>& encrypted, const std::vector<Vector>& plain,
+             nlohmann::json& report) {
+  if (plain.empty()) return {};
+  double least = 1, worst = 0;
+  for (size_t i = 0; i < plain.size(); ++i) {
+    least = std::min(least, Cosine(encrypted[i], plain[i]));
+    for (size_t j = 0; j < plain[i].size(); ++j)
+      worst = Worse(worst, std::abs(encrypted[i][j] - plain[i][j]));
+  }
+  std::fprintf(stderr,
+               "check against the float64 polynomial model: least cosine %.8f, largest difference "
+               "%.3g\n",
+               least, worst);
+  report["check"] = {{"least_cosine", least}, {"largest_difference", worst}};
+  if (least >= kLeastCosine) return {};
+  return MakeError(ErrorCode::kMismatch, "check: a cosine of {:.6f} < {}", least, kLeastCosine);
+}
+
+Status Embed(const EmbedArguments& arguments) {
+  PV_ASSIGN_OR_RETURN(const EncoderResults results, RunEncoder(arguments.run));
+  const auto pool = [&](const Residuals& tokens) { return Pool(*results.half, tokens, arguments); };
+  PV_ASSIGN_OR_RETURN(const auto embeddings, OfTexts(results.encrypted, pool));
+  PV_ASSIGN_OR_RETURN(const auto plain, OfTexts(results.plain, pool));
+  nlohmann::json report = CostToJson(results);
+  report["format"] = "polyveil-embeddings/1";
+  report["pooling"] = arguments.pooling;
+  report["normalised"] = !arguments.raw;
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    report["texts"].push_back({{"text", results.texts[i]},
+                               {"tokens", results.encrypted[i].size()},
+                               {"embedding", embeddings[i]}});
+    for (size_t j = 0; j < embeddings[i].size(); ++j)
+      std::printf("%s%.6f", j > 0 ? " " : "", embeddings[i][j]);
+    std::printf("\n");
+  }
+  std::fprintf(stderr, "\n%s", CostToText(results).c_str());
+  const Status judged = Judge(embeddings, plain, report);
+  PV_RETURN_IF_ERROR(WriteEncoderReport(arguments.run.json, report));
+  return judged;
+}
+
+Vector Softmax(Vector logits) {
+  const double largest = *std::ranges::max_element(logits);
+  double sum = 0;
+  for (double& value : logits) sum += value = std::exp(value - largest);
+  for (double& value : logits) value /= sum;
+  return logits;
+}
+
+Status Classify(const EncoderOptions& options) {
+  PV_ASSIGN_OR_RETURN(const EncoderResults results, RunEncoder(options));
+  const auto classify = [&](const Residuals& tokens) {
+    return results.half->Classify(tokens.front());
+  };
+  PV_ASSIGN_OR_RETURN(const auto logits, OfTexts(results.encrypted, classify));
+  PV_ASSIGN_OR_RETURN(const auto plain, OfTexts(results.plain, classify));
+  const std::vector<std::string>& labels = results.half->config().encoder->labels;
+  nlohmann::json report = CostToJson(results);
+  report["format"] = "polyveil-classes/1";
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const Vector shares = Softmax(logits[i]);
+    const auto best = static_cast<size_t>(std::ranges::max_element(shares) - shares.begin());
+    nlohmann::json of_label;
+    for (size_t j = 0; j < labels.size(); ++j) of_label[labels[j]] = shares[j];
+    report["texts"].push_back({{"text", results.texts[i]},
+                               {"tokens", results.encrypted[i].size()},
+                               {"label", labels[best]},
+                               {"logits", logits[i]},
+                               {"probabilities", of_label}});
+    std::printf("%s %.4f\n", labels[best].c_str(), shares[best]);
+  }
+  std::fprintf(stderr, "\n%s", CostToText(results).c_str());
+  const Status judged = Judge(logits, plain, report);
+  PV_RETURN_IF_ERROR(WriteEncoderReport(options.json, report));
+  return judged;
+}
+
+}  // namespace
+
+Command DescribeEmbed(Options& app) {
+  auto arguments = std::make_shared<EmbedArguments>();
+  app.description(
+      "Embeds texts by an encoder (BERT, RoBERTa, MiniLM) on ciphertexts: one line of numbers a "
+      "text.\nThe server sees neither texts nor embeddings; how many tokens each text has, it "
+      "does.");
+  AddEncoderOptions(app, arguments->run);
+  app.add_option("--pooling", arguments->pooling,
+                 "mean over a text's tokens, or cls: its first token")
+      ->capture_default_str()
+      ->one_of({"mean", "cls"});
+  app.add_flag("--raw", arguments->raw, "leave embeddings at their length (default: 1)");
+  return [arguments] { return Embed(*arguments); };
+}
+
+Command DescribeClassify(Options& app) {
+  auto arguments = std::make_shared<EncoderOptions>();
+  app.description(
+      "Classifies texts by an encoder with a classification head on ciphertexts: a label and its "
+      "share\na text. The head runs on this machine.");
+  AddEncoderOptions(app, *arguments);
+  app.add_option("--second", arguments->second, "a second text that the one is compared with");
+  return [arguments] { return Classify(*arguments); };
+}
+
+}  // namespace polyveil::tools

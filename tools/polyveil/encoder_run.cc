@@ -1,0 +1,227 @@
+#include "polyveil/encoder_run.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/buffer.h"
+#include "base/output_file.h"
+#include "base/secure_memory.h"
+#include "base/system.h"
+#include "base/thread_pool.h"
+#include "model/decoder_reference.h"
+#include "model/import/decoder_files.h"
+#include "polyveil/prompt_file.h"
+#include "polyveil/terminal_text.h"
+#include "version.h"
+
+namespace polyveil::tools {
+namespace {
+
+constexpr mode_t kOwnerOnly = 0600;  // reports hold the texts
+
+Status ReadTexts(EncoderOptions& options) {
+  if (!options.file.empty()) {
+    PV_ASSIGN_OR_RETURN(const std::string all, ReadPrompt(options.file));
+    std::istringstream lines(all);
+    for (std::string line; std::getline(lines, line);)
+      if (!line.empty()) options.texts.push_back(line);
+  }
+  if (options.texts.empty())
+    return MakeError(ErrorCode::kInvalidArgument, "no text: --text or --text-file");
+  if (!options.second.empty() && options.texts.size() > 1)
+    return MakeError(ErrorCode::kInvalidArgument, "--second goes with one text, not {}",
+                     options.texts.size());
+  if (options.check && !options.session.server.empty() && options.session.model.empty())
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "--check needs the model's layers: name its folder with --model");
+  return {};
+}
+
+Result<std::vector<model::EncoderText>> Encode(const model::ClientHalf& half,
+                                               const EncoderOptions& options, int context) {
+  if (!half.is_encoder())
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "{} is no encoder: 'polyveil generate' and 'polyveil chat' write with it",
+                     half.config().name);
+  std::vector<model::EncoderText> encoded;
+  for (size_t i = 0; i < options.texts.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(auto text, half.EncodeWhole(options.texts[i], options.second));
+    if (text.tokens.size() > static_cast<size_t>(context))
+      return MakeError(ErrorCode::kOutOfRange, "text {}: {} tokens, the server reads {} at once",
+                       i + 1, text.tokens.size(), context);
+    encoded.push_back(std::move(text));
+  }
+  return encoded;
+}
+
+// Texts of one ciphertext: from `first` on as many as have room.
+size_t EndOfBatch(const std::vector<model::EncoderText>& texts, size_t first, int room) {
+  size_t end = first, tokens = 0;
+  while (end < texts.size() && tokens + texts[end].tokens.size() <= static_cast<size_t>(room))
+    tokens += texts[end++].tokens.size();
+  return end;
+}
+
+class Batches {
+ public:
+  Batches(ModelSession& session, const std::vector<model::EncoderText>& texts,
+          EncoderResults& results)
+      : session_(session), half_(*session.half()), texts_(texts), results_(results) {}
+
+  Status Run() {
+    const int room = session_.remote().info().prompts.back().tokens;
+    Timer timer;
+    for (size_t first = 0; first < texts_.size();) {
+      const size_t end = EndOfBatch(texts_, first, room);
+      PV_RETURN_IF_ERROR(RunOne(first, end));
+      first = end;
+      ++results_.ciphertexts;
+    }
+    RunReport& report = results_.report;
+    report.tokens_seconds = timer.Seconds();
+    report.latency.total_seconds = 0;
+    report.latency.FinishStep(report.tokens_seconds);
+    report.latency.steps = results_.ciphertexts;
+    PV_ASSIGN_OR_RETURN(report.server_memory, session_.remote().Memory());
+    return {};
+  }
+
+ private:
+  Status RunOne(size_t first, size_t end) {
+    std::vector<std::vector<double>> embeddings;
+    std::vector<int> lengths;
+    for (size_t i = first; i < end; ++i) {
+      PV_ASSIGN_OR_RETURN(auto embedded, half_.EmbedWhole(texts_[i]));
+      lengths.push_back(static_cast<int>(embedded.size()));
+      for (auto& token : embedded) embeddings.push_back(std::move(token));
+    }
+    const auto progress = terminal_.Asking(fmt::format("texts {} to {} of {}, {} tokens", first + 1,
+                                                       end, texts_.size(), embeddings.size()),
+                                           session_.remote().info().prompts.back().seconds);
+    auto read = session_.text().Read(embeddings, progress, lengths);
+    terminal_.Answered();
+    if (!read.ok()) return read.error();
+    terminal_.Read(static_cast<int>(embeddings.size()), read->cost.remote_seconds);
+    auto token = read->residuals.begin();
+    for (const int length : lengths) {
+      results_.encrypted.emplace_back(token, token + length);
+      token += length;
+    }
+    Account(read->cost);
+    return {};
+  }
+
+  void Account(const serve::SessionStep& cost) {
+    RunReport& report = results_.report;
+    report.latency.Merge(cost.server);
+    report.latency.AddComponent("client: encode, encrypt", cost.encrypt_seconds);
+    report.latency.AddComponent("client: decrypt, decode", cost.decrypt_seconds);
+    report.bytes_up += cost.bytes_up;
+    report.bytes_down += cost.bytes_down;
+    report.server_peak_rss_bytes =
+        std::max(report.server_peak_rss_bytes, cost.server_peak_rss_bytes);
+  }
+
+  ModelSession& session_;
+  const model::ClientHalf& half_;
+  const std::vector<model::EncoderText>& texts_;
+  EncoderResults& results_;
+  TerminalText terminal_;
+};
+
+// The same of the float64 polynomial model.
+Status RunPlain(const std::string& path, const model::ClientHalf& half, int context,
+                const std::vector<model::EncoderText>& texts, EncoderResults& results) {
+  PV_ASSIGN_OR_RETURN(const auto decoder, model::LoadDecoder(path, {.context = context}));
+  model::DecoderReference reference(*decoder);
+  for (const model::EncoderText& text : texts) {
+    PV_ASSIGN_OR_RETURN(const auto embedded, half.EmbedWhole(text));
+    PV_ASSIGN_OR_RETURN(auto residuals, reference.Read(embedded));
+    results.plain.push_back(std::move(residuals));
+  }
+  for (const auto& [site, count] : reference.escapes())
+    if (count.escapes > 0)
+      std::fprintf(stderr,
+                   "%s: %llu of %llu inputs left the interval, by up to %.3g times its end\n",
+                   site.c_str(), static_cast<unsigned long long>(count.escapes),
+                   static_cast<unsigned long long>(count.evaluations), count.worst_ratio);
+  return {};
+}
+
+Status RunSession(const EncoderOptions& options, ModelSession& session, EncoderResults& results) {
+  PV_RETURN_IF_ERROR(session.Connect(results.report));
+  results.half = session.half();
+  const int context = session.context();
+  PV_ASSIGN_OR_RETURN(const auto texts, Encode(*session.half(), options, context));
+  if (!session.remote().info().encoder || session.remote().info().prompts.empty())
+    return MakeError(ErrorCode::kMismatch, "the server's model reads no whole texts");
+  PV_RETURN_IF_ERROR(session.Begin({}, results.report));
+  PV_RETURN_IF_ERROR(Batches(session, texts, results).Run());
+  results.report.client_peak_rss_bytes = PeakRssBytes();
+  results.report.commit = POLYVEIL_COMMIT;
+  if (!options.check) return {};
+  return RunPlain(session.path(), *session.half(), context, texts, results);
+}
+
+}  // namespace
+
+void AddEncoderOptions(Options& app, EncoderOptions& options) {
+  app.add_option("--text", options.texts,
+                 "a text (repeatable; other users of this machine can see it)")
+      ->one_value();
+  app.add_option("--text-file", options.file,
+                 "a text a line of this file, - for the standard input");
+  AddSessionOptions(app, options.session);
+  AddOutputFile(app, "--json", options.json,
+                "write results and costs to this file, for its owner alone");
+  app.add_flag("--check", options.check, "compare with the float64 polynomial model");
+}
+
+Result<EncoderResults> RunEncoder(EncoderOptions options) {
+  ProtectProcess();
+  SetThreads(options.session.threads);
+  buffer_pool::SetCacheLimit(size_t{256} << 20);
+  PV_RETURN_IF_ERROR(ReadTexts(options));
+  const OrderlyEnd end;
+  PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(options.session));
+  // What cannot be run is refused before a server is started for it.
+  if (session->half())
+    PV_RETURN_IF_ERROR(Encode(*session->half(), options, session->half()->context()));
+  EncoderResults results;
+  const Status status = RunSession(options, *session, results);
+  if (!status.ok()) return session->Explain(status.error());
+  results.texts = std::move(options.texts);
+  return results;
+}
+
+std::string CostToText(const EncoderResults& results) {
+  return LatencyToText(results.report) +
+         fmt::format("{} texts in {} ciphertexts: {}\n", results.texts.size(), results.ciphertexts,
+                     FormatSeconds(results.report.tokens_seconds)) +
+         TrafficToText(results.report);
+}
+
+nlohmann::json CostToJson(const EncoderResults& results) {
+  const RunReport& r = results.report;
+  return {{"model", serve::InfoToJson(r.info)},
+          {"ciphertexts", results.ciphertexts},
+          {"seconds", r.tokens_seconds},
+          {"keys_seconds", r.keys_seconds},
+          {"latency", serve::LatencyToJson(r.latency)},
+          {"key_bytes_up", r.key_bytes_up},
+          {"bytes_up", r.bytes_up},
+          {"bytes_down", r.bytes_down},
+          {"client_peak_rss_bytes", r.client_peak_rss_bytes},
+          {"server_peak_rss_bytes", r.server_peak_rss_bytes},
+          {"commit", r.commit}};
+}
+
+Status WriteEncoderReport(const std::string& path, const nlohmann::json& report) {
+  if (path.empty()) return {};
+  const auto replace = nlohmann::json::error_handler_t::replace;  // a text may hold any bytes
+  return WriteFile(path, report.dump(1, ' ', false, replace) + "\n", kOwnerOnly);
+}
+
+}  // namespace polyveil::tools

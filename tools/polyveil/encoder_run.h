@@ -1,0 +1,43 @@
+// Texts through an encoder on a server: as many in one ciphertext as have room.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "polyveil/model_session.h"
+
+namespace polyveil::tools {
+
+struct EncoderOptions {
+  std::vector<std::string> texts;
+  std::string file;    // a text a line, - for the standard input
+  std::string second;  // of a pair: what the one text is compared with
+  std::string json;
+  SessionOptions session;
+  bool check = false;
+};
+void AddEncoderOptions(Options& app, EncoderOptions& options);
+
+// Of one text: by token, as decrypted.
+using Residuals = std::vector<std::vector<double>>;
+
+struct EncoderResults {
+  std::shared_ptr<const model::ClientHalf> half;
+  std::vector<std::string> texts;
+  std::vector<Residuals> encrypted;  // by text
+  std::vector<Residuals> plain;      // of the float64 polynomial model, with --check
+  RunReport report;
+  int ciphertexts = 0;
+};
+
+// Runs all texts. Tells on stderr what it does. Errors: kInvalidArgument for no text or a model
+// that is no encoder, kOutOfRange for a text that is too long, those of the session.
+Result<EncoderResults> RunEncoder(EncoderOptions options);
+
+// What the runs cost, for the screen and for --json.
+std::string CostToText(const EncoderResults& results);
+nlohmann::json CostToJson(const EncoderResults& results);
+Status WriteEncoderReport(const std::string& path, const nlohmann::json& report);
+
+}  // namespace polyveil::tools
