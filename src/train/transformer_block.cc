@@ -1,6 +1,7 @@
 // One block of the trainable model.
 #include <cmath>
 
+#include "approx/range.h"
 #include "train/activation.h"
 #include "train/linear.h"
 #include "train/row_functions.h"
