@@ -34,7 +34,7 @@ ALLOWED = {
 }
 # Folders that only a client may link: secret key, decryptor, tokenizer, and what needs them.
 CLIENTS = {"client", "api", "eval", "train"}
-# Who decrypts, and how no number of it reaches a file that others read (docs/decisions/0023-sharing.md).
+# Who decrypts, and how no number of it reaches a file that others read (docs/decisions/0025-sharing.md).
 DECRYPTS = {
     "src/api/secret_key.cc": "the library's users have the value, and its warning",
     "src/circuits/client/bootstrap_bench.cc": "both sides in one process: nobody has the ciphertexts",

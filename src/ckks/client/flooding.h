@@ -1,6 +1,6 @@
 // Noise flooding: what numbers of decrypted values go through before they enter a file that others
 // may read. Their noise depends on the secret key; whoever has the ciphertexts and enough of them
-// finds the key (IND-CPA-D, ePrint 2020/1533). docs/decisions/0023-sharing.md.
+// finds the key (IND-CPA-D, ePrint 2020/1533). docs/decisions/0025-sharing.md.
 #pragma once
 
 #include <span>
