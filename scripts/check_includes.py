@@ -38,7 +38,7 @@ CLIENTS = {"client", "api", "eval", "train"}
 DECRYPTS = {
     "src/api/secret_key.cc": "the library's users have the value, and its warning",
     "src/circuits/client/bootstrap_bench.cc": "both sides in one process: nobody has the ciphertexts",
-    "src/serve/client/encrypted_session.cc": "run reports: verdicts, or flooded (run_report.cc)",
+    "src/serve/client/encrypted_session.cc": "run reports: verdicts, or flooded (run_report.cc); embeddings: the owner's (embed.cc)",
     "tools/polyveil/verify.cc": "the run's secret key is public",
     "tools/polyveil/eval_form.cc": "both sides in one process: nobody has the ciphertexts",
     "bench/ckks_bench.cc": "times decryption, prints no value",

@@ -215,9 +215,8 @@ NodeId LowerWeightedValues(BlockContext& c, const std::vector<NodeId>& summands,
                      std::move(spread));
 }
 
-// The sum of the summands / b at every slot of its row, from the summands themselves: 2
-// log2(keys())
-// + 1 rotations more than beside the values, and a level less. Depth: 1.
+// The sum of the summands / b at every slot of its row, from the summands themselves: a level less
+// than beside the values, and 2 log2(keys()) + 1 rotations more. Depth: 1.
 NodeId LowerDivisor(BlockContext& c, const std::vector<NodeId>& summands) {
   c.Enter(Component::kDivision, "attention");
   GraphBuilder& b = c.b;

@@ -44,6 +44,11 @@ Status CheckBlocks(const model::Decoder& decoder) {
   return {};
 }
 
+bool Divides(const model::Decoder& decoder) {
+  return std::ranges::any_of(
+      decoder.blocks, [](const model::Block& block) { return block.forms.attention.divides(); });
+}
+
 Status CheckKnown(const model::PublicContext& known, const model::Decoder& decoder, int most) {
   if (known.tokens < 0 || known.tokens > most)
     return MakeError(ErrorCode::kOutOfRange,
@@ -77,32 +82,25 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
                           params->log_slots(), programs.known));
-  if (!decoder->causal()) {
-    std::shared_ptr<CompiledDecoder> encoder(
-        new CompiledDecoder(std::move(decoder), std::move(params), speed));
-    encoder->layout_ = layout;
-    encoder->known_ = programs.known;
-    PV_RETURN_IF_ERROR(encoder->PlanEncoder(circuits));
-    return std::shared_ptr<const CompiledDecoder>(std::move(encoder));
-  }
+  const bool causal = decoder->causal(), divides = Divides(*decoder);
   const auto plan = [&](bool divisor_apart) -> Result<std::shared_ptr<CompiledDecoder>> {
     std::shared_ptr<CompiledDecoder> result(new CompiledDecoder(decoder, params, speed));
     result->layout_ = layout;
     result->layout_.divisor_apart = divisor_apart;
     result->known_ = programs.known;
-    if (programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
-    PV_RETURN_IF_ERROR(result->Plan(circuits));
+    if (causal && programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
+    PV_RETURN_IF_ERROR(causal ? result->Plan(circuits) : result->PlanEncoder(circuits));
     return result;
   };
-  // By counts alone: the choice must be the same on every machine.
   auto result = plan(programs.divisor_apart.value_or(false));
-  auto apart = programs.divisor_apart ? result : plan(true);
-  if (apart.ok() && (!result.ok() || (*apart)->estimate().bootstraps_per_token <
-                                         (*result)->estimate().bootstraps_per_token))
-    result = std::move(apart);
-  PV_RETURN_IF_ERROR(result.ok() ? Status() : Status(result.error()));
-  PV_RETURN_IF_ERROR((*result)->FillStateLevels());
-  if (programs.prompts) PV_RETURN_IF_ERROR((*result)->AddPrompts(circuits));
+  if (causal && divides && !programs.divisor_apart) {
+    auto apart = plan(true);
+    if (apart.ok() && (!result.ok() || (*apart)->usual_seconds() < (*result)->usual_seconds()))
+      result = std::move(apart);
+  }
+  if (!result.ok()) return result.error();
+  if (causal) PV_RETURN_IF_ERROR((*result)->FillStateLevels());
+  if (causal && programs.prompts) PV_RETURN_IF_ERROR((*result)->AddPrompts(circuits));
   return std::shared_ptr<const CompiledDecoder>(std::move(*result));
 }
 

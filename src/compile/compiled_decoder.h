@@ -22,14 +22,14 @@ struct DecoderPrograms {
   // Prompts at once too: in rows in buckets of d_head tokens and twice as many, up to a row's, or
   // in blocks in one bucket.
   bool prompts = false;
-  // BlockLayout::divisor_apart; nothing: as takes fewer bootstraps.
+  // BlockLayout::divisor_apart; nothing: whichever is planned to be faster.
   std::optional<bool> divisor_apart = {};
 };
 
 class CompiledDecoder : public CompiledProgram {
  public:
   // Lowers, places bootstraps, assigns levels; of two ways to sum attention's divisor
-  // (BlockLayout::divisor_apart) the one with fewer bootstraps. Callers above the circuits use
+  // (BlockLayout::divisor_apart) the faster one. Callers above the circuits use
   // runtime::CompileModel. Errors: those of ValidateBlock, BlockLayout::Create, CheckPublicTokens
   // and CheckPrompt, kInvalidArgument for no blocks or no context, kMismatch for blocks of
   // different sizes or prefixes, kOutOfRange when no placement fits.

@@ -83,6 +83,7 @@ Status CompiledProgram::Plan(const CircuitKeys& circuits) {
   // The same on every machine: keys made for one serve on another.
   const CostModel usual(params_, MachineSpeed{});
   PV_ASSIGN_OR_RETURN(Placement placement, PlaceBootstraps(graph, *params_, usual));
+  usual_seconds_ = placement.seconds;
   bootstrapped_ = std::move(placement.bootstrapped);
   PV_ASSIGN_OR_RETURN(Graph plan, Program(0));
   PV_RETURN_IF_ERROR(CollectKeys(plan, circuits));

@@ -66,6 +66,8 @@ class CompiledProgram {
   // What a token reads of them, bootstraps included (each of their keys counted once a bootstrap).
   const ckks::KeyUses& key_uses() const { return key_uses_; }
   const Estimate& estimate() const { return estimate_; }
+  // The same of MachineSpeed's own values: what programs are chosen by is alike on all machines.
+  double usual_seconds() const { return usual_seconds_; }
   int input_level() const { return input_level_; }  // level at which the client encrypts a token
   int output_level() const { return output_level_; }
   // A token travels divided by units().input, a result by units().result().
@@ -128,6 +130,7 @@ class CompiledProgram {
   ckks::KeyRequest keys_;
   ckks::KeyUses key_uses_;
   Estimate estimate_;
+  double usual_seconds_ = 0;
   std::string digest_;
 };
 

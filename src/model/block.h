@@ -102,9 +102,8 @@ class KeptWeights final : public BlockWeightSource {
 };
 
 // forms: norm1 and norm2 ~ 1/sqrt(v + norm_eps) (a parallel block uses norm1 for both; a post-norm
-// one has them behind attention and feed-forward; norm2 of a
-// bilinear one ~ 1/(v + norm_eps)), activation (none of a bilinear one), divisor_inverse, kappa and
-// shift by head, attention, bounds.
+// one has them behind attention and feed-forward; norm2 of a bilinear one ~ 1/(v + norm_eps)),
+// activation (none of a bilinear one), divisor_inverse, kappa and shift by head, attention, bounds.
 struct Block {
   BlockShape shape;
   LayerConfig forms;

@@ -147,10 +147,10 @@ std::vector<double> BlockReference::Finish(const Projected& token) {
   return out;
 }
 
-std::vector<double> BlockReference::AddNormalised(const char* part, const std::vector<double>& x,
-                                                  const std::vector<double>& gain,
+std::vector<double> BlockReference::AddNormalised(bool first, const std::vector<double>& x,
                                                   const std::vector<double>& update) {
-  const bool first = &gain == &w_->gain_in;
+  const std::vector<double>& gain = first ? w_->gain_in : w_->gain_mid;
+  const char* const site = first ? "attention / variance" : "feed-forward / variance";
   std::vector<double> sum = x;
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] *= gain[i];
   RemoveMean(sum);
@@ -158,17 +158,15 @@ std::vector<double> BlockReference::AddNormalised(const char* part, const std::v
   Observe(first ? "attention / residual" : "feed-forward / residual", sum);
   Note(first ? ranges_.bounds.residual_mid : ranges_.bounds.residual_out, sum);
   const double variance = MeanSquare(sum);
-  const double root = InverseRoot(part, first ? block_.forms.norm1 : block_.forms.norm2, variance);
+  const double root = InverseRoot(site, first ? block_.forms.norm1 : block_.forms.norm2, variance);
   if (first || !block_.shape.norm_outside)
     for (double& value : sum) value *= root;
   return sum;
 }
 
 std::vector<double> BlockReference::FinishPostNorm(const Projected& token) {
-  const std::vector<double> middle =
-      AddNormalised("attention / variance", token.x, w_->gain_in, Attention(token));
-  std::vector<double> out =
-      AddNormalised("feed-forward / variance", middle, w_->gain_mid, FeedForward(middle, 1));
+  const std::vector<double> middle = AddNormalised(true, token.x, Attention(token));
+  std::vector<double> out = AddNormalised(false, middle, FeedForward(middle, 1));
   ++ranges_.tokens;
   return out;
 }

@@ -85,9 +85,9 @@ class BlockReference {
   // What the token becomes, which sees all keys of the cache.
   std::vector<double> Finish(const Projected& token);
   std::vector<double> FinishPostNorm(const Projected& token);
-  // Adds `update` to what the residual is of; normalised by `norm`.
-  std::vector<double> AddNormalised(const char* part, const std::vector<double>& x,
-                                    const std::vector<double>& gain,
+  // x times the gain, without its mean, and `update`; normalised by the block's first norm or its
+  // second one.
+  std::vector<double> AddNormalised(bool first, const std::vector<double>& x,
                                     const std::vector<double>& update);
   std::vector<double> Attention(const Projected& token);
   void NormaliseHeads(std::vector<double>& x, int heads, bool query);

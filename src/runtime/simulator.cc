@@ -202,7 +202,8 @@ class SimulatorMachine {
       }
     }
     const double terms = std::sqrt(map.terms), moved = noise_.key_switch * terms / M_SQRT2;
-    const double of_a = std::hypot(moved, noise_.encode * Largest(a));
+    const double of_a =
+        std::hypot(moved, map.by_term ? noise_.rescale : 0, noise_.encode * Largest(a));
     return Noisy(std::move(sum), std::hypot(terms * of_a * Largest(b), terms * moved * Largest(a),
                                             Products(Largest(a) + Largest(b))));
   }

@@ -130,7 +130,9 @@ def check_chat(browser):
     colours_of_parts = "Object.fromEntries([...document.querySelectorAll('#legend li')].map(" \
         "(row) => [row.textContent.replace(/ \\d+%$/, ''), row.firstChild.style.background]))"
     before = browser.value(colours_of_parts)
-    # Escape ends a long text, and the page goes on.
+    # Escape ends a long text, and the page goes on. A new text: the first one's random tokens may fill the context.
+    browser.value("document.getElementById('anew').click()")
+    browser.value("document.getElementById('words').focus()")
     browser.value("document.getElementById('tokens').value = 40")
     browser.call("Input.insertText", text="a time")
     browser.key("Enter", 13, "\r")

@@ -153,14 +153,14 @@ Status RunPlain(const std::string& path, const model::ClientHalf& half, int cont
 Status RunSession(const EncoderOptions& options, ModelSession& session, EncoderResults& results) {
   PV_RETURN_IF_ERROR(session.Connect(results.report));
   results.half = session.half();
-  const int context = session.context();
-  PV_ASSIGN_OR_RETURN(const auto texts, Encode(*session.half(), options, context));
-  if (!session.remote().info().encoder || session.remote().info().prompts.empty())
+  const serve::ModelInfo& info = session.remote().info();
+  if (!info.encoder || info.prompts.empty())
     return MakeError(ErrorCode::kMismatch, "the server's model reads no whole texts");
+  const int context = std::min(session.context(), info.prompts.back().tokens);
+  PV_ASSIGN_OR_RETURN(const auto texts, Encode(*session.half(), options, context));
   PV_RETURN_IF_ERROR(session.Begin({}, results.report));
   PV_RETURN_IF_ERROR(Batches(session, texts, results).Run());
-  results.report.client_peak_rss_bytes = PeakRssBytes();
-  results.report.commit = POLYVEIL_COMMIT;
+  Finish(results.report);
   if (!options.check) return {};
   return RunPlain(session.path(), *session.half(), context, texts, results);
 }
@@ -175,7 +175,8 @@ void AddEncoderOptions(Options& app, EncoderOptions& options) {
                  "a text a line of this file, - for the standard input");
   AddSessionOptions(app, options.session);
   AddOutputFile(app, "--json", options.json,
-                "write results and costs to this file, for its owner alone");
+                "write results and costs to this file, for its owner alone (what may be shared: "
+                "docs/operate.md)");
   app.add_flag("--check", options.check, "compare with the float64 polynomial model");
 }
 
@@ -201,21 +202,6 @@ std::string CostToText(const EncoderResults& results) {
          fmt::format("{} texts in {} ciphertexts: {}\n", results.texts.size(), results.ciphertexts,
                      FormatSeconds(results.report.tokens_seconds)) +
          TrafficToText(results.report);
-}
-
-nlohmann::json CostToJson(const EncoderResults& results) {
-  const RunReport& r = results.report;
-  return {{"model", serve::InfoToJson(r.info)},
-          {"ciphertexts", results.ciphertexts},
-          {"seconds", r.tokens_seconds},
-          {"keys_seconds", r.keys_seconds},
-          {"latency", serve::LatencyToJson(r.latency)},
-          {"key_bytes_up", r.key_bytes_up},
-          {"bytes_up", r.bytes_up},
-          {"bytes_down", r.bytes_down},
-          {"client_peak_rss_bytes", r.client_peak_rss_bytes},
-          {"server_peak_rss_bytes", r.server_peak_rss_bytes},
-          {"commit", r.commit}};
 }
 
 Status WriteEncoderReport(const std::string& path, const nlohmann::json& report) {

@@ -35,9 +35,8 @@ struct EncoderResults {
 // that is no encoder, kOutOfRange for a text that is too long, those of the session.
 Result<EncoderResults> RunEncoder(EncoderOptions options);
 
-// What the runs cost, for the screen and for --json.
+// What the runs cost, for the screen.
 std::string CostToText(const EncoderResults& results);
-nlohmann::json CostToJson(const EncoderResults& results);
 Status WriteEncoderReport(const std::string& path, const nlohmann::json& report);
 
 }  // namespace polyveil::tools

@@ -8,7 +8,6 @@
 #include "base/output_file.h"
 #include "base/printable.h"
 #include "base/secure_memory.h"
-#include "base/system.h"
 #include "base/thread_pool.h"
 #include "ckks/client/flooding.h"
 #include "model/import/decoder_files.h"
@@ -20,7 +19,6 @@
 #include "polyveil/public_part.h"
 #include "polyveil/terminal_text.h"
 #include "polyveil/text_options.h"
-#include "ring/kernels.h"
 #include "version.h"
 
 namespace polyveil::tools {
@@ -180,14 +178,6 @@ Status RunEncrypted(const GenerateArguments& arguments, RunReport& report) {
   const Status status = RunSession(arguments, *session, report);
   if (!status.ok()) return session->Explain(status.error());
   return {};
-}
-
-void Finish(RunReport& report) {
-  report.client_peak_rss_bytes = PeakRssBytes();
-  report.threads = static_cast<int>(Threads());
-  report.backend = ring::ActiveKernels().name;
-  report.cpu = CpuName();
-  report.commit = POLYVEIL_COMMIT;
 }
 
 Status CheckArguments(const GenerateArguments& arguments) {

@@ -101,6 +101,7 @@ Status CheckSameModel(const model::ClientHalf& half, const std::string& path,
 
 Result<PromptTokens> EncodePrompt(const model::ClientHalf& half, const PromptText& prompt,
                                   int context) {
+  PV_RETURN_IF_ERROR(half.CheckWrites());
   PromptTokens result;
   std::vector<model::TokenId>& tokens = result.all;
   tokens = half.Encode(prompt.known);

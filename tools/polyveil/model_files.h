@@ -58,8 +58,9 @@ struct PromptTokens {
   }
 };
 
-// What stands before every text, then the prompt's tokens. Errors: kInvalidArgument (empty, but for
-// a public part), kOutOfRange (an unknown token; a prompt above the context; all values named).
+// What stands before every text, then the prompt's tokens. Errors: those of CheckWrites,
+// kInvalidArgument (empty, but for a public part), kOutOfRange (an unknown token; a prompt above
+// the context; all values named).
 Result<PromptTokens> EncodePrompt(const model::ClientHalf& half, const PromptText& prompt,
                                   int context);
 

@@ -25,8 +25,8 @@ std::string Table(const char* title, const std::string& rows) {
 // What calibration saw of a kind of site, over the layers that have it.
 struct Site {
   int count = 0, least_degree = 1 << 20, largest_degree = 0, levels = 0;
-  double width = 0, ratio = 0,
-         margin = 1e300;  // of the intervals: the largest, the largest, the least
+  double width = 0, ratio = 0;  // of the widest interval
+  double margin = 1e300;        // the least
 
   void Add(const approx::Approximant& p, const model::ObservedInterval& seen) {
     ++count;
@@ -227,8 +227,8 @@ std::string Knowledge(const std::string& path) {
                    Row("the server does not learn", "a private token, an embedding, a logit") +
                    Row("the client learns", "the model's tokenizer, embedding and head; no block") +
                    Row("not proved",
-                       "that the server computed this model: a false result is "
-                       "possible, a leak of the text by it is not"));
+                       "that the server computed this model: a malicious one can return a wrong "
+                       "result (README, threat model)"));
 }
 
 }  // namespace

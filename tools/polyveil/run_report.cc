@@ -5,9 +5,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/system.h"
+#include "base/thread_pool.h"
 #include "base/worst.h"
 #include "ckks/client/flooding.h"
 #include "polyveil/terminal.h"
+#include "ring/kernels.h"
+#include "version.h"
 
 namespace polyveil::tools {
 
@@ -88,6 +92,36 @@ std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries) {
   return text;
 }
 
+void Finish(RunReport& report) {
+  report.client_peak_rss_bytes = PeakRssBytes();
+  report.threads = static_cast<int>(Threads());
+  report.backend = ring::ActiveKernels().name;
+  report.cpu = CpuName();
+  report.commit = POLYVEIL_COMMIT;
+}
+
+json CostToJson(const RunReport& r) {
+  json memory = json::array();
+  for (const auto& [name, bytes] : r.server_memory)
+    memory.push_back({{"name", name}, {"bytes", bytes}});
+  return {{"model", serve::InfoToJson(r.info)},
+          {"server", r.server},
+          {"threads", r.threads},
+          {"backend", r.backend},
+          {"cpu", r.cpu},
+          {"commit", r.commit},
+          {"server_start_seconds", r.server_start_seconds},
+          {"keys_seconds", r.keys_seconds},
+          {"tokens_seconds", r.tokens_seconds},
+          {"latency", serve::LatencyToJson(r.latency)},
+          {"key_bytes_up", r.key_bytes_up},
+          {"bytes_up", r.bytes_up},
+          {"bytes_down", r.bytes_down},
+          {"client_peak_rss_bytes", r.client_peak_rss_bytes},
+          {"server_peak_rss_bytes", r.server_peak_rss_bytes},
+          {"server_memory", memory}};
+}
+
 Result<json> ReportToJson(const RunReport& r, int share_bits) {
   std::optional<ckks::Flooding> sharing;
   if (share_bits > 0) {
@@ -95,37 +129,19 @@ Result<json> ReportToJson(const RunReport& r, int share_bits) {
                         ckks::Flooding::Create(share_bits, std::max<u64>(1, r.tokens.size())));
     sharing.emplace(std::move(flooding));
   }
-  json tokens = json::array(), memory = json::array();
-  for (const auto& [name, bytes] : r.server_memory)
-    memory.push_back({{"name", name}, {"bytes", bytes}});
+  json tokens = json::array();
   for (const TokenReport& token : r.tokens) tokens.push_back(TokenToJson(token, sharing));
-  const double rate = r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0;
-  json report = {{"format", "polyveil-run/1"},
+  json report = CostToJson(r);
+  report.update({{"format", "polyveil-run/1"},
                  {"prompt", r.prompt},
                  {"text", r.text},
                  {"end", r.end},
-                 {"model", serve::InfoToJson(r.info)},
-                 {"server", r.server},
-                 {"threads", r.threads},
-                 {"backend", r.backend},
-                 {"cpu", r.cpu},
-                 {"commit", r.commit},
-                 {"server_start_seconds", r.server_start_seconds},
-                 {"keys_seconds", r.keys_seconds},
-                 {"tokens_seconds", r.tokens_seconds},
                  {"public_tokens", r.public_tokens},
                  {"public_seconds", r.public_seconds},
                  {"generated", r.generated},
-                 {"tokens_per_second", rate},
+                 {"tokens_per_second", r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0},
                  {"share_bits", share_bits},
-                 {"tokens", tokens},
-                 {"latency", serve::LatencyToJson(r.latency)},
-                 {"key_bytes_up", r.key_bytes_up},
-                 {"bytes_up", r.bytes_up},
-                 {"bytes_down", r.bytes_down},
-                 {"client_peak_rss_bytes", r.client_peak_rss_bytes},
-                 {"server_peak_rss_bytes", r.server_peak_rss_bytes},
-                 {"server_memory", memory}};
+                 {"tokens", tokens}});
   return report;
 }
 

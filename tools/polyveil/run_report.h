@@ -24,8 +24,13 @@ struct RunReport : serve::TextReport {
   std::vector<MemoryReport::Entry> server_memory;  // at the end
 };
 
-// Of decrypted values it holds tokens and verdicts; with share_bits > 0 also the checks' errors,
-// flooded (ckks/client/flooding.h). Errors: kOutOfRange for other bits than the flooding's.
+// This machine, program and process, at a run's end.
+void Finish(RunReport& report);
+// Where, by what, how long and how much: nothing of the text.
+nlohmann::json CostToJson(const RunReport& report);
+// The same and the text. Of decrypted values it holds tokens and verdicts; with share_bits > 0 also
+// the checks' errors, flooded (ckks/client/flooding.h). Errors: kOutOfRange for other bits than the
+// flooding's.
 Result<nlohmann::json> ReportToJson(const RunReport& report, int share_bits);
 // Whether --check found nothing (or was not asked for). Errors: kMismatch, with the first token
 // whose logits are not finite, beyond what is allowed, or have another maximum.

@@ -76,6 +76,7 @@ Result<std::vector<Text>> ParseList(const std::string& path, const std::string& 
 // A list of prompts (JSON), a file of lines, or a file that is one prompt.
 Result<std::vector<Text>> ReadTexts(const SimulateOptions& options, const std::string& directory,
                                     const model::ClientHalf& half) {
+  PV_RETURN_IF_ERROR(half.CheckWrites());
   const bool whole = !options.prompt_file.empty();
   std::string path = whole ? options.prompt_file : options.prompts;
   if (path.empty()) path = directory + "/prompts.txt";

@@ -56,6 +56,7 @@ std::vector<ChatTemplate::Form> ChatTemplate::Known(std::string_view jinja) {
 // clang-format on
 
 Result<ChatTemplate> ChatTemplate::For(const ClientHalf& half) {
+  PV_RETURN_IF_ERROR(half.CheckWrites());
   const std::string jinja = half.ChatTemplate();
   if (jinja.empty()) return ChatTemplate(half, {"plain", "", "", "", "", "", "\n", {}});
   std::vector<Form> forms = Known(jinja);

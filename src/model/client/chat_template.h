@@ -15,8 +15,8 @@ class ChatTemplate {
  public:
   // By the template's markers: ChatML (SmolLM2, Qwen2), Llama 2 and Mistral ([INST]), Llama 3,
   // Zephyr (TinyLlama). A model without a template has the plain form: turns are lines of one text.
-  // Errors: kInvalidArgument for a template of none or of several of them, and for a tokenizer that
-  // lacks a marker as a token of its own (named).
+  // Errors: those of CheckWrites; kInvalidArgument for a template of none or of several of them,
+  // and for a tokenizer that lacks a marker as a token of its own (named).
   static Result<ChatTemplate> For(const ClientHalf& half);
 
   const std::string& name() const { return form_.name; }  // "ChatML"

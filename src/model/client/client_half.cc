@@ -141,12 +141,16 @@ Result<std::vector<double>> ClientHalf::Embed(std::span<const TokenId> text) con
   return embedding_->Embed(text);
 }
 
+Status ClientHalf::CheckWrites() const {
+  if (!is_encoder()) return {};
+  return MakeError(ErrorCode::kInvalidArgument,
+                   "{} is an encoder, which writes no text: 'polyveil embed' and 'polyveil "
+                   "classify' read with it",
+                   config_.name);
+}
+
 Result<std::vector<double>> ClientHalf::Head(std::span<const double> residual) const {
-  if (is_encoder())
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "{} is an encoder, which writes no text: 'polyveil embed' and 'polyveil "
-                     "classify' read with it",
-                     config_.name);
+  PV_RETURN_IF_ERROR(CheckWrites());
   PV_ASSIGN_OR_RETURN(const auto x, Hidden(residual));
   return head_.Multiply(x);
 }

@@ -73,6 +73,8 @@ class ClientHalf {
   // A classifier's logits from a text's first token's residual, by label. Errors: as Hidden's,
   // kInvalidArgument without a classifier.
   Result<std::vector<double>> Classify(std::span<const double> residual) const;
+  // Errors: kInvalidArgument for an encoder, before anything is made for it.
+  Status CheckWrites() const;
   bool is_encoder() const { return config_.encoder.has_value(); }
   // Logits of a decrypted residual. Errors: kMismatch for another number of values,
   // kInvalidArgument for an encoder.

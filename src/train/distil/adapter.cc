@@ -124,6 +124,12 @@ class Restored : public Walk {
     const std::string name = linear.weight.name;
     Tensor right = Find(name + model::kRightSuffix), left = Find(name + model::kLeftSuffix);
     if (!status_.ok()) return;
+    if (right.defined() != left.defined()) {
+      status_ = MakeError(ErrorCode::kMismatch, "{}: {} without {}", name,
+                          right.defined() ? model::kRightSuffix : model::kLeftSuffix,
+                          right.defined() ? model::kLeftSuffix : model::kRightSuffix);
+      return;
+    }
     const LowRank whole = model.UpdateOf(layer, sites);
     if (right.defined() != whole.a.defined()) {
       status_ = MakeError(ErrorCode::kMismatch, "{}: the adapter {} an update, the config {}", name,
@@ -154,8 +160,10 @@ class Restored : public Walk {
   Tensor Find(const std::string& name) {
     const auto found = adapter_.tensors.find(name);
     if (found == adapter_.tensors.end()) return {};
-    const std::vector<float> values = model::DecodeAll(found->second);
-    return torch::tensor(values).reshape(found->second.shape);
+    const Tensor values = torch::tensor(model::DecodeAll(found->second));
+    if (!values.isfinite().all().item<bool>() && status_.ok())
+      status_ = MakeError(ErrorCode::kCorrupt, "{}: values that are not finite", name);
+    return values.reshape(found->second.shape);
   }
   void Copy(const std::string& name, const Tensor& from, const Tensor& to) {
     if (from.sizes() == to.sizes()) {

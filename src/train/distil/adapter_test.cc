@@ -2,6 +2,8 @@
 // weights.
 #include "train/distil/adapter.h"
 
+#include "base/mapped_file.h"
+#include "base/output_file.h"
 #include "model/decoder_reference.h"
 #include "model/formats/adapter.h"
 #include "model/import/constant_prefix.h"
@@ -191,6 +193,31 @@ TEST(DistilAdapter, AnotherBaseIsRefusedAsAStart) {
                                         AdaptedStudent(teacher, teacher.shape(), Options(2), 1));
   ASSERT_FALSE(read.ok());
   EXPECT_NE(read.error().message.find(model::WeightsSha256(*other)), std::string::npos);
+}
+
+// Half an update, or one with a value that is none: refused by the tensor's name.
+TEST(DistilAdapter, DamagedStartsAreRefused) {
+  const model::TemporaryFolder folder, out;
+  const auto source = WriteToyModel("llama", folder.path());
+  const Transformer model = TrainedStudent(*source, {1, 9}, Options(2), false);
+  ASSERT_TRUE(WriteAdapterFolder(model, *source, {1, 9}, {}, out.path()).ok());
+  const std::string path = out.path() + "/" + model::kAdapterName;
+  const auto file = MappedFile::Open(path).value();
+  const std::string whole(file->text());
+  const auto refused = [&](const std::string& bytes, const char* what) {
+    ASSERT_TRUE(WriteFile(path, bytes).ok());
+    const Transformer teacher = LoadReleased(*source, 2).value();
+    const Status read = ReadAdapterFolder(out.path(), *source,
+                                          AdaptedStudent(teacher, model.shape(), Options(2), 1));
+    ASSERT_FALSE(read.ok());
+    EXPECT_NE(read.error().message.find(what), std::string::npos) << read.error().message;
+  };
+  std::string half = whole;
+  half.replace(half.find("down_proj.weight.lora_b"), 23, "down_proj.weight.lora_c");
+  refused(half, "down_proj.weight: .lora_a without .lora_b");
+  std::string damaged = whole;
+  damaged[damaged.size() - 1] = damaged[damaged.size() - 2] = '\xff';
+  refused(damaged, "not finite");
 }
 
 TEST(DistilAdapter, RolesByName) {
