@@ -44,6 +44,7 @@ void VisitStage(Fields& f, DistilStage& s) {
   f.Field("gain_rate", s.gain_rate);
   f.Field("form_rate", s.form_rate);
   f.Field("attention_only", s.attention_only);
+  f.Field("exact", s.exact);
   f.Field("kl_weight", s.kl_weight);
   f.Field("pooled_weight", s.pooled_weight);
   f.Field("hidden_weight", s.hidden_weight);
@@ -158,6 +159,8 @@ Status CheckStage(const DistilConfig& c, const std::string& at, const DistilStag
     PV_RETURN_IF_ERROR(In(at + "search.swap_share", s.search->swap_share, 0, 0.9));
     PV_RETURN_IF_ERROR(In(at + "search.rows", s.search->rows, 1, 4096));
   }
+  if (s.exact && s.fit)
+    return MakeError(ErrorCode::kInvalidArgument, "config.{}exact beside a fit", at);
   return s.fit ? CheckFit(at + "fit", *s.fit) : Status();
 }
 

@@ -138,6 +138,7 @@ class Runner {
   // Returns whether the run was asked to stop.
   Result<bool> RunStage() {
     MakeOptimizers();
+    if (stage().exact) student_->polynomials.reset();
     if (restored_) {
       PV_RETURN_IF_ERROR(RestoreOptimizers());
     } else if (at_.step == 0 && stage().fit) {
