@@ -187,13 +187,6 @@ class Dialogue {
   bool ended_ = false;  // the last answer, by its own token
 };
 
-// A head that nobody asked to publish is encrypted where the server takes none.
-PublicOptions WithoutPlace(const ChatArguments& arguments, const serve::ModelInfo& server) {
-  PublicOptions options = arguments.known;
-  if (options.text.empty() && server.public_tokens == 0) options.all_private = true;
-  return options;
-}
-
 Status Talk(const ChatArguments& arguments, ModelSession& session, RunReport& report) {
   PV_ASSIGN_OR_RETURN(const auto form, model::ChatTemplate::For(*session.half()));
   if (!SystemOf(arguments, form).empty() && !form.has_system())
@@ -209,7 +202,7 @@ Status Talk(const ChatArguments& arguments, ModelSession& session, RunReport& re
   const auto prefix = static_cast<size_t>(session.half()->prefix());
   PV_ASSIGN_OR_RETURN(const auto known,
                       AnnouncePublic(*session.half(), std::span(head).subspan(prefix),
-                                     WithoutPlace(arguments, report.info), report.info));
+                                     WithoutPlace(arguments.known, report.info), report.info));
   PV_RETURN_IF_ERROR(session.Begin(known, report));
   if (known.empty()) head.clear();
   return Dialogue(arguments, form, std::move(head), session, report).Run();

@@ -12,18 +12,6 @@ using serve::ChatMessage;
 
 constexpr int kCompletionTokens = 16;  // of a completion that names no number, as the API has it
 
-// While it lives, requests to the server end by this flag.
-class CancelledBy {
- public:
-  CancelledBy(serve::RemoteModel& remote, const std::atomic<bool>& cancel) : remote_(remote) {
-    remote_.set_cancel(&cancel);
-  }
-  ~CancelledBy() { remote_.set_cancel(&Interrupted()); }
-
- private:
-  serve::RemoteModel& remote_;
-};
-
 bool StartsWith(const auto& whole, const auto& part) {
   return whole.size() >= part.size() && std::equal(part.begin(), part.end(), whole.begin());
 }
@@ -96,6 +84,31 @@ Conversations::Conversations(ModelSession& session, const ConversationOptions& o
 
 Conversations::~Conversations() = default;
 
+Result<std::unique_ptr<Conversations>> Conversations::Create(ModelSession& session,
+                                                             const ConversationOptions& options,
+                                                             const RunReport& report,
+                                                             serve::Metrics& metrics) {
+  std::unique_ptr<Conversations> made(new Conversations(session, options, report, metrics));
+  PV_RETURN_IF_ERROR(made->Publish(WithoutPlace(options.known, report.info)));
+  return made;
+}
+
+Status Conversations::Publish(const PublicOptions& options) {
+  if (!form_.ok()) return {};  // no chats, then
+  head_ = form_->Head(form_->default_system());
+  const std::span<const TokenId> behind(head_);
+  PV_ASSIGN_OR_RETURN(const auto known,
+                      AnnouncePublic(half_, behind.subspan(static_cast<size_t>(half_.prefix())),
+                                     options, session_.remote().info()));
+  if (known.empty()) head_.clear();
+  return {};
+}
+
+std::vector<TokenId> Conversations::HeadOf(const serve::TextRequest& request) const {
+  const bool constant = request.chat && request.messages[0].role != "system";
+  return constant ? head_ : std::vector<TokenId>();
+}
+
 std::string Conversations::fingerprint() const {
   return "pv_" + session_.remote().info().program_digest.substr(0, 16);
 }
@@ -126,6 +139,11 @@ Result<serve::PreparedText> Conversations::Prepare(serve::TextRequest request) c
                        form_->name());
     text.tokens = TokensOf(request.messages);
     request.text.ends = form_->ends();
+    const std::vector<TokenId> head = HeadOf(request);
+    if (!StartsWith(text.tokens, head))
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "messages[0].content: its beginning merges with the template's head, which "
+                       "is public: begin it otherwise (or start the proxy with --all-private)");
     if (const int tokens = static_cast<int>(text.tokens.size()) - half_.prefix(); tokens > context)
       return MakeError(ErrorCode::kOutOfRange, "messages: {} tokens, the model's context is {}",
                        tokens, context);
@@ -163,19 +181,17 @@ bool Conversations::Resume(const serve::PreparedText& text, std::vector<TokenId>
   return true;
 }
 
-// A new one at the list's front. A server that was started anew, or that gave the keys' place to
-// another client, gets them again.
-Status Conversations::Begin() {
+// A new one at the list's front.
+Status Conversations::Begin(std::vector<TokenId> head) {
   while (conversations_.size() >= std::max<size_t>(options_.sessions, 1)) conversations_.pop_back();
-  auto session = session_.NewText({});
-  if (!session.ok() && session.error().code == ErrorCode::kNotFound) {
-    conversations_.clear();
-    RunReport report;
-    PV_RETURN_IF_ERROR(session_.SendKeys(report));
-    session = session_.NewText({});
-  }
-  if (!session.ok()) return session.error();
-  conversations_.emplace_front().session = std::move(*session);
+  const auto known = std::span<const TokenId>(head).subspan(
+      std::min(head.size(), static_cast<size_t>(half_.prefix())));
+  PV_ASSIGN_OR_RETURN(auto session,
+                      session_.NewTextOfAny(known, [this] { conversations_.clear(); }));
+  Conversation& conversation = conversations_.emplace_front();
+  conversation.session = std::move(session);
+  conversation.fed = head.size();
+  conversation.tokens = std::move(head);
   return {};
 }
 
@@ -250,7 +266,7 @@ Result<serve::TextOutcome> Conversations::Run(const serve::PreparedText& text,
     const bool gone = !outcome.ok() && outcome.error().code == ErrorCode::kNotFound;
     if (!gone || events.new_tokens > 0) return outcome;
   }
-  PV_RETURN_IF_ERROR(Begin());
+  PV_RETURN_IF_ERROR(Begin(HeadOf(text.request)));
   return Continue(text, text.tokens, events);
 }
 

@@ -141,6 +141,16 @@ Result<std::unique_ptr<serve::EncryptedSession>> ModelSession::NewText(
   return serve::EncryptedSession::Create(*remote_, *key_, keys_, public_tokens);
 }
 
+Result<std::unique_ptr<serve::EncryptedSession>> ModelSession::NewTextOfAny(
+    std::span<const model::TokenId> public_tokens, const std::function<void()>& on_new_keys) {
+  auto session = NewText(public_tokens);
+  if (session.ok() || session.error().code != ErrorCode::kNotFound) return session;
+  on_new_keys();
+  RunReport report;
+  PV_RETURN_IF_ERROR(SendKeys(report));
+  return NewText(public_tokens);
+}
+
 Status ModelSession::Begin(std::span<const model::TokenId> public_tokens, RunReport& report) {
   PV_RETURN_IF_ERROR(SendKeys(report));
   Timer timer;

@@ -2,6 +2,7 @@
 // session.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -44,6 +45,10 @@ class ModelSession {
   // One more text of theirs. Requires SendKeys; texts end before this object does.
   Result<std::unique_ptr<serve::EncryptedSession>> NewText(
       std::span<const model::TokenId> public_tokens);
+  // The same on a server that was started anew or gave the keys' place to another client: it gets
+  // them again, and on_new_keys is called before, as every session of before is gone.
+  Result<std::unique_ptr<serve::EncryptedSession>> NewTextOfAny(
+      std::span<const model::TokenId> public_tokens, const std::function<void()>& on_new_keys);
   // Both: one text behind public tokens.
   Status Begin(std::span<const model::TokenId> public_tokens, RunReport& report);
 
@@ -74,6 +79,18 @@ class ModelSession {
   std::string keys_;
   std::optional<ckks::SecretKey> key_;
   std::unique_ptr<serve::EncryptedSession> text_;
+};
+
+// While it lives, requests to the server end by this flag.
+class CancelledBy {
+ public:
+  CancelledBy(serve::RemoteModel& remote, const std::atomic<bool>& cancel) : remote_(remote) {
+    remote_.set_cancel(&cancel);
+  }
+  ~CancelledBy() { remote_.set_cancel(&Interrupted()); }
+
+ private:
+  serve::RemoteModel& remote_;
 };
 
 }  // namespace polyveil::tools

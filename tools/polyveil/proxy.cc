@@ -22,11 +22,12 @@ struct ProxyArguments {
 
 Status Serve(const ProxyArguments& arguments, ModelSession& session, const RunReport& report) {
   serve::Metrics metrics;
-  Conversations conversations(session, arguments.conversations, report, metrics);
-  serve::ProxyService service(conversations, arguments.limits, metrics);
+  PV_ASSIGN_OR_RETURN(const auto conversations,
+                      Conversations::Create(session, arguments.conversations, report, metrics));
+  serve::ProxyService service(*conversations, arguments.limits, metrics);
   PV_ASSIGN_OR_RETURN(const auto server, serve::HttpServer::Start(arguments.http, service));
   std::fprintf(stderr, "OpenAI API: http://%s/v1, model '%s'; a page: http://%s/\n",
-               server->authority().c_str(), conversations.model().c_str(),
+               server->authority().c_str(), conversations->model().c_str(),
                server->authority().c_str());
   PV_RETURN_IF_ERROR(TellReady(arguments.ready_fd, server->port()));
   WaitForInterrupt();
@@ -64,6 +65,7 @@ Command DescribeProxy(Options& app) {
             "dialogues whose sessions are kept for a next turn");
   AddNumber(app, "--max-waiting", a->limits.waiting, {1, 1000},
             "requests that wait for the one that runs");
+  AddPublicFlags(app, a->conversations.known);
   AddReadyFd(app, a->ready_fd);
   AddSessionOptions(app, a->session);
   return [a] { return Run(*a); };

@@ -32,9 +32,18 @@ void AddPublicOptions(Options& app, const char* what, PublicOptions& o, Option* 
     text->excludes(in_place_of);
     file->excludes(in_place_of);
   }
+  AddPublicFlags(app, o);
+}
+
+void AddPublicFlags(Options& app, PublicOptions& o) {
   app.add_flag("--all-private", o.all_private,
                "encrypt that part too: nothing is sent in the clear");
   app.add_flag("--show-public", o.show, "show every token that is sent in the clear, before it is");
+}
+
+PublicOptions WithoutPlace(PublicOptions options, const serve::ModelInfo& server) {
+  if (options.text.empty() && server.public_tokens == 0) options.all_private = true;
+  return options;
 }
 
 Status ReadPublicPart(PublicOptions& options) {

@@ -18,6 +18,9 @@ struct PublicOptions {
 void AddPublicOptions(Options& app, const char* what, PublicOptions& options,
                       Option* in_place_of = nullptr);
 
+// The last two of them: of a head that is public unless they say otherwise.
+void AddPublicFlags(Options& app, PublicOptions& options);
+
 // Fills in the text of the file. Errors: those of ReadPrompt, kInvalidArgument for an empty file.
 Status ReadPublicPart(PublicOptions& options);
 
@@ -28,6 +31,9 @@ Result<std::span<const model::TokenId>> AnnouncePublic(const model::ClientHalf& 
                                                        std::span<const model::TokenId> tokens,
                                                        const PublicOptions& options,
                                                        const serve::ModelInfo& server);
+
+// A head that nobody asked to publish is encrypted where the server takes none.
+PublicOptions WithoutPlace(PublicOptions options, const serve::ModelInfo& server);
 
 // Of a session that has begun: public tokens that left a fitted interval.
 void WarnOfPublicPart(const serve::RemoteSession& session);
