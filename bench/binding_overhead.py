@@ -33,15 +33,22 @@ def operations(context, bootstrapping):
     secret = polyveil.SecretKey(context)
     evaluator = polyveil.Evaluator(context, secret.make_keys(rotations=[1], bootstrapping=bootstrapping))
     values = np.random.default_rng(1).uniform(-0.9, 0.9, context.slots) + 0j
+    real = values.real.copy()
     x, y = secret.encrypt(values), secret.encrypt(values)
+    encoded = x.to_bytes()
     polynomial = polyveil.Polynomial([0.5, 0.25, 0, 0.125])
     found = {
         "encrypt": lambda: secret.encrypt(values),
+        "encrypt real": lambda: secret.encrypt(real),
         "decrypt": lambda: secret.decrypt(x),
+        "to_bytes": x.to_bytes,
+        "from_bytes": lambda: polyveil.Ciphertext.from_bytes(context, encoded),
         "x + y": lambda: x + y,
         "x * y": lambda: x * y,
         "x + array": lambda: x + values,
         "x * array": lambda: x * values,
+        "x - real": lambda: x - real,
+        "x * real": lambda: x * real,
         "x + 1": lambda: x + 1,
         "x * 0.5": lambda: x * 0.5,
         "x << 1": lambda: x << 1,

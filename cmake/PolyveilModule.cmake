@@ -6,6 +6,18 @@ function(polyveil_light target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
+# A test program of one module: `ninja unit_tests` builds them all, `ctest -L unit` runs them.
+if(POLYVEIL_TESTS)
+  add_custom_target(unit_tests)
+endif()
+function(polyveil_unit_test name)
+  # Under sanitizers the optimiser takes most of the time, and tests' own code runs once.
+  target_compile_options(${name}_test PRIVATE $<$<CONFIG:Sanitized>:-O0>)
+  add_dependencies(unit_tests ${name}_test)
+  add_test(NAME ${name} COMMAND ${name}_test)
+  set_tests_properties(${name} PROPERTIES LABELS unit)
+endfunction()
+
 set(arithmetic ring backend circuits)  # read no bytes from outside
 
 function(polyveil_module name)
@@ -28,6 +40,6 @@ function(polyveil_module name)
   if(POLYVEIL_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE pv_${name} ${ARG_TEST_DEPS} GTest::gtest GTest::gtest_main)
-    add_test(NAME ${name} COMMAND ${name}_test)
+    polyveil_unit_test(${name})
   endif()
 endfunction()
