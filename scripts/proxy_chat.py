@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """One streamed chat through `polyveil proxy` in front of a server of its own, with what it took: seconds by token, bytes, peak
-memory of both programs. --as-text is the same dialogue in the model's template: the float64 model must answer it alike.
+memory of both programs. --as-text is the same dialogue in the model's template, without the token that stands before every
+text: the float64 model must answer it alike.
 Usage: proxy_chat.py POLYVEIL SERVER MODEL [--words TEXT] [--tokens N] [--as-text TEXT] [--parameters SET] [--proxy OPTION]..."""
 import argparse
 import json

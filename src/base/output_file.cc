@@ -9,8 +9,8 @@
 #include <cstring>
 #include <filesystem>
 
-#include "base/csprng.h"
-#include "base/digest.h"
+#include "base/file_descriptor.h"
+#include "base/part_file.h"
 
 namespace polyveil {
 namespace {
@@ -28,11 +28,6 @@ std::string Target(const std::string& path) {
   return error || real.empty() ? path : real.string();
 }
 
-std::string Temporary(const std::string& target) {
-  const Seed unique = RandomSeed();
-  return target + ".part-" + ToHex(std::span(unique).first(6));
-}
-
 bool IsSpecial(const std::string& path) {
   struct stat info {};
   return stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
@@ -48,15 +43,12 @@ Status WriteAll(int fd, const std::string& path, std::string_view bytes) {
   return {};
 }
 
-Status WriteAndClose(int fd, const std::string& path, std::string_view bytes) {
+Status WriteInPlace(const std::string& path, std::string_view bytes) {
+  const int fd = open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC);
+  if (fd < 0) return CannotWrite(path, errno);
   Status status = WriteAll(fd, path, bytes);
   if (close(fd) != 0 && status.ok()) return CannotWrite(path, errno);
   return status;
-}
-
-Status WriteInPlace(const std::string& path, std::string_view bytes) {
-  const int fd = open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC);
-  return fd < 0 ? CannotWrite(path, errno) : WriteAndClose(fd, path, bytes);
 }
 
 bool IsNameCharacter(char c) {
@@ -74,11 +66,12 @@ Status CheckWritable(const std::string& path) {
   if (access(target.c_str(), F_OK) == 0 && access(target.c_str(), W_OK) != 0)
     return CannotWrite(path, errno);
   if (IsSpecial(target)) return {};
-  const std::string temporary = Temporary(target);
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  RemoveLeftParts(target);
+  std::string part;
+  const int fd = OpenPart(target, 0600, part);
   if (fd < 0) return CannotWrite(path, errno);
+  unlink(part.c_str());
   close(fd);
-  unlink(temporary.c_str());
   return {};
 }
 
@@ -92,13 +85,14 @@ Status CheckWritableFolder(const std::string& folder) {
 Status WriteFile(const std::string& path, std::string_view bytes, mode_t mode) {
   const std::string target = Target(path);
   if (IsSpecial(target)) return WriteInPlace(path, bytes);
-  const std::string temporary = Temporary(target);
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-  if (fd < 0) return CannotWrite(path, errno);
-  Status status = WriteAndClose(fd, path, bytes);
-  if (status.ok() && rename(temporary.c_str(), target.c_str()) != 0)
-    status = CannotWrite(path, errno);
-  if (!status.ok()) unlink(temporary.c_str());
+  RemoveLeftParts(target);
+  std::string part;
+  const Descriptor file{OpenPart(target, mode, part)};
+  if (file.fd < 0) return CannotWrite(path, errno);
+  Status status = WriteAll(file.fd, path, bytes);
+  if (status.ok() && fsync(file.fd) != 0) status = CannotWrite(path, errno);
+  if (status.ok() && rename(part.c_str(), target.c_str()) != 0) status = CannotWrite(path, errno);
+  if (!status.ok()) unlink(part.c_str());
   return status;
 }
 

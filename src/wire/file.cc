@@ -8,9 +8,8 @@
 #include <cstring>
 #include <utility>
 
-#include "base/csprng.h"
-#include "base/digest.h"
 #include "base/file_descriptor.h"
+#include "base/part_file.h"
 
 namespace polyveil::wire {
 namespace {
@@ -34,12 +33,14 @@ void SyncDirectory(const std::string& path) {
 Result<PrivateFile> PrivateFile::Create(const std::string& path) {
   PrivateFile file;
   file.path_ = path;
-  const Seed unique = RandomSeed();
-  file.temporary_ = path + ".part-" + ToHex(std::span(unique).first(6));
+  RemoveLeftParts(path);
+  file.temporary_ = PartName(path);
   file.fd_ = open(Directory(path).c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-  if (file.fd_ >= 0) return file;
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  file.fd_ = open(file.temporary_.c_str(), kFlags, 0600);
+  if (file.fd_ >= 0) {
+    HoldPart(file.fd_);
+    return file;
+  }
+  file.fd_ = OpenPart(path, 0600, file.temporary_);
   file.named_ = file.fd_ >= 0;
   if (!file.named_) return SystemError(file.temporary_, "cannot create the file");
   return file;
@@ -50,11 +51,12 @@ PrivateFile::PrivateFile(PrivateFile&& other) noexcept
       temporary_(std::move(other.temporary_)),
       fd_(std::exchange(other.fd_, -1)),
       named_(std::exchange(other.named_, false)),
+      synced_(other.synced_),
       bytes_(other.bytes_) {}
 
 PrivateFile::~PrivateFile() {
-  if (fd_ >= 0) close(fd_);
   if (named_) unlink(temporary_.c_str());
+  if (fd_ >= 0) close(fd_);
 }
 
 Status PrivateFile::Write(ByteView bytes) {
@@ -74,7 +76,7 @@ Status PrivateFile::Write(ByteView bytes) {
 }
 
 Status PrivateFile::Prepare() {
-  if (fd_ < 0) return {};
+  if (synced_) return {};
   if (fsync(fd_) != 0) return SystemError(path_, "cannot sync the file");
   if (!named_) {
     const std::string open_file = "/proc/self/fd/" + std::to_string(fd_);
@@ -82,7 +84,7 @@ Status PrivateFile::Prepare() {
       return SystemError(temporary_, "cannot name the finished file");
     named_ = true;
   }
-  if (close(std::exchange(fd_, -1)) != 0) return SystemError(path_, "cannot close the file");
+  synced_ = true;
   return {};
 }
 

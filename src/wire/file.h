@@ -15,7 +15,8 @@ enum class Existing { kReplace, kKeep };
 // A file that comes to exist at `path` only by Commit, mode 0600: written without a name (on file
 // systems that cannot, to a temporary name beside it, created exclusively, links not followed),
 // synced, renamed. A file of before stays whole until the new one takes its place. Destroyed
-// without Commit, or killed before Prepare, nothing is left behind.
+// without Commit, or killed before Prepare, nothing is left behind; what a kill behind it leaves
+// the next one of this path removes.
 class PrivateFile {
  public:
   // Errors: kIo with the path and the system's reason.
@@ -35,8 +36,9 @@ class PrivateFile {
  private:
   PrivateFile() = default;
   std::string path_, temporary_;
-  int fd_ = -1;
+  int fd_ = -1;         // until the end: it holds the part
   bool named_ = false;  // temporary_ exists
+  bool synced_ = false;
   u64 bytes_ = 0;
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The proxy's page in headless Chromium: a chat by keyboard alone, the chart, light and dark, a phone's width; no
-request to anyone else, no error in the console. Usage: page_test.py CHROMIUM PROXY-URL FOLDER-FOR-SCREENSHOTS"""
+request to anyone else, no error in the console; embeddings in place of the chat where an encoder is served. Usage: page_test.py CHROMIUM PROXY-URL FOLDER-FOR-SCREENSHOTS"""
 import base64
 import json
 import os
@@ -104,6 +104,10 @@ def open_page(browser):
     browser.wait(20, "document.querySelector('#facts dt') !== null", "the page")
 
 
+def is_encoder(browser):
+    return browser.value("document.getElementById('length').hidden")
+
+
 def check_keyboard(browser):
     """Everything that can be used is reached by Tab, and says that it has the focus."""
     browser.value("document.activeElement.blur()")
@@ -113,7 +117,7 @@ def check_keyboard(browser):
         names.append(browser.value("document.activeElement.id"))
         if names[-1]:
             assert browser.value("getComputedStyle(document.activeElement).outlineStyle") != "none", names
-    for name in ("words", "tokens", "anew", "send", "seen"):
+    for name in ("words", "anew", "send", "seen") + (() if is_encoder(browser) else ("tokens",)):
         assert name in names, (name, names)
 
 
@@ -145,6 +149,27 @@ def check_chat(browser):
         assert before[name] == after[name], f"{name} has changed its colour: {before} {after}"
 
 
+def check_embeddings(browser):
+    """An encoder's page: a text a line, a row a text."""
+    browser.value("document.getElementById('words').focus()")
+    browser.call("Input.insertText", text="once\nonce\nupon")
+    browser.key("Enter", 13, "\r")
+    browser.wait(60, "document.querySelectorAll('#turns tbody tr').length === 3", "a table")
+    cosines = browser.value("[...document.querySelectorAll('#turns tbody td:nth-child(2)')].map((cell) => Number(cell.textContent))")
+    assert cosines[0] == 1 and cosines[1] > 0.999 and cosines[2] < 1, cosines
+    browser.wait(10, "document.querySelectorAll('#chart .bar > div').length > 3", "the chart")
+    assert browser.value("document.getElementById('seen').textContent").startswith("50 4f 4c 59")  # POLYVEIL
+
+
+def check_refusal(browser):
+    """Nothing is lost of what cannot be embedded."""
+    browser.value("document.getElementById('words').focus()")
+    browser.call("Input.insertText", text="x" * 60)
+    browser.key("Enter", 13, "\r")
+    browser.wait(10, "document.getElementById('trouble').textContent.includes('62 tokens')", "a refusal")
+    assert browser.value("document.getElementById('words').value") == "x" * 60
+
+
 def check_events(browser):
     for event in browser.events:
         method, parameters = event.get("method"), event.get("params", {})
@@ -165,13 +190,16 @@ def main():
             open_page(browser)
             light = colours(browser, "light")
             check_keyboard(browser)
-            check_chat(browser)
-            browser.shot("page-light.png")
+            kind = "encoder" if is_encoder(browser) else "page"
+            (check_embeddings if kind == "encoder" else check_chat)(browser)
+            browser.shot(kind + "-light.png")
             assert colours(browser, "dark") != light, "light and dark look the same"
-            browser.shot("page-dark.png")
+            browser.shot(kind + "-dark.png")
             size(browser, 360, 780, mobile=True)
-            browser.shot("page-phone.png")
+            browser.shot(kind + "-phone.png")
             check_events(browser)
+            if kind == "encoder":
+                check_refusal(browser)
         finally:
             browser.end()
     print("ok: the page in", CHROMIUM)

@@ -39,11 +39,7 @@ python3 "$source/tests/e2e/proxy_requests.py" "$proxy" --text "o" >"$folder/text
 cmp "$folder/text" "$folder/plain" || fail "the proxy's text is not the float64 model's"
 echo "ok: the float64 model's text"
 
-python=python3
-if ! python3 -c "import openai" 2>/dev/null; then
-  python=$folder/venv/bin/python
-  python3 -m venv "$folder/venv" 2>/dev/null && "$folder/venv/bin/pip" install -q openai >"$folder/pip.err" 2>&1 || python=
-fi
+python=$("$source/tests/e2e/openai_python.sh" "${POLYVEIL_OPENAI:-$folder/openai}" 2>"$folder/pip.err") || python=
 if [ -n "$python" ]; then
   "$python" "$source/tests/e2e/proxy_openai.py" "$proxy/v1" || fail "the openai package"
 else

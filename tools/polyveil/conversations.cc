@@ -4,6 +4,8 @@
 #include <map>
 #include <utility>
 
+#include "polyveil/proxy_costs.h"
+
 namespace polyveil::tools {
 namespace {
 
@@ -75,10 +77,8 @@ Conversations::Conversations(ModelSession& session, const ConversationOptions& o
       options_(options),
       metrics_(metrics),
       form_(model::ChatTemplate::For(half_)),
-      facts_{report.server, report.info.parameters, report.info.security, report.key_bytes_up,
-             report.keys_seconds} {
-  metrics_.Describe("polyveil_proxy_step_seconds_total", "Seconds of steps by where they went.");
-  metrics_.Describe("polyveil_proxy_bytes_total", "Bytes to and from the server.");
+      facts_(FactsOf(report)) {
+  DescribeCosts(metrics_);
   metrics_.Describe("polyveil_proxy_sessions", "Sessions that are kept for a next turn.");
 }
 
@@ -198,13 +198,7 @@ Status Conversations::Begin(std::vector<TokenId> head) {
 void Conversations::Account(const RunReport& report) {
   double server = 0;
   for (const TokenReport& token : report.tokens) server += token.server_seconds;
-  metrics_.Count("polyveil_proxy_step_seconds_total", R"(where="server")", server);
-  metrics_.Count("polyveil_proxy_step_seconds_total", R"(where="elsewhere")",
-                 std::max(0.0, report.tokens_seconds - server));
-  metrics_.Count("polyveil_proxy_bytes_total", R"(direction="up")",
-                 static_cast<double>(report.bytes_up));
-  metrics_.Count("polyveil_proxy_bytes_total", R"(direction="down")",
-                 static_cast<double>(report.bytes_down));
+  CountCosts(metrics_, server, report.tokens_seconds, report.bytes_up, report.bytes_down);
   metrics_.Set("polyveil_proxy_sessions", "", static_cast<double>(conversations_.size()));
 }
 

@@ -20,12 +20,8 @@ constexpr double kLeastCosine = 0.9999;
 
 struct EmbedArguments {
   EncoderOptions run;
-  std::string pooling = "mean";
-  bool raw = false;
+  Pooling pooling;
 };
-
-// What stands on the screen and in a report alike.
-double Rounded(double value) { return std::round(value * 1e6) / 1e6; }
 
 double Dot(const Vector& a, const Vector& b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
@@ -33,20 +29,6 @@ double Dot(const Vector& a, const Vector& b) {
 
 double Cosine(const Vector& a, const Vector& b) {
   return Dot(a, b) / std::sqrt(Dot(a, a) * Dot(b, b));
-}
-
-// The mean over a text's tokens, or its first token's values.
-Result<Vector> Pool(const model::ClientHalf& half, const Residuals& tokens,
-                    const EmbedArguments& arguments) {
-  const size_t count = arguments.pooling == "cls" ? 1 : tokens.size();
-  Vector pooled(static_cast<size_t>(half.width()));
-  for (size_t t = 0; t < count; ++t) {
-    PV_ASSIGN_OR_RETURN(const Vector hidden, half.Hidden(tokens[t]));
-    for (size_t i = 0; i < pooled.size(); ++i) pooled[i] += hidden[i] / static_cast<double>(count);
-  }
-  const double length = arguments.raw ? 1 : std::sqrt(Dot(pooled, pooled));
-  for (double& value : pooled) value /= length > 0 ? length : 1;
-  return pooled;
 }
 
 // fn(tokens) of every text, encrypted or in the clear.
@@ -81,14 +63,16 @@ Status Judge(const std::vector<Vector>& encrypted, const std::vector<Vector>& pl
 
 Status Embed(const EmbedArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const EncoderResults results, RunEncoder(arguments.run));
-  const auto pool = [&](const Residuals& tokens) { return Pool(*results.half, tokens, arguments); };
+  const auto pool = [&](const Residuals& tokens) {
+    return Pool(*results.half, tokens, arguments.pooling);
+  };
   PV_ASSIGN_OR_RETURN(const auto embeddings, OfTexts(results.encrypted, pool));
   PV_ASSIGN_OR_RETURN(const auto plain, OfTexts(results.plain, pool));
   nlohmann::json report = CostToJson(results.report);
   report["ciphertexts"] = results.ciphertexts;
   report["format"] = "polyveil-embeddings/1";
-  report["pooling"] = arguments.pooling;
-  report["normalised"] = !arguments.raw;
+  report["pooling"] = arguments.pooling.kind;
+  report["normalised"] = !arguments.pooling.raw;
   for (size_t i = 0; i < embeddings.size(); ++i) {
     Vector shown = embeddings[i];
     for (double& value : shown) value = Rounded(value);
@@ -149,11 +133,8 @@ Command DescribeEmbed(Options& app) {
       "text.\nThe server sees neither texts nor embeddings; how many tokens each text has, it "
       "does.");
   AddEncoderOptions(app, arguments->run);
-  app.add_option("--pooling", arguments->pooling,
-                 "mean over a text's tokens, or cls: its first token")
-      ->capture_default_str()
-      ->one_of({"mean", "cls"});
-  app.add_flag("--raw", arguments->raw, "leave embeddings at their length (default: 1)");
+  AddPooling(app, arguments->pooling);
+  app.add_flag("--raw", arguments->pooling.raw, "leave embeddings at their length (default: 1)");
   return [arguments] { return Embed(*arguments); };
 }
 

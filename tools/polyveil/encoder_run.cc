@@ -47,89 +47,56 @@ Result<std::vector<model::EncoderText>> Encode(const model::ClientHalf& half,
                      half.config().name);
   std::vector<model::EncoderText> encoded;
   for (size_t i = 0; i < options.texts.size(); ++i) {
-    PV_ASSIGN_OR_RETURN(auto text, half.EncodeWhole(options.texts[i], options.second));
-    if (text.tokens.size() > static_cast<size_t>(context))
-      return MakeError(ErrorCode::kOutOfRange, "text {}: {} tokens, the server reads {} at once",
-                       i + 1, text.tokens.size(), context);
+    PV_ASSIGN_OR_RETURN(auto text, EncodeWithin(half, options.texts[i], options.second, context,
+                                                fmt::format("text {}", i + 1)));
     encoded.push_back(std::move(text));
   }
   return encoded;
 }
 
-// Texts of one ciphertext: from `first` on as many as have room.
-size_t EndOfBatch(const std::vector<model::EncoderText>& texts, size_t first, int room) {
-  size_t end = first, tokens = 0;
-  while (end < texts.size() && tokens + texts[end].tokens.size() <= static_cast<size_t>(room))
-    tokens += texts[end++].tokens.size();
-  return end;
-}
-
-class Batches {
+// Tells on the terminal, and keeps the costs.
+class BatchesOnTerminal final : public BatchObserver {
  public:
-  Batches(ModelSession& session, const std::vector<model::EncoderText>& texts,
-          EncoderResults& results)
-      : session_(session), half_(*session.half()), texts_(texts), results_(results) {}
-
-  Status Run() {
-    const int room = session_.remote().info().prompts.back().tokens;
-    Timer timer;
-    for (size_t first = 0; first < texts_.size();) {
-      const size_t end = EndOfBatch(texts_, first, room);
-      PV_RETURN_IF_ERROR(RunOne(first, end));
-      first = end;
-      ++results_.ciphertexts;
-    }
-    RunReport& report = results_.report;
-    report.tokens_seconds = timer.Seconds();
-    report.latency.total_seconds = 0;
-    report.latency.FinishStep(report.tokens_seconds);
-    report.latency.steps = results_.ciphertexts;
-    PV_ASSIGN_OR_RETURN(report.server_memory, session_.remote().Memory());
-    return {};
+  BatchesOnTerminal(size_t texts, double seconds, EncoderResults& results)
+      : texts_(texts), seconds_(seconds), results_(results) {}
+  serve::RemoteProgressCallback Asking(size_t first, size_t end, int tokens) override {
+    return terminal_.Asking(
+        fmt::format("texts {} to {} of {}, {} tokens", first + 1, end, texts_, tokens), seconds_);
   }
-
- private:
-  Status RunOne(size_t first, size_t end) {
-    std::vector<std::vector<double>> embeddings;
-    std::vector<int> lengths;
-    for (size_t i = first; i < end; ++i) {
-      PV_ASSIGN_OR_RETURN(auto embedded, half_.EmbedWhole(texts_[i]));
-      lengths.push_back(static_cast<int>(embedded.size()));
-      for (auto& token : embedded) embeddings.push_back(std::move(token));
-    }
-    const auto progress = terminal_.Asking(fmt::format("texts {} to {} of {}, {} tokens", first + 1,
-                                                       end, texts_.size(), embeddings.size()),
-                                           session_.remote().info().prompts.back().seconds);
-    auto read = session_.text().Read(embeddings, progress, lengths);
-    terminal_.Answered();
-    if (!read.ok()) return read.error();
-    terminal_.Read(static_cast<int>(embeddings.size()), read->cost.remote_seconds);
-    auto token = read->residuals.begin();
-    for (const int length : lengths) {
-      results_.encrypted.emplace_back(token, token + length);
-      token += length;
-    }
-    Account(read->cost);
-    return {};
-  }
-
-  void Account(const serve::SessionStep& cost) {
+  void Answered() override { terminal_.Answered(); }
+  void Read(int tokens, const serve::SessionStep& cost, double /*seconds*/) override {
+    terminal_.Read(tokens, cost.remote_seconds);
+    ++results_.ciphertexts;
     RunReport& report = results_.report;
-    report.latency.Merge(cost.server);
-    report.latency.AddComponent("client: encode, encrypt", cost.encrypt_seconds);
-    report.latency.AddComponent("client: decrypt, decode", cost.decrypt_seconds);
+    AddCost(cost, report.latency);
     report.bytes_up += cost.bytes_up;
     report.bytes_down += cost.bytes_down;
     report.server_peak_rss_bytes =
         std::max(report.server_peak_rss_bytes, cost.server_peak_rss_bytes);
   }
 
-  ModelSession& session_;
-  const model::ClientHalf& half_;
-  const std::vector<model::EncoderText>& texts_;
+ private:
+  const size_t texts_;
+  const double seconds_;
   EncoderResults& results_;
   TerminalText terminal_;
 };
+
+Status RunEncrypted(ModelSession& session, const std::vector<model::EncoderText>& texts,
+                    EncoderResults& results) {
+  const serve::PromptInfo& program = session.remote().info().prompts.back();
+  BatchesOnTerminal terminal(texts.size(), program.seconds, results);
+  Timer timer;
+  PV_ASSIGN_OR_RETURN(results.encrypted,
+                      RunBatches(*session.half(), session.text(), program.tokens, texts, terminal));
+  RunReport& report = results.report;
+  report.tokens_seconds = timer.Seconds();
+  report.latency.total_seconds = 0;
+  report.latency.FinishStep(report.tokens_seconds);
+  report.latency.steps = results.ciphertexts;
+  PV_ASSIGN_OR_RETURN(report.server_memory, session.remote().Memory());
+  return {};
+}
 
 // The same of the float64 polynomial model.
 Status RunPlain(const std::string& path, const model::ClientHalf& half, int context,
@@ -159,7 +126,7 @@ Status RunSession(const EncoderOptions& options, ModelSession& session, EncoderR
   const int context = std::min(session.context(), info.prompts.back().tokens);
   PV_ASSIGN_OR_RETURN(const auto texts, Encode(*session.half(), options, context));
   PV_RETURN_IF_ERROR(session.Begin({}, results.report));
-  PV_RETURN_IF_ERROR(Batches(session, texts, results).Run());
+  PV_RETURN_IF_ERROR(RunEncrypted(session, texts, results));
   Finish(results.report);
   if (!options.check) return {};
   return RunPlain(session.path(), *session.half(), context, texts, results);

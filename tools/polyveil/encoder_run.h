@@ -1,10 +1,11 @@
-// Texts through an encoder on a server: as many in one ciphertext as have room.
+// Texts through an encoder on a server, as a verb runs them.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "polyveil/encoder_batches.h"
 #include "polyveil/model_session.h"
 
 namespace polyveil::tools {
@@ -18,9 +19,6 @@ struct EncoderOptions {
   bool check = false;
 };
 void AddEncoderOptions(Options& app, EncoderOptions& options);
-
-// Of one text: by token, as decrypted.
-using Residuals = std::vector<std::vector<double>>;
 
 struct EncoderResults {
   std::shared_ptr<const model::ClientHalf> half;

@@ -7,6 +7,7 @@
 #include "base/thread_pool.h"
 #include "polyveil/commands.h"
 #include "polyveil/conversations.h"
+#include "polyveil/embeddings.h"
 #include "serve/client/proxy/proxy_service.h"
 
 namespace polyveil::tools {
@@ -15,24 +16,36 @@ namespace {
 struct ProxyArguments {
   SessionOptions session;
   ConversationOptions conversations;
+  Pooling pooling;  // of an encoder
   serve::ProxyLimits limits;
   serve::HttpOptions http;
   int ready_fd = -1;
 };
 
-Status Serve(const ProxyArguments& arguments, ModelSession& session, const RunReport& report) {
-  serve::Metrics metrics;
-  PV_ASSIGN_OR_RETURN(const auto conversations,
-                      Conversations::Create(session, arguments.conversations, report, metrics));
-  serve::ProxyService service(*conversations, arguments.limits, metrics);
+Status Serve(const ProxyArguments& arguments, serve::ProxyService& service,
+             const std::string& model) {
   PV_ASSIGN_OR_RETURN(const auto server, serve::HttpServer::Start(arguments.http, service));
   std::fprintf(stderr, "OpenAI API: http://%s/v1, model '%s'; a page: http://%s/\n",
-               server->authority().c_str(), conversations->model().c_str(),
-               server->authority().c_str());
+               server->authority().c_str(), model.c_str(), server->authority().c_str());
   PV_RETURN_IF_ERROR(TellReady(arguments.ready_fd, server->port()));
   WaitForInterrupt();
   server->Stop();
   return {};
+}
+
+// An encoder embeds texts, any other model writes them.
+Status Serve(const ProxyArguments& arguments, ModelSession& session, const RunReport& report) {
+  serve::Metrics metrics;
+  if (session.half()->is_encoder()) {
+    PV_ASSIGN_OR_RETURN(const auto embeddings,
+                        Embeddings::Create(session, arguments.pooling, report, metrics));
+    serve::ProxyService service(*embeddings, arguments.limits, metrics);
+    return Serve(arguments, service, embeddings->model());
+  }
+  PV_ASSIGN_OR_RETURN(const auto conversations,
+                      Conversations::Create(session, arguments.conversations, report, metrics));
+  serve::ProxyService service(*conversations, arguments.limits, metrics);
+  return Serve(arguments, service, conversations->model());
 }
 
 Status Run(const ProxyArguments& arguments) {
@@ -66,6 +79,7 @@ Command DescribeProxy(Options& app) {
   AddNumber(app, "--max-waiting", a->limits.waiting, {1, 1000},
             "requests that wait for the one that runs");
   AddPublicFlags(app, a->conversations.known);
+  AddPooling(app, a->pooling);
   AddReadyFd(app, a->ready_fd);
   AddSessionOptions(app, a->session);
   return [a] { return Run(*a); };

@@ -6,22 +6,19 @@
 
 #include "base/csprng.h"
 #include "base/printable.h"
-#include "wire/json_fields.h"
+#include "serve/client/proxy/api_fields.h"
 
 namespace polyveil::serve {
 namespace {
 
+using api::Flag;
+using api::Given;
+using api::Refuse;
 using nlohmann::json;
 
 constexpr int kMaxStops = 16;
 constexpr size_t kMaxMessages = 4096;
 constexpr std::int64_t kMaxNewTokens = 1 << 20;
-
-template <typename... Args>
-Error Refuse(std::string_view field, fmt::format_string<Args...> format, Args&&... args) {
-  return MakeError(ErrorCode::kInvalidArgument, "{}: {}", field,
-                   fmt::format(format, std::forward<Args>(args)...));
-}
 
 // Fields that mean nothing when they have one of these values, and cannot be honoured otherwise.
 struct Neutral {
@@ -79,12 +76,6 @@ Status CheckFields(const json& body, bool chat) {
   return {};
 }
 
-// Null where the field is absent or null.
-const json* Given(const json& body, const char* field) {
-  const auto found = body.find(field);
-  return found == body.end() || found->is_null() ? nullptr : &*found;
-}
-
 Status Number(const json& body, const char* field, double lo, double hi, double& out) {
   const json* value = Given(body, field);
   if (!value) return {};
@@ -104,14 +95,6 @@ Status Whole(const json& body, const char* field, std::int64_t lo, std::int64_t 
     return Refuse(field, "{}, not an integer in [{}, {}]",
                   value->is_number() ? value->dump() : value->type_name(), lo, hi);
   out = value->get<std::int64_t>();
-  return {};
-}
-
-Status Flag(const json& body, const char* field, bool& out) {
-  const json* value = Given(body, field);
-  if (!value) return {};
-  if (!value->is_boolean()) return Refuse(field, "{}, not true or false", value->type_name());
-  out = value->get<bool>();
   return {};
 }
 
@@ -259,14 +242,11 @@ Status ReadPrompt(const json& body, TextRequest& request) {
 }  // namespace
 
 Result<TextRequest> ParseTextRequest(std::string_view text, bool chat) {
-  PV_ASSIGN_OR_RETURN(const json body, wire::ParseJson(text, kMaxApiBodyBytes, "request body"));
-  if (!body.is_object()) return MakeError(ErrorCode::kCorrupt, "request body: it is no object");
+  PV_ASSIGN_OR_RETURN(const json body, api::ParseBody(text));
   PV_RETURN_IF_ERROR(CheckFields(body, chat));
   TextRequest request;
   request.chat = chat;
-  const json* name = Given(body, "model");
-  if (!name || !name->is_string()) return Refuse("model", "no text");
-  request.model = name->get<std::string>();
+  PV_ASSIGN_OR_RETURN(request.model, api::ModelOf(body));
   PV_RETURN_IF_ERROR(chat ? ReadMessages(body, request.messages) : ReadPrompt(body, request));
   PV_RETURN_IF_ERROR(ReadSampling(body, request.text.sampling));
   PV_RETURN_IF_ERROR(ReadStops(body, request.text.stops));
@@ -274,13 +254,6 @@ Result<TextRequest> ParseTextRequest(std::string_view text, bool chat) {
   PV_RETURN_IF_ERROR(ReadStream(body, request));
   PV_RETURN_IF_ERROR(Flag(body, "echo", request.echo));
   return request;
-}
-
-std::string FieldOf(const Error& error) {
-  const size_t end = error.message.find(": ");
-  if (error.code != ErrorCode::kInvalidArgument || end == std::string::npos) return {};
-  const std::string field = error.message.substr(0, end);
-  return field.find(' ') == std::string::npos ? field : std::string();
 }
 
 }  // namespace polyveil::serve

@@ -7,6 +7,7 @@
 #include "base/system.h"
 #include "serve/client/proxy/openai_request.h"
 #include "serve/client/proxy/page.h"
+#include "serve/client/proxy/proxy_replies.h"
 #include "serve/server/replies.h"
 
 namespace polyveil::serve {
@@ -17,23 +18,6 @@ namespace {
 
 constexpr char kEventStream[] = "text/event-stream";
 constexpr char kMetricsType[] = "text/plain; version=0.0.4";
-constexpr char kRetrySeconds[] = "5";
-
-int Answer(Exchange& exchange, int status, std::string text,
-           const char* type = "application/json") {
-  HttpReply reply;
-  reply.status = status;
-  reply.content_type = type;
-  reply.text = std::move(text);
-  if (status == 429 || status == 503) reply.fields = {{"Retry-After", kRetrySeconds}};
-  // A client that is gone has no use for an error.
-  (void)exchange.Reply(reply).ok();
-  return status;
-}
-
-int Refuse(Exchange& exchange, const ApiError& error) {
-  return Answer(exchange, error.status, Dump(error.Json()));
-}
 
 wire::ByteView Bytes(const std::string& text) {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
@@ -77,7 +61,16 @@ struct ProxyService::Run {
 };
 
 ProxyService::ProxyService(TextEngine& engine, const ProxyLimits& limits, Metrics& metrics)
+    : ProxyService(engine, &engine, nullptr, limits, metrics) {}
+
+ProxyService::ProxyService(EmbeddingEngine& engine, const ProxyLimits& limits, Metrics& metrics)
+    : ProxyService(engine, nullptr, &engine, limits, metrics) {}
+
+ProxyService::ProxyService(Engine& engine, TextEngine* texts, EmbeddingEngine* embeddings,
+                           const ProxyLimits& limits, Metrics& metrics)
     : engine_(engine),
+      texts_(texts),
+      embeddings_(embeddings),
       limits_(limits),
       metrics_(metrics),
       started_(std::time(nullptr)),
@@ -120,10 +113,7 @@ int ProxyService::Route(Exchange& exchange) {
   if (is("GET", {"v1", "models"})) return ShowModels(exchange, "");
   if (is("GET", {"v1", "models", path.size() > 2 ? path[2].c_str() : ""}))
     return ShowModels(exchange, path[2]);
-  if (is("POST", {"v1", "embeddings"}))
-    return Refuse(exchange, {400, "invalid_request_error", "no_encoder", "model",
-                             "model: '" + engine_.model() +
-                                 "' has no encoder: it continues texts and gives no embeddings"});
+  if (is("POST", {"v1", "embeddings"})) return RunEmbeddings(exchange);
   if (is("GET", {"health"}))
     return Answer(exchange, 200, Dump({{"status", "ok"}, {"model", engine_.model()}}));
   if (is("GET", {"metrics"})) {
@@ -164,31 +154,36 @@ int ProxyService::ShowModels(Exchange& exchange, const std::string& name) {
   if (name.empty())
     return Answer(exchange, 200, Dump({{"object", "list"}, {"data", json::array({model})}}));
   if (name == engine_.model()) return Answer(exchange, 200, Dump(model));
+  return RefuseModel(exchange);
+}
+
+int ProxyService::RefuseModel(Exchange& exchange) {
   return Refuse(exchange, {404, "invalid_request_error", "model_not_found", "model",
                            "model: another one than '" + engine_.model() + "'"});
 }
 
 int ProxyService::RunText(Exchange& exchange, bool chat) {
-  const wire::Bytes& body = exchange.request().body;
-  auto request = ParseTextRequest({reinterpret_cast<const char*>(body.data()), body.size()}, chat);
+  if (!texts_)
+    return Refuse(exchange, {400, "invalid_request_error", "no_decoder", "model",
+                             "model: '" + engine_.model() +
+                                 "' is an encoder: it embeds texts (/v1/embeddings), writes none"});
+  auto request = ParseTextRequest(BodyOf(exchange), chat);
   if (!request.ok()) return Refuse(exchange, ApiError::OfRequest(request.error()));
-  if (request->model != engine_.model())
-    return Refuse(exchange, {404, "invalid_request_error", "model_not_found", "model",
-                             "model: another one than '" + engine_.model() + "'"});
-  auto prepared = engine_.Prepare(std::move(*request));
+  if (request->model != engine_.model()) return RefuseModel(exchange);
+  auto prepared = texts_->Prepare(std::move(*request));
   if (!prepared.ok()) return Refuse(exchange, ApiError::OfRequest(prepared.error()));
-  ApiAnswer answer(prepared->request, engine_.model(), engine_.fingerprint());
+  ApiAnswer answer(prepared->request, engine_.model(), texts_->fingerprint());
   Run run{std::move(*prepared), std::move(answer), {}, {}, {}, {}};
-  const TextEvents events{[&](std::string_view text) { run.mailbox.Add(text); },
-                          [&](const RemoteProgress& progress) {
-                            run.mailbox.Set(progress);
-                            board_.Set(progress);
-                          },
-                          [&](const TokenCost& cost) { board_.Add(cost); }};
+  const TextEvents events{{[&](const RemoteProgress& progress) {
+                             run.mailbox.Set(progress);
+                             board_.Set(progress);
+                           },
+                           [&](const TokenCost& cost) { board_.Add(cost); }},
+                          [&](std::string_view text) { run.mailbox.Add(text); }};
   if (run.text.request.echo) run.mailbox.Add(run.text.request.prompt);
   const auto job = queue_.Submit(nullptr, [&](const std::atomic<bool>& cancel) -> Status {
     board_.Begin();
-    auto outcome = engine_.Run(run.text, cancel, events);
+    auto outcome = texts_->Run(run.text, cancel, events);
     board_.End();
     if (!outcome.ok()) return outcome.error();
     run.outcome = *outcome;

@@ -43,6 +43,7 @@ json RunBoard::Json(const std::string& model, const EngineFacts& facts) const {
   const TokenCost last = tokens_.empty() ? TokenCost() : tokens_.back();
   const auto* begin = reinterpret_cast<const std::uint8_t*>(last.sent_begin.data());
   return {{"model", model},
+          {"encoder", facts.encoder},
           {"server", facts.server},
           {"parameters", facts.parameters},
           {"security", facts.security},

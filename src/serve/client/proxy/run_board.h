@@ -5,7 +5,7 @@
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
 
-#include "serve/client/proxy/text_engine.h"
+#include "serve/client/proxy/engine.h"
 
 namespace polyveil::serve {
 

@@ -1,4 +1,4 @@
-// What the proxy asks texts of: a model on a server, or a test's own.
+// What the proxy asks texts of: a model on a server that writes, or a test's own.
 #pragma once
 
 #include <atomic>
@@ -6,11 +6,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "model/client/text_loop.h"
-#include "serve/client/remote_model.h"
+#include "serve/client/proxy/engine.h"
 
 namespace polyveil::serve {
 
@@ -36,26 +35,8 @@ struct PreparedText {
   int new_tokens = 0;
 };
 
-// What a token has cost.
-struct TokenCost {
-  double seconds = 0;
-  std::vector<std::pair<std::string, double>> parts;  // seconds by component
-  u64 bytes_up = 0, bytes_down = 0;
-  u64 sent_bytes = 0;      // of the ciphertext that left
-  std::string sent_begin;  // its first bytes
-};
-
-struct TextEvents {
+struct TextEvents : RunEvents {
   std::function<void(std::string_view)> on_text;  // whole characters
-  std::function<void(const RemoteProgress&)> on_progress;
-  std::function<void(const TokenCost&)> on_token;
-};
-
-// Where texts run, and with what.
-struct EngineFacts {
-  std::string server, parameters, security;
-  u64 key_bytes = 0;
-  double key_seconds = 0;
 };
 
 struct TextOutcome {
@@ -65,13 +46,10 @@ struct TextOutcome {
   int new_tokens = 0;
 };
 
-class TextEngine {
+class TextEngine : public Engine {
  public:
-  virtual ~TextEngine() = default;
-  virtual const std::string& model() const = 0;
   // Names the computation: with the same seed and text it gives the same tokens.
   virtual std::string fingerprint() const = 0;
-  virtual EngineFacts facts() const = 0;
   // From many threads. Errors: kInvalidArgument (what the model has no place for), kOutOfRange (a
   // text above the context, both values).
   virtual Result<PreparedText> Prepare(TextRequest request) const = 0;

@@ -5,6 +5,7 @@ const others = "others";
 const shownTokens = 40;
 
 let model = "";
+let encoder = false;
 let turns = [];
 let request = null;
 
@@ -26,6 +27,36 @@ function bytes(count) {
 }
 
 const seconds = (value) => (value < 0.1 ? `${(value * 1000).toFixed(1)} ms` : `${value.toFixed(1)} s`);
+
+async function post(path, body) {
+  request = new AbortController();
+  const reply = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ model, ...body }),
+    signal: request.signal,
+  });
+  if (!reply.ok) throw new Error((await reply.json()).error.message);
+  return reply;
+}
+
+function showTrouble(error) {
+  const stopped = error.name === "AbortError";
+  at("trouble").textContent = stopped ? "Stopped." : error.message;
+  at("trouble").classList.toggle("calm", stopped);
+}
+
+function addTurn(text, className) {
+  const turn = element("li", text, className);
+  at("turns").append(turn);
+  turn.scrollIntoView({ block: "nearest" });
+  return turn;
+}
+
+// The words are the user's again where nothing came of them.
+function giveBack(words) {
+  if (at("words").value === "") at("words").value = words;
+}
 
 // The data of whole events; what is left waits for more.
 function takeEvents(text) {
@@ -53,38 +84,63 @@ async function readAnswer(reply, show) {
 
 async function ask(words) {
   turns.push({ role: "user", content: words });
-  at("turns").append(element("li", words, "user"));
-  const bubble = element("li", "", "assistant busy");
-  at("turns").append(bubble);
-  bubble.scrollIntoView({ block: "nearest" });
-  request = new AbortController();
+  const mine = addTurn(words, "user");
+  const bubble = addTurn("", "assistant busy");
   let answer = "";
   try {
-    const reply = await fetch("/v1/chat/completions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ model, messages: turns, stream: true, max_tokens: Number(at("tokens").value) }),
-      signal: request.signal,
-    });
-    if (!reply.ok) throw new Error((await reply.json()).error.message);
+    const reply = await post("/v1/chat/completions",
+      { messages: turns, stream: true, max_tokens: Number(at("tokens").value) });
     await readAnswer(reply, (piece) => {
       answer += piece;
       bubble.textContent = answer;
     });
     if (answer === "") at("trouble").textContent = "The model ended the text at once.";
   } catch (error) {
-    const stopped = error.name === "AbortError";
-    at("trouble").textContent = stopped ? "Stopped." : error.message;
-    at("trouble").classList.toggle("calm", stopped);
+    showTrouble(error);
   }
-  request = null;
   bubble.classList.remove("busy");
   if (answer !== "") return turns.push({ role: "assistant", content: answer });
-  // Nothing came: the words are the user's again.
   turns.pop();
-  bubble.previousElementSibling.remove();
+  mine.remove();
   bubble.remove();
-  if (at("words").value === "") at("words").value = words;
+  giveBack(words);
+}
+
+// Of vectors of length 1: the cosine of their angle.
+const product = (one, other) => one.reduce((sum, value, i) => sum + value * other[i], 0);
+
+function tableOf(texts, vectors) {
+  const table = element("table", "");
+  const head = table.createTHead().insertRow();
+  for (const name of ["text", "cosine to the first", "vector"]) {
+    const cell = element("th", name);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  texts.forEach((text, i) => {
+    const row = body.insertRow();
+    const begin = vectors[i].slice(0, 4).map((value) => value.toFixed(3)).join(" ");
+    for (const value of [text, product(vectors[0], vectors[i]).toFixed(4), `${begin} … (${vectors[i].length})`])
+      row.insertCell().textContent = value;
+  });
+  return table;
+}
+
+// An encoder's: a text a line.
+async function embed(words) {
+  const texts = words.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const bubble = addTurn("", "assistant busy");
+  try {
+    const { data } = await (await post("/v1/embeddings", { input: texts })).json();
+    bubble.append(tableOf(texts, data.map((each) => each.embedding)));
+    bubble.scrollIntoView({ block: "nearest" });
+  } catch (error) {
+    showTrouble(error);
+    bubble.remove();
+    giveBack(words);
+  }
+  bubble.classList.remove("busy");
 }
 
 function busy(is) {
@@ -100,7 +156,8 @@ at("form").addEventListener("submit", async (event) => {
   at("trouble").textContent = "";
   at("words").value = "";
   busy(true);
-  await ask(words);
+  await (encoder ? embed(words) : ask(words));
+  request = null;
   busy(false);
   at("words").focus();
 });
@@ -164,7 +221,7 @@ function drawChart(tokens) {
     return row;
   }));
   const last = tokens[tokens.length - 1];
-  at("chart-text").textContent = `${tokens.length} tokens, the slowest ${seconds(highest)}, the last ${seconds(last.seconds)}`;
+  at("chart-text").textContent = `${tokens.length} ${encoder ? "ciphertext" : "token"}${tokens.length === 1 ? "" : "s"}, the slowest ${seconds(highest)}, the last ${seconds(last.seconds)}`;
 }
 
 function drawFacts(status) {
@@ -181,14 +238,30 @@ function drawFacts(status) {
 
 function drawSeen(seen) {
   if (seen.bytes === 0) return;
-  at("seen-text").textContent = `The last token left as ${bytes(seen.bytes)}, which begin so:`;
+  at("seen-text").textContent = `The last ${encoder ? "ciphertext of texts" : "token"} left as ${bytes(seen.bytes)}, which begin so:`;
   at("seen").textContent = seen.hex.replace(/(..)/g, "$1 ").trim();
+}
+
+// The page's words for a model that embeds texts instead of writing them.
+function becomeEncoder() {
+  encoder = true;
+  at("chat").setAttribute("aria-label", "Embeddings");
+  at("turns").setAttribute("aria-label", "Results");
+  at("words-label").textContent = "Texts, one a line (Shift and Enter), encrypted before they leave this machine";
+  at("length").hidden = true;
+  at("send").textContent = "Embed";
+  at("anew").textContent = "Clear";
+  at("chart-title").textContent = "Where each ciphertext's time went";
+  at("chart-text").textContent = "no ciphertext yet";
+  at("unseen").textContent = "No text, no token, no vector: it holds no secret key. It sees how many texts there are, " +
+    "how many tokens each has, and when.";
 }
 
 async function look() {
   try {
     const status = await (await fetch("/status")).json();
     model = status.model;
+    if (status.encoder && !encoder) becomeEncoder();
     at("model").textContent = `${status.model} · ${status.security}`;
     const { progress } = status;
     const waiting = progress.queued > 0 ? `waiting behind ${progress.queued} steps` : progress.operation;
