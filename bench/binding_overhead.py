@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the Python binding adds to every operation: binding_overhead.py [--parameters full16] [--repeats 20].
+"""What the Python binding adds to every operation: binding_overhead.py [--parameters full16] [--repeats 100].
 
 A call's whole time less its time inside the library (arguments, results, the interpreter's lock, the choice
 of an evaluator by an operator), call by call, so that a busy machine changes both. Fails above --most percent.
@@ -67,7 +67,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", default="full16")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--most", type=float, default=1, help="percent that an operation may add")
     parser.add_argument("--no-bootstrap", action="store_true", help="0.7 GB instead of 6")
     a = parser.parse_args()
@@ -77,7 +77,7 @@ def main():
     print(f"{'operation':<14}{'library, ms':>12}{'binding, us':>13}{'%':>8}")
     worst = 0
     for name, fn in operations(context, not a.no_bootstrap).items():
-        library, binding = measure(fn, 3 if name == "bootstrap" else a.repeats)
+        library, binding = measure(fn, min(a.repeats, 5) if name == "bootstrap" else a.repeats)
         worst = max(worst, 100 * binding / library)
         print(f"{name:<14}{library * 1e3:>12.3f}{binding * 1e6:>13.1f}{100 * binding / library:>8.3f}")
     if worst > a.most:

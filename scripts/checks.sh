@@ -100,7 +100,8 @@ step_sanitizers() {
   needs clang++ llvm-symbolizer
   cmake --preset sanitizers >/dev/null
   ninja -C build-asan unit_tests
-  ctest --test-dir build-asan -j "$(nproc)" --output-on-failure -L unit
+  LSAN_OPTIONS=suppressions=$PWD/tests/leaks.supp:print_suppressions=0 \
+    ctest --test-dir build-asan -j "$(nproc)" --output-on-failure -L unit
 }
 
 # What several threads share.

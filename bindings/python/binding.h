@@ -34,10 +34,10 @@ std::span<const T> SpanOf(const ArrayOf<T>& values) {
 }
 
 // The vector itself becomes the array's memory.
-inline nb::ndarray<nb::numpy, Complex, nb::ndim<1>> ToNumpy(std::vector<Complex> values) {
-  auto* const owned = new std::vector<Complex>(std::move(values));
-  const nb::capsule owner(owned,
-                          [](void* p) noexcept { delete static_cast<std::vector<Complex>*>(p); });
+template <typename T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> ToNumpy(std::vector<T> values) {
+  auto* const owned = new std::vector<T>(std::move(values));
+  const nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
   return {owned->data(), {owned->size()}, owner};
 }
 

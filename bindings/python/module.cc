@@ -55,15 +55,21 @@ void BindValues(nb::module_& m) {
       .def_prop_ro("key_id", &Ciphertext::key_id, "public name of its secret key");
   BindOperators(ciphertext);
   ciphertext
-      .def("to_bytes",
-           [](const Ciphertext& self) {
-             const Bytes bytes = Unlocked([&] { return self.Serialize(); });
-             return nb::bytes(bytes.data(), bytes.size());
-           })
-      .def_static("from_bytes", [](const Context& context, const nb::bytes& bytes) {
-        const std::span view(static_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-        return Run([&] { return Ciphertext::Parse(context, view); });
-      });
+      .def(
+          "to_bytes",
+          [](const Ciphertext& self) {
+            const nb::object array = nb::cast(ToNumpy(Unlocked([&] { return self.Serialize(); })));
+            return nb::steal(PyMemoryView_FromObject(array.ptr()));
+          },
+          nb::sig("def to_bytes(self) -> memoryview"), "Bytes-like: for files, sockets, bytes().")
+      .def_static(
+          "from_bytes",
+          [](const Context& context, const ArrayOf<std::uint8_t>& bytes) {
+            return Run([&] { return Ciphertext::Parse(context, SpanOf(bytes)); });
+          },
+          "context"_a, "bytes"_a,
+          nb::sig("def from_bytes(context: Context, bytes: bytes | bytearray | memoryview) -> "
+                  "Ciphertext"));
   nb::class_<Polynomial>(m, "Polynomial", "A Chebyshev series on [a, b].")
       .def(
           "__init__",

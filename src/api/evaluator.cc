@@ -49,8 +49,8 @@ struct Evaluator::Impl {
   Result<Ciphertext> Run(const Ciphertext& like, Fn&& fn) const {
     const UsePool scope(context->pool.get());
     PV_ASSIGN_OR_RETURN(ckks::Ciphertext result, fn());
-    return Ciphertext(
-        std::make_shared<const Ciphertext::Impl>(context, std::move(result), like.impl().key_id));
+    return Ciphertext(std::make_shared<const Ciphertext::Impl>(
+        Ciphertext::Impl{context, std::move(result), like.impl().key_id}));
   }
 
   // What a product at `level` is divided by.
@@ -140,8 +140,8 @@ struct Evaluator::Impl {
 };
 
 Evaluator::Evaluator(const Context& context)
-    : impl_(std::make_shared<const Impl>(context.impl(), nullptr, Status(),
-                                         ckks::Evaluator(context.impl()->params, nullptr))) {}
+    : impl_(std::make_shared<const Impl>(Impl{context.impl(), nullptr, Status(),
+                                              ckks::Evaluator(context.impl()->params, nullptr)})) {}
 
 Evaluator::Evaluator(const Context& context, const EvaluationKeys& keys) {
   const auto& params = context.impl()->params;
@@ -150,8 +150,8 @@ Evaluator::Evaluator(const Context& context, const EvaluationKeys& keys) {
     usable =
         MakeError(ErrorCode::kMismatch, "evaluation keys of {}, the context's parameters are {}",
                   keys.impl()->context->params->spec().name, params->spec().name);
-  impl_ = std::make_shared<const Impl>(context.impl(), keys.impl(), std::move(usable),
-                                       ckks::Evaluator(params, &keys.impl()->value));
+  impl_ = std::make_shared<const Impl>(Impl{context.impl(), keys.impl(), std::move(usable),
+                                            ckks::Evaluator(params, &keys.impl()->value)});
 }
 
 Result<Ciphertext> Evaluator::Add(const Ciphertext& a, const Ciphertext& b) const {

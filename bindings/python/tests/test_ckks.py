@@ -108,7 +108,11 @@ def test_methods(party):
 def test_bytes_and_files(party, tmp_path):
     context, secret, _ = party
     a = values(8, 5)
-    x = polyveil.Ciphertext.from_bytes(context, secret.encrypt(a).to_bytes())
+    sent = secret.encrypt(a).to_bytes()
+    (tmp_path / "ciphertext").write_bytes(sent)
+    assert bytes(sent) == (tmp_path / "ciphertext").read_bytes()
+    for again in (sent, bytes(sent), bytearray(sent), np.frombuffer(sent, np.uint8)):
+        x = polyveil.Ciphertext.from_bytes(context, again)
     secret.write(str(tmp_path / "key"), "words")
     secret.write_keys(str(tmp_path / "keys"), rotations=[1])
     again = polyveil.SecretKey.read(context, str(tmp_path / "key"), "words")
