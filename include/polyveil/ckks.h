@@ -225,6 +225,9 @@ class POLYVEIL_API Evaluator {
   Result<Ciphertext> Sub(const Ciphertext& a, const Ciphertext& b) const;
   Result<Ciphertext> Negate(const Ciphertext& a) const;
   Result<Ciphertext> AddPlain(const Ciphertext& a, std::span<const Complex> values) const;
+  Result<Ciphertext> AddPlain(const Ciphertext& a, std::span<const double> values) const;
+  Result<Ciphertext> SubPlain(const Ciphertext& a, std::span<const Complex> values) const;
+  Result<Ciphertext> SubPlain(const Ciphertext& a, std::span<const double> values) const;
   Result<Ciphertext> AddConstant(const Ciphertext& a, Complex value) const;
   ///@}
 
@@ -233,6 +236,7 @@ class POLYVEIL_API Evaluator {
   Result<Ciphertext> Mul(const Ciphertext& a, const Ciphertext& b) const;
   Result<Ciphertext> Square(const Ciphertext& a) const;
   Result<Ciphertext> MulPlain(const Ciphertext& a, std::span<const Complex> values) const;
+  Result<Ciphertext> MulPlain(const Ciphertext& a, std::span<const double> values) const;
   Result<Ciphertext> MulConstant(const Ciphertext& a, double value) const;
   ///@}
 

@@ -63,7 +63,7 @@ Result<Ciphertext> Ciphertext::Parse(const Context& context, std::span<const std
   const auto& impl = context.impl();
   Digest key_id{};
   PV_ASSIGN_OR_RETURN(auto value, wire::ParseAnyResult(*impl->params, bytes, key_id));
-  return Ciphertext(std::make_shared<const Impl>(impl, std::move(value), key_id));
+  return Ciphertext(std::make_shared<const Impl>(Impl{impl, std::move(value), key_id}));
 }
 
 Result<Polynomial> Polynomial::Approximate(const std::function<double(double)>& f, double a,
@@ -93,7 +93,8 @@ Result<LinearTransform> LinearTransform::Create(const Context& context,
   PV_ASSIGN_OR_RETURN(auto value, circuits::LinearTransform::Create(
                                       impl.encoder, DiagonalsOf(matrix, dimension), at,
                                       impl.params->scale(at), impl.params->scale(at - 1)));
-  return LinearTransform(std::make_shared<const Impl>(context.impl(), std::move(value), dimension));
+  return LinearTransform(
+      std::make_shared<const Impl>(Impl{context.impl(), std::move(value), dimension}));
 }
 
 Result<LinearTransform> LinearTransform::Create(const Context& context,

@@ -70,6 +70,12 @@ TEST_F(Ckks, ArithmeticEqualsPlainArithmetic) {
   Expect(evaluator.Sub(y, x), Map(n, [&](auto i) { return b[i] - a[i]; }));
   Expect(evaluator.Negate(x), Map(n, [&](auto i) { return -a[i]; }));
   Expect(evaluator.AddPlain(x, b), Map(n, [&](auto i) { return a[i] + b[i]; }));
+  Expect(evaluator.SubPlain(x, b), Map(n, [&](auto i) { return a[i] - b[i]; }));
+  std::vector<double> real(n);
+  for (std::size_t i = 0; i < n; ++i) real[i] = b[i].real();
+  Expect(evaluator.AddPlain(x, real), Map(n, [&](auto i) { return a[i] + real[i]; }));
+  Expect(evaluator.SubPlain(x, real), Map(n, [&](auto i) { return a[i] - real[i]; }));
+  Expect(evaluator.MulPlain(x, real), Map(n, [&](auto i) { return a[i] * real[i]; }));
   Expect(evaluator.AddConstant(x, {1, 2}), Map(n, [&](auto i) { return a[i] + Complex(1, 2); }));
   Expect(evaluator.Mul(x, y), Map(n, [&](auto i) { return a[i] * b[i]; }));
   Expect(evaluator.Square(x), Map(n, [&](auto i) { return a[i] * a[i]; }));

@@ -57,8 +57,8 @@ Result<Context> Context::Create(const ContextOptions& options) {
                   ? nullptr
                   : std::make_unique<ThreadPool>(static_cast<size_t>(options.threads));
   ckks::Encoder encoder(params);
-  return Context(std::make_shared<const Impl>(std::move(params), std::move(encoder), bootstraps,
-                                              std::move(pool)));
+  return Context(std::shared_ptr<const Impl>(
+      new Impl{std::move(params), std::move(encoder), bootstraps, std::move(pool), {}, {}}));
 }
 
 std::vector<std::string> Context::ParameterNames() { return ckks::ParameterNames(); }

@@ -49,8 +49,8 @@ struct Evaluator::Impl {
   Result<Ciphertext> Run(const Ciphertext& like, Fn&& fn) const {
     const UsePool scope(context->pool.get());
     PV_ASSIGN_OR_RETURN(ckks::Ciphertext result, fn());
-    return Ciphertext(
-        std::make_shared<const Ciphertext::Impl>(context, std::move(result), like.impl().key_id));
+    return Ciphertext(std::make_shared<const Ciphertext::Impl>(
+        Ciphertext::Impl{context, std::move(result), like.impl().key_id}));
   }
 
   // What a product at `level` is divided by.
@@ -68,7 +68,7 @@ struct Evaluator::Impl {
     return params().scale(a.level - 1) * Dropped(a.level) / a.scale;
   }
 
-  // Both at one level and scale, for a sum.
+  // Both at one level and scale, for a sum; they differ in one of them.
   Result<std::pair<ckks::Ciphertext, ckks::Ciphertext>> Aligned(const ckks::Ciphertext& a,
                                                                 const ckks::Ciphertext& b) const {
     if (a.level > b.level) {
@@ -79,7 +79,6 @@ struct Evaluator::Impl {
       PV_ASSIGN_OR_RETURN(auto moved, value.AdjustTo(b, a.level, a.scale));
       return std::pair(a, std::move(moved));
     }
-    if (SameScale(a.scale, b.scale)) return std::pair(a, b);
     if (a.level == 0)
       return MakeError(ErrorCode::kMismatch, "scales {} and {} at level 0", a.scale, b.scale);
     const double scale = params().scale(a.level - 1);
@@ -95,6 +94,42 @@ struct Evaluator::Impl {
     return product;
   }
 
+  // a and b, combined by f: a sum or a difference.
+  template <typename F>
+  Result<Ciphertext> Combined(const Ciphertext& a, const Ciphertext& b, F f) const {
+    PV_RETURN_IF_ERROR(Check(a, b));
+    return Run(a, [&]() -> Result<ckks::Ciphertext> {
+      const ckks::Ciphertext &x = a.impl().value, &y = b.impl().value;
+      if (x.level == y.level && SameScale(x.scale, y.scale)) return (value.*f)(x, y);
+      PV_ASSIGN_OR_RETURN(const auto both, Aligned(x, y));
+      return (value.*f)(both.first, both.second);
+    });
+  }
+
+  // a and plain values, combined by f: a sum or a difference.
+  template <typename T, typename F>
+  Result<Ciphertext> WithTerm(const Ciphertext& a, std::span<const T> values, F f) const {
+    PV_RETURN_IF_ERROR(Check(a));
+    return Run(a, [&]() -> Result<ckks::Ciphertext> {
+      const ckks::Ciphertext& x = a.impl().value;
+      PV_ASSIGN_OR_RETURN(const auto plain, context->encoder.Encode(values, x.level, x.scale));
+      return (value.*f)(x, plain);
+    });
+  }
+
+  template <typename T>
+  Result<Ciphertext> WithFactor(const Ciphertext& a, std::span<const T> values) const {
+    PV_RETURN_IF_ERROR(Check(a));
+    return Run(a, [&]() -> Result<ckks::Ciphertext> {
+      const ckks::Ciphertext& x = a.impl().value;
+      PV_ASSIGN_OR_RETURN(const double scale, FactorScale(x));
+      PV_ASSIGN_OR_RETURN(const auto plain, context->encoder.Encode(values, x.level, scale));
+      PV_ASSIGN_OR_RETURN(ckks::Ciphertext product, value.MulPlain(x, plain));
+      PV_RETURN_IF_ERROR(value.RescaleInplace(product));
+      return product;
+    });
+  }
+
   // x on [a, b] brought to [-1, 1].
   Result<ckks::Ciphertext> ToUnit(const Polynomial& p, const ckks::Ciphertext& x) const {
     if (p.a == -1 && p.b == 1) return x;
@@ -105,8 +140,8 @@ struct Evaluator::Impl {
 };
 
 Evaluator::Evaluator(const Context& context)
-    : impl_(std::make_shared<const Impl>(context.impl(), nullptr, Status(),
-                                         ckks::Evaluator(context.impl()->params, nullptr))) {}
+    : impl_(std::make_shared<const Impl>(Impl{context.impl(), nullptr, Status(),
+                                              ckks::Evaluator(context.impl()->params, nullptr)})) {}
 
 Evaluator::Evaluator(const Context& context, const EvaluationKeys& keys) {
   const auto& params = context.impl()->params;
@@ -115,26 +150,16 @@ Evaluator::Evaluator(const Context& context, const EvaluationKeys& keys) {
     usable =
         MakeError(ErrorCode::kMismatch, "evaluation keys of {}, the context's parameters are {}",
                   keys.impl()->context->params->spec().name, params->spec().name);
-  impl_ = std::make_shared<const Impl>(context.impl(), keys.impl(), std::move(usable),
-                                       ckks::Evaluator(params, &keys.impl()->value));
+  impl_ = std::make_shared<const Impl>(Impl{context.impl(), keys.impl(), std::move(usable),
+                                            ckks::Evaluator(params, &keys.impl()->value)});
 }
 
 Result<Ciphertext> Evaluator::Add(const Ciphertext& a, const Ciphertext& b) const {
-  PV_RETURN_IF_ERROR(impl_->Check(a, b));
-  return impl_->Run(a, [&]() -> Result<ckks::Ciphertext> {
-    PV_ASSIGN_OR_RETURN(auto both, impl_->Aligned(a.impl().value, b.impl().value));
-    PV_RETURN_IF_ERROR(impl_->value.AddInplace(both.first, both.second));
-    return std::move(both.first);
-  });
+  return impl_->Combined(a, b, &ckks::Evaluator::Add);
 }
 
 Result<Ciphertext> Evaluator::Sub(const Ciphertext& a, const Ciphertext& b) const {
-  PV_RETURN_IF_ERROR(impl_->Check(a, b));
-  return impl_->Run(a, [&]() -> Result<ckks::Ciphertext> {
-    PV_ASSIGN_OR_RETURN(auto both, impl_->Aligned(a.impl().value, b.impl().value));
-    PV_RETURN_IF_ERROR(impl_->value.SubInplace(both.first, both.second));
-    return std::move(both.first);
-  });
+  return impl_->Combined(a, b, &ckks::Evaluator::Sub);
 }
 
 Result<Ciphertext> Evaluator::Negate(const Ciphertext& a) const {
@@ -144,12 +169,19 @@ Result<Ciphertext> Evaluator::Negate(const Ciphertext& a) const {
 }
 
 Result<Ciphertext> Evaluator::AddPlain(const Ciphertext& a, std::span<const Complex> values) const {
-  PV_RETURN_IF_ERROR(impl_->Check(a));
-  return impl_->Run(a, [&]() -> Result<ckks::Ciphertext> {
-    const ckks::Ciphertext& x = a.impl().value;
-    PV_ASSIGN_OR_RETURN(const auto plain, impl_->context->encoder.Encode(values, x.level, x.scale));
-    return impl_->value.AddPlain(x, plain);
-  });
+  return impl_->WithTerm(a, values, &ckks::Evaluator::AddPlain);
+}
+
+Result<Ciphertext> Evaluator::AddPlain(const Ciphertext& a, std::span<const double> values) const {
+  return impl_->WithTerm(a, values, &ckks::Evaluator::AddPlain);
+}
+
+Result<Ciphertext> Evaluator::SubPlain(const Ciphertext& a, std::span<const Complex> values) const {
+  return impl_->WithTerm(a, values, &ckks::Evaluator::SubPlain);
+}
+
+Result<Ciphertext> Evaluator::SubPlain(const Ciphertext& a, std::span<const double> values) const {
+  return impl_->WithTerm(a, values, &ckks::Evaluator::SubPlain);
 }
 
 Result<Ciphertext> Evaluator::AddConstant(const Ciphertext& a, Complex value) const {
@@ -170,15 +202,11 @@ Result<Ciphertext> Evaluator::Square(const Ciphertext& a) const {
 }
 
 Result<Ciphertext> Evaluator::MulPlain(const Ciphertext& a, std::span<const Complex> values) const {
-  PV_RETURN_IF_ERROR(impl_->Check(a));
-  return impl_->Run(a, [&]() -> Result<ckks::Ciphertext> {
-    const ckks::Ciphertext& x = a.impl().value;
-    PV_ASSIGN_OR_RETURN(const double scale, impl_->FactorScale(x));
-    PV_ASSIGN_OR_RETURN(const auto plain, impl_->context->encoder.Encode(values, x.level, scale));
-    PV_ASSIGN_OR_RETURN(ckks::Ciphertext product, impl_->value.MulPlain(x, plain));
-    PV_RETURN_IF_ERROR(impl_->value.RescaleInplace(product));
-    return product;
-  });
+  return impl_->WithFactor(a, values);
+}
+
+Result<Ciphertext> Evaluator::MulPlain(const Ciphertext& a, std::span<const double> values) const {
+  return impl_->WithFactor(a, values);
 }
 
 Result<Ciphertext> Evaluator::MulConstant(const Ciphertext& a, double value) const {

@@ -52,7 +52,7 @@ struct Model::Impl {
 Result<Model> Model::Load(const std::string& path, int context) {
   PV_ASSIGN_OR_RETURN(serve::ClientHalfPtr half, serve::LoadClientHalf(path));
   PV_ASSIGN_OR_RETURN(auto decoder, model::LoadDecoder(path, {.context = context}));
-  return Model(std::make_shared<const Impl>(std::move(decoder), std::move(half)));
+  return Model(std::make_shared<const Impl>(Impl{std::move(decoder), std::move(half)}));
 }
 
 std::string Model::name() const { return impl_->decoder->name; }

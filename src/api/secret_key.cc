@@ -37,7 +37,8 @@ Result<Ciphertext> EncryptValues(const std::shared_ptr<const Context::Impl>& con
                       context->encoder.Encode(values, at, context->params->scale(at)));
   PV_ASSIGN_OR_RETURN(auto value,
                       ckks::Expand(*context->params, ckks::Encryptor(key).Encrypt(plain)));
-  return Ciphertext(std::make_shared<const Ciphertext::Impl>(context, std::move(value), key_id));
+  return Ciphertext(std::make_shared<const Ciphertext::Impl>(
+      Ciphertext::Impl{context, std::move(value), key_id}));
 }
 
 }  // namespace
@@ -68,8 +69,8 @@ Result<EvaluationKeys> SecretKey::MakeKeys(const KeyNeeds& needs,
   PV_ASSIGN_OR_RETURN(const ckks::KeyRequest request, RequestOf(*impl_->context, needs));
   Reporter reporter(on_progress);
   PV_ASSIGN_OR_RETURN(auto keys, ckks::KeyGenerator(impl_->key).Generate(request, reporter.get()));
-  return EvaluationKeys(
-      std::make_shared<const EvaluationKeys::Impl>(impl_->context, std::move(keys), impl_->key_id));
+  return EvaluationKeys(std::make_shared<const EvaluationKeys::Impl>(
+      EvaluationKeys::Impl{impl_->context, std::move(keys), impl_->key_id}));
 }
 
 Status SecretKey::WriteKeys(const std::string& path, const KeyNeeds& needs,
@@ -121,7 +122,8 @@ Result<EvaluationKeys> EvaluationKeys::Read(const Context& context, const std::s
     PV_RETURN_IF_ERROR(reader.Push(bytes));
   }
   const Digest key_id = reader.key_id();
-  return EvaluationKeys(std::make_shared<const Impl>(context.impl(), reader.TakeKeys(), key_id));
+  return EvaluationKeys(
+      std::make_shared<const Impl>(Impl{context.impl(), reader.TakeKeys(), key_id}));
 }
 
 std::size_t EvaluationKeys::bytes() const { return impl_->value.bytes(); }

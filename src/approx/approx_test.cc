@@ -152,6 +152,8 @@ TEST(Range, MergesAndStretches) {
   EXPECT_DOUBLE_EQ(EscapeRatio(-6, -4, 4), 1.5);
   EXPECT_DOUBLE_EQ(RatioMargin({0.5, 2, 1}, 0.25, 3), 1.5);
   EXPECT_DOUBLE_EQ(RatioMargin({0.2, 2, 1}, 0.25, 3), 0.8);
+  EXPECT_DOUBLE_EQ(RatioMargin({0, 2, 1}, 0, 3), 1.5);
+  EXPECT_EQ(RatioMargin({-1e-9, 2, 1}, 0, 3), 0);
   EXPECT_DOUBLE_EQ(RatioMargin({-2, 1, 1}, -4, 4), 2);
   EXPECT_DOUBLE_EQ(RatioMargin({1, 5, 1}, -4, 4), 0.8);
   EXPECT_EQ(RatioMargin({-1, 1, 1}, 0.25, 3), 0);

@@ -31,7 +31,8 @@ Range Widened(double a, double b, double ratio) {
 double RatioMargin(const Range& range, double a, double b) {
   if (!range.finite()) return 0;
   const double above = range.hi > 0 ? b / range.hi : std::numeric_limits<double>::infinity();
-  const double below = a < 0 ? (range.lo < 0 ? a / range.lo : above) : range.lo / a;
+  const bool zero = a == 0 && range.lo >= 0;  // an end that nothing can pass leaves any margin
+  const double below = zero ? above : a < 0 ? (range.lo < 0 ? a / range.lo : above) : range.lo / a;
   const double margin = above < below ? above : below;
   return margin > 0 ? margin : 0;  // 0: an end was passed by sign
 }

@@ -47,7 +47,8 @@ const char* OpKindName(OpKind kind) {
 }
 
 std::int64_t IntegerPart(double factor) {
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(1.02 * factor));
+  const double part = 1.02 * factor;
+  return part >= 1 && part < 0x1p63 ? static_cast<std::int64_t>(part) : 1;
 }
 
 const char* ComponentName(Component component) {

@@ -86,7 +86,8 @@ struct Node {
   int level = -1;
 };
 
-// What kRescaleUnit multiplies by; it declares the rest. At least 1; above factor by 2% at most.
+// What kRescaleUnit multiplies by; it declares the rest. At least 1; above factor by 2% at most; 1
+// for a factor that no integer holds.
 std::int64_t IntegerPart(double factor);
 
 // How a band's terms are summed, with few rotations: term i = g size + j, both operands' rotations

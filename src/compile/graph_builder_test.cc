@@ -19,6 +19,8 @@ TEST(ArgumentUnits, IntegerPartIsAtMostTwoPerCentAbove) {
     EXPECT_LE(integer, std::max(1.0, 1.02 * factor)) << factor;
     EXPECT_GT(integer + 1, factor) << factor;
   }
+  for (const double none : {1e60, -1e60, HUGE_VAL, std::nan("")})
+    EXPECT_EQ(IntegerPart(none), 1) << none;
 }
 
 TEST(ArgumentUnits, FreeFactorIsTheLeastThatKeepsPrecisionAndConstants) {

@@ -92,6 +92,7 @@ struct LinearMap {
   bool reads_weights() const { return kind <= MatrixKind::kDown; }
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
+    rotations.reserve(static_cast<std::size_t>(terms));
     for (int k = 0; k < terms; ++k) rotations.push_back((first + k) * stride);
     return rotations;
   }

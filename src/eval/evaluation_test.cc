@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "eval/token_score.h"
+#include "model/float32/reference.h"
 #include "model/formats/released_fixture.h"
 
 namespace polyveil::model {

@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "eval/token_score.h"
+#include "model/float32/reference.h"
 
 namespace polyveil::model {
 namespace {

@@ -7,10 +7,12 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "model/client/text/text_tokenizer.h"
-#include "model/float32/reference.h"
 
 namespace polyveil::model {
+
+struct Checkpoint;
 
 // The continuation's tokens are scored, each given everything before it.
 struct ScoreRequest {

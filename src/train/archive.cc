@@ -58,7 +58,7 @@ Status SaveArchive(const std::string& path, const nlohmann::ordered_json& info,
   try {
     torch::serialize::OutputArchive archive;
     archive.write("info", TextTensor(info.dump()));
-    for (const auto& [name, tensor] : tensors) archive.write(name, tensor);
+    for (const auto& [name, tensor] : tensors) archive.write(name, tensor.cpu());
     archive.save_to(path + ".new");
     std::filesystem::rename(path + ".new", path);
   } catch (const std::exception& error) {

@@ -365,7 +365,10 @@ HeadScores ScoreHeads(const Tensor& qkv, const AttentionOptions& options) {
   const Tensor all = qkv.reshape({qkv.size(0), n, heads + 2 * kv, d_head}).transpose(1, 2);
   const auto of_queries = [&](std::int64_t first) {
     const Tensor shared = all.narrow(1, first, kv);
-    return kv == heads ? shared : shared.repeat_interleave(heads / kv, 1);
+    if (kv == heads) return shared;
+    return shared.unsqueeze(2)
+        .expand({-1, -1, heads / kv, -1, -1})
+        .reshape({qkv.size(0), heads, n, d_head});
   };
   const Tensor scores = torch::matmul(all.narrow(1, 0, heads), of_queries(heads).transpose(2, 3)) /
                         std::sqrt(static_cast<double>(d_head));
@@ -407,7 +410,7 @@ AttentionResult PlainAttention(const Tensor& qkv, const Tensor& shift, const Ten
 
 AttentionResult Attend(const Tensor& qkv, const Tensor& shift, const Tensor& log_kappa,
                        const AttentionOptions& options, AttentionTrace* trace) {
-  return trace || options.form == AttentionForm::kPowerStable
+  return trace || options.form == AttentionForm::kPowerStable || !qkv.is_cpu()
              ? PlainAttention(qkv, shift, log_kappa, options, trace)
              : FusedAttention(qkv, shift, log_kappa, options);
 }

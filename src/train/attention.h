@@ -68,7 +68,8 @@ AttentionResult PlainAttention(const torch::Tensor& qkv, const torch::Tensor& sh
                                const torch::Tensor& log_kappa, const AttentionOptions& options,
                                AttentionTrace* trace = nullptr);
 
-// The fused kernel where it has the form and nothing between is asked for, else the plain one.
+// The fused kernel where it has the form, the tensors are the CPU's and nothing between is asked
+// for, else the plain one.
 AttentionResult Attend(const torch::Tensor& qkv, const torch::Tensor& shift,
                        const torch::Tensor& log_kappa, const AttentionOptions& options,
                        AttentionTrace* trace = nullptr);

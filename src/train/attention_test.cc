@@ -168,15 +168,23 @@ TEST(Distillation, EqualsTorchWithGradients) {
   loss.backward();
   const Tensor d_hidden = hidden.grad().clone(), d_embed = embed.grad().clone();
   hidden.mutable_grad() = Tensor(), embed.mutable_grad() = Tensor();
+  const auto expect_same = [&](const Tensor& expected, const Tensor& ce, const char* whose) {
+    SCOPED_TRACE(whose);
+    expected.backward();
+    ExpectClose(loss.detach(), expected.detach(), "loss");
+    ExpectClose(text, ce.detach(), "loss of the text");
+    ExpectClose(d_hidden, hidden.grad(), "gradient of hidden");
+    ExpectClose(d_embed, embed.grad(), "gradient of embed");
+    hidden.mutable_grad() = Tensor(), embed.mutable_grad() = Tensor();
+  };
   const Tensor student = torch::log_softmax(torch::mm(hidden, embed.t()), 1);
   const Tensor wanted = torch::log_softmax(torch::mm(teacher, teacher_embed.t()), 1);
   const Tensor ce = torch::nll_loss(student, targets);
-  const Tensor expected = 0.7 * ce + 0.3 * (wanted.exp() * (wanted - student)).sum(1).mean();
-  expected.backward();
-  ExpectClose(loss.detach(), expected.detach(), "loss");
-  ExpectClose(text, ce.detach(), "loss of the text");
-  ExpectClose(d_hidden, hidden.grad(), "gradient of hidden");
-  ExpectClose(d_embed, embed.grad(), "gradient of embed");
+  expect_same(0.7 * ce + 0.3 * (wanted.exp() * (wanted - student)).sum(1).mean(), ce, "by hand");
+  Tensor plain_text;
+  const Tensor plain_loss =
+      plain::HeadDistillation(hidden, embed, teacher, teacher_embed, targets, 0.3, &plain_text);
+  expect_same(plain_loss, plain_text, "plain");
 }
 
 // Logits of size 1 err by 2^-8 of the products' sizes, some units: a hundredth of the loss.

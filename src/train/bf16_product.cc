@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <dnnl.hpp>
 #include <map>
+#ifdef POLYVEIL_DNNL
+#include <dnnl.hpp>
+#endif
 
 #include "base/check.h"
 #include "train/rows.h"
@@ -14,6 +16,8 @@ namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
+#ifdef POLYVEIL_DNNL
+
 using Descriptor = dnnl::memory::desc;
 using Type = dnnl::memory::data_type;
 
@@ -56,6 +60,34 @@ dnnl::memory View(const Tensor& x, Type type) {
   return dnnl::memory(Describe(x, type), Engine(), x.data_ptr());
 }
 
+// Whether it could; else nothing is done.
+bool MultiplyByDnnl(const Tensor& a, const Tensor& b, const Tensor& c, bool accumulate) {
+  if (!HasBf16Products()) return false;
+  thread_local dnnl::stream stream(Engine());
+  FindProduct(a, b, c, accumulate)
+      .execute(stream, {{DNNL_ARG_SRC, View(a, Type::bf16)},
+                        {DNNL_ARG_WEIGHTS, View(b, Type::bf16)},
+                        {DNNL_ARG_DST, View(c, Type::f32)}});
+  return true;
+}
+
+bool FindBf16Products() {
+  const Tensor a = torch::ones({16, 16}, torch::kBFloat16);
+  try {
+    (void)MakeProduct(a, a, torch::ones({16, 16}), false);
+    return true;
+  } catch (const dnnl::error&) {
+    return false;
+  }
+}
+
+#else
+
+bool MultiplyByDnnl(const Tensor&, const Tensor&, const Tensor&, bool) { return false; }
+bool FindBf16Products() { return false; }
+
+#endif
+
 void Check(const Tensor& a, const Tensor& b, const Tensor& c) {
   PV_CHECK(a.scalar_type() == torch::kBFloat16 && b.scalar_type() == torch::kBFloat16 &&
                c.scalar_type() == torch::kFloat32 && c.is_contiguous(),
@@ -68,15 +100,7 @@ void Check(const Tensor& a, const Tensor& b, const Tensor& c) {
 }  // namespace
 
 bool HasBf16Products() {
-  static const bool has = [] {
-    const Tensor a = torch::ones({16, 16}, torch::kBFloat16);
-    try {
-      (void)MakeProduct(a, a, torch::ones({16, 16}), false);
-      return true;
-    } catch (const dnnl::error&) {
-      return false;
-    }
-  }();
+  static const bool has = FindBf16Products();
   return has;
 }
 
@@ -96,15 +120,8 @@ Tensor RoundToBf16(const Tensor& x) {
 
 void MultiplyBf16(const Tensor& a, const Tensor& b, Tensor& c, bool accumulate) {
   Check(a, b, c);
-  if (!HasBf16Products()) {
+  if (!MultiplyByDnnl(a, b, c, accumulate))
     torch::addmm_out(c, c, a.to(torch::kFloat32), b.to(torch::kFloat32), accumulate ? 1 : 0);
-    return;
-  }
-  thread_local dnnl::stream stream(Engine());
-  FindProduct(a, b, c, accumulate)
-      .execute(stream, {{DNNL_ARG_SRC, View(a, Type::bf16)},
-                        {DNNL_ARG_WEIGHTS, View(b, Type::bf16)},
-                        {DNNL_ARG_DST, View(c, Type::f32)}});
 }
 
 }  // namespace polyveil::train

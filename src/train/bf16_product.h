@@ -10,13 +10,13 @@ namespace polyveil::train {
 torch::Tensor RoundToBf16(const torch::Tensor& x);
 
 // c = a b (+ c when accumulate). a [m, k], b [k, n]: bfloat16 with one unit stride each, so
-// transposed views are welcome; c [m, n]: contiguous float32, no part of a or b. Errors: none; on a
-// processor for which oneDNN has no bfloat16 the rounded operands are multiplied in float32, which
-// differs from the product here by the order of its sums alone.
+// transposed views are welcome; c [m, n]: contiguous float32, no part of a or b. Errors: none;
+// where there are no such products the rounded operands are multiplied in float32, which differs
+// from the product here by the order of its sums alone.
 void MultiplyBf16(const torch::Tensor& a, const torch::Tensor& b, torch::Tensor& c,
                   bool accumulate = false);
 
-// Whether this processor multiplies bfloat16 (AVX-512 is enough).
+// Whether oneDNN is built in and this processor multiplies bfloat16 (AVX-512 is enough).
 bool HasBf16Products();
 
 }  // namespace polyveil::train

@@ -48,6 +48,17 @@ Result<Approximant> FitInverse(const Range& range, double eps, double order, int
   return Approximant(fit.series);
 }
 
+// Minimax in relative error of 1 / (x + eps) from 0 on.
+Result<Approximant> FitFromZero(const SiteRanges& ranges, const std::string& site, double eps,
+                                const PolynomialOptions& options) {
+  PV_ASSIGN_OR_RETURN(const Range range, Stretched(ranges, site, options.margin, 0));
+  PV_ASSIGN_OR_RETURN(
+      const approx::MinimaxFit fit,
+      approx::Minimax([=](double x) { return 1 / (x + eps); }, [=](double x) { return x + eps; }, 0,
+                      options.divisor_reach * range.hi, options.divisor_degree));
+  return Approximant(fit.series);
+}
+
 Result<Approximant> FitActivation(const Shape& shape, const SiteRanges& ranges,
                                   const std::string& site, const PolynomialOptions& options) {
   const auto it = ranges.find(site);
@@ -65,6 +76,7 @@ Result<Approximant> FitSite(const Shape& shape, const SiteRanges& ranges, const 
   const ExactSite exact = ExactSiteOf(shape, key);
   if (exact.order == 0) return FitActivation(shape, ranges, site, options);
   if (key == "divisor_inverse") {
+    if (options.divisor_from_zero) return FitFromZero(ranges, site, exact.shift, options);
     PV_ASSIGN_OR_RETURN(const Range range,
                         Stretched(ranges, site, options.margin, options.divisor_ratio));
     return FitInverse(range, exact.shift, exact.order, options.divisor_degree,
@@ -213,6 +225,8 @@ void Observer::FinishBatch() {
 }
 
 void Observer::Record(const std::string& site, const Tensor& values) {
+  touched_ = touched_.to(values.device());
+  outside_ = outside_.to(values.device());
   Range range = RangeOf(site, values, touched_);
   if (range.count > 0 && !range.finite()) {
     DropOverflow(site, values);

@@ -212,6 +212,7 @@ inline void VisitHinge(Fields& at, const char* key, HingeOptions& hinge) {
     f.Field("weight", hinge.weight);
     f.Field("peak_weight", hinge.peak_weight);
     f.Field("window", hinge.window);
+    f.Field("one_sided", hinge.one_sided);
   });
 }
 

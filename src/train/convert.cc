@@ -214,8 +214,9 @@ ConversionEffect MeasureEffect(const Transformer& model, const Transformer& pare
   ConversionEffect effect;
   double counted = 0;
   const std::int64_t prefix = model.shape().prefix;
+  const auto mark_options = torch::TensorOptions(model.device()).dtype(torch::kBool);
   for (const Batch& batch : batches) {
-    Tensor escaped = torch::zeros_like(batch.inputs, torch::kBool);
+    Tensor escaped = torch::zeros(batch.inputs.sizes(), mark_options);
     const auto mark = [&](const std::string& site, const Tensor& outside) {
       Tensor behind = escaped.narrow(1, prefix, escaped.size(1) - prefix);
       behind.logical_or_(MarkedPositions(site, outside));
@@ -223,7 +224,7 @@ ConversionEffect MeasureEffect(const Transformer& model, const Transformer& pare
     const Tensor hidden = ForwardCountingEscapes(model, batch, effect.escapes, mark);
     if (!model.shape().predicts) continue;
     const Tensor exact = parent.Forward(batch.inputs, {}).hidden;
-    const Tensor targets = batch.targets.reshape({-1});
+    const Tensor targets = batch.targets.reshape({-1}).to(model.device());
     for (std::int64_t at = 0; at < targets.numel(); at += kLogitRows) {
       const std::int64_t rows = std::min(kLogitRows, targets.numel() - at);
       const auto part = [&](const Tensor& x) { return x.narrow(0, at, rows); };

@@ -115,9 +115,30 @@ struct DistillationFunction : torch::autograd::Function<DistillationFunction> {
 
 }  // namespace
 
+namespace plain {
+
+Tensor HeadDistillation(const Tensor& hidden, const Tensor& embed, const Tensor& teacher_hidden,
+                        const Tensor& teacher_embed, const Tensor& targets, double weight,
+                        Tensor* text_loss) {
+  const Tensor counted = (targets >= 0).to(hidden.scalar_type());
+  const Tensor share = counted / counted.sum().clamp_min(1);
+  const Tensor student = torch::log_softmax(torch::mm(hidden, embed.t()), 1);
+  const Tensor text = -student.gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1);
+  const Tensor wanted =
+      torch::log_softmax(torch::mm(teacher_hidden.detach(), teacher_embed.detach().t()), 1);
+  const Tensor kl = (wanted.exp() * (wanted - student)).sum(1);
+  *text_loss = (text * share).sum().detach();
+  return (((1 - weight) * text + weight * kl) * share).sum();
+}
+
+}  // namespace plain
+
 Tensor HeadDistillation(const Tensor& hidden, const Tensor& embed, const Tensor& teacher_hidden,
                         const Tensor& teacher_embed, const Tensor& targets, double weight,
                         Tensor* text_loss, Precision precision) {
+  if (!hidden.is_cpu())
+    return plain::HeadDistillation(hidden, embed, teacher_hidden, teacher_embed,
+                                   targets.to(hidden.device()), weight, text_loss);
   return DistillationFunction::apply(hidden, embed, teacher_hidden.detach(), teacher_embed.detach(),
                                      targets.contiguous(), weight, embed.requires_grad(), text_loss,
                                      precision);

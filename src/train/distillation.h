@@ -19,4 +19,12 @@ torch::Tensor HeadDistillation(const torch::Tensor& hidden, const torch::Tensor&
                                double weight, torch::Tensor* text_loss,
                                Precision precision = Precision::kFloat32);
 
+// The same by LibTorch's own operations at full precision, on any device: all logits exist at once.
+namespace plain {
+torch::Tensor HeadDistillation(const torch::Tensor& hidden, const torch::Tensor& embed,
+                               const torch::Tensor& teacher_hidden,
+                               const torch::Tensor& teacher_embed, const torch::Tensor& targets,
+                               double weight, torch::Tensor* text_loss);
+}  // namespace plain
+
 }  // namespace polyveil::train

@@ -27,19 +27,26 @@ class Penalties {
   Penalties(const RangeOptions& range, const torch::TensorOptions& options)
       : range_(range), total_(torch::zeros({}, options)) {}
 
-  // |log x - centre| beyond the window. fit: the polynomial that takes x, or null while the exact
-  // function does.
+  // |log x - centre| beyond the window, or log x - centre where the hinge is one-sided. fit: the
+  // polynomial that takes x, or null while the exact function does; an interval from 0 has its high
+  // end alone.
   void AddLog(const torch::Tensor& x, const torch::Tensor& centre, const approx::Approximant* fit,
               const HingeOptions& hinge) {
     if (!On(hinge)) return;
     if (!fit || range_.interval_margin == 0) {
-      total_ = total_ + Hinge(LogExcess(x, centre, hinge.window), hinge);
+      total_ = total_ + Hinge(LogExcess(x, centre, hinge.window, hinge.one_sided), hinge);
       return;
     }
     const double high = fit->b / hinge.reach;
+    if (fit->a <= 0) {
+      const torch::Tensor end =
+          torch::full({1}, std::log(high / range_.interval_margin), x.options());
+      total_ = total_ + Hinge(LogExcess(x, end, 1, true), hinge);
+      return;
+    }
     const torch::Tensor middle = torch::full({1}, 0.5 * std::log(fit->a * high), x.options());
     const double window = std::max(1.0, std::sqrt(high / fit->a) / range_.interval_margin);
-    total_ = total_ + Hinge(LogExcess(x, middle, window), hinge);
+    total_ = total_ + Hinge(LogExcess(x, middle, window, false), hinge);
   }
 
   // |x| beyond the window.
@@ -56,9 +63,10 @@ class Penalties {
 
  private:
   static bool On(const HingeOptions& hinge) { return hinge.weight > 0 || hinge.peak_weight > 0; }
-  static torch::Tensor LogExcess(const torch::Tensor& x, const torch::Tensor& centre,
-                                 double window) {
-    return torch::relu(((x + 1e-12).log() - centre).abs() - std::log(window));
+  static torch::Tensor LogExcess(const torch::Tensor& x, const torch::Tensor& centre, double window,
+                                 bool one_sided) {
+    const torch::Tensor distance = (x + 1e-12).log() - centre;
+    return torch::relu((one_sided ? distance : distance.abs()) - std::log(window));
   }
 
   RangeOptions range_;

@@ -58,7 +58,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
 Tensor Linear(const Tensor& x, const Tensor& w, Precision precision, const Tensor& bias,
               const LowRank& update) {
-  if (precision == Precision::kBf16) {
+  if (precision == Precision::kBf16 && x.is_cpu()) {
     const Tensor none = torch::empty({0});
     const bool updated = update.a.defined();
     const Tensor out = LinearFunction::apply(x, w, updated ? update.a : none,
@@ -70,7 +70,8 @@ Tensor Linear(const Tensor& x, const Tensor& w, Precision precision, const Tenso
 }
 
 Tensor Product(const Tensor& a, const Tensor& b, Precision precision) {
-  return precision == Precision::kBf16 ? Multiply(RoundToBf16(a), RoundToBf16(b)) : torch::mm(a, b);
+  return precision == Precision::kBf16 && a.is_cpu() ? Multiply(RoundToBf16(a), RoundToBf16(b))
+                                                     : torch::mm(a, b);
 }
 
 }  // namespace polyveil::train

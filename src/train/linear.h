@@ -15,7 +15,8 @@ struct LowRank {
 // x (w + b a)^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out]. w may be
 // stored as bfloat16 under a float32 x; no gradient of it is formed unless it wants one. Under
 // kBf16 the operands of this product and of the gradients' are rounded to bfloat16 (relative 2^-9
-// each), sums and results stay float32.
+// each), sums and results stay float32; on another device than the CPU they stay as its products
+// take them (device.h).
 torch::Tensor Linear(const torch::Tensor& x, const torch::Tensor& w, Precision precision,
                      const torch::Tensor& bias = {}, const LowRank& update = {});
 

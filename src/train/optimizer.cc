@@ -34,6 +34,13 @@ Tensor Orthogonalise(const Tensor& gradient, Precision precision) {
   return tall ? x.t() : x;
 }
 
+void plain::Adam(const AdamStep& step, const Tensor& gradient, Tensor& m, Tensor& v, Tensor& w) {
+  const Tensor g = gradient * step.clip;
+  m.mul_(step.beta1).add_(g, 1 - step.beta1);
+  v.mul_(step.beta2).addcmul_(g, g, 1 - step.beta2);
+  w.mul_(step.keep).addcdiv_(m, (v * step.root_factor).sqrt_().add_(step.epsilon), -step.rate);
+}
+
 double ScheduleFactor(const Schedule& schedule, std::int64_t step, std::int64_t steps) {
   if (step < schedule.warmup) return static_cast<double>(step + 1) / schedule.warmup;
   const double start = static_cast<double>(steps) * (1 - schedule.decay_fraction);
@@ -115,10 +122,12 @@ void Optimizer::StepAdam(Slot& slot, const Tensor& gradient, double clip, double
                       rate / (1 - std::pow(kBeta1, t)),
                       1 / (1 - std::pow(kBeta2, t)),
                       kEpsilon};
+  Tensor& value = slot.parameter.value;
+  if (!gradient.is_cpu()) return plain::Adam(step, gradient, slot.first, slot.second, value);
   const auto run = [&]<typename T>(T) {
     const T* g = gradient.data_ptr<T>();
     T *m = slot.first.data_ptr<T>(), *v = slot.second.data_ptr<T>();
-    T* w = slot.parameter.value.data_ptr<T>();
+    T* w = value.data_ptr<T>();
     at::parallel_for(0, gradient.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
       AdamRow(step, g + begin, m + begin, v + begin, w + begin, end - begin);
     });

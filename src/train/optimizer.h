@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "train/rows.h"
 #include "train/transformer.h"
 
 namespace polyveil::train {
@@ -18,6 +19,12 @@ torch::Tensor Orthogonalise(const torch::Tensor& gradient,
 
 // The rate's factor at `step` of `steps`.
 double ScheduleFactor(const Schedule& schedule, std::int64_t step, std::int64_t steps);
+
+// One step of Adam by LibTorch's own operations, on any device (rows.h has the CPU's).
+namespace plain {
+void Adam(const AdamStep& step, const torch::Tensor& gradient, torch::Tensor& m, torch::Tensor& v,
+          torch::Tensor& w);
+}  // namespace plain
 
 class Optimizer {
  public:

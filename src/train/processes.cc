@@ -8,14 +8,17 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <stdexcept>
+#ifdef POLYVEIL_GLOO
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#endif
 
 namespace polyveil::train {
 namespace {
 
 using torch::Tensor;
-constexpr std::chrono::minutes kPatience{10};  // for the slowest process of a step
+[[maybe_unused]] constexpr std::chrono::minutes kPatience{10};  // for the slowest process of a step
 
 void SilenceOutput() {
   const int nowhere = open("/dev/null", O_WRONLY);
@@ -26,9 +29,28 @@ void SilenceOutput() {
 
 }  // namespace
 
+#ifdef POLYVEIL_GLOO
+
 struct Processes::Group {
+  explicit Group(const std::string& meet, int rank, int count) {
+    auto options = c10d::ProcessGroupGloo::Options::create(kPatience);
+    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
+    const auto store = c10::make_intrusive<c10d::FileStore>(meet, count);
+    gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, count, options);
+  }
+  void Sum(std::vector<Tensor>& message) { gloo->allreduce(message)->wait(); }
+
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
 };
+
+#else
+
+struct Processes::Group {
+  Group(const std::string&, int, int) { throw std::runtime_error("this LibTorch has no Gloo"); }
+  void Sum(std::vector<Tensor>&) {}
+};
+
+#endif
 
 Result<std::unique_ptr<Processes>> Processes::Start(int count) {
   std::unique_ptr<Processes> out(new Processes());
@@ -50,11 +72,7 @@ Result<std::unique_ptr<Processes>> Processes::Start(int count) {
     SilenceOutput();
   }
   try {
-    auto options = c10d::ProcessGroupGloo::Options::create(kPatience);
-    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
-    const auto store = c10::make_intrusive<c10d::FileStore>(folder + "/meet", count);
-    out->group_ = std::make_unique<Group>(
-        Group{c10::make_intrusive<c10d::ProcessGroupGloo>(store, out->rank_, count, options)});
+    out->group_ = std::make_unique<Group>(folder + "/meet", out->rank_, count);
   } catch (const std::exception& error) {
     return MakeError(ErrorCode::kIo, "process {} of {}: {}", out->rank_, count, error.what());
   }
@@ -80,7 +98,7 @@ Status Processes::Sum(const std::vector<Tensor>& tensors) const {
   for (const Tensor& tensor : tensors) flat.push_back(tensor.reshape({-1}));
   std::vector<Tensor> message{torch::cat(flat)};
   try {
-    group_->gloo->allreduce(message)->wait();
+    group_->Sum(message);
   } catch (const std::exception& error) {
     return MakeError(ErrorCode::kIo, "process {} of {} lost another: {}", rank_, count_,
                      error.what());

@@ -137,18 +137,42 @@ struct HalvesFunction : Function<HalvesFunction> {
 
 }  // namespace
 
-Tensor MeanSquare(const Tensor& x) { return MeanSquareFunction::apply(x.contiguous()); }
+namespace plain {
+
+Tensor MeanSquare(const Tensor& x) { return (x * x).mean(-1, true); }
 
 Tensor ScaleRows(const Tensor& x, const Tensor& gain, const Tensor& factor) {
+  const Tensor out = x * gain;
+  return factor.defined() ? out * factor : out;
+}
+
+Tensor AddScaled(const Tensor& x, const Tensor& y, const Tensor& factor) { return x + y * factor; }
+
+Tensor HalvesProduct(const Tensor& h) {
+  const auto halves = h.chunk(2, -1);
+  return halves[0] * halves[1];
+}
+
+}  // namespace plain
+
+Tensor MeanSquare(const Tensor& x) {
+  return x.is_cpu() ? MeanSquareFunction::apply(x.contiguous()) : plain::MeanSquare(x);
+}
+
+Tensor ScaleRows(const Tensor& x, const Tensor& gain, const Tensor& factor) {
+  if (!x.is_cpu()) return plain::ScaleRows(x, gain, factor);
   const Tensor rows = x.contiguous();
   return ScaleRowsFunction::apply(rows, gain,
                                   factor.defined() ? factor.contiguous() : Column(rows).fill_(1));
 }
 
 Tensor AddScaled(const Tensor& x, const Tensor& y, const Tensor& factor) {
+  if (!x.is_cpu()) return plain::AddScaled(x, y, factor);
   return AddScaledFunction::apply(x.contiguous(), y.contiguous(), factor.contiguous());
 }
 
-Tensor HalvesProduct(const Tensor& h) { return HalvesFunction::apply(h.contiguous()); }
+Tensor HalvesProduct(const Tensor& h) {
+  return h.is_cpu() ? HalvesFunction::apply(h.contiguous()) : plain::HalvesProduct(h);
+}
 
 }  // namespace polyveil::train

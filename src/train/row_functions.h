@@ -1,4 +1,4 @@
-// Differentiable operations on rows, one pass over memory forward and one backward each.
+// Differentiable operations on rows; on the CPU one pass over memory forward and one backward each.
 #pragma once
 
 #include <torch/torch.h>
@@ -18,5 +18,15 @@ torch::Tensor AddScaled(const torch::Tensor& x, const torch::Tensor& y,
 
 // h [..., 2 f]: the product of its two halves, [..., f].
 torch::Tensor HalvesProduct(const torch::Tensor& h);
+
+// The same by LibTorch's own operations, on any device.
+namespace plain {
+torch::Tensor MeanSquare(const torch::Tensor& x);
+torch::Tensor ScaleRows(const torch::Tensor& x, const torch::Tensor& gain,
+                        const torch::Tensor& factor = {});
+torch::Tensor AddScaled(const torch::Tensor& x, const torch::Tensor& y,
+                        const torch::Tensor& factor);
+torch::Tensor HalvesProduct(const torch::Tensor& h);
+}  // namespace plain
 
 }  // namespace polyveil::train

@@ -7,6 +7,8 @@
 #include <random>
 #include <vector>
 
+#include "train/optimizer.h"
+
 namespace polyveil::train {
 namespace {
 
@@ -87,6 +89,18 @@ TEST(Rows, AdamByHand) {
   EXPECT_NEAR(m, 1.0, 1e-15);
   EXPECT_NEAR(v, 0.98 * 3 + 0.02, 1e-15);
   EXPECT_NEAR(w, 4.95 - 0.1 / std::sqrt(4 * 2.96), 1e-8);
+}
+
+TEST(Rows, AdamEqualsTorch) {
+  const AdamStep step{0.5, 0.9, 0.98, 0.99, 0.1, 4, 1e-8};
+  torch::Tensor g = torch::randn({70}, torch::kFloat64), m = torch::randn_like(g),
+                v = torch::rand_like(g), w = torch::randn_like(g);
+  torch::Tensor m2 = m.clone(), v2 = v.clone(), w2 = w.clone();
+  AdamRow(step, g.data_ptr<double>(), m.data_ptr<double>(), v.data_ptr<double>(),
+          w.data_ptr<double>(), g.numel());
+  plain::Adam(step, g, m2, v2, w2);
+  for (const auto& [a, b] : {std::pair{m, m2}, {v, v2}, {w, w2}})
+    EXPECT_LE((a - b).abs().max().item<double>(), 1e-12);
 }
 
 }  // namespace

@@ -307,7 +307,7 @@ Tensor MeasureEnds(const Transformer& model, const std::vector<IntervalEnd>& end
   for (const IntervalEnd& end : ends) {
     const auto it = seen.find(end.site);
     ratios.push_back(it == seen.end() ? torch::zeros({batch.inputs.size(0)})
-                                      : Beyond(it->second, end).to(torch::kFloat32));
+                                      : Beyond(it->second, end).to(torch::kCPU, torch::kFloat32));
   }
   return torch::stack(ratios);
 }
@@ -334,10 +334,10 @@ std::vector<std::int64_t> PromisingSwaps(const Transformer& model, const TokenRo
   if (!slope.defined()) return {};
   torch::NoGradGuard no_grad;
   const Tensor gain = torch::matmul(slope[0], model.Get("embed").t());  // [context, vocabulary]
-  const Tensor now = gain.gather(1, torch::tensor(row).unsqueeze(1));
+  const Tensor now = gain.gather(1, torch::tensor(row).to(gain.device()).unsqueeze(1));
   Tensor score = (gain - now).nan_to_num(0.0);
   score.narrow(0, 0, fixed).fill_(-INFINITY);
-  const Tensor top = std::get<1>(score.flatten().topk(count)).contiguous();
+  const Tensor top = std::get<1>(score.flatten().topk(count)).cpu().contiguous();
   return {top.data_ptr<std::int64_t>(), top.data_ptr<std::int64_t>() + top.numel()};
 }
 

@@ -119,7 +119,8 @@ Tensor EvaluateApproximant(const approx::Approximant& p, const Tensor& x, double
 }
 
 Tensor FusedSeries(const approx::Approximant& p, const Tensor& x, double clamp) {
-  if (p.refinement != approx::Refinement::kNone) return EvaluateApproximant(p, x, clamp);
+  if (p.refinement != approx::Refinement::kNone || !x.is_cpu())
+    return EvaluateApproximant(p, x, clamp);
   return SeriesFunction::apply(x.contiguous(), p, clamp);
 }
 

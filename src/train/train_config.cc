@@ -57,6 +57,7 @@ void VisitPolynomial(Fields& f, PolynomialOptions& o) {
   f.Field("divisor_ratio", o.divisor_ratio);
   f.Field("divisor_inner", o.divisor_inner);
   f.Field("divisor_reach", o.divisor_reach);
+  f.Field("divisor_from_zero", o.divisor_from_zero);
   f.Field("variance_ratio", o.variance_ratio);
   f.Field("refit_fraction", o.refit_fraction);
   f.Field("calibration_batches", o.calibration_batches);

@@ -79,8 +79,9 @@ struct Shape {
 struct HingeOptions {
   double weight = 0;
   double peak_weight = 0;
-  double window = 4;  // ratio to the centre that costs nothing; the range aimed at is window^2
-  double reach = 1;   // how far intervals go beyond what is aimed at (divisor_reach); no field
+  double window = 4;       // ratio to the centre that costs nothing; the range aimed at is window^2
+  bool one_sided = false;  // above the centre alone
+  double reach = 1;        // how far intervals go beyond what is aimed at (divisor_reach); no field
 };
 
 struct RangeOptions {
@@ -129,6 +130,9 @@ struct PolynomialOptions {
   // over this ratio, and bounded and positive to its ends: an input that comes far does no harm
   // there. 0: the same relative error from end to end.
   double divisor_inner = 0;
+  // The divisors' intervals begin at 0, an end that no sum of even powers passes: the inverse is of
+  // attention_eps + y, so that a large attention_eps keeps the degree low.
+  bool divisor_from_zero = false;
   // The divisors' intervals go this many times further at their high end, the one behind which
   // values grow; hinges stay where they were.
   double divisor_reach = 1;

@@ -32,7 +32,7 @@ Tensor LogCentres(const Shape& shape, int layer, const torch::TensorOptions& opt
 // Rows for the n tokens up to each position from n - 1 on: [batch, context - n + 1].
 Tensor NgramRows(const Tensor& inputs, int n, std::int64_t rows) {
   const std::int64_t batch = inputs.size(0), context = inputs.size(1), width = context - n + 1;
-  const Tensor tokens = inputs.to(torch::kInt32).contiguous();
+  const Tensor tokens = inputs.to(torch::kCPU, torch::kInt32).contiguous();
   Tensor out = torch::empty({batch, width}, torch::kInt64);
   for (std::int64_t b = 0; b < batch; ++b) {
     const std::int32_t* text = tokens.data_ptr<std::int32_t>() + b * context;
@@ -40,7 +40,7 @@ Tensor NgramRows(const Tensor& inputs, int n, std::int64_t rows) {
     for (std::int64_t i = 0; i < width; ++i)
       row[i] = model::NgramRow({text + i, static_cast<std::size_t>(n)}, rows);
   }
-  return out;
+  return out.to(inputs.device());
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ Transformer::Transformer(const Shape& shape, AttentionForm attention, Weights fr
     : weights(std::move(from)),
       shape_(shape),
       attention_(attention),
-      options_(torch::TensorOptions().dtype(weights.embed.dtype())),
+      options_(weights.embed.options().requires_grad(false)),
       frequencies_(std::move(frequencies)) {}
 
 void Transformer::InitialiseLayer(int index, torch::Generator& random) {
@@ -101,6 +101,17 @@ Transformer Transformer::Clone(const Shape& shape, AttentionForm attention) cons
   Transformer out = Share(shape, attention);
   Weights::Visit(out.weights,
                  [](const std::string&, Tensor& value) { value = value.detach().clone(); });
+  return out;
+}
+
+Transformer Transformer::On(torch::Device device) const {
+  Transformer out = *this;
+  const auto move = [&](Tensor& x) {
+    if (x.defined()) x = x.detach().to(device);
+  };
+  Weights::Visit(out.weights, [&](const std::string&, Tensor& value) { move(value); });
+  move(out.frequencies_);
+  out.options_ = options_.device(device);
   return out;
 }
 
@@ -153,7 +164,8 @@ Tensor Transformer::Ngrams(const Tensor& tokens) const {
   return sum.defined() && ngram_keep.defined() ? sum * ngram_keep : sum;
 }
 
-Tensor Transformer::Embed(const Tensor& tokens) const {
+Tensor Transformer::Embed(const Tensor& given) const {
+  const Tensor tokens = given.to(device());
   Tensor x = torch::embedding(weights.embed, tokens);
   if (weights.pos.defined()) x = x + Positions(tokens);
   if (weights.type.defined()) x = x + weights.type[0];

@@ -139,6 +139,9 @@ class Transformer {
 
   // The same tensors under forms of the same sizes.
   Transformer Share(const Shape& shape, AttentionForm attention) const;
+  // The same model on a device: what is there is shared, the rest copied, without gradients.
+  Transformer On(torch::Device device) const;
+  torch::Device device() const { return options_.device(); }
   // Its own copy of every tensor, without gradients, likewise.
   Transformer Clone(const Shape& shape, AttentionForm attention) const;
 

@@ -11,6 +11,8 @@
 #include "train/activation.h"
 #include "train/calibrate.h"
 #include "train/convert.h"
+#include "train/distillation.h"
+#include "train/optimizer.h"
 
 namespace polyveil::train {
 namespace {
@@ -184,6 +186,40 @@ TEST(Transformer, PolynomialsAreChosenForEveryShape) {
     EXPECT_EQ(effect.escapes.positions, behind);
     EXPECT_TRUE(std::isfinite(effect.polynomial_nats));
   }
+}
+
+// Shapes without values: what would read a tensor's memory, or mix it with the CPU's, fails.
+void RunWithoutValues(const Transformer& model, const Batch& batch) {
+  const Shape& shape = model.shape();
+  const Transformer there = model.On(torch::kMeta);
+  for (const auto& [name, value, matrix, parts, ngrams] : there.parameters())
+    value.set_requires_grad(true);
+  Transformer::Pass pass(there);
+  Tensor x = there.Get("embed").narrow(0, 0, 1).view({1, 1, -1}).expand({3, shape.context, -1});
+  for (int i = 0; i < shape.n_layers; ++i) x = there.Block(i, x, pass);
+  const Tensor hidden = there.Finish(x).view({-1, shape.d_model});
+  Tensor text;
+  HeadDistillation(hidden, there.HeadMatrix(), hidden, there.HeadMatrix(),
+                   batch.targets.reshape({-1}), 0.5, &text)
+      .backward();
+  EXPECT_TRUE(there.Get("layers.0.wqkv").grad().is_meta());
+}
+
+TEST(Transformer, RunsOnADeviceThatIsNotTheCpu) {
+  std::mt19937_64 random(11);
+  int whole = 0;
+  for (int round = 0; round < 60; ++round) {
+    SCOPED_TRACE(round);
+    Transformer model = RandomModel(random);
+    const Batch batch = RandomBatch(model.shape());
+    if (random() % 2) model.polynomials = Interpolants(model, batch);
+    try {
+      RunWithoutValues(model, batch);
+      ++whole;
+    } catch (const c10::NotImplementedError&) {  // LibTorch 1.13 has not every operation there
+    }
+  }
+  EXPECT_GT(whole, 10);
 }
 
 TEST(Transformer, ACloneSharesNothing) {

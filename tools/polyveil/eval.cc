@@ -9,6 +9,7 @@
 #include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "eval/evaluation.h"
+#include "model/formats/checkpoint.h"
 #include "polyveil/commands.h"
 #include "polyveil/eval_form.h"
 #include "polyveil/eval_journal.h"

@@ -13,10 +13,9 @@
 Operators on ciphertexts use the evaluator that was made last with keys of the same secret key, for as long
 as it lives.
 """
-from ._polyveil import (Ciphertext, Context, Error, EvaluationKeys, GeneratedText, LinearTransform, Model,
-                        Plan, Polynomial, SecretKey, Server, Simulation, __version__)
+from ._polyveil import (Ciphertext, Context, Error, EvaluationKeys, Evaluator, GeneratedText, LinearTransform,
+                        Model, Plan, Polynomial, SecretKey, Server, Simulation, __version__)
 from .client import Client, Token, from_pretrained
-from .operators import Evaluator
 
 __all__ = ["Ciphertext", "Client", "Context", "Error", "EvaluationKeys", "Evaluator", "GeneratedText",
            "LinearTransform", "Model", "Plan", "Polynomial", "SecretKey", "Server", "Simulation", "Token",

@@ -1,5 +1,6 @@
 """The Python handles on a small insecure ring."""
 import ast
+import importlib.metadata
 import os
 import pathlib
 import signal
@@ -38,6 +39,53 @@ def test_operators_equal_numpy(party):
         assert np.abs(secret.decrypt(ciphertext, 64) - expected).max() < TOLERANCE, i
 
 
+def test_operators_take_what_numpy_takes(party):
+    _, secret, evaluator = party
+    a, b = values(64, 9), values(64, 10).real.copy()
+    x = secret.encrypt(a)
+    others = [b, b.astype(np.float32), np.arange(64) / 64, [0.5], [0.25, -0.5j], b[::-1], b.astype(complex),
+              np.float32(0.5), np.int64(2), np.complex64(1j), 2, True, 0.25, 1 - 1j]
+    for other in others:
+        wide = np.resize(np.asarray(other, complex), 64)
+        pairs = [(x + other, a + wide), (x - other, a - wide), (other - x, wide - a), (other * x, a * wide)]
+        for i, (ciphertext, expected) in enumerate(pairs):
+            assert np.abs(secret.decrypt(ciphertext, 64) - expected).max() < TOLERANCE, (other, i)
+    assert np.abs(secret.decrypt(secret.encrypt(b), 64) - b).max() < TOLERANCE
+    for method, expected in ((evaluator.add_plain, a + b), (evaluator.sub_plain, a - b),
+                             (evaluator.mul_plain, a * b)):
+        assert np.abs(secret.decrypt(method(x, b), 64) - expected).max() < TOLERANCE
+    for wrong, error in (("words", ValueError), (values(3, 1), polyveil.Error), (10**400, OverflowError)):
+        with pytest.raises(error):
+            x + wrong
+    with pytest.raises(TypeError):
+        x << 0.5
+
+
+def test_operators_use_the_evaluator_made_last_while_it_lives(party):
+    context, _, _ = party
+    secret = polyveil.SecretKey(context)
+    x = secret.encrypt(values(2, 11))
+    first = polyveil.Evaluator(context, secret.make_keys(rotations=[1]))
+    second = polyveil.Evaluator(context, secret.make_keys(rotations=[2]))
+    assert (x << 2).key_id == secret.key_id
+    with pytest.raises(polyveil.Error, match="rotation 1"):
+        x << 1
+    polyveil.Evaluator(context)  # without keys it is of no key
+    del first
+    assert (x + x).level == x.level
+    del second
+    with pytest.raises(RuntimeError, match="no Evaluator"):
+        x + x
+
+
+def test_an_array_outlives_what_made_it(party):
+    _, secret, _ = party
+    a = values(8, 12)
+    arrays = [secret.decrypt(secret.encrypt(a), 8) for _ in range(50)]
+    assert max(np.abs(found - a).max() for found in arrays) < TOLERANCE
+    arrays[0][:] = 0  # and is the caller's
+
+
 def test_methods(party):
     context, secret, evaluator = party
     a = values(16, 3)
@@ -60,7 +108,11 @@ def test_methods(party):
 def test_bytes_and_files(party, tmp_path):
     context, secret, _ = party
     a = values(8, 5)
-    x = polyveil.Ciphertext.from_bytes(context, secret.encrypt(a).to_bytes())
+    sent = secret.encrypt(a).to_bytes()
+    (tmp_path / "ciphertext").write_bytes(sent)
+    assert bytes(sent) == (tmp_path / "ciphertext").read_bytes()
+    for again in (sent, bytes(sent), bytearray(sent), np.frombuffer(sent, np.uint8)):
+        x = polyveil.Ciphertext.from_bytes(context, again)
     secret.write(str(tmp_path / "key"), "words")
     secret.write_keys(str(tmp_path / "keys"), rotations=[1])
     again = polyveil.SecretKey.read(context, str(tmp_path / "key"), "words")
@@ -112,8 +164,13 @@ def test_a_signal_ends_what_takes_long(party):
     def interrupts(done):
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        secret.make_keys(bootstrapping=True, progress=interrupts)
+    # Where the tests run in the background the signal is ignored from the start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            secret.make_keys(bootstrapping=True, progress=interrupts)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_lock_is_free_while_it_computes(party):
@@ -137,6 +194,10 @@ def test_the_lock_is_free_while_it_computes(party):
     finally:
         sys.setswitchinterval(switch)
         thread.join()
+
+
+def test_one_version_for_all():
+    assert polyveil.__version__ == importlib.metadata.version("polyveil")
 
 
 def test_type_stubs_are_in_the_package():

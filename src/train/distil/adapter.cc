@@ -139,23 +139,37 @@ class Restored : public Walk {
     }
     if (!right.defined()) return;
     if (linear.transposed) std::tie(right, left) = std::pair(left.t(), right.t());
-    if (right.sizes() != whole.a.sizes() || left.sizes() != whole.b.sizes()) {
+    const std::int64_t updated = Updated(model, layer, sites), rank = right.size(0) / updated;
+    if (right.size(0) % updated != 0 || right.size(0) > whole.a.size(0) ||
+        right.size(1) != whole.a.size(1) || left.size(0) != whole.b.size(0) ||
+        left.size(1) != right.size(0)) {
       status_ =
-          MakeError(ErrorCode::kMismatch, "{}: the adapter's update has rank {}, the config's {}",
-                    name, right.size(0), whole.a.size(0));
+          MakeError(ErrorCode::kMismatch,
+                    "{}: the adapter's update has rank {} of [{}, {}], the config's {} of [{}, {}]",
+                    name, right.size(0), left.size(0), right.size(1), whole.a.size(0),
+                    whole.b.size(0), whole.a.size(1));
       return;
     }
     if (rows.defined()) left = left.index_select(0, rows);
-    std::int64_t rank = 0, at = 0;
+    std::int64_t from = 0, at = 0;
     for (const auto& [site, count] : sites) {
       const LowRank& own = model.weights.layers[static_cast<std::size_t>(layer)].adapter(site);
       if (own.a.defined()) {
-        own.a.copy_(right.narrow(0, rank, own.a.size(0)));
-        own.b.copy_(left.narrow(0, at, count).narrow(1, rank, own.a.size(0)) / model.adapter_scale);
-        rank += own.a.size(0);
+        // What a larger rank has more stays as it begins: a at random, b 0.
+        own.a.narrow(0, 0, rank).copy_(right.narrow(0, from, rank));
+        own.b.zero_()
+            .narrow(1, 0, rank)
+            .copy_(left.narrow(0, at, count).narrow(1, from, rank) / model.adapter_scale);
+        from += rank;
       }
       at += count;
     }
+  }
+  static std::int64_t Updated(const Transformer& model, int layer,
+                              const std::vector<Transformer::SiteRows>& sites) {
+    return std::ranges::count_if(sites, [&](const Transformer::SiteRows& each) {
+      return model.weights.layers[static_cast<std::size_t>(layer)].adapter(each.site).a.defined();
+    });
   }
   Tensor Find(const std::string& name) {
     const auto found = adapter_.tensors.find(name);
@@ -230,14 +244,15 @@ Transformer AdaptedStudent(const Transformer& teacher, const Shape& forms,
   out.adapter_scale = options.alpha / options.rank;
   torch::Generator random = at::make_generator<at::CPUGeneratorImpl>(seed);
   const auto wide = torch::TensorOptions().dtype(torch::kFloat64);
+  const auto options_of = torch::TensorOptions(out.device()).dtype(out.type());
   for (int i = 0; i < forms.n_layers; ++i) {
     Weights::Layer& layer = out.weights.layers[static_cast<std::size_t>(i)];
     const auto add = [&](const std::vector<Transformer::SiteRows>& sites, std::int64_t in) {
       for (const auto& [site, rows] : sites) {
         if (!std::ranges::count(options.sites, site)) continue;
         layer.adapter(site) = {
-            (torch::randn({options.rank, in}, random, wide) / std::sqrt(in)).to(out.type()),
-            torch::zeros({rows, options.rank}, torch::TensorOptions().dtype(out.type()))};
+            (torch::randn({options.rank, in}, random, wide) / std::sqrt(in)).to(options_of),
+            torch::zeros({rows, options.rank}, options_of)};
       }
     };
     add(out.QkvSites(), forms.d_model);

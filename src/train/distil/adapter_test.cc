@@ -58,10 +58,21 @@ void ExpectRestored(const Transformer& model, const model::Checkpoint& source,
       return;
     EXPECT_TRUE(torch::allclose(t, wanted.at(name), 1e-6, 1e-6)) << name;
   });
-  AdapterOptions larger = options;
-  ++larger.rank;
-  Transformer other = AdaptedStudent(teacher, model.shape(), larger, 9);
-  EXPECT_EQ(ReadAdapterFolder(folder, source, other).error().code, ErrorCode::kMismatch);
+  // Of a higher rank it fills a share, of a lower one it is refused.
+  torch::NoGradGuard no_grad;
+  AdapterOptions other = options;
+  other.rank += 2;
+  const Transformer larger = AdaptedStudent(teacher, model.shape(), other, 9);
+  ASSERT_TRUE(ReadAdapterFolder(folder, source, larger).ok());
+  copy.polynomials.reset();
+  const Tensor tokens = TokenTensor(Tokens());
+  const Tensor hidden = copy.Forward(tokens, {}).hidden;
+  EXPECT_LT((larger.Forward(tokens, {}).hidden - hidden).abs().max().item<double>(),
+            1e-4 * hidden.abs().max().item<double>());
+  if (options.rank == 1) return;
+  other.rank = options.rank - 1;
+  const Transformer smaller = AdaptedStudent(teacher, model.shape(), other, 9);
+  EXPECT_EQ(ReadAdapterFolder(folder, source, smaller).error().code, ErrorCode::kMismatch);
 }
 
 void ExpectAdapterEqual(const model::Checkpoint& source, const std::vector<int>& prefix,

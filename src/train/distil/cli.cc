@@ -27,9 +27,10 @@ Status Run(const Arguments& arguments) {
   options.stop_after = continuation.stop_after;
   options.progress = [&](const DistilProgress& p) {
     Print(
-        "{}: step {}/{}, {} tokens  loss {:.4f}  KL {:.4f}  text {:.4f}  hidden {:.4f}  penalty "
+        "{}: step {}/{}, {} tokens  loss {:.4f}  KL {:.4f}  text {:.4f}  pooled {:.5f}  hidden "
+        "{:.4f}  penalty "
         "{:.5f}  gradient {:.3f}  {:.1f} tokens/s\n",
-        p.stage, p.step, p.steps, p.tokens, p.loss, p.kl, p.text, p.hidden, p.penalty,
+        p.stage, p.step, p.steps, p.tokens, p.loss, p.kl, p.text, p.pooled, p.hidden, p.penalty,
         p.gradient_norm, p.tokens_per_second);
   };
   options.note = [&](const std::string& line) { Print("{}\n", line); };
@@ -50,6 +51,7 @@ Command DescribeDistil(Options& app) {
   app.add_option("--out", a->run.out, "folder of the conversion")->required();
   app.add_option("--eval-data", a->run.evaluation, "folder of tasks and WikiText");
   app.add_option("--start", a->run.start, "an adapter's folder that a new run goes on from");
+  app.add_option("--device", a->run.device, "cpu, cuda or cuda:N")->capture_default_str();
   AddContinuation(app, a->continuation);
   return [a] { return Run(*a); };
 }

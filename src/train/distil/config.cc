@@ -29,6 +29,7 @@ void VisitFit(Fields& f, DistilFit& fit) {
     inner.Field("variance_ratio", o.variance_ratio);
     inner.Field("divisor_inner", o.divisor_inner);
     inner.Field("divisor_reach", o.divisor_reach);
+    inner.Field("divisor_from_zero", o.divisor_from_zero);
   });
   VisitClamp(f, fit.clamp);
 }
@@ -43,7 +44,9 @@ void VisitStage(Fields& f, DistilStage& s) {
   f.Field("gain_rate", s.gain_rate);
   f.Field("form_rate", s.form_rate);
   f.Field("attention_only", s.attention_only);
+  f.Field("exact", s.exact);
   f.Field("kl_weight", s.kl_weight);
+  f.Field("pooled_weight", s.pooled_weight);
   f.Field("hidden_weight", s.hidden_weight);
   f.Field("source_weights", s.source_weights);
   VisitSchedule(f, s.schedule);
@@ -146,12 +149,18 @@ Status CheckWeights(const DistilConfig& c, const std::string& at,
 Status CheckStage(const DistilConfig& c, const std::string& at, const DistilStage& s) {
   PV_RETURN_IF_ERROR(In(at + "steps", static_cast<double>(s.steps), 0, 1e9));
   PV_RETURN_IF_ERROR(CheckFileName("config." + at + "name", s.name));
+  for (const auto& [name, weight] : {std::pair{"kl_weight", s.kl_weight},
+                                     {"pooled_weight", s.pooled_weight},
+                                     {"hidden_weight", s.hidden_weight}})
+    PV_RETURN_IF_ERROR(In(at + name, weight, 0, 1e9));
   PV_RETURN_IF_ERROR(CheckWeights(c, at + "source_weights", s.source_weights));
   if (s.search) {
     PV_RETURN_IF_ERROR(In(at + "search.inputs", static_cast<double>(s.search->inputs), 1, 1e12));
     PV_RETURN_IF_ERROR(In(at + "search.swap_share", s.search->swap_share, 0, 0.9));
     PV_RETURN_IF_ERROR(In(at + "search.rows", s.search->rows, 1, 4096));
   }
+  if (s.exact && s.fit)
+    return MakeError(ErrorCode::kInvalidArgument, "config.{}exact beside a fit", at);
   return s.fit ? CheckFit(at + "fit", *s.fit) : Status();
 }
 

@@ -17,7 +17,6 @@ using Random = std::mt19937_64;
 using Tokens = std::vector<std::int32_t>;
 
 constexpr std::size_t kLineBytes = 80;  // paragraphs of fewer are no sentences to compare
-constexpr int kShortest = 16;           // tokens of an encoder's row
 constexpr int kDocumentBytes = 4096;    // of texts that are not stories
 constexpr int kFewestWords = 4;         // tokens of a user
 constexpr int kFoundShare = 2;          // one hard row in so many is a search's find
@@ -160,12 +159,15 @@ Batch MakeBatch(const DistilText& text, const std::vector<Tokens>& rows) {
   return text.causal ? Shifted(text, tokens) : Batch{tokens, torch::Tensor()};
 }
 
-// An encoder's lengths are drawn.
+// An encoder's lengths are drawn from 1 on, every second one by its logarithm: few tokens see sums
+// that many do not.
 int DrawLength(const DistilText& text, Random& random) {
-  const int longest = text.row_length(), shortest = std::min(kShortest, longest);
+  const int longest = text.row_length();
   if (text.causal) return longest;
-  return shortest +
-         static_cast<int>(Below(random, static_cast<std::uint64_t>(longest - shortest + 1)));
+  const double share = Uniform(random);
+  if (Below(random, 2) == 0)
+    return static_cast<int>(std::exp(share * std::log(static_cast<double>(longest) + 0.5)));
+  return 1 + static_cast<int>(share * longest);
 }
 
 RowTokens RowTokensOf(const model::TextTokenizer& tokenizer) {

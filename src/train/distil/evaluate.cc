@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "eval/evaluation.h"
+#include "model/float32/reference.h"
 
 namespace polyveil::train {
 namespace {

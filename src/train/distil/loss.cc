@@ -19,6 +19,11 @@ Tensor TokenError(const Tensor& x, const Tensor& wanted) {
   return ((x - wanted).pow(2).sum(-1) / wanted.pow(2).sum(-1).clamp_min(1e-20)).mean();
 }
 
+// 1 - cosine of the means over tokens: what embeddings are compared by.
+Tensor PooledError(const Tensor& x, const Tensor& wanted) {
+  return (1 - torch::cosine_similarity(x.mean(1), wanted.mean(1), 1)).mean();
+}
+
 Tensor Rows(const Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
 Tensor Distribution(const Transformer& teacher, const Transformer& student, const Tensor& wanted,
@@ -48,13 +53,14 @@ void DistilLoss::Add(const DistilLoss& other) {
   total += other.total;
   kl += other.kl;
   text += other.text;
+  pooled += other.pooled;
   hidden += other.hidden;
   penalty += other.penalty;
 }
 
 DistilLoss DistilLoss::Over(double count) const {
   const double c = std::max(1.0, count);
-  return {total / c, kl / c, text / c, hidden / c, penalty / c};
+  return {total / c, kl / c, text / c, pooled / c, hidden / c, penalty / c};
 }
 
 DistilLoss MatchAndBackward(const Transformer& teacher, const Transformer& student,
@@ -99,11 +105,15 @@ DistilLoss DistilAndBackward(const Transformer& teacher, const Transformer& stud
   if (student.shape().predicts && stage.kl_weight > 0)
     kl = Distribution(teacher, student, teacher.Finish(states.back()), student.Finish(x),
                       batch.targets, &text);
-  const Tensor loss = stage.kl_weight * kl + stage.hidden_weight * hidden;
+  Tensor pooled = torch::zeros({}, x.options());
+  if (!student.shape().causal && stage.pooled_weight > 0)
+    pooled = PooledError(student.Finish(x), teacher.Finish(states.back()));
+  const Tensor loss =
+      stage.kl_weight * kl + stage.hidden_weight * hidden + stage.pooled_weight * pooled;
   const Tensor& penalty = pass.penalties.total();
   (loss + penalty).backward();
-  return {loss.item<double>(), kl.item<double>(), text.item<double>(), hidden.item<double>(),
-          penalty.item<double>()};
+  return {loss.item<double>(),   kl.item<double>(),     text.item<double>(),
+          pooled.item<double>(), hidden.item<double>(), penalty.item<double>()};
 }
 
 DistilLoss HeldoutLoss(const Transformer& teacher, const Transformer& student,

@@ -9,6 +9,7 @@
 #include "base/system.h"
 #include "train/archive.h"
 #include "train/checkpoint.h"
+#include "train/device.h"
 #include "train/distil/adapter.h"
 #include "train/distil/evaluate.h"
 #include "train/distil/export.h"
@@ -96,6 +97,8 @@ class Runner {
     if (config_.adapter && config_.precision == Precision::kBf16) matrices = torch::kBFloat16;
     PV_ASSIGN_OR_RETURN(teacher_, LoadReleased(*source_, static_cast<int>(config_.prefix.size()),
                                                torch::kFloat32, matrices));
+    PV_ASSIGN_OR_RETURN(const torch::Device device, OpenDevice(options_.device));
+    teacher_ = teacher_->On(device);
     Shape forms = teacher_->shape();
     forms.power = config_.power;
     forms.attention_eps = config_.attention_eps;
@@ -135,6 +138,7 @@ class Runner {
   // Returns whether the run was asked to stop.
   Result<bool> RunStage() {
     MakeOptimizers();
+    if (stage().exact) student_->polynomials.reset();
     if (restored_) {
       PV_RETURN_IF_ERROR(RestoreOptimizers());
     } else if (at_.step == 0 && stage().fit) {
@@ -256,7 +260,7 @@ class Runner {
     PV_RETURN_IF_ERROR(Curve("train", mean, rate));
     if (options_.progress)
       options_.progress({stage().name, at_.step, stage().steps, at_.tokens, mean.total, mean.kl,
-                         mean.text, mean.hidden, mean.penalty, window_.norm, rate});
+                         mean.text, mean.pooled, mean.hidden, mean.penalty, window_.norm, rate});
     window_ = {};
     return {};
   }
@@ -272,6 +276,7 @@ class Runner {
                                   {"loss", loss.total},
                                   {"kl", loss.kl},
                                   {"text_nats", loss.text},
+                                  {"pooled", loss.pooled},
                                   {"hidden", loss.hidden},
                                   {"penalty", loss.penalty},
                                   {"tokens_per_second", rate},
@@ -325,7 +330,7 @@ class Runner {
                      seen.left_out};
     }
     const auto write = config_.adapter ? WriteAdapterFolder : WriteReleasedFolder;
-    return write(*student_, *source_, config_.prefix, calibration, Path(name));
+    return write(student_->On(torch::kCPU), *source_, config_.prefix, calibration, Path(name));
   }
 
   // Scores a folder and adds a line to the report.

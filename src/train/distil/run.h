@@ -15,6 +15,7 @@ struct DistilProgress {
   std::uint64_t tokens = 0;  // of all stages so far
   double loss = 0;           // what is minimised, without the penalty; mean since the last report
   double kl = 0, text = 0;   // nats a token, decoders
+  double pooled = 0;         // 1 - cosine of a row's mean states, encoders
   double hidden = 0;         // mean |difference|^2 / |original|^2
   double penalty = 0, gradient_norm = 0, tokens_per_second = 0;
 };
@@ -25,6 +26,7 @@ struct DistilRunOptions {
   std::string evaluation;  // tasks and WikiText; empty: held-out text alone
   std::string start;       // an adapter's folder that a new run goes on from; empty: none
   std::string out;
+  std::string device = "cpu";            // device.h
   bool resume = false, replace = false;  // a run that is there: continued, or lost; else refused
   // Stop, with a checkpoint, after so many steps of all stages; 0: never.
   std::int64_t stop_after = 0;

@@ -91,6 +91,7 @@ TEST(DistilRun, AnEncoderKeepsItsSentences) {
   ToyRun run("bert");
   DistilConfig config = ToyConfig(false);
   config.stages[1].steps = 30;
+  config.stages[1].pooled_weight = 1;
   const Status status = RunDistil(config, run.options);
   ASSERT_TRUE(status.ok()) << status.error().message;
   const nlohmann::json report = run.Report(), scores = report["stages"][3]["scores"];
@@ -222,12 +223,17 @@ TEST(DistilRun, LowDegreesByConfig) {
   config.stages[0].fit->degrees.emplace();
   config.stages[0].fit->degrees->norm1_degree = 3;
   config.stages[0].fit->degrees->activation_degree = 5;
+  config.stages[0].fit->degrees->divisor_from_zero = true;
+  config.stages[0].range = {{0.1, 0.1, 2, true}, {0.1}, {}, {}, 1.3};
+  config.attention_eps = 0.2;
   const Status status = RunDistil(config, run.options);
   ASSERT_TRUE(status.ok()) << status.error().message;
   const auto forms = model::LoadCheckpoint(run.options.out + "/polynomial").value()->forms;
   EXPECT_EQ(forms->layers[1].norm1.degree(), 3);
   EXPECT_EQ(forms->layers[1].activation->degree(), 5);
   EXPECT_EQ(forms->layers[1].divisor_inverse.degree(), 7);
+  EXPECT_EQ(forms->layers[1].divisor_inverse.a, 0);  // no input can be below
+  EXPECT_NEAR(forms->layers[1].divisor_inverse(0), 5, 2.5);
 }
 
 // 0 of a config: at the end only. The names of the tensors are those of the first checkpoints.
@@ -262,6 +268,7 @@ TEST(DistilRun, ConfigsAreReadAsTheyAreWrittenAndRefusedByField) {
       {"{\"stages\": [{\"kind\": \"copy\"}]}", "kind"},
       {"{\"stages\": [{\"name\": \"a/b\"}]}", "name"},
       {"{\"stages\": [{\"name\": \"a\", \"source_weights\": {\"b\": 1}}]}", "source_weights"},
+      {"{\"stages\": [{\"name\": \"a\", \"pooled_weight\": -1}]}", "pooled_weight"},
       {"{\"stages\": [{\"name\": \"a\", \"search\": {\"inputs\": 0}}]}", "search.inputs"},
       {"{\"stages\": [{\"name\": \"a\", \"source_weights\": {\"stories\": 0}}]}", "weight is 0"},
       {"{\"sources\": [{\"name\": \"a\", \"kind\": \"web\"}]}", "kind"},
