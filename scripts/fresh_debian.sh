@@ -4,7 +4,7 @@
 #
 # ROOT: what `debootstrap --variant=minbase bookworm ROOT` made. PACKAGES: a folder of polyveil*.deb (`ninja -C
 # build-packages package`) and of the wheel with what it needs (`pip wheel -w PACKAGES ./bindings/python`).
-# Without SET: the secure parameters (minutes, 6 GB). Needs root; Debian's packages come from the network.
+# SET: test11, with a model of tests/e2e/make_random_model. Without it: the secure parameters (minutes, 6 GB). Needs root; Debian's packages come from the network.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
 root=$(realpath "$1")
