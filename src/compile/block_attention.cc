@@ -12,6 +12,20 @@ namespace {
 
 using Vector = std::vector<Complex>;
 
+// Whether the divisor is the imaginary part of the sum of values.
+bool DividesBeside(const BlockContext& c) {
+  return c.forms.attention.divides() && !c.l.divisor_apart;
+}
+
+// Whether two chunks of the cache meet a query as one complex vector: one product and one sum for
+// both, and their values' sum is the real part of one product. Sums are halves then, as are
+// queries.
+bool PairsChunks(const BlockContext& c) { return c.l.chunks > 1 && !DividesBeside(c); }
+
+double QueryUnit(const BlockContext& c, int head) {
+  return ScoreUnit(c, head) * (PairsChunks(c) ? 0.5 : 1);
+}
+
 // Queries, keys and values of this token, and the caches that they meet: those of known tokens
 // (KnownCaches) are in the caches before the first step.
 class QkvLowering {
@@ -70,7 +84,7 @@ class QkvLowering {
   }
 
   NodeId Query() {
-    return QueryTimes("query", [&](int h) { return ScoreUnit(c_, h); });
+    return QueryTimes("query", [&](int h) { return QueryUnit(c_, h); });
   }
 
   template <typename F>
@@ -113,7 +127,7 @@ class QkvLowering {
     const double unit = RootUnit(c_, norm.query_root) / units_.key;
     NodeId raw = QueryTimes("query in its unit", [&](int) { return unit; });
     NodeId scaled = QueryTimes("query with gain", [&](int h) {
-      return norm.gain[static_cast<size_t>(h)] * ScoreUnit(c_, h);
+      return norm.gain[static_cast<size_t>(h)] * QueryUnit(c_, h);
     });
     return LowerHeadNorm(c_, "query", raw, scaled, half_ - 1, norm.query_root);
   }
@@ -139,14 +153,26 @@ class QkvLowering {
   std::vector<NodeId> caches_;
 };
 
-// q . k of every key of a part, in the scores' unit.
-NodeId LowerScoreSums(BlockContext& c, const QkvLowering& qkv, const BlockUnits& units, int part) {
+// Chunk + i the next one, of as many as have a next one; nothing where chunks are not paired.
+std::vector<NodeId> PairedCaches(BlockContext& c, const std::vector<NodeId>& caches) {
+  std::vector<NodeId> pairs;
+  for (size_t part = 0; PairsChunks(c) && part + 1 < caches.size(); part += 2) {
+    const int at = static_cast<int>(part);
+    pairs.push_back(c.b.Add(c.Named("caches paired", at), caches[part],
+                            c.b.MulByI(c.Named("cache times i", at + 1), caches[part + 1])));
+    c.b.SetReal(pairs.back(), false);
+  }
+  return pairs;
+}
+
+// q . k of every key of a part, or of a pair of them, in the query's unit.
+NodeId LowerScoreSums(BlockContext& c, const QkvLowering& qkv, const BlockUnits& units, int part,
+                      NodeId cache) {
   GraphBuilder& b = c.b;
   const std::string name = c.Named("score products", part);
   const int groups = c.IsKnown(part) ? c.l.known_groups : 1;
-  NodeId products = c.IsKnown(part)
-                        ? b.Linear(name, qkv.query(), KnownKeysMap(c, units), true)
-                        : b.Mul(name, qkv.query(), qkv.caches()[static_cast<size_t>(part)]);
+  NodeId products = c.IsKnown(part) ? b.Linear(name, qkv.query(), KnownKeysMap(c, units), true)
+                                    : b.Mul(name, qkv.query(), cache);
   const int stride = c.l.element_stride() * groups;
   NodeId sums = b.RotateSum(c.Named("score sums", part), products,
                             DoublingRotations(stride, Log2(c.l.d_head / groups)));
@@ -154,22 +180,45 @@ NodeId LowerScoreSums(BlockContext& c, const QkvLowering& qkv, const BlockUnits&
   return sums;
 }
 
+// The two parts' own, whole, of the sums of a pair.
+void SplitPair(BlockContext& c, NodeId sums, int part, std::vector<NodeId>& out) {
+  GraphBuilder& b = c.b;
+  NodeId conjugate = b.Conjugate(c.Named("score sums conjugate", part), sums);
+  out.push_back(b.Add(c.Named("score sums apart", part), sums, conjugate));
+  out.push_back(b.MulByI(c.Named("score sums apart", part + 1),
+                         b.Sub(c.Named("score sums times -i", part + 1), conjugate, sums)));
+  for (const NodeId each : {out.end()[-2], out.end()[-1]}) b.SetReal(each, true);
+}
+
+// By part, in the scores' unit.
+std::vector<NodeId> LowerAllScoreSums(BlockContext& c, const QkvLowering& qkv,
+                                      const std::vector<NodeId>& pairs, const BlockUnits& units) {
+  std::vector<NodeId> all;
+  for (int part = 0; part < c.parts(); part = static_cast<int>(all.size())) {
+    const auto at = static_cast<size_t>(part);
+    if (at / 2 < pairs.size()) {
+      SplitPair(c, LowerScoreSums(c, qkv, units, part, pairs[at / 2]), part, all);
+      continue;
+    }
+    NodeId sums = LowerScoreSums(c, qkv, units, part, c.IsKnown(part) ? -1 : qkv.caches()[at]);
+    all.push_back(pairs.empty() ? sums : c.b.Add(c.Named("score sums whole", part), sums, sums));
+  }
+  return all;
+}
+
 // q . k + c in the scores' unit at the keys up to this position, zero elsewhere, by part.
-std::vector<NodeId> LowerScores(BlockContext& c, const QkvLowering& qkv, const BlockUnits& units) {
+std::vector<NodeId> LowerScores(BlockContext& c, const QkvLowering& qkv,
+                                const std::vector<NodeId>& pairs, const BlockUnits& units) {
   c.Enter(Component::kScores, "attention");
   GraphBuilder& b = c.b;
+  const std::vector<NodeId> sums = LowerAllScoreSums(c, qkv, pairs, units);
   const auto shift = [&](int h) { return c.forms.shift[static_cast<size_t>(h)] * ScoreUnit(c, h); };
   std::vector<NodeId> scores;
   for (int part = 0; part < c.parts(); ++part)
-    scores.push_back(b.AddPlain(c.Named("scores", part), LowerScoreSums(c, qkv, units, part),
+    scores.push_back(b.AddPlain(c.Named("scores", part), sums[static_cast<size_t>(part)],
                                 SeenMask(c, part, shift)));
   b.SetMark(scores.front(), Mark::kScores);
   return scores;
-}
-
-// Whether the divisor is the imaginary part of the sum of values.
-bool DividesBeside(const BlockContext& c) {
-  return c.forms.attention.divides() && !c.l.divisor_apart;
 }
 
 // A part's summands times its values; with a divisor beside them i / b at each value, so that one
@@ -190,29 +239,51 @@ NodeId LowerValueProducts(BlockContext& c, NodeId aligned, const std::vector<Nod
   return b.Mul(name, aligned, values);
 }
 
-// The sum of summands times values at every slot of its row; with a divisor beside it i times the
-// sum of the summands / b, both halved. Depth: 2.
+// The sum of all parts' summands times their values: of pairs its real part.
+NodeId LowerAllValueProducts(BlockContext& c, const std::vector<NodeId>& summands,
+                             const std::vector<NodeId>& caches, const std::vector<NodeId>& pairs,
+                             const BlockUnits& units) {
+  GraphBuilder& b = c.b;
+  NodeId sum = -1;
+  for (int part = 0; part < c.parts(); ++part) {
+    const auto at = static_cast<size_t>(part);
+    const bool paired = at / 2 < pairs.size();
+    NodeId weights = summands[at];
+    if (paired) {
+      weights = b.Sub(c.Named("powers paired", part), weights,
+                      b.MulByI(c.Named("powers times i", part + 1), summands[at + 1]));
+      b.SetReal(weights, false);
+      ++part;
+    }
+    NodeId aligned =
+        b.Rotate(c.Named("powers beside values", static_cast<int>(at)), weights, -c.l.keys());
+    NodeId products =
+        paired ? b.Mul(c.Named("value products", static_cast<int>(at)), aligned, pairs[at / 2])
+               : LowerValueProducts(c, aligned, caches, units, part);
+    sum = sum < 0 ? products : b.Add("value products of the chunks", sum, products);
+  }
+  return sum;
+}
+
+// That sum at every slot of its row; with a divisor beside it i times the sum of the summands / b,
+// both halved. Depth: 2.
 NodeId LowerWeightedValues(BlockContext& c, const std::vector<NodeId>& summands,
-                           const std::vector<NodeId>& caches, const BlockUnits& units) {
+                           const std::vector<NodeId>& caches, const std::vector<NodeId>& pairs,
+                           const BlockUnits& units) {
   c.Enter(Component::kValues, "attention");
   GraphBuilder& b = c.b;
   const int half = c.l.keys();
   const bool divides = DividesBeside(c);
-  NodeId sum = -1;
-  for (int part = 0; part < c.parts(); ++part) {
-    NodeId aligned =
-        b.Rotate(c.Named("powers beside values", part), summands[static_cast<size_t>(part)], -half);
-    NodeId products = LowerValueProducts(c, aligned, caches, units, part);
-    sum = sum < 0 ? products : b.Add("value products of the chunks", sum, products);
-  }
+  NodeId sum = LowerAllValueProducts(c, summands, caches, pairs, units);
   NodeId sums = b.RotateSum("value sums", sum, DoublingRotations(1, Log2(half)));
   Vector mask(static_cast<size_t>(c.l.attention.size));
-  mask[static_cast<size_t>(half)] = divides ? 0.5 : 1;
+  mask[static_cast<size_t>(half)] = divides || !pairs.empty() ? 0.5 : 1;
   NodeId masked = b.MulPlain("value sums masked", sums, std::move(mask));
   std::vector<int> spread = DoublingRotations(-1, Log2(half));
   spread.push_back(half);
-  return b.RotateSum(divides ? "numerator and divisor" : "weighted values", masked,
-                     std::move(spread));
+  NodeId values =
+      b.RotateSum(divides ? "numerator and divisor" : "weighted values", masked, std::move(spread));
+  return pairs.empty() ? values : WholeOfReal(b, "weighted values whole", values);
 }
 
 // The sum of the summands / b at every slot of its row, from the summands themselves: a level less
@@ -271,8 +342,9 @@ NodeId LowerCachedHeads(BlockContext& c, NodeId x, NodeId root, const BlockUnits
                         const Biases& biases) {
   QkvLowering qkv(c, root, units, biases);
   qkv.Run(x);
-  const std::vector<NodeId> summands = LowerSummands(c, LowerScores(c, qkv, units));
-  NodeId values = LowerWeightedValues(c, summands, qkv.caches(), units);
+  const std::vector<NodeId> pairs = PairedCaches(c, qkv.caches());
+  const std::vector<NodeId> summands = LowerSummands(c, LowerScores(c, qkv, pairs, units));
+  NodeId values = LowerWeightedValues(c, summands, qkv.caches(), pairs, units);
   if (!c.forms.attention.divides()) return values;
   if (DividesBeside(c)) return LowerDivision(c, values);
   c.b.SetReal(values, true);

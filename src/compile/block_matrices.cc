@@ -5,6 +5,7 @@
 #include "base/thread_pool.h"
 #include "compile/block_maps.h"
 #include "compile/known_keys.h"
+#include "compile/texts.h"
 #include "compile/token_matrices.h"
 
 namespace polyveil::compile {
@@ -187,7 +188,9 @@ void MapDiagonals::ToFeatures(int term, std::vector<Complex>& diagonal) const {
   }
 }
 
-std::vector<Complex> MapDiagonals::Term(int k) const {
+std::vector<Complex> MapDiagonals::Term(int k) const { return Repeated(OfText(k), map_.texts); }
+
+std::vector<Complex> MapDiagonals::OfText(int k) const {
   if (map_.reads_known()) return KnownDiagonal(map_, shape_, layout_, prefix_, k);
   if (map_.of_blocks) return BlockDiagonal(map_, block_, layout_, weights_.get(), k);
   if (map_.kind == MatrixKind::kSkew) return SkewDiagonal(map_, layout_, k);

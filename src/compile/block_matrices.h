@@ -29,10 +29,12 @@ class MapDiagonals {
 
   MapDiagonals(const MapDiagonals&) = delete;
 
-  // One value a slot. Thread-safe.
+  // One value a slot, or of maps that repeat a period. Thread-safe.
   std::vector<Complex> Term(int k) const;
 
  private:
+  std::vector<Complex> OfText(int k) const;
+
   // A matrix in the rows of the layout: what its entries are multiplied by, where they go.
   struct Part {
     const model::Matrix* matrix;

@@ -7,6 +7,7 @@
 #include "compile/known_caches.h"
 #include "compile/levels.h"
 #include "compile/lower_block.h"
+#include "compile/texts.h"
 #include "model/layer_json.h"
 
 namespace polyveil::compile {
@@ -78,10 +79,14 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     const MachineSpeed& speed, const CircuitKeys& circuits, const DecoderPrograms& programs) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
   PV_RETURN_IF_ERROR(model::CheckPublicTokens(programs.known, decoder->context));
+  if (programs.texts > 1 && (programs.prompts || !decoder->causal()))
+    return MakeError(ErrorCode::kInvalidArgument, "texts = {}: {}", programs.texts,
+                     programs.prompts ? "decoded together they read no prompts at once"
+                                      : "an encoder's stand one behind another");
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
-                          params->log_slots(), programs.known));
+                          params->log_slots(), programs.known, programs.texts));
   const bool causal = decoder->causal(), divides = Divides(*decoder);
   const auto plan = [&](bool divisor_apart) -> Result<std::shared_ptr<CompiledDecoder>> {
     std::shared_ptr<CompiledDecoder> result(new CompiledDecoder(decoder, params, speed));
@@ -184,7 +189,7 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
   for (size_t i = 0; i < blocks.size() && decoder_->causal(); ++i) {
     const model::PublicContext::KeyValues prefix{blocks[i].prefix_keys, blocks[i].prefix_values};
     for (auto& chunk : KnownCaches(blocks[i], layout_, known ? known->blocks[i] : prefix))
-      states.push_back(std::move(chunk));
+      states.push_back(Repeated(std::move(chunk), texts()));
   }
   return states;
 }
@@ -195,7 +200,9 @@ Result<Graph> CompiledDecoder::Lower(int position,
   if (groups_ > 0 || in_blocks_)
     return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_, texts);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
-  return LowerStep(*decoder_, layout_, position, known, most_cache_level_);
+  PV_ASSIGN_OR_RETURN(Graph step,
+                      LowerStep(*decoder_, layout_, position, known, most_cache_level_));
+  return Interleaved(std::move(step), layout_.texts);
 }
 
 // What is known of the program (its name, its certificate) is no part of it.
@@ -203,6 +210,7 @@ std::string CompiledDecoder::Description() const {
   const model::Decoder& d = *decoder_;
   std::string text =
       fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
+  if (texts() > 1) text += fmt::format("{} texts\n", texts());
   if (groups_ > 0) text += fmt::format("prompts of {} groups\n", groups_);
   if (in_blocks_) text += "prompts in blocks\n";
   for (const model::Block& block : d.blocks) {

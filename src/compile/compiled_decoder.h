@@ -24,6 +24,8 @@ struct DecoderPrograms {
   bool prompts = false;
   // BlockLayout::divisor_apart; nothing: whichever is planned to be faster.
   std::optional<bool> divisor_apart = {};
+  // Texts in one ciphertext, a token of each a step: a power of two (compile/texts.h).
+  int texts = 1;
 };
 
 class CompiledDecoder : public CompiledProgram {
@@ -31,8 +33,9 @@ class CompiledDecoder : public CompiledProgram {
   // Lowers, places bootstraps, assigns levels; of two ways to sum attention's divisor
   // (BlockLayout::divisor_apart) the faster one. Callers above the circuits use
   // runtime::CompileModel. Errors: those of ValidateBlock, BlockLayout::Create, CheckPublicTokens
-  // and CheckPrompt, kInvalidArgument for no blocks or no context, kMismatch for blocks of
-  // different sizes or prefixes, kOutOfRange when no placement fits.
+  // and CheckPrompt, kInvalidArgument for no blocks or no context and for several texts of an
+  // encoder or with prompts at once, kMismatch for blocks of different sizes or prefixes,
+  // kOutOfRange when no placement fits.
   static Result<std::shared_ptr<const CompiledDecoder>> Create(
       std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
       const MachineSpeed& speed, const CircuitKeys& circuits, const DecoderPrograms& programs = {});
@@ -69,6 +72,7 @@ class CompiledDecoder : public CompiledProgram {
                               : std::min(decoder_->context, PromptTokens(*decoder_, layout_, 0));
   }
   int width() const override { return decoder_->width(); }
+  int texts() const override { return layout_.texts; }
 
  private:
   Status PlanEncoder(const CircuitKeys& circuits);

@@ -156,6 +156,7 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
     e.bootstraps_per_token += node.kind == OpKind::kBootstrap;
   }
   e.depth_per_token = LongestPath(plan);
+  e.levels = LevelStages(plan);
   EstimateKeys();
   e.token_bytes_up = PackedBytes(*params_, input_level_);
   e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);

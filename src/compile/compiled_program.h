@@ -14,6 +14,7 @@
 #include "compile/block_matrices.h"
 #include "compile/cost_model.h"
 #include "compile/graph.h"
+#include "compile/level_stages.h"
 #include "compile/units.h"
 #include "model/public_context.h"
 
@@ -38,6 +39,7 @@ struct Estimate {
   int rotations_per_token = 0;            // outside bootstraps
   int products_per_token = 0;             // ciphertext x ciphertext, outside bootstraps
   std::vector<double> component_seconds;  // by Component
+  std::vector<LevelStage> levels;         // along the program
 };
 
 // The keys of circuits, which this layer does not see.
@@ -96,6 +98,7 @@ class CompiledProgram {
   virtual int ContextBehind(int known) const = 0;
   virtual int context() const = 0;
   virtual int width() const = 0;  // values of a token and of a result
+  virtual int texts() const = 0;  // that a step decodes together
 
  protected:
   // speed: of the estimates; the plan is the same on every machine.

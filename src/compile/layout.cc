@@ -4,18 +4,31 @@
 #include <bit>
 
 #include "base/check.h"
+#include "compile/texts.h"
 
 namespace polyveil::compile {
 namespace {
 
 int PowerOfTwo(int value) { return static_cast<int>(std::bit_ceil(static_cast<unsigned>(value))); }
 
+// What one text needs is refused by itself.
+Status CheckTexts(const model::BlockShape& shape, int log_slots, int texts) {
+  const int most = MostTexts(shape, log_slots);
+  if (texts < 1 || !std::has_single_bit(static_cast<unsigned>(texts)))
+    return MakeError(ErrorCode::kInvalidArgument, "texts = {}: a power of two is needed", texts);
+  if (texts == 1 || texts <= most) return {};
+  return MakeError(ErrorCode::kOutOfRange, "texts = {}: a ciphertext of {} slots holds {}", texts,
+                   1 << log_slots, most);
+}
+
 }  // namespace
 
 Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int context, int log_slots,
-                                        int known) {
+                                        int known, int texts) {
+  PV_RETURN_IF_ERROR(CheckTexts(shape, log_slots, texts));
   BlockLayout l;
-  l.slots = 1 << log_slots;
+  l.slots = (1 << log_slots) / texts;
+  l.texts = texts;
   l.width = PowerOfTwo(shape.d_model);
   l.heads = PowerOfTwo(shape.n_heads);
   l.d_head = shape.d_head;
@@ -83,6 +96,25 @@ std::vector<double> UnpackToken(std::span<const Complex> slots, const TokenLayou
     const Complex value = slots[static_cast<size_t>(at)];
     token.push_back((layout.blocks && t >= layout.size ? value.imag() : value.real()) * unit);
   }
+  return token;
+}
+
+std::vector<double> PackTexts(std::span<const std::vector<double>> embeddings, int texts,
+                              double unit) {
+  const size_t count = static_cast<size_t>(texts);
+  std::vector<double> packed(std::bit_ceil(embeddings.front().size()) * count);
+  for (size_t t = 0; t < count; ++t) {
+    const std::vector<double>& token = embeddings[std::min(t, embeddings.size() - 1)];
+    for (size_t f = 0; f < token.size(); ++f) packed[f * count + t] = token[f] / unit;
+  }
+  return packed;
+}
+
+std::vector<double> UnpackText(std::span<const Complex> slots, int texts, int width, int text,
+                               double unit) {
+  std::vector<double> token;
+  for (int f = 0; f < width; ++f)
+    token.push_back(slots[static_cast<size_t>(f * texts + text) % slots.size()].real() * unit);
   return token;
 }
 

@@ -37,7 +37,8 @@ struct RowLayout {
 };
 
 struct BlockLayout {
-  int slots = 0;
+  int slots = 0;  // of one text
+  int texts = 1;  // that stand beside each other in a ciphertext (texts.h)
   int width = 0;  // D
   int heads = 0;  // power of two
   int d_head = 0;
@@ -65,8 +66,9 @@ struct BlockLayout {
   // context: keys that the cache holds at least. Errors: kOutOfRange (field, both values) where the
   // slots do not hold the rows or d_head is no power of two.
   // known: public tokens among them, whose whole groups queries meet as matrices.
+  // texts: that share the slots, a power of two up to MostTexts.
   static Result<BlockLayout> Create(const model::BlockShape& shape, int context, int log_slots,
-                                    int known = 0);
+                                    int known = 0, int texts = 1);
 };
 
 // Where the tokens of a prompt's program stand, up to `tokens` of them: in rows of `size` slots, or
@@ -80,6 +82,13 @@ std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
                                 const TokenLayout& layout, double unit);
 std::vector<double> UnpackToken(std::span<const Complex> slots, const TokenLayout& layout,
                                 int width, int t, double unit);
+
+// One token of each of several texts in the feature layout, divided by `unit`: feature f of text t
+// at slot f texts + t, copies of the last one behind it. And the other way round, one text's.
+std::vector<double> PackTexts(std::span<const std::vector<double>> embeddings, int texts,
+                              double unit);
+std::vector<double> UnpackText(std::span<const Complex> slots, int texts, int width, int text,
+                               double unit);
 
 // The rotations that sum what a map from rows to features leaves, over all slots of a feature.
 std::vector<int> FeatureSum(const BlockLayout& l, const RowLayout& rows);

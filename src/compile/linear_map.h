@@ -85,6 +85,7 @@ struct LinearMap {
   // Of a band: the first operand's products with the diagonals are rescaled one by one, so that the
   // second one needs a level less; else both products of a term are, once for all.
   bool by_term = false;
+  int texts = 1;  // of a program that holds so many (texts.h): rotations go as many times as far
 
   bool reads_known() const {
     return kind == MatrixKind::kKnownKeys || kind == MatrixKind::kKnownValues;
@@ -93,7 +94,7 @@ struct LinearMap {
   std::vector<int> Rotations() const {
     std::vector<int> rotations;
     rotations.reserve(static_cast<std::size_t>(terms));
-    for (int k = 0; k < terms; ++k) rotations.push_back((first + k) * stride);
+    for (int k = 0; k < terms; ++k) rotations.push_back((first + k) * stride * texts);
     return rotations;
   }
 };

@@ -48,8 +48,11 @@ class Interpreter {
       listener_.After(node, timer.Seconds());
     }
     std::vector<Value> next(graph.updates.size());
-    for (const compile::StateUpdate& update : graph.updates)
-      next[update.state] = *values_[update.node];
+    for (const compile::StateUpdate& update : graph.updates) {
+      // Whatever else wants it is counted: another state, the output. Caches are gigabytes.
+      Value& value = *values_[update.node];
+      next[update.state] = --uses_[update.node] == 0 ? std::move(value) : value;
+    }
     return StepResult{std::move(*values_[graph.output]), std::move(next)};
   }
 

@@ -1,7 +1,6 @@
 #include "runtime/simulator.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -294,19 +293,28 @@ Status Simulator::Run(const compile::CompiledProgram& program, int position, con
 }
 
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
-  const size_t d = model_->width();
-  if (embedding.size() != d) {
-    return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
-                     embedding.size(), d);
-  }
-  const compile::ResidualUnits& units = model_->units();
-  Slots input(std::bit_ceil(d));  // the rest is zero
-  for (size_t i = 0; i < d; ++i) input[i] = embedding[i] / units.input;
-  PV_RETURN_IF_ERROR(Run(*model_, position_, input));
-  std::vector<double> residual(d);
-  for (size_t i = 0; i < d; ++i)
-    residual[i] = result_slots_[i % result_slots_.size()].real() * units.result();
-  return residual;
+  const std::vector<double> text(embedding.begin(), embedding.end());
+  PV_ASSIGN_OR_RETURN(auto residuals, StepTexts({&text, 1}));
+  return std::move(residuals.front());
+}
+
+Result<std::vector<std::vector<double>>> Simulator::StepTexts(
+    std::span<const std::vector<double>> embeddings) {
+  const int width = model_->width(), texts = model_->texts();
+  if (embeddings.empty() || embeddings.size() > static_cast<size_t>(texts))
+    return MakeError(ErrorCode::kOutOfRange, "a step of {} texts, not in 1..{}", embeddings.size(),
+                     texts);
+  for (const std::vector<double>& embedding : embeddings)
+    if (embedding.size() != static_cast<size_t>(width))
+      return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
+                       embedding.size(), width);
+  const std::vector<double> packed = compile::PackTexts(embeddings, texts, model_->units().input);
+  PV_RETURN_IF_ERROR(Run(*model_, position_, Slots(packed.begin(), packed.end())));
+  std::vector<std::vector<double>> residuals;
+  for (int t = 0; t < static_cast<int>(embeddings.size()); ++t)
+    residuals.push_back(
+        compile::UnpackText(result_slots_, texts, width, t, model_->units().result()));
+  return residuals;
 }
 
 Result<std::vector<std::vector<double>>> Simulator::Read(

@@ -45,6 +45,9 @@ class Simulator {
   // embedding: d_model values (not divided by the residual's bound). Returns the residual after the
   // last block.
   Result<std::vector<double>> Step(std::span<const double> embedding);
+  // A token of each of several texts, up to the program's number of them.
+  Result<std::vector<std::vector<double>>> StepTexts(
+      std::span<const std::vector<double>> embeddings);
   // A prompt's tokens at once, at the beginning of a text, by a program of the same model for them.
   // Returns their residuals. texts: of an encoder (LowerPrompt). Errors: kInvalidArgument for a
   // text that has begun, those of Program.

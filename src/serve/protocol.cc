@@ -1,5 +1,6 @@
 #include "serve/protocol.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -89,6 +90,41 @@ Result<ckks::KeyRequest> KeysFromJson(const json& object) {
   return keys;
 }
 
+// [[component, layer, from, to]]
+json LevelsToJson(const std::vector<compile::LevelStage>& stages) {
+  json out = json::array();
+  for (const compile::LevelStage& stage : stages)
+    out.push_back({compile::ComponentName(stage.component), stage.layer, stage.from, stage.to});
+  return out;
+}
+
+Result<compile::Component> ComponentFromJson(const json& value) {
+  for (int i = 0; i < compile::kComponentCount; ++i)
+    if (const auto component = static_cast<compile::Component>(i);
+        value == compile::ComponentName(component))
+      return component;
+  return MakeError(ErrorCode::kCorrupt, "field 'levels': a component that is a {}", Brief(value));
+}
+
+Result<std::vector<compile::LevelStage>> LevelsFromJson(const json& object) {
+  constexpr size_t kMaxStages = 1 << 14;
+  PV_ASSIGN_OR_RETURN(const json* entries, JsonField(object, "levels"));
+  if (!entries->is_array() || entries->size() > kMaxStages)
+    return MakeError(ErrorCode::kCorrupt, "field 'levels' is no array of at most {}", kMaxStages);
+  std::vector<compile::LevelStage> stages;
+  for (const json& entry : *entries) {
+    if (!entry.is_array() || entry.size() != 4 || !IsIntegerIn(entry[1], -1, 1 << 16) ||
+        !IsIntegerIn(entry[2], 0, kMaxLevel) || !IsIntegerIn(entry[3], 0, kMaxLevel))
+      return MakeError(ErrorCode::kCorrupt,
+                       "field 'levels': entry {} is no [component, layer, "
+                       "level, level]",
+                       stages.size());
+    PV_ASSIGN_OR_RETURN(const compile::Component component, ComponentFromJson(entry[0]));
+    stages.push_back({component, entry[1].get<int>(), entry[2].get<int>(), entry[3].get<int>()});
+  }
+  return stages;
+}
+
 Result<compile::Estimate> EstimateFromJson(const json& object) {
   constexpr int kMaxCount = 1 << 30;
   compile::Estimate e;
@@ -112,6 +148,7 @@ Result<compile::Estimate> EstimateFromJson(const json& object) {
     PV_ASSIGN_OR_RETURN(const double seconds, JsonNumber(*components, name, 0, kMaxSeconds));
     e.component_seconds.push_back(seconds);
   }
+  PV_ASSIGN_OR_RETURN(e.levels, LevelsFromJson(object));
   return e;
 }
 
@@ -251,7 +288,8 @@ json EstimateToJson(const compile::Estimate& e) {
           {"bootstraps_per_token", e.bootstraps_per_token},
           {"rotations_per_token", e.rotations_per_token},
           {"products_per_token", e.products_per_token},
-          {"component_seconds", components}};
+          {"component_seconds", components},
+          {"levels", LevelsToJson(e.levels)}};
 }
 
 json InfoToJson(const ModelInfo& info) {
@@ -259,6 +297,7 @@ json InfoToJson(const ModelInfo& info) {
           {"tensors_sha256", info.tensors_sha256},
           {"program_digest", info.program_digest},
           {"context", info.context},
+          {"texts", info.texts},
           {"public_tokens", info.public_tokens},
           {"d_model", info.d_model},
           {"input_unit", info.input_unit},
@@ -300,6 +339,9 @@ Result<ModelInfo> InfoFromJson(const json& object) {
     PV_ASSIGN_OR_RETURN(*field, PeerText(object, name, kMaxNameBytes));
   }
   PV_RETURN_IF_ERROR(Into(object, "context", 1, 1 << 24, info.context));
+  PV_RETURN_IF_ERROR(Into(object, "texts", 1, kMaxSlots, info.texts));
+  if (!std::has_single_bit(static_cast<unsigned>(info.texts)))
+    return MakeError(ErrorCode::kCorrupt, "field 'texts': {} is no power of two", info.texts);
   PV_RETURN_IF_ERROR(Into(object, "public_tokens", 0, info.context - 1, info.public_tokens));
   PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
   PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));

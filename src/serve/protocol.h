@@ -50,6 +50,7 @@ struct ModelInfo {
   std::string tensors_sha256;
   std::string program_digest;  // hexadecimal
   int context = 0;
+  int texts = 1;          // that a session decodes together, as compile::PackTexts lays them out
   int public_tokens = 0;  // that a public context may have; 0: the server takes none
   int d_model = 0;
   double input_unit = 1, result_unit = 1;  // compile::ResidualUnits

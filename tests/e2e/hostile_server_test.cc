@@ -177,6 +177,29 @@ TEST_F(HostileServerTest, JsonThatIsLargeRepeatedOrOfOtherTypes) {
     ExchangeText("GET /v1/model", MockReply(200, info.dump()));
     ExpectRefused(ErrorCode::kCorrupt, "rotations");
   }
+  info = serve::InfoToJson(model_.info());
+  for (const json& value :
+       {json("x"), json::array({1}), json::array({json::array({"norm", 0, 3})}),
+        json::array({json::array({"norm", 0, 3, -1})}), json::array({json::array({"x", 0, 3, 2})}),
+        json(std::vector<json>(1 << 15, json::array({"norm", 0, 3, 2})))}) {
+    info["estimate"]["levels"] = value;
+    ExchangeText("GET /v1/model", MockReply(200, info.dump()));
+    ExpectRefused(ErrorCode::kCorrupt, "levels");
+  }
+}
+
+// Texts that no slots hold would take the client's memory.
+TEST_F(HostileServerTest, TextsTogetherThatTheSlotsDoNotHold) {
+  json info = serve::InfoToJson(model_.info());
+  for (const auto& [value, code] :
+       {std::pair{json("2"), ErrorCode::kCorrupt}, std::pair{json(3), ErrorCode::kCorrupt},
+        std::pair{json(0), ErrorCode::kOutOfRange}, std::pair{json(-4), ErrorCode::kOutOfRange},
+        std::pair{json(1 << 30), ErrorCode::kOutOfRange},
+        std::pair{json(1 << 16), ErrorCode::kOutOfRange}}) {
+    info["texts"] = value;
+    ExchangeText("GET /v1/model", MockReply(200, info.dump()));
+    ExpectRefused(code, "texts");
+  }
 }
 
 // (b) Headers, chunk headers, bodies and trailers that never end: a piece without end behind a

@@ -1,106 +1,16 @@
 #!/usr/bin/env python3
 """The proxy's page in headless Chromium: a chat by keyboard alone, the chart, light and dark, a phone's width; no
 request to anyone else, no error in the console; embeddings in place of the chat where an encoder is served. Usage: page_test.py CHROMIUM PROXY-URL FOLDER-FOR-SCREENSHOTS"""
-import base64
-import json
-import os
-import pathlib
-import subprocess
 import sys
 import tempfile
-import time
 
-CHROMIUM, PROXY, FOLDER = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+from browser import Browser, check_events, colours, open_url, size
 
-
-class Browser:
-    """Chromium's debugging protocol over a pair of pipes: messages end with a zero byte."""
-
-    def __init__(self, profile):
-        to_browser, self.out = os.pipe()
-        self.inp, from_browser = os.pipe()
-        os.set_blocking(self.inp, False)
-        # The browser expects them as descriptors 3 and 4.
-        command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-                   "--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}", "about:blank"]
-        self.process = subprocess.Popen(["bash", "-c", f'exec 3<&{to_browser} 4>&{from_browser} "$@"', "-", *command],
-                                        pass_fds=[to_browser, from_browser], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        os.close(to_browser)
-        os.close(from_browser)
-        self.pending, self.events, self.number, self.session = b"", [], 0, None
-
-    def read(self, seconds):
-        """One message, or None."""
-        until = time.monotonic() + seconds
-        while b"\0" not in self.pending:
-            try:
-                more = os.read(self.inp, 1 << 20)
-                if not more:
-                    raise RuntimeError("the browser has ended")
-                self.pending += more
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    return None
-                time.sleep(0.01)
-        text, self.pending = self.pending.split(b"\0", 1)
-        return json.loads(text)
-
-    def call(self, method, **parameters):
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self.read(30)
-            assert answer is not None, f"{method}: no answer"
-            if answer.get("id") == self.number:
-                assert "error" not in answer, (method, answer)
-                return answer["result"]
-            self.events.append(answer)
-
-    def wait(self, seconds, script, what):
-        until = time.monotonic() + seconds
-        while not self.value(script):
-            assert time.monotonic() < until, f"{what}: {self.value('document.body.innerText')}"
-            time.sleep(0.05)
-
-    def value(self, script):
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
-
-    def key(self, name, code=0, text=""):
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, **({"text": text} if text and kind == "keyDown" else {}))
-
-    def shot(self, name):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
-        (FOLDER / name).write_bytes(base64.b64decode(data))
-
-    def end(self):
-        os.close(self.out)
-        self.process.wait(20)
-
-
-def size(browser, width, height, mobile=False):
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-    time.sleep(0.3)
-    seen = browser.value("[document.documentElement.scrollWidth, innerWidth]")
-    assert seen[0] <= seen[1], f"at {width} pixels the page is {seen[0]} wide"
-
-
-def colours(browser, scheme):
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    return browser.value("getComputedStyle(document.body).backgroundColor")
+CHROMIUM, PROXY = sys.argv[1:3]
 
 
 def open_page(browser):
-    target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-    browser.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-    for part in ("Page", "Runtime", "Network", "Log"):
-        browser.call(part + ".enable")
-    size(browser, 1280, 900)
-    browser.call("Page.navigate", url=PROXY + "/")
+    open_url(browser, PROXY + "/")
     browser.wait(20, "document.querySelector('#facts dt') !== null", "the page")
 
 
@@ -170,22 +80,9 @@ def check_refusal(browser):
     assert browser.value("document.getElementById('words').value") == "x" * 60
 
 
-def check_events(browser):
-    for event in browser.events:
-        method, parameters = event.get("method"), event.get("params", {})
-        if method == "Network.requestWillBeSent":
-            url = parameters["request"]["url"]
-            assert url.startswith((PROXY, "data:", "about:")), f"a request to {url}"
-        assert method not in ("Runtime.exceptionThrown",), parameters
-        if method == "Log.entryAdded":
-            assert parameters["entry"]["level"] != "error", parameters
-        if method == "Runtime.consoleAPICalled":
-            assert parameters["type"] != "error", parameters
-
-
 def main():
     with tempfile.TemporaryDirectory() as profile:
-        browser = Browser(profile)
+        browser = Browser(CHROMIUM, profile, sys.argv[3])
         try:
             open_page(browser)
             light = colours(browser, "light")
@@ -197,7 +94,7 @@ def main():
             browser.shot(kind + "-dark.png")
             size(browser, 360, 780, mobile=True)
             browser.shot(kind + "-phone.png")
-            check_events(browser)
+            check_events(browser, PROXY)
             if kind == "encoder":
                 check_refusal(browser)
         finally:

@@ -69,7 +69,7 @@ verify_damaged "nothing" "cannot open|No such file" 'import os; os.remove("00000
 # Generation with a server of its own equals the float64 polynomial model's.
 accept "plain" generate "${common[@]}" --plain --prompt "o" --tokens 4
 plain=$(cat "$folder/out")
-accept "encrypted" generate "${small[@]}" --check --prompt "o" --tokens 4 --json "$folder/run.json"
+accept "encrypted" generate "${small[@]}" --check --prompt "o" --tokens 4 --json "$folder/run.json" --report "$folder/run.html"
 [ "$(cat "$folder/out")" = "$plain" ] || fail "encrypted text differs from '$plain'"
 grep -q "argmax agrees at 5 of 5" "$folder/err" || fail "check"
 python3 - "$folder/run.json" <<'P'
@@ -94,6 +94,49 @@ keys = sum(size for name, size in memory.items() if name.startswith("keys: "))
 assert keys == run["model"]["key_set_bytes"] > 0, (keys, run["model"]["key_set_bytes"])
 assert run["model"]["insecure"] is True and run["commit"] and run["backend"] and run["threads"] == 1
 P
+here=$(dirname "$0")
+python3 "$here/report_page_test.py" "$folder/run.html" "$folder/run.json" "$plain" "$(command -v chromium || true)" \
+  ${POLYVEIL_SCREENSHOTS:+"$POLYVEIL_SCREENSHOTS"} || fail "the page of a run"
+[ "$(stat -c %a "$folder/run.html")" = 600 ] || fail "the page is for more than its owner"
+refuse "a page that cannot be written" "/nowhere" generate "${small[@]}" --prompt "o" --report /nowhere/page.html
+
+# Several texts together: each what it is alone, whatever its length; what cannot be is refused by name.
+printf 'o\nno\n\none\n' >"$folder/prompts"
+for prompt in o no one; do
+  generate "${common[@]}" --plain --prompt "$prompt" --tokens 3 2>/dev/null
+done >"$folder/alone"
+accept "texts together" generate "${small[@]}" --prompts-file "$folder/prompts" --tokens 3 --check --json "$folder/texts.json" --report "$folder/texts.html"
+cmp "$folder/out" "$folder/alone" || fail "texts together are not those alone: $(cat "$folder/out" "$folder/alone")"
+python3 "$here/report_page_test.py" "$folder/texts.html" "$folder/texts.json" || fail "the page of several texts"
+python3 - "$folder/texts.json" <<'P'
+import json, sys
+run = json.load(open(sys.argv[1]))
+assert run["format"] == "polyveil-batch-run/1" and run["model"]["texts"] == 4 and run["generated"] == 9
+assert [text["prompt"] for text in run["texts"]] == ["o", "no", "one"]
+lengths = [len(text["tokens"]) for text in run["texts"]]
+assert lengths == sorted(lengths) and lengths[0] < lengths[-1] == run["latency"]["steps"], lengths
+for text in run["texts"]:
+    assert text["end"] == "tokens" and text["generated"] == 3
+    for token in text["tokens"]:
+        assert token["within_noise"] is True and token["argmax_agrees"] is True and "logits_error" not in token, token
+P
+accept "two prompts" generate "${small[@]}" --prompt o --prompt no --tokens 3 --texts 8 --fixed-length
+cmp "$folder/out" <(head -2 "$folder/alone") || fail "two prompts"
+grep -q "0 texts go on" "$folder/err" || fail "two prompts: no last step"
+refuse "more prompts than --texts" "texts 2: there are 3 prompts" generate "${small[@]}" --prompts-file "$folder/prompts" --texts 2
+refuse "more texts than slots" "texts = 32: a ciphertext of 512 slots holds 16" generate "${small[@]}" --prompt o --prompt o --texts 32
+refuse "texts that are no power of two" "texts = 3: a power of two" generate "${small[@]}" --prompt o --prompt o --texts 3
+refuse "a file of no prompts" "no prompt in it" generate "${small[@]}" --prompts-file /dev/null
+refuse "a long prompt among others" "prompt 2: .*context" generate "${small[@]}" --prompt o --prompt "$(printf 'o%.0s' $(seq 40))"
+for alone in "--plain" "--evidence $folder/e4" "--prompt-tokens 1" "--public o" "--at-once"; do
+  # shellcheck disable=SC2086
+  refuse "$alone with two prompts" "goes with one prompt, not with 2" generate "${small[@]}" --prompt o --prompt no $alone
+done
+refuse "texts at once of a plan" "no prompts at once" "$polyveil" plan "$folder/model" --parameters test10 --texts 2 --at-once
+accept "a plan of texts together" "$polyveil" plan "$folder/model" --parameters test10 --threads 1 --texts 4
+grep -q "4 texts decoded together" "$folder/out" || fail "the plan names no texts"
+accept "a simulation of texts together" "$polyveil" simulate "$folder/model" --parameters test10 --texts 4 --count 1 --tokens 2 --prompts "$folder/prompts"
+
 accept "a report to share" generate "${small[@]}" --check --prompt "o" --tokens 4 --share-bits 30 --json "$folder/shared.json"
 python3 - "$folder/shared.json" <<'P'
 import json, sys

@@ -76,7 +76,9 @@ grep -q '"model_parameters": 14' "$folder/plan.json" || fail "plan writes no par
 if "$polyveil" plan pythia-2b 2>"$folder/error"; then fail "an unknown shape is accepted"; fi
 grep -q 'known: .*llama-3-8b' "$folder/error" || fail "the refusal names no shapes: $(cat "$folder/error")"
 # One layer on ciphertexts, in a ring that is for tests only.
-"$polyveil" bench layer pythia-70m --parameters test12 --tokens 1 --json "$folder/layer.json" >"$folder/out" 2>/dev/null
+"$polyveil" bench layer pythia-70m --parameters test12 --tokens 1 --json "$folder/layer.json" --report "$folder/layer.html" \
+  >"$folder/out" 2>/dev/null
+python3 "$source/tests/e2e/report_page_test.py" "$folder/layer.html" "$folder/layer.json" || fail "the page of bench layer"
 grep -q 'INSECURE' "$folder/out" || fail "an insecure ring is not named"
 grep -q '"polyveil-bench-layer/1"' "$folder/layer.json" || fail "bench layer writes no report"
 if "$polyveil" bench layer "$source/tests/vectors/released/llama.gguf" --layer 9 2>"$folder/error"; then fail "a layer that is not there"; fi
@@ -147,7 +149,8 @@ wait "$pid" || fail "the server ends with status $?"
 small=(--parameters test10 --insecure-test --threads 1)
 printf 'once upon\na time\nthere was\n' >"$folder/lines"
 "$polyveil" embed --model "$folder/encoder" "${small[@]}" --text-file "$folder/lines" --check --json "$folder/embed.json" \
-  >"$folder/out" 2>"$folder/error" || fail "embed: $(cat "$folder/error")"
+  --report "$folder/embed.html" >"$folder/out" 2>"$folder/error" || fail "embed: $(cat "$folder/error")"
+python3 "$source/tests/e2e/report_page_test.py" "$folder/embed.html" "$folder/embed.json" "once upon" || fail "the page of embed"
 [ "$(wc -l <"$folder/out")" = 3 ] || fail "embed prints no line a text: $(cat "$folder/out")"
 "$polyveil" classify --model "$folder/encoder" "${small[@]}" --text 'once' --second 'upon' --check --json "$folder/classes.json" \
   >"$folder/out" 2>"$folder/error" || fail "classify: $(cat "$folder/error")"

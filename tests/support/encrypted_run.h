@@ -2,7 +2,6 @@
 // decryption.
 #pragma once
 
-#include <bit>
 #include <memory>
 #include <vector>
 
@@ -44,8 +43,12 @@ class EncryptedRun {
   runtime::DecoderSession& session() { return session_; }
 
   ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
-    std::vector<ckks::Complex> slots(std::bit_ceil(embedding.size()));
-    for (size_t i = 0; i < embedding.size(); ++i) slots[i] = embedding[i] / model_->units().input;
+    return EncryptTexts({&embedding, 1});
+  }
+  // A token of each of several texts.
+  ckks::Ciphertext EncryptTexts(std::span<const std::vector<double>> embeddings) const {
+    const auto packed = compile::PackTexts(embeddings, model_->texts(), model_->units().input);
+    const std::vector<ckks::Complex> slots(packed.begin(), packed.end());
     return EncryptSlots(slots, model_->input_level());
   }
 
@@ -71,12 +74,9 @@ class EncryptedRun {
     return encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext), model_->params()->slots());
   }
 
-  std::vector<double> Decrypt(const ckks::Ciphertext& ciphertext) const {
-    const int d = model_->width();
-    const auto slots = Slots(ciphertext);
-    std::vector<double> x(d);
-    for (int i = 0; i < d; ++i) x[i] = slots[i].real() * model_->units().result();
-    return x;
+  std::vector<double> Decrypt(const ckks::Ciphertext& ciphertext, int text = 0) const {
+    return compile::UnpackText(Slots(ciphertext), model_->texts(), model_->width(), text,
+                               model_->units().result());
   }
 
  private:

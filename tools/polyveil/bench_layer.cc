@@ -14,7 +14,7 @@
 #include "polyveil/block_text.h"
 #include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
-#include "polyveil/run_report.h"
+#include "polyveil/report_page.h"
 #include "polyveil/terminal.h"
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
@@ -26,7 +26,7 @@ namespace {
 using nlohmann::json;
 
 struct LayerBenchArguments {
-  std::string model, text, parameters, keys = "auto", json;
+  std::string model, text, parameters, keys = "auto", json, page;
   BlockRange layers;
   int tokens = 2, context = 0, at_once = 0;
   double margin = 1.3, key_gigabytes = 6;
@@ -38,6 +38,7 @@ struct Measurement {
   std::string name;
   std::shared_ptr<const compile::CompiledDecoder> program;
   bool at_once = false;
+  std::vector<compile::LevelStage> levels;
   bench::LayerReport report;
   std::function<std::string(std::span<const double>)> next_token;
 };
@@ -64,6 +65,9 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   const auto decoder = std::make_shared<const model::Decoder>(
       model::Decoder{result.name, "", std::move(text.blocks), context, arguments.margin});
   PV_ASSIGN_OR_RETURN(result.program, runtime::CompileModel(decoder, params, speed, programs));
+  const auto& prompts = result.program->prompts();
+  const auto& ran = at_once > 0 ? *prompts[result.program->PromptFor(at_once)] : *result.program;
+  result.levels = ran.estimate().levels;
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);
@@ -128,6 +132,32 @@ json ToJson(const LayerBenchArguments& arguments, const Measurement& m) {
           {"commit", POLYVEIL_COMMIT}};
 }
 
+// Client and server are one process whose key ends with it: errors are for everyone.
+ReportPage ToPage(const Measurement& m) {
+  const bench::LayerReport& r = m.report;
+  const auto bytes = [](size_t count) { return FormatBytes(static_cast<double>(count)); };
+  ReportPage page;
+  page.title = m.name;
+  page.facts = {{"parameters", m.program->params()->Describe()},
+                {"keys", fmt::format("{}, {} in memory, made in {}", r.key_count,
+                                     bytes(r.key_bytes), FormatSeconds(r.keys_seconds))},
+                {"keys as they would be sent", bytes(r.wire_key_bytes)},
+                {"cache", bytes(r.state_bytes)},
+                {"peak memory", bytes(r.peak_rss_bytes) + " (client and server)"},
+                {"machine", fmt::format("{}, {} threads, {}", CpuName(), Threads(),
+                                        ring::ActiveKernels().name)}};
+  page.latency = r.latency;
+  page.planned = r.estimated;
+  page.levels = m.levels;
+  for (size_t i = 0; i < r.tokens.size(); ++i)
+    page.steps.push_back(
+        {fmt::format("token {}", i + 1), r.tokens[i].seconds,
+         fmt::format("error {:.2e} of values up to {:.3g}; with exact functions "
+                     "{:.2e}",
+                     r.tokens[i].error, r.tokens[i].size, r.tokens[i].exact_error)});
+  return page;
+}
+
 void Print(const Measurement& m) {
   const bench::LayerReport& r = m.report;
   std::printf("%-24s%12s%12s\n", m.at_once ? "seconds at once" : "seconds a token", "measured",
@@ -169,6 +199,7 @@ Status Run(const LayerBenchArguments& arguments) {
   Print(measurement);
   if (!arguments.json.empty())
     PV_RETURN_IF_ERROR(WriteFile(arguments.json, ToJson(arguments, measurement).dump(1) + "\n"));
+  PV_RETURN_IF_ERROR(WriteReportPage(arguments.page, ToPage(measurement)));
   const auto& tokens = measurement.report.tokens;
   for (size_t i = 0; i < tokens.size(); ++i)
     if (!std::isfinite(tokens[i].error) || !std::isfinite(tokens[i].exact_error))
@@ -202,6 +233,7 @@ Command DescribeBenchLayer(Options& app) {
             "GB of keys that auto expands to");
   AddThreads(app, arguments->threads);
   AddOutputFile(app, "--json", arguments->json, "also write the results to this file");
+  AddReportPage(app, arguments->page);
   return [arguments] { return Run(*arguments); };
 }
 

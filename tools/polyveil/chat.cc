@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/buffer.h"
@@ -17,6 +18,7 @@
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
 #include "polyveil/public_part.h"
+#include "polyveil/report_page.h"
 #include "polyveil/terminal_text.h"
 #include "polyveil/text_options.h"
 
@@ -27,6 +29,7 @@ struct ChatArguments {
   std::optional<std::string> system;
   PublicOptions known;
   int new_tokens = 256;
+  std::string page;
   SessionOptions session;
   model::TextOptions text;
 };
@@ -220,7 +223,11 @@ Status Run(ChatArguments arguments) {
   PV_RETURN_IF_ERROR(session->Connect(report));
   const Status status = Talk(arguments, *session, report);
   if (!status.ok()) return session->Explain(status.error());
-  return {};
+  if (arguments.page.empty()) return {};
+  Finish(report);
+  PV_ASSIGN_OR_RETURN(report.server_memory, session->remote().Memory());
+  PV_ASSIGN_OR_RETURN(const auto json, ReportToJson(report, 0));
+  return WriteReportPage(arguments.page, PageOfRun(report, json));
 }
 
 }  // namespace
@@ -233,6 +240,7 @@ Command DescribeChat(Options& app) {
       "secret; \"\": nothing)");
   AddPublicOptions(app, "for the model to be told first, in place of --system,", a->known, system);
   AddNumber(app, "--tokens", a->new_tokens, {1, 1 << 20}, "of an answer, at most");
+  AddReportPage(app, a->page);
   AddSessionOptions(app, a->session);
   AddTextOptions(app, a->text);
   return [a] { return Run(*a); };

@@ -61,7 +61,8 @@ std::vector<std::string> ArgumentsOf(const ChildServerOptions& options) {
                                         "--log-level",     "warning",
                                         "--keys",          options.keys,
                                         "--largest-error", fmt::format("{}", options.largest_error),
-                                        "--context",       std::to_string(options.context)};
+                                        "--context",       std::to_string(options.context),
+                                        "--texts",         std::to_string(options.texts)};
   if (!options.parameters.empty()) {
     arguments.push_back("--parameters");
     arguments.push_back(options.parameters);

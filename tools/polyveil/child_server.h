@@ -24,6 +24,7 @@ struct ChildServerOptions {
   double largest_error = 0;  // what it accepts of a predicted error of the logits
   int context = 0;           // 0: the model's choice
   bool at_once = false;      // reads prompts at once too
+  int texts = 1;             // decoded together
 };
 
 class ChildServer {

@@ -84,7 +84,7 @@ Status Embed(const EmbedArguments& arguments) {
   }
   std::fprintf(stderr, "\n%s", CostToText(results).c_str());
   const Status judged = Judge(embeddings, plain, report);
-  PV_RETURN_IF_ERROR(WriteEncoderReport(arguments.run.json, report));
+  PV_RETURN_IF_ERROR(WriteEncoderReport(arguments.run, results, report));
   return judged;
 }
 
@@ -120,7 +120,7 @@ Status Classify(const EncoderOptions& options) {
   }
   std::fprintf(stderr, "\n%s", CostToText(results).c_str());
   const Status judged = Judge(logits, plain, report);
-  PV_RETURN_IF_ERROR(WriteEncoderReport(options.json, report));
+  PV_RETURN_IF_ERROR(WriteEncoderReport(options, results, report));
   return judged;
 }
 

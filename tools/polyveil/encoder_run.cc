@@ -13,6 +13,7 @@
 #include "model/decoder_reference.h"
 #include "model/import/decoder_files.h"
 #include "polyveil/prompt_file.h"
+#include "polyveil/report_page.h"
 #include "polyveil/terminal_text.h"
 #include "version.h"
 
@@ -144,6 +145,7 @@ void AddEncoderOptions(Options& app, EncoderOptions& options) {
   AddOutputFile(app, "--json", options.json,
                 "write results and costs to this file, for its owner alone (what may be shared: "
                 "docs/operate.md)");
+  AddReportPage(app, options.page);
   app.add_flag("--check", options.check, "compare with the float64 polynomial model");
 }
 
@@ -171,10 +173,12 @@ std::string CostToText(const EncoderResults& results) {
          TrafficToText(results.report);
 }
 
-Status WriteEncoderReport(const std::string& path, const nlohmann::json& report) {
-  if (path.empty()) return {};
+Status WriteEncoderReport(const EncoderOptions& options, const EncoderResults& results,
+                          const nlohmann::json& report) {
+  PV_RETURN_IF_ERROR(WriteReportPage(options.page, PageOfRun(results.report, report)));
+  if (options.json.empty()) return {};
   const auto replace = nlohmann::json::error_handler_t::replace;  // a text may hold any bytes
-  return WriteFile(path, report.dump(1, ' ', false, replace) + "\n", kOwnerOnly);
+  return WriteFile(options.json, report.dump(1, ' ', false, replace) + "\n", kOwnerOnly);
 }
 
 }  // namespace polyveil::tools

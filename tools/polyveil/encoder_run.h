@@ -14,7 +14,7 @@ struct EncoderOptions {
   std::vector<std::string> texts;
   std::string file;    // a text a line, - for the standard input
   std::string second;  // of a pair: what the one text is compared with
-  std::string json;
+  std::string json, page;
   SessionOptions session;
   bool check = false;
 };
@@ -35,6 +35,8 @@ Result<EncoderResults> RunEncoder(EncoderOptions options);
 
 // What the runs cost, for the screen.
 std::string CostToText(const EncoderResults& results);
-Status WriteEncoderReport(const std::string& path, const nlohmann::json& report);
+// --json and --report.
+Status WriteEncoderReport(const EncoderOptions& options, const EncoderResults& results,
+                          const nlohmann::json& report);
 
 }  // namespace polyveil::tools

@@ -31,18 +31,22 @@ Result<std::vector<double>> FloatText::Logits(std::span<const double> embedding)
 
 ReferenceCheck::ReferenceCheck(const model::Decoder& decoder,
                                std::shared_ptr<const compile::CompiledProgram> program,
-                               const model::ClientHalf& half)
+                               const model::ClientHalf& half, int count)
     : half_(half),
-      reference_(decoder),
-      simulator_(program, runtime::NoiseModel::ForParameters(*program->params()), 1) {}
+      simulator_(program, runtime::NoiseModel::ForParameters(*program->params()), 1),
+      allowed_(static_cast<size_t>(count)) {
+  for (int i = 0; i < count; ++i) references_.emplace_back(decoder);
+}
 
 Result<std::unique_ptr<ReferenceCheck>> ReferenceCheck::Create(
     const std::string& path, int context, const model::ClientHalf& half,
-    const ckks::ParametersPtr& params, std::span<const model::TokenId> before) {
+    const ckks::ParametersPtr& params, std::span<const model::TokenId> before, int texts,
+    int count) {
   PV_ASSIGN_OR_RETURN(const auto decoder, model::LoadDecoder(path, {.context = context}));
   // The same program as the server's.
-  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, {}));
-  std::unique_ptr<ReferenceCheck> check(new ReferenceCheck(*decoder, std::move(program), half));
+  PV_ASSIGN_OR_RETURN(auto program, runtime::CompileModel(decoder, params, {}, {.texts = texts}));
+  std::unique_ptr<ReferenceCheck> check(
+      new ReferenceCheck(*decoder, std::move(program), half, count));
   if (!before.empty()) PV_RETURN_IF_ERROR(check->Begin(*decoder, before));
   return check;
 }
@@ -52,7 +56,7 @@ Status ReferenceCheck::Begin(const model::Decoder& decoder,
   std::vector<std::vector<double>> embeddings;
   for (size_t i = static_cast<size_t>(half_.prefix()); i < before.size(); ++i) {
     PV_ASSIGN_OR_RETURN(auto embedding, half_.Embed(before.first(i + 1)));
-    PV_RETURN_IF_ERROR(reference_.Step(embedding));
+    for (auto& reference : references_) PV_RETURN_IF_ERROR(reference.Step(embedding));
     embeddings.push_back(std::move(embedding));
   }
   PV_ASSIGN_OR_RETURN(const auto known,
@@ -60,20 +64,32 @@ Status ReferenceCheck::Begin(const model::Decoder& decoder,
   return simulator_.Reset(known);
 }
 
+Status ReferenceCheck::Compare(std::span<const std::vector<double>> embeddings,
+                               std::span<const std::vector<double>> logits,
+                               std::span<TokenReport* const> reports) {
+  PV_ASSIGN_OR_RETURN(const auto noisy, simulator_.StepTexts(embeddings));
+  for (size_t i = 0; i < reports.size(); ++i) {
+    if (reports[i] == nullptr) continue;
+    TokenReport& report = *reports[i];
+    PV_ASSIGN_OR_RETURN(const auto residual, references_[i].Step(embeddings[i]));
+    PV_ASSIGN_OR_RETURN(const auto expected, half_.Head(residual));
+    PV_ASSIGN_OR_RETURN(const auto simulated, half_.Head(noisy[i]));
+    const double predicted = LargestDifference(simulated, expected);
+    // A prediction that is no number allows nothing.
+    if (std::isfinite(predicted))
+      allowed_[i] = std::max(allowed_[i], runtime::kNoiseAccuracy * predicted);
+    report.logits_error = LargestDifference(logits[i], expected);
+    report.logits_allowed = allowed_[i];
+    report.argmax_agrees = ArgMax(logits[i]) == ArgMax(expected);
+    report.not_finite = references_[i].first_not_finite();
+  }
+  return {};
+}
+
 Status ReferenceCheck::Compare(const std::vector<double>& embedding,
                                const std::vector<double>& logits, TokenReport& report) {
-  PV_ASSIGN_OR_RETURN(const auto residual, reference_.Step(embedding));
-  PV_ASSIGN_OR_RETURN(const auto expected, half_.Head(residual));
-  PV_ASSIGN_OR_RETURN(const auto noisy, simulator_.Step(embedding));
-  PV_ASSIGN_OR_RETURN(const auto simulated, half_.Head(noisy));
-  const double predicted = LargestDifference(simulated, expected);
-  // A prediction that is no number allows nothing.
-  if (std::isfinite(predicted)) allowed_ = std::max(allowed_, runtime::kNoiseAccuracy * predicted);
-  report.logits_error = LargestDifference(logits, expected);
-  report.logits_allowed = allowed_;
-  report.argmax_agrees = ArgMax(logits) == ArgMax(expected);
-  report.not_finite = reference_.first_not_finite();
-  return {};
+  TokenReport* const only = &report;
+  return Compare({&embedding, 1}, {&logits, 1}, {&only, 1});
 }
 
 }  // namespace polyveil::tools

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -14,9 +15,11 @@
 #include "polyveil/commands.h"
 #include "polyveil/evidence.h"
 #include "polyveil/float_model.h"
+#include "polyveil/generate_texts.h"
 #include "polyveil/model_session.h"
 #include "polyveil/prompt_file.h"
 #include "polyveil/public_part.h"
+#include "polyveil/report_page.h"
 #include "polyveil/terminal_text.h"
 #include "polyveil/text_options.h"
 #include "version.h"
@@ -26,13 +29,17 @@ namespace {
 
 constexpr mode_t kPrivate = 0600;  // reports hold the texts
 struct GenerateArguments {
-  std::string prompt_file, json, evidence;
+  std::string prompt_file, prompts_file, json, page, evidence;
+  std::vector<std::string> prompts;  // as given; one alone is `prompt`
   PromptText prompt;
   PublicOptions known;
   int new_tokens = 12, share_bits = 0;
   SessionOptions session;
   serve::TextRunOptions run;
   bool plain = false, check = false;
+
+  // Several texts, decoded together.
+  bool together() const { return prompts.size() > 1 || !prompts_file.empty(); }
 };
 
 void WarnOfEscapes(const model::DecoderReference& reference) {
@@ -131,15 +138,17 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
           .first(known.empty() ? 0 : known.size() + static_cast<size_t>(half.prefix()));
   std::unique_ptr<ReferenceCheck> check;
   if (arguments.check) {
-    PV_ASSIGN_OR_RETURN(check, ReferenceCheck::Create(session.path(), context, half,
-                                                      session.remote().params(), before));
+    PV_ASSIGN_OR_RETURN(
+        check, ReferenceCheck::Create(session.path(), context, half, session.remote().params(),
+                                      before, session.remote().info().texts));
   }
   std::optional<EvidenceFolder> evidence;
   if (!arguments.evidence.empty()) {
-    if (!session.remote().info().prompts.empty())
-      return MakeError(
-          ErrorCode::kInvalidArgument,
-          "--evidence: this server reads prompts at once, the record is of single steps");
+    const serve::ModelInfo& info = session.remote().info();
+    if (!info.prompts.empty() || info.texts > 1)
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "--evidence: this server {}, the record is of single steps",
+                       info.texts > 1 ? "decodes several texts together" : "reads prompts at once");
     PV_ASSIGN_OR_RETURN(evidence, EvidenceFolder::Create(arguments.evidence));
     evidence->Watch(session.remote());
   }
@@ -167,21 +176,51 @@ Status RunSession(const GenerateArguments& arguments, ModelSession& session, Run
   return {};
 }
 
+Status CheckPrompts(const GenerateArguments& arguments, const model::ClientHalf& half) {
+  if (arguments.together()) {
+    PV_RETURN_IF_ERROR(EncodePrompts(half, arguments.prompts, half.context()));
+    return {};
+  }
+  PV_RETURN_IF_ERROR(EncodePrompt(half, arguments.prompt, half.context()));
+  return {};
+}
+
 Status RunEncrypted(const GenerateArguments& arguments, RunReport& report) {
   const OrderlyEnd end;
   PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
   // A prompt that cannot be run is refused before a server is started for it.
-  if (session->half())
-    PV_RETURN_IF_ERROR(
-        EncodePrompt(*session->half(), arguments.prompt, session->half()->context()));
+  if (session->half()) PV_RETURN_IF_ERROR(CheckPrompts(arguments, *session->half()));
   PV_RETURN_IF_ERROR(session->Connect(report));
-  const Status status = RunSession(arguments, *session, report);
+  const Status status =
+      arguments.together()
+          ? GenerateTexts({arguments.prompts, arguments.new_tokens, arguments.check, arguments.run},
+                          *session, report)
+          : RunSession(arguments, *session, report);
   if (!status.ok()) return session->Explain(status.error());
+  return {};
+}
+
+// What texts that are decoded together cannot have, by name.
+Status CheckTogether(const GenerateArguments& arguments) {
+  const auto count = arguments.prompts.size();
+  const std::pair<const char*, bool> alone[] = {{"--evidence", !arguments.evidence.empty()},
+                                                {"--plain", arguments.plain},
+                                                {"--prompt-tokens", !arguments.prompt.ids.empty()},
+                                                {"a public part", !arguments.known.text.empty()},
+                                                {"--at-once", arguments.session.program.at_once}};
+  for (const auto& [name, given] : alone)
+    if (given)
+      return MakeError(ErrorCode::kInvalidArgument, "{} goes with one prompt, not with {}", name,
+                       count);
+  const int texts = arguments.session.program.texts;
+  if (static_cast<size_t>(texts) < count)
+    return MakeError(ErrorCode::kOutOfRange, "--texts {}: there are {} prompts", texts, count);
   return {};
 }
 
 Status CheckArguments(const GenerateArguments& arguments) {
   PV_RETURN_IF_ERROR(model::ValidateTextOptions(arguments.run.text));
+  if (arguments.together()) PV_RETURN_IF_ERROR(CheckTogether(arguments));
   if (arguments.share_bits > 0) {
     PV_RETURN_IF_ERROR(ckks::Flooding::Create(arguments.share_bits, 1));
     if (arguments.json.empty() || !arguments.check)
@@ -203,13 +242,33 @@ Status CheckArguments(const GenerateArguments& arguments) {
   return {};
 }
 
-Status Run(GenerateArguments arguments) {
-  ProtectProcess();
-  SetThreads(arguments.session.threads);
+Status ReadAllPrompts(GenerateArguments& arguments) {
   if (!arguments.prompt_file.empty()) {
     PV_ASSIGN_OR_RETURN(arguments.prompt.text, ReadPrompt(arguments.prompt_file));
   }
-  PV_RETURN_IF_ERROR(ReadPublicPart(arguments.known));
+  if (!arguments.prompts_file.empty()) {
+    PV_ASSIGN_OR_RETURN(arguments.prompts, ReadPrompts(arguments.prompts_file));
+  }
+  int& texts = arguments.session.program.texts;
+  if (!arguments.together() && !arguments.prompts.empty())
+    arguments.prompt.text = arguments.prompts.front();
+  if (arguments.together() && texts == 1)
+    texts = static_cast<int>(std::bit_ceil(arguments.prompts.size()));
+  return ReadPublicPart(arguments.known);
+}
+
+void PrintTexts(const RunReport& report) {
+  for (const serve::BatchedText& each : report.texts) {
+    const std::string text = each.prompt + each.text;
+    std::printf("%s\n", isatty(STDOUT_FILENO) ? PrintableLines(text, 4 * text.size()).c_str()
+                                              : text.c_str());
+  }
+}
+
+Status Run(GenerateArguments arguments) {
+  ProtectProcess();
+  SetThreads(arguments.session.threads);
+  PV_RETURN_IF_ERROR(ReadAllPrompts(arguments));
   arguments.prompt.known = arguments.known.text;
   buffer_pool::SetCacheLimit(size_t{256} << 20);
   PV_RETURN_IF_ERROR(CheckArguments(arguments));
@@ -220,7 +279,8 @@ Status Run(GenerateArguments arguments) {
   PV_RETURN_IF_ERROR(status);
   Finish(report);
   std::fprintf(stderr, "\n%s", ReportToText(report).c_str());
-  if (!StreamsText()) {
+  PrintTexts(report);
+  if (!StreamsText() && report.texts.empty()) {
     // The server has a say in what was chosen: a terminal shows it and does not obey it.
     const std::string text = report.prompt + report.text;
     std::printf("\n%s\n", isatty(STDOUT_FILENO) ? PrintableLines(text, 4 * text.size()).c_str()
@@ -228,6 +288,7 @@ Status Run(GenerateArguments arguments) {
   }
   PV_ASSIGN_OR_RETURN(const auto json, ReportToJson(report, arguments.share_bits));
   PV_RETURN_IF_ERROR(WriteReport(arguments.json, json));
+  PV_RETURN_IF_ERROR(WriteReportPage(arguments.page, PageOfRun(report, json)));
   return JudgeCheck(report);
 }
 
@@ -235,11 +296,18 @@ Status Run(GenerateArguments arguments) {
 
 Command DescribeGenerate(Options& app) {
   auto a = std::make_shared<GenerateArguments>();
-  auto* prompt = app.add_option("--prompt", a->prompt.text,
-                                "the text to continue (other users of this machine can see it)");
-  app.add_option("--prompt-file", a->prompt_file,
-                 "the text is this file's, - for the standard input; a last line feed is dropped")
-      ->excludes(prompt);
+  auto* prompt = app.add_option("--prompt", a->prompts,
+                                "the text to continue (other users of this machine can see it); "
+                                "several are decoded together, a token of each a step")
+                     ->one_value();
+  auto* file = app.add_option(
+      "--prompt-file", a->prompt_file,
+      "the text is this file's, - for the standard input; a last line feed is dropped");
+  file->excludes(prompt);
+  app.add_option("--prompts-file", a->prompts_file,
+                 "several texts, a line of this file each, - for the standard input")
+      ->excludes(prompt)
+      ->excludes(file);
   AddNumber(app, "--prompt-tokens", a->prompt.ids, {0, std::numeric_limits<int>::max()},
             "token ids before it")
       ->delimiter(',');
@@ -248,6 +316,7 @@ Command DescribeGenerate(Options& app) {
   AddSessionOptions(app, a->session);
   AddTextOptions(app, a->run.text);
   AddOutputFile(app, "--json", a->json, "write the run's report to this file, for its owner alone");
+  AddReportPage(app, a->page);
   AddNumber(
       app, "--share-bits", a->share_bits, {0, ckks::Flooding::kMaxBits},
       "with --json and --check: write errors of decrypted logits too, flooded with noise for "

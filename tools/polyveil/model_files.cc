@@ -47,6 +47,8 @@ void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& opti
   app.add_option("--parameters", options.parameters,
                  fmt::format("parameter set{} (default: decode16, with --at-once prompt16)", of));
   app.add_flag("--at-once", options.at_once, "read prompts at once, for three times the keys");
+  AddNumber(app, "--texts", options.texts, {1, 1 << 15},
+            "texts that are decoded together, a token of each a step: a power of two");
 }
 
 Result<std::string> FindModel(const std::string& given) {

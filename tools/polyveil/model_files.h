@@ -22,6 +22,7 @@ Option* AddModel(Options& app, std::string& model, const std::string& what);
 struct ProgramOptions {
   std::string parameters;  // empty: runtime::DefaultParameters
   bool at_once = false;    // prompts
+  int texts = 1;           // decoded together
 };
 // `of` what: "of the own server".
 void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& options);

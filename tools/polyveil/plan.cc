@@ -103,10 +103,11 @@ Status Run(const PlanArguments& arguments) {
   PV_ASSIGN_OR_RETURN(limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
   PV_ASSIGN_OR_RETURN(const PlannedModel planned,
                       LoadPlanned(path, arguments.context, arguments.degrees));
-  PV_ASSIGN_OR_RETURN(const auto served,
-                      serve::ServeDecoder(planned.decoder, arguments.program.parameters,
-                                          POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits,
-                                          {.prompts = arguments.program.at_once}));
+  PV_ASSIGN_OR_RETURN(
+      const auto served,
+      serve::ServeDecoder(
+          planned.decoder, arguments.program.parameters, POLYVEIL_VERSION " " POLYVEIL_COMMIT,
+          limits, {.prompts = arguments.program.at_once, .texts = arguments.program.texts}));
   const size_t layers = planned.decoder->blocks.size();
   std::printf("%s%s%s", InfoToText(served.info).c_str(), Layers(planned).c_str(),
               WeightsToText(served.info.estimate).c_str());

@@ -66,16 +66,33 @@ std::string Rows(const char* title, std::vector<LatencyTable::Row> rows, double 
   return text + fmt::format("  {:<28}{:>9}{:>12.3f}\n", "total", "", total);
 }
 
+// fn(token, what to call it) of every token that was checked, of all texts.
+template <typename F>
+void ForChecked(const RunReport& report, F&& fn) {
+  const auto each = [&](const std::vector<TokenReport>& tokens, const std::string& of) {
+    for (const TokenReport& token : tokens)
+      if (token.logits_error >= 0) fn(token, fmt::format("{}token {}", of, token.position + 1));
+  };
+  each(report.tokens, "");
+  for (size_t i = 0; i < report.texts.size(); ++i)
+    each(report.texts[i].tokens, fmt::format("text {}, ", i + 1));
+}
+
+size_t CountTokens(const RunReport& report) {
+  size_t tokens = report.tokens.size();
+  for (const serve::BatchedText& text : report.texts) tokens += text.tokens.size();
+  return tokens;
+}
+
 std::string CheckSummary(const RunReport& report) {
   double worst = -1, allowed = -1;
   int agree = 0, checked = 0;
-  for (const TokenReport& token : report.tokens) {
-    if (token.logits_error < 0) continue;
+  ForChecked(report, [&](const TokenReport& token, const std::string&) {
     worst = Worse(worst, token.logits_error);
     allowed = Worse(allowed, token.logits_allowed);
     agree += token.argmax_agrees;
     ++checked;
-  }
+  });
   if (checked == 0) return {};
   return fmt::format(
       "check against the float64 polynomial model: largest logit error {:.3g} (noise allows "
@@ -122,39 +139,60 @@ json CostToJson(const RunReport& r) {
           {"server_memory", memory}};
 }
 
+namespace {
+
+json TokensToJson(const std::vector<TokenReport>& tokens, std::optional<ckks::Flooding>& sharing) {
+  json out = json::array();
+  for (const TokenReport& token : tokens) out.push_back(TokenToJson(token, sharing));
+  return out;
+}
+
+json TextsToJson(const RunReport& r, std::optional<ckks::Flooding>& sharing) {
+  json texts = json::array();
+  for (const serve::BatchedText& text : r.texts)
+    texts.push_back({{"prompt", text.prompt},
+                     {"text", text.text},
+                     {"end", text.end},
+                     {"generated", text.generated},
+                     {"tokens", TokensToJson(text.tokens, sharing)}});
+  return {{"format", "polyveil-batch-run/1"}, {"texts", texts}};
+}
+
+}  // namespace
+
 Result<json> ReportToJson(const RunReport& r, int share_bits) {
   std::optional<ckks::Flooding> sharing;
   if (share_bits > 0) {
     PV_ASSIGN_OR_RETURN(auto flooding,
-                        ckks::Flooding::Create(share_bits, std::max<u64>(1, r.tokens.size())));
+                        ckks::Flooding::Create(share_bits, std::max<u64>(1, CountTokens(r))));
     sharing.emplace(std::move(flooding));
   }
-  json tokens = json::array();
-  for (const TokenReport& token : r.tokens) tokens.push_back(TokenToJson(token, sharing));
   json report = CostToJson(r);
+  report.update({{"generated", r.generated},
+                 {"tokens_per_second", r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0},
+                 {"share_bits", share_bits}});
+  if (!r.texts.empty()) {
+    report.update(TextsToJson(r, sharing));
+    return report;
+  }
   report.update({{"format", "polyveil-run/1"},
                  {"prompt", r.prompt},
                  {"text", r.text},
                  {"end", r.end},
                  {"public_tokens", r.public_tokens},
                  {"public_seconds", r.public_seconds},
-                 {"generated", r.generated},
-                 {"tokens_per_second", r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0},
-                 {"share_bits", share_bits},
-                 {"tokens", tokens}});
+                 {"tokens", TokensToJson(r.tokens, sharing)}});
   return report;
 }
 
 Status JudgeCheck(const RunReport& report) {
   std::string first;
   int faults = 0, checked = 0;
-  for (const TokenReport& token : report.tokens) {
-    if (token.logits_error < 0) continue;
+  ForChecked(report, [&](const TokenReport& token, const std::string& name) {
     ++checked;
     const std::string fault = Fault(token);
-    if (fault.empty()) continue;
-    if (faults++ == 0) first = fmt::format("token {}: {}", token.position + 1, fault);
-  }
+    if (!fault.empty() && faults++ == 0) first = name + ": " + fault;
+  });
   if (faults == 0) return {};
   return MakeError(ErrorCode::kMismatch, "check: {} of {} tokens differ from float64, first {}",
                    faults, checked, first);
@@ -176,13 +214,14 @@ std::string TrafficToText(const RunReport& r) {
 }
 
 std::string ReportToText(const RunReport& r) {
-  const double steps = std::max<double>(1, static_cast<double>(r.tokens.size()));
+  const double steps = std::max(1, r.latency.steps);
   std::string text = LatencyToText(r) + CheckSummary(r);
-  text +=
-      fmt::format("{} tokens fed ({} generated) in {}: {} per token, {:.4f} generated tokens/s\n",
-                  r.tokens.size(), r.generated, FormatSeconds(r.tokens_seconds),
-                  FormatSeconds(r.tokens_seconds / steps),
-                  r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0);
+  if (!r.texts.empty())
+    text += fmt::format("{} texts together, {} steps; ", r.texts.size(), r.latency.steps);
+  text += fmt::format("{} tokens fed ({} generated) in {}: {} per {}, {:.4f} generated tokens/s\n",
+                      CountTokens(r), r.generated, FormatSeconds(r.tokens_seconds),
+                      FormatSeconds(r.tokens_seconds / steps), r.texts.empty() ? "token" : "step",
+                      r.tokens_seconds > 0 ? r.generated / r.tokens_seconds : 0);
   if (r.public_tokens > 0)
     text += fmt::format("behind {} public tokens, which the server took in {}\n", r.public_tokens,
                         FormatSeconds(r.public_seconds));
@@ -194,6 +233,7 @@ std::string InfoToText(const serve::ModelInfo& info) {
   const auto bytes = [](u64 count) { return FormatBytes(static_cast<double>(count)); };
   std::string text = fmt::format("model       {} (width {}, context {}), program {}\n", info.name,
                                  info.d_model, info.context, info.program_digest.substr(0, 16));
+  if (info.texts > 1) text += fmt::format("            {} texts decoded together\n", info.texts);
   text += fmt::format("parameters  {}\n", info.security);
   text += fmt::format("            logQP = {:.1f} bits, table bound {} bits\n", info.log_qp,
                       info.max_log_qp);
@@ -212,10 +252,12 @@ std::string InfoToText(const serve::ModelInfo& info) {
       "            depth {} levels, {} bootstraps, {} rotations, {} products; in at level {}, out "
       "at "
       "{}\n",
-      info.encoder ? "texts  " : "a token", FormatSeconds(info.seconds_per_token()), info.threads,
-      info.backend, bytes(e.token_bytes_up), bytes(e.token_bytes_down), e.depth_per_token,
-      e.bootstraps_per_token, e.rotations_per_token, e.products_per_token, info.input_level,
-      info.output_level);
+      info.encoder     ? "texts  "
+      : info.texts > 1 ? "a step "
+                       : "a token",
+      FormatSeconds(info.seconds_per_token()), info.threads, info.backend, bytes(e.token_bytes_up),
+      bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
+      e.products_per_token, info.input_level, info.output_level);
   for (const serve::PromptInfo& prompt : info.prompts)
     text += fmt::format("{}up to {} tokens at once: about {}\n",
                         &prompt == &info.prompts.front() ? "a prompt    " : "            ",

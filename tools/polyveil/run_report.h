@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "serve/client/text_run.h"
+#include "serve/client/batch_run.h"
 
 namespace polyveil::tools {
 
@@ -22,6 +22,8 @@ struct RunReport : serve::TextReport {
   u64 key_bytes_up = 0;
   u64 client_peak_rss_bytes = 0;
   std::vector<MemoryReport::Entry> server_memory;  // at the end
+  // Several, decoded together; then the one text above and its tokens are empty.
+  std::vector<serve::BatchedText> texts;
 };
 
 // This machine, program and process, at a run's end.

@@ -113,9 +113,10 @@ Result<serve::SimulationSetup> Prepare(const SimulateOptions& options, const std
     PV_RETURN_IF_ERROR(model::Narrow(*decoder, {options.narrow, options.narrow_site}));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(ParametersOf(options)));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  PV_ASSIGN_OR_RETURN(serve::SimulationSetup setup,
-                      serve::SetUpSimulation(std::move(half), decoder, params,
-                                             {.prompts = options.program.at_once}));
+  PV_ASSIGN_OR_RETURN(
+      serve::SimulationSetup setup,
+      serve::SetUpSimulation(std::move(half), decoder, params,
+                             {.prompts = options.program.at_once, .texts = options.program.texts}));
   if (options.noiseless) setup.noise = runtime::NoiseModel::Zero();
   if (options.copies) setup.slots = runtime::SimulatedSlots::kAll;
   return setup;

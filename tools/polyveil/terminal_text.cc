@@ -48,6 +48,11 @@ void TerminalText::Fed(const serve::TokenReport& token, const model::TextStep& s
   std::fprintf(stderr, "%s\n", line.c_str());
 }
 
+void TerminalText::Stepped(int step, int total, double seconds, int going_on) {
+  std::fprintf(stderr, "step %3d/%d  %8s  %d texts go on\n", step, total,
+               FormatSeconds(seconds).c_str(), going_on);
+}
+
 void TerminalText::Padded(int sent, int total, double seconds) {
   std::fprintf(stderr, "token %3d/%d  %8s  (fixed length)\n", sent, total,
                FormatSeconds(seconds).c_str());

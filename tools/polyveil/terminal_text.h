@@ -21,6 +21,7 @@ class TerminalText final : public serve::TextObserver {
   void Answered() override { bar_.reset(); }
   void Read(int tokens, double seconds) override;
   void Fed(const serve::TokenReport& token, const model::TextStep& step, int total) override;
+  void Stepped(int step, int total, double seconds, int going_on) override;
   void Padded(int sent, int total, double seconds) override;
 
  private:

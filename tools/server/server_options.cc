@@ -57,6 +57,8 @@ void DescribeServerOptions(Options& app, ServerArguments& arguments) {
                  "parameter set (default: decode16, with --at-once prompt16)");
   app.add_flag("--at-once", arguments.decoder.programs.prompts,
                "read prompts of many tokens at once too: clients send three times the keys");
+  AddNumber(app, "--texts", arguments.decoder.programs.texts, {1, 1 << 15},
+            "texts of a client that are decoded together, a token of each a step: a power of two");
   DescribeTransport(app, arguments);
   AddThreads(app, arguments.threads, "a step");
   AddNumber(app, "--max-connections", arguments.http.limits.connections, {1, 1024}, "connections");

@@ -42,15 +42,6 @@ TextLoop::TextLoop(const ClientHalf& half, int context, const TextOptions& optio
       sampler_(options.sampling),
       output_(options.stops) {}
 
-Result<std::vector<double>> TextLoop::FeedNext(const Feed& feed, TextStep& step) {
-  const auto text = std::span(text_).first(static_cast<std::size_t>(half_.prefix() + fed_) + 1);
-  step.position = fed_;
-  step.token = text.back();
-  PV_ASSIGN_OR_RETURN(auto logits, feed(text));
-  ++fed_;
-  return logits;
-}
-
 Status TextLoop::Pick(const std::vector<double>& logits, TextStep& step) {
   const auto bad = std::ranges::find_if(logits, [](double x) { return !std::isfinite(x); });
   if (bad != logits.end())
@@ -75,26 +66,44 @@ void TextLoop::Preload(std::span<const TokenId> tokens) {
   fed_ = static_cast<int>(text_.size()) - half_.prefix();
 }
 
-Result<TextEnd> TextLoop::Continue(std::span<const TokenId> more, int new_tokens, const Feed& feed,
-                                   const OnStep& on_step) {
+Status TextLoop::Begin(std::span<const TokenId> more, int new_tokens) {
   text_.insert(text_.end(), more.begin(), more.end());
   const int tokens = static_cast<int>(text_.size()) - half_.prefix();
   if (tokens > context_)
     return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens, the model's context is {}",
                      tokens, context_);
   if (tokens <= fed_) return MakeError(ErrorCode::kOutOfRange, "a text of no new tokens");
-  for (int picked = 0;;) {
-    TextStep step;
-    PV_ASSIGN_OR_RETURN(const auto logits, FeedNext(feed, step));
-    const bool last = fed_ + half_.prefix() == static_cast<int>(text_.size());
-    if (last) PV_RETURN_IF_ERROR(Pick(logits, step));
+  left_ = new_tokens;
+  ended_.reset();
+  return {};
+}
+
+Result<TextStep> TextLoop::Take(const std::vector<double>& logits) {
+  TextStep step{fed_, Next().back(), {}, false, {}};
+  ++fed_;
+  if (fed_ + half_.prefix() < static_cast<int>(text_.size())) return step;
+  PV_RETURN_IF_ERROR(Pick(logits, step));
+  --left_;
+  if (step.ends)
+    ended_ = TextEnd::kEndToken;
+  else if (output_.stopped())
+    ended_ = TextEnd::kStop;
+  else if (left_ == 0)
+    ended_ = TextEnd::kTokens;
+  else if (fed_ == context_)
+    ended_ = TextEnd::kContext;
+  return step;
+}
+
+Result<TextEnd> TextLoop::Continue(std::span<const TokenId> more, int new_tokens, const Feed& feed,
+                                   const OnStep& on_step) {
+  PV_RETURN_IF_ERROR(Begin(more, new_tokens));
+  while (!ended_) {
+    PV_ASSIGN_OR_RETURN(const auto logits, feed(Next()));
+    PV_ASSIGN_OR_RETURN(const TextStep step, Take(logits));
     on_step(step);
-    if (!last) continue;
-    if (step.ends) return TextEnd::kEndToken;
-    if (output_.stopped()) return TextEnd::kStop;
-    if (++picked == new_tokens) return TextEnd::kTokens;
-    if (fed_ == context_) return TextEnd::kContext;
   }
+  return *ended_;
 }
 
 std::string TextLoop::Finish() {

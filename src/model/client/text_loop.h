@@ -58,6 +58,15 @@ class TextLoop {
   // of feed.
   Result<TextEnd> Continue(std::span<const TokenId> more, int new_tokens, const Feed& feed,
                            const OnStep& on_step);
+  // The same for whoever feeds several texts: Begin, then Take of what Next names, until it has
+  // ended. Errors: as Continue's.
+  Status Begin(std::span<const TokenId> more, int new_tokens);
+  // The text up to the token that is fed next, prefix included.
+  std::span<const TokenId> Next() const {
+    return std::span(text_).first(static_cast<std::size_t>(half_.prefix() + fed_) + 1);
+  }
+  Result<TextStep> Take(const std::vector<double>& logits);
+  const std::optional<TextEnd>& ended() const { return ended_; }
   // Characters that waited for more, when the text goes on no more (or in a new turn).
   std::string Finish();
 
@@ -67,7 +76,6 @@ class TextLoop {
   int room() const { return context_ + half_.prefix() - static_cast<int>(text_.size()); }
 
  private:
-  Result<std::vector<double>> FeedNext(const Feed& feed, TextStep& step);
   Status Pick(const std::vector<double>& logits, TextStep& step);
 
   const ClientHalf& half_;
@@ -77,6 +85,8 @@ class TextLoop {
   TextOutput output_;
   std::vector<TokenId> text_;
   int fed_ = 0;
+  int left_ = 0;  // tokens to be picked
+  std::optional<TextEnd> ended_;
 };
 
 }  // namespace polyveil::model

@@ -17,10 +17,12 @@ Result<std::shared_ptr<const Decoder>> LoadBundle(const std::string& path,
     return MakeError(ErrorCode::kInvalidArgument, "adapter {}: a bundle takes none",
                      options.adapter);
   PV_ASSIGN_OR_RETURN(BodyBundle body, LoadBodyBundle(path));
-  if (options.context != 0 && options.context != body.config.context)
+  if (options.context > body.config.context)
     return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
                      options.context, body.config.context);
-  return std::make_shared<const Decoder>(DecoderOfBundle(std::move(body), NameOfModel(path)));
+  Decoder decoder = DecoderOfBundle(std::move(body), NameOfModel(path));
+  if (options.context > 0) decoder.context = options.context;
+  return std::make_shared<const Decoder>(std::move(decoder));
 }
 
 Status CheckStage(const Checkpoint& checkpoint, const std::string& name) {

@@ -30,7 +30,7 @@ inline constexpr int kUsualContext = 128;
 // LoadCheckpoint and MakeBlock; kInvalidArgument for a model whose attention is still softmax, or
 // whose other functions are no polynomials yet (the message names the command that makes it
 // polynomial); kMismatch for forms of other weights (both digests); kOutOfRange for a context above
-// the architecture's; those of LoadBodyBundle; kInvalidArgument for a context that is not the
+// the architecture's; those of LoadBodyBundle; kInvalidArgument for a context above the
 // bundle's.
 Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
                                                    const DecoderOptions& options = {});

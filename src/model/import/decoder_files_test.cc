@@ -170,6 +170,7 @@ TEST(DecoderFiles, LoadsBundles) {
   EXPECT_EQ(decoder->prefix(), 0);
   EXPECT_TRUE(decoder->certificate.has_value());
   EXPECT_EQ(LoadDecoder(tiny, {.context = decoder->context}).value()->digest, decoder->digest);
+  EXPECT_EQ(LoadDecoder(tiny, {.context = 5}).value()->context, 5);
   ExpectIn("the bundle's is", Refused(tiny, {.context = decoder->context + 1}).message);
 }
 

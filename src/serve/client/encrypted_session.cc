@@ -1,7 +1,6 @@
 #include "serve/client/encrypted_session.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "ckks/client/decryptor.h"
@@ -55,11 +54,14 @@ Status EncryptedSession::CheckEmbedding(std::span<const double> embedding) const
   return {};
 }
 
-Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double> embedding) const {
-  PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
-  std::vector<double> values(embedding.begin(), embedding.end());
-  for (double& value : values) value /= input_unit_;
-  values.resize(std::bit_ceil(embedding.size()));  // the layout's period; its padding is zero
+Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(
+    std::span<const std::vector<double>> embeddings) const {
+  const int texts = remote_.info().texts;
+  if (embeddings.empty() || embeddings.size() > static_cast<size_t>(texts))
+    return MakeError(ErrorCode::kOutOfRange, "{} texts together, the server decodes {}",
+                     embeddings.size(), texts);
+  for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
+  const std::vector<double> values = compile::PackTexts(embeddings, texts, input_unit_);
   const int level = remote_.info().input_level;
   PV_ASSIGN_OR_RETURN(const auto plain,
                       encoder_.Encode(values, level, remote_.params()->scale(level)));
@@ -68,10 +70,6 @@ Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(std::span<const double>
 
 std::vector<ckks::Complex> EncryptedSession::Slots(const ckks::Ciphertext& result) const {
   return encoder_.Decode(ckks::Decryptor(key_).Decrypt(result), remote_.params()->slots());
-}
-
-Result<std::vector<double>> EncryptedSession::Decrypt(const ckks::Ciphertext& result) const {
-  return guard_.Read(Slots(result), position_ + 1);
 }
 
 Result<SessionStep> EncryptedSession::Exchange(
@@ -94,28 +92,37 @@ Result<SessionStep> EncryptedSession::Exchange(
 
 Result<SessionStep> EncryptedSession::Step(std::span<const double> embedding,
                                            const RemoteProgressCallback& on_progress) {
+  const std::vector<double> text(embedding.begin(), embedding.end());
+  PV_ASSIGN_OR_RETURN(Results texts, StepTexts({&text, 1}, on_progress));
+  texts.cost.residual = std::move(texts.residuals.front());
+  return std::move(texts.cost);
+}
+
+Result<EncryptedSession::Results> EncryptedSession::StepTexts(
+    std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress) {
   PV_RETURN_IF_ERROR(trusted_);
   Timer timer;
-  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(embedding));
+  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(embeddings));
   const double encrypt_seconds = timer.Seconds();
-  std::vector<double> residual;
+  Results texts;
   const auto request = [&]() -> Result<RemoteStep> {
     auto step = remote_.Step(session_.id, key_id_, static_cast<u32>(position_), token, on_progress);
     sent_ += step.ok();
     return step;
   };
-  PV_ASSIGN_OR_RETURN(SessionStep step,
-                      Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
-                        PV_ASSIGN_OR_RETURN(residual, Decrypt(result));
+  PV_ASSIGN_OR_RETURN(texts.cost, Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
+                        PV_ASSIGN_OR_RETURN(
+                            texts.residuals,
+                            guard_.ReadTexts(Slots(result), remote_.info().texts,
+                                             static_cast<int>(embeddings.size()), position_ + 1));
                         return {};
                       }));
-  step.encrypt_seconds = encrypt_seconds;
-  step.residual = std::move(residual);
+  texts.cost.encrypt_seconds = encrypt_seconds;
   ++position_;
-  return step;
+  return texts;
 }
 
-Result<EncryptedSession::Prompt> EncryptedSession::Read(
+Result<EncryptedSession::Results> EncryptedSession::Read(
     std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress,
     std::span<const int> texts) {
   PV_RETURN_IF_ERROR(trusted_);
@@ -137,7 +144,7 @@ Result<EncryptedSession::Prompt> EncryptedSession::Read(
                                                         level, remote_.params()->scale(level)));
   const ckks::SeededCiphertext input = ckks::Encryptor(key_).Encrypt(plain);
   const double encrypt_seconds = timer.Seconds();
-  Prompt prompt;
+  Results prompt;
   const auto request = [&]() -> Result<RemoteStep> {
     auto step =
         remote_.ReadPrompt(session_.id, key_id_, *program,
@@ -158,10 +165,10 @@ Result<EncryptedSession::Prompt> EncryptedSession::Read(
 
 Status EncryptedSession::Pad() {
   const std::vector<double> nothing(static_cast<size_t>(remote_.info().d_model));
-  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(nothing));
+  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt({&nothing, 1}));
   PV_ASSIGN_OR_RETURN(const RemoteStep step,
                       remote_.Step(session_.id, key_id_, static_cast<u32>(sent_), token, {}));
-  (void)Decrypt(step.result);  // takes its time, as ever
+  (void)guard_.Read(Slots(step.result), sent_ + 1);  // takes its time, as ever
   ++sent_;
   return {};
 }

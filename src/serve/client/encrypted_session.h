@@ -40,15 +40,20 @@ class EncryptedSession {
   // only.
   Result<SessionStep> Step(std::span<const double> embedding,
                            const RemoteProgressCallback& on_progress);
+  // A token of each of several texts that one session decodes together, in every step the same ones
+  // in the same order, up to the server's number of texts (copies of the last fill the others).
+  // Errors and noise: as Step's; what is wrong with one of them ends all.
+  struct Results {
+    std::vector<std::vector<double>> residuals;  // by text, or by token of a prompt
+    SessionStep cost;
+  };
+  Result<Results> StepTexts(std::span<const std::vector<double>> embeddings,
+                            const RemoteProgressCallback& on_progress);
   // A prompt's first tokens at once, at the text's beginning, where the server has a program for so
   // many; of an encoder whole texts, at any time. texts: how many of the tokens each of several
   // independent texts has; empty: one. Errors and noise: as Step's.
-  struct Prompt {
-    std::vector<std::vector<double>> residuals;  // by token
-    SessionStep cost;
-  };
-  Result<Prompt> Read(std::span<const std::vector<double>> embeddings,
-                      const RemoteProgressCallback& on_progress, std::span<const int> texts = {});
+  Result<Results> Read(std::span<const std::vector<double>> embeddings,
+                       const RemoteProgressCallback& on_progress, std::span<const int> texts = {});
   // A step of a text that has ended, which looks to the server like any other: its result is
   // decrypted and thrown away. No Step after it.
   Status Pad();
@@ -63,8 +68,7 @@ class EncryptedSession {
  private:
   EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key);
   Status CheckEmbedding(std::span<const double> embedding) const;
-  Result<ckks::SeededCiphertext> Encrypt(std::span<const double> embedding) const;
-  Result<std::vector<double>> Decrypt(const ckks::Ciphertext& result) const;
+  Result<ckks::SeededCiphertext> Encrypt(std::span<const std::vector<double>> embeddings) const;
   std::vector<ckks::Complex> Slots(const ckks::Ciphertext& result) const;
   // What a request costs around `decrypt`, which takes what came back.
   using Request = std::function<Result<RemoteStep>()>;

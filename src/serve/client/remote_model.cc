@@ -108,6 +108,10 @@ Status CheckLevels(const ModelInfo& info, const ckks::Parameters& params) {
     if (std::max(input, output) > params.max_level())
       return MakeError(ErrorCode::kOutOfRange, "the server's levels {} and {} are above {}", input,
                        output, params.max_level());
+  if (info.texts > 1 && info.texts > params.slots() / info.d_model)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "the server's texts = {}: {} slots hold {} of width {}", info.texts,
+                     params.slots(), params.slots() / info.d_model, info.d_model);
   // Rows of two halves that hold the longest prompt, one for each feature, or blocks of two tokens.
   const int rows = info.prompt_row_slots > 0 ? params.slots() / info.prompt_row_slots : 0;
   const int room = info.prompt_blocks ? 2 * info.prompt_row_slots : info.prompt_row_slots / 2;

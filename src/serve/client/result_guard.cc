@@ -67,12 +67,27 @@ ResultGuard::Seen ResultGuard::Look(std::span<const ckks::Complex> slots) const 
 
 Result<std::vector<double>> ResultGuard::Read(std::span<const ckks::Complex> slots,
                                               int token) const {
-  if (slots.empty() || slots.size() % period_ != 0)
-    return MakeError(ErrorCode::kMismatch, "a result of {} slots, periods of {}", slots.size(),
-                     period_);
-  Seen seen = Look(slots);
-  PV_RETURN_IF_ERROR(Judge(seen, token));
-  return InUnit(std::move(seen.means));
+  PV_ASSIGN_OR_RETURN(auto texts, ReadTexts(slots, 1, 1, token));
+  return std::move(texts.front());
+}
+
+Result<std::vector<std::vector<double>>> ResultGuard::ReadTexts(
+    std::span<const ckks::Complex> slots, int texts, int count, int token) const {
+  const auto room = static_cast<size_t>(texts), last = static_cast<size_t>(count) - 1;
+  if (slots.empty() || slots.size() % (period_ * room) != 0)
+    return MakeError(ErrorCode::kMismatch, "a result of {} slots, periods of {} for {} texts",
+                     slots.size(), period_, texts);
+  std::vector<std::vector<double>> residuals;
+  for (size_t t = 0; t <= last; ++t) {
+    // The last text's copies stand in the places that no text has.
+    std::vector<ckks::Complex> copies;
+    for (size_t place = t; place < (t == last ? room : t + 1); ++place)
+      for (size_t at = place; at < slots.size(); at += room) copies.push_back(slots[at]);
+    Seen seen = Look(copies);
+    PV_RETURN_IF_ERROR(Judge(seen, token, count > 1 ? static_cast<int>(t) + 1 : 0));
+    residuals.push_back(InUnit(std::move(seen.means)));
+  }
+  return residuals;
 }
 
 // A token's copies, one period after another. In blocks every slot holds two tokens.
@@ -114,7 +129,7 @@ std::vector<double> ResultGuard::InUnit(std::vector<double> means) const {
   return means;
 }
 
-Status ResultGuard::Judge(const Seen& seen, int token) const {
+Status ResultGuard::Judge(const Seen& seen, int token, int text) const {
   struct Check {
     const char* what;
     double seen, allowed;
@@ -128,8 +143,9 @@ Status ResultGuard::Judge(const Seen& seen, int token) const {
   for (const Check& check : checks)
     if (!(check.seen <= check.allowed))
       return MakeError(ErrorCode::kUntrustedResult,
-                       "a value left its interval at token {}: {} up to {:.4g} > {:.4g}", token,
-                       check.what, ToPowerOfTwo(check.seen), check.allowed);
+                       "a value left its interval at token {}{}: {} up to {:.4g} > {:.4g}", token,
+                       text > 0 ? fmt::format(" of text {}", text) : "", check.what,
+                       ToPowerOfTwo(check.seen), check.allowed);
   return {};
 }
 

@@ -39,6 +39,10 @@ class ResultGuard {
   // copies. Errors: kUntrustedResult, "a value left its interval at token N" (counted from 1), with
   // what was seen and what is allowed.
   Result<std::vector<double>> Read(std::span<const ckks::Complex> slots, int token) const;
+  // slots: of `count` texts decoded together, of `texts` that have room (compile::PackTexts). The
+  // residuals by text. Errors: as Read's, of the first text that has one, which is named.
+  Result<std::vector<std::vector<double>>> ReadTexts(std::span<const ckks::Complex> slots,
+                                                     int texts, int count, int token) const;
   // slots: all of a result of so many tokens at once (compile::PackTokens).
   // The residuals by token. Errors: as Read's, of the first token that has one.
   Result<std::vector<std::vector<double>>> ReadTokens(std::span<const ckks::Complex> slots,
@@ -51,7 +55,8 @@ class ResultGuard {
   Seen Look(std::span<const ckks::Complex> slots) const;
   std::vector<ckks::Complex> CopiesOf(std::span<const ckks::Complex> slots,
                                       const compile::TokenLayout& layout, int tokens, int t) const;
-  Status Judge(const Seen& seen, int token) const;
+  // text: of several, counted from 1; 0: there is one.
+  Status Judge(const Seen& seen, int token, int text = 0) const;
   std::vector<double> InUnit(std::vector<double> means) const;
 
   size_t width_, period_;

@@ -161,6 +161,34 @@ TEST(ResultGuard, ReadsTokensAtOnceAndNamesTheFirstBadOne) {
   EXPECT_EQ(message(7, 0.9), "");  // holds no token
 }
 
+TEST(ResultGuard, ReadsTextsDecodedTogetherAndNamesTheFirstBadOne) {
+  const Fixture f;
+  std::vector<std::vector<double>> texts;
+  for (int t = 0; t < 3; ++t)
+    texts.emplace_back(static_cast<size_t>(f.decoder.width()), f.unit * (0.1 + 0.2 * t));
+  const auto period = compile::PackTexts(texts, 4, f.unit);
+  std::vector<Complex> sound;
+  while (sound.size() < static_cast<size_t>(f.params->slots()))
+    sound.insert(sound.end(), period.begin(), period.end());
+  for (const auto& slots : {sound, std::vector<Complex>(period.begin(), period.end())}) {
+    const auto read = f.guard.ReadTexts(slots, 4, 3, 7);
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    ASSERT_EQ(read->size(), 3u);
+    for (size_t t = 0; t < 3; ++t) EXPECT_NEAR((*read)[t].back(), texts[t].back(), 1e-12);
+  }
+  const auto message = [&](size_t slot, Complex value) {
+    auto slots = sound;
+    slots[slot] = value;
+    const auto result = f.guard.ReadTexts(slots, 4, 3, 7);
+    return result.ok() ? std::string() : result.error().message;
+  };
+  EXPECT_NE(message(5, 0.9).find("at token 7 of text 2: difference"), std::string::npos);
+  EXPECT_NE(message(3, 0.9).find("of text 3"), std::string::npos);  // its copy
+  EXPECT_NE(message(0, NAN).find("of text 1"), std::string::npos);
+  EXPECT_EQ(f.guard.ReadTexts(std::vector<Complex>(17), 4, 3, 1).error().code,
+            ErrorCode::kMismatch);
+}
+
 TEST(ResultGuard, ReadsTokensInBlocksTwoInASlot) {
   const Fixture f;
   const int width = f.decoder.width(), block = static_cast<int>(std::bit_ceil(unsigned(width)));

@@ -65,7 +65,8 @@ class TextSimulation {
     std::vector<double> simulated;
     if (read_.empty()) {
       PV_ASSIGN_OR_RETURN(simulated, logits(simulator_));
-      const auto read = setup_.guard.Read(simulator_.result_slots(), simulator_.position());
+      const auto read = setup_.guard.ReadTexts(simulator_.result_slots(), setup_.program->texts(),
+                                               1, simulator_.position());
       believed = read.ok() ? Status() : Status(read.error());
     } else {
       PV_ASSIGN_OR_RETURN(simulated, setup_.half->Head(read_.front()));

@@ -15,6 +15,25 @@ bool IsOfDecrypted(ErrorCode code) {
 
 }  // namespace
 
+void AccountStep(const SessionStep& step, double head_seconds, double total_seconds,
+                 TextReport& report) {
+  runtime::LatencyTable& table = report.latency;
+  table.Merge(step.server);
+  const double transfer = step.remote_seconds - step.server.total_seconds;
+  const double rest = total_seconds - step.remote_seconds - step.encrypt_seconds -
+                      step.decrypt_seconds - head_seconds;
+  for (const auto& [name, seconds] : {std::pair{"client: encode, encrypt", step.encrypt_seconds},
+                                      std::pair{"transfer, parsing, queue", transfer},
+                                      std::pair{"client: decrypt, decode", step.decrypt_seconds},
+                                      std::pair{"client: embedding, head", head_seconds + rest}}) {
+    table.AddComponent(name, seconds);
+    table.AddPrimitive(name, seconds);
+  }
+  report.bytes_up += step.bytes_up;
+  report.bytes_down += step.bytes_down;
+  report.server_peak_rss_bytes = std::max(report.server_peak_rss_bytes, step.server_peak_rss_bytes);
+}
+
 Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, int new_tokens,
                                          const OnText& on_text) {
   const int tokens = static_cast<int>(loop_.text().size() + more.size()) - half_.prefix();
@@ -75,7 +94,7 @@ Status TextRun::ReadAtOnce(std::span<const model::TokenId> text, int total) {
   if (!prompt.ok()) return prompt.error();
   const double seconds = timer.Seconds();
   observer_.Read(tokens, seconds);
-  Account(prompt->cost, 0, seconds);
+  AccountStep(prompt->cost, 0, seconds, report_);
   read_.assign(prompt->residuals.begin(), prompt->residuals.end());
   read_seconds_ = seconds / tokens;
   read_server_seconds_ = prompt->cost.server.total_seconds / tokens;
@@ -112,27 +131,8 @@ Result<std::vector<double>> TextRun::Step(std::span<const double> embedding, int
   Timer head_timer;
   PV_ASSIGN_OR_RETURN(auto logits, half_.Head(step->residual));
   token_.server_seconds = step->server.total_seconds;
-  Account(*step, head_timer.Seconds(), timer.Seconds());
+  AccountStep(*step, head_timer.Seconds(), timer.Seconds(), report_);
   return logits;
-}
-
-void TextRun::Account(const SessionStep& step, double head_seconds, double total_seconds) {
-  runtime::LatencyTable& table = report_.latency;
-  table.Merge(step.server);
-  const double transfer = step.remote_seconds - step.server.total_seconds;
-  const double rest = total_seconds - step.remote_seconds - step.encrypt_seconds -
-                      step.decrypt_seconds - head_seconds;
-  for (const auto& [name, seconds] : {std::pair{"client: encode, encrypt", step.encrypt_seconds},
-                                      std::pair{"transfer, parsing, queue", transfer},
-                                      std::pair{"client: decrypt, decode", step.decrypt_seconds},
-                                      std::pair{"client: embedding, head", head_seconds + rest}}) {
-    table.AddComponent(name, seconds);
-    table.AddPrimitive(name, seconds);
-  }
-  report_.bytes_up += step.bytes_up;
-  report_.bytes_down += step.bytes_down;
-  report_.server_peak_rss_bytes =
-      std::max(report_.server_peak_rss_bytes, step.server_peak_rss_bytes);
 }
 
 void TextRun::Take(const model::TextStep& step, int total) {

@@ -41,6 +41,11 @@ struct TextReport {
   u64 server_peak_rss_bytes = 0;
 };
 
+// Adds a step's times and bytes; head_seconds: of the client's embedding and head, total_seconds:
+// of the whole step.
+void AccountStep(const SessionStep& step, double head_seconds, double total_seconds,
+                 TextReport& report);
+
 struct TextRunOptions {
   model::TextOptions text;
   // All new tokens are run, whatever they are: the server sees neither an end of the text nor a
@@ -60,6 +65,8 @@ class TextObserver {
   virtual void Read(int /*tokens*/, double /*seconds*/) {}
   // A token has been fed, the one behind it picked where step.next is.
   virtual void Fed(const TokenReport& token, const model::TextStep& step, int total) = 0;
+  // A step of several texts, of which so many go on.
+  virtual void Stepped(int /*step*/, int /*total*/, double /*seconds*/, int /*going_on*/) {}
   // A step behind the end of a text of fixed length.
   virtual void Padded(int /*sent*/, int /*total*/, double /*seconds*/) {}
 };
@@ -98,7 +105,6 @@ class TextRun {
   Result<std::vector<double>> Feed(std::span<const model::TokenId> text, int total);
   Result<std::vector<double>> Step(std::span<const double> embedding, int total);
   Status Pad(int total);
-  void Account(const SessionStep& step, double head_seconds, double total_seconds);
   void Take(const model::TextStep& step, int total);
 
   const model::ClientHalf& half_;

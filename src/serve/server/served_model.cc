@@ -24,6 +24,7 @@ void DescribeProgram(const compile::CompiledDecoder& program, ModelInfo& info) {
                             prompt->estimate().seconds_per_token});
   info.program_digest = program.digest();
   info.context = program.context();
+  info.texts = program.texts();
   info.encoder = !program.keeps_caches();
   info.d_model = program.width();
   info.input_unit = program.units().input;

@@ -33,7 +33,7 @@ Status AddClientHalf(std::shared_ptr<const model::ClientFiles> client, ServedMod
 // the model and the parameters only (keys made on one machine serve on another); the estimate is of
 // this machine. Errors: those of the model's loader, the parameters and the compiler.
 // Keys are described as a server with `limits` keeps its first client's. A bundle's context is its
-// own (kInvalidArgument for another).
+// own or less (kInvalidArgument above).
 Result<ServedModel> LoadServedModel(const std::string& path, const std::string& parameters,
                                     const std::string& version, const ServiceLimits& limits = {},
                                     const ServeOptions& options = {});
