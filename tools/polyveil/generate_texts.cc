@@ -11,12 +11,12 @@
 namespace polyveil::tools {
 namespace {
 
-using Tokens = std::vector<model::TokenId>;
+using TokenIds = std::vector<model::TokenId>;
 
-void SayPlan(const std::vector<Tokens>& prompts, const TextsOptions& options, int prefix,
+void SayPlan(const std::vector<TokenIds>& prompts, const TextsOptions& options, int prefix,
              const serve::ModelInfo& info) {
   size_t longest = 0;
-  for (const Tokens& prompt : prompts) longest = std::max(longest, prompt.size());
+  for (const TokenIds& prompt : prompts) longest = std::max(longest, prompt.size());
   const int steps = static_cast<int>(longest) - prefix + options.new_tokens - 1;
   std::fprintf(
       stderr, "%zu texts together, up to %d steps: about %s\n", prompts.size(), steps,
@@ -36,9 +36,9 @@ Result<std::vector<std::string>> ReadPrompts(const std::string& path) {
   return prompts;
 }
 
-Result<std::vector<Tokens>> EncodePrompts(const model::ClientHalf& half,
-                                          const std::vector<std::string>& prompts, int context) {
-  std::vector<Tokens> all;
+Result<std::vector<TokenIds>> EncodePrompts(const model::ClientHalf& half,
+                                            const std::vector<std::string>& prompts, int context) {
+  std::vector<TokenIds> all;
   for (size_t i = 0; i < prompts.size(); ++i) {
     auto encoded = EncodePrompt(half, {.known = {}, .ids = {}, .text = prompts[i]}, context);
     if (!encoded.ok())

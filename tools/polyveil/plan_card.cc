@@ -14,10 +14,10 @@ namespace {
 
 using nlohmann::json;
 
-std::string Bytes(u64 count) { return FormatBytes(static_cast<double>(count)); }
 std::string Row(const std::string& what, const std::string& value) {
   return fmt::format("| {} | {} |\n", what, value);
 }
+
 std::string Table(const char* title, const std::string& rows) {
   return fmt::format("\n## {}\n\n| | |\n|---|---|\n{}", title, rows);
 }

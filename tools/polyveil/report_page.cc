@@ -37,8 +37,6 @@ std::string Escaped(std::string_view text) {
   return out;
 }
 
-std::string Bytes(u64 bytes) { return FormatBytes(static_cast<double>(bytes)); }
-
 std::string Section(std::string_view title, const std::string& body) {
   return body.empty() ? body : fmt::format("<section>\n<h2>{}</h2>\n{}</section>\n", title, body);
 }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/int_types.h"
 #include "base/interrupt.h"
 #include "base/result.h"
 #include "base/secure_memory.h"
@@ -20,7 +21,8 @@ struct PassphraseSource {
 Result<std::optional<SecureVector<char>>> ReadPassphrase(const PassphraseSource& source,
                                                          bool confirm);
 
-std::string FormatBytes(double bytes);      // "1.53 GB"
+std::string FormatBytes(double bytes);  // "1.53 GB"
+inline std::string Bytes(u64 count) { return FormatBytes(static_cast<double>(count)); }
 std::string FormatSeconds(double seconds);  // "41.2 s", "3 min 12 s", "0.8 ms"
 
 }  // namespace polyveil::tools
