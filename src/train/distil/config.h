@@ -57,7 +57,7 @@ struct DistilStage {
   double gain_rate = 1e-4;  // Adam, of the norms beside adapters
   double form_rate = 3e-3;  // Adam, of shift, kappa and the ranges' centres
   bool attention_only = false;
-  bool exact = false;  // without the polynomials of the stages before
+  bool exact = false;        // without the polynomials of the stages before
   double kl_weight = 1;      // decoders
   double pooled_weight = 0;  // encoders: of 1 - cosine of a row's mean state with the original's
   double hidden_weight = 0;  // of the mean over layers and tokens of |difference|^2 / |original|^2

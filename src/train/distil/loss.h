@@ -11,7 +11,7 @@ namespace polyveil::train {
 struct DistilLoss {
   double total = 0;         // without the penalty
   double kl = 0, text = 0;  // nats a token, decoders
-  double pooled = 0;         // 1 - cosine of the means over a row's tokens, encoders
+  double pooled = 0;        // 1 - cosine of the means over a row's tokens, encoders
   double hidden = 0;        // mean |difference|^2 / |original|^2
   double penalty = 0;
 
