@@ -3,30 +3,7 @@
 # official `openai` package where it can be had; the page; a server that is killed and started again without its state.
 set -euo pipefail
 polyveil=$1 server=$2 source=$3
-folder=$(mktemp -d)
-pids=()
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait
-  rm -rf "$folder"
-}
-trap cleanup EXIT
-fail() {
-  echo "FAILED: $1" >&2
-  tail -n 20 "$folder"/*.err >&2 || true
-  exit 1
-}
-# start NAME COMMAND...: in the background; its port, once it is ready, in $port.
-start() {
-  local name=$1
-  shift
-  : >"$folder/$name.port"
-  "$@" --ready-fd 3 3>"$folder/$name.port" 2>"$folder/$name.err" &
-  pids+=($!)
-  for _ in $(seq 600); do [ -s "$folder/$name.port" ] && break || sleep 0.1; done
-  port=$(cat "$folder/$name.port")
-  [ -n "$port" ] || fail "no $name"
-}
+. "$source/tests/e2e/proxy_programs.sh"
 "$source/scripts/make_random_checkpoint.py" "$folder/bert" --shape toy-bert >/dev/null
 "$polyveil" fit "$folder/bert" --out "$folder/encoder" --tokens 96 --window 12 --heldout 24 --margin 2 \
   --norm-degree 7 --divisor-degree 7 --activation-degree 7 >/dev/null 2>"$folder/fit.err" || fail "fit"

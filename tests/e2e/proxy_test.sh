@@ -3,34 +3,11 @@
 # official `openai` package where it can be had (its part is skipped, by name, otherwise).
 set -euo pipefail
 polyveil=$1 server=$2 make_model=$3 source=$4
-folder=$(mktemp -d)
-pids=()
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait
-  rm -rf "$folder"
-}
-trap cleanup EXIT
-fail() {
-  echo "FAILED: $1" >&2
-  tail -n 20 "$folder"/*.err >&2 || true
-  exit 1
-}
-# start NAME COMMAND...: in the background; its port, once it is ready, in $port.
-start() {
-  local name=$1
-  shift
-  : >"$folder/$name.port"
-  "$@" --port 0 --ready-fd 3 3>"$folder/$name.port" 2>"$folder/$name.err" &
-  pids+=($!)
-  for _ in $(seq 600); do [ -s "$folder/$name.port" ] && break || sleep 0.1; done
-  port=$(cat "$folder/$name.port")
-  [ -n "$port" ] || fail "no $name"
-}
+. "$source/tests/e2e/proxy_programs.sh"
 "$make_model" "$folder/model" 1 48
-start server "$server" --model "$folder/model" --parameters test10 --threads 1
+start server "$server" --model "$folder/model" --parameters test10 --threads 1 --port 0
 server_port=$port
-start proxy "$polyveil" proxy --server "http://127.0.0.1:$server_port" --cache "$folder/cache" --insecure-test --threads 1
+start proxy "$polyveil" proxy --server "http://127.0.0.1:$server_port" --cache "$folder/cache" --insecure-test --threads 1 --port 0
 proxy=http://127.0.0.1:$port
 
 python3 "$source/tests/e2e/proxy_requests.py" "$proxy" "http://127.0.0.1:$server_port" || fail "requests"

@@ -79,10 +79,9 @@ void Print(const circuits::BootstrapReport& r) {
   std::printf("worst slot       %.1f bits, %zu escapes; output level %d, %d levels usable\n",
               r.worst_bits, r.escapes, r.output_level, r.usable_levels);
   std::printf("keys             %d: %s, seeded %s, made in %.1f s; diagonals %s in %.1f s\n",
-              r.key_count, FormatBytes(static_cast<double>(r.key_bytes)).c_str(),
-              FormatBytes(static_cast<double>(r.seeded_key_bytes)).c_str(), r.keygen_seconds,
-              FormatBytes(static_cast<double>(r.plaintext_bytes)).c_str(), r.create_seconds);
-  std::printf("peak memory      %s\n", FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
+              r.key_count, Bytes(r.key_bytes).c_str(), Bytes(r.seeded_key_bytes).c_str(),
+              r.keygen_seconds, Bytes(r.plaintext_bytes).c_str(), r.create_seconds);
+  std::printf("peak memory      %s\n", Bytes(r.peak_rss_bytes).c_str());
 }
 
 Result<circuits::BootstrapReport> Measure(const BootstrapBenchArguments& arguments) {

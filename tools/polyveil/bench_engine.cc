@@ -151,7 +151,7 @@ std::string ToText(const EngineReport& report) {
                         row.details.at("worst_bits"), row.details.at("predicted_worst_bits"),
                         row.details.at("usable_levels"), FormatBytes(row.details.at("key_bytes")));
   }
-  return text + fmt::format("peak memory {}\n", FormatBytes(static_cast<double>(PeakRssBytes())));
+  return text + fmt::format("peak memory {}\n", Bytes(PeakRssBytes()));
 }
 
 Result<bench::EngineBenchOptions> MakeOptions(const EngineBenchArguments& arguments) {

@@ -135,15 +135,14 @@ json ToJson(const LayerBenchArguments& arguments, const Measurement& m) {
 // Client and server are one process whose key ends with it: errors are for everyone.
 ReportPage ToPage(const Measurement& m) {
   const bench::LayerReport& r = m.report;
-  const auto bytes = [](size_t count) { return FormatBytes(static_cast<double>(count)); };
   ReportPage page;
   page.title = m.name;
   page.facts = {{"parameters", m.program->params()->Describe()},
                 {"keys", fmt::format("{}, {} in memory, made in {}", r.key_count,
-                                     bytes(r.key_bytes), FormatSeconds(r.keys_seconds))},
-                {"keys as they would be sent", bytes(r.wire_key_bytes)},
-                {"cache", bytes(r.state_bytes)},
-                {"peak memory", bytes(r.peak_rss_bytes) + " (client and server)"},
+                                     Bytes(r.key_bytes), FormatSeconds(r.keys_seconds))},
+                {"keys as they would be sent", Bytes(r.wire_key_bytes)},
+                {"cache", Bytes(r.state_bytes)},
+                {"peak memory", Bytes(r.peak_rss_bytes) + " (client and server)"},
                 {"machine", fmt::format("{}, {} threads, {}", CpuName(), Threads(),
                                         ring::ActiveKernels().name)}};
   page.latency = r.latency;
@@ -186,11 +185,9 @@ void Print(const Measurement& m) {
                   m.next_token(t.exact).c_str());
   }
   std::printf("keys         %d: %s in memory, made in %s\n", r.key_count,
-              FormatBytes(static_cast<double>(r.key_bytes)).c_str(),
-              FormatSeconds(r.keys_seconds).c_str());
+              Bytes(r.key_bytes).c_str(), FormatSeconds(r.keys_seconds).c_str());
   std::printf("cache        %s\npeak memory  %s (client and server)\n",
-              FormatBytes(static_cast<double>(r.state_bytes)).c_str(),
-              FormatBytes(static_cast<double>(r.peak_rss_bytes)).c_str());
+              Bytes(r.state_bytes).c_str(), Bytes(r.peak_rss_bytes).c_str());
 }
 
 Status Run(const LayerBenchArguments& arguments) {

@@ -8,7 +8,6 @@ namespace polyveil::tools {
 
 std::string EstimateToText(const compile::CompiledDecoder& program) {
   const compile::Estimate& e = program.estimate();
-  const auto bytes = [](size_t value) { return FormatBytes(static_cast<double>(value)); };
   const double layers = static_cast<double>(program.decoder().blocks.size());
   std::string text = fmt::format(
       "layout       width {}, {} heads of {}, rows of {} slots (feed-forward {}); {} keys in {} "
@@ -22,8 +21,8 @@ std::string EstimateToText(const compile::CompiledDecoder& program) {
       FormatSeconds(e.seconds_per_token), e.seconds_per_token / layers, e.depth_per_token,
       e.bootstraps_per_token, e.rotations_per_token, e.products_per_token);
   text += fmt::format("keys         {}: {} expanded, {} compact, {} on the wire; made in {}\n",
-                      program.keys().count(), bytes(e.key_bytes_memory), bytes(e.key_bytes_compact),
-                      bytes(e.key_bytes_wire), FormatSeconds(e.key_generation_seconds));
+                      program.keys().count(), Bytes(e.key_bytes_memory), Bytes(e.key_bytes_compact),
+                      Bytes(e.key_bytes_wire), FormatSeconds(e.key_generation_seconds));
   return text;
 }
 

@@ -14,11 +14,12 @@ class Embeddings::Observer final : public BatchObserver {
       : events_(events), remote_(remote), metrics_(metrics) {}
   serve::RemoteProgressCallback Asking(size_t, size_t, int) override { return events_.on_progress; }
   void Read(int /*tokens*/, const serve::SessionStep& cost, double seconds) override {
-    runtime::LatencyTable table;
-    AddCost(cost, table);
+    serve::TextReport report;
+    serve::AccountStep(cost, 0, seconds, report);
     serve::TokenCost shown{
         seconds, {}, cost.bytes_up, cost.bytes_down, remote_.sent().bytes, remote_.sent().begin};
-    for (const auto& row : table.components) shown.parts.emplace_back(row.name, row.seconds);
+    for (const auto& row : report.latency.components)
+      shown.parts.emplace_back(row.name, row.seconds);
     events_.on_token(shown);
     CountCosts(metrics_, cost.server.total_seconds, seconds, cost.bytes_up, cost.bytes_down);
     ++ciphertexts;

@@ -71,12 +71,6 @@ Result<std::vector<Residuals>> RunBatches(const model::ClientHalf& half,
   return results;
 }
 
-void AddCost(const serve::SessionStep& cost, runtime::LatencyTable& table) {
-  table.Merge(cost.server);
-  table.AddComponent("client: encode, encrypt", cost.encrypt_seconds);
-  table.AddComponent("client: decrypt, decode", cost.decrypt_seconds);
-}
-
 void AddPooling(Options& app, Pooling& pooling) {
   app.add_option("--pooling", pooling.kind,
                  "of an encoder: the mean over a text's tokens, or cls: its first token")

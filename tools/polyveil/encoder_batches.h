@@ -7,7 +7,6 @@
 
 #include "base/command_line.h"
 #include "model/client/client_half.h"
-#include "runtime/latency_table.h"
 #include "serve/client/encrypted_session.h"
 
 namespace polyveil::tools {
@@ -36,9 +35,6 @@ Result<std::vector<Residuals>> RunBatches(const model::ClientHalf& half,
                                           serve::EncryptedSession& session, int room,
                                           const std::vector<model::EncoderText>& texts,
                                           BatchObserver& observer);
-
-// The server's rows and the client's.
-void AddCost(const serve::SessionStep& cost, runtime::LatencyTable& table);
 
 // How a text's vector is made of its tokens'.
 struct Pooling {

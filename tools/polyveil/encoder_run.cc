@@ -65,15 +65,10 @@ class BatchesOnTerminal final : public BatchObserver {
         fmt::format("texts {} to {} of {}, {} tokens", first + 1, end, texts_, tokens), seconds_);
   }
   void Answered() override { terminal_.Answered(); }
-  void Read(int tokens, const serve::SessionStep& cost, double /*seconds*/) override {
+  void Read(int tokens, const serve::SessionStep& cost, double seconds) override {
     terminal_.Read(tokens, cost.remote_seconds);
     ++results_.ciphertexts;
-    RunReport& report = results_.report;
-    AddCost(cost, report.latency);
-    report.bytes_up += cost.bytes_up;
-    report.bytes_down += cost.bytes_down;
-    report.server_peak_rss_bytes =
-        std::max(report.server_peak_rss_bytes, cost.server_peak_rss_bytes);
+    serve::AccountStep(cost, 0, seconds, results_.report);
   }
 
  private:

@@ -112,8 +112,7 @@ Result<std::shared_ptr<EncryptedBody>> MakeEncryptedBody(const Bundle& bundle,
       EncryptedBody{std::move(program), ckks::SecretKey::Generate(params), ckks::Encoder(params),
                     nullptr, timed->estimate().seconds_per_token});
   std::fprintf(stderr, "on ciphertexts: %s\nkeys: %s of memory, never stored\n",
-               params->Describe().c_str(),
-               FormatBytes(static_cast<double>(timed->estimate().key_bytes_memory)).c_str());
+               params->Describe().c_str(), Bytes(timed->estimate().key_bytes_memory).c_str());
   PV_ASSIGN_OR_RETURN(auto keys, MakeKeys(*body, timed->estimate().key_generation_seconds));
   PV_ASSIGN_OR_RETURN(body->engine, runtime::Engine::Create(
                                         std::make_shared<runtime::WeightStore>(body->program),

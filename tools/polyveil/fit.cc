@@ -92,7 +92,7 @@ void Print(const model::ConvertedForms& forms, const FitArguments& arguments, do
               forms.calibration.margin);
   std::printf("%s\n", model::CertificateToText(forms.certificate).c_str());
   std::printf("fitted       in %s, peak memory %s\n", FormatSeconds(seconds).c_str(),
-              FormatBytes(static_cast<double>(PeakRssBytes())).c_str());
+              Bytes(PeakRssBytes()).c_str());
   std::printf(
       "%s/forms.json is written. No weight was trained: this is another function than the softmax "
       "model,\nits text is not the model's, and it is for sizes and trials. "

@@ -71,8 +71,7 @@ Status Run(const KeygenArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*request.params, request.keys));
   std::fprintf(stderr, "parameters  %s\nkeys        %zu, %s, about %s\n",
                request.params->Describe().c_str(), manifest.size(),
-               FormatBytes(static_cast<double>(wire::StreamBytes(manifest))).c_str(),
-               FormatSeconds(request.seconds).c_str());
+               Bytes(wire::StreamBytes(manifest)).c_str(), FormatSeconds(request.seconds).c_str());
   Timer timer;
   const ckks::SecretKey key = ckks::SecretKey::Generate(request.params);
   const auto existing = arguments.force ? wire::Existing::kReplace : wire::Existing::kKeep;
@@ -81,8 +80,7 @@ Status Run(const KeygenArguments& arguments) {
   std::fprintf(stderr, "key %s... in %s: %s (secret, keep it), %s; peak memory %s\n",
                ToHex(wire::KeyIdOf(key)).substr(0, 16).c_str(),
                FormatSeconds(timer.Seconds()).c_str(), arguments.out.c_str(),
-               EvaluationKeyPath(arguments.out).c_str(),
-               FormatBytes(static_cast<double>(PeakRssBytes())).c_str());
+               EvaluationKeyPath(arguments.out).c_str(), Bytes(PeakRssBytes()).c_str());
   return {};
 }
 

@@ -72,7 +72,7 @@ Result<ClientHalf> FetchWithProgress(serve::RemoteModel& remote, serve::ClientCa
     if (!bar) bar.emplace("client's half of the model", 1);
     bytes = total;
     bar->Update(static_cast<double>(done) / static_cast<double>(std::max<u64>(1, total)),
-                FormatBytes(static_cast<double>(total)));
+                Bytes(total));
   };
   cache.on_wait = [] {
     std::fprintf(stderr, "another process is fetching the client's half of the model ...\n");
@@ -80,8 +80,7 @@ Result<ClientHalf> FetchWithProgress(serve::RemoteModel& remote, serve::ClientCa
   auto half = serve::FetchClientHalf(remote, cache);
   bar.reset();
   if (half.ok() && bytes > 0)
-    std::fprintf(stderr, "the client's half of the model is here: %s in %s\n",
-                 FormatBytes(static_cast<double>(bytes)).c_str(),
+    std::fprintf(stderr, "the client's half of the model is here: %s in %s\n", Bytes(bytes).c_str(),
                  FormatSeconds(timer.Seconds()).c_str());
   return half;
 }

@@ -129,8 +129,7 @@ Status ModelSession::SendKeys(RunReport& report) {
   PV_ASSIGN_OR_RETURN(keys_, UploadKeys(*remote_, *key_, options_.keys, Interrupted()));
   report.key_bytes_up = remote_->http().bytes_sent() - sent;
   report.keys_seconds = timer.Seconds();
-  std::fprintf(stderr, "keys are on the server: %s in %s\n",
-               FormatBytes(static_cast<double>(report.key_bytes_up)).c_str(),
+  std::fprintf(stderr, "keys are on the server: %s in %s\n", Bytes(report.key_bytes_up).c_str(),
                FormatSeconds(report.keys_seconds).c_str());
   return {};
 }

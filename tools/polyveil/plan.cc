@@ -42,7 +42,7 @@ std::string Layers(const PlannedModel& planned) {
   if (planned.decoder->mapped_bytes > 0)
     text += fmt::format(
         "\n            {} of files are mapped: resident beside the rest while memory allows",
-        FormatBytes(static_cast<double>(planned.decoder->mapped_bytes)));
+        Bytes(planned.decoder->mapped_bytes));
   if (planned.nominal)
     text += "\n            planned with polynomials of usual degrees: it has none of its own yet";
   return text + "\n";

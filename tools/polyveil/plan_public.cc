@@ -33,13 +33,13 @@ Result<nlohmann::json> PlanPublic(const serve::ServedModel& served, int tokens) 
   const size_t bytes = model::PublicContextBytes(*served.decoder, tokens);
   std::printf(
       "public context of %d tokens and %d encrypted ones behind it; %s of keys and values\n",
-      tokens, encrypted, FormatBytes(static_cast<double>(bytes)).c_str());
+      tokens, encrypted, Bytes(bytes).c_str());
   std::printf("  %-30s%12s%8s%12s%16s\n", "", "a token", "ratio", "keys up", "first token");
   nlohmann::json json = {{"tokens", tokens}, {"encrypted", encrypted}, {"bytes", bytes}};
   const auto row = [&](const char* name, const char* field, const Estimate& e, int steps) {
     const double ratio = e.seconds_per_token / alone.seconds_per_token;
     std::printf("  %-30s%12s%8.3f%12s%16s\n", name, FormatSeconds(e.seconds_per_token).c_str(),
-                ratio, FormatBytes(static_cast<double>(e.key_bytes_wire)).c_str(),
+                ratio, Bytes(e.key_bytes_wire).c_str(),
                 FormatSeconds(steps * e.seconds_per_token).c_str());
     json[field] = {{"seconds_per_token", e.seconds_per_token},
                    {"ratio", ratio},

@@ -105,7 +105,7 @@ std::string CheckSummary(const RunReport& report) {
 std::string MemoryToText(const std::vector<MemoryReport::Entry>& entries) {
   std::string text = "memory of the server\n";
   for (const auto& [name, bytes] : entries)
-    text += fmt::format("  {:<40}{:>12}\n", name, FormatBytes(static_cast<double>(bytes)));
+    text += fmt::format("  {:<40}{:>12}\n", name, Bytes(bytes));
   return text;
 }
 
@@ -207,10 +207,8 @@ std::string LatencyToText(const RunReport& r) {
 std::string TrafficToText(const RunReport& r) {
   return fmt::format(
       "sent {} of keys and {} of tokens, received {}\npeak memory: client {}, server {}\n",
-      FormatBytes(static_cast<double>(r.key_bytes_up)),
-      FormatBytes(static_cast<double>(r.bytes_up)), FormatBytes(static_cast<double>(r.bytes_down)),
-      FormatBytes(static_cast<double>(r.client_peak_rss_bytes)),
-      FormatBytes(static_cast<double>(r.server_peak_rss_bytes)));
+      Bytes(r.key_bytes_up), Bytes(r.bytes_up), Bytes(r.bytes_down), Bytes(r.client_peak_rss_bytes),
+      Bytes(r.server_peak_rss_bytes));
 }
 
 std::string ReportToText(const RunReport& r) {
@@ -230,7 +228,6 @@ std::string ReportToText(const RunReport& r) {
 
 std::string InfoToText(const serve::ModelInfo& info) {
   const compile::Estimate& e = info.estimate;
-  const auto bytes = [](u64 count) { return FormatBytes(static_cast<double>(count)); };
   std::string text = fmt::format("model       {} (width {}, context {}), program {}\n", info.name,
                                  info.d_model, info.context, info.program_digest.substr(0, 16));
   if (info.texts > 1) text += fmt::format("            {} texts decoded together\n", info.texts);
@@ -239,13 +236,13 @@ std::string InfoToText(const serve::ModelInfo& info) {
                       info.max_log_qp);
   text += fmt::format("keys        {} rotations and {} others: {} up\n", info.keys.rotations.size(),
                       info.keys.count() - static_cast<int>(info.keys.rotations.size()),
-                      bytes(info.key_stream_bytes));
+                      Bytes(info.key_stream_bytes));
   text += fmt::format(
       "            in the server's memory {} ({}, {} of a token); {} expanded, {} compact ({} "
       "more "
       "a token)\n",
-      bytes(info.key_set_bytes), info.key_storage, FormatSeconds(info.key_expansion_seconds),
-      bytes(e.key_bytes_memory), bytes(e.key_bytes_compact), FormatSeconds(e.compact_seconds));
+      Bytes(info.key_set_bytes), info.key_storage, FormatSeconds(info.key_expansion_seconds),
+      Bytes(e.key_bytes_memory), Bytes(e.key_bytes_compact), FormatSeconds(e.compact_seconds));
   text += fmt::format("            about {} to make\n", FormatSeconds(e.key_generation_seconds));
   text += fmt::format(
       "{}     about {} on {} threads ({}); {} up, {} down\n"
@@ -255,14 +252,14 @@ std::string InfoToText(const serve::ModelInfo& info) {
       info.encoder     ? "texts  "
       : info.texts > 1 ? "a step "
                        : "a token",
-      FormatSeconds(info.seconds_per_token()), info.threads, info.backend, bytes(e.token_bytes_up),
-      bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
+      FormatSeconds(info.seconds_per_token()), info.threads, info.backend, Bytes(e.token_bytes_up),
+      Bytes(e.token_bytes_down), e.depth_per_token, e.bootstraps_per_token, e.rotations_per_token,
       e.products_per_token, info.input_level, info.output_level);
   for (const serve::PromptInfo& prompt : info.prompts)
     text += fmt::format("{}up to {} tokens at once: about {}\n",
                         &prompt == &info.prompts.front() ? "a prompt    " : "            ",
                         prompt.tokens, FormatSeconds(prompt.seconds));
-  return text + fmt::format("server      about {} of memory; {}\n", bytes(info.server_bytes()),
+  return text + fmt::format("server      about {} of memory; {}\n", Bytes(info.server_bytes()),
                             info.version);
 }
 
@@ -270,8 +267,7 @@ std::string WeightsToText(const compile::Estimate& e) {
   return fmt::format(
       "weights     {} of plaintexts kept, made by the first token: {} more; {} a token for those "
       "that are not kept\n",
-      FormatBytes(static_cast<double>(e.weight_bytes)), FormatSeconds(e.first_seconds),
-      FormatSeconds(e.make_seconds));
+      Bytes(e.weight_bytes), FormatSeconds(e.first_seconds), FormatSeconds(e.make_seconds));
 }
 
 }  // namespace polyveil::tools
