@@ -8,8 +8,8 @@
 namespace polyveil::approx {
 namespace {
 
-constexpr int kDegrees[] = {3, 7, 15};
-constexpr int kLargestDegree = 15;
+constexpr int kSeriesDegrees[] = {3, 7, 15};
+constexpr int kCompositeDegrees[] = {15, 31};
 
 // A series from below, and the least p sqrt(x) of it.
 struct Bounded {
@@ -25,11 +25,11 @@ Result<Bounded> FromBelow(double a, double b, int degree) {
 }
 
 // The start leaves e = 1 - x s^2 in [0, 1 - r^2]; the correction is ~ (1 - e)^(-1/2) on it.
-Result<Bounded> Correction(double least) {
+Result<Bounded> Correction(double least, int degree) {
   const double end = 1 - least * least;
   PV_ASSIGN_OR_RETURN(MinimaxFit fit,
                       Minimax([](double e) { return 1 / std::sqrt(1 - e); },
-                              [](double e) { return std::sqrt(1 - e); }, 0, end, kLargestDegree));
+                              [](double e) { return std::sqrt(1 - e); }, 0, end, degree));
   Bounded bounded{std::move(fit.series), (1 - fit.error) / (1 + fit.error)};
   for (double& c : bounded.series.coeffs) c /= 1 + fit.error;
   return bounded;
@@ -40,21 +40,25 @@ Result<Bounded> Correction(double least) {
 Result<Approximant> BoundedInverseRoot(double a, double b, double tolerance) {
   if (!(0 < a && a < b))
     return MakeError(ErrorCode::kInvalidArgument, "an inverse root on [{}, {}]", a, b);
-  Bounded start;
-  for (const int degree : kDegrees) {
-    PV_ASSIGN_OR_RETURN(start, FromBelow(a, b, degree));
-    if (start.least >= 1 - tolerance) return Approximant(std::move(start.series));
+  for (const int degree : kSeriesDegrees) {
+    PV_ASSIGN_OR_RETURN(Bounded series, FromBelow(a, b, degree));
+    if (series.least >= 1 - tolerance) return Approximant(std::move(series.series));
   }
-  PV_ASSIGN_OR_RETURN(Bounded correction, Correction(start.least));
-  if (correction.least < 1 - tolerance)
-    return MakeError(ErrorCode::kOutOfRange,
-                     "an inverse root on [{}, {}]: {} of it is reached at least, not 1 - {}", a, b,
-                     correction.least, tolerance);
-  Approximant p(std::move(start.series));
-  p.refinement = Refinement::kComposite;
-  p.order = 0.5;
-  p.correction = std::move(correction.series);
-  return p;
+  double reached = 0;
+  for (const int degree : kCompositeDegrees) {
+    PV_ASSIGN_OR_RETURN(Bounded start, FromBelow(a, b, degree));
+    PV_ASSIGN_OR_RETURN(Bounded correction, Correction(start.least, degree));
+    reached = correction.least;
+    if (reached < 1 - tolerance) continue;
+    Approximant p(std::move(start.series));
+    p.refinement = Refinement::kComposite;
+    p.order = 0.5;
+    p.correction = std::move(correction.series);
+    return p;
+  }
+  return MakeError(ErrorCode::kOutOfRange,
+                   "an inverse root on [{}, {}]: {} of it is reached at least, not 1 - {}", a, b,
+                   reached, tolerance);
 }
 
 }  // namespace polyveil::approx

@@ -17,7 +17,8 @@ TEST(BoundedRoot, StaysBetweenItsBounds) {
                                                 {250, 0.2, 4},
                                                 {1e4, 0.2, 11},
                                                 {1e5, 0.3, 11},
-                                                {1e6, 0.6, 11}}) {
+                                                {1e6, 0.6, 11},
+                                                {1e6, 0.1, 13}}) {
     const double a = 0.3 / ratio, b = 0.3;
     const auto p = BoundedInverseRoot(a, b, tolerance);
     ASSERT_TRUE(p.ok()) << p.error().message;

@@ -271,6 +271,7 @@ Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   position_ = 0;
   state_.clear();
   pages_.clear();
+  chosen_position_ = -1;
   known_.reset();
   PV_ASSIGN_OR_RETURN(state_, model_->KnownStates(known.get()));
   for (Slots& slots : state_)
@@ -302,8 +303,13 @@ Result<Slots> Simulator::RunGraph(const compile::CompiledProgram& program,
 Status Simulator::Choose(const compile::ChoiceProgram& choice, std::span<const double> noise) {
   const int position = position_ - 1;
   PV_ASSIGN_OR_RETURN(const compile::Graph graph, choice.Program(position));
-  if (pages_.empty() || choice.layout().place(position) == 0) pages_.assign(2, Slots(1));
-  std::vector<Slots> states = pages_;
+  // Chosen again, it takes its place in the page again.
+  if (position != chosen_position_) {
+    const bool begins = pages_.empty() || choice.layout().place(position) == 0;
+    pages_before_ = begins ? std::vector<Slots>(2, Slots(1)) : pages_;
+    chosen_position_ = position;
+  }
+  std::vector<Slots> states = pages_before_;
   states.push_back(noise.empty()
                        ? Slots(1)
                        : compile::ChoiceNoiseSlots(choice.choice(), choice.layout(), noise));

@@ -86,7 +86,8 @@ class Simulator {
   SimulatedSlots slots_;
   std::vector<std::vector<compile::Complex>> state_;
   std::vector<compile::Complex> result_slots_;
-  std::vector<std::vector<compile::Complex>> pages_;
+  std::vector<std::vector<compile::Complex>> pages_, pages_before_;
+  int chosen_position_ = -1;
   std::vector<compile::Complex> chosen_;
   int position_ = 0;
   std::map<std::string, EscapeReport> escapes_;
