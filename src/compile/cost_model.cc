@@ -100,6 +100,14 @@ double CostModel::Product(int level) const {
          Parallel(5.0 * params_->limbs(level) * speed_.stream_seconds);
 }
 
+// A product for each term, and a rotation for all but the first.
+double CostModel::MulSum(const Node& node, int level) const {
+  const auto terms = static_cast<double>(node.inputs.size()) - 1;
+  const double term =
+      Parallel(params_->limbs(level) * (4 * speed_.product_seconds + 7 * speed_.stream_seconds));
+  return Product(level) + (terms - 1) * (term + Rotate(node.step, level));
+}
+
 double CostModel::Chebyshev(int degree, int level) const {
   const int depth = std::bit_width(static_cast<unsigned>(degree));
   return ChebyshevProducts(degree) * Product(level + (depth + 1) / 2);
@@ -115,6 +123,8 @@ double CostModel::Seconds(const Node& node, int level) const {
     case OpKind::kMul:
     case OpKind::kSquare:
       return Product(level + 1);
+    case OpKind::kMulSum:
+      return MulSum(node, level + 1);
     case OpKind::kMulPlain:
       return Rescale(level + 1) +
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));

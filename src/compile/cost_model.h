@@ -60,6 +60,7 @@ class CostModel {
   double Rotate(int rotation, int level) const;
   double HoistedRotation(int level) const;
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
+  double MulSum(const Node& node, int level) const;
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
   struct Split {

@@ -97,7 +97,9 @@ class SimulatorMachine {
 
   Result<Value> Execute(const Node& node, std::span<const Value* const> inputs) {
     const Value none;
-    Value result = Dispatch(node, *inputs[0], inputs.size() > 1 ? *inputs[1] : none);
+    Value result = node.kind == OpKind::kMulSum
+                       ? MulSum(node, inputs)
+                       : Dispatch(node, *inputs[0], inputs.size() > 1 ? *inputs[1] : none);
     const size_t period = size_t{1} << node.log_period;
     if (!KeepsAll() && result.size() > period) result.resize(period);
     return Observed(node, std::move(result));
@@ -145,6 +147,7 @@ class SimulatorMachine {
         return Bootstrap(node, a);
       case OpKind::kInput:
       case OpKind::kState:
+      case OpKind::kMulSum:
         break;
     }
     PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
@@ -153,6 +156,23 @@ class SimulatorMachine {
   // A product's key switch and rescale happen at about the square of the scale, so they count once;
   // the operands' adjustment to a common level rounds each of them.
   double Products(double magnitude) const { return noise_.rescale * std::hypot(1.0, magnitude); }
+
+  // Every term's first operand carries the key switches of the steps that brought it there.
+  Value MulSum(const Node& node, std::span<const Value* const> inputs) {
+    Value moved = *inputs[0], sum;
+    double largest = 0;
+    for (size_t k = 1; k < inputs.size(); ++k) {
+      if (k > 1) moved = Rotated(moved, node.step);
+      const Value product = Zip(moved, *inputs[k], Product);
+      sum = sum.empty() ? product : Zip(sum, product, [](Complex x, Complex y) { return x + y; });
+      largest = Worse(largest, Largest(*inputs[k]));
+    }
+    const auto terms = static_cast<double>(inputs.size() - 1);
+    const double steps = noise_.key_switch * std::sqrt(terms * (terms - 1) / 2);
+    return Noisy(
+        std::move(sum),
+        std::hypot(steps * largest, Products(std::sqrt(terms) * (Largest(*inputs[0]) + largest))));
+  }
 
   // Each key switch's error is summed by the rotations after it: 2^i terms of it, i = 0 .. n - 1.
   Value RotateSum(const Node& node, const Value& a) {
