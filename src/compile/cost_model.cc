@@ -30,6 +30,9 @@ constexpr double kTransformStreams = 4.2;
 // A hoisted rotation's digits are gathered in the order of the automorphism: for each limb of a
 // digit as much as the two limbs of the key beside it.
 constexpr double kHoistedStreams = 4;
+// A term of a matrix whose diagonals repeat: two products of a limb, their operands from L2
+// (transforms_bench, Blocks).
+constexpr double kRepeatedTerm = 3;
 
 // What circuits::PlanChebyshev's evaluation costs in ciphertext products, with lazy
 // relinearisations: two for every doubling of the degree behind the first.
@@ -129,8 +132,8 @@ double CostModel::Seconds(const Node& node, int level) const {
       return Rescale(level + 1) +
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
     case OpKind::kLinear:
-      return LinearTransform(node.linear->terms, level + 1, node.linear->baby_steps) +
-             ExpandTerms(*node.linear, level + 1);
+      return Rotations(node.linear->terms, level + 1, node.linear->baby_steps) +
+             Terms(*node.linear, level + 1);
     case OpKind::kBand:
       return Band(node, level);
     case OpKind::kChangeUnit:
@@ -171,9 +174,13 @@ CostModel::Split CostModel::BestSplit(int diagonals, int level, int baby_steps) 
   return best;
 }
 
-double CostModel::LinearTransform(int diagonals, int level, int baby_steps) const {
+double CostModel::Rotations(int diagonals, int level, int baby_steps) const {
+  return KeySwitch(level) + BestSplit(diagonals, level, baby_steps).seconds;
+}
+
+double CostModel::LinearTransform(int diagonals, int level) const {
   const double extended = params_->extended_limbs(level);
-  return KeySwitch(level) + BestSplit(diagonals, level, baby_steps).seconds +
+  return Rotations(diagonals, level, 0) +
          Parallel(2 * diagonals * extended * speed_.stream_seconds);
 }
 
@@ -183,10 +190,11 @@ size_t CostModel::RotationBytes(const LinearMap& map, int level) const {
          static_cast<size_t>(params_->extended_limbs(level));
 }
 
-// A matrix' terms are kept as coefficients: a reduction and a transform for every limb. What
-// repeats is kept as it is multiplied.
-double CostModel::ExpandTerms(const LinearMap& map, int level) const {
-  const double seconds = Repeats(map, *params_) ? speed_.product_seconds : Transform();
+// A matrix' terms are kept as coefficients: a reduction and a transform for every limb, and a
+// product with each of a rotation's two. What repeats is multiplied as it is kept.
+double CostModel::Terms(const LinearMap& map, int level) const {
+  const double seconds = Repeats(map, *params_) ? kRepeatedTerm * speed_.product_seconds
+                                                : Transform() + 2 * speed_.stream_seconds;
   return Parallel(map.terms * params_->extended_limbs(level) * seconds);
 }
 
