@@ -83,11 +83,6 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     return MakeError(ErrorCode::kInvalidArgument, "texts = {}: {}", programs.texts,
                      programs.prompts ? "decoded together they read no prompts at once"
                                       : "an encoder's stand one behind another");
-  for (const model::Block& block : decoder->blocks)
-    if (programs.texts > 1 && block.forms.attention.approximates_softmax())
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "texts = {}: an attention form that approximates softmax is decoded alone",
-                       programs.texts);
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
