@@ -248,6 +248,14 @@ TEST(Conformance, InnerProducts) {
             for (size_t j = 0; j < kN; j += 97)
               ASSERT_EQ(out[j], Dot(a, second ? b1 : b, j, j, q)) << k.name;
           });
+          for (const int log_repeat : {3, 4, 5, 6, 10})
+            ExpectSame(kN, "inner_product2_repeated", [&](const Kernels& k, u64* out) {
+              Buffer other(kN);
+              k.inner_product2_repeated(second ? other.data() : out, second ? out : other.data(),
+                                        pa, log_repeat, pb, pb1, count, kN, q);
+              for (size_t j = 0; j < kN; j += 97)
+                ASSERT_EQ(out[j], Dot(a, second ? b1 : b, j >> log_repeat, j, q)) << k.name;
+            });
           ExpectSame(kN, "inner_product2_permuted", [&](const Kernels& k, u64* out) {
             Buffer other(kN);
             k.inner_product2_permuted(second ? other.data() : out, second ? out : other.data(), pa,

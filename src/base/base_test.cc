@@ -4,12 +4,14 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <random>
 #include <thread>
 
 #include "base/buffer.h"
 #include "base/csprng.h"
 #include "base/digest.h"
 #include "base/memory_report.h"
+#include "base/page_arena.h"
 #include "base/progress.h"
 #include "base/secure_memory.h"
 #include "base/system.h"
@@ -47,7 +49,7 @@ TEST(Buffer, CopyMoveAndEmpty) {
   EXPECT_EQ(0, std::memcmp(a.data(), b.data(), 800));
   Buffer c = std::move(b);
   EXPECT_EQ(c[99], 106u);
-  EXPECT_EQ(b.data(), nullptr);
+  EXPECT_EQ(b.data(), nullptr);  // NOLINT(bugprone-use-after-move): what is left is looked at
   b = c;
   EXPECT_EQ(b[0], 7u);
   c.Wipe();
@@ -57,14 +59,69 @@ TEST(Buffer, CopyMoveAndEmpty) {
   EXPECT_EQ(copy.size(), 0u);
 }
 
-TEST(BufferPool, KeepsTheSizesThatWereAskedForLast) {
+TEST(BufferPool, WhatIsFreedServesOtherSizes) {
   constexpr size_t kMegabyte = size_t{1} << 17;  // words
   buffer_pool::Trim();
-  buffer_pool::SetCacheLimit(size_t{8} << 20);
-  { const Buffer before(4 * kMegabyte); }
-  { const Buffer first(3 * kMegabyte), second(3 * kMegabyte); }
+  const u64* start;
+  {
+    const Buffer whole(8 * kMegabyte);
+    start = whole.data();
+  }
+  {
+    const Buffer first(3 * kMegabyte), second(5 * kMegabyte);
+    EXPECT_EQ(std::min(first.data(), second.data()), start);
+    EXPECT_EQ(buffer_pool::GetStats().bytes_cached, 0u);
+  }
+  const Buffer again(8 * kMegabyte);
+  EXPECT_EQ(again.data(), start);
+}
+
+TEST(BufferPool, KeepsItsLimit) {
+  constexpr size_t kMegabyte = size_t{1} << 17;  // words
+  buffer_pool::Trim();
+  buffer_pool::SetCacheLimit(size_t{6} << 20);
+  { const Buffer large(16 * kMegabyte); }
   EXPECT_EQ(buffer_pool::GetStats().bytes_cached, size_t{6} << 20);
   buffer_pool::SetCacheLimit(size_t{2} << 30);
+}
+
+TEST(PageArena, BlocksOfAnySizesKeepTheirWords) {
+  PageArena arena;
+  std::mt19937_64 random(1);
+  struct Block {
+    u64* words;
+    size_t bytes;
+    u64 value;
+  };
+  std::vector<Block> blocks;
+  size_t in_use = 0, most = 0;
+  for (u64 i = 0; i < 4000; ++i) {
+    if (blocks.size() > 40 || (!blocks.empty() && random() % 2 == 0)) {
+      std::swap(blocks[random() % blocks.size()], blocks.back());
+      const Block block = blocks.back();
+      blocks.pop_back();
+      ASSERT_EQ(block.words[0], block.value);
+      ASSERT_EQ(block.words[block.bytes / 8 - 1], block.value);
+      arena.Free(block.words, block.bytes);
+      in_use -= block.bytes;
+      if (random() % 16 == 0) {
+        arena.ReleaseBeyond(size_t{1} << 20);
+        EXPECT_LE(arena.free_bytes(), size_t{1} << 20);
+      }
+    } else {
+      const size_t bytes = (1 + random() % 500) * PageArena::kGranule;
+      auto* words = static_cast<u64*>(arena.Allocate(bytes));
+      ASSERT_NE(words, nullptr);
+      words[0] = words[bytes / 8 - 1] = i;
+      blocks.push_back({words, bytes, i});
+      in_use += bytes;
+    }
+    most = std::max(most, in_use);
+  }
+  EXPECT_LT(in_use + arena.free_bytes(), 2 * most + (size_t{4} << 20));
+  for (const Block& block : blocks) arena.Free(block.words, block.bytes);
+  arena.ReleaseBeyond(0);
+  EXPECT_EQ(arena.free_bytes(), 0u);
 }
 
 TEST(Buffer, CacheLimitReturnsBlocks) {

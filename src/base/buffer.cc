@@ -1,46 +1,30 @@
 #include "base/buffer.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "base/check.h"
+#include "base/page_arena.h"
 #include "base/secure_memory.h"
 
 namespace polyveil {
 namespace {
 
-constexpr size_t kPage = 4096;
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kMapThreshold = size_t{1} << 20;
+// Blocks from this size on come from the arena, and stand at multiples of its granule.
+constexpr size_t kArenaThreshold = size_t{1} << 17;
 
-// Eight classes per power of two: at most 12.5% unused, and near-equal polynomials share blocks.
+// Small ones: eight classes per power of two, at most 12.5% unused. Aligned to a page at least,
+// which the arena's are as well.
 size_t SizeClass(size_t bytes) {
+  constexpr size_t kPage = PageArena::kGranule;
   if (bytes <= kPage) return kPage;
-  const size_t step = std::max(std::bit_floor(bytes) / 8, kPage);
+  const size_t step = bytes >= kArenaThreshold ? kPage : std::max(std::bit_floor(bytes) / 8, kPage);
   return (bytes + step - 1) / step * step;
-}
-
-// Mapped at a huge-page boundary, so that the kernel can back the block with huge pages.
-void* MapBlock(size_t bytes) {
-  const size_t reserved = bytes + kHugePage;
-  void* base = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) return nullptr;
-  const auto start = reinterpret_cast<std::uintptr_t>(base);
-  const auto aligned = (start + kHugePage - 1) / kHugePage * kHugePage;
-  if (aligned > start) munmap(base, aligned - start);
-  const size_t tail = start + reserved - (aligned + bytes);
-  if (tail > 0) munmap(reinterpret_cast<void*>(aligned + bytes), tail);
-  void* block = reinterpret_cast<void*>(aligned);
-  madvise(block, bytes, MADV_HUGEPAGE);  // advice only: a refusal costs speed
-  return block;
 }
 
 class Pool {
@@ -52,114 +36,73 @@ class Pool {
   }
 
   void* Allocate(size_t bytes) {
-    if (void* cached = TakeCached(bytes)) return cached;
-    void* block = NewBlock(bytes);
-    if (block == nullptr) {
-      Trim();
-      block = NewBlock(bytes);
-    }
-    PV_CHECK(block != nullptr, "out of memory: {} bytes more than {} in use", bytes,
-             stats_.bytes_in_use);
     const std::lock_guard lock(mutex_);
-    Use(bytes);
+    void* block = bytes >= kArenaThreshold ? arena_.Allocate(bytes) : AllocateSmall(bytes);
+    if (block == nullptr && bytes >= kArenaThreshold) {
+      Release(0);
+      block = arena_.Allocate(bytes);
+    }
+    PV_CHECK(block != nullptr, "out of memory: {} bytes more than {} in use", bytes, in_use_);
+    in_use_ += bytes;
+    peak_ = std::max(peak_, in_use_ + Cached());
     return block;
   }
 
-  // Beyond the limit blocks of the size that was longest not asked for go first: what a phase of
-  // the work needs stays when its sizes change.
   void Free(void* block, size_t bytes) {
-    std::vector<std::pair<void*, size_t>> released;
-    {
-      const std::lock_guard lock(mutex_);
-      stats_.bytes_in_use -= bytes;
-      stats_.bytes_cached += bytes;
-      FreeList& list = free_[bytes];
-      list.blocks.push_back(block);
-      list.last_use = ++clock_;
-      while (stats_.bytes_cached > limit_) released.push_back(Oldest());
+    const std::lock_guard lock(mutex_);
+    in_use_ -= bytes;
+    if (bytes >= kArenaThreshold) {
+      arena_.Free(block, bytes);
+    } else {
+      small_[bytes].push_back(block);
+      small_bytes_ += bytes;
     }
-    for (const auto& [each, size] : released) Release(each, size);
+    if (Cached() > limit_) Release(limit_);
   }
 
   void Trim() {
-    std::unordered_map<size_t, FreeList> blocks;
-    {
-      const std::lock_guard lock(mutex_);
-      blocks.swap(free_);
-      stats_.bytes_cached = 0;
-    }
-    for (auto& [bytes, list] : blocks)
-      for (void* block : list.blocks) Release(block, bytes);
+    const std::lock_guard lock(mutex_);
+    Release(0);
   }
 
   buffer_pool::Stats GetStats() {
     const std::lock_guard lock(mutex_);
-    return stats_;
+    return {in_use_, Cached(), peak_};
   }
 
   void SetLimit(size_t bytes) {
-    bool over;
-    {
-      const std::lock_guard lock(mutex_);
-      limit_ = bytes;
-      over = stats_.bytes_cached > bytes;
-    }
-    if (over) Trim();
+    const std::lock_guard lock(mutex_);
+    limit_ = bytes;
+    Release(limit_);
   }
 
  private:
-  struct FreeList {
-    std::vector<void*> blocks;
-    u64 last_use = 0;
-  };
+  size_t Cached() const { return small_bytes_ + arena_.free_bytes(); }
 
-  std::pair<void*, size_t> Oldest() {
-    auto oldest = free_.end();
-    for (auto each = free_.begin(); each != free_.end(); ++each)
-      if (!each->second.blocks.empty() &&
-          (oldest == free_.end() || each->second.last_use < oldest->second.last_use))
-        oldest = each;
-    void* const block = oldest->second.blocks.back();
-    oldest->second.blocks.pop_back();
-    stats_.bytes_cached -= oldest->first;
-    return {block, oldest->first};
-  }
-
-  void* TakeCached(size_t bytes) {
-    const std::lock_guard lock(mutex_);
-    const auto found = free_.find(bytes);
-    if (found == free_.end()) return nullptr;
-    found->second.last_use = ++clock_;
-    if (found->second.blocks.empty()) return nullptr;
-    void* block = found->second.blocks.back();
-    found->second.blocks.pop_back();
-    stats_.bytes_cached -= bytes;
-    Use(bytes);
+  void* AllocateSmall(size_t bytes) {
+    std::vector<void*>& blocks = small_[bytes];
+    if (blocks.empty()) return std::aligned_alloc(PageArena::kGranule, bytes);
+    void* block = blocks.back();
+    blocks.pop_back();
+    small_bytes_ -= bytes;
     return block;
   }
 
-  void Use(size_t bytes) {
-    stats_.bytes_in_use += bytes;
-    stats_.peak_bytes_total =
-        std::max(stats_.peak_bytes_total, stats_.bytes_in_use + stats_.bytes_cached);
-  }
-
-  static void* NewBlock(size_t bytes) {
-    return bytes >= kMapThreshold ? MapBlock(bytes) : std::aligned_alloc(kPage, bytes);
-  }
-
-  static void Release(void* block, size_t bytes) {
-    if (bytes >= kMapThreshold) {
-      munmap(block, bytes);
-    } else {
-      std::free(block);
+  // All small blocks first: they are few.
+  void Release(size_t bytes) {
+    if (Cached() <= bytes) return;
+    for (auto& [size, blocks] : small_) {
+      for (void* block : blocks) std::free(block);
+      blocks.clear();
     }
+    small_bytes_ = 0;
+    arena_.ReleaseBeyond(bytes);
   }
 
   std::mutex mutex_;
-  std::unordered_map<size_t, FreeList> free_;  // by size
-  u64 clock_ = 0;
-  buffer_pool::Stats stats_{};
+  PageArena arena_;
+  std::unordered_map<size_t, std::vector<void*>> small_;  // free ones, by size
+  size_t small_bytes_ = 0, in_use_ = 0, peak_ = 0;
   size_t limit_ = size_t{2} << 30;
 };
 

@@ -1,6 +1,5 @@
 // Pooled, 64-byte aligned word buffers. Polynomials of 0.5..40 MB come and go in every operation;
-// the pool keeps freed blocks in size-keyed lists, so that no operation pays for mmap and page
-// faults.
+// the pool keeps what is freed (page_arena.h), so that no operation pays for mmap and page faults.
 #pragma once
 
 #include <utility>
@@ -52,7 +51,7 @@ struct Stats {
 Stats GetStats();
 // Returns every cached block to the system.
 void Trim();
-// Bytes of free blocks that the pool may keep (default: 2 GiB); more are returned at once.
+// Bytes of free blocks that the pool may keep (default: 2 GiB); what is above is returned at once.
 void SetCacheLimit(size_t bytes);
 
 }  // namespace buffer_pool

@@ -85,7 +85,7 @@ void CompactPlaintext::ExpandBlock(const ckks::Parameters& params, int level, si
     kernels.forward_ntt(out.data(), out.data(), table);
     return;
   }
-  const u64* values = values_.data() + limb * (static_cast<size_t>(params.n()) >> log_repeat_);
+  const u64* values = Distinct(params, limb, 0);
   const size_t repeat = size_t{1} << log_repeat_;
   for (size_t j = 0; j < out.size();) {
     const size_t run = std::min(repeat - ((begin + j) & (repeat - 1)), out.size() - j);

@@ -27,6 +27,11 @@ class CompactPlaintext {
 
   // Coefficient form: a limb must be expanded as a whole.
   bool in_coefficients() const { return log_repeat_ == 0; }
+  // Distinct words repeat 2^log_repeat() times in a row; those of a limb from word `begin` on.
+  int log_repeat() const { return log_repeat_; }
+  const u64* Distinct(const ckks::Parameters& params, size_t limb, size_t begin) const {
+    return values_.data() + ((limb * static_cast<size_t>(params.n()) + begin) >> log_repeat_);
+  }
   // Words [begin, begin + out.size()) of a limb; begin and size multiples of 64.
   void ExpandBlock(const ckks::Parameters& params, int level, size_t limb, size_t begin,
                    std::span<u64> out) const;

@@ -83,13 +83,14 @@ TEST_F(LinearTransformTest, PeriodicDiagonalsAreStoredCompactly) {
   EXPECT_EQ(transform->plaintext_bytes(), 3 * limbs * 8 * sizeof(u64));  // 2 * 4 values per limb
 }
 
-// A diagonal of fewer entries than slots repeats them.
+// A diagonal of fewer entries than slots repeats them; those of a row may repeat different numbers.
 TEST_F(LinearTransformTest, ShortDiagonalsRepeat) {
   const auto& params = *context_->params();
   const double scale = params.scale(kLevel);
   DiagonalMatrix matrix{params.log_slots(), {}}, whole = matrix;
   for (const int r : {-17, -1, 0, 3, 40}) {
-    matrix.diagonals[r] = RandomSlots(16, true, static_cast<u64>(100 + r));
+    const size_t entries = r == 0 ? 1 : r == 3 ? 256 : 16;
+    matrix.diagonals[r] = RandomSlots(entries, true, static_cast<u64>(100 + r));
     whole.diagonals[r] = Repeat(matrix.diagonals[r], params.slots());
   }
   const auto transform =

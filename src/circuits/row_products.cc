@@ -15,9 +15,9 @@ namespace {
 using ckks::ExtendedCiphertext;
 using ring::kMaxProducts;
 
-// Words per block: 16 babies of two components and 16 plaintexts of this size fit half of a 1 MiB
-// L2.
-constexpr size_t kBlockWords = 1024;
+// Words per block: 64 babies of two components fit half of a 1 MiB L2; so do 16 plaintexts beside
+// 16 babies.
+constexpr size_t kBlockWords = 512;
 
 struct BabyStep {
   int rotation;
@@ -156,7 +156,14 @@ class LimbWorker {
     kernels.mul_scalar(out1, c_.x.parts[1].ptr(limb_) + begin, p_mod_q_, block_, Q());
   }
 
+  // Vectors take a word for all of their lanes.
+  static int LogRepeat(const CompactPlaintext& plain) {
+    return plain.log_repeat() >= 3 ? plain.log_repeat() : 0;
+  }
+
+  // The block's words, where they repeat the distinct ones.
   const u64* Plain(const CompactPlaintext& plain, size_t begin, u64* words) const {
+    if (LogRepeat(plain) > 0) return plain.Distinct(c_.params, limb_, begin);
     if (const auto whole = whole_.find(&plain); whole != whole_.end())
       return whole->second.data() + begin;
     plain.ExpandBlock(c_.params, level_, limb_, begin, {words, block_});
@@ -170,16 +177,22 @@ class LimbWorker {
     size_t b = 0;
     for (auto entry = row.begin(); entry != row.end();) {
       const bool first = entry == row.begin();
+      const int log_repeat = LogRepeat(entry->second);
       std::array<const u64*, kMaxProducts> plain, r0, r1;
       size_t count = 0;
-      for (; count < kMaxProducts && entry != row.end(); ++count, ++entry) {
+      for (; count < kMaxProducts && entry != row.end() && LogRepeat(entry->second) == log_repeat;
+           ++count, ++entry) {
         while (c_.babies[b].rotation != entry->first) ++b;  // both in increasing order
         plain[count] = Plain(entry->second, begin, scratch_.data() + count * block_);
         r0[count] = Rotated0(b);
         r1[count] = Rotated1(b);
       }
       u64 *to0 = first ? out0 : partial, *to1 = first ? out1 : partial + block_;
-      kernels.inner_product2(to0, to1, plain.data(), r0.data(), r1.data(), count, block_, Q());
+      if (log_repeat > 0)
+        kernels.inner_product2_repeated(to0, to1, plain.data(), log_repeat, r0.data(), r1.data(),
+                                        count, block_, Q());
+      else
+        kernels.inner_product2(to0, to1, plain.data(), r0.data(), r1.data(), count, block_, Q());
       if (first) continue;
       kernels.add(out0, out0, to0, block_, Q());
       kernels.add(out1, out1, to1, block_, Q());

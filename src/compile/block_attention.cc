@@ -354,8 +354,10 @@ NodeId LowerCachedHeads(BlockContext& c, NodeId x, NodeId root, const BlockUnits
 // The same for tokens at once, in rows.
 NodeId LowerTokenHeads(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
                        const Biases& biases) {
-  NodeId values = LowerTokenValues(c, x, root, units, biases);
-  return c.forms.attention.divides() ? LowerDivision(c, values) : values;
+  const TokenValues values = LowerTokenValues(c, x, root, units, biases);
+  if (!c.forms.attention.divides()) return values.sum;
+  return values.divisor < 0 ? LowerDivision(c, values.sum)
+                            : LowerQuotient(c, values.sum, values.divisor);
 }
 
 }  // namespace

@@ -196,12 +196,13 @@ Transposition TokensToRows(const BlockLayout& l) {
   // which[i]: the digit of (t, row) that stands at place i, from the least on.
   std::vector<int> which(static_cast<size_t>(digits));
   std::iota(which.begin(), which.end(), 0);
-  for (int place = 0; place < digits; ++place) {
+  // From the top: exchanges of low digits have short periods.
+  for (int place = digits; place-- > 0;) {
     const int wanted = (place + of_row / bits) % digits;
     const auto at = std::ranges::find(which, wanted) - which.begin();
     if (at == place) continue;
     std::swap(which[static_cast<size_t>(at)], which[static_cast<size_t>(place)]);
-    result.swaps.emplace_back(1 << (place * bits), 1 << (static_cast<int>(at) * bits));
+    result.swaps.emplace_back(1 << (static_cast<int>(at) * bits), 1 << (place * bits));
   }
   return result;
 }

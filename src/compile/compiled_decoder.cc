@@ -87,11 +87,6 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     return MakeError(ErrorCode::kInvalidArgument, "tokens chosen by the server: {}",
                      decoder->causal() ? fmt::format("of {} texts together", programs.texts)
                                        : "an encoder writes none");
-  for (const model::Block& block : decoder->blocks)
-    if (programs.texts > 1 && block.forms.attention.approximates_softmax())
-      return MakeError(ErrorCode::kInvalidArgument,
-                       "texts = {}: an attention form that approximates softmax is decoded alone",
-                       programs.texts);
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),

@@ -49,7 +49,7 @@ void CollectBand(const Node& node, const ckks::Parameters& params, ckks::KeyUses
 }
 
 bool Multiplies(const Node& node) {
-  return node.kind == OpKind::kMul || node.kind == OpKind::kSquare;
+  return node.kind == OpKind::kMul || node.kind == OpKind::kMulSum || node.kind == OpKind::kSquare;
 }
 
 // What a server holds beside keys and the rotations of its largest matrix. The constants are
@@ -110,6 +110,9 @@ Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circui
       for (int level = node.level + 1; level <= node.level + Depth(node); ++level)
         uses.AddRelinearization(level);
     }
+    if (node.kind == OpKind::kMulSum)
+      uses.AddRotation(node.step, params_->slots(), node.level + 1,
+                       static_cast<int>(node.inputs.size()) - 2);
     if (node.kind == OpKind::kBand) CollectBand(node, *params_, uses);
     if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
     if (node.kind == OpKind::kBootstrap) ++bootstraps[{node.log_period, node.real}];

@@ -30,6 +30,9 @@ constexpr double kTransformStreams = 4.2;
 // A hoisted rotation's digits are gathered in the order of the automorphism: for each limb of a
 // digit as much as the two limbs of the key beside it.
 constexpr double kHoistedStreams = 4;
+// A term of a matrix whose diagonals repeat: two products of a limb, their operands from L2
+// (transforms_bench, Blocks).
+constexpr double kRepeatedTerm = 3;
 
 // What circuits::PlanChebyshev's evaluation costs in ciphertext products, with lazy
 // relinearisations: two for every doubling of the degree behind the first.
@@ -100,6 +103,14 @@ double CostModel::Product(int level) const {
          Parallel(5.0 * params_->limbs(level) * speed_.stream_seconds);
 }
 
+// A product for each term, and a rotation for all but the first.
+double CostModel::MulSum(const Node& node, int level) const {
+  const auto terms = static_cast<double>(node.inputs.size()) - 1;
+  const double term =
+      Parallel(params_->limbs(level) * (4 * speed_.product_seconds + 7 * speed_.stream_seconds));
+  return Product(level) + (terms - 1) * (term + Rotate(node.step, level));
+}
+
 double CostModel::Chebyshev(int degree, int level) const {
   const int depth = std::bit_width(static_cast<unsigned>(degree));
   return ChebyshevProducts(degree) * Product(level + (depth + 1) / 2);
@@ -115,12 +126,14 @@ double CostModel::Seconds(const Node& node, int level) const {
     case OpKind::kMul:
     case OpKind::kSquare:
       return Product(level + 1);
+    case OpKind::kMulSum:
+      return MulSum(node, level + 1);
     case OpKind::kMulPlain:
       return Rescale(level + 1) +
              Parallel((limbs + 1) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
     case OpKind::kLinear:
-      return LinearTransform(node.linear->terms, level + 1, node.linear->baby_steps) +
-             ExpandTerms(*node.linear, level + 1);
+      return Rotations(node.linear->terms, level + 1, node.linear->baby_steps) +
+             Terms(*node.linear, level + 1);
     case OpKind::kBand:
       return Band(node, level);
     case OpKind::kChangeUnit:
@@ -161,9 +174,13 @@ CostModel::Split CostModel::BestSplit(int diagonals, int level, int baby_steps) 
   return best;
 }
 
-double CostModel::LinearTransform(int diagonals, int level, int baby_steps) const {
+double CostModel::Rotations(int diagonals, int level, int baby_steps) const {
+  return KeySwitch(level) + BestSplit(diagonals, level, baby_steps).seconds;
+}
+
+double CostModel::LinearTransform(int diagonals, int level) const {
   const double extended = params_->extended_limbs(level);
-  return KeySwitch(level) + BestSplit(diagonals, level, baby_steps).seconds +
+  return Rotations(diagonals, level, 0) +
          Parallel(2 * diagonals * extended * speed_.stream_seconds);
 }
 
@@ -173,10 +190,11 @@ size_t CostModel::RotationBytes(const LinearMap& map, int level) const {
          static_cast<size_t>(params_->extended_limbs(level));
 }
 
-// A matrix' terms are kept as coefficients: a reduction and a transform for every limb. What
-// repeats is kept as it is multiplied.
-double CostModel::ExpandTerms(const LinearMap& map, int level) const {
-  const double seconds = Repeats(map, *params_) ? speed_.product_seconds : Transform();
+// A matrix' terms are kept as coefficients: a reduction and a transform for every limb, and a
+// product with each of a rotation's two. What repeats is multiplied as it is kept.
+double CostModel::Terms(const LinearMap& map, int level) const {
+  const double seconds = Repeats(map, *params_) ? kRepeatedTerm * speed_.product_seconds
+                                                : Transform() + 2 * speed_.stream_seconds;
   return Parallel(map.terms * params_->extended_limbs(level) * seconds);
 }
 

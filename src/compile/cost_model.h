@@ -60,6 +60,7 @@ class CostModel {
   double Rotate(int rotation, int level) const;
   double HoistedRotation(int level) const;
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
+  double MulSum(const Node& node, int level) const;
   double Rescale(int level) const;
   double Chebyshev(int degree, int level) const;
   struct Split {
@@ -68,8 +69,10 @@ class CostModel {
   };
   // baby_steps: given, or 0 for the best.
   Split BestSplit(int diagonals, int level, int baby_steps) const;
-  double LinearTransform(int diagonals, int level, int baby_steps = 0) const;
-  double ExpandTerms(const LinearMap& map, int level) const;
+  // The key switches of a linear transform.
+  double Rotations(int diagonals, int level, int baby_steps) const;
+  double LinearTransform(int diagonals, int level) const;
+  double Terms(const LinearMap& map, int level) const;
   double Band(const Node& node, int level) const;
   double SlotsToCoeffs(int log_period, int log_size) const;
   double CoeffsToSlots(int log_size) const;

@@ -17,6 +17,8 @@ const char* OpKindName(OpKind kind) {
       return "subtract";
     case OpKind::kMul:
       return "multiply";
+    case OpKind::kMulSum:
+      return "multiply and sum";
     case OpKind::kSquare:
       return "square";
     case OpKind::kMulPlain:

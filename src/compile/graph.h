@@ -18,6 +18,7 @@ enum class OpKind {
   kAdd,     // a + b
   kSub,     // a - b
   kMul,     // a * b, slot by slot
+  kMulSum,  // sum_k rotate(a, k step) * b_k: one relinearisation for all products
   kSquare,  // a * a
   kMulPlain,   // a * constant
   kBand,       // sum_k (diagonal_k * rotate(a, k stride)) * rotate(b, k other): a map's terms
@@ -71,6 +72,7 @@ struct Node {
   bool real = true;                 // imaginary parts are zero up to noise
   double magnitude = 0;             // bound on |slot| that calibration gives; 0: not stated
   std::vector<int> rotations{};     // kRotate: one; kRotateSum: in order
+  int step = 0;                     // kMulSum
   std::vector<Complex> constant{};  // kMulPlain, kAddPlain: 2^k values, repeated over the slots
   std::vector<double> coeffs{};     // kChebyshev
   // kLinear; kMulPlain whose values are made when they are needed: a map of one term.

@@ -78,6 +78,14 @@ NodeId GraphBuilder::Mul(std::string name, NodeId a, NodeId b) {
   return Append(OpKind::kMul, std::move(name), {a, b});
 }
 
+NodeId GraphBuilder::MulSum(std::string name, NodeId a, int step, std::span<const NodeId> b) {
+  std::vector<NodeId> inputs = {a};
+  inputs.insert(inputs.end(), b.begin(), b.end());
+  NodeId id = Append(OpKind::kMulSum, std::move(name), std::move(inputs));
+  graph_.nodes[id].step = step & ((1 << log_slots_) - 1);
+  return id;
+}
+
 NodeId GraphBuilder::Square(std::string name, NodeId a) {
   return Append(OpKind::kSquare, std::move(name), {a});
 }

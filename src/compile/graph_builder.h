@@ -1,6 +1,7 @@
 // Appends nodes to a graph: fills in periods and realness, which follow from the operands.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ class GraphBuilder {
   NodeId Add(std::string name, NodeId a, NodeId b);
   NodeId Sub(std::string name, NodeId a, NodeId b);
   NodeId Mul(std::string name, NodeId a, NodeId b);
+  // sum_k rotate(a, k step) * b[k].
+  NodeId MulSum(std::string name, NodeId a, int step, std::span<const NodeId> b);
   NodeId Square(std::string name, NodeId a);
   NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
   NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);

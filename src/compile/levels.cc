@@ -153,6 +153,7 @@ int Depth(const Node& node, size_t operand) {
     case OpKind::kBand:  // the diagonals' product and the operands'
       return operand == 1 && node.linear->by_term ? 1 : 2;
     case OpKind::kMul:
+    case OpKind::kMulSum:
     case OpKind::kSquare:
     case OpKind::kMulPlain:
     case OpKind::kLinear:

@@ -21,6 +21,7 @@ Graph Interleaved(Graph graph, int texts) {
   for (Node& node : graph.nodes) {
     node.log_period += Log2(texts);
     for (int& rotation : node.rotations) rotation *= texts;
+    node.step *= texts;
     // One value is the same in every slot already.
     if (node.constant.size() > 1) node.constant = Repeated(std::move(node.constant), texts);
     if (!node.linear) continue;

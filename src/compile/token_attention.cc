@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "compile/attention_forms.h"
 #include "compile/token_matrices.h"
@@ -16,28 +17,24 @@ class TokenAttention {
   TokenAttention(BlockContext& c, NodeId root, const BlockUnits& units, const Biases& biases)
       : c_(c), b_(c.b), root_(root), units_(units), biases_(biases), half_(c.l.keys()) {}
 
-  NodeId Run(NodeId x) {
+  TokenValues Run(NodeId x) {
     LowerQkv(x);
     c_.Enter(Component::kScores, "attention");
-    const std::vector<NodeId> keys = Skewed("keys", key_, 1);
-    const double halved = divides() ? 0.5 : 1;  // numerator and divisor: of their conjugates' sums
+    const std::vector<NodeId> keys = Skewed("keys", key_, 1, c_.l.element_stride());
+    // Those of two groups, and numerator and divisor, are taken apart by their conjugates' sums.
+    const double halved = paired() || divides() ? 0.5 : 1;
     // In the first halves too: what moves right must not reach another row.
     const std::vector<NodeId> values =
-        Skewed("values", b_.Rotate("values beside keys", ValuesAndOnes(), half_), halved);
-    std::vector<NodeId> weighted;
-    for (int group = 0; group < c_.place.groups; ++group)
-      weighted.push_back(
-          WeightedValues(LowerSummands(c_, {Scores(keys, group)}).front(), values, group));
+        Skewed("values", b_.Rotate("values beside keys", ValuesAndOnes(), half_), halved, 0);
+    const std::vector<NodeId> summands = LowerSummands(c_, Scores(keys));
     c_.Enter(Component::kValues, "attention");
-    NodeId sum = weighted.back();
-    for (size_t group = weighted.size() - 1; group-- > 0;)
-      sum = b_.Add("value sums of the groups", weighted[group],
-                   b_.Rotate("value sums in place", sum, -c_.l.d_head));
-    return sum;
+    const NodeId sum = WeightedValues(summands, values);
+    return {sum, divides() && paired() ? Divisor(summands) : -1};
   }
 
  private:
   bool divides() const { return c_.forms.attention.divides(); }
+  bool paired() const { return c_.place.groups > 1; }
   // Tokens that a query at t sees: those behind the prompt's last are its copies.
   int Seen(int t) const { return std::min(t + 1, c_.place.tokens); }
 
@@ -121,8 +118,8 @@ class TokenAttention {
                     [&](int, int) { return 1 / units_.value; });
     query_ = Scaled(
         "queries", q, Rows{0, c_.most(), biases_.q, false, true},
-        [&](int h, int t) { return Complex(0, -0.5 * UnitAt(h, t)); },
-        [&](int h, int t) { return UnitAt(h, t) * units_.key; });
+        [&](int h, int t) { return Complex(0, -0.5 * QueryUnitAt(h, t)); },
+        [&](int h, int t) { return QueryUnitAt(h, t) * units_.key; });
     NodeId cache = b_.Add("cache", key_, value_);
     b_.SetLeastLevel(cache, c_.place.cache_levels.front());
     b_.graph().updates.push_back({c_.place.index, cache});
@@ -135,8 +132,10 @@ class TokenAttention {
     return ScoreUnit(BlockContext{b_, place, c_.l, c_.shape, c_.forms}, head);
   }
 
+  double QueryUnitAt(int head, int t) const { return UnitAt(head, t) * (paired() ? 0.5 : 1); }
+
   NodeId ValuesAndOnes() {
-    if (!divides()) return value_;
+    if (!divides() || paired()) return value_;
     const Complex beside(0, 1 / c_.forms.divisor_inverse.b);
     Vector ones(static_cast<size_t>(c_.l.attention.size));
     std::fill_n(ones.begin() + half_, c_.place.tokens, beside);
@@ -149,66 +148,119 @@ class TokenAttention {
     return x;
   }
 
-  // M_d of x times `factor`, by d: rows from element d on are those of M_0 moved d tokens to the
-  // left, rows before it the same of M_0 moved d_head tokens to the right.
-  std::vector<NodeId> Skewed(const std::string& what, NodeId x, double factor) {
+  // M_d of x times `factor`, rotated by d times `further`, by d: rows from element d on are those
+  // of M_0 moved d tokens to the left, rows before it the same of M_0 moved d_head tokens to the
+  // right. Second halves begin with what moves there out of the first ones, in fewer than d_head
+  // slots: queries and powers of all groups are zero in those.
+  std::vector<NodeId> Skewed(const std::string& what, NodeId x, double factor, int further) {
     const int elements = c_.l.d_head;
     NodeId above = b_.Linear(what + " 0", x, SkewMap(c_.l, factor), true);
     std::vector<NodeId> moved = {above};
     if (elements == 1) return moved;
     NodeId below = b_.Rotate(what + " a head further", above, -elements);
     for (int d = 1; d < elements; ++d) {
-      above = b_.Rotate(fmt::format("{} {} left", what, d), above, 1);
-      below = b_.Rotate(fmt::format("{} {} left, a head further", what, d), below, 1);
+      above = b_.Rotate(fmt::format("{} {} left", what, d), above, 1 + further);
+      below = b_.Rotate(fmt::format("{} {} left, a head further", what, d), below, 1 + further);
+      Vector rows = further == 0 ? Elements(d, elements, d) : Elements(0, elements - d, d);
+      NodeId apart = b_.Sub("rows apart", above, below);
       moved.push_back(b_.Add(fmt::format("{} {}", what, d),
-                             b_.MulPlain("rows above", above, Elements(d, elements)),
-                             b_.MulPlain("rows below", below, Elements(0, d))));
+                             b_.MulPlain("rows above", apart, std::move(rows)), below));
     }
     return moved;
   }
 
-  // 1 in the first halves of the rows of elements first .. last - 1: the last row's second half has
-  // what moves left out of the first row.
-  Vector Elements(int first, int last) const {
-    return InHalf(0, half_, c_.l.d_head,
+  // 1 in the rows of elements first .. last - 1, but for the last d slots: the next row's tokens
+  // move there.
+  Vector Elements(int first, int last, int d) const {
+    return InHalf(0, std::max(half_, 2 * half_ - d), c_.l.d_head,
                   [&](int e, int, int) { return Complex(e >= first && e < last ? 1 : 0); });
   }
 
-  // q . k + c at a group's offsets, in the scores' unit; zero where a query sees no key.
-  NodeId Scores(const std::vector<NodeId>& keys, int group) {
+  // x and i y as one vector; and the two of it, doubled.
+  NodeId Pair(const char* name, NodeId x, NodeId y) {
+    NodeId pair = b_.Add(name, x, b_.MulByI(name, y));
+    b_.SetReal(pair, false);
+    return pair;
+  }
+  std::pair<NodeId, NodeId> Apart(const std::string& name, NodeId pair) {
+    NodeId conjugate = b_.Conjugate(name + " conjugate", pair);
+    std::pair<NodeId, NodeId> parts = {
+        b_.Add(name + " of the group", pair, conjugate),
+        b_.MulByI(name + " of the next group", b_.Sub(name + " times -i", conjugate, pair))};
+    for (const NodeId part : {parts.first, parts.second}) b_.SetReal(part, true);
+    return parts;
+  }
+
+  // q . k + c at every group's offsets, in the scores' unit; zero where a query sees no key.
+  std::vector<NodeId> Scores(const std::vector<NodeId>& keys) {
     c_.Enter(Component::kScores, "attention");
-    const int elements = c_.l.d_head, tokens = group * elements;
-    if (group > 0) query_ = b_.Rotate("queries of the next group", query_, elements);
-    NodeId sum = -1;
-    for (int d = elements - 1; d >= 0; --d) {
-      NodeId part = b_.Mul("score products", query_, keys[static_cast<size_t>(d)]);
-      sum = sum < 0 ? part
-                    : b_.Add("score sums", part,
-                             b_.Rotate("score sums in place", sum, c_.l.element_stride()));
+    const int elements = c_.l.d_head;
+    std::vector<NodeId> scores;
+    NodeId query = query_;
+    while (static_cast<int>(scores.size()) < c_.place.groups) {
+      const int group = static_cast<int>(scores.size());
+      if (group > 0) query = b_.Rotate("queries of the next group", query, elements);
+      NodeId queries = query;
+      if (paired()) {
+        query = b_.Rotate("queries of the next group", query, elements);
+        queries = Pair("queries of two groups", queries, query);
+      }
+      NodeId sum = Moved("score sums in place",
+                         b_.MulSum("score products", queries, c_.l.element_stride(), keys),
+                         -elements, group);
+      if (!paired()) {
+        scores.push_back(Shifted(sum, group));
+        continue;
+      }
+      const auto [first, second] = Apart("scores", sum);
+      scores.push_back(Shifted(first, group));
+      scores.push_back(Shifted(b_.Rotate("score sums in place", second, -elements), group + 1));
     }
-    sum = Moved("score sums in place", sum, -elements, group);
-    NodeId scores =
-        b_.AddPlain("scores", sum, InHalf(0, c_.most(), elements, [&](int x, int h, int t) {
-                      const int key = t - tokens - x;
-                      return key >= 0 && key < c_.place.tokens
-                                 ? Complex(c_.forms.shift[static_cast<size_t>(h)] * UnitAt(h, t))
-                                 : Complex();
-                    }));
-    b_.SetMark(scores, Mark::kScores);
+    b_.SetMark(scores.front(), Mark::kScores);
     return scores;
   }
 
-  NodeId WeightedValues(NodeId summands, const std::vector<NodeId>& values, int group) {
-    c_.Enter(Component::kValues, "attention");
-    const int elements = c_.l.d_head;
-    NodeId weights = Moved("powers in place", summands, elements, group);
+  NodeId Shifted(NodeId sum, int group) {
+    const int elements = c_.l.d_head, tokens = group * elements;
+    return b_.AddPlain("scores", sum, InHalf(0, c_.most(), elements, [&](int x, int h, int t) {
+                         const int key = t - tokens - x;
+                         return key >= 0 && key < c_.place.tokens
+                                    ? Complex(c_.forms.shift[static_cast<size_t>(h)] * UnitAt(h, t))
+                                    : Complex();
+                       }));
+  }
+
+  // Groups from the last to the first, each behind the one before.
+  NodeId WeightedValues(const std::vector<NodeId>& summands, const std::vector<NodeId>& values) {
+    const int elements = c_.l.d_head, together = paired() ? 2 : 1;
     NodeId sum = -1;
-    for (int d = 0; d < elements; ++d) {
-      if (d > 0) weights = b_.Rotate("powers in place", weights, -c_.l.element_stride());
-      NodeId product = b_.Mul("value products", weights, values[static_cast<size_t>(d)]);
-      sum = sum < 0 ? product : b_.Add("value sums", sum, product);
+    for (int group = c_.place.groups - together; group >= 0; group -= together) {
+      NodeId weights = summands[static_cast<size_t>(group)];
+      if (paired())
+        weights =
+            Pair("powers of two groups", weights,
+                 b_.Rotate("powers in place", summands[static_cast<size_t>(group) + 1], elements));
+      NodeId part = b_.MulSum("value products", Moved("powers in place", weights, elements, group),
+                              -c_.l.element_stride(), values);
+      sum = sum < 0 ? part
+                    : b_.Add("value sums of the groups", part,
+                             Moved("value sums in place", sum, -elements, together));
     }
-    return sum;
+    if (!paired()) return sum;
+    const auto [first, second] = Apart("value sums", sum);
+    return b_.Add("value sums of the groups", first,
+                  b_.Rotate("value sums in place", second, -elements));
+  }
+
+  // The sum of the summands / b: over the elements of a head, cyclically.
+  NodeId Divisor(const std::vector<NodeId>& summands) {
+    c_.Enter(Component::kDivision, "attention");
+    NodeId sum = summands.front();
+    for (size_t group = 1; group < summands.size(); ++group)
+      sum = b_.Add("summands of the groups", sum, summands[group]);
+    sum = b_.RotateSum("divisor sums", sum,
+                       DoublingRotations(c_.l.element_stride(), Log2(c_.l.d_head)));
+    return b_.ChangeUnit("divisor", sum, 1 / c_.forms.divisor_inverse.b);
   }
 
   BlockContext& c_;
@@ -222,8 +274,8 @@ class TokenAttention {
 
 }  // namespace
 
-NodeId LowerTokenValues(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
-                        const Biases& biases) {
+TokenValues LowerTokenValues(BlockContext& c, NodeId x, NodeId root, const BlockUnits& units,
+                             const Biases& biases) {
   return TokenAttention(c, root, units, biases).Run(x);
 }
 

@@ -53,6 +53,11 @@ struct Kernels {
   // The same with two outputs that share a (key switching): out0 = sum a b0, out1 = sum a b1.
   void (*inner_product2)(u64* out0, u64* out1, const u64* const* a, const u64* const* b0,
                          const u64* const* b1, size_t count, size_t n, const Modulus& q);
+  // The same with a[i][j >> log_repeat] in place of a[i][j] (plaintexts of short periods), 3 <=
+  // log_repeat. a needs no alignment; n is a multiple of 64 as ever.
+  void (*inner_product2_repeated)(u64* out0, u64* out1, const u64* const* a, int log_repeat,
+                                  const u64* const* b0, const u64* const* b1, size_t count,
+                                  size_t n, const Modulus& q);
   // The same with a[i][perm[j]] in place of a[i][j] (hoisted rotation). No output may be an a[i].
   // perm: a table of NttAutomorphism, n = N. It maps each aligned block of eight onto one; kernels
   // use that.

@@ -38,7 +38,7 @@ Engine::~Engine() = default;
 Result<std::shared_ptr<const Engine>> Engine::Create(
     std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys,
     std::shared_ptr<const compile::CompiledProgram> program) {
-  const auto model = program ? std::move(program) : weights->program();
+  const auto model = program ? program : weights->program();
   const ckks::ParametersPtr& params = model->params();
   PV_RETURN_IF_ERROR(keys->Covers(*params, model->keys()));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));

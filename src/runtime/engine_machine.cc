@@ -51,26 +51,28 @@ Result<Value> EngineMachine::Execute(const Node& node, std::span<const Value* co
   if (node.kind == OpKind::kBootstrap) return Bootstrap(node, *inputs[0]);
   if (node.kind == OpKind::kChangeUnit) return ChangeUnit(node, *inputs[0]);
   // Operands already at the level are used in place; AdjustTo copies.
-  Value adjusted[2];
-  const Value* operands[2] = {nullptr, nullptr};
+  std::vector<Value> adjusted(inputs.size());
+  std::vector<const Value*> operands(inputs.begin(), inputs.end());
   for (size_t i = 0; i < inputs.size(); ++i) {
-    operands[i] = inputs[i];
     const int level = node.level + compile::Depth(node, i);
     if (inputs[i]->level == level) continue;
     PV_ASSIGN_OR_RETURN(adjusted[i], At(*inputs[i], level));
     operands[i] = &adjusted[i];
   }
-  PV_ASSIGN_OR_RETURN(Value result, Dispatch(node, *operands[0], operands[1]));
+  PV_ASSIGN_OR_RETURN(Value result, Dispatch(node, operands));
   PV_CHECK(result.level == node.level, "{}: level {}, planned {}", node.name, result.level,
            node.level);
   return result;
 }
 
-Result<Value> EngineMachine::Dispatch(const Node& node, const Value& a, const Value* b) {
+Result<Value> EngineMachine::Dispatch(const Node& node, std::span<const Value* const> inputs) {
   const ckks::Evaluator& evaluator = parts_.evaluator;
+  const Value &a = *inputs[0], *const b = inputs.size() > 1 ? inputs[1] : nullptr;
   switch (node.kind) {
     case OpKind::kMulPlain:
       return MulPlain(node, a);
+    case OpKind::kMulSum:
+      return MulSum(node, inputs);
     case OpKind::kLinear:
       return Linear(node, a);
     case OpKind::kBand:
@@ -145,6 +147,19 @@ Result<Value> EngineMachine::Linear(const Node& node, const Value& a) {
                                                   params().scale(node.level), latency_));
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   return transform->Apply(parts_.evaluator, a);
+}
+
+Result<Value> EngineMachine::MulSum(const Node& node, std::span<const Value* const> inputs) {
+  const ckks::Evaluator& evaluator = parts_.evaluator;
+  Value moved = *inputs[0];
+  PV_ASSIGN_OR_RETURN(Value sum, evaluator.MulNoRelin(moved, *inputs[1]));
+  for (const Value* const factor : inputs.subspan(2)) {
+    PV_ASSIGN_OR_RETURN(moved, Rotated(moved, node.step));
+    Stopwatch watch(*this, compile::OpKindName(node.kind));
+    PV_RETURN_IF_ERROR(evaluator.MulAccumulateNoRelin(sum, moved, *factor));
+  }
+  Stopwatch watch(*this, compile::OpKindName(node.kind));
+  return evaluator.RelinearizeRescale(sum);
 }
 
 // A band's operand that is rotated once a term, from the last group of terms to the first.

@@ -43,12 +43,13 @@ class EngineMachine {
   Result<Value> Execute(const compile::Node& node, std::span<const Value* const> inputs);
 
  private:
-  Result<Value> Dispatch(const compile::Node& node, const Value& a, const Value* b);
+  Result<Value> Dispatch(const compile::Node& node, std::span<const Value* const> inputs);
   Result<Value> At(const Value& value, int level);
   Result<ckks::Plaintext> Encode(const std::vector<compile::Complex>& values, int level,
                                  double scale);
   Result<Value> MulPlain(const compile::Node& node, const Value& a);
   Result<Value> Linear(const compile::Node& node, const Value& a);
+  Result<Value> MulSum(const compile::Node& node, std::span<const Value* const> inputs);
   Result<Value> Band(const compile::Node& node, const Value& a, const Value& b);
   Result<Value> AddPlain(const compile::Node& node, const Value& a);
   Result<Value> RotateSum(const compile::Node& node, const Value& a);

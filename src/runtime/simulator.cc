@@ -64,6 +64,9 @@ double Largest(const Slots& a) {
   return largest;
 }
 
+// Noise that grows with a value: none stays none, whatever has left its interval and overflowed.
+double Scaled(double noise, double magnitude) { return noise == 0 ? 0 : noise * magnitude; }
+
 // A cheap normal sample: sum of four uniform 16-bit parts of one word, variance 1.
 double Normal(std::mt19937_64& random) {
   const std::uint64_t word = random();
@@ -97,7 +100,9 @@ class SimulatorMachine {
 
   Result<Value> Execute(const Node& node, std::span<const Value* const> inputs) {
     const Value none;
-    Value result = Dispatch(node, *inputs[0], inputs.size() > 1 ? *inputs[1] : none);
+    Value result = node.kind == OpKind::kMulSum
+                       ? MulSum(node, inputs)
+                       : Dispatch(node, *inputs[0], inputs.size() > 1 ? *inputs[1] : none);
     const size_t period = size_t{1} << node.log_period;
     if (!KeepsAll() && result.size() > period) result.resize(period);
     return Observed(node, std::move(result));
@@ -120,7 +125,7 @@ class SimulatorMachine {
       case OpKind::kMulPlain:
         return Noisy(
             Zip(a, node.linear ? program_.Diagonals(*node.linear).Term(0) : node.constant, Product),
-            std::hypot(noise_.rescale, noise_.encode * Largest(a)));
+            std::hypot(noise_.rescale, Scaled(noise_.encode, Largest(a))));
       case OpKind::kLinear:
         return Linear(node, a);
       case OpKind::kBand:
@@ -145,6 +150,7 @@ class SimulatorMachine {
         return Bootstrap(node, a);
       case OpKind::kInput:
       case OpKind::kState:
+      case OpKind::kMulSum:
         break;
     }
     PV_CHECK(false, "{}: operation {}", node.name, compile::OpKindName(node.kind));
@@ -152,7 +158,26 @@ class SimulatorMachine {
 
   // A product's key switch and rescale happen at about the square of the scale, so they count once;
   // the operands' adjustment to a common level rounds each of them.
-  double Products(double magnitude) const { return noise_.rescale * std::hypot(1.0, magnitude); }
+  double Products(double magnitude) const {
+    return Scaled(noise_.rescale, std::hypot(1.0, magnitude));
+  }
+
+  // Every term's first operand carries the key switches of the steps that brought it there.
+  Value MulSum(const Node& node, std::span<const Value* const> inputs) {
+    Value moved = *inputs[0], sum;
+    double largest = 0;
+    for (size_t k = 1; k < inputs.size(); ++k) {
+      if (k > 1) moved = Rotated(moved, node.step);
+      const Value product = Zip(moved, *inputs[k], Product);
+      sum = sum.empty() ? product : Zip(sum, product, [](Complex x, Complex y) { return x + y; });
+      largest = Worse(largest, Largest(*inputs[k]));
+    }
+    const auto terms = static_cast<double>(inputs.size() - 1);
+    const double steps = noise_.key_switch * std::sqrt(terms * (terms - 1) / 2);
+    return Noisy(std::move(sum),
+                 std::hypot(Scaled(steps, largest),
+                            Products(std::sqrt(terms) * (Largest(*inputs[0]) + largest))));
+  }
 
   // Each key switch's error is summed by the rotations after it: 2^i terms of it, i = 0 .. n - 1.
   Value RotateSum(const Node& node, const Value& a) {
@@ -180,7 +205,7 @@ class SimulatorMachine {
     // Every rotation's key switch is multiplied by its diagonal, every diagonal is rounded; one
     // rescale.
     const double rotated = noise_.key_switch * std::sqrt(weight / static_cast<double>(sum.size()));
-    const double rounded = noise_.encode * Largest(a) * std::sqrt(node.linear->terms);
+    const double rounded = Scaled(noise_.encode, Largest(a)) * std::sqrt(node.linear->terms);
     return Noisy(std::move(sum), std::hypot(noise_.rescale, rotated, rounded));
   }
 
@@ -202,9 +227,10 @@ class SimulatorMachine {
     }
     const double terms = std::sqrt(map.terms), moved = noise_.key_switch * terms / M_SQRT2;
     const double of_a =
-        std::hypot(moved, map.by_term ? noise_.rescale : 0, noise_.encode * Largest(a));
-    return Noisy(std::move(sum), std::hypot(terms * of_a * Largest(b), terms * moved * Largest(a),
-                                            Products(Largest(a) + Largest(b))));
+        std::hypot(moved, map.by_term ? noise_.rescale : 0, Scaled(noise_.encode, Largest(a)));
+    return Noisy(std::move(sum),
+                 std::hypot(Scaled(terms * of_a, Largest(b)), Scaled(terms * moved, Largest(a)),
+                            Products(Largest(a) + Largest(b))));
   }
 
   Value Polynomial(const Node& node, const Value& a) {

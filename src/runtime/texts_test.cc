@@ -95,8 +95,20 @@ TEST(Texts, FormsOfAttentionHaveThem) {
   powers.powers = {2, 4, 6};
   norm.qk_norm = model::QkNorm{wide, wide, {0.3, 0.3, 0.3}};
   pointwise.kind = model::AttentionKind::kPointwise;
-  for (const auto& [name, form] :
-       {std::pair{"powers", powers}, {"QK-norm", norm}, {"pointwise", pointwise}}) {
+  model::AttentionForm exponential, square;
+  exponential.kind = model::AttentionKind::kExponential;
+  exponential.squarings = 2;
+  exponential.exponential =
+      approx::Interpolate([](double z) { return std::exp(z / 4); }, -12, 12, 7);
+  square.kind = model::AttentionKind::kNormaliseSquare;
+  square.exponential = exponential.exponential;
+  // Of every text: what leaves an interval grows to the fourth power from round to round.
+  square.rounds = {approx::Interpolate(root, 0.1, 250, 7), approx::Interpolate(root, 0.1, 40, 7)};
+  for (const auto& [name, form] : {std::pair{"powers", powers},
+                                   {"QK-norm", norm},
+                                   {"pointwise", pointwise},
+                                   {"exponential", exponential},
+                                   {"normalise-square", square}}) {
     SCOPED_TRACE(name);
     ExpectEqual(DecoderOf(testing::LlamaShape(), 6, 2, form), 4, 3);
   }
@@ -124,6 +136,21 @@ TEST(Texts, OneLeavesTheOthersAlone) {
   const Text after = run(texts);
   for (const size_t t : {0, 1, 3}) EXPECT_EQ(before[t], after[t]) << t;
   EXPECT_GT(LargestDifference(before[2], after[2]), 1e-6);
+}
+
+// Nor does one that leaves an interval and overflows: without noise no other text is touched.
+TEST(Texts, OneThatOverflowsLeavesTheOthersAlone) {
+  const auto decoder = DecoderOf(testing::LlamaShape(), 2, 0);
+  Simulator simulator(Compile(decoder, {.texts = 4}), NoiseModel::Zero(), 1);
+  std::vector<Text> texts = RandomTexts(*decoder, 4);
+  for (double& x : texts[2][0]) x *= 1e60;
+  const auto last = simulator.StepTexts(Tokens(texts, 0)).value();
+  EXPECT_GT(simulator.escapes().at("layer 0 / attention / inverse root").worst, 1e100);
+  for (const size_t t : {0, 1, 3}) {
+    const auto expected = testing::Expected(decoder->blocks, {texts[t][0]})[0];
+    EXPECT_LT(LargestDifference(expected, last[t]), 1e-10 * Size(expected)) << t;
+  }
+  EXPECT_FALSE(std::isfinite(last[2][0]));
 }
 
 TEST(Texts, OnCiphertextsWithinPredictedNoise) {

@@ -163,6 +163,21 @@ void InnerProduct2(u64* out0, u64* out1, const u64* const* a, const u64* const* 
   }
 }
 
+void InnerProduct2Repeated(u64* out0, u64* out1, const u64* const* a, int log_repeat,
+                           const u64* const* b0, const u64* const* b1, size_t count, size_t n,
+                           const Modulus& q) {
+  for (size_t j = 0; j < n; ++j) {
+    u128 sum0 = 0, sum1 = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const u64 x = a[i][j >> log_repeat];
+      sum0 += u128{x} * b0[i][j];
+      sum1 += u128{x} * b1[i][j];
+    }
+    out0[j] = ReduceSum(sum0, q);
+    out1[j] = ReduceSum(sum1, q);
+  }
+}
+
 void InnerProduct2Permuted(u64* out0, u64* out1, const u64* const* a, const u32* perm,
                            const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                            const Modulus& q) {
@@ -228,6 +243,7 @@ const ring::Kernels& RefKernels() {
       .reduce_from = ReduceFrom,
       .inner_product = InnerProduct,
       .inner_product2 = InnerProduct2,
+      .inner_product2_repeated = InnerProduct2Repeated,
       .inner_product2_permuted = InnerProduct2Permuted,
       .inner_product_scalar = InnerProductScalar,
       .approximate_quotient = ApproximateQuotient,

@@ -176,6 +176,22 @@ void InnerProduct2Kernel(u64* out0, u64* out1, const u64* const* a, const u64* c
   InnerProduct2Any<false>(out0, out1, a, nullptr, b0, b1, count, n, q);
 }
 
+void InnerProduct2RepeatedKernel(u64* out0, u64* out1, const u64* const* a, int log_repeat,
+                                 const u64* const* b0, const u64* const* b1, size_t count, size_t n,
+                                 const Modulus& q) {
+  const SumReducer reducer(q);
+  for (size_t j = 0; j < n; j += kLanes) {
+    Sum first, second;
+    for (size_t i = 0; i < count; ++i) {
+      const Words x = SetWords(a[i][j >> log_repeat]);
+      first.Add(x, LoadWords(b0[i] + j));
+      second.Add(x, LoadWords(b1[i] + j));
+    }
+    StoreWords(out0 + j, reducer.Reduce(first));
+    StoreWords(out1 + j, reducer.Reduce(second));
+  }
+}
+
 void InnerProduct2PermutedKernel(u64* out0, u64* out1, const u64* const* a, const u32* perm,
                                  const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                                  const Modulus& q) {
@@ -266,6 +282,7 @@ const ring::Kernels& Avx2Kernels() {
       .reduce_from = ReduceFromKernel,
       .inner_product = InnerProductKernel,
       .inner_product2 = InnerProduct2Kernel,
+      .inner_product2_repeated = InnerProduct2RepeatedKernel,
       .inner_product2_permuted = InnerProduct2PermutedKernel,
       .inner_product_scalar = InnerProductScalarKernel,
       .approximate_quotient = ApproximateQuotientKernel,

@@ -165,6 +165,43 @@ void InnerProduct2Kernel(u64* out0, u64* out1, const u64* const* a, const u64* c
   InnerProduct2Any<false>(out0, out1, a, nullptr, b0, b1, count, n, q);
 }
 
+// kShared: one word for all vectors of a step.
+template <bool kShared>
+PV_ALWAYS_INLINE void InnerProduct2Words(u64* out0, u64* out1, const u64* const* a, int log_repeat,
+                                         const u64* const* b0, const u64* const* b1, size_t count,
+                                         size_t n, const Modulus& q) {
+  const SumReducer reducer(q);
+  for (size_t j = 0; j < n; j += kNarrow * kLanes) {
+    Vec low0[kNarrow], high0[kNarrow], low1[kNarrow], high1[kNarrow];
+    for (size_t v = 0; v < kNarrow; ++v) low0[v] = high0[v] = low1[v] = high1[v] = Zero();
+    for (size_t i = 0; i < count; ++i) {
+      const Vec shared = Set(a[i][j >> log_repeat]);
+      for (size_t v = 0; v < kNarrow; ++v) {
+        const size_t at = j + v * kLanes;
+        const Vec x = kShared ? shared : Set(a[i][at >> log_repeat]);
+        const Vec y0 = Load(b0[i] + at), y1 = Load(b1[i] + at);
+        low0[v] = Low(low0[v], x, y0);
+        high0[v] = High(high0[v], x, y0);
+        low1[v] = Low(low1[v], x, y1);
+        high1[v] = High(high1[v], x, y1);
+      }
+    }
+    for (size_t v = 0; v < kNarrow; ++v) {
+      Store(out0 + j + v * kLanes, reducer.Reduce(high0[v], low0[v]));
+      Store(out1 + j + v * kLanes, reducer.Reduce(high1[v], low1[v]));
+    }
+  }
+}
+
+void InnerProduct2RepeatedKernel(u64* out0, u64* out1, const u64* const* a, int log_repeat,
+                                 const u64* const* b0, const u64* const* b1, size_t count, size_t n,
+                                 const Modulus& q) {
+  if ((size_t{1} << log_repeat) >= kNarrow * kLanes)
+    InnerProduct2Words<true>(out0, out1, a, log_repeat, b0, b1, count, n, q);
+  else
+    InnerProduct2Words<false>(out0, out1, a, log_repeat, b0, b1, count, n, q);
+}
+
 void InnerProduct2PermutedKernel(u64* out0, u64* out1, const u64* const* a, const u32* perm,
                                  const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                                  const Modulus& q) {
@@ -279,6 +316,7 @@ const ring::Kernels& Avx512Kernels() {
       .reduce_from = ReduceFromKernel,
       .inner_product = InnerProductKernel,
       .inner_product2 = InnerProduct2Kernel,
+      .inner_product2_repeated = InnerProduct2RepeatedKernel,
       .inner_product2_permuted = InnerProduct2PermutedKernel,
       .inner_product_scalar = InnerProductScalarKernel,
       .approximate_quotient = ApproximateQuotientKernel,
