@@ -16,6 +16,24 @@ python3 "$source/tests/e2e/proxy_requests.py" "$proxy" --text "o" >"$folder/text
 cmp "$folder/text" "$folder/plain" || fail "the proxy's text is not the float64 model's"
 echo "ok: the float64 model's text"
 
+# The template's head is public, and said so; with --all-private nothing is. The text is the same.
+grep -q 'in the clear to the server: tokens 1 to ' "$folder/proxy.err" || fail "the head is not announced"
+start private "$polyveil" proxy --server "http://127.0.0.1:$server_port" --cache "$folder/cache" --insecure-test --threads 1 --port 0 --all-private
+grep -q 'nothing is sent in the clear' "$folder/private.err" || fail "--all-private"
+chat() {  # PROXY: how many tokens of the prompt were there already, and the text
+  curl -sf "$1/v1/chat/completions" -d '{"model":"model","max_tokens":3,"temperature":0,"messages":[{"role":"user","content":"upo"}]}' |
+    python3 -c 'import json, sys
+answer = json.load(sys.stdin)
+print(answer["usage"]["prompt_tokens_details"]["cached_tokens"], answer["choices"][0]["message"]["content"])'
+}
+known=$(chat "$proxy") hidden=$(chat "http://127.0.0.1:$port")
+[ "${known%% *}" -gt 0 ] && [ "${hidden%% *}" = 0 ] && [ "${known#* }" = "${hidden#* }" ] ||
+  fail "a public head: '$known' and '$hidden'"
+kill -INT "${pids[2]}"
+wait "${pids[2]}" || fail "the private proxy's end"
+unset "pids[2]"
+echo "ok: the template's head in the clear or not"
+
 python=$("$source/tests/e2e/openai_python.sh" "${POLYVEIL_OPENAI:-$folder/openai}" 2>"$folder/pip.err") || python=
 if [ -n "$python" ]; then
   "$python" "$source/tests/e2e/proxy_openai.py" "$proxy/v1" || fail "the openai package"

@@ -10,6 +10,8 @@ Command DescribeBench(Options& app) {
        {"engine", "every row of the performance table, beside the machine's ceilings",
         DescribeBenchEngine},
 #ifdef POLYVEIL_RELEASED
+       {"drafts", "what guessed tokens would save: how many are right, what a pass costs",
+        DescribeBenchDrafts},
        {"layer", "one layer of a released model on ciphertexts: error, time by component, memory",
         DescribeBenchLayer},
 #endif

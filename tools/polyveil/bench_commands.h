@@ -10,6 +10,7 @@ Command DescribeBenchBootstrap(Options& app);
 Command DescribeBenchEngine(Options& app);
 Command DescribeBenchSoak(Options& app);
 // With POLYVEIL_RELEASED.
+Command DescribeBenchDrafts(Options& app);
 Command DescribeBenchLayer(Options& app);
 
 }  // namespace polyveil::tools
