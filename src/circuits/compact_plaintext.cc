@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/thread_pool.h"
 #include "circuits/diagonal_matrix.h"
 #include "ring/kernels.h"
 
@@ -92,6 +93,14 @@ void CompactPlaintext::ExpandBlock(const ckks::Parameters& params, int level, si
     std::fill_n(out.begin() + j, run, values[(begin + j) >> log_repeat_]);
     j += run;
   }
+}
+
+ckks::Plaintext CompactPlaintext::Expand(const ckks::Parameters& params, int level,
+                                         double scale) const {
+  const auto limbs = static_cast<size_t>(params.limbs(level));
+  ckks::Plaintext plain{ring::RnsPoly(limbs, params.n()), level, scale};
+  ParallelFor(limbs, [&](size_t j) { ExpandBlock(params, level, j, 0, plain.poly.limb(j)); });
+  return plain;
 }
 
 size_t CompactPlaintext::bytes() const {

@@ -29,12 +29,16 @@ class CompactPlaintext {
   bool in_coefficients() const { return log_repeat_ == 0; }
   // Distinct words repeat 2^log_repeat() times in a row; those of a limb from word `begin` on.
   int log_repeat() const { return log_repeat_; }
+  // Whether one word serves all lanes of a vector (Kernels::inner_product2_repeated).
+  bool repeats_in_vectors() const { return log_repeat_ >= 3; }
   const u64* Distinct(const ckks::Parameters& params, size_t limb, size_t begin) const {
     return values_.data() + ((limb * static_cast<size_t>(params.n()) + begin) >> log_repeat_);
   }
   // Words [begin, begin + out.size()) of a limb; begin and size multiples of 64.
   void ExpandBlock(const ckks::Parameters& params, int level, size_t limb, size_t begin,
                    std::span<u64> out) const;
+  // All limbs of Q, without those of P.
+  ckks::Plaintext Expand(const ckks::Parameters& params, int level, double scale) const;
   size_t bytes() const;
 
  private:

@@ -156,9 +156,8 @@ class LimbWorker {
     kernels.mul_scalar(out1, c_.x.parts[1].ptr(limb_) + begin, p_mod_q_, block_, Q());
   }
 
-  // Vectors take a word for all of their lanes.
   static int LogRepeat(const CompactPlaintext& plain) {
-    return plain.log_repeat() >= 3 ? plain.log_repeat() : 0;
+    return plain.repeats_in_vectors() ? plain.log_repeat() : 0;
   }
 
   // The block's words, where they repeat the distinct ones.

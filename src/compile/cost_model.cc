@@ -206,8 +206,10 @@ double CostModel::Band(const Node& node, int level) const {
   const int sums = level + Depth(node, 1);
   const double n = params_->limbs(level + 2);
   const double encode = Repeats(map, *params_) ? 0 : speed_.encode_seconds + n * speed_.ntt_seconds;
+  // Operands are read once for all products of a term, and again behind a rescale of its own.
+  const double passes = map.by_term ? 6 : 4;
   const double term =
-      Parallel(encode + n * (6 * speed_.product_seconds + 6 * speed_.stream_seconds)) +
+      Parallel(encode + n * (6 * speed_.product_seconds + passes * speed_.stream_seconds)) +
       (map.by_term ? Rescale(level + 2) : 0);
   const double whole =
       node.reused < 0 ? steps.terms * Rotate(steps.each, level + Depth(node, steps.whole)) : 0;

@@ -7,8 +7,8 @@
 #include "base/check.h"
 #include "base/system.h"
 #include "base/thread_pool.h"
+#include "circuits/band_products.h"
 #include "circuits/chebyshev.h"
-#include "circuits/compact_plaintext.h"
 #include "compile/levels.h"
 
 namespace polyveil::runtime {
@@ -170,27 +170,37 @@ class EngineMachine::Steps {
         std::map<int, Value>* kept)
       : machine_(machine), value_(value), steps_(steps), kept_(kept) {}
 
-  Result<const Value*> At(int group, int j) {
-    const int term = group * steps_.size + j;
-    if (kept_ != nullptr)
-      if (const auto there = kept_->find(term); there != kept_->end()) return &there->second;
-    if (j == 0) {
-      const bool last = group == steps_.groups - 1;
-      PV_ASSIGN_OR_RETURN(
-          first_, machine_.Rotated(last ? value_ : first_, last ? steps_.last : steps_.between));
-      now_ = first_;
-    } else {
-      PV_ASSIGN_OR_RETURN(now_, machine_.Rotated(now_, steps_.each));
+  // Of `count` terms of a group; there until the next one is asked for.
+  Result<std::vector<const Value*>> Group(int group, int count) {
+    own_.clear();
+    std::map<int, Value>& there = kept_ != nullptr ? *kept_ : own_;
+    std::vector<const Value*> values;
+    for (int j = 0; j < count; ++j) {
+      const int term = group * steps_.size + j;
+      if (!there.contains(term)) {
+        PV_ASSIGN_OR_RETURN(Value next, Next(group, j, there));
+        there.emplace(term, std::move(next));
+      }
+      values.push_back(&there.at(term));
     }
-    return kept_ != nullptr ? &kept_->emplace(term, now_).first->second : &now_;
+    return values;
   }
 
  private:
+  Result<Value> Next(int group, int j, const std::map<int, Value>& there) {
+    if (j > 0) return machine_.Rotated(there.at(group * steps_.size + j - 1), steps_.each);
+    const bool last = group == steps_.groups - 1;
+    PV_ASSIGN_OR_RETURN(
+        first_, machine_.Rotated(last ? value_ : first_, last ? steps_.last : steps_.between));
+    return first_;
+  }
+
   EngineMachine& machine_;
   const Value& value_;
   const compile::BandSteps& steps_;
-  Value first_, now_;
+  Value first_;
   std::map<int, Value>* const kept_;
+  std::map<int, Value> own_;
 };
 
 Result<Value> EngineMachine::Rotated(const Value& value, int rotation) {
@@ -204,37 +214,22 @@ std::map<int, Value>* EngineMachine::KeptSteps(const Node& node) {
   return node.kept >= 0 || node.reused >= 0 ? &steps_ : nullptr;
 }
 
-// What repeats is transformed once.
-Result<ckks::Plaintext> EngineMachine::EncodeTerm(std::span<const compile::Complex> diagonal,
-                                                  int level, double scale) {
-  if (diagonal.size() >= static_cast<size_t>(params().slots()))
-    return parts_.encoder.Encode(diagonal, level, scale);
-  PV_ASSIGN_OR_RETURN(const auto compact,
-                      circuits::CompactPlaintext::Create(parts_.encoder, diagonal, level, scale));
-  if (compact.in_coefficients()) return parts_.encoder.Encode(diagonal, level, scale);
-  const auto limbs = static_cast<size_t>(params().limbs(level));
-  ckks::Plaintext plain{ring::RnsPoly(limbs, params().n()), level, scale};
-  for (size_t j = 0; j < limbs; ++j) compact.ExpandBlock(params(), level, j, 0, plain.poly.limb(j));
-  return plain;
-}
-
 // Terms first .. first + count - 1, entry s of each from its entry s - shift.
-Result<std::vector<ckks::Plaintext>> EngineMachine::EncodeTerms(const compile::LinearMap& map,
-                                                                int first, int count, int shift,
-                                                                int level, double scale) {
+Result<std::vector<circuits::CompactPlaintext>> EngineMachine::EncodeTerms(
+    const compile::LinearMap& map, int first, int count, int shift, int level, double scale) {
   const compile::MapDiagonals diagonals = parts_.model->Diagonals(map);
   Stopwatch watch(*this, "encode");
-  std::vector<std::optional<Result<ckks::Plaintext>>> made(static_cast<size_t>(count));
+  std::vector<std::optional<Result<circuits::CompactPlaintext>>> made(static_cast<size_t>(count));
   ParallelFor(made.size(), [&](size_t i) {
     const auto diagonal = diagonals.Term(first + static_cast<int>(i));
     std::vector<compile::Complex> moved(diagonal.size());
     for (size_t s = 0; s < moved.size(); ++s)
       moved[s] = diagonal[(s - static_cast<size_t>(shift)) & (moved.size() - 1)];
-    made[i] = EncodeTerm(moved, level, scale);
+    made[i] = circuits::CompactPlaintext::Create(parts_.encoder, moved, level, scale);
   });
-  std::vector<ckks::Plaintext> plains;
+  std::vector<circuits::CompactPlaintext> plains;
   for (auto& one : made) {
-    PV_ASSIGN_OR_RETURN(ckks::Plaintext plain, std::move(*one));
+    PV_ASSIGN_OR_RETURN(circuits::CompactPlaintext plain, std::move(*one));
     plains.push_back(std::move(plain));
   }
   return plains;
@@ -258,20 +253,19 @@ Result<Value> EngineMachine::Band(const Node& node, const Value& a, const Value&
     PV_ASSIGN_OR_RETURN(Value next, Rotated(babies.back(), steps.baby));
     babies.push_back(std::move(next));
   }
+  std::vector<const Value*> baby_steps;
+  for (const Value& baby : babies) baby_steps.push_back(&baby);
   std::optional<Value> result;
   for (int g = steps.groups - 1; g >= 0; --g) {
     const int first = g * steps.size, count = std::min(steps.size, steps.terms - first);
     PV_ASSIGN_OR_RETURN(const auto plains,
                         EncodeTerms(map, first, count, steps.Shift(g), a.level, scale));
-    std::optional<Value> products;
-    for (int j = 0; j < count; ++j) {
-      const Value& baby = babies[static_cast<size_t>(j)];
-      PV_ASSIGN_OR_RETURN(const Value* const moved, whole.At(g, j));
-      PV_RETURN_IF_ERROR(AddTerm(map, steps.whole == 0 ? *moved : baby,
-                                 plains[static_cast<size_t>(j)], steps.whole == 0 ? baby : *moved,
-                                 products));
-    }
-    PV_ASSIGN_OR_RETURN(Value sum, evaluator.Relinearize(*products));
+    PV_ASSIGN_OR_RETURN(const auto moved, whole.Group(g, count));
+    const auto babies_of_group = std::span(baby_steps).first(static_cast<size_t>(count));
+    PV_ASSIGN_OR_RETURN(const Value products,
+                        steps.whole == 0 ? Products(map, moved, plains, scale, babies_of_group)
+                                         : Products(map, babies_of_group, plains, scale, moved));
+    PV_ASSIGN_OR_RETURN(Value sum, evaluator.Relinearize(products));
     if (!result) {
       result = std::move(sum);
       continue;
@@ -286,17 +280,26 @@ Result<Value> EngineMachine::Band(const Node& node, const Value& a, const Value&
   return std::move(*result);
 }
 
-// sum += (plain a) b, before relinearisation.
-Status EngineMachine::AddTerm(const compile::LinearMap& map, const Value& a,
-                              const ckks::Plaintext& plain, const Value& b,
-                              std::optional<Value>& sum) {
+// sum_i (plain_i a_i) b_i, before relinearisation.
+Result<Value> EngineMachine::Products(const compile::LinearMap& map,
+                                      std::span<const Value* const> a,
+                                      std::span<const circuits::CompactPlaintext> plains,
+                                      double scale, std::span<const Value* const> b) {
   const ckks::Evaluator& evaluator = parts_.evaluator;
   Stopwatch watch(*this, compile::OpKindName(OpKind::kBand));
-  PV_ASSIGN_OR_RETURN(Value factor, evaluator.MulPlain(a, plain));
-  if (map.by_term) PV_RETURN_IF_ERROR(evaluator.RescaleInplace(factor));
-  if (sum) return evaluator.MulAccumulateNoRelin(*sum, factor, b);
-  PV_ASSIGN_OR_RETURN(sum, evaluator.MulNoRelin(factor, b));
-  return {};
+  if (!map.by_term) return circuits::MultiplyBand(evaluator, a, plains, scale, b);
+  std::optional<Value> sum;
+  for (size_t i = 0; i < a.size(); ++i) {
+    PV_ASSIGN_OR_RETURN(Value factor,
+                        evaluator.MulPlain(*a[i], plains[i].Expand(params(), a[i]->level, scale)));
+    PV_RETURN_IF_ERROR(evaluator.RescaleInplace(factor));
+    if (sum) {
+      PV_RETURN_IF_ERROR(evaluator.MulAccumulateNoRelin(*sum, factor, *b[i]));
+    } else {
+      PV_ASSIGN_OR_RETURN(sum, evaluator.MulNoRelin(factor, *b[i]));
+    }
+  }
+  return std::move(*sum);
 }
 
 Result<Value> EngineMachine::AddPlain(const Node& node, const Value& a) {

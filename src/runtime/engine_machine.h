@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "circuits/bootstrapper.h"
+#include "circuits/compact_plaintext.h"
 #include "ckks/encoder.h"
 #include "ckks/evaluator.h"
 #include "compile/compiled_program.h"
@@ -57,15 +58,15 @@ class EngineMachine {
   Result<Value> Bootstrap(const compile::Node& node, const Value& a);
   const ckks::Parameters& params() const { return *parts_.model->params(); }
 
-  Result<std::vector<ckks::Plaintext>> EncodeTerms(const compile::LinearMap& map, int first,
-                                                   int count, int shift, int level, double scale);
-  Result<ckks::Plaintext> EncodeTerm(std::span<const compile::Complex> diagonal, int level,
-                                     double scale);
+  Result<std::vector<circuits::CompactPlaintext>> EncodeTerms(const compile::LinearMap& map,
+                                                              int first, int count, int shift,
+                                                              int level, double scale);
   class Steps;
   // Of a band's operand that another band shares; null: nobody's.
   std::map<int, Value>* KeptSteps(const compile::Node& node);
-  Status AddTerm(const compile::LinearMap& map, const Value& a, const ckks::Plaintext& plain,
-                 const Value& b, std::optional<Value>& sum);
+  Result<Value> Products(const compile::LinearMap& map, std::span<const Value* const> a,
+                         std::span<const circuits::CompactPlaintext> plains, double scale,
+                         std::span<const Value* const> b);
   Result<Value> Rotated(const Value& value, int rotation);
   // Adds a primitive's time to the latency table.
   class Stopwatch;
