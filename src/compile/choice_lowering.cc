@@ -114,11 +114,14 @@ class ChoiceLowering {
     return sum;
   }
 
+  // Twice it. Without an imaginary part: a phase of the values would be tripled by every cube, and
+  // a polynomial from below is no analytic inverse root that takes it back.
   NodeId SumOfSquares(const std::vector<NodeId>& parts) {
     NodeId sum = b_.Square("squares", parts.front());
     if (parts.size() > 1)
       sum = b_.Add("squares of both", sum, b_.Square("other squares", parts[1]));
-    return SumOver("sum of squares", sum);
+    sum = SumOver("sum of squares", sum);
+    return b_.Add("sums of squares", sum, b_.Conjugate("sum of squares conjugate", sum));
   }
 
   // Logits without their mean divided by their bound, noise added: packed.
@@ -169,7 +172,7 @@ class ChoiceLowering {
     const std::vector<NodeId> parts = Parts("logits", x);
     const NodeId sum = SumOfSquares(parts);
     const double bound = forms_.logit_bound, width = forms_.low + forms_.high;
-    const NodeId root = Root(sum, bound * bound / tables_.vocabulary, forms_.deviation,
+    const NodeId root = Root(sum, 0.5 * bound * bound / tables_.vocabulary, forms_.deviation,
                              PartFactor() * bound / width);
     std::vector<NodeId> standard;
     for (size_t part = 0; part < parts.size(); ++part) {
@@ -181,16 +184,21 @@ class ChoiceLowering {
     return Cut(Packed("standardised", standard));
   }
 
-  // The 16th power, or of a normalised vector the third, normalised; packed.
+  // The 16th power, or of a normalised vector the third, normalised; packed. Normalised vectors
+  // but the last are kCubed times as large, so that twice the sum of their cubes' squares is
+  // theirs.
   NodeId Round(NodeId x, size_t round) {
     NextSegment(Component::kChoice, fmt::format("round {}", round));
+    const bool first = round == 0, last = round + 1 == forms_.rounds.size();
     std::vector<NodeId> parts = Parts("values", x);
-    for (NodeId& part : parts) part = round == 0 ? Sixteenth(part) : Cube(part);
-    const NodeId sum = SumOfSquares(parts);
-    const NodeId root = Root(sum, 1, forms_.rounds[round], PartFactor());
+    for (NodeId& part : parts) part = first ? Sixteenth(part) : Cube(part);
+    const double cubed = first ? 1 : kCubed * kCubed * kCubed;
+    const NodeId root = Root(SumOfSquares(parts), first ? 0.5 : 1, forms_.rounds[round],
+                             PartFactor() * (last ? 1 : kCubed) / cubed);
     for (NodeId& part : parts) part = b_.Mul("normalised", part, root);
     return Cut(Packed("normalised both", parts));
   }
+  static constexpr double kCubed = 0.89089871814033930;  // 2^(-1/6)
 
   NodeId Sixteenth(NodeId x) {
     for (const char* name : {"square", "4th power", "8th power", "16th power"})
@@ -205,7 +213,7 @@ class ChoiceLowering {
   NodeId Root(NodeId sum, double unit, const approx::Approximant& p, double factor) {
     const RootScale scale(p, factor);
     constexpr double kLeast = 1e-3;  // below it a bootstrap's error is of the value's size
-    if (unit == 1 && p.b <= 1 && p.a >= kLeast) Cut(sum);
+    if (unit == 1 && p.a >= kLeast) Cut(sum);
     const NodeId root = p.refinement == approx::Refinement::kComposite
                             ? Composite(sum, unit, p, scale.series)
                             : Series("inverse root", sum, unit, p, scale.series);

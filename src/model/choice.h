@@ -75,7 +75,7 @@ double Certainty(std::span<const double> one_hot);
 inline constexpr double kDecided = 0.99;
 
 struct ChoiceFit {
-  int rounds = 5;  // sums of squares: one less cubes
+  int rounds = 6;  // sums of squares: one less cubes
   int cleanups = 2;
   double temperature = 1;  // half of the rows have noise up to this one
   double margin = 1.5;     // around intervals, by ratio

@@ -14,6 +14,11 @@ namespace {
 
 constexpr int kSquarings = 4;  // the 16th power
 constexpr double kTolerance = 0.4;
+// Of a normalised vector's squares, noise included.
+constexpr double kMostNorm = 1.02;
+// A one-sided value's zero lies below the mean by so much of the largest one at least: what is
+// raised to a power would span too much otherwise.
+constexpr double kLeastLow = 0.9;
 // The last sum of squares must be exact: what lies below is undecided anyway.
 constexpr double kLastLow = 0.08, kLastTolerance = 0.01;
 
@@ -102,7 +107,7 @@ class Fitting {
       for (const double v : x) standard.Add(2 * v - 1);
     }
     const double ends = 0.5 * (1 + std::sqrt(options_.margin));
-    forms_.low = -standard.lo * ends;
+    forms_.low = std::max(-standard.lo, kLeastLow * standard.hi) * ends;
     forms_.high = standard.hi * ends;
     for (auto& row : rows_) {
       Standardise(forms_, std::vector<double>(row), row);
@@ -117,7 +122,7 @@ class Fitting {
     approx::Range sums;
     for (const auto& row : rows_) sums.Add(SumOfSquares(row));
     const double low = last ? kLastLow : sums.lo / (options_.margin * options_.margin);
-    const double high = round == 0 ? sums.hi * options_.margin * options_.margin : 1;
+    const double high = round == 0 ? sums.hi * options_.margin * options_.margin : kMostNorm;
     PV_ASSIGN_OR_RETURN(auto root,
                         approx::BoundedInverseRoot(low, high, last ? kLastTolerance : kTolerance));
     for (auto& row : rows_) {

@@ -18,6 +18,7 @@ Command DescribeProxy(Options& app);
 Command DescribePlan(Options& app);
 Command DescribeVerify(Options& app);
 Command DescribeSimulate(Options& app);
+Command DescribeFitChoice(Options& app);
 Command DescribeBench(Options& app);
 // With POLYVEIL_RELEASED.
 Command DescribeImport(Options& app);

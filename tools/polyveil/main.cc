@@ -38,6 +38,8 @@ Command Describe(Options& app) {
           {"info", "describe a model, a server or a key file", DescribeInfo},
           {"plan", "what a token of any model will cost on ciphertexts", DescribePlan},
           {"simulate", "compare simulated noisy runs with the float64 model", DescribeSimulate},
+          {"fit-choice", "let a server choose this model's tokens: fit the polynomials of a choice",
+           DescribeFitChoice},
           {"bench", "measure parts of the engine", DescribeBench},
 #ifdef POLYVEIL_RELEASED
           {"import", "read a released model's files and say what is in them", DescribeImport},
