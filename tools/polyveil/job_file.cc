@@ -9,14 +9,14 @@
 namespace polyveil::tools {
 namespace {
 
-constexpr char kFormat[] = "polyveil-job/1";
-constexpr mode_t kPrivate = 0600;
-constexpr size_t kMaxBytes = size_t{16} << 20;
+constexpr char kJobFormat[] = "polyveil-job/1";
+constexpr mode_t kJobFileMode = 0600;
+constexpr size_t kMaxJobBytes = size_t{16} << 20;
 
 }  // namespace
 
 Status WriteJobFile(const std::string& path, const JobFile& job) {
-  const nlohmann::json body = {{"format", kFormat},
+  const nlohmann::json body = {{"format", kJobFormat},
                                {"server", job.server},
                                {"job", job.job},
                                {"tensors_sha256", job.tensors_sha256},
@@ -24,15 +24,16 @@ Status WriteJobFile(const std::string& path, const JobFile& job) {
                                {"prompt", job.prompt},
                                {"public_tokens", job.public_tokens},
                                {"new_tokens", job.new_tokens}};
-  return WriteFile(path, body.dump(1) + "\n", kPrivate);
+  return WriteFile(path, body.dump(1) + "\n", kJobFileMode);
 }
 
 Result<JobFile> ReadJobFile(const std::string& path) {
   PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
-  PV_ASSIGN_OR_RETURN(const auto body, wire::ParseJson(file->text(), kMaxBytes, path));
+  PV_ASSIGN_OR_RETURN(const auto body, wire::ParseJson(file->text(), kMaxJobBytes, path));
   PV_ASSIGN_OR_RETURN(const std::string format, wire::JsonString(body, "format", 64));
-  if (format != kFormat)
-    return MakeError(ErrorCode::kMismatch, "{}: format '{}', expected '{}'", path, format, kFormat);
+  if (format != kJobFormat)
+    return MakeError(ErrorCode::kMismatch, "{}: format '{}', expected '{}'", path, format,
+                     kJobFormat);
   JobFile job;
   for (const auto& [name, field, most] :
        {std::tuple{"server", &job.server, size_t{4096}}, std::tuple{"job", &job.job, size_t{64}},
