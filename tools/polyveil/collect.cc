@@ -32,7 +32,6 @@ struct CollectArguments {
 struct Collected {
   serve::SubmittedState state;
   std::vector<model::TokenId> tokens;  // of the text: up to its end or what is undecided
-  std::vector<double> certainties;
   std::optional<compile::ReadChoice> undecided;
   bool ended = false;  // by the model's end token
   std::string text;
@@ -78,7 +77,6 @@ Status TakeTokens(const model::ClientHalf& half, const serve::SubmittedText::Cho
     }
     PV_ASSIGN_OR_RETURN(const std::string piece, half.Piece(each.token));
     collected.tokens.push_back(each.token);
-    collected.certainties.push_back(each.certainty);
     collected.text += output.Push(piece);
   }
   collected.text += output.Finish();
@@ -115,7 +113,6 @@ Status WriteReport(const std::string& path, const Collected& collected) {
                                {"chosen", collected.state.chosen},
                                {"new_tokens", collected.state.new_tokens},
                                {"tokens", collected.tokens},
-                               {"certainties", collected.certainties},
                                {"undecided", collected.undecided.has_value()},
                                {"text", collected.text}};
   const auto replace = nlohmann::json::error_handler_t::replace;
