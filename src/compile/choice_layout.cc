@@ -55,19 +55,24 @@ Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Comp
   const Complex low = MeanOf(digits.subspan(first, half), read.spread);
   const Complex high = MeanOf(digits.subspan(first + half, half), read.spread);
   const double values[] = {low.real(), low.imag(), high.real()};
+  read.certainty = 1 - high.imag();
   for (int i = kDigits; i-- > 0;) {
-    const double digit = values[i] * kDigitBase;
-    if (!(std::abs(digit) < kDigitBase) || !std::isfinite(high.imag()))
+    const double digit = values[i] * kDigitBase - 1, nearest = std::round(digit);
+    if (!std::isfinite(digit) || !std::isfinite(high.imag()))
       return MakeError(ErrorCode::kUntrustedResult, "the choice at token {}: digit {} is {}",
                        position + 1, i, digit);
-    const double nearest = std::round(digit);
+    // Nothing was chosen, or several tokens: no digit of a token.
+    if (nearest < 0 || nearest >= kDigitBase) {
+      read.token = 0;
+      read.certainty = 0;
+      return read;
+    }
     read.rounding = std::max(read.rounding, std::abs(digit - nearest));
-    read.token = read.token * kDigitBase + static_cast<int>(std::max(0.0, nearest));
+    read.token = read.token * kDigitBase + static_cast<int>(nearest);
   }
-  read.certainty = 1 - high.imag();
-  if (read.token >= layout.vocabulary)
-    return MakeError(ErrorCode::kUntrustedResult, "the choice at token {}: {} of {} tokens",
-                     position + 1, read.token, layout.vocabulary);
+  if (read.token < layout.vocabulary) return read;
+  read.token = 0;
+  read.certainty = 0;
   return read;
 }
 

@@ -35,7 +35,7 @@ Vector ByToken(const ChoiceLayout& l, int part, F&& value) {
 
 double Digit(int token, int digit) {
   for (int i = 0; i < digit; ++i) token /= kDigitBase;
-  return static_cast<double>(token % kDigitBase) / kDigitBase;
+  return static_cast<double>(token % kDigitBase + 1) / kDigitBase;
 }
 
 // An inverse root whose values, times `factor`, need an integer to leave [0, 1].
@@ -338,10 +338,9 @@ class ChoiceLowering {
   NodeId Uncertain(NodeId h, int part) {
     const NodeId rest = b_.Sub("uncertainty", h, b_.Square("one-hot squared", h));
     NodeId high = b_.MulByI("uncertainty times i", rest);
-    if (tables_.vocabulary > kDigitBase * kDigitBase)
-      high = b_.Add("high digit", high, b_.MulPlain("high digits", h, ByToken(l_, part, [](int t) {
-                                                      return Complex(Digit(t, 2));
-                                                    })));
+    const NodeId digit = b_.MulPlain(
+        "high digits", h, ByToken(l_, part, [](int token) { return Complex(Digit(token, 2)); }));
+    high = b_.Add("high digit", high, digit);
     b_.SetReal(high, false);
     return high;
   }

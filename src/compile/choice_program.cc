@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "compile/packed_bytes.h"
+
 namespace polyveil::compile {
 namespace {
 
@@ -37,6 +39,8 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
   PV_RETURN_IF_ERROR(program->Plan(circuits));
   return std::shared_ptr<const ChoiceProgram>(std::move(program));
 }
+
+size_t ChoiceProgram::page_bytes() const { return 4 * PackedBytes(*params(), 0); }
 
 MapDiagonals ChoiceProgram::Diagonals(const LinearMap& map) const {
   return ChoiceDiagonals(map, choice_, layout_, Place());

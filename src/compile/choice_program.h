@@ -29,6 +29,7 @@ class ChoiceProgram : public CompiledProgram {
 
   const Choice& choice() const { return choice_; }
   const ChoiceLayout& layout() const { return layout_; }
+  size_t page_bytes() const;  // that the client reads for as many tokens as a page has
 
   MapDiagonals Diagonals(const LinearMap& map) const override;
   // The pages of digits and residuals; the noise of one choice is no state that goes on.

@@ -60,6 +60,7 @@ Result<ChoiceForms> ParseChoiceForms(std::string_view text) {
   forms.cleanups = at.Int("cleanups");
   forms.temperature = at.Number("temperature");
   forms.tokens = at.Count("tokens");
+  forms.tables = at.Text("tables");
   for (const char* field : {"norm", "deviation", "rounds"})
     if (!at.Has(field)) at.Fail(field, "is missing");
   if (error.empty() && format != kFormat) at.Fail("format", "is not " + std::string(kFormat));
@@ -76,6 +77,7 @@ Result<ChoiceForms> ParseChoiceForms(std::string_view text) {
 
 std::string FormatChoiceForms(const ChoiceForms& forms) {
   nlohmann::ordered_json json{{"format", kFormat},
+                              {"tables", forms.tables},
                               {"tokens", forms.tokens},
                               {"temperature", forms.temperature},
                               {"logit_bound", forms.logit_bound},
@@ -117,9 +119,12 @@ std::vector<double> CentredLogits(const ChoiceTables& tables, std::span<const do
 }
 
 double Certainty(std::span<const double> one_hot) {
-  double rest = 0;
-  for (const double h : one_hot) rest += h * (1 - h);
-  return 1 - rest;
+  double rest = 0, sum = 0;
+  for (const double h : one_hot) {
+    rest += h * (1 - h);
+    sum += h;
+  }
+  return sum < 0.5 ? 0 : 1 - rest;
 }
 
 }  // namespace polyveil::model

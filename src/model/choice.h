@@ -26,7 +26,7 @@ struct ChoiceTables {
   std::vector<float> head, embedding;
   std::vector<float> positions;  // [positions, width], those of the prefix first; or empty
   std::vector<double> bias;      // of logits, without its mean; or empty
-  std::string digest;            // of what the programs depend on
+  std::string digest;            // of head, embedding and positions
 
   std::span<const float> HeadRow(int token) const { return Row(head, token); }
   std::span<const float> EmbeddingRow(int token) const { return Row(embedding, token); }
@@ -49,6 +49,7 @@ struct ChoiceForms {
   int cleanups = 1;
   double temperature = 0;    // up to which the intervals were made
   std::uint64_t tokens = 0;  // that they were made from
+  std::string tables;        // ChoiceTables' digest
 };
 
 inline constexpr char kChoiceName[] = "choice.json";  // beside the model's files
@@ -69,8 +70,8 @@ std::vector<double> CentredLogits(const ChoiceTables& tables, std::span<const do
 // what is undecided.
 std::vector<double> OneHot(const ChoiceForms& forms, std::span<const double> logits);
 
-// What the client reads: how far a vector is from one-hot, 1 - sum h (1 - h); below kDecided the
-// choice is undecided.
+// What the client reads: how far a vector is from one-hot, 1 - sum h (1 - h), and 0 for one that is
+// nowhere near 1; below kDecided the choice is undecided.
 double Certainty(std::span<const double> one_hot);
 inline constexpr double kDecided = 0.99;
 

@@ -68,6 +68,7 @@ class Fitting {
     forms_.temperature = options.temperature;
     forms_.tokens = residuals.size();
     forms_.cleanups = options.cleanups;
+    forms_.tables = tables.digest;
     norm_eps_ = tables.norm_eps;
   }
 
@@ -122,7 +123,8 @@ class Fitting {
     approx::Range sums;
     for (const auto& row : rows_) sums.Add(SumOfSquares(row));
     const double low = last ? kLastLow : sums.lo / (options_.margin * options_.margin);
-    const double high = round == 0 ? sums.hi * options_.margin * options_.margin : kMostNorm;
+    // 32nd powers: a margin of 6% for values of the first round is one of 7 for their sum.
+    const double high = round == 0 ? sums.hi * std::pow(options_.margin, 5) : kMostNorm;
     PV_ASSIGN_OR_RETURN(auto root,
                         approx::BoundedInverseRoot(low, high, last ? kLastTolerance : kTolerance));
     for (auto& row : rows_) {

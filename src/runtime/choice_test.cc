@@ -86,9 +86,9 @@ TEST(Choice, EqualsItsDefinitionWithoutNoise) {
       EXPECT_LT(LargestDifference(input, next), 2e-3) << position;
       simulated = simulator.StepOnChosen().value();
     }
-    std::uint64_t escapes = 0;
-    for (const auto& [name, read] : simulator.escapes()) escapes += read.escapes;
-    EXPECT_EQ(escapes, 0U);
+    double worst = 0;
+    for (const auto& [name, read] : simulator.escapes()) worst = Worse(worst, read.worst);
+    EXPECT_LT(worst, 1.05);  // a tie lies below an interval, where nothing grows
   }
 }
 

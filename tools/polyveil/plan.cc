@@ -92,7 +92,7 @@ nlohmann::json PlanChoice(const compile::CompiledDecoder& model) {
       "%d rotations, %d products;\n            the client reads %s for %d tokens\n%s",
       choice.layout().vocabulary, e.seconds_per_token, 100 * share, e.depth_per_token,
       e.bootstraps_per_token, e.rotations_per_token, e.products_per_token,
-      Bytes(2 * e.token_bytes_down).c_str(), choice.layout().page,
+      Bytes(choice.page_bytes()).c_str(), choice.layout().page,
       Components("seconds a choice", e, choice.choice().forms.rounds.size() + 3).c_str());
   return {{"tokens", choice.layout().vocabulary},
           {"seconds", e.seconds_per_token},

@@ -66,8 +66,6 @@ std::string DigestOf(const ChoiceTables& tables) {
   for (const auto* table : {&tables.head, &tables.embedding, &tables.positions})
     hasher.UpdateField(
         {reinterpret_cast<const char*>(table->data()), table->size() * sizeof(float)});
-  hasher.UpdateField(
-      {reinterpret_cast<const char*>(tables.bias.data()), tables.bias.size() * sizeof(double)});
   return ToHex(hasher.Final());
 }
 

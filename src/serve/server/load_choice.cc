@@ -24,6 +24,9 @@ Result<std::shared_ptr<const compile::Choice>> LoadChoice(const std::string& pat
     return MakeError(ErrorCode::kNotFound, "{} is not there: 'polyveil fit-choice' makes it", file);
   PV_ASSIGN_OR_RETURN(const auto mapped, MappedFile::Open(file));
   PV_ASSIGN_OR_RETURN(choice->forms, model::ParseChoiceForms(mapped->text()));
+  if (choice->forms.tables != choice->tables->digest)
+    return MakeError(ErrorCode::kMismatch, "{} is of tables {}, this model's are {}", file,
+                     choice->forms.tables.substr(0, 16), choice->tables->digest.substr(0, 16));
   return std::shared_ptr<const compile::Choice>(std::move(choice));
 }
 
