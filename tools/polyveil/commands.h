@@ -10,6 +10,8 @@ Command DescribeKeygen(Options& app);
 Command DescribeInfo(Options& app);
 Command DescribeGenerate(Options& app);
 Command DescribeChat(Options& app);
+Command DescribeSubmit(Options& app);
+Command DescribeCollect(Options& app);
 Command DescribeEmbed(Options& app);
 Command DescribeClassify(Options& app);
 Command DescribeProxy(Options& app);
