@@ -49,7 +49,7 @@ TEST(Buffer, CopyMoveAndEmpty) {
   EXPECT_EQ(0, std::memcmp(a.data(), b.data(), 800));
   Buffer c = std::move(b);
   EXPECT_EQ(c[99], 106u);
-  EXPECT_EQ(b.data(), nullptr);
+  EXPECT_EQ(b.data(), nullptr);  // NOLINT(bugprone-use-after-move): what is left is looked at
   b = c;
   EXPECT_EQ(b[0], 7u);
   c.Wipe();

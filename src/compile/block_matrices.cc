@@ -92,7 +92,7 @@ LinearMap DownMap(const BlockLayout& l, const BlockUnits& units, int layer) {
 MapDiagonals::MapDiagonals(const LinearMap& map, const model::Block& block,
                            const BlockLayout& layout)
     : map_(map),
-      block_(block),
+      block_(&block),
       shape_(block.shape),
       layout_(layout),
       rows_(map.kind == MatrixKind::kQkv || map.kind == MatrixKind::kProjection ? layout.attention
@@ -188,11 +188,13 @@ void MapDiagonals::ToFeatures(int term, std::vector<Complex>& diagonal) const {
   }
 }
 
-std::vector<Complex> MapDiagonals::Term(int k) const { return Repeated(OfText(k), map_.texts); }
+std::vector<Complex> MapDiagonals::Term(int k) const {
+  return term_ ? term_(k) : Repeated(OfText(k), map_.texts);
+}
 
 std::vector<Complex> MapDiagonals::OfText(int k) const {
   if (map_.reads_known()) return KnownDiagonal(map_, shape_, layout_, prefix_, k);
-  if (map_.of_blocks) return BlockDiagonal(map_, block_, layout_, weights_.get(), k);
+  if (map_.of_blocks) return BlockDiagonal(map_, *block_, layout_, weights_.get(), k);
   if (map_.kind == MatrixKind::kSkew) return SkewDiagonal(map_, layout_, k);
   if (map_.of_tokens && !map_.packed) return TokenDiagonal(map_, shape_, layout_, *weights_, k);
   std::vector<Complex> diagonal(static_cast<size_t>(layout_.slots));

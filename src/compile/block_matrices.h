@@ -1,7 +1,9 @@
 // The matrices of a block as linear maps for one position, and their diagonals.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "compile/layout.h"
@@ -26,6 +28,9 @@ class MapDiagonals {
   // block: outlives it. Cost: decodes the map's part of the block; a copy of queries and keys that
   // are turned, or of a matrix that writes to the residual.
   MapDiagonals(const LinearMap& map, const model::Block& block, const BlockLayout& layout);
+
+  // Of a map whose terms come from elsewhere. term: thread-safe.
+  explicit MapDiagonals(std::function<std::vector<Complex>(int)> term) : term_(std::move(term)) {}
 
   MapDiagonals(const MapDiagonals&) = delete;
 
@@ -54,12 +59,13 @@ class MapDiagonals {
     return map_.kind == MatrixKind::kQkv || map_.kind == MatrixKind::kHidden;
   }
 
-  const LinearMap map_;
-  const model::Block& block_;
-  const model::BlockShape& shape_;
-  const BlockLayout layout_;
-  const RowLayout rows_;
-  const int prefix_;
+  const std::function<std::vector<Complex>(int)> term_;  // or else of a block:
+  const LinearMap map_{};
+  const model::Block* const block_ = nullptr;
+  const model::BlockShape shape_{};
+  const BlockLayout layout_{};
+  const RowLayout rows_{};
+  const int prefix_ = 0;
   std::shared_ptr<const model::BlockWeights> weights_;
   model::Matrix own_[2];  // turned queries and keys; a transposed writer
   std::vector<double>

@@ -83,6 +83,10 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     return MakeError(ErrorCode::kInvalidArgument, "texts = {}: {}", programs.texts,
                      programs.prompts ? "decoded together they read no prompts at once"
                                       : "an encoder's stand one behind another");
+  if (programs.choice && (programs.texts > 1 || !decoder->causal()))
+    return MakeError(ErrorCode::kInvalidArgument, "tokens chosen by the server: {}",
+                     decoder->causal() ? fmt::format("of {} texts together", programs.texts)
+                                       : "an encoder writes none");
   PV_ASSIGN_OR_RETURN(
       const BlockLayout layout,
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
@@ -93,6 +97,7 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     result->layout_ = layout;
     result->layout_.divisor_apart = divisor_apart;
     result->known_ = programs.known;
+    result->chooses_ = programs.choice != nullptr;
     if (causal && programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
     PV_RETURN_IF_ERROR(causal ? result->Plan(circuits) : result->PlanEncoder(circuits));
     return result;
@@ -106,7 +111,16 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
   if (!result.ok()) return result.error();
   if (causal) PV_RETURN_IF_ERROR((*result)->FillStateLevels());
   if (causal && programs.prompts) PV_RETURN_IF_ERROR((*result)->AddPrompts(circuits));
+  if (programs.choice) PV_RETURN_IF_ERROR((*result)->AddChoice(*programs.choice, circuits));
   return std::shared_ptr<const CompiledDecoder>(std::move(*result));
+}
+
+Status CompiledDecoder::AddChoice(const Choice& choice, const CircuitKeys& circuits) {
+  const ChoosingDecoder place{units().result(),  units().input,      input_level(),
+                              decoder_->context, decoder_->prefix(), width()};
+  PV_ASSIGN_OR_RETURN(choice_, ChoiceProgram::Create(choice, place, params(), speed(), circuits));
+  ServeBeside(*choice_);
+  return {};
 }
 
 Status CompiledDecoder::FillStateLevels() {
@@ -202,6 +216,7 @@ Result<Graph> CompiledDecoder::Lower(int position,
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   PV_ASSIGN_OR_RETURN(Graph step,
                       LowerStep(*decoder_, layout_, position, known, most_cache_level_));
+  if (chooses_) step.nodes[step.output].least_level = params()->bootstrap_level();
   return Interleaved(std::move(step), layout_.texts);
 }
 

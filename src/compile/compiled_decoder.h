@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "compile/choice_program.h"
 #include "compile/compiled_program.h"
 #include "compile/layout.h"
 #include "compile/lower_block.h"
@@ -26,6 +27,9 @@ struct DecoderPrograms {
   std::optional<bool> divisor_apart = {};
   // Texts in one ciphertext, a token of each a step: a power of two (compile/texts.h).
   int texts = 1;
+  // The server chooses tokens, by a program beside this one (compile/choice_program.h); null: the
+  // client does.
+  std::shared_ptr<const Choice> choice = nullptr;
 };
 
 class CompiledDecoder : public CompiledProgram {
@@ -44,6 +48,10 @@ class CompiledDecoder : public CompiledProgram {
   // prompt_tokens(), and leaves the caches that decoding goes on from. They need keys() of this
   // one.
   const std::vector<std::shared_ptr<const CompiledDecoder>>& prompts() const { return prompts_; }
+
+  // What chooses the next token from a step's result; null: nothing does. It needs keys() of this
+  // one.
+  const std::shared_ptr<const ChoiceProgram>& choice() const { return choice_; }
 
   // The index of the shortest that takes so many tokens; prompts().size() for none.
   size_t PromptFor(int tokens) const;
@@ -80,6 +88,7 @@ class CompiledDecoder : public CompiledProgram {
   Status FillStateLevels();
   // A prompt in blocks leaves caches at lower levels than decoding may ask for.
   Status BoundCaches();
+  Status AddChoice(const Choice& choice, const CircuitKeys& circuits);
   Status AddPrompts(const CircuitKeys& circuits);
   Status AddPrompt(const CircuitKeys& circuits, int groups);
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
@@ -95,7 +104,9 @@ class CompiledDecoder : public CompiledProgram {
   bool in_blocks_ = false;         // a prompt's program in blocks
   std::vector<int> state_levels_;  // of a decoding step
   int most_cache_level_ = std::numeric_limits<int>::max();
+  bool chooses_ = false;  // a result is bootstrapped
   std::vector<std::shared_ptr<const CompiledDecoder>> prompts_;
+  std::shared_ptr<const ChoiceProgram> choice_;
 };
 
 }  // namespace polyveil::compile

@@ -10,6 +10,7 @@
 #include "base/digest.h"
 #include "ckks/key_storage.h"
 #include "compile/levels.h"
+#include "compile/packed_bytes.h"
 
 namespace polyveil::compile {
 
@@ -17,13 +18,6 @@ namespace {
 
 // Aim for the expanded evaluation keys; keys that a program cannot do without may exceed it.
 constexpr size_t kKeyBytes = 3'000'000'000;
-
-// Bytes of a packed polynomial of limbs(level) limbs.
-size_t PackedBytes(const ckks::Parameters& params, int level) {
-  size_t bits = 0;
-  for (int i = 0; i < params.limbs(level); ++i) bits += std::bit_width(params.q(i).q);
-  return bits * params.n() / 8;
-}
 
 int LongestPath(const Graph& graph) {
   std::vector<int> depth(graph.nodes.size(), 0);

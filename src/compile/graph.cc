@@ -1,6 +1,7 @@
 #include "compile/graph.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace polyveil::compile {
 
@@ -49,6 +50,8 @@ const char* OpKindName(OpKind kind) {
 }
 
 std::int64_t IntegerPart(double factor) {
+  if (factor >= 1 && factor < 0x1p53 && factor == std::floor(factor))
+    return static_cast<std::int64_t>(factor);
   const double part = 1.02 * factor;
   return part >= 1 && part < 0x1p63 ? static_cast<std::int64_t>(part) : 1;
 }
@@ -77,6 +80,12 @@ const char* ComponentName(Component component) {
       return "bootstrap";
     case Component::kOutput:
       return "output";
+    case Component::kHead:
+      return "head";
+    case Component::kChoice:
+      return "choice";
+    case Component::kEmbedding:
+      return "embedding";
   }
   return "unknown";
 }

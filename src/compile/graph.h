@@ -29,7 +29,7 @@ enum class OpKind {
   kRotateSum,  // for each r of rotations in turn: a <- a + rotate(a, r)
   kConjugate,
   kRescaleUnit,  // a * factor: by an integer, exactly, and the rest by declaring another scale: no
-                 // level, no noise; for kChebyshev's argument
+                 // level, no noise; for kChebyshev's argument, or of an integer alone
   kChangeUnit,   // a * factor at the nominal scale: part of the drop to a lower level, which it
                  // needs
   kChebyshev,    // sum_k coeffs[k] T_k(a), |a| <= 1
@@ -50,9 +50,12 @@ enum class Component {
   kFeedForward,
   kBootstrap,
   kOutput,
+  kHead,
+  kChoice,
+  kEmbedding,
 };
 const char* ComponentName(Component component);
-inline constexpr int kComponentCount = 11;
+inline constexpr int kComponentCount = 14;
 
 // Values that reports look for.
 enum class Mark { kNone, kScores, kHeadOutputs, kAttended, kResult };

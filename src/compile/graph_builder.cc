@@ -158,6 +158,13 @@ NodeId GraphBuilder::ChangeUnit(std::string name, NodeId a, double factor) {
   return id;
 }
 
+NodeId GraphBuilder::Times(std::string name, NodeId a, std::int64_t factor) {
+  PV_CHECK(factor > 0 && factor < std::int64_t{1} << 40, "{}: times {}", name, factor);
+  const NodeId id = Append(OpKind::kRescaleUnit, std::move(name), {a});
+  graph_.nodes[id].factor = static_cast<double>(factor);
+  return id;
+}
+
 NodeId GraphBuilder::ArgumentUnit(std::string name, NodeId a, double factor, int degree) {
   if (FreeFactor(factor, degree) != factor) return MulPlain(std::move(name), a, {Complex(factor)});
   const NodeId id = Append(OpKind::kRescaleUnit, std::move(name), {a});

@@ -42,6 +42,8 @@ class GraphBuilder {
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
   NodeId Conjugate(std::string name, NodeId a);
   NodeId ChangeUnit(std::string name, NodeId a, double factor);
+  // By an integer below 2^40, exactly and without a level; what noise a has grows with it.
+  NodeId Times(std::string name, NodeId a, std::int64_t factor);
   // sum_k coeffs[k] T_k(factor * a + offset). The affine map costs a level where FreeFactor(factor,
   // degree) is another.
   NodeId Polynomial(std::string name, NodeId a, double factor, double offset,

@@ -29,6 +29,7 @@ struct BlockUnits {
 
 // kKnownKeys and kKnownValues are of public tokens (known_keys.h), kSkew is of a prompt in rows
 // (token_attention.cc), those from kBlockSkew on of one in blocks (block_maps.h): no weights.
+// kVocabulary and kEmbedding are a choice's (choice_lowering.h): no block's weights.
 enum class MatrixKind {
   kQkv,
   kProjection,
@@ -44,6 +45,8 @@ enum class MatrixKind {
   kValueBand,
   kPrefixKeys,
   kPrefixValues,
+  kVocabulary,
+  kEmbedding,
 };
 
 // Which keys the queries of a half of the tokens in blocks see among those of a half, at distances

@@ -7,6 +7,7 @@
 #include "base/system.h"
 #include "runtime/engine_machine.h"
 #include "runtime/interpreter.h"
+#include "runtime/step_listener.h"
 
 namespace polyveil::runtime {
 
@@ -14,36 +15,9 @@ namespace {
 
 constexpr double kScaleTolerance = 1e-6;  // relative; the wire carries exact doubles
 
-// Reports progress and component times, stops on cancellation.
-class StepListener {
- public:
-  StepListener(const compile::CompiledProgram& model, const compile::Graph& graph,
-               const StepOptions& options)
-      : model_(model), options_(options) {
-    for (const compile::Node& node : graph.nodes) total_ += model.EstimateSeconds(node);
-  }
+}  // namespace
 
-  Status Before(const compile::Node& node) {
-    if (options_.cancel != nullptr && options_.cancel->load()) {
-      return MakeError(ErrorCode::kCancelled, "cancelled before {}", node.name);
-    }
-    if (options_.on_progress) options_.on_progress({total_ > 0 ? done_ / total_ : 0, &node.name});
-    return {};
-  }
-
-  void After(const compile::Node& node, double seconds) {
-    done_ += model_.EstimateSeconds(node);
-    if (options_.latency != nullptr)
-      options_.latency->AddComponent(compile::ComponentName(node.component), seconds);
-  }
-
- private:
-  const compile::CompiledProgram& model_;
-  const StepOptions& options_;
-  double done_ = 0, total_ = 0;
-};
-
-Status CheckToken(const compile::CompiledProgram& model, const ckks::Ciphertext& token) {
+Status CheckInput(const compile::CompiledProgram& model, const ckks::Ciphertext& token) {
   if (token.degree() != 1) {
     return MakeError(ErrorCode::kMismatch, "token.degree = {} != 1", token.degree());
   }
@@ -59,14 +33,12 @@ Status CheckToken(const compile::CompiledProgram& model, const ckks::Ciphertext&
   return {};
 }
 
-}  // namespace
-
 Engine::~Engine() = default;
 
 Result<std::shared_ptr<const Engine>> Engine::Create(
     std::shared_ptr<WeightStore> weights, std::shared_ptr<const ckks::EvaluationKeys> keys,
     std::shared_ptr<const compile::CompiledProgram> program) {
-  const auto model = program ? std::move(program) : weights->program();
+  const auto model = program ? program : weights->program();
   const ckks::ParametersPtr& params = model->params();
   PV_RETURN_IF_ERROR(keys->Covers(*params, model->keys()));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, model->Program(0));
@@ -92,7 +64,7 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
   const EngineParts& parts = engine_->parts();
   if (!parts.model->keeps_caches())
     return MakeError(ErrorCode::kInvalidArgument, "a step of an encoder, which reads whole texts");
-  PV_RETURN_IF_ERROR(CheckToken(*parts.model, token));
+  PV_RETURN_IF_ERROR(CheckInput(*parts.model, token));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
   if (!started_) PV_RETURN_IF_ERROR(Start(graph));
   return Run(parts, graph, token, position_ + 1, options);
@@ -106,7 +78,7 @@ Result<ckks::Ciphertext> DecoderSession::Read(const Engine& prompt, const ckks::
                      "a prompt at once at position {}, behind {} public tokens: the text has begun",
                      position_, known_ ? known_->tokens : 0);
   const EngineParts& parts = prompt.parts();
-  PV_RETURN_IF_ERROR(CheckToken(*parts.model, tokens));
+  PV_RETURN_IF_ERROR(CheckInput(*parts.model, tokens));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(count - 1, nullptr, texts));
   started_ = true;
   return Run(parts, graph, tokens, count, options);

@@ -296,6 +296,8 @@ Simulator::Simulator(std::shared_ptr<const compile::CompiledProgram> model, Nois
 Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   position_ = 0;
   state_.clear();
+  pages_.clear();
+  chosen_position_ = -1;
   known_.reset();
   PV_ASSIGN_OR_RETURN(state_, model_->KnownStates(known.get()));
   for (Slots& slots : state_)
@@ -308,14 +310,43 @@ Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
 Status Simulator::Run(const compile::CompiledProgram& program, int position, const Slots& input,
                       std::span<const int> texts) {
   PV_ASSIGN_OR_RETURN(compile::Graph graph, program.Program(position, known_, texts));
+  PV_ASSIGN_OR_RETURN(result_slots_, RunGraph(program, graph, input, state_));
+  position_ = program.keeps_caches() ? position + 1 : 0;
+  return {};
+}
+
+Result<Slots> Simulator::RunGraph(const compile::CompiledProgram& program,
+                                  const compile::Graph& graph, const Slots& input,
+                                  std::vector<Slots>& states) {
   SimulatorMachine machine(*this, program);
   NoListener listener;
   Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
-  state_ = std::move(result.state);
-  position_ = program.keeps_caches() ? position + 1 : 0;
-  result_slots_ = std::move(result.output);
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, states));
+  states = std::move(result.state);
+  return std::move(result.output);
+}
+
+Status Simulator::Choose(const compile::ChoiceProgram& choice, std::span<const double> noise) {
+  const int position = position_ - 1;
+  PV_ASSIGN_OR_RETURN(const compile::Graph graph, choice.Program(position));
+  // Chosen again, it takes its place in the page again.
+  if (position != chosen_position_) {
+    const bool begins = pages_.empty() || choice.layout().place(position) == 0;
+    pages_before_ = begins ? std::vector<Slots>(2, Slots(1)) : pages_;
+    chosen_position_ = position;
+  }
+  std::vector<Slots> states = pages_before_;
+  states.push_back(noise.empty()
+                       ? Slots(1)
+                       : compile::ChoiceNoiseSlots(choice.choice(), choice.layout(), noise));
+  PV_ASSIGN_OR_RETURN(chosen_, RunGraph(choice, graph, result_slots_, states));
+  pages_ = std::move(states);
   return {};
+}
+
+Result<std::vector<double>> Simulator::StepOnChosen() {
+  PV_RETURN_IF_ERROR(Run(*model_, position_, Slots(chosen_)));
+  return compile::UnpackText(result_slots_, 1, model_->width(), 0, model_->units().result());
 }
 
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {

@@ -54,6 +54,15 @@ class Simulator {
   Result<std::vector<std::vector<double>>> Read(
       const std::shared_ptr<const compile::CompiledDecoder>& prompt,
       std::span<const std::vector<double>> embeddings, std::span<const int> texts = {});
+  // The next token by a choice's program behind a step, which StepOnChosen feeds. noise:
+  // model::ChoiceNoise, or none. Errors: those of Program.
+  Status Choose(const compile::ChoiceProgram& choice, std::span<const double> noise = {});
+  // The step of what was chosen. Returns its residual.
+  Result<std::vector<double>> StepOnChosen();
+  // Of the last choice: the pages that the client would decrypt, and the next step's input.
+  const std::vector<std::vector<compile::Complex>>& pages() const { return pages_; }
+  const std::vector<compile::Complex>& chosen_slots() const { return chosen_; }
+
   int position() const { return position_; }  // public tokens counted
   // What the client would decrypt of the last step: residuals / units().result(), one period of
   // them or all slots.
@@ -63,8 +72,12 @@ class Simulator {
 
  private:
   friend class SimulatorMachine;
-  Status Run(const compile::CompiledProgram& program, int position,
-             const std::vector<compile::Complex>& input, std::span<const int> texts = {});
+  using Slots = std::vector<compile::Complex>;
+  Status Run(const compile::CompiledProgram& program, int position, const Slots& input,
+             std::span<const int> texts = {});
+  // states: before and behind it. Returns the output.
+  Result<Slots> RunGraph(const compile::CompiledProgram& program, const compile::Graph& graph,
+                         const Slots& input, std::vector<Slots>& states);
 
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;
@@ -73,6 +86,9 @@ class Simulator {
   SimulatedSlots slots_;
   std::vector<std::vector<compile::Complex>> state_;
   std::vector<compile::Complex> result_slots_;
+  std::vector<std::vector<compile::Complex>> pages_, pages_before_;
+  int chosen_position_ = -1;
+  std::vector<compile::Complex> chosen_;
   int position_ = 0;
   std::map<std::string, EscapeReport> escapes_;
   SimulatorObserver observer_;

@@ -299,6 +299,10 @@ json InfoToJson(const ModelInfo& info) {
           {"context", info.context},
           {"texts", info.texts},
           {"public_tokens", info.public_tokens},
+          {"choice",
+           {{"vocabulary", info.choice.vocabulary},
+            {"temperature", info.choice.temperature},
+            {"seconds", info.choice.seconds}}},
           {"d_model", info.d_model},
           {"input_unit", info.input_unit},
           {"result_unit", info.result_unit},
@@ -344,6 +348,10 @@ Result<ModelInfo> InfoFromJson(const json& object) {
     return MakeError(ErrorCode::kCorrupt, "field 'texts': {} is no power of two", info.texts);
   PV_RETURN_IF_ERROR(Into(object, "public_tokens", 0, info.context - 1, info.public_tokens));
   PV_RETURN_IF_ERROR(Into(object, "d_model", 1, kMaxSlots, info.d_model));
+  PV_ASSIGN_OR_RETURN(const json* choice, JsonField(object, "choice"));
+  PV_RETURN_IF_ERROR(Into(*choice, "vocabulary", 0, 2 * kMaxSlots, info.choice.vocabulary));
+  PV_ASSIGN_OR_RETURN(info.choice.temperature, JsonNumber(*choice, "temperature", 0, 1e6));
+  PV_ASSIGN_OR_RETURN(info.choice.seconds, JsonNumber(*choice, "seconds", 0, 1e9));
   PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(info.result_unit, JsonNumber(object, "result_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(const json* result, JsonField(object, "result"));

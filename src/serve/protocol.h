@@ -43,6 +43,13 @@ struct PromptInfo {
   double seconds = 0;  // planned
 };
 
+// Of a server that chooses tokens (docs/decisions/0027-the-server-chooses.md).
+struct ChoiceInfo {
+  int vocabulary = 0;      // tokens that it chooses from; 0: it chooses none
+  double temperature = 0;  // up to which it draws
+  double seconds = 0;      // planned, of a choice
+};
+
 // The answer to GET /v1/model. A client takes names and digests from it, never parameters: it
 // builds those of its own that have the name, and compares digests.
 struct ModelInfo {
@@ -68,6 +75,7 @@ struct ModelInfo {
   bool prompt_blocks = false;
   std::vector<PromptInfo> prompts;  // the shortest first; empty: token by token only
   bool encoder = false;             // reads whole texts, several at once, by these alone
+  ChoiceInfo choice;
   ckks::KeyRequest keys;
   u64 key_stream_bytes = 0;
   u64 chunk_bytes = 0;

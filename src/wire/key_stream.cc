@@ -21,7 +21,7 @@ Result<KeyStreamReader> KeyStreamReader::Create(ckks::ParametersPtr params,
 
 Status KeyStreamReader::Push(ByteView bytes) {
   if (failed_) return *failed_;
-  const Status status = PushUnchecked(bytes);
+  Status status = PushUnchecked(bytes);
   if (!status.ok()) {
     failed_ = status.error();
     Bytes().swap(part_);

@@ -137,6 +137,27 @@ accept "a plan of texts together" "$polyveil" plan "$folder/model" --parameters 
 grep -q "4 texts decoded together" "$folder/out" || fail "the plan names no texts"
 accept "a simulation of texts together" "$polyveil" simulate "$folder/model" --parameters test10 --texts 4 --count 1 --tokens 2 --prompts "$folder/prompts"
 
+single=(--model "$(cd "$(dirname "$0")/../../models" && pwd)/tiny-single" --choose --parameters test13)
+accept "a plan of chosen tokens" "$polyveil" plan "${single[@]}" --threads 1
+grep -q "choosing .*among 4096 tokens" "$folder/out" || fail "the plan names no choice"
+echo "Once upon a time" >"$folder/once"
+accept "a simulation of chosen tokens" "$polyveil" simulate "${single[@]}" --tokens 2 --prompts "$folder/once" --json "$folder/chosen.json"
+python3 - "$folder/chosen.json" <<'P'
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert report["tokens"] == 2 and report["wrong"] == 0 and report["guard_alarms"] == 0, report
+assert all(error < 0.01 for error in report["error_of_the_embedding_by_token"]), report
+P
+refuse "draws without a temperature" "a temperature above 0" "$polyveil" simulate "${single[@]}" --draws 3 --prompts "$folder/once"
+cp -r "${single[1]}" "$folder/single"
+sed -i 's/"tables": "./"tables": "x/' "$folder/single/choice.json"
+refuse "a choice of another model" "is of tables x" "$polyveil" plan --model "$folder/single" --choose --parameters test13
+echo '{"format": "polyveil-choice/1"}' >"$folder/single/choice.json"
+refuse "a broken choice" "choice" "$polyveil" plan --model "$folder/single" --choose --parameters test13
+rm "$folder/single/choice.json"
+refuse "a model without choice.json" "fit-choice" "$polyveil" plan --model "$folder/single" --choose --parameters test13
+refuse "a table of pairs" "runs of tokens" "$polyveil" fit-choice --model "$folder/model" --text "$folder/once"
+
 accept "a report to share" generate "${small[@]}" --check --prompt "o" --tokens 4 --share-bits 30 --json "$folder/shared.json"
 python3 - "$folder/shared.json" <<'P'
 import json, sys

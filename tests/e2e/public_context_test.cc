@@ -201,9 +201,9 @@ TEST_F(PublicContextTest, AServerWithMatricesOfPublicKeys) {
   RandomModelShape shape;
   shape.context = 40;
   ASSERT_EQ(WriteRandomBundle(folder_ / "long", 5, shape), 0);
-  const auto served =
-      serve::LoadServedModel((folder_ / "long").string(), "test10", "test", Limits(), {{}, 32})
-          .value();
+  const auto served = serve::LoadServedModel((folder_ / "long").string(), "test10", "test",
+                                             Limits(), {{}, {.known = 32}})
+                          .value();
   ASSERT_TRUE(served.model->reads_known());
   EXPECT_EQ(served.info.public_tokens, 32);
   server_->Stop();

@@ -32,7 +32,7 @@ std::vector<Values> TextOf(const std::string& path, const std::string& adapter, 
 void ExpectServedAsInFloat64(const std::string& path, const std::string& adapter = {}) {
   constexpr int kTokens = 3;
   const model::DecoderOptions options{.context = 8, .adapter = adapter};
-  const auto served = serve::LoadServedModel(path, "test10", "test", {}, {options, 0}).value();
+  const auto served = serve::LoadServedModel(path, "test10", "test", {}, {options, {}}).value();
   const auto decoder = model::LoadDecoder(path, options).value();
   serve::ModelService service(served, {});
   const auto server = serve::HttpServer::Start({}, service).value();

@@ -189,9 +189,8 @@ TEST_F(TenancyTest, NoSessionOutlivesTheRemovalOfItsKeys) {
     ASSERT_TRUE(
         keys.AddChunk(*set, index, chunk, ToHex(serve::ChunkChecksum(chunk)), connection).ok());
   }
-  const auto job = serve::PrepareKeys(std::make_shared<runtime::WeightStore>(served_.model),
-                                      served_.model, set, queue)
-                       .value();
+  const auto job =
+      serve::PrepareKeys(serve::SharedModel::Create(served_.model, {}), set, queue).value();
   ASSERT_TRUE(job->WaitFor(60));
   // As a request does that has found the keys just before they are removed, again and again.
   std::atomic<bool> removed{false};

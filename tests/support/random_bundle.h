@@ -42,16 +42,16 @@ inline model::TensorMap RandomTensors(const model::BodyBundle& bundle, std::mt19
   return tensors;
 }
 
-// 0 when it was written and reads back.
+// runs: a table of runs of tokens too. 0 when it was written and reads back.
 inline int WriteRandomBundle(const std::filesystem::path& directory, std::uint64_t seed,
-                             const RandomModelShape& shape) {
+                             const RandomModelShape& shape, bool runs = true) {
   std::mt19937_64 random(seed);
   model::BodyBundle bundle = RandomModel(shape, seed);
   const auto tokenizer =
       model::Tokenizer::Train({"once upon a time there was a time once upon"}, 264);
   if (!tokenizer.ok()) return 1;
   bundle.config.vocab_size = tokenizer->vocab_size();
-  bundle.config.ngram_rows = {32, 16};
+  if (runs) bundle.config.ngram_rows = {32, 16};
   const auto bytes = FormatSafetensors(RandomTensors(bundle, random), model::TensorType::kF32);
   bundle.config.tensors_sha256 = model::Sha256Hex(bytes);
   std::filesystem::create_directories(directory);

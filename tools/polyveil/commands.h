@@ -10,12 +10,15 @@ Command DescribeKeygen(Options& app);
 Command DescribeInfo(Options& app);
 Command DescribeGenerate(Options& app);
 Command DescribeChat(Options& app);
+Command DescribeSubmit(Options& app);
+Command DescribeCollect(Options& app);
 Command DescribeEmbed(Options& app);
 Command DescribeClassify(Options& app);
 Command DescribeProxy(Options& app);
 Command DescribePlan(Options& app);
 Command DescribeVerify(Options& app);
 Command DescribeSimulate(Options& app);
+Command DescribeFitChoice(Options& app);
 Command DescribeBench(Options& app);
 // With POLYVEIL_RELEASED.
 Command DescribeImport(Options& app);

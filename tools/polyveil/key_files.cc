@@ -167,7 +167,7 @@ Status WriteKeyFiles(const std::string& file, wire::Existing existing, const ckk
   // Both are on the disk; from here on files only change their names. Evaluation keys first: the
   // old secret key stays in its place until the new one, with all that belongs to it, is there.
   PV_RETURN_IF_ERROR(evaluation.Commit(existing));
-  const Status committed = secret.Commit(existing);
+  Status committed = secret.Commit(existing);
   if (!committed.ok() && existing == wire::Existing::kKeep) unlink(EvaluationKeyPath(file).c_str());
   return committed;
 }

@@ -27,6 +27,9 @@ Command Describe(Options& app) {
            DescribeElsewhere},
           {"generate", "continue a prompt on ciphertexts", DescribeGenerate},
           {"chat", "turns with a model on one encrypted session", DescribeChat},
+          {"submit", "leave an encrypted prompt with a server that chooses the tokens itself",
+           DescribeSubmit},
+          {"collect", "how far a submitted text is, and its tokens", DescribeCollect},
           {"embed", "embed texts by an encoder on ciphertexts", DescribeEmbed},
           {"classify", "classify texts by an encoder on ciphertexts", DescribeClassify},
           {"proxy", "the OpenAI API on this machine, for software that speaks it", DescribeProxy},
@@ -35,6 +38,8 @@ Command Describe(Options& app) {
           {"info", "describe a model, a server or a key file", DescribeInfo},
           {"plan", "what a token of any model will cost on ciphertexts", DescribePlan},
           {"simulate", "compare simulated noisy runs with the float64 model", DescribeSimulate},
+          {"fit-choice", "let a server choose this model's tokens: fit the polynomials of a choice",
+           DescribeFitChoice},
           {"bench", "measure parts of the engine", DescribeBench},
 #ifdef POLYVEIL_RELEASED
           {"import", "read a released model's files and say what is in them", DescribeImport},

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/terminal.h"
+#include "serve/server/load_choice.h"
 
 namespace polyveil::tools {
 namespace {
@@ -49,6 +50,20 @@ void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& opti
   app.add_flag("--at-once", options.at_once, "read prompts at once, for three times the keys");
   AddNumber(app, "--texts", options.texts, {1, 1 << 15},
             "texts that are decoded together, a token of each a step: a power of two");
+}
+
+void AddChoose(Options& app, ProgramOptions& options) {
+  app.add_flag("--choose", options.choose,
+               "the server chooses the tokens (choice.json of the model: 'polyveil fit-choice')");
+}
+
+Result<compile::DecoderPrograms> ProgramsOf(const ProgramOptions& options,
+                                            const std::string& path) {
+  compile::DecoderPrograms programs{.prompts = options.at_once, .texts = options.texts};
+  if (!options.choose) return programs;
+  PV_ASSIGN_OR_RETURN(const ClientHalf half, LoadClientHalf(path));
+  PV_ASSIGN_OR_RETURN(programs.choice, serve::LoadChoice(path, half->files()));
+  return programs;
 }
 
 Result<std::string> FindModel(const std::string& given) {

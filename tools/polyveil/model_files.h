@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/command_line.h"
+#include "compile/compiled_decoder.h"
 #include "model/client/client_half.h"
 #include "serve/client/client_model.h"
 #include "serve/client/remote_model.h"
@@ -23,8 +24,12 @@ struct ProgramOptions {
   std::string parameters;  // empty: runtime::DefaultParameters
   bool at_once = false;    // prompts
   int texts = 1;           // decoded together
+  bool choose = false;     // the server chooses tokens: choice.json of the model
 };
 // `of` what: "of the own server".
+void AddChoose(Options& app, ProgramOptions& options);
+// The programs that they ask for. path: the model's. Errors: those of LoadChoice.
+Result<compile::DecoderPrograms> ProgramsOf(const ProgramOptions& options, const std::string& path);
 void AddProgramOptions(Options& app, const std::string& of, ProgramOptions& options);
 
 // `given`, or the embedded model: models/tiny of the working folder, of the build's source folder,

@@ -118,13 +118,17 @@ Status ModelSession::Reach(RunReport& report) {
   return {};
 }
 
+Status ModelSession::OpenKey() {
+  if (key_) return {};
+  PV_ASSIGN_OR_RETURN(ckks::SecretKey key,
+                      OpenSecretKey(options_.keys, options_.passphrase, remote_->params()));
+  key_.emplace(std::move(key));
+  return {};
+}
+
 Status ModelSession::SendKeys(RunReport& report) {
   Timer timer;
-  if (!key_) {
-    PV_ASSIGN_OR_RETURN(ckks::SecretKey key,
-                        OpenSecretKey(options_.keys, options_.passphrase, remote_->params()));
-    key_.emplace(std::move(key));
-  }
+  PV_RETURN_IF_ERROR(OpenKey());
   const u64 sent = remote_->http().bytes_sent();
   PV_ASSIGN_OR_RETURN(keys_, UploadKeys(*remote_, *key_, options_.keys, Interrupted()));
   report.key_bytes_up = remote_->http().bytes_sent() - sent;

@@ -40,8 +40,14 @@ class ModelSession {
   // Takes the session and the keys off the server; ends an own server last.
   ~ModelSession();
 
+  // The key, before anything is made or sent.
+  Status OpenKey();
   // A key (of before, where there is one) and its evaluation keys on the server.
   Status SendKeys(RunReport& report);
+  // The server's name of them, once they are there.
+  const std::string& keys() const { return keys_; }
+  // They stay when this object ends.
+  void LeaveKeys() { keys_.clear(); }
   // One more text of theirs. Requires SendKeys; texts end before this object does.
   Result<std::unique_ptr<serve::EncryptedSession>> NewText(
       std::span<const model::TokenId> public_tokens);
@@ -58,7 +64,7 @@ class ModelSession {
   const std::string& path() const { return path_; }
   int context() const;  // tokens that a text may have, the prefix not among them
   serve::RemoteModel& remote() { return *remote_; }
-  // Requires SendKeys.
+  // Requires OpenKey or SendKeys.
   const ckks::SecretKey& key() const { return *key_; }
   // Requires Begin.
   serve::EncryptedSession& text() { return *text_; }

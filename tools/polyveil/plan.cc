@@ -82,6 +82,26 @@ Status AddPrediction(const std::string& directory, const serve::ServedModel& ser
   return {};
 }
 
+// What choosing a token adds to a step, and what the client reads of it.
+nlohmann::json PlanChoice(const compile::CompiledDecoder& model) {
+  const compile::ChoiceProgram& choice = *model.choice();
+  const compile::Estimate& e = choice.estimate();
+  const double share = e.seconds_per_token / model.estimate().seconds_per_token;
+  std::printf(
+      "choosing    among %d tokens: %.3g s more a token (%.0f%%), %d levels, %d bootstraps, "
+      "%d rotations, %d products;\n            the client reads %s for %d tokens\n%s",
+      choice.layout().vocabulary, e.seconds_per_token, 100 * share, e.depth_per_token,
+      e.bootstraps_per_token, e.rotations_per_token, e.products_per_token,
+      Bytes(choice.page_bytes()).c_str(), choice.layout().page,
+      Components("seconds a choice", e, choice.choice().forms.rounds.size() + 3).c_str());
+  return {{"tokens", choice.layout().vocabulary},
+          {"seconds", e.seconds_per_token},
+          {"share_of_a_token", share},
+          {"bootstraps", e.bootstraps_per_token},
+          {"rotations", e.rotations_per_token},
+          {"page_tokens", choice.layout().page}};
+}
+
 Status WriteCard(const std::string& path, const PlanArguments& arguments,
                  const PlannedModel& planned, const serve::ServedModel& served) {
   nlohmann::json run;
@@ -103,11 +123,10 @@ Status Run(const PlanArguments& arguments) {
   PV_ASSIGN_OR_RETURN(limits.key_storage, ckks::ParseKeyStorage(arguments.keys));
   PV_ASSIGN_OR_RETURN(const PlannedModel planned,
                       LoadPlanned(path, arguments.context, arguments.degrees));
-  PV_ASSIGN_OR_RETURN(
-      const auto served,
-      serve::ServeDecoder(
-          planned.decoder, arguments.program.parameters, POLYVEIL_VERSION " " POLYVEIL_COMMIT,
-          limits, {.prompts = arguments.program.at_once, .texts = arguments.program.texts}));
+  PV_ASSIGN_OR_RETURN(const auto programs, ProgramsOf(arguments.program, path));
+  PV_ASSIGN_OR_RETURN(const auto served,
+                      serve::ServeDecoder(planned.decoder, arguments.program.parameters,
+                                          POLYVEIL_VERSION " " POLYVEIL_COMMIT, limits, programs));
   const size_t layers = planned.decoder->blocks.size();
   std::printf("%s%s%s", InfoToText(served.info).c_str(), Layers(planned).c_str(),
               WeightsToText(served.info.estimate).c_str());
@@ -120,6 +139,7 @@ Status Run(const PlanArguments& arguments) {
                           .c_str());
   nlohmann::json json = serve::InfoToJson(served.info);
   json["layers"] = layers;
+  if (served.model->choice()) json["choice"] = PlanChoice(*served.model);
   if (planned.parameters > 0) json["model_parameters"] = planned.parameters;
   if (model::IsBundle(path)) PV_RETURN_IF_ERROR(AddPrediction(path, served, json));
   if (arguments.public_tokens > 0) {
@@ -127,9 +147,13 @@ Status Run(const PlanArguments& arguments) {
   }
   if (arguments.dump) {
     const auto& prompts = served.model->prompts();
-    PV_ASSIGN_OR_RETURN(const std::string dump, prompts.empty()
-                                                    ? served.model->Dump(arguments.position)
-                                                    : prompts.back()->Dump(arguments.position));
+    PV_ASSIGN_OR_RETURN(std::string dump, prompts.empty()
+                                              ? served.model->Dump(arguments.position)
+                                              : prompts.back()->Dump(arguments.position));
+    if (served.model->choice()) {
+      PV_ASSIGN_OR_RETURN(const std::string more, served.model->choice()->Dump(arguments.position));
+      dump += more;
+    }
     std::printf("%s", dump.c_str());
   }
   if (!arguments.card.empty()) PV_RETURN_IF_ERROR(WriteCard(path, arguments, planned, served));
@@ -150,6 +174,7 @@ Command DescribePlan(Options& app) {
       names);
   AddModel(app, arguments->model, "what to plan (default: the embedded model)");
   AddProgramOptions(app, "", arguments->program);
+  AddChoose(app, arguments->program);
   AddNumber(app, "--context", arguments->context, {0, 1 << 16},
             "tokens that the key-value cache has room for; 0: the model's own or 128");
   app.add_option("--key-storage", arguments->keys,

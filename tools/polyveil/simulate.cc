@@ -15,6 +15,7 @@
 #include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
 #include "polyveil/run_report.h"
+#include "polyveil/simulate_choice.h"
 #include "runtime/compile_model.h"
 #include "serve/client/simulated_text.h"
 
@@ -31,6 +32,8 @@ struct SimulateOptions {
   std::uint64_t seed = 1;
   double narrow = 0;
   bool noiseless = false, copies = false;
+  double temperature = 0;  // of a choice
+  int draws = 0;
 };
 
 using Text = std::vector<model::TokenId>;
@@ -113,10 +116,9 @@ Result<serve::SimulationSetup> Prepare(const SimulateOptions& options, const std
     PV_RETURN_IF_ERROR(model::Narrow(*decoder, {options.narrow, options.narrow_site}));
   PV_ASSIGN_OR_RETURN(const ckks::ParametersSpec spec, ckks::FindParameters(ParametersOf(options)));
   PV_ASSIGN_OR_RETURN(ckks::ParametersPtr params, ckks::Parameters::Create(spec));
-  PV_ASSIGN_OR_RETURN(
-      serve::SimulationSetup setup,
-      serve::SetUpSimulation(std::move(half), decoder, params,
-                             {.prompts = options.program.at_once, .texts = options.program.texts}));
+  PV_ASSIGN_OR_RETURN(const auto programs, ProgramsOf(options.program, path));
+  PV_ASSIGN_OR_RETURN(serve::SimulationSetup setup,
+                      serve::SetUpSimulation(std::move(half), decoder, params, programs));
   if (options.noiseless) setup.noise = runtime::NoiseModel::Zero();
   if (options.copies) setup.slots = runtime::SimulatedSlots::kAll;
   return setup;
@@ -227,6 +229,12 @@ Status RunSimulate(const SimulateOptions& options) {
   PV_ASSIGN_OR_RETURN(const std::string directory, FindModel(options.model));
   PV_ASSIGN_OR_RETURN(const serve::SimulationSetup setup, Prepare(options, directory));
   PV_ASSIGN_OR_RETURN(const std::vector<Text> texts, ReadTexts(options, directory, *setup.half));
+  if (options.program.choose)
+    return SimulateChosenTexts(setup, texts,
+                               {{options.tokens, options.temperature, options.seed},
+                                options.draws,
+                                ParametersOf(options),
+                                options.json});
   PV_ASSIGN_OR_RETURN(const serve::SimulationReport report, Simulate(options, setup, texts));
   const std::string text = ToJson(options, setup, report).dump(1) + "\n";
   std::cout << text;
@@ -251,6 +259,11 @@ Command DescribeSimulate(Options& app) {
   AddNumber(app, "--context", options->context, {0, 1 << 16},
             "tokens that a text may have; 0: the model's own or 128");
   AddProgramOptions(app, ", whose noise and levels are simulated", options->program);
+  AddChoose(app, options->program);
+  AddNumber(app, "--temperature", options->temperature, {0, 4}, "with --choose, of its tokens");
+  AddNumber(app, "--draws", options->draws, {0, 1 << 20},
+            "with --choose and a temperature: so many draws behind the first prompt, compared with "
+            "the softmax by a chi-squared test");
   AddSeed(app, options->seed, "of the noise");
   app.add_flag("--noiseless", options->noiseless, "the program alone, without noise");
   app.add_flag("--copies", options->copies,

@@ -57,6 +57,10 @@ void DescribeServerOptions(Options& app, ServerArguments& arguments) {
                  "parameter set (default: decode16, with --at-once prompt16)");
   app.add_flag("--at-once", arguments.decoder.programs.prompts,
                "read prompts of many tokens at once too: clients send three times the keys");
+  app.add_flag(
+      "--choose", arguments.decoder.choose,
+      "choose tokens for clients that have left (`polyveil submit`), by choice.json beside "
+      "the model; goes with --state");
   AddNumber(app, "--texts", arguments.decoder.programs.texts, {1, 1 << 15},
             "texts of a client that are decoded together, a token of each a step: a power of two");
   DescribeTransport(app, arguments);

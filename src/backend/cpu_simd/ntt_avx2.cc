@@ -14,7 +14,6 @@ namespace {
 
 using ring::Modulus;
 using ring::NttTables;
-using ring::ShoupFactor;
 using ring::TwiddleTable;
 
 constexpr size_t kLeafWords = 16;

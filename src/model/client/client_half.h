@@ -90,6 +90,7 @@ class ClientHalf {
   std::string ChatTemplate() const { return codec_->ChatTemplate(); }
   // Of the files. Cost: SHA-256 over all of them.
   ClientManifest Manifest() const { return files_.Manifest(); }
+  const ClientFiles& files() const { return files_; }
 
  private:
   ClientHalf() = default;

@@ -73,7 +73,7 @@ Result<std::vector<double>> ReferenceLanguageModel::Step(TokenId token, int posi
     return MakeError(ErrorCode::kOutOfRange, "position {}, {} tokens so far", position,
                      text_.size());
   text_.push_back(token);
-  const auto logits = [&]() -> Result<std::vector<double>> {
+  auto logits = [&]() -> Result<std::vector<double>> {
     PV_ASSIGN_OR_RETURN(const auto x0, Embed(client_, text_));
     PV_ASSIGN_OR_RETURN(const auto x, body_.Step(x0));
     return Head(client_, x);

@@ -9,20 +9,18 @@
 #include "wire/client/secret_key_file.h"
 
 namespace polyveil::serve {
-namespace {
-
 ResultShape ShapeOfResult(const ModelInfo& info) {
   return {info.d_model, info.result_unit, info.result};
 }
 
-}  // namespace
+InputEncryptor::InputEncryptor(const RemoteModel& remote, const ckks::SecretKey& key)
+    : remote_(remote), key_(key), unit_(remote.info().input_unit), encoder_(remote.params()) {}
 
 EncryptedSession::EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key)
     : remote_(remote),
       key_(key),
-      input_unit_(remote.info().input_unit),
+      inputs_(remote, key),
       guard_(ShapeOfResult(remote.info()), *remote.params()),
-      encoder_(remote.params()),
       key_id_(wire::KeyIdOf(key)) {}
 
 Result<std::unique_ptr<EncryptedSession>> EncryptedSession::Create(
@@ -39,29 +37,29 @@ EncryptedSession::~EncryptedSession() {
   if (!session_.id.empty()) (void)remote_.RemoveSession(session_.id).ok();
 }
 
-Status EncryptedSession::CheckEmbedding(std::span<const double> embedding) const {
+Status InputEncryptor::Check(std::span<const double> embedding) const {
   const auto d_model = static_cast<size_t>(remote_.info().d_model);
   if (embedding.size() != d_model) {
     return MakeError(ErrorCode::kMismatch, "embedding: {} values, the model's width is {}",
                      embedding.size(), d_model);
   }
   for (const double value : embedding) {
-    if (std::abs(value) <= kLargestSlot * input_unit_) continue;
+    if (std::abs(value) <= kLargestSlot * unit_) continue;
     return MakeError(ErrorCode::kOutOfRange,
                      "embedding: |{}| is above {} times the input's unit {}", value, kLargestSlot,
-                     input_unit_);
+                     unit_);
   }
   return {};
 }
 
-Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(
+Result<ckks::SeededCiphertext> InputEncryptor::Encrypt(
     std::span<const std::vector<double>> embeddings) const {
   const int texts = remote_.info().texts;
   if (embeddings.empty() || embeddings.size() > static_cast<size_t>(texts))
     return MakeError(ErrorCode::kOutOfRange, "{} texts together, the server decodes {}",
                      embeddings.size(), texts);
-  for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
-  const std::vector<double> values = compile::PackTexts(embeddings, texts, input_unit_);
+  for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(Check(embedding));
+  const std::vector<double> values = compile::PackTexts(embeddings, texts, unit_);
   const int level = remote_.info().input_level;
   PV_ASSIGN_OR_RETURN(const auto plain,
                       encoder_.Encode(values, level, remote_.params()->scale(level)));
@@ -69,7 +67,7 @@ Result<ckks::SeededCiphertext> EncryptedSession::Encrypt(
 }
 
 std::vector<ckks::Complex> EncryptedSession::Slots(const ckks::Ciphertext& result) const {
-  return encoder_.Decode(ckks::Decryptor(key_).Decrypt(result), remote_.params()->slots());
+  return inputs_.encoder().Decode(ckks::Decryptor(key_).Decrypt(result), remote_.params()->slots());
 }
 
 Result<SessionStep> EncryptedSession::Exchange(
@@ -102,7 +100,7 @@ Result<EncryptedSession::Results> EncryptedSession::StepTexts(
     std::span<const std::vector<double>> embeddings, const RemoteProgressCallback& on_progress) {
   PV_RETURN_IF_ERROR(trusted_);
   Timer timer;
-  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt(embeddings));
+  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, inputs_.Encrypt(embeddings));
   const double encrypt_seconds = timer.Seconds();
   Results texts;
   const auto request = [&]() -> Result<RemoteStep> {
@@ -134,14 +132,15 @@ Result<EncryptedSession::Results> EncryptedSession::Read(
     return MakeError(ErrorCode::kOutOfRange,
                      "a prompt of {} tokens at once at position {}: the server takes {} at 0",
                      tokens, position_, programs.empty() ? 0 : programs.back().tokens);
-  for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(CheckEmbedding(embedding));
+  for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(inputs_.Check(embedding));
   Timer timer;
   const int level = program->input_level;
   const compile::TokenLayout layout{remote_.params()->slots(), remote_.info().prompt_row_slots,
                                     program->tokens, remote_.info().prompt_blocks};
-  const std::vector<ckks::Complex> packed = compile::PackTokens(embeddings, layout, input_unit_);
-  PV_ASSIGN_OR_RETURN(const auto plain, encoder_.Encode(std::span<const ckks::Complex>(packed),
-                                                        level, remote_.params()->scale(level)));
+  const std::vector<ckks::Complex> packed = compile::PackTokens(embeddings, layout, inputs_.unit());
+  PV_ASSIGN_OR_RETURN(const auto plain,
+                      inputs_.encoder().Encode(std::span<const ckks::Complex>(packed), level,
+                                               remote_.params()->scale(level)));
   const ckks::SeededCiphertext input = ckks::Encryptor(key_).Encrypt(plain);
   const double encrypt_seconds = timer.Seconds();
   Results prompt;
@@ -165,7 +164,7 @@ Result<EncryptedSession::Results> EncryptedSession::Read(
 
 Status EncryptedSession::Pad() {
   const std::vector<double> nothing(static_cast<size_t>(remote_.info().d_model));
-  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, Encrypt({&nothing, 1}));
+  PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, inputs_.Encrypt({&nothing, 1}));
   PV_ASSIGN_OR_RETURN(const RemoteStep step,
                       remote_.Step(session_.id, key_id_, static_cast<u32>(sent_), token, {}));
   (void)guard_.Read(Slots(step.result), sent_ + 1);  // takes its time, as ever

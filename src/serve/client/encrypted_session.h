@@ -23,6 +23,30 @@ struct SessionStep {
   u64 bytes_up = 0, bytes_down = 0;
 };
 
+// A client's inputs of steps.
+class InputEncryptor {
+ public:
+  // Both outlive it.
+  InputEncryptor(const RemoteModel& remote, const ckks::SecretKey& key);
+  // Embeddings of texts decoded together. Errors: kOutOfRange (|value| > kLargestSlot units, the
+  // largest named; more texts than the server decodes), kMismatch (another width).
+  Result<ckks::SeededCiphertext> Encrypt(std::span<const std::vector<double>> embeddings) const;
+  Status Check(std::span<const double> embedding) const;
+  const ckks::Encoder& encoder() const { return encoder_; }
+  double unit() const { return unit_; }
+  // Calibrated values fill [-1, 1]; from here on a bootstrap's precision decays.
+  static constexpr double kLargestSlot = 1.5;
+
+ private:
+  const RemoteModel& remote_;
+  const ckks::SecretKey& key_;
+  const double unit_;
+  const ckks::Encoder encoder_;
+};
+
+// Of the results that a server sends, as a guard reads them.
+ResultShape ShapeOfResult(const ModelInfo& info);
+
 class EncryptedSession {
  public:
   // Everything given outlives the session; the session ends on the server with this object.
@@ -33,8 +57,8 @@ class EncryptedSession {
       std::span<const std::int32_t> public_tokens = {});
   ~EncryptedSession();
 
-  // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: |values| <=
-  // kLargestSlot units (kOutOfRange names the largest). A result that the guard does not believe
+  // Encrypts the embedding of the token at position(), runs the step, decrypts. Range: as
+  // InputEncryptor's. A result that the guard does not believe
   // ends the text: kUntrustedResult, then and at every later step; the keys serve another session.
   // The decrypted values carry noise that depends on the secret key: they are for the key's owner
   // only.
@@ -62,13 +86,9 @@ class EncryptedSession {
   // What the server said of the public tokens.
   const RemoteSession& server_session() const { return session_; }
   const ckks::ParametersPtr& params() const { return remote_.params(); }
-  // Calibrated values fill [-1, 1]; from here on a bootstrap's precision decays.
-  static constexpr double kLargestSlot = 1.5;
 
  private:
   EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key);
-  Status CheckEmbedding(std::span<const double> embedding) const;
-  Result<ckks::SeededCiphertext> Encrypt(std::span<const std::vector<double>> embeddings) const;
   std::vector<ckks::Complex> Slots(const ckks::Ciphertext& result) const;
   // What a request costs around `decrypt`, which takes what came back.
   using Request = std::function<Result<RemoteStep>()>;
@@ -77,9 +97,8 @@ class EncryptedSession {
 
   RemoteModel& remote_;
   const ckks::SecretKey& key_;
-  const double input_unit_;
+  const InputEncryptor inputs_;
   const ResultGuard guard_;
-  const ckks::Encoder encoder_;
   Status trusted_;  // the error of the text's first result that was not
   Digest key_id_;
   RemoteSession session_;

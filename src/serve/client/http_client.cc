@@ -115,7 +115,7 @@ Status HttpClient::Run(double seconds, const char* action, Start&& start) {
     done = true;
   });
   context_.restart();
-  while (!done) {
+  while (!done) {  // NOLINT(bugprone-infinite-loop): the handler above sets it
     waited_seconds_ += Lap(std::max(until - waited_seconds_, 1e-3));
     cancelled = cancelled || Cancelled();
     late = late || waited_seconds_ >= until;
@@ -183,12 +183,12 @@ Status HttpClient::CheckPlain() const {
 
 // The certificate must lead to an authority and have the name that the user gave.
 Status HttpClient::Handshake() {
-  if (const Status expected = ExpectHost(stream_->tls(), url_.host); !expected.ok()) {
+  if (Status expected = ExpectHost(stream_->tls(), url_.host); !expected.ok()) {
     stream_.reset();
     return expected;
   }
   std::string why;
-  const Status status = Run(kConnectSeconds, "TLS handshake", [&](auto done) {
+  Status status = Run(kConnectSeconds, "TLS handshake", [&](auto done) {
     stream_->async_handshake(asio::ssl::stream_base::client, [&, done](beast::error_code e) {
       const long verified = SSL_get_verify_result(stream_->tls());
       if (verified != X509_V_OK) why = X509_verify_cert_error_string(verified);

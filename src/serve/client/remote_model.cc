@@ -35,21 +35,6 @@ std::string_view Text(const wire::Bytes& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Names a request: repeated with the same name it makes nothing new.
-std::string RequestId() {
-  const Seed seed = RandomSeed();
-  return ToHex(std::span(seed).first(16));
-}
-
-// A server's name for keys or a session: it becomes a field of a header.
-Result<std::string> NameFrom(const json& body) {
-  PV_ASSIGN_OR_RETURN(std::string name, wire::JsonString(body, "id", 64));
-  const bool plain = std::ranges::all_of(name, [](unsigned char c) { return std::isalnum(c); });
-  if (plain && !name.empty()) return name;
-  return MakeError(ErrorCode::kCorrupt, "field 'id' = '{}' is no name of letters and digits",
-                   Printable(name));
-}
-
 Status TellProgress(const Frame& frame, const RemoteProgressCallback& on_progress) {
   if (!on_progress) return {};
   PV_ASSIGN_OR_RETURN(const json body,
@@ -162,6 +147,20 @@ Status RemoteModel::Adopt(ModelInfo info) {
   return {};
 }
 
+std::string RemoteModel::NewRequestId() {
+  const Seed seed = RandomSeed();
+  return ToHex(std::span(seed).first(16));
+}
+
+// It becomes a field of a header.
+Result<std::string> RemoteModel::NameFrom(const json& reply) {
+  PV_ASSIGN_OR_RETURN(std::string name, wire::JsonString(reply, "id", 64));
+  const bool plain = std::ranges::all_of(name, [](unsigned char c) { return std::isalnum(c); });
+  if (plain && !name.empty()) return name;
+  return MakeError(ErrorCode::kCorrupt, "field 'id' = '{}' is no name of letters and digits",
+                   Printable(name));
+}
+
 ClientRequest RemoteModel::NewRequest(const char* method, std::string path,
                                       std::string_view body) const {
   ClientRequest request;
@@ -227,7 +226,7 @@ Result<RemoteSession> RemoteModel::CreateSession(const std::string& keys,
     return MakeError(ErrorCode::kOutOfRange,
                      "a public context of {} tokens, the server takes at most {}",
                      public_tokens.size(), info_.public_tokens);
-  json asked = {{"keys", keys}, {"request_id", RequestId()}};
+  json asked = {{"keys", keys}, {"request_id", NewRequestId()}};
   if (!public_tokens.empty())
     asked["public"] = {{"tokens", public_tokens},
                        {"digest", ToHex(PublicDigest(info_.tensors_sha256, public_tokens))}};
@@ -290,7 +289,7 @@ Result<RemoteStep> RemoteModel::Compute(const StepPlace& place, const Digest& ke
                                         const ckks::SeededCiphertext& input,
                                         const RemoteProgressCallback& on_progress) {
   wire::MessageBounds bounds;
-  bounds.binding = {params_->digest(), program_digest_, key_id};
+  bounds.binding = BindingOf(key_id);
   bounds.position = place.position;
   bounds.level = place.output_level;
   bounds.scale = params_->scale(bounds.level);
@@ -351,14 +350,13 @@ Result<RemoteStep> RemoteModel::StepOnce(const ClientRequest& request,
 Result<KeyUpload> KeyUpload::Begin(RemoteModel& remote, const Digest& key_id) {
   KeyUpload upload(remote);
   remote.http().set_key_digest(ToHex(key_id));
-  const std::string body = json{
-      {"key_id", ToHex(key_id)},
-      {"total_bytes", remote.info().key_stream_bytes},
-      {"request_id",
-       RequestId()}}.dump();
+  const std::string body = json{{"key_id", ToHex(key_id)},
+                                {"total_bytes", remote.info().key_stream_bytes},
+                                {"request_id", RemoteModel::NewRequestId()}}
+                               .dump();
   PV_ASSIGN_OR_RETURN(const json reply,
                       remote.CallRepeated(remote.ShortRequest("POST", "/v1/keys", body)));
-  PV_ASSIGN_OR_RETURN(upload.handle_, NameFrom(reply));
+  PV_ASSIGN_OR_RETURN(upload.handle_, RemoteModel::NameFrom(reply));
   return upload;
 }
 

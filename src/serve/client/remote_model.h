@@ -100,6 +100,14 @@ class RemoteModel {
   Result<std::vector<MemoryReport::Entry>> Memory();
   Result<runtime::LatencyTable> Latency(const std::string& session);
 
+  // What messages about this key's texts are bound to.
+  wire::Binding BindingOf(const Digest& key_id) const {
+    return {params_->digest(), program_digest_, key_id};
+  }
+  // A server's name for something, of a reply: letters and digits. Errors: kCorrupt.
+  static Result<std::string> NameFrom(const nlohmann::json& reply);
+  // Names a request: repeated with the same name it makes nothing new.
+  static std::string NewRequestId();
   ClientRequest NewRequest(const char* method, std::string path, std::string_view body = {}) const;
   // Of a few seconds, and not cut off by a cancellation.
   ClientRequest ShortRequest(const char* method, std::string path,

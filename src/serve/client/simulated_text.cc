@@ -219,7 +219,7 @@ Result<SimulationSetup> SetUpSimulation(std::shared_ptr<const model::ClientHalf>
                     *params);
   return SimulationSetup{std::move(half), std::move(program),
                          runtime::NoiseModel::ForParameters(*params),
-                         runtime::SimulatedSlots::kOnePeriod, std::move(guard)};
+                         runtime::SimulatedSlots::kOnePeriod, guard};
 }
 
 }  // namespace polyveil::serve

@@ -44,7 +44,7 @@ Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, i
   prompt.insert(prompt.end(), more.begin(), more.end());
   PV_RETURN_IF_ERROR(ReadAtOnce(prompt, total));
   const auto feed = [&](std::span<const model::TokenId> text) { return Feed(text, total); };
-  const auto end = loop_.Continue(more, new_tokens, feed, [&](const model::TextStep& step) {
+  auto end = loop_.Continue(more, new_tokens, feed, [&](const model::TextStep& step) {
     report_.tokens_seconds = before + timer.Seconds();
     Take(step, total);
     if (!step.shown.empty()) on_text(step.shown);

@@ -16,11 +16,9 @@ StoredKeys Describe(const KeySet& set, const KeyStore& keys) {
 
 }  // namespace
 
-Keeper::Keeper(std::unique_ptr<StateFolder> folder, const KeptParts& parts,
-               const ServiceLimits& limits)
-    : folder_(std::move(folder)), parts_(parts) {
-  thread_ = std::thread([this, keys = limits.key_idle_seconds,
-                         sessions = limits.session_idle_seconds] { RestoreAll(keys, sessions); });
+Keeper::Keeper(StateFolder& folder, const KeptParts& parts, const ServiceLimits& limits)
+    : folder_(folder), parts_(parts) {
+  thread_ = std::thread([this, limits] { RestoreAll(limits); });
   // Until the names are known no request is answered.
   while (!listed_) std::this_thread::yield();
 }
@@ -31,37 +29,37 @@ Keeper::~Keeper() {
 }
 
 wire::Binding Keeper::BindingOf(const KeySet& set) const {
-  return {parts_.model->params()->digest(), DigestFromHex(parts_.model->digest()).value(),
-          set.key_id};
+  return {parts_.shared.model->params()->digest(),
+          DigestFromHex(parts_.shared.model->digest()).value(), set.key_id};
 }
 
 Status Keeper::Begun(KeySet& set) {
   const std::lock_guard lock(set.mutex);
   if (set.stored) return {};
-  PV_RETURN_IF_ERROR(folder_->AddKeys(Describe(set, parts_.keys)));
-  set.stored = std::make_unique<const StoredPart>(folder_->KeysFolder(set.handle), set.removed);
+  PV_RETURN_IF_ERROR(folder_.AddKeys(Describe(set, parts_.keys)));
+  set.stored = std::make_unique<const StoredPart>(folder_.KeysFolder(set.handle), set.removed);
   return {};
 }
 
 Status Keeper::Uploaded(KeySet& set, u64 index, wire::ByteView bytes) {
-  return folder_->WriteChunk(Describe(set, parts_.keys), index, bytes);
+  return folder_.WriteChunk(Describe(set, parts_.keys), index, bytes);
 }
 
 Status Keeper::Created(Session& session) {
   const std::lock_guard lock(session.mutex);
   if (session.stored) return {};
-  PV_RETURN_IF_ERROR(folder_->AddSession(
+  PV_RETURN_IF_ERROR(folder_.AddSession(
       {session.handle, session.keys->handle, session.request_id, session.public_tokens}));
   session.stored =
-      std::make_unique<const StoredPart>(folder_->SessionFolder(session.handle), session.removed);
+      std::make_unique<const StoredPart>(folder_.SessionFolder(session.handle), session.removed);
   return {};
 }
 
 Status Keeper::WriteState(const Session& session, int position,
                           std::span<const ckks::Ciphertext> values) {
-  return folder_->WriteState(
-      session.handle, position,
-      wire::FormatSessionState(*parts_.model->params(), BindingOf(*session.keys),
+  return folder_.WriteState(
+      folder_.SessionFolder(session.handle), position,
+      wire::FormatSessionState(*parts_.shared.model->params(), BindingOf(*session.keys),
                                static_cast<u32>(position), values));
 }
 
@@ -69,10 +67,11 @@ Status Keeper::WriteState(const Session& session, int position,
 Status Keeper::Stepped(Session& session) {
   const runtime::DecoderSession& decoder = session.decoder;
   const int now = decoder.position(), before = decoder.undo_position();
-  if (before >= 0 && !folder_->HasState(session.handle, before))
+  const std::string folder = folder_.SessionFolder(session.handle);
+  if (before >= 0 && !folder_.HasState(folder, before))
     PV_RETURN_IF_ERROR(WriteState(session, before, decoder.undo_values()));
   PV_RETURN_IF_ERROR(WriteState(session, now, decoder.values()));
-  folder_->KeepStates(session.handle, now, before);
+  folder_.KeepStates(folder, now, before);
   return {};
 }
 
@@ -93,33 +92,60 @@ bool Keeper::WaitFor(Job& job) const {
 }
 
 // What cannot be restored is removed: its client is told that it is not here, and makes it anew.
-void Keeper::RestoreAll(double key_age_seconds, double session_age_seconds) {
-  const auto keys = folder_->ListKeys(key_age_seconds);
-  const auto sessions = folder_->ListSessions(session_age_seconds);
+void Keeper::RestoreAll(const ServiceLimits& limits) {
+  const auto keys = folder_.ListKeys(limits.key_idle_seconds);
+  const auto sessions = folder_.ListSessions(limits.session_idle_seconds);
+  std::vector<StoredSubmission> jobs;
+  if (parts_.submissions) jobs = folder_.ListSubmissions(limits.collect_seconds);
   {
     const std::lock_guard lock(mutex_);
     for (const StoredKeys& stored : keys) waiting_.insert(stored.handle);
     for (const StoredSession& stored : sessions) waiting_.insert(stored.handle);
+    for (const StoredSubmission& stored : jobs) waiting_.insert(stored.handle);
   }
   listed_ = true;
   for (const StoredKeys& stored : keys) {
     if (stopping_) return;
-    if (!RestoreKeys(stored).ok() && !stopping_)
-      folder_->Remove(folder_->KeysFolder(stored.handle));
+    if (!RestoreKeys(stored).ok() && !stopping_) folder_.Remove(folder_.KeysFolder(stored.handle));
     Done(stored.handle);
     for (const StoredSession& session : sessions) {
       if (session.keys != stored.handle || stopping_) continue;
       if (!RestoreSession(session).ok() && !stopping_)
-        folder_->Remove(folder_->SessionFolder(session.handle));
+        folder_.Remove(folder_.SessionFolder(session.handle));
       Done(session.handle);
     }
   }
+  RestoreSubmissions(jobs);
   for (const StoredSession& session : sessions) {
     if (!Restoring(session.handle) || stopping_) continue;
-    folder_->Remove(folder_->SessionFolder(session.handle));  // its keys are not here
+    folder_.Remove(folder_.SessionFolder(session.handle));  // its keys are not here
     Done(session.handle);
   }
   done_ = true;
+}
+
+void Keeper::RestoreSubmissions(const std::vector<StoredSubmission>& all) {
+  for (const StoredSubmission& stored : all) {
+    if (stopping_) return;
+    // Without its public context it has failed.
+    if (!RestoreSubmission(stored).ok() && !stopping_)
+      parts_.submissions->Restore(stored, nullptr, nullptr);
+    Done(stored.handle);
+  }
+}
+
+Status Keeper::RestoreSubmission(const StoredSubmission& stored) {
+  std::shared_ptr<KeySet> keys;
+  PublicContexts::Context known;
+  if (const auto found = parts_.keys.Find(stored.keys); found.ok()) {
+    const std::lock_guard lock((*found)->mutex);
+    if ((*found)->choice) keys = *found;
+  }
+  if (keys && !stored.public_tokens.empty()) {
+    PV_ASSIGN_OR_RETURN(known, RestorePublic(stored.public_tokens, *keys));
+  }
+  parts_.submissions->Restore(stored, std::move(keys), std::move(known));
+  return {};
 }
 
 Status Keeper::RestoreKeys(const StoredKeys& stored) {
@@ -130,14 +156,13 @@ Status Keeper::RestoreKeys(const StoredKeys& stored) {
   PV_ASSIGN_OR_RETURN(const Digest key_id, DigestFromHex(stored.key_id));
   PV_ASSIGN_OR_RETURN(const auto set,
                       parts_.keys.Restore({key_id, stored.total_bytes, stored.request_id, *member},
-                                          stored.handle, folder_->CountChunks(stored) > 0));
+                                          stored.handle, folder_.CountChunks(stored) > 0));
   const auto pin = Pin(set);
   Status status;
   {
     const std::lock_guard lock(set->mutex);
-    set->stored =
-        std::make_unique<const StoredPart>(folder_->KeysFolder(set->handle), set->removed);
-    const auto chunks = folder_->ReadChunks(stored, [&](wire::ByteView bytes) -> Status {
+    set->stored = std::make_unique<const StoredPart>(folder_.KeysFolder(set->handle), set->removed);
+    const auto chunks = folder_.ReadChunks(stored, [&](wire::ByteView bytes) -> Status {
       if (stopping_) return MakeError(ErrorCode::kCancelled, "the server ends");
       auto received = Charge::Try(member->usage, &Usage::key_bytes, bytes.size(), std::nullopt);
       set->received.Merge(std::move(*received));
@@ -149,8 +174,7 @@ Status Keeper::RestoreKeys(const StoredKeys& stored) {
     if (chunks.ok() && (*chunks == 0 || !set->reader->complete())) return {};
   }
   if (status.ok()) {
-    PV_ASSIGN_OR_RETURN(const auto job,
-                        PrepareKeys(parts_.weights, parts_.model, set, parts_.queue));
+    PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(parts_.shared, set, parts_.queue));
     if (!WaitFor(*job)) return MakeError(ErrorCode::kCancelled, "the server ends");
     status = job->status();
   }
@@ -160,26 +184,24 @@ Status Keeper::RestoreKeys(const StoredKeys& stored) {
 
 Result<runtime::DecoderSession::State> Keeper::ReadState(const StoredSession& stored,
                                                          const KeySet& set, int position) const {
-  PV_ASSIGN_OR_RETURN(const wire::Bytes bytes, folder_->ReadState(stored.handle, position));
+  PV_ASSIGN_OR_RETURN(const wire::Bytes bytes,
+                      folder_.ReadState(folder_.SessionFolder(stored.handle), position));
   runtime::DecoderSession::State state;
   state.position = position;
-  PV_ASSIGN_OR_RETURN(state.values,
-                      wire::ParseSessionState(*parts_.model->params(), bytes, BindingOf(set),
-                                              static_cast<u32>(position),
-                                              static_cast<size_t>(parts_.model->state_count())));
+  PV_ASSIGN_OR_RETURN(state.values, wire::ParseSessionState(
+                                        *parts_.shared.model->params(), bytes, BindingOf(set),
+                                        static_cast<u32>(position),
+                                        static_cast<size_t>(parts_.shared.model->state_count())));
   return state;
 }
 
-Status Keeper::RestorePublic(const StoredSession& stored, const KeySet& set,
-                             SessionRequest& request) {
-  request.public_tokens = stored.public_tokens;
-  request.public_digest = PublicDigest(parts_.tensors_sha256, stored.public_tokens);
-  PV_ASSIGN_OR_RETURN(
-      const auto entry,
-      parts_.public_contexts.Ask(stored.public_tokens, request.public_digest, parts_.queue, &set));
+Result<PublicContexts::Context> Keeper::RestorePublic(const std::vector<std::int32_t>& tokens,
+                                                      const KeySet& set) {
+  PV_ASSIGN_OR_RETURN(const auto entry,
+                      parts_.public_contexts.Ask(
+                          tokens, PublicDigest(parts_.tensors_sha256, tokens), parts_.queue, &set));
   if (!WaitFor(*entry->job)) return MakeError(ErrorCode::kCancelled, "the server ends");
-  PV_ASSIGN_OR_RETURN(request.known, parts_.public_contexts.Finish(entry));
-  return {};
+  return parts_.public_contexts.Finish(entry);
 }
 
 Status Keeper::RestoreSession(const StoredSession& stored) {
@@ -197,9 +219,13 @@ Status Keeper::RestoreSession(const StoredSession& stored) {
   request.member = *member;
   auto place = Charge::Try(member->usage, &Usage::sessions, 1, std::nullopt);
   request.place = std::move(*place);
-  if (!stored.public_tokens.empty()) PV_RETURN_IF_ERROR(RestorePublic(stored, *set, request));
+  if (!stored.public_tokens.empty()) {
+    request.public_tokens = stored.public_tokens;
+    request.public_digest = PublicDigest(parts_.tensors_sha256, stored.public_tokens);
+    PV_ASSIGN_OR_RETURN(request.known, RestorePublic(stored.public_tokens, *set));
+  }
   const auto session = std::make_shared<Session>(stored.handle, std::move(request), set, engine);
-  const std::vector<int> positions = folder_->Positions(stored.handle);
+  const std::vector<int> positions = folder_.Positions(folder_.SessionFolder(stored.handle));
   if (!positions.empty()) {
     PV_ASSIGN_OR_RETURN(auto now, ReadState(stored, *set, positions[0]));
     std::optional<runtime::DecoderSession::State> before;
@@ -212,7 +238,7 @@ Status Keeper::RestoreSession(const StoredSession& stored) {
   }
   PV_RETURN_IF_ERROR(parts_.sessions.Restore(session));
   session->stored =
-      std::make_unique<const StoredPart>(folder_->SessionFolder(stored.handle), session->removed);
+      std::make_unique<const StoredPart>(folder_.SessionFolder(stored.handle), session->removed);
   return {};
 }
 

@@ -10,30 +10,32 @@
 
 #include "compile/compiled_decoder.h"
 #include "serve/server/admission.h"
+#include "serve/server/key_preparation.h"
 #include "serve/server/key_store.h"
 #include "serve/server/public_contexts.h"
 #include "serve/server/session_store.h"
 #include "serve/server/state_folder.h"
+#include "serve/server/submission_store.h"
 
 namespace polyveil::serve {
 
 // What a service consists of, as far as the keeper asks it; all of it outlives the keeper.
 struct KeptParts {
-  std::shared_ptr<const compile::CompiledDecoder> model;
-  std::shared_ptr<runtime::WeightStore> weights;
+  SharedModel shared;
   std::string tensors_sha256;
   Admission& admission;
   PublicContexts& public_contexts;
   SessionStore& sessions;
   KeyStore& keys;
   ComputeQueue& queue;
+  SubmissionStore* submissions;  // null where no tokens are chosen
 };
 
 class Keeper {
  public:
   // Begins to restore what the folder has: keys that are ready, uploads that go on, sessions.
   // Nothing older than limits' idle times.
-  Keeper(std::unique_ptr<StateFolder> folder, const KeptParts& parts, const ServiceLimits& limits);
+  Keeper(StateFolder& folder, const KeptParts& parts, const ServiceLimits& limits);
   ~Keeper();  // ends the restoring
 
   // Each is on the disk when it returns. Errors: kIo.
@@ -47,10 +49,13 @@ class Keeper {
   bool done() const { return done_; }
 
  private:
-  void RestoreAll(double key_age_seconds, double session_age_seconds);
+  void RestoreAll(const ServiceLimits& limits);
+  void RestoreSubmissions(const std::vector<StoredSubmission>& all);
+  Status RestoreSubmission(const StoredSubmission& stored);
   Status RestoreKeys(const StoredKeys& stored);
   Status RestoreSession(const StoredSession& stored);
-  Status RestorePublic(const StoredSession& stored, const KeySet& set, SessionRequest& request);
+  Result<PublicContexts::Context> RestorePublic(const std::vector<std::int32_t>& tokens,
+                                                const KeySet& set);
   Result<runtime::DecoderSession::State> ReadState(const StoredSession& stored, const KeySet& set,
                                                    int position) const;
   Status WriteState(const Session& session, int position, std::span<const ckks::Ciphertext> values);
@@ -59,7 +64,7 @@ class Keeper {
   bool WaitFor(Job& job) const;
   void Done(const std::string& handle);
 
-  const std::unique_ptr<StateFolder> folder_;
+  StateFolder& folder_;
   const KeptParts parts_;
   mutable std::mutex mutex_;
   std::set<std::string> waiting_;  // names to be restored; guarded by mutex_

@@ -79,6 +79,7 @@ struct KeySet {
   std::shared_ptr<Job> preparation;                             // from the completion on
   std::shared_ptr<const runtime::Engine> engine;                // once prepared
   std::vector<std::shared_ptr<const runtime::Engine>> prompts;  // of the model's programs for them
+  std::shared_ptr<const runtime::Engine> choice;                // of its choice, or null
   std::unique_ptr<const StoredPart> stored;                     // last: ends before `removed`
 };
 

@@ -27,12 +27,6 @@ bool IsNewChunk(KeySet& set, u64 index) {
   return index >= set.next_chunk;
 }
 
-Status CheckComplete(KeySet& set) {
-  const std::lock_guard lock(set.mutex);
-  if (set.engine) return {};
-  return MakeError(ErrorCode::kUnavailable, "keys '{}' are not complete", set.handle);
-}
-
 template <typename T>
 Status ToStatus(const Result<T>& result) {
   return result.ok() ? Status() : Status(result.error());
@@ -43,18 +37,13 @@ Error NotHere(const char* what, const std::string& handle) {
                    what[0] == 'k' ? "are" : "is");
 }
 
-// Of a session's request, its public context included.
-size_t SessionJsonBytes(const ModelInfo& info) {
-  return kMaxRequestJsonBytes + kTokenJsonBytes * static_cast<size_t>(info.public_tokens);
-}
-
 }  // namespace
 
 ModelService::ModelService(const ServedModel& served, const ServiceLimits& limits,
                            std::shared_ptr<Accounts> accounts, std::unique_ptr<StateFolder> state,
                            RequestLog log)
     : model_(served.model),
-      weights_(std::make_shared<runtime::WeightStore>(model_, limits.weight_bytes)),
+      shared_(SharedModel::Create(model_, limits.weight_bytes)),
       token_bytes_(LargestBody(*model_)),
       info_(served.info),
       client_(served.client),
@@ -65,15 +54,25 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
       sessions_(limits),
       keys_(model_, limits, sessions_),
       queue_(limits.waiting_steps, RunningSteps(*model_, limits)),
-      keeper_(state ? std::make_unique<Keeper>(
-                          std::move(state),
-                          KeptParts{model_, weights_, info_.tensors_sha256, admission_,
-                                    public_contexts_, sessions_, keys_, queue_},
-                          limits)
-                    : nullptr),
+      state_(std::move(state)),
+      submissions_(state_ && model_->choice()
+                       ? std::make_unique<SubmissionStore>(
+                             SubmissionParts{model_, *state_, queue_, admission_,
+                                             [this](const auto& latency) {
+                                               operations_.Stepped(latency, 1, false);
+                                             }},
+                             limits)
+                       : nullptr),
+      keeper_(state_ ? std::make_unique<Keeper>(
+                           *state_,
+                           KeptParts{shared_, info_.tensors_sha256, admission_, public_contexts_,
+                                     sessions_, keys_, queue_, submissions_.get()},
+                           limits)
+                     : nullptr),
       housekeeper_(HousekeepingPeriod(limits), [this] {
         sessions_.RemoveExpired();
         keys_.RemoveExpired();
+        if (submissions_) submissions_->RemoveExpired();
         admission_.Refresh();
       }) {
   program_digest_ = DigestFromHex(model_->digest()).value();
@@ -97,6 +96,8 @@ std::optional<Refusal> ModelService::Admit(const HttpRequest& request) {
   Status found;
   if (segments[1] == "keys") found = ToStatus(FindKeys(*member, request.handle));
   if (segments[1] == "sessions") found = ToStatus(FindSession(*member, request.handle));
+  if (segments[1] == "jobs" && submissions_)
+    found = ToStatus(submissions_->Find(request.handle, *member->usage));
   if (found.ok()) return {};
   return Refusal{HttpStatusOf(found.error().code), found.error()};
 }
@@ -133,8 +134,10 @@ u64 ModelService::BodyLimit(std::string_view method, std::string_view path) cons
   const Segments segments = PathSegments(path);
   if (segments.size() == 4 && segments[1] == "keys" && method == "PUT") return keys_.chunk_bytes();
   if (segments.size() >= 3 && segments[1] == "sessions" && method == "POST") return token_bytes_;
-  if (segments.size() == 2 && segments[1] == "sessions" && method == "POST")
-    return SessionJsonBytes(info_);
+  if (segments.size() == 4 && segments[1] == "jobs" && method == "PUT") return token_bytes_;
+  if (segments.size() == 2 && (segments[1] == "sessions" || segments[1] == "jobs") &&
+      method == "POST")
+    return BeginningJsonBytes(info_);
   return method == "POST" ? kMaxRequestJsonBytes : 0;
 }
 
@@ -149,6 +152,7 @@ Status ModelService::Route(Exchange& exchange) {
   if (path.size() < 2 || path[0] != "v1") return NoRoute(exchange);
   if (path[1] == "keys") return RouteKeys(exchange, path);
   if (path[1] == "sessions") return RouteSessions(exchange, path);
+  if (path[1] == "jobs") return RouteJobs(exchange, path);
   if (path.size() > 2 && path[1] == "model" && path[2] == "client" &&
       exchange.request().method == "GET") {
     return client_.Handle(exchange, {path.begin() + 3, path.end()});
@@ -257,7 +261,7 @@ Status ModelService::ShowKeys(Exchange& exchange, const std::string& handle) {
 
 Status ModelService::CompleteKeys(Exchange& exchange, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const auto set, FindKeys(MemberOf(exchange), handle));
-  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(weights_, model_, set, queue_));
+  PV_ASSIGN_OR_RETURN(const auto job, PrepareKeys(shared_, set, queue_));
   while (!job->WaitFor(kPollSeconds)) {
     if (set->removed) job->Cancel();
     // The preparation goes on: the client may ask again.
@@ -275,60 +279,6 @@ Status ModelService::RemoveKeys(Exchange& exchange, const std::string& handle) {
   PV_RETURN_IF_ERROR(FindKeys(MemberOf(exchange), handle));
   PV_RETURN_IF_ERROR(keys_.Remove(handle));
   return ReplyJson(exchange, 200, {{"id", handle}, {"removed", true}});
-}
-
-Status ModelService::CreateSession(Exchange& exchange) {
-  PV_ASSIGN_OR_RETURN(const json body, RequestJson(exchange, SessionJsonBytes(info_)));
-  PV_RETURN_IF_ERROR(CheckFields(body, "request body", {"keys", "request_id", "public"}));
-  PV_ASSIGN_OR_RETURN(const std::string handle, wire::JsonString(body, "keys", 64));
-  PV_RETURN_IF_ERROR(CheckRestored(handle));
-  SessionRequest request;
-  PV_ASSIGN_OR_RETURN(request.request_id, RequestId(body));
-  request.member = MemberOf(exchange);
-  const Member member = request.member;
-  PV_ASSIGN_OR_RETURN(const auto set, FindKeys(member, handle));
-  json reply;
-  if (body.contains("public")) {
-    PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, request));
-    reply["public"] = {{"tokens", request.known->tokens},
-                       {"out_of_range", request.known->out_of_range},
-                       {"worst_site", request.known->worst_site}};
-  }
-  PV_ASSIGN_OR_RETURN(const auto session,
-                      sessions_.Create(set, std::move(request), exchange.connection()));
-  if (!session)
-    return ReplyRefusal(exchange, Admission::Full(member, "sessions", member.usage->sessions,
-                                                  *member.account->quota.sessions, false));
-  if (keeper_) PV_RETURN_IF_ERROR(keeper_->Created(*session));
-  reply["id"] = session->handle;
-  reply["position"] = session->position.load();
-  reply["context"] = model_->ContextBehind(session->first_position);
-  return ReplyJson(exchange, 201, reply);
-}
-
-Status ModelService::TakePublic(Exchange& exchange, const json& body,
-                                const std::shared_ptr<KeySet>& set, SessionRequest& request) {
-  if (info_.public_tokens == 0)
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "field 'public': this server takes no public context (public_tokens = 0)");
-  PV_RETURN_IF_ERROR(CheckFields(body, "field 'public'", {"tokens", "digest"}));
-  PV_ASSIGN_OR_RETURN(const auto tokens, TokensFromJson(body, info_.public_tokens));
-  PV_ASSIGN_OR_RETURN(const std::string digest, wire::JsonString(body, "digest", 64));
-  PV_ASSIGN_OR_RETURN(request.public_digest, DigestFromHex(digest));
-  const Digest own = PublicDigest(info_.tensors_sha256, tokens);
-  if (own != request.public_digest)
-    return MakeError(
-        ErrorCode::kMismatch, "public.digest = {}..., these tokens of model {}... have {}...",
-        digest.substr(0, 16), info_.tensors_sha256.substr(0, 16), ToHex(own).substr(0, 16));
-  PV_RETURN_IF_ERROR(CheckComplete(*set));
-  PV_ASSIGN_OR_RETURN(const auto entry, public_contexts_.Ask(tokens, own, queue_, set.get()));
-  while (!entry->job->WaitFor(kPollSeconds)) {
-    // The computation goes on: the client may ask again.
-    if (exchange.Disconnected()) return MakeError(ErrorCode::kUnavailable, "the client has left");
-  }
-  PV_ASSIGN_OR_RETURN(request.known, public_contexts_.Finish(entry));
-  request.public_tokens = tokens;
-  return {};
 }
 
 Status ModelService::RemoveSession(Exchange& exchange, const std::string& handle) {

@@ -70,6 +70,9 @@ class ModelService final : public HttpHandler {
   Status ShowLatency(Exchange& exchange, const std::string& handle);
   Status RemoveSession(Exchange& exchange, const std::string& handle);
   Status Step(Exchange& exchange, const std::string& handle);
+  Status RouteJobs(Exchange& exchange, const Segments& path);
+  Status CreateJob(Exchange& exchange);
+  Status SendPage(Exchange& exchange, const Submission& text, const std::string& index);
   Status ReadPrompt(Exchange& exchange, const std::string& handle, const std::string& tokens);
 
   // The ciphertext of the request's body, run by `step`, and its answer.
@@ -86,8 +89,8 @@ class ModelService final : public HttpHandler {
   Status TakeBackIfSentAgain(Session& session, wire::ByteView body, wire::MessageBounds& bounds);
 
   const std::shared_ptr<const compile::CompiledDecoder> model_;
-  const std::shared_ptr<runtime::WeightStore> weights_;  // of all clients
-  const u64 token_bytes_;                                // of a step's or a prompt's body at most
+  const SharedModel shared_;  // of all clients
+  const u64 token_bytes_;     // of a step's or a prompt's body at most
   Digest program_digest_{};
   ModelInfo info_;
   const ClientRoutes client_;
@@ -100,6 +103,8 @@ class ModelService final : public HttpHandler {
   std::atomic<bool> draining_{false};
   // Last: their threads end before what they use.
   ComputeQueue queue_;
+  const std::unique_ptr<StateFolder> state_;            // or null
+  const std::unique_ptr<SubmissionStore> submissions_;  // where there are a state and a choice
   const std::unique_ptr<Keeper> keeper_;
   Housekeeper housekeeper_;
 };

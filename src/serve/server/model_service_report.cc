@@ -35,7 +35,8 @@ Status ModelService::ShowOperation(Exchange& exchange, const Segments& path) {
 ServiceCounts ModelService::Count(MemoryReport& memory) {
   ServiceCounts counts;
   counts.key_sets = keys_.Report(memory);
-  weights_->Report(memory);
+  shared_.weights->Report(memory);
+  if (shared_.choice_weights) shared_.choice_weights->Report(memory);
   counts.sessions = sessions_.Report(memory);
   public_contexts_.Report(memory);
   memory.Add("NTT tables", model_->params()->table_bytes());

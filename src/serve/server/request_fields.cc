@@ -17,6 +17,10 @@ Result<json> RequestJson(const Exchange& exchange, size_t max_bytes) {
                          "request body");
 }
 
+size_t BeginningJsonBytes(const ModelInfo& info) {
+  return kMaxRequestJsonBytes + kTokenJsonBytes * static_cast<size_t>(info.public_tokens);
+}
+
 Status CheckFields(const json& object, const char* what, std::initializer_list<const char*> names) {
   if (!object.is_object()) return MakeError(ErrorCode::kCorrupt, "{} is no object", what);
   for (const auto& [field, value] : object.items())

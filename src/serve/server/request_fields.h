@@ -14,6 +14,8 @@ namespace polyveil::serve {
 // The body of a request. Errors: those of wire::ParseJson.
 Result<nlohmann::json> RequestJson(const Exchange& exchange,
                                    size_t max_bytes = kMaxRequestJsonBytes);
+// Of a text's beginning, its public context included.
+size_t BeginningJsonBytes(const ModelInfo& info);
 // Errors: kCorrupt for a field that is none of `names`, or no object.
 Status CheckFields(const nlohmann::json& object, const char* what,
                    std::initializer_list<const char*> names);

@@ -8,6 +8,7 @@
 #include "ring/kernels.h"
 #include "runtime/compile_model.h"
 #include "serve/server/key_store.h"
+#include "serve/server/load_choice.h"
 #include "wire/key_format.h"
 
 namespace polyveil::serve {
@@ -58,6 +59,9 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   DescribeProgram(*served.model, info);
   info.result = runtime::BoundsOfResult(*served.decoder, served.model->units());
   info.estimate = served.model->estimate();
+  if (const auto& choice = served.model->choice())
+    info.choice = {choice->layout().vocabulary, choice->choice().forms.temperature,
+                   choice->estimate().seconds_per_token};
   info.key_storage = ckks::KeyStorageName(limits.key_storage);
   DescribeKeyStorage(*served.model, AllotKeys(*served.model, limits, 0).expanded, info);
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));
@@ -114,8 +118,12 @@ Result<ServedModel> LoadServedModel(const std::string& path, const std::string& 
                                     const std::string& version, const ServiceLimits& limits,
                                     const ServeOptions& options) {
   PV_ASSIGN_OR_RETURN(Halves halves, LoadHalves(path, options));
+  compile::DecoderPrograms programs = options.programs;
+  if (options.choose) {
+    PV_ASSIGN_OR_RETURN(programs.choice, LoadChoice(path, halves.client));
+  }
   PV_ASSIGN_OR_RETURN(ServedModel served, ServeDecoder(std::move(halves.decoder), parameters,
-                                                       version, limits, options.programs));
+                                                       version, limits, programs));
   PV_RETURN_IF_ERROR(
       AddClientHalf(std::make_shared<const model::ClientFiles>(std::move(halves.client)), served));
   return served;

@@ -15,6 +15,7 @@ namespace polyveil::serve {
 
 struct ServeOptions : model::DecoderOptions {
   compile::DecoderPrograms programs;
+  bool choose = false;  // programs.choice from the model's files (load_choice.h)
 };
 
 struct ServedModel {

@@ -30,6 +30,7 @@ struct ServiceLimits {
   double upload_idle_seconds = 180;  // without a new chunk; longer than the slowest chunk
   double key_idle_seconds = 6 * 3600;
   double session_idle_seconds = 6 * 3600;
+  double collect_seconds = 7 * 24 * 3600;  // a submitted text that is over waits for its client
   // When another client needs the place: idle ones give it up, and sooner when the connection of
   // their last use has ended.
   double yield_seconds = 600;

@@ -26,6 +26,7 @@ namespace {
 
 constexpr char kKeysFormat[] = "polyveil-stored-keys/1";
 constexpr char kSessionFormat[] = "polyveil-stored-session/1";
+constexpr char kSubmissionFormat[] = "polyveil-stored-job/1";
 constexpr char kAbout[] = "/about.json", kStream[] = "/stream", kState[] = ".state";
 constexpr u64 kMaxAboutBytes = u64{4} << 20;
 constexpr u64 kMaxStateBytes = u64{1} << 36;
@@ -72,22 +73,50 @@ Result<StoredKeys> KeysOf(const std::string& folder, const std::string& handle) 
   return keys;
 }
 
+Result<std::vector<std::int32_t>> PublicTokensOf(const json& about, const std::string& folder) {
+  PV_ASSIGN_OR_RETURN(const json* tokens, wire::JsonField(about, "public_tokens"));
+  if (!tokens->is_array())
+    return MakeError(ErrorCode::kCorrupt, "{}: field 'public_tokens' is no array", folder);
+  std::vector<std::int32_t> ids;
+  for (const json& token : *tokens) {
+    if (!token.is_number_integer() || token < 0 || token > INT32_MAX)
+      return MakeError(ErrorCode::kCorrupt, "{}: entry {} of 'public_tokens' is no token", folder,
+                       ids.size());
+    ids.push_back(token.get<std::int32_t>());
+  }
+  return ids;
+}
+
 Result<StoredSession> SessionOf(const std::string& folder, const std::string& handle) {
   PV_ASSIGN_OR_RETURN(const json about, ReadAbout(folder, kSessionFormat));
   StoredSession session;
   session.handle = handle;
   PV_ASSIGN_OR_RETURN(session.keys, wire::JsonString(about, "keys", kMaxFileName));
   PV_ASSIGN_OR_RETURN(session.request_id, wire::JsonString(about, "request_id", 64));
-  PV_ASSIGN_OR_RETURN(const json* tokens, wire::JsonField(about, "public_tokens"));
-  if (!tokens->is_array())
-    return MakeError(ErrorCode::kCorrupt, "{}: field 'public_tokens' is no array", folder);
-  for (const json& token : *tokens) {
-    if (!token.is_number_integer() || token < 0 || token > INT32_MAX)
-      return MakeError(ErrorCode::kCorrupt, "{}: entry {} of 'public_tokens' is no token", folder,
-                       session.public_tokens.size());
-    session.public_tokens.push_back(token.get<std::int32_t>());
-  }
+  PV_ASSIGN_OR_RETURN(session.public_tokens, PublicTokensOf(about, folder));
   return session;
+}
+
+Result<StoredSubmission> SubmissionOf(const std::string& folder, const std::string& handle) {
+  PV_ASSIGN_OR_RETURN(const json about, ReadAbout(folder, kSubmissionFormat));
+  StoredSubmission stored;
+  stored.handle = handle;
+  PV_ASSIGN_OR_RETURN(stored.keys, wire::JsonString(about, "keys", kMaxFileName));
+  PV_ASSIGN_OR_RETURN(stored.key_id, wire::JsonString(about, "key_id", 64));
+  PV_ASSIGN_OR_RETURN(stored.request_id, wire::JsonString(about, "request_id", 64));
+  PV_ASSIGN_OR_RETURN(stored.account, wire::JsonString(about, "account", kMaxFileName));
+  PV_ASSIGN_OR_RETURN(const auto prompt, wire::JsonInteger(about, "prompt_tokens", 1, INT32_MAX));
+  PV_ASSIGN_OR_RETURN(const auto more, wire::JsonInteger(about, "new_tokens", 1, INT32_MAX));
+  stored.prompt_tokens = static_cast<int>(prompt);
+  stored.new_tokens = static_cast<int>(more);
+  PV_ASSIGN_OR_RETURN(stored.temperature, wire::JsonNumber(about, "temperature", 0, 1e6));
+  PV_ASSIGN_OR_RETURN(stored.seed, wire::JsonString(about, "seed", 64));
+  PV_ASSIGN_OR_RETURN(stored.public_tokens, PublicTokensOf(about, folder));
+  return stored;
+}
+
+std::string StateFile(const std::string& folder, int position) {
+  return fmt::format("{}/{}{}", folder, position, kState);
 }
 
 // Of the newest file in it.
@@ -137,6 +166,7 @@ Result<std::unique_ptr<StateFolder>> StateFolder::Open(const std::string& path) 
                      path, folder.st_mode & 0777, folder.st_uid);
   PV_RETURN_IF_ERROR(MakeFolder(path + "/keys"));
   PV_RETURN_IF_ERROR(MakeFolder(path + "/sessions"));
+  PV_RETURN_IF_ERROR(MakeFolder(path + "/jobs"));
   const int lock = open((path + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   std::unique_ptr<StateFolder> state(new StateFolder(path, lock));
   if (lock < 0) return SystemError(path, "locking");
@@ -182,20 +212,50 @@ Status StateFolder::AddSession(const StoredSession& session) {
                                                     {"public_tokens", session.public_tokens}});
 }
 
-Status StateFolder::WriteState(const std::string& session, int position, wire::ByteView bytes) {
-  return WriteWhole(fmt::format("{}/{}{}", SessionFolder(session), position, kState), bytes);
+Status StateFolder::AddSubmission(const StoredSubmission& stored) {
+  return WriteAbout(SubmissionFolder(stored.handle), {{"format", kSubmissionFormat},
+                                                      {"keys", stored.keys},
+                                                      {"key_id", stored.key_id},
+                                                      {"request_id", stored.request_id},
+                                                      {"account", stored.account},
+                                                      {"prompt_tokens", stored.prompt_tokens},
+                                                      {"new_tokens", stored.new_tokens},
+                                                      {"temperature", stored.temperature},
+                                                      {"seed", stored.seed},
+                                                      {"public_tokens", stored.public_tokens}});
 }
 
-bool StateFolder::HasState(const std::string& session, int position) const {
-  const std::string path = fmt::format("{}/{}{}", SessionFolder(session), position, kState);
-  return access(path.c_str(), F_OK) == 0;
+Status StateFolder::WriteState(const std::string& folder, int position, wire::ByteView bytes) {
+  return WriteWhole(StateFile(folder, position), bytes);
 }
 
-void StateFolder::KeepStates(const std::string& session, int one, int other) {
+bool StateFolder::HasState(const std::string& folder, int position) const {
+  return access(StateFile(folder, position).c_str(), F_OK) == 0;
+}
+
+void StateFolder::KeepStates(const std::string& folder, int one, int other) {
   std::error_code error;
-  for (const int position : Positions(session))
-    if (position != one && position != other)
-      fs::remove(fmt::format("{}/{}{}", SessionFolder(session), position, kState), error);
+  for (const int position : Positions(folder))
+    if (position != one && position != other) fs::remove(StateFile(folder, position), error);
+}
+
+Status StateFolder::WritePart(const std::string& folder, const std::string& name,
+                              wire::ByteView bytes) {
+  return WriteWhole(folder + "/" + name, bytes);
+}
+
+Result<wire::Bytes> StateFolder::ReadPart(const std::string& folder,
+                                          const std::string& name) const {
+  return wire::ReadFile(folder + "/" + name, kMaxStateBytes);
+}
+
+bool StateFolder::HasPart(const std::string& folder, const std::string& name) const {
+  return access((folder + "/" + name).c_str(), F_OK) == 0;
+}
+
+void StateFolder::RemovePart(const std::string& folder, const std::string& name) const {
+  std::error_code error;
+  fs::remove(folder + "/" + name, error);
 }
 
 std::vector<StoredKeys> StateFolder::ListKeys(double max_age_seconds) {
@@ -204,6 +264,10 @@ std::vector<StoredKeys> StateFolder::ListKeys(double max_age_seconds) {
 
 std::vector<StoredSession> StateFolder::ListSessions(double max_age_seconds) {
   return List(path_ + "/sessions", max_age_seconds, SessionOf);
+}
+
+std::vector<StoredSubmission> StateFolder::ListSubmissions(double max_age_seconds) {
+  return List(path_ + "/jobs", max_age_seconds, SubmissionOf);
 }
 
 // One that was killed in the middle of its writing does not count.
@@ -228,10 +292,10 @@ Result<u64> StateFolder::ReadChunks(const StoredKeys& keys,
   return count;
 }
 
-std::vector<int> StateFolder::Positions(const std::string& session) const {
+std::vector<int> StateFolder::Positions(const std::string& folder) const {
   std::vector<int> positions;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(SessionFolder(session), error)) {
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     int position = 0;
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), position);
@@ -241,9 +305,8 @@ std::vector<int> StateFolder::Positions(const std::string& session) const {
   return positions;
 }
 
-Result<wire::Bytes> StateFolder::ReadState(const std::string& session, int position) const {
-  return wire::ReadFile(fmt::format("{}/{}{}", SessionFolder(session), position, kState),
-                        kMaxStateBytes);
+Result<wire::Bytes> StateFolder::ReadState(const std::string& folder, int position) const {
+  return wire::ReadFile(StateFile(folder, position), kMaxStateBytes);
 }
 
 }  // namespace polyveil::serve

@@ -26,6 +26,16 @@ struct StoredSession {
   std::vector<std::int32_t> public_tokens;
 };
 
+// A text that runs without its client (submission.h).
+struct StoredSubmission {
+  std::string handle, keys, key_id, request_id, account;
+  int prompt_tokens = 0;  // encrypted ones
+  int new_tokens = 0;     // that the server chooses
+  double temperature = 0;
+  std::string seed;  // of the noise; hexadecimal
+  std::vector<std::int32_t> public_tokens;
+};
+
 // A folder that goes with its owner: when that ends after `removed` was set, the folder does too.
 class StoredPart {
  public:
@@ -49,25 +59,36 @@ class StateFolder {
   Status AddKeys(const StoredKeys& keys);
   Status WriteChunk(const StoredKeys& keys, u64 index, wire::ByteView bytes);
   Status AddSession(const StoredSession& session);
-  // The state at a position, of which there is one file each.
-  Status WriteState(const std::string& session, int position, wire::ByteView bytes);
-  bool HasState(const std::string& session, int position) const;
+  Status AddSubmission(const StoredSubmission& submission);
+  // The state at a position, of which there is one file each. folder: a session's or a
+  // submission's, here and below.
+  Status WriteState(const std::string& folder, int position, wire::ByteView bytes);
+  bool HasState(const std::string& folder, int position) const;
   // All states but those of the two positions.
-  void KeepStates(const std::string& session, int one, int other);
+  void KeepStates(const std::string& folder, int one, int other);
+  // Other files there, by their names.
+  Status WritePart(const std::string& folder, const std::string& name, wire::ByteView bytes);
+  Result<wire::Bytes> ReadPart(const std::string& folder, const std::string& name) const;
+  bool HasPart(const std::string& folder, const std::string& name) const;
+  void RemovePart(const std::string& folder, const std::string& name) const;
 
   // What is there, nothing older than max_age_seconds; what cannot be read is removed.
   std::vector<StoredKeys> ListKeys(double max_age_seconds);
   std::vector<StoredSession> ListSessions(double max_age_seconds);
+  std::vector<StoredSubmission> ListSubmissions(double max_age_seconds);
   u64 CountChunks(const StoredKeys& keys) const;  // whole ones
   // The whole chunks of the keys' stream, in order; their number. Errors: kIo, those of `take`.
   Result<u64> ReadChunks(const StoredKeys& keys, const std::function<Status(wire::ByteView)>& take);
   // Positions with a state, the last first.
-  std::vector<int> Positions(const std::string& session) const;
-  Result<wire::Bytes> ReadState(const std::string& session, int position) const;
+  std::vector<int> Positions(const std::string& folder) const;
+  Result<wire::Bytes> ReadState(const std::string& folder, int position) const;
 
   std::string KeysFolder(const std::string& handle) const { return path_ + "/keys/" + handle; }
   std::string SessionFolder(const std::string& handle) const {
     return path_ + "/sessions/" + handle;
+  }
+  std::string SubmissionFolder(const std::string& handle) const {
+    return path_ + "/jobs/" + handle;
   }
   void Remove(const std::string& folder) const;
 

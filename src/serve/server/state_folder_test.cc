@@ -64,17 +64,43 @@ TEST_F(StateFolderTest, KeysComeBackChunkByChunk) {
 TEST_F(StateFolderTest, SessionsKeepTwoStates) {
   ASSERT_TRUE(folder_->AddSession({"s1", "a1", "", {3, 4}}).ok());
   const wire::Bytes bytes = {1, 2, 3};
+  const std::string session = folder_->SessionFolder("s1");
   for (int position = 0; position < 12; ++position) {
-    ASSERT_TRUE(folder_->WriteState("s1", position, bytes).ok());
-    folder_->KeepStates("s1", position, position - 1);
+    ASSERT_TRUE(folder_->WriteState(session, position, bytes).ok());
+    folder_->KeepStates(session, position, position - 1);
   }
-  EXPECT_EQ(folder_->Positions("s1"), (std::vector<int>{11, 10}));
-  EXPECT_TRUE(folder_->HasState("s1", 10));
-  EXPECT_FALSE(folder_->HasState("s1", 9));
-  EXPECT_EQ(folder_->ReadState("s1", 11).value(), bytes);
+  EXPECT_EQ(folder_->Positions(session), (std::vector<int>{11, 10}));
+  EXPECT_TRUE(folder_->HasState(session, 10));
+  EXPECT_FALSE(folder_->HasState(session, 9));
+  EXPECT_EQ(folder_->ReadState(session, 11).value(), bytes);
   const auto sessions = folder_->ListSessions(60);
   ASSERT_EQ(sessions.size(), 1u);
   EXPECT_EQ(sessions[0].public_tokens, (std::vector<std::int32_t>{3, 4}));
+}
+
+TEST_F(StateFolderTest, SubmissionsComeBack) {
+  const StoredSubmission stored = {"j1", "a1", std::string(64, 'c'), "r",   "ann", 5,
+                                   7,    0.5,  std::string(64, 'd'), {1, 2}};
+  ASSERT_TRUE(folder_->AddSubmission(stored).ok());
+  const std::string folder = folder_->SubmissionFolder("j1");
+  EXPECT_FALSE(folder_->HasPart(folder, "0.token"));
+  const wire::Bytes bytes = {4, 5};
+  ASSERT_TRUE(folder_->WritePart(folder, "0.token", bytes).ok());
+  EXPECT_EQ(folder_->ReadPart(folder, "0.token").value(), bytes);
+  EXPECT_TRUE(folder_->Positions(folder).empty());  // a token is no state
+  const auto back = folder_->ListSubmissions(60);
+  ASSERT_EQ(back.size(), 1u);
+  EXPECT_EQ(back[0].handle, "j1");
+  EXPECT_EQ(back[0].account, "ann");
+  EXPECT_EQ(back[0].prompt_tokens, 5);
+  EXPECT_EQ(back[0].new_tokens, 7);
+  EXPECT_EQ(back[0].temperature, 0.5);
+  EXPECT_EQ(back[0].seed, stored.seed);
+  EXPECT_EQ(back[0].public_tokens, stored.public_tokens);
+  folder_->RemovePart(folder, "0.token");
+  EXPECT_FALSE(folder_->HasPart(folder, "0.token"));
+  std::ofstream(folder + "/about.json") << "{\"format\":\"polyveil-stored-job/1\",\"keys\":\"a1\"}";
+  EXPECT_TRUE(folder_->ListSubmissions(60).empty());
 }
 
 TEST_F(StateFolderTest, WhatIsOldOrCannotBeReadGoes) {

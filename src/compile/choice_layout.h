@@ -1,0 +1,63 @@
+// How a choice of a token lies in the slots.
+//
+// Vocabulary: token v at slot v of `period` slots, which repeat; of more tokens than slots those
+//             from period on are the imaginary part.
+// Pages:      what the client reads of several tokens' choices, in two ciphertexts: the choice of
+//             the token at position p stands in block p mod tokens of slots / tokens slots. Of the
+//             first one the first half of a block is digit0 + i digit1 and the second half digit2 +
+//             i (1 - certainty): digits of the chosen token in base 64, each one more and divided by
+//             64, so that no token is no digit. The second one has the residual that the choice was
+//             made from, by feature.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "compile/linear_map.h"
+
+namespace polyveil::compile {
+
+inline constexpr int kDigitBase = 64, kDigits = 3;
+// Of a residual's values in a page at least: the client compares them.
+inline constexpr int kPageCopies = 8;
+
+struct ChoiceLayout {
+  int slots = 0;
+  int width = 0;       // period of the features, a power of two
+  int vocabulary = 0;  // tokens
+  int period = 0;      // of the vocabulary
+  int parts = 1;       // 2: the imaginary part too
+  int page = 1;        // tokens of a page, a power of two
+
+  // Errors: kOutOfRange for more tokens than two parts hold (both values).
+  static Result<ChoiceLayout> Create(int slots, int width, int vocabulary, int context);
+  int block() const { return slots / page; }
+  int place(int position) const { return position % page; }
+  // -1: no token.
+  int TokenAt(int slot, int part) const {
+    const int token = slot % period + part * period;
+    return token < vocabulary ? token : -1;
+  }
+};
+
+// What the client reads of one choice.
+struct ReadChoice {
+  int token = 0;
+  double certainty = 0;
+  double rounding = 0;  // largest distance of a digit from an integer, in digits
+  double spread = 0;    // largest distance between copies, of values up to 1
+  // Whether the token can be believed: the choice was decided and nothing else was in its place.
+  bool decided() const;
+};
+
+// digits: a page's slots. A certainty of 0 where no token's digits are there. Errors:
+// kUntrustedResult for values that are not finite.
+Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Complex> digits,
+                                int position);
+
+// The residual slots of one token in a page, as a result's: kPageCopies periods and more.
+std::vector<Complex> UnpackResidual(const ChoiceLayout& layout, std::span<const Complex> residuals,
+                                    int position);
+
+}  // namespace polyveil::compile

@@ -1,0 +1,74 @@
+#include "compile/choice_program.h"
+
+#include <utility>
+
+#include "compile/packed_bytes.h"
+
+namespace polyveil::compile {
+namespace {
+
+ResidualUnits UnitsOf(const ChoosingDecoder& decoder) {
+  ResidualUnits units;
+  units.input = decoder.residual_unit;
+  units.output = {decoder.input_unit};
+  return units;
+}
+
+}  // namespace
+
+ChoiceProgram::ChoiceProgram(Choice choice, const ChoosingDecoder& decoder,
+                             ckks::ParametersPtr params, const MachineSpeed& speed)
+    : CompiledProgram(std::move(params), speed, UnitsOf(decoder)),
+      choice_(std::move(choice)),
+      decoder_(decoder) {}
+
+Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice,
+                                                                   const ChoosingDecoder& decoder,
+                                                                   ckks::ParametersPtr params,
+                                                                   const MachineSpeed& speed,
+                                                                   const CircuitKeys& circuits) {
+  if (choice.tables->width != decoder.width)
+    return MakeError(ErrorCode::kMismatch, "a choice of width {}, the decoder's is {}",
+                     choice.tables->width, decoder.width);
+  PV_ASSIGN_OR_RETURN(const ChoiceLayout layout,
+                      ChoiceLayout::Create(params->slots(), decoder.width,
+                                           choice.tables->vocabulary, decoder.context));
+  std::shared_ptr<ChoiceProgram> program(
+      new ChoiceProgram(std::move(choice), decoder, std::move(params), speed));
+  program->layout_ = layout;
+  PV_RETURN_IF_ERROR(program->Plan(circuits));
+  return std::shared_ptr<const ChoiceProgram>(std::move(program));
+}
+
+size_t ChoiceProgram::page_bytes() const { return 4 * PackedBytes(*params(), 0); }
+
+MapDiagonals ChoiceProgram::Diagonals(const LinearMap& map) const {
+  return ChoiceDiagonals(map, choice_, layout_, Place());
+}
+
+Result<std::vector<std::vector<Complex>>> ChoiceProgram::KnownStates(
+    const model::PublicContext*) const {
+  return std::vector<std::vector<Complex>>(static_cast<size_t>(state_count()));
+}
+
+ChoicePlace ChoiceProgram::Place() const {
+  return {decoder_.residual_unit, decoder_.input_unit,   params()->bootstrap_level(),
+          decoder_.input_level,   params()->log_slots(), decoder_.prefix};
+}
+
+Result<Graph> ChoiceProgram::Lower(int position, const std::shared_ptr<const model::PublicContext>&,
+                                   std::span<const int>) const {
+  if (position < 0 || position >= decoder_.context)
+    return MakeError(ErrorCode::kOutOfRange, "position {} outside the context of {}", position,
+                     decoder_.context);
+  return LowerChoice(choice_, layout_, Place(), position);
+}
+
+std::string ChoiceProgram::Description() const {
+  return fmt::format("choice {} behind {} of width {}, context {}, to {} at level {}\n{}",
+                     choice_.tables->digest, decoder_.residual_unit, decoder_.width,
+                     decoder_.context, decoder_.input_unit, decoder_.input_level,
+                     model::FormatChoiceForms(choice_.forms));
+}
+
+}  // namespace polyveil::compile

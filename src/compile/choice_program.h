@@ -1,0 +1,59 @@
+// The program of a choice: a step's result in, the next step's input out.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compile/choice_lowering.h"
+#include "compile/compiled_program.h"
+
+namespace polyveil::compile {
+
+// The decoder that a choice stands beside.
+struct ChoosingDecoder {
+  double residual_unit = 1, input_unit = 1;
+  int input_level = 0;
+  int context = 1, prefix = 0, width = 0;
+};
+
+class ChoiceProgram : public CompiledProgram {
+ public:
+  // Errors: kMismatch for tables of another width, those of ChoiceLayout::Create and of
+  // PlaceBootstraps.
+  static Result<std::shared_ptr<const ChoiceProgram>> Create(Choice choice,
+                                                             const ChoosingDecoder& decoder,
+                                                             ckks::ParametersPtr params,
+                                                             const MachineSpeed& speed,
+                                                             const CircuitKeys& circuits);
+
+  const Choice& choice() const { return choice_; }
+  const ChoiceLayout& layout() const { return layout_; }
+  size_t page_bytes() const;  // that the client reads for as many tokens as a page has
+
+  MapDiagonals Diagonals(const LinearMap& map) const override;
+  // The pages of digits and residuals; the noise of one choice is no state that goes on.
+  int state_count() const override { return 2; }
+  Result<std::vector<std::vector<Complex>>> KnownStates(
+      const model::PublicContext* known) const override;
+  int most_known() const override { return 0; }
+  int ContextBehind(int) const override { return decoder_.context; }
+  bool reads_known() const override { return false; }
+  int context() const override { return decoder_.context; }
+  int width() const override { return decoder_.width; }
+  int texts() const override { return 1; }
+
+ private:
+  ChoiceProgram(Choice choice, const ChoosingDecoder& decoder, ckks::ParametersPtr params,
+                const MachineSpeed& speed);
+  ChoicePlace Place() const;
+  Result<Graph> Lower(int position, const std::shared_ptr<const model::PublicContext>& known,
+                      std::span<const int> texts) const override;
+  std::string Description() const override;
+
+  const Choice choice_;
+  const ChoosingDecoder decoder_;
+  ChoiceLayout layout_;
+};
+
+}  // namespace polyveil::compile

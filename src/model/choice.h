@@ -1,0 +1,92 @@
+// A choice of the next token by polynomials: the last norm, the head, an argmax by sharpening and
+// the embedding of what was chosen, as a server evaluates them on ciphertexts
+// (docs/decisions/0027-the-server-chooses.md). This is the definition; compile/choice_lowering.h
+// lowers it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "approx/approximant.h"
+#include "base/csprng.h"
+#include "base/result.h"
+
+namespace polyveil::model {
+
+// The client's tables as a choice reads them.
+struct ChoiceTables {
+  int vocabulary = 0, width = 0;
+  double norm_eps = 0;
+  // [vocabulary, width]. Of the head with the last norm's gain and without each column's mean, so
+  // that logits have mean zero; of the embedding without each row's mean where the model's residual
+  // has none.
+  std::vector<float> head, embedding;
+  std::vector<float> positions;  // [positions, width], those of the prefix first; or empty
+  std::vector<double> bias;      // of logits, without its mean; or empty
+  std::string digest;            // of head, embedding and positions
+
+  std::span<const float> HeadRow(int token) const { return Row(head, token); }
+  std::span<const float> EmbeddingRow(int token) const { return Row(embedding, token); }
+
+ private:
+  std::span<const float> Row(const std::vector<float>& table, int row) const {
+    const auto columns = static_cast<std::size_t>(width);
+    return std::span(table).subspan(static_cast<std::size_t>(row) * columns, columns);
+  }
+};
+
+// With x = (logit - mean) / deviation: u = ((x + low) / (low + high))^16, then for every round but
+// the last y = u / |u|, u = y^3, then y = u / |u|, and as often as said y <- y^2 (3 - 2 y).
+struct ChoiceForms {
+  approx::Approximant norm;       // mean square of the residual -> 1/sqrt(v + norm_eps)
+  double logit_bound = 1;         // of |logit - mean|, noise included
+  approx::Approximant deviation;  // variance of the logits -> 1/sqrt(v), from below
+  double low = 1, high = 1;
+  std::vector<approx::Approximant> rounds;  // sum of squares -> 1/sqrt(s), from below
+  int cleanups = 1;
+  double temperature = 0;    // up to which the intervals were made
+  std::uint64_t tokens = 0;  // that they were made from
+  std::string tables;        // ChoiceTables' digest
+};
+
+inline constexpr char kChoiceName[] = "choice.json";  // beside the model's files
+
+// Errors: kCorrupt, kOutOfRange; the field named.
+Result<ChoiceForms> ParseChoiceForms(std::string_view json);
+std::string FormatChoiceForms(const ChoiceForms& forms);
+
+// What is added to logits so that the largest sum is a draw from the softmax at this temperature:
+// temperature times Gumbel noise, without its mean. index: of the draw among the seed's.
+std::vector<double> ChoiceNoise(const Seed& seed, std::uint64_t index, int vocabulary,
+                                double temperature);
+
+// The logits without their mean, by exact functions. residual: `width` values.
+std::vector<double> CentredLogits(const ChoiceTables& tables, std::span<const double> residual);
+
+// What the polynomials make of logits without their mean: one at the largest, zero elsewhere, up to
+// what is undecided.
+std::vector<double> OneHot(const ChoiceForms& forms, std::span<const double> logits);
+
+// What the client reads: how far a vector is from one-hot, 1 - sum h (1 - h), and 0 for one that is
+// nowhere near 1; below kDecided the choice is undecided.
+double Certainty(std::span<const double> one_hot);
+inline constexpr double kDecided = 0.99;
+
+struct ChoiceFit {
+  int rounds = 6;  // sums of squares: one less cubes
+  int cleanups = 2;
+  double temperature = 1;  // half of the rows have noise up to this one
+  double margin = 1.5;     // around intervals, by ratio
+  std::uint64_t seed = 1;
+};
+
+// Fits a choice to what residuals behind the last block show. Errors: kInvalidArgument for none,
+// those of the fits.
+Result<ChoiceForms> FitChoice(const ChoiceTables& tables,
+                              std::span<const std::vector<double>> residuals,
+                              const ChoiceFit& options);
+
+}  // namespace polyveil::model

@@ -1,0 +1,139 @@
+#include "serve/client/submitted_text.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "ckks/client/decryptor.h"
+#include "ckks/encoder.h"
+#include "serve/client/encrypted_session.h"
+#include "wire/client/secret_key_file.h"
+#include "wire/json_fields.h"
+
+namespace polyveil::serve {
+
+using nlohmann::json;
+
+namespace {
+
+Result<SubmittedState> StateFromJson(const json& body) {
+  SubmittedState state;
+  for (const auto& [name, field] :
+       {std::pair{"state", &state.state}, std::pair{"operation", &state.operation},
+        std::pair{"waiting", &state.waiting}}) {
+    PV_ASSIGN_OR_RETURN(*field, PeerText(body, name, 128));
+  }
+  for (const auto& [name, field] :
+       {std::pair{"prompt_tokens", &state.prompt_tokens},
+        std::pair{"new_tokens", &state.new_tokens}, std::pair{"received", &state.received},
+        std::pair{"chosen", &state.chosen}}) {
+    PV_ASSIGN_OR_RETURN(const auto value, wire::JsonInteger(body, name, 0, 1 << 24));
+    *field = static_cast<int>(value);
+  }
+  PV_ASSIGN_OR_RETURN(state.done, wire::JsonNumber(body, "done", 0, 1.01));
+  if (body.contains("error")) state.error = ErrorFromReply(200, body.dump());
+  return state;
+}
+
+}  // namespace
+
+Result<SubmittedText> SubmittedText::Create(RemoteModel& remote, const SubmittedRequest& asked) {
+  if (remote.info().choice.vocabulary == 0)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "this server chooses no tokens (polyveil-server --choose)");
+  json body = {{"keys", asked.keys},
+               {"request_id", RemoteModel::NewRequestId()},
+               {"prompt_tokens", asked.prompt_tokens},
+               {"new_tokens", asked.new_tokens},
+               {"temperature", asked.temperature}};
+  if (asked.seed) body["seed"] = ToHex(*asked.seed);
+  if (!asked.public_tokens.empty())
+    body["public"] = {
+        {"tokens", asked.public_tokens},
+        {"digest", ToHex(PublicDigest(remote.info().tensors_sha256, asked.public_tokens))}};
+  const std::string text = body.dump();
+  ClientRequest request = remote.NewRequest("POST", "/v1/jobs", text);
+  request.reply_seconds = request.total_seconds = remote.options().prepare_seconds;
+  PV_ASSIGN_OR_RETURN(const json reply, remote.CallRepeated(request));
+  PV_ASSIGN_OR_RETURN(std::string id, RemoteModel::NameFrom(reply));
+  return SubmittedText(remote, std::move(id));
+}
+
+ClientRequest SubmittedText::NewRequest(const char* method, std::string path) const {
+  ClientRequest request = remote_->NewRequest(method, std::move(path));
+  request.handle = id_;
+  return request;
+}
+
+Status SubmittedText::Send(int index, int position, const Digest& key_id,
+                           const ckks::SeededCiphertext& token) {
+  const wire::Bytes body = wire::FormatToken(*remote_->params(), remote_->BindingOf(key_id),
+                                             static_cast<u32>(position), token);
+  ClientRequest request = NewRequest("PUT", "/v1/jobs/tokens/" + std::to_string(index));
+  request.body = body;
+  request.content_type = kBinaryType;
+  request.reply_seconds = 5 * remote_->options().reply_seconds;
+  PV_RETURN_IF_ERROR(remote_->CallRepeated(request));
+  return {};
+}
+
+Result<SubmittedState> SubmittedText::State() {
+  PV_ASSIGN_OR_RETURN(const json body, remote_->CallRepeated(NewRequest("GET", "/v1/jobs")));
+  return StateFromJson(body);
+}
+
+Status SubmittedText::Remove() {
+  PV_RETURN_IF_ERROR(remote_->Call(NewRequest("DELETE", "/v1/jobs")));
+  return {};
+}
+
+// first: position of its first choice, which both messages have.
+Result<SubmittedText::Page> SubmittedText::Fetch(const ckks::SecretKey& key, int index, int first) {
+  const ckks::Parameters& params = *remote_->params();
+  const size_t bytes = wire::ResultBytes(params, 0);
+  ClientRequest request = NewRequest("GET", "/v1/jobs/pages/" + std::to_string(index));
+  request.max_reply_bytes = 2 * bytes;
+  PV_ASSIGN_OR_RETURN(const std::string reply, remote_->TextRepeated(request));
+  if (reply.size() != 2 * bytes)
+    return MakeError(ErrorCode::kCorrupt, "page {}: {} bytes, expected {}", index, reply.size(),
+                     2 * bytes);
+  const wire::ByteView view(reinterpret_cast<const std::uint8_t*>(reply.data()), reply.size());
+  const wire::MessageBounds bounds{remote_->BindingOf(wire::KeyIdOf(key)), static_cast<u32>(first),
+                                   0, params.scale(0)};
+  const ckks::Encoder encoder(remote_->params());
+  const auto read = [&](wire::ByteView part) -> Result<std::vector<ckks::Complex>> {
+    PV_ASSIGN_OR_RETURN(const auto result, wire::ParseResult(params, part, bounds));
+    return encoder.Decode(ckks::Decryptor(key).Decrypt(result), params.slots());
+  };
+  Page page;
+  PV_ASSIGN_OR_RETURN(page.digits, read(view.first(bytes)));
+  PV_ASSIGN_OR_RETURN(page.residuals, read(view.subspan(bytes)));
+  return page;
+}
+
+Result<SubmittedText::Chosen> SubmittedText::Collect(const ckks::SecretKey& key, int first,
+                                                     int count) {
+  const ModelInfo& info = remote_->info();
+  PV_ASSIGN_OR_RETURN(const auto layout,
+                      compile::ChoiceLayout::Create(remote_->params()->slots(), info.d_model,
+                                                    info.choice.vocabulary, info.context));
+  const ResultGuard guard(ShapeOfResult(info), *remote_->params());
+  Chosen chosen;
+  Page page;
+  for (int i = 0, index = -1; i < count; ++i) {
+    const int position = first + i;
+    if (i == 0 || layout.place(position) == 0) {
+      PV_ASSIGN_OR_RETURN(page, Fetch(key, ++index, position));
+    }
+    PV_RETURN_IF_ERROR(
+        guard.Read(compile::UnpackResidual(layout, page.residuals, position), position + 1));
+    PV_ASSIGN_OR_RETURN(const auto read, compile::UnpackChoice(layout, page.digits, position));
+    if (!read.decided()) {
+      chosen.undecided = read;
+      break;
+    }
+    chosen.tokens.push_back(read);
+  }
+  return chosen;
+}
+
+}  // namespace polyveil::serve

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# submit and collect on a small insecure ring: the float64 model's text, from a fresh process with the key alone, while
+# the server is killed; and what cannot be is refused by name.
+set -euo pipefail
+polyveil=$1 server=$2 make_model=$3 source=$4
+. "$source/tests/e2e/proxy_programs.sh"
+cd "$folder"
+"$make_model" model 1 48 4 0
+for _ in $(seq 100); do echo -n "on no up upo on noo uppo nou pou onup "; done >text
+"$polyveil" fit-choice --model model --text text --tokens 600 >fit.out 2>fit.err || fail "fit-choice"
+serve() {  # PORT
+  start server "$server" --model model --parameters test10 --threads 1 --choose --state state --port "$1"
+}
+serve 0
+url=http://127.0.0.1:$port server_port=$port
+for key in key other; do
+  "$polyveil" keygen --server "$url" --insecure-test --out $key 2>keygen.err || fail "keygen"
+done
+common=(--insecure-test --cache "$folder/cache" --threads 1)
+refused() {  # WORDS COMMAND...
+  local status=0 words=$1
+  shift
+  "$@" >refused.out 2>refused.err || status=$?
+  [ "$status" = 1 ] && grep -q "$words" refused.err || fail "status $status, expected 1: $words"
+}
+refused "submit needs --keys" "$polyveil" submit --server "$url" --prompt up --job job "${common[@]}"
+refused "submit needs --server" "$polyveil" submit --keys key --prompt up --job job "${common[@]}"
+refused "the context is 48" "$polyveil" submit --server "$url" --keys key --prompt up --tokens 99 --job job "${common[@]}"
+[ ! -e job ] || fail "a job that was refused"
+
+"$polyveil" submit --server "$url" --keys key --prompt-file <(echo "upo on") --tokens 12 --job job "${common[@]}" 2>submit.err ||
+  fail "submit"
+[ "$(stat -c %a job)" = 600 ] || fail "the job's file is not its owner's alone"
+! grep -q "upo" submit.err server.err || fail "a prompt in a log"
+for _ in 1 2 3; do
+  sleep 0.7
+  kill -9 "${pids[0]}"
+  wait "${pids[0]}" 2>/dev/null || true
+  pids=()
+  serve "$server_port"
+  "$polyveil" collect job --keys key "${common[@]}" >early 2>>collect.err || fail "collecting early"
+done
+"$polyveil" collect job --keys key --wait --json found "${common[@]}" >text.out 2>>collect.err || fail "collect"
+"$polyveil" generate --model model --plain --prompt "upo on" --tokens 12 >plain
+cmp text.out plain || fail "the text is not the float64 model's: $(cat text.out)"
+python3 -c 'import json; r = json.load(open("found")); assert r["state"] == "done" and r["chosen"] == 12 == len(r["tokens"]), r'
+echo "ok: the float64 model's text, through three kills"
+
+refused "the job is of key" "$polyveil" collect job --keys other "${common[@]}"
+refused "collect needs --keys" "$polyveil" collect job "${common[@]}"
+sed 's/"job": "[0-9a-f]*"/"job": "0123"/' job >unknown
+refused "is not here" "$polyveil" collect unknown --keys key "${common[@]}"
+echo '{"format":"polyveil-job/1"}' >broken
+refused "server" "$polyveil" collect broken --keys key "${common[@]}"
+"$polyveil" collect job --keys key --remove "${common[@]}" >again 2>>collect.err && cmp again plain || fail "--remove"
+[ -z "$(ls state/jobs)" ] || fail "a removed job is on the disk"
+kill -TERM "${pids[0]}"
+wait "${pids[0]}" || fail "the server's end"
+pids=()
+start stateless "$server" --model model --parameters test10 --threads 1 --choose --port 0
+refused "keeps no state" "$polyveil" submit --server "http://127.0.0.1:$port" --keys key --prompt up --job job2 "${common[@]}"
+echo "ok: refusals, removal"
