@@ -13,7 +13,7 @@ namespace {
 using ckks::Ciphertext;
 
 // Two products of 12 terms of so many words are a fifth of a 1 MiB L2.
-constexpr size_t kBlockWords = 1024;
+constexpr size_t kBandWords = 1024;
 
 Status CheckTerms(std::span<const Ciphertext* const> a, std::span<const Ciphertext* const> b) {
   for (const auto& operands : {a, b})
@@ -39,7 +39,7 @@ class LimbSums {
         plain_(plain),
         q_(params.q(static_cast<int>(limb))),
         n_(params.n()),
-        block_(std::min(n_, kBlockWords)),
+        block_(std::min(n_, kBandWords)),
         products_(2 * plain.size() * block_),
         words_(block_),
         whole_(plain.size()) {

@@ -7,7 +7,7 @@
 namespace polyveil::serve {
 namespace {
 
-Error NotHere(const std::string& handle) {
+Error JobNotHere(const std::string& handle) {
   return MakeError(ErrorCode::kNotFound, "job '{}' is not here", handle.substr(0, 64));
 }
 
@@ -78,7 +78,7 @@ Result<std::shared_ptr<Submission>> SubmissionStore::Find(const std::string& han
   const std::lock_guard lock(mutex_);
   const auto found = texts_.find(handle);
   if (found == texts_.end() || found->second->stored().account != owner.account())
-    return NotHere(handle);
+    return JobNotHere(handle);
   return found->second;
 }
 
@@ -87,7 +87,7 @@ Status SubmissionStore::Remove(const std::string& handle) {
   {
     const std::lock_guard lock(mutex_);
     const auto found = texts_.find(handle);
-    if (found == texts_.end()) return NotHere(handle);
+    if (found == texts_.end()) return JobNotHere(handle);
     text = std::move(found->second);
     texts_.erase(found);
   }
