@@ -5,9 +5,9 @@
 // Pages:      what the client reads of several tokens' choices, in two ciphertexts: the choice of
 //             the token at position p stands in block p mod tokens of slots / tokens slots. Of the
 //             first one the first half of a block is digit0 + i digit1 and the second half digit2 +
-//             i (1 - certainty): digits of the chosen token in base 64, each one more and divided by
-//             64, so that no token is no digit. The second one has the residual that the choice was
-//             made from, by feature.
+//             i (1 - certainty): digits of the chosen token in base 64, each one more and divided
+//             by 64, so that no token is no digit. The second one has the residual that the choice
+//             was made from, by feature.
 #pragma once
 
 #include <span>

@@ -24,7 +24,7 @@ struct Chooser {
 };
 
 Chooser CompileChooser(int vocabulary, std::uint64_t seed, const model::ChoiceFit& fit = {},
-              const char* parameters = "test10") {
+                       const char* parameters = "test10") {
   Chooser s;
   s.decoder = testing::RandomDecoder({}, seed);
   s.choice = std::make_shared<const compile::Choice>(
@@ -181,8 +181,8 @@ TEST(Choice, RunsOnCiphertexts) {
         EXPECT_EQ(static_cast<size_t>(read->token), Largest(logits));
       }
       input = testing::EmbeddingOf(s.tables(), static_cast<int>(Largest(logits)), position + 1);
-      const auto fed = compile::UnpackText(run.Slots(next), 1, s.decoder->width(), 0,
-                                           s.program->units().input);
+      const auto fed =
+          compile::UnpackText(run.Slots(next), 1, s.decoder->width(), 0, s.program->units().input);
       if (Gap(logits) > 0.2) {
         EXPECT_LT(LargestDifference(input, fed), 0.01) << position;
       }

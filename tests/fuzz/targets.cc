@@ -1,12 +1,15 @@
 #include "fuzz/targets.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "approx/chebyshev.h"
 #include "ckks/client/encryptor.h"
 #include "ckks/encoder.h"
 #include "ckks/seeded.h"
+#include "model/choice.h"
 #include "model/client_config.h"
 #include "model/client_files.h"
 #include "serve/protocol.h"
@@ -53,6 +56,27 @@ bool ParseClientConfigTarget(ByteView bytes) {
   const auto again = model::ParseClientConfig(text);
   PV_CHECK(again.ok() && model::FormatClientConfig(*again) == text, "client.json changed");
   return true;
+}
+
+bool ParseChoiceTarget(ByteView bytes) {
+  const auto forms =
+      model::ParseChoiceForms({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  if (!forms.ok()) return false;
+  const std::string text = model::FormatChoiceForms(*forms);
+  const auto again = model::ParseChoiceForms(text);
+  PV_CHECK(again.ok() && model::FormatChoiceForms(*again) == text, "choice.json changed");
+  return true;
+}
+
+std::string SomeChoice() {
+  const auto root = [](double v) { return 1 / std::sqrt(v); };
+  model::ChoiceForms forms;
+  forms.norm = forms.deviation = approx::Interpolate(root, 0.5, 2, 3);
+  forms.rounds = {forms.norm, forms.norm};
+  forms.logit_bound = 10;
+  forms.low = forms.high = 9;
+  forms.tables = std::string(64, 'a');
+  return model::FormatChoiceForms(forms);
 }
 
 // What the targets' valid inputs are made of.
@@ -215,6 +239,7 @@ std::vector<FuzzTarget> MakeTargets() {
       {"latency", FromText(serve::LatencyToJson(latency).dump()), ParseLatencyTarget, false},
       {"frames", frames, ParseFramesTarget, false},
       {"error reply", FromText(serve::ErrorToJson({ErrorCode::kIo, "x"})), ParseErrorTarget, false},
+      {"choice.json", FromText(SomeChoice()), ParseChoiceTarget, false},
   };
 }
 

@@ -52,6 +52,7 @@ Status ModelService::ShowStatus(Exchange& exchange) {
   return ReplyJson(exchange, 200,
                    {{"key_sets", counts.key_sets},
                     {"sessions", counts.sessions},
+                    {"jobs", submissions_ ? submissions_->size() : 0},
                     {"running_steps", counts.running_steps},
                     {"waiting_steps", counts.waiting_steps},
                     {"memory", MemoryToJson(report)}});
