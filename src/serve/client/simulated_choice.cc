@@ -114,7 +114,7 @@ class ChoosingText {
     report_.clear += clear;
     report_.clear_undecided += clear && !chosen.decided;
     report_.clear_wrong += clear && wrong;
-    report_.alarms += chosen.alarm;
+    report_.alarms += chosen.alarm && AllFinite(residual_);
     report_.tokens.push_back(chosen);
     report_.error_by_token.push_back(chosen.decided && chosen.right ? chosen.embedding_error : 0);
   }

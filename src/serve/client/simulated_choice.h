@@ -28,7 +28,7 @@ struct ChoiceReport {
 
   std::uint64_t undecided = 0, wrong = 0;                         // of all
   std::uint64_t clear = 0, clear_undecided = 0, clear_wrong = 0;  // of those with a clear lead
-  std::uint64_t alarms = 0;                                       // of the client's guard
+  std::uint64_t alarms = 0;  // of the client's guard where float64 is finite
 
   void Merge(const ChoiceReport& other);
 };
