@@ -17,6 +17,14 @@ constexpr double kDiskSeconds = 5, kQueueSeconds = 1, kQuotaSeconds = 30;
 // What is left of a text that is over.
 constexpr char kPagesPart[] = "pages", kErrorPart[] = "error.json";
 
+void AddPages(const std::vector<runtime::ChoicePage>& pages,
+              std::vector<ckks::Ciphertext>& values) {
+  for (const runtime::ChoicePage& page : pages) {
+    values.push_back(page.digits);
+    values.push_back(page.residuals);
+  }
+}
+
 }  // namespace
 
 const char* SubmissionPhaseName(SubmissionPhase phase) {
@@ -203,10 +211,7 @@ Status Submission::Save() {
   const int position = text_->decoder.position();
   std::vector<ckks::Ciphertext> values = text_->decoder.values();
   values.push_back(text_->next);
-  for (const runtime::ChoicePage& page : text_->choice.pages()) {
-    values.push_back(page.digits);
-    values.push_back(page.residuals);
-  }
+  AddPages(text_->choice.pages(), values);
   PV_RETURN_IF_ERROR(
       parts_.folder.WriteState(folder_, position,
                                wire::FormatSessionState(*parts_.model->params(), BindingOf(),
@@ -222,10 +227,7 @@ Status Submission::Save() {
 
 Status Submission::Finish() {
   std::vector<ckks::Ciphertext> values;
-  for (const runtime::ChoicePage& page : pages_) {
-    values.push_back(page.digits);
-    values.push_back(page.residuals);
-  }
+  AddPages(pages_, values);
   const auto position = static_cast<u32>(report_.position);
   PV_RETURN_IF_ERROR(parts_.folder.WritePart(
       folder_, kPagesPart,
