@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...], by default those of CI.
-# By hand as well: sanitizers, threads, fuzz, tidy. CONTRIBUTING.md names them. Each says what it took.
+# By hand as well: tidy. CONTRIBUTING.md names them. Each says what it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends)
+[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends sanitizers threads fuzz)
 build=${POLYVEIL_BUILD:-build-test}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -57,7 +57,9 @@ TEST(Drafts, PassesYieldTheWholeText) {
       const DraftedPasses each = CountPasses(text, 1, width, drafter);
       EXPECT_EQ(each.tokens, static_cast<std::int64_t>(text.size()) - 1);
       EXPECT_GE(each.passes * width, each.tokens);
-      if (width == 1) EXPECT_EQ(each.passes, before);
+      if (width == 1) {
+        EXPECT_EQ(each.passes, before);
+      }
     }
   }
 }
