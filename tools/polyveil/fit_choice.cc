@@ -171,7 +171,8 @@ Command DescribeFitChoice(Options& app) {
   AddModel(app, arguments->model,
            "a bundle, a converted folder or *.gguf (default: the embedded model)");
   app.add_option("--text", arguments->text, "text to fit on (default: the model's prompts.txt)");
-  app.add_option("--out", arguments->out, "file to write (default: choice.json beside the model)");
+  AddOutputFile(app, "--out", arguments->out,
+                "file to write (default: choice.json beside the model)");
   AddNumber(app, "--tokens", arguments->tokens, {16, 1 << 20}, "to fit and try on");
   AddNumber(app, "--window", arguments->window, {4, 1 << 16},
             "tokens of a text: half of it as it stands, half the model's own");
