@@ -147,8 +147,12 @@ class LayerBench {
     runtime::StepOptions step;
     step.cancel = &cancel_;
     step.latency = &latency;
+    report_.operations.clear();
+    operation_.clear();
     step.on_progress = [this, tokens](const runtime::StepProgress& progress) {
       if (options_.cancelled && options_.cancelled()) cancel_ = true;
+      FinishOperation();
+      operation_ = *progress.operation;
       const double done =
           static_cast<double>(report_.tokens.size()) + progress.done * static_cast<double>(tokens);
       if (options_.on_progress)
@@ -156,6 +160,11 @@ class LayerBench {
                              *progress.operation);
     };
     return step;
+  }
+
+  void FinishOperation() {
+    if (!operation_.empty()) report_.operations[operation_] += operation_timer_.Seconds();
+    operation_timer_ = {};
   }
 
   Values Decrypt(const ckks::Ciphertext& ciphertext) const {
@@ -178,6 +187,7 @@ class LayerBench {
         const ckks::Ciphertext output,
         session.Step(input, Watching(warms || options_.at_once > 0 ? aside : report_.latency, 1)));
     result.seconds = timer.Seconds();
+    FinishOperation();
     result.output = Decrypt(output);
     return {};
   }
@@ -200,6 +210,8 @@ class LayerBench {
   std::shared_ptr<ckks::EvaluationKeys> keys_;
   std::atomic<bool> cancel_ = false;
   double read_seconds_ = 0;  // of each token at once
+  std::string operation_;    // that runs
+  Timer operation_timer_;
   LayerReport report_;
 };
 
