@@ -181,7 +181,7 @@ grep -q "forms.head is not there: 'polyveil fit" "$folder/error" || fail "no com
 "$polyveil" fit "$folder/headless" --out "$folder/added" --tokens 96 --window 12 --heldout 24 --margin 2 \
   --activation-degree 7 >"$folder/out" 2>"$folder/error" || fail "a head is not added: $(cat "$folder/error")"
 cmp <(python3 -m json.tool "$folder/encoder/forms.json") <(python3 -m json.tool "$folder/added/forms.json") || fail "fit changes more than the head"
-rm "$folder/port"
+rm -f "$folder/port"
 serve "$folder/encoder" --head &
 pid=$!
 for _ in $(seq 600); do [ -s "$folder/port" ] && break || sleep 0.1; done
