@@ -255,7 +255,7 @@ class ChoiceLowering {
     for (NodeId& part : parts)
       for (int i = 0; i < forms_.cleanups; ++i) part = Cut(CleanedUp(part));
     Enter(Component::kEmbedding, "embedding");
-    b_.graph().output = NextToken(parts);
+    b_.graph().outputs = {NextToken(parts)};
     Enter(Component::kChoice, "page");
     KeepDigits(parts);
   }

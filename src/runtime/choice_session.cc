@@ -44,14 +44,14 @@ Result<ckks::Ciphertext> ChoiceSession::Choose(const ckks::Ciphertext& residual,
   EngineMachine machine(parts, options.latency);
   StepListener listener(*program_, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, residual, states));
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, {&residual, 1}, states));
   if (begins) pages_.push_back({position, position, {}, {}});
   ChoicePage& page = pages_.back();
   page.last = position;
   page.digits = std::move(result.state[compile::kDigitsState]);
   page.residuals = std::move(result.state[compile::kResidualsState]);
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
-  return std::move(result.output);
+  return std::move(result.outputs.front());
 }
 
 }  // namespace polyveil::runtime

@@ -26,6 +26,7 @@ struct SessionOptions {
   int context = 0;  // of the own server
   size_t threads = 0;
   bool insecure = false;
+  bool head = false;  // results are logits of an encoder's classifier
 };
 void AddSessionOptions(Options& app, SessionOptions& options);
 
