@@ -35,12 +35,8 @@ BlockWeights WeightsOf(BundleLayer w, bool gated) {
 
 Decoder DecoderOfBundle(BodyBundle bundle, std::string name) {
   ModelConfig& config = bundle.config;
-  Decoder decoder{std::move(name),
-                  config.tensors_sha256,
-                  {},
-                  config.context,
-                  config.calibration.margin,
-                  config.residual_bound,
+  Decoder decoder{std::move(name),   config.tensors_sha256,     {},
+                  config.context,    config.calibration.margin, config.residual_bound,
                   config.certificate};
   const BlockShape shape = ShapeOf(config);
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
