@@ -25,8 +25,30 @@ Result<ChoiceLayout> ChoiceLayout::Create(int slots, int width, int vocabulary, 
   if (vocabulary > kDigitBase * kDigitBase * kDigitBase)
     return MakeError(ErrorCode::kOutOfRange, "a choice among {} tokens: {} digits name {}",
                      vocabulary, kDigits, kDigitBase * kDigitBase * kDigitBase);
+  l.bits = std::max(1, static_cast<int>(std::bit_width(static_cast<unsigned>(vocabulary - 1))));
+  l.bit_period = padded(std::max(2, l.bits));
   l.page = std::clamp(slots / (kPageCopies * l.width), 1, padded(context));
   return l;
+}
+
+Status ChoiceLayout::CheckToken(int token) const {
+  if (token >= 0 && token < vocabulary) return {};
+  return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", token,
+                   vocabulary);
+}
+
+Result<std::vector<Complex>> PackTokenBits(const ChoiceLayout& layout, int position,
+                                           std::span<const std::int32_t> tokens) {
+  std::vector<Complex> slots(static_cast<size_t>(layout.slots));
+  const int begin = position % layout.message();
+  const auto count = std::min(tokens.size(), static_cast<size_t>(layout.message() - begin));
+  for (size_t i = 0; i < count; ++i) {
+    PV_RETURN_IF_ERROR(layout.CheckToken(tokens[i]));
+    const auto block = (static_cast<size_t>(begin) + i) * static_cast<size_t>(layout.bit_period);
+    for (int bit = 0; bit < layout.bits; ++bit)
+      slots[block + static_cast<size_t>(bit)] = TokenBit(tokens[i], bit);
+  }
+  return slots;
 }
 
 bool ReadChoice::decided() const {

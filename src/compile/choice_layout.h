@@ -8,8 +8,13 @@
 //             i (1 - certainty): digits of the chosen token in base 64, each one more and divided
 //             by 64, so that no token is no digit. The second one has the residual that the choice
 //             was made from, by feature.
+// Bits:       a token as numbers, bit i at slot i of a block of `bit_period` slots: 1 where it is
+// 0,
+//             -1 where it is 1. The token at position p of a prompt stands in block p mod
+//             slots / bit_period of its message.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -29,6 +34,8 @@ struct ChoiceLayout {
   int period = 0;      // of the vocabulary
   int parts = 1;       // 2: the imaginary part too
   int page = 1;        // tokens of a page, a power of two
+  int bits = 1;        // of a token
+  int bit_period = 2;  // a power of two
 
   // Errors: kOutOfRange for more tokens than two parts hold (both values).
   static Result<ChoiceLayout> Create(int slots, int width, int vocabulary, int context);
@@ -39,7 +46,25 @@ struct ChoiceLayout {
     const int token = slot % period + part * period;
     return token < vocabulary ? token : -1;
   }
+  // Errors: kOutOfRange outside the vocabulary.
+  Status CheckToken(int token) const;
+  int message() const { return slots / bit_period; }  // tokens of a prompt's message
+  // Messages of `tokens` tokens from a position on: their number, and the one of a position.
+  int MessageAt(int first, int position) const { return position / message() - first / message(); }
+  int Messages(int first, int tokens) const { return MessageAt(first, first + tokens - 1) + 1; }
+  // The position of a message's first token.
+  int MessageBegin(int first, int number) const {
+    return number == 0 ? first : (first / message() + number) * message();
+  }
 };
+
+inline double TokenBit(int token, int bit) { return (token >> bit) % 2 == 0 ? 1 : -1; }
+
+// The slots of the message of a prompt's tokens that begins with the first of them, which is at
+// this position; those of later messages are left out. Errors: kOutOfRange for a token outside the
+// vocabulary.
+Result<std::vector<Complex>> PackTokenBits(const ChoiceLayout& layout, int position,
+                                           std::span<const std::int32_t> tokens);
 
 // What the client reads of one choice.
 struct ReadChoice {

@@ -9,19 +9,12 @@
 #include "compile/graph_builder.h"
 #include "compile/layout.h"
 #include "compile/real_map.h"
+#include "compile/token_embedding.h"
 
 namespace polyveil::compile {
 namespace {
 
 using Vector = std::vector<Complex>;
-
-// The embedding's values in the loop's unit, or in a larger one that they all fit.
-double EmbeddingUnit(const Choice& choice, const ChoicePlace& place) {
-  double largest = place.input_unit;
-  for (const float value : choice.tables->embedding)
-    largest = std::max(largest, std::abs(static_cast<double>(value)));
-  return largest;
-}
 
 // value(token) at the slots of the vocabulary: the first part's as the real part.
 template <typename F>
@@ -255,45 +248,15 @@ class ChoiceLowering {
     for (NodeId& part : parts)
       for (int i = 0; i < forms_.cleanups; ++i) part = Cut(CleanedUp(part));
     Enter(Component::kEmbedding, "embedding");
-    b_.graph().output = NextToken(parts);
+    TokenEmbedder embedder(b_, choice_, l_, place_);
+    NodeId one_hot = parts.front();
+    if (parts.size() > 1) {
+      one_hot = b_.Add("one-hot", parts[0], b_.MulByI("other part", parts[1]));
+      b_.SetReal(one_hot, false);
+    }
+    b_.graph().output = embedder.Placed(embedder.Embedding(one_hot), position_ + 1);
     Enter(Component::kChoice, "page");
     KeepDigits(parts);
-  }
-
-  // The embedding of the chosen token and its position, where the decoder reads it.
-  NodeId NextToken(const std::vector<NodeId>& parts) {
-    const NodeId products = Embedded(parts);
-    b_.SetPeriod(products, log_period());
-    NodeId sum = b_.RotateSum("embedding sums", products,
-                              DoublingRotations(l_.width, log_period() - Log2(l_.width)));
-    b_.SetPeriod(sum, Log2(l_.width));
-    sum = Cut(WholeOfReal(b_, "embedding", sum));
-    const double unit = EmbeddingUnit(choice_, place_);
-    if (unit != place_.input_unit)
-      sum = b_.ChangeUnit("embedding in its unit", sum, unit / place_.input_unit);
-    const NodeId next = b_.AddPlain("next token", sum, Position());
-    b_.SetLeastLevel(next, place_.input_level);
-    b_.SetMark(next, Mark::kResult);
-    return next;
-  }
-
-  NodeId Embedded(const std::vector<NodeId>& parts) {
-    LinearMap map = ChoiceMap(MatrixKind::kEmbedding);
-    if (parts.size() == 1)
-      return LowerRealMap(b_, "embedding products", parts.front(), std::move(map));
-    const NodeId both = b_.Add("one-hot", parts[0], b_.MulByI("other part", parts[1]));
-    b_.SetReal(both, false);
-    return b_.Linear("embedding products", both, std::move(map), false);
-  }
-
-  Vector Position() const {
-    if (tables_.positions.empty()) return {0};
-    Vector slots(static_cast<size_t>(l_.width));
-    const auto width = static_cast<size_t>(tables_.width);
-    const size_t row = static_cast<size_t>(position_ + 1 + place_.prefix) * width;
-    for (size_t c = 0; c < width && row + c < tables_.positions.size(); ++c)
-      slots[c] = tables_.positions[row + c] / place_.input_unit;
-    return slots;
   }
 
   // The slots of this token's block, of its first or second half or of both.
@@ -376,19 +339,6 @@ Complex HeadEntry(const Choice& choice, const ChoiceLayout& l, double factor, in
   return {at(0), l.parts > 1 ? at(1) : 0};
 }
 
-// The embedding's row at slot s + k, the column of slot s; of two parts what makes the real part of
-// the product the sum of both.
-Complex EmbeddingEntry(const Choice& choice, const ChoiceLayout& l, double factor, int s, int k) {
-  const int column = s & (l.width - 1);
-  if (column >= choice.tables->width) return 0;
-  const auto at = [&](int part) {
-    const int token = l.TokenAt((s + k) & (l.period - 1), part);
-    return token < 0 ? 0.0
-                     : factor * choice.tables->EmbeddingRow(token)[static_cast<size_t>(column)];
-  };
-  return {at(0), l.parts > 1 ? -at(1) : 0};
-}
-
 }  // namespace
 
 Graph LowerChoice(const Choice& choice, const ChoiceLayout& layout, const ChoicePlace& place,
@@ -415,10 +365,10 @@ MapDiagonals ChoiceDiagonals(const LinearMap& map, const Choice& choice, const C
   const bool head = map.kind == MatrixKind::kVocabulary;
   const double halves = layout.parts == 1 ? 1 : 0.5;
   const double factor = halves * (head ? place.residual_unit / choice.forms.logit_bound
-                                       : 1 / EmbeddingUnit(choice, place));
+                                       : 1 / EmbeddingUnit(*choice.tables, place));
   const auto entry = [&choice, layout, head, factor](int s, int k) {
     return head ? HeadEntry(choice, layout, factor, s, k)
-                : EmbeddingEntry(choice, layout, factor, s, k);
+                : factor * EmbeddingEntry(*choice.tables, layout, s, k);
   };
   return MapDiagonals([map, layout, entry](int k) {
     Vector diagonal(static_cast<size_t>(layout.period));

@@ -36,6 +36,11 @@ inline constexpr int kDigitsState = 0, kResidualsState = 1, kNoiseState = 2;
 Graph LowerChoice(const Choice& choice, const ChoiceLayout& layout, const ChoicePlace& place,
                   int position);
 
+// A token of a prompt from its bits, as the message of its position holds them (ChoiceLayout).
+// Input: the message. Output: as LowerChoice's, of the token at `position`.
+Graph LowerPromptToken(const Choice& choice, const ChoiceLayout& layout, const ChoicePlace& place,
+                       int position);
+
 // The noise of a choice (model::ChoiceNoise) as the slots of its state.
 std::vector<Complex> ChoiceNoiseSlots(const Choice& choice, const ChoiceLayout& layout,
                                       std::span<const double> noise);

@@ -59,7 +59,7 @@ class Sweep {
     need_.assign(segment_.end - segment_.begin, kUnused);
     for (NodeId id = segment_.begin; id < segment_.end; ++id)
       if (graph_[id].least_level > 0) need_[id - segment_.begin] = graph_[id].least_level;
-    need_.back() = output_level;
+    need_.back() = std::max(need_.back(), output_level);
     result_ = {true, 0, 0};
     for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id)
       Visit(id, chosen);

@@ -151,6 +151,51 @@ TEST(Choice, SamplesTheSoftmax) {
   EXPECT_LT(chi, cells + 4 * std::sqrt(2.0 * cells)) << cells << " cells";
 }
 
+// A prompt's tokens from their bits are the embedding's rows at their positions, in one part of the
+// slots and in both; padded or not.
+TEST(Choice, EmbedsTokensFromBits) {
+  for (const int vocabulary : {3, 64, 50, 512, 700, 1024}) {
+    SCOPED_TRACE(vocabulary);
+    const Chooser s = CompileChooser(vocabulary, 5);
+    const compile::ChoiceProgram& choice = *s.program->choice();
+    Simulator simulator(s.program, NoiseModel::ForParameters(*s.program->params()), 1);
+    for (int position = 0; position < s.decoder->context; ++position) {
+      const int token = position == 0 ? vocabulary - 1 : (7 * position) % vocabulary;
+      ASSERT_TRUE(simulator.Embed(choice, token).ok());
+      const auto fed = compile::UnpackText(simulator.chosen_slots(), 1, s.decoder->width(), 0,
+                                           s.program->units().input);
+      EXPECT_LT(LargestDifference(testing::EmbeddingOf(s.tables(), token, position), fed), 1e-2);
+      ASSERT_TRUE(simulator.StepOnChosen().ok());
+    }
+    EXPECT_EQ(simulator.Embed(choice, vocabulary).error().code, ErrorCode::kOutOfRange);
+    EXPECT_EQ(simulator.Embed(choice, -1).error().code, ErrorCode::kOutOfRange);
+  }
+}
+
+// Messages hold tokens by their positions: what begins behind a public part fills the first one
+// less.
+TEST(Choice, PromptsFillMessagesByPosition) {
+  const auto layout = compile::ChoiceLayout::Create(128, 4, 200, 40).value();
+  ASSERT_EQ(layout.bits, 8);
+  ASSERT_EQ(layout.message(), 16);
+  EXPECT_EQ(layout.Messages(0, 16), 1);
+  EXPECT_EQ(layout.Messages(0, 17), 2);
+  EXPECT_EQ(layout.Messages(15, 2), 2);
+  EXPECT_EQ(layout.Messages(15, 18), 3);
+  EXPECT_EQ(layout.MessageBegin(15, 0), 15);
+  EXPECT_EQ(layout.MessageBegin(15, 1), 16);
+  EXPECT_EQ(layout.MessageAt(15, 32), 2);
+  const std::vector<std::int32_t> tokens = {5, 130, 199};
+  const auto slots = compile::PackTokenBits(layout, 14, tokens).value();
+  for (int i = 0; i < 2; ++i)  // the third one is the next message's
+    for (int bit = 0; bit < 8; ++bit)
+      EXPECT_EQ(slots[static_cast<size_t>(8 * (14 + i) + bit)],
+                compile::Complex((tokens[static_cast<size_t>(i)] >> bit) % 2 ? -1 : 1));
+  EXPECT_TRUE(std::all_of(slots.begin(), slots.begin() + 112, [](auto v) { return v == 0.0; }));
+  EXPECT_EQ(compile::PackTokenBits(layout, 0, std::vector<std::int32_t>{200}).error().code,
+            ErrorCode::kOutOfRange);
+}
+
 // On ciphertexts: some tokens in a row are the greedy ones of float64.
 TEST(Choice, RunsOnCiphertexts) {
   for (const int vocabulary : {64, 600}) {
@@ -158,13 +203,17 @@ TEST(Choice, RunsOnCiphertexts) {
     const Chooser s = CompileChooser(vocabulary, 11);
     const auto& program = s.program->choice();
     testing::EncryptedRun run(s.program);
-    const auto engine = Engine::Create(std::make_shared<WeightStore>(program),
-                                       std::make_shared<const ckks::EvaluationKeys>(run.keys()));
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    ChoiceSession chooses(*engine, program);
+    const auto engines =
+        ChoiceEngines::Create(std::make_shared<WeightStore>(program),
+                              std::make_shared<const ckks::EvaluationKeys>(run.keys()), program);
+    ASSERT_TRUE(engines.ok()) << engines.error().message;
+    ChoiceSession chooses(*engines);
     model::DecoderReference reference(*s.decoder);
     std::vector<double> input = testing::EmbeddingOf(s.tables(), 3, 0);
-    ckks::Ciphertext next = run.Encrypt(input);
+    const auto bits = compile::PackTokenBits(program->layout(), 0, std::vector<std::int32_t>{3});
+    auto first = chooses.Embed(run.EncryptSlots(*bits, program->prompt()->input_level()), 0, {});
+    ASSERT_TRUE(first.ok()) << first.error().message;
+    ckks::Ciphertext next = *std::move(first);
     for (int position = 0; position + 1 < 5; ++position) {
       const auto residual = run.session().Step(next, {});
       ASSERT_TRUE(residual.ok()) << residual.error().message;

@@ -28,6 +28,7 @@ size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& 
 u64 LargestBody(const compile::CompiledDecoder& model) {
   int level = model.input_level();
   for (const auto& prompt : model.prompts()) level = std::max(level, prompt->input_level());
+  if (model.choice()) level = std::max(level, model.choice()->prompt()->input_level());
   return wire::TokenBytes(*model.params(), level);
 }
 
