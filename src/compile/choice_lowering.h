@@ -1,5 +1,5 @@
 // Lowers a choice of the next token (model/choice.h) to operations on slots, without levels: the
-// last norm, the head, the rounds of an argmax by sharpening, the page that the client reads, and
+// last norm, the head, the rounds of an argmax by sharpening, the bits that the client reads, and
 // the embedding of what was chosen (docs/decisions/0027-the-server-chooses.md).
 #pragma once
 
@@ -28,7 +28,7 @@ struct ChoicePlace {
 };
 
 // States of the graph. The noise is loaded anew for each choice, the pages go on.
-inline constexpr int kDigitsState = 0, kResidualsState = 1, kNoiseState = 2;
+inline constexpr int kBitsState = 0, kResidualsState = 1, kNoiseState = 2;
 
 // Input: the residual behind the last block. Output: the next token's embedding in its unit, at
 // `input_level`. position: of the token whose residual it is. The shape is the same at every

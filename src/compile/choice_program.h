@@ -36,7 +36,7 @@ class ChoiceProgram : public CompiledProgram {
   size_t page_bytes() const;  // that the client reads for as many tokens as a page has
 
   MapDiagonals Diagonals(const LinearMap& map) const override;
-  // The pages of digits and residuals; the noise of one choice is no state that goes on.
+  // The pages of bits and residuals; the noise of one choice is no state that goes on.
   int state_count() const override { return prompt_ ? 2 : 0; }
   Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const override;

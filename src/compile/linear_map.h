@@ -47,6 +47,7 @@ enum class MatrixKind {
   kPrefixValues,
   kVocabulary,
   kEmbedding,
+  kTokenBits,
 };
 
 // Which keys the queries of a half of the tokens in blocks see among those of a half, at distances

@@ -30,7 +30,7 @@ NodeId TokenEmbedder::Factor(NodeId bits, int shift) {
       factor[at] = {0.5, -0.5};
       rest[at] = {0.5, 0.5};
     } else if (bit < l_.bits) {
-      factor[at] = 0.5 * TokenBit(s, bit);
+      factor[at] = 0.5 * model::TokenBit(s, bit);
       rest[at] = 0.5;
     } else {
       rest[at] = 1;
@@ -55,21 +55,26 @@ NodeId TokenEmbedder::OneHot(NodeId bits) {
   return factors.front();
 }
 
-NodeId TokenEmbedder::Embedding(NodeId one_hot) {
+NodeId LowerByToken(GraphBuilder& b, const std::string& name, const ChoiceLayout& l,
+                    MatrixKind kind, int columns, NodeId by_token) {
   LinearMap map;
-  map.terms = l_.width;
-  map.kind = MatrixKind::kEmbedding;
+  map.terms = columns;
+  map.kind = kind;
   map.layer = 0;
-  map.period = l_.period < l_.slots ? l_.period : 0;
-  const NodeId products = l_.parts > 1
-                              ? b_.Linear("embedding products", one_hot, std::move(map), false)
-                              : LowerRealMap(b_, "embedding products", one_hot, std::move(map));
-  const int log_period = Log2(l_.period), log_width = Log2(l_.width);
-  b_.SetPeriod(products, log_period);
-  NodeId sum =
-      b_.RotateSum("embedding sums", products, DoublingRotations(l_.width, log_period - log_width));
-  b_.SetPeriod(sum, log_width);
-  sum = WholeOfReal(b_, "embedding", sum);
+  map.period = l.period < l.slots ? l.period : 0;
+  const NodeId products = l.parts > 1
+                              ? b.Linear(name + " products", by_token, std::move(map), false)
+                              : LowerRealMap(b, name + " products", by_token, std::move(map));
+  const int log_period = Log2(l.period), log_columns = Log2(columns);
+  b.SetPeriod(products, log_period);
+  const NodeId sum =
+      b.RotateSum(name + " sums", products, DoublingRotations(columns, log_period - log_columns));
+  b.SetPeriod(sum, log_columns);
+  return WholeOfReal(b, name, sum);
+}
+
+NodeId TokenEmbedder::Embedding(NodeId one_hot) {
+  const NodeId sum = LowerByToken(b_, "embedding", l_, MatrixKind::kEmbedding, l_.width, one_hot);
   b_.SetMagnitude(sum, 1);
   b_.MarkCut(sum);
   return sum;
@@ -93,16 +98,6 @@ Slots TokenEmbedder::PositionOf(int position) const {
   for (size_t c = 0; c < width && row + c < tables_.positions.size(); ++c)
     slots[c] = tables_.positions[row + c] / place_.input_unit;
   return slots;
-}
-
-Complex EmbeddingEntry(const model::ChoiceTables& tables, const ChoiceLayout& l, int s, int k) {
-  const int column = s & (l.width - 1);
-  if (column >= tables.width) return 0;
-  const auto at = [&](int part) {
-    const int token = l.TokenAt((s + k) & (l.period - 1), part);
-    return token < 0 ? 0.0 : tables.EmbeddingRow(token)[static_cast<size_t>(column)];
-  };
-  return {at(0), l.parts > 1 ? -at(1) : 0};
 }
 
 namespace {

@@ -38,8 +38,21 @@ class TokenEmbedder {
 // The embedding's values in the loop's unit, or in a larger one that they all fit.
 double EmbeddingUnit(const model::ChoiceTables& tables, const ChoicePlace& place);
 
-// Entry s of term k of the map from a one-hot: the embedding's row at slot s + k, the column of
-// slot s; of two parts what makes the real part of the product the sum of both.
-Complex EmbeddingEntry(const model::ChoiceTables& tables, const ChoiceLayout& layout, int s, int k);
+// A map from values by token to `columns` values, a power of two, whose real part is the sum over
+// rotations by their multiples: entry s of term k is value(token at slot s + k, column of slot s);
+// of two parts what makes the real part of the product the sum of both.
+template <typename F>
+Complex ByTokenAndColumn(const ChoiceLayout& layout, int columns, int s, int k, F&& value) {
+  const auto at = [&](int part) {
+    const int token = layout.TokenAt((s + k) & (layout.period - 1), part);
+    return token < 0 ? 0.0 : value(token, s & (columns - 1));
+  };
+  return {at(0), layout.parts > 1 ? -at(1) : 0};
+}
+
+// Such a map's value in every slot; of a map of many terms and of two parts half of it, which
+// WholeOfReal makes whole.
+NodeId LowerByToken(GraphBuilder& b, const std::string& name, const ChoiceLayout& layout,
+                    MatrixKind kind, int columns, NodeId by_token);
 
 }  // namespace polyveil::compile

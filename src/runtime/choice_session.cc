@@ -53,7 +53,7 @@ Result<std::vector<ckks::Ciphertext>> ChoiceSession::States(const compile::Graph
   EngineMachine machine(engines_->choice->parts(), nullptr);
   std::vector<ckks::Ciphertext> states(3);
   if (page != nullptr) {
-    states[compile::kDigitsState] = page->digits;
+    states[compile::kBitsState] = page->bits;
     states[compile::kResidualsState] = page->residuals;
   }
   for (const compile::Node& node : graph.nodes) {
@@ -81,7 +81,7 @@ Result<ckks::Ciphertext> ChoiceSession::Choose(const ckks::Ciphertext& residual,
   if (begins) pages_.push_back({position, position, {}, {}});
   ChoicePage& page = pages_.back();
   page.last = position;
-  page.digits = std::move(result.state[compile::kDigitsState]);
+  page.bits = std::move(result.state[compile::kBitsState]);
   page.residuals = std::move(result.state[compile::kResidualsState]);
   return std::move(result.output);
 }

@@ -15,7 +15,7 @@ namespace polyveil::runtime {
 struct ChoicePage {
   int first = 0;  // position of the first token whose choice stands in it
   int last = -1;  // and of the last one so far
-  ckks::Ciphertext digits, residuals;
+  ckks::Ciphertext bits, residuals;
 };
 
 // Of a choice's programs and one client's keys.

@@ -45,13 +45,16 @@ double Gap(std::vector<double> logits) {
   return std::abs(logits[0] - logits[1]);
 }
 
-// The embedding that a one-hot gives, at a position.
-std::vector<double> Mixed(const model::ChoiceTables& tables, const std::vector<double>& one_hot,
+// The embedding that bits give, at a position.
+std::vector<double> Mixed(const model::ChoiceTables& tables, const std::vector<double>& bits,
                           int position) {
   std::vector<double> x(static_cast<size_t>(tables.width));
   for (int v = 0; v < tables.vocabulary; ++v) {
     const auto row = tables.EmbeddingRow(v);
-    for (size_t c = 0; c < x.size(); ++c) x[c] += one_hot[static_cast<size_t>(v)] * row[c];
+    double left = 1;
+    for (size_t i = 0; i < bits.size(); ++i)
+      left *= (1 + bits[i] * model::TokenBit(v, static_cast<int>(i))) / 2;
+    for (size_t c = 0; c < x.size(); ++c) x[c] += left * row[c];
   }
   const size_t at = static_cast<size_t>(position * tables.width);
   for (size_t c = 0; c < x.size(); ++c) x[c] += tables.positions[at + c];
@@ -71,16 +74,17 @@ TEST(Choice, EqualsItsDefinitionWithoutNoise) {
       const auto residual = reference.Step(input).value();
       EXPECT_LT(LargestDifference(residual, simulated), 1e-6);
       const auto logits = model::CentredLogits(s.tables(), residual);
-      const auto one_hot = model::OneHot(s.choice->forms, logits);
+      const auto chosen = model::Choose(s.choice->forms, logits);
+      const auto weights = model::ChoiceWeights(s.choice->forms, logits);
       ASSERT_TRUE(simulator.Choose(*s.program->choice()).ok());
       const auto read =
           compile::UnpackChoice(s.program->choice()->layout(), simulator.pages()[0], position);
       ASSERT_TRUE(read.ok()) << read.error().message;
-      EXPECT_NEAR(read->certainty, model::Certainty(one_hot), 1e-3);
+      EXPECT_NEAR(read->certainty, chosen.certainty, 1e-3);
       if (read->decided()) {
         EXPECT_EQ(static_cast<size_t>(read->token), Largest(logits));
       }
-      input = Mixed(s.tables(), one_hot, position + 1);
+      input = Mixed(s.tables(), model::ChoiceBits(s.choice->forms, weights), position + 1);
       const auto next = compile::UnpackText(simulator.chosen_slots(), 1, s.decoder->width(), 0,
                                             s.program->units().input);
       EXPECT_LT(LargestDifference(input, next), 2e-3) << position;
@@ -110,7 +114,7 @@ TEST(Choice, KeepsResiduals) {
 
 // Draws are the softmax's: a chi-squared test of cells that all expect some.
 TEST(Choice, SamplesTheSoftmax) {
-  const Chooser s = CompileChooser(64, 8, {.rounds = 6, .temperature = 1});
+  const Chooser s = CompileChooser(64, 8, {.temperature = 1});
   Simulator simulator(s.program, NoiseModel::ForParameters(*s.program->params()), 2);
   const auto residual = simulator.Step(testing::EmbeddingOf(s.tables(), 9, 0)).value();
   const auto logits = model::CentredLogits(s.tables(), residual);
@@ -222,7 +226,7 @@ TEST(Choice, RunsOnCiphertexts) {
       next = *chosen;
       const auto logits = model::CentredLogits(s.tables(), reference.Step(input).value());
       const auto read = compile::UnpackChoice(program->layout(),
-                                              run.Slots(chooses.pages().back().digits), position);
+                                              run.Slots(chooses.pages().back().bits), position);
       ASSERT_TRUE(read.ok()) << read.error().message;
       if (Gap(logits) > 0.2) {
         EXPECT_TRUE(read->decided()) << position << " certainty " << read->certainty << " rounding "

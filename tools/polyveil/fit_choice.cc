@@ -87,16 +87,15 @@ struct Tally {
   int decided[std::size(kGaps)] = {}, all[std::size(kGaps)] = {}, wrong = 0;
 
   void Add(const model::ChoiceForms& forms, std::vector<double> logits) {
-    const auto one_hot = model::OneHot(forms, logits);
+    const model::ChosenBits chosen = model::Choose(forms, logits);
     const auto first = std::ranges::max_element(logits) - logits.begin();
-    const double certainty = model::Certainty(one_hot);
     std::ranges::nth_element(logits, logits.begin() + 1, std::greater<>());
     const double gap = std::abs(logits[0] - logits[1]);
     const auto at = std::ranges::find_if(kGaps, [&](double end) { return gap < end; }) - kGaps;
     ++all[at];
-    if (!(certainty >= model::kDecided && certainty <= 2 - model::kDecided)) return;
+    if (!chosen.decided()) return;
     ++decided[at];
-    wrong += std::ranges::max_element(one_hot) - one_hot.begin() != first;
+    wrong += chosen.token != first;
   }
 
   void Print(const char* what) const {
@@ -176,8 +175,8 @@ Command DescribeFitChoice(Options& app) {
   AddNumber(app, "--tokens", arguments->tokens, {16, 1 << 20}, "to fit and try on");
   AddNumber(app, "--window", arguments->window, {4, 1 << 16},
             "tokens of a text: half of it as it stands, half the model's own");
-  AddNumber(app, "--rounds", arguments->fit.rounds, {1, 16}, "normalisations, one less cubes");
-  AddNumber(app, "--cleanups", arguments->fit.cleanups, {0, 8}, "of the one-hot vector");
+  AddNumber(app, "--rounds", arguments->fit.rounds, {1, 16}, "of sharpening");
+  AddNumber(app, "--cleanups", arguments->fit.cleanups, {0, 8}, "of each bit");
   AddNumber(app, "--temperature", arguments->fit.temperature, {0, 4},
             "up to which tokens may be sampled");
   AddNumber(app, "--margin", arguments->fit.margin, {1, 100}, "around the ranges seen, by ratio");

@@ -131,7 +131,7 @@ Result<SubmittedText::Page> SubmittedText::Fetch(const ckks::SecretKey& key, int
     return encoder.Decode(ckks::Decryptor(key).Decrypt(result), params.slots());
   };
   Page page;
-  PV_ASSIGN_OR_RETURN(page.digits, read(view.first(bytes)));
+  PV_ASSIGN_OR_RETURN(page.bits, read(view.first(bytes)));
   PV_ASSIGN_OR_RETURN(page.residuals, read(view.subspan(bytes)));
   return page;
 }
@@ -149,7 +149,7 @@ Result<SubmittedText::Chosen> SubmittedText::Collect(const ckks::SecretKey& key,
     }
     PV_RETURN_IF_ERROR(
         guard.Read(compile::UnpackResidual(layout, page.residuals, position), position + 1));
-    PV_ASSIGN_OR_RETURN(const auto read, compile::UnpackChoice(layout, page.digits, position));
+    PV_ASSIGN_OR_RETURN(const auto read, compile::UnpackChoice(layout, page.bits, position));
     if (!read.decided()) {
       chosen.undecided = read;
       break;

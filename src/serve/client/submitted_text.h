@@ -65,7 +65,7 @@ class SubmittedText {
 
  private:
   struct Page {
-    std::vector<ckks::Complex> digits, residuals;
+    std::vector<ckks::Complex> bits, residuals;
   };
   ClientRequest NewRequest(const char* method, std::string path) const;
   Result<compile::ChoiceLayout> Layout() const;

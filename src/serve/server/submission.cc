@@ -20,7 +20,7 @@ constexpr char kPagesPart[] = "pages", kErrorPart[] = "error.json";
 void AddPages(const std::vector<runtime::ChoicePage>& pages,
               std::vector<ckks::Ciphertext>& values) {
   for (const runtime::ChoicePage& page : pages) {
-    values.push_back(page.digits);
+    values.push_back(page.bits);
     values.push_back(page.residuals);
   }
 }
@@ -110,7 +110,7 @@ Result<wire::Bytes> Submission::Page(u64 index) const {
   const runtime::ChoicePage& page = pages_[index];
   const ckks::Parameters& params = *parts_.model->params();
   const auto first = static_cast<u32>(page.first);
-  wire::Bytes both = wire::FormatResult(params, BindingOf(), first, page.digits);
+  wire::Bytes both = wire::FormatResult(params, BindingOf(), first, page.bits);
   const wire::Bytes more = wire::FormatResult(params, BindingOf(), first, page.residuals);
   both.insert(both.end(), more.begin(), more.end());
   return both;
@@ -273,7 +273,7 @@ Result<std::vector<runtime::ChoicePage>> Submission::PagesOf(std::vector<ckks::C
     return MakeError(ErrorCode::kMismatch, "job '{}': {} values, {} pages", stored_.handle,
                      values.size(), pages.size());
   for (size_t i = 0; i < pages.size(); ++i) {
-    pages[i].digits = std::move(values[2 * i]);
+    pages[i].bits = std::move(values[2 * i]);
     pages[i].residuals = std::move(values[2 * i + 1]);
   }
   return pages;

@@ -62,7 +62,7 @@ class Submission {
   const StoredSubmission& stored() const { return stored_; }
   int messages() const { return layout().Messages(first_, stored_.prompt_tokens); }  // of a prompt
   SubmissionReport Report() const;
-  // Two results, digits and residuals, one behind the other. Errors: kNotFound.
+  // Two results, bits and residuals, one behind the other. Errors: kNotFound.
   Result<wire::Bytes> Page(u64 index) const;
   bool running() const;
   // Whoever holds it last removes its folder.
