@@ -232,14 +232,14 @@ class ChoiceLowering {
     return b_.Mul("inverse root", start, correction);
   }
 
-  // Half of the weights, by token; their sums, and the choice's bits.
+  // A quarter of the weights, by token; their sums, and the choice's bits.
   void Chosen(NodeId x) {
     NextSegment(Component::kChoice, "bits");
     std::vector<NodeId> parts = Parts("values", x);
-    const NodeId sum = SumOfSquares(parts);
-    for (NodeId& part : parts) part = b_.Square("half of the weights", part);
-    const NodeId half = SumOfSquares(parts);
-    const NodeId squares = b_.Add("sum of squares of weights", half, half);
+    for (NodeId& part : parts) part = b_.Square("half of their squares", part);
+    const NodeId sum = b_.Times("sum of weights", SumOfSquares(parts), 2);
+    for (NodeId& part : parts) part = b_.Square("quarter of the weights", part);
+    const NodeId squares = b_.Times("sum of squares of weights", SumOfSquares(parts), 8);
     NodeId bits = Cut(LowerByToken(b_, "bits", l_, MatrixKind::kTokenBits, l_.bit_period,
                                    Packed("weights", parts)));
     const approx::Chebyshev& cleanup = model::BitCleanup();
@@ -341,9 +341,9 @@ MapDiagonals ChoiceDiagonals(const LinearMap& map, const Choice& choice, const C
           if (column >= choice.tables->width) return 0.0;
           return halves / unit * choice.tables->EmbeddingRow(token)[static_cast<size_t>(column)];
         });
-      default:  // of halves of weights
+      default:  // of quarters of weights
         return ByTokenAndColumn(layout, layout.bit_period, s, k, [&](int token, int bit) {
-          return bit < layout.bits ? 2 * halves * model::TokenBit(token, bit) : 0.0;
+          return bit < layout.bits ? 4 * halves * model::TokenBit(token, bit) : 0.0;
         });
     }
   };

@@ -39,7 +39,7 @@ struct ChoiceTables {
 };
 
 // With x = (logit - mean) / deviation: u = ((x + low) / (low + high))^16, then for every round u <-
-// (u / |u|)^3. A token's weight is u^2, and the bits of the choice are those of more than half of
+// (u / |u|)^3. A token's weight is u^4, and the bits of the choice are those of more than half of
 // all weight: bit i is the sum of weights, each with the sign of bit i of its token, cleaned up.
 struct ChoiceForms {
   approx::Approximant norm;       // mean square of the residual -> 1/sqrt(v + norm_eps)
@@ -85,7 +85,7 @@ inline constexpr double kMostBit = 1.05;  // noise included
 // part of all: above one half that is more than the others have together, so that every bit is its
 // token's. Below kDecided a choice is undecided. 0 where the sum is below kLeastWeight.
 double Certainty(double sum, double sum_of_squares);
-inline constexpr double kDecided = 0.505, kLeastWeight = 0.01;
+inline constexpr double kDecided = 0.505, kLeastWeight = 0.005;
 inline constexpr double kRoundedBit = 0.005;  // from 1 and -1, of a decided choice
 
 // What a client reads of a choice.
@@ -101,7 +101,7 @@ ChosenBits Choose(const ChoiceForms& forms, std::span<const double> logits);
 
 struct ChoiceFit {
   int rounds = 3;
-  int cleanups = 5;
+  int cleanups = 7;
   double temperature = 1;  // half of the rows have noise up to this one
   double margin = 1.5;     // around intervals, by ratio
   std::uint64_t seed = 1;

@@ -13,8 +13,8 @@ namespace polyveil::model {
 namespace {
 
 constexpr int kSquarings = 4;  // the 16th power
-// A norm below 1 takes its cube's square from a weight: the last one's is to stay.
-constexpr double kTolerance = 0.4, kLastTolerance = 0.1;
+// A norm below 1 takes its 12th power from a weight: the last one's is to stay.
+constexpr double kTolerance = 0.4, kLastTolerance = 0.03;
 // Of a normalised vector's squares, noise included.
 constexpr double kMostNorm = 1.02;
 // A one-sided value's zero lies below the mean by so much of the largest one at least: what is
@@ -155,7 +155,7 @@ std::vector<double> ChoiceWeights(const ChoiceForms& forms, std::span<const doub
   Standardise(forms, logits, u);
   Raise(u);
   for (const approx::Approximant& round : forms.rounds) Cube(u, round(SumOfSquares(u)));
-  for (double& v : u) v *= v;
+  for (double& v : u) v = std::pow(v, 4);
   return u;
 }
 

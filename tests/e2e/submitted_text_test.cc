@@ -2,6 +2,7 @@
 // owner alone.
 #include "serve/client/submitted_text.h"
 
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/worst.h"

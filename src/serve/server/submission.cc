@@ -88,7 +88,8 @@ Result<ckks::Ciphertext> Submission::PromptToken(int position,
   const int message = layout().MessageAt(first_, position);
   PV_ASSIGN_OR_RETURN(const auto bytes, parts_.folder.ReadPart(folder_, MessageName(message)));
   PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, bytes, BoundsOf(message)));
-  return text_->choice.Embed(ckks::Expand(params, seeded), position, options);
+  PV_ASSIGN_OR_RETURN(const auto whole, ckks::Expand(params, seeded));
+  return text_->choice.Embed(whole, position, options);
 }
 
 SubmissionReport Submission::Report() const {
