@@ -68,10 +68,8 @@ double MeanOf(std::span<const double> values, double& spread) {
   return mean;
 }
 
-// A sum in the imaginary parts; the spread is relative to it.
-double SumIn(std::span<const Complex> slots, double& spread) {
-  std::vector<double> values;
-  for (const Complex& slot : slots) values.push_back(slot.imag());
+// The spread is relative to it.
+double SumOf(std::span<const double> values, double& spread) {
   double distance = 0;
   const double mean = MeanOf(values, distance);
   spread = std::max(spread, distance / std::max(std::abs(mean), kLeastRead));
@@ -88,12 +86,17 @@ Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Comp
     if (!std::isfinite(slot.real()) || !std::isfinite(slot.imag()))
       return MakeError(ErrorCode::kUntrustedResult, "the choice at token {}: a slot is {} + {} i",
                        position + 1, slot.real(), slot.imag());
+  std::vector<double> sums, squares;
+  for (const Complex& slot : block.subspan(half)) {
+    sums.push_back(slot.real());
+    squares.push_back(slot.imag());
+  }
   ReadChoice read;
-  const double sum = SumIn(block.first(half), read.spread);
-  read.certainty = model::Certainty(sum, SumIn(block.subspan(half), read.spread));
+  const double sum = SumOf(sums, read.spread);
+  read.certainty = model::Certainty(sum, SumOf(squares, read.spread));
   for (int bit = 0; bit < layout.bits; ++bit) {
     std::vector<double> copies;
-    for (auto s = static_cast<size_t>(bit); s < size; s += static_cast<size_t>(layout.bit_period))
+    for (auto s = static_cast<size_t>(bit); s < half; s += static_cast<size_t>(layout.bit_period))
       copies.push_back(block[s].real());
     read.Add(bit, MeanOf(copies, read.spread));
   }

@@ -4,10 +4,10 @@
 //             from period on are the imaginary part.
 // Pages:      what the client reads of several tokens' choices, in two ciphertexts: the choice of
 //             the token at position p stands in block p mod tokens of slots / tokens slots. Of the
-//             first one the real part has the bits of the chosen token, the imaginary one in the
-//             first half of a block the sum of all tokens' weights and in the second half that of
-//             their squares (model/choice.h). The second one has the residual that the choice was
-//             made from, by feature.
+//             first one the first half of a block has the bits of the chosen token, the second
+//             half the sum of all tokens' weights + i the sum of their squares (model/choice.h):
+//             bits are bootstrapped, sums are not, and may be small. The second one has the
+//             residual that the choice was made from, by feature.
 // Bits:       a token as numbers, bit i at slot i of a block of `bit_period` slots: 1 where it is
 // 0,
 //             -1 where it is 1. The token at position p of a prompt stands in block p mod

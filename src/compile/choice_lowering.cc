@@ -276,12 +276,10 @@ class ChoiceLowering {
   void KeepBits(NodeId bits, NodeId sum, NodeId squares) {
     const NodeId page = b_.State("bits", kBitsState, place_.log_slots);
     b_.SetReal(page, false);
-    const auto imaginary = [&](const char* name, NodeId number, int half) {
-      return b_.MulByI(name, b_.MulPlain(name, number, BlockMask(half, half)));
-    };
+    const NodeId kept = b_.MulPlain("sum of squares kept", squares, BlockMask(1, 1));
     Keep(kBitsState, "page of bits", page,
-         {b_.MulPlain("bits kept", bits, BlockMask(0, 1)), imaginary("sum kept", sum, 0),
-          imaginary("sum of squares kept", squares, 1)});
+         {b_.MulPlain("bits kept", bits, BlockMask(0, 0)),
+          b_.MulPlain("sum kept", sum, BlockMask(1, 1)), b_.MulByI("times i", kept)});
   }
 
   const Choice& choice_;

@@ -26,7 +26,7 @@ refused() {  # WORDS COMMAND...
 refused "submit needs --keys" "$polyveil" submit --server "$url" --prompt up --job job "${common[@]}"
 refused "submit needs --server" "$polyveil" submit --keys key --prompt up --job job "${common[@]}"
 refused "the context is 48" "$polyveil" submit --server "$url" --keys key --prompt up --tokens 99 --job job "${common[@]}"
-for id in 260 99999; do
+for id in 9999 2147483647; do
   refused "token $id is outside the vocabulary" "$polyveil" submit --server "$url" --keys key --prompt-tokens $id --job job "${common[@]}"
 done
 refused "prompt: it is empty behind its public part" "$polyveil" submit --server "$url" --keys key --public up --job job "${common[@]}"
@@ -35,7 +35,7 @@ refused "prompt: it is empty behind its public part" "$polyveil" submit --server
 "$polyveil" submit --server "$url" --keys key --prompt-file <(echo "upo on") --tokens 12 --job job "${common[@]}" 2>submit.err ||
   fail "submit"
 # A job whose file cannot be written is taken off the server.
-refused "full.job: wrote 0 of" bash -o pipefail -c "(ulimit -f 0; exec '$polyveil' submit --server '$url' --keys other \
+refused "full.job: cannot write" bash -o pipefail -c "(ulimit -f 0; exec '$polyveil' submit --server '$url' --keys other \
   --prompt up --job full.job ${common[*]}) 2>&1 | cat >&2"
 [ ! -e full.job ] && [ "$(ls state/jobs | wc -l)" = 1 ] || fail "a full disk left $(ls state/jobs | wc -l) jobs"
 [ "$(stat -c %a job)" = 600 ] || fail "the job's file is not its owner's alone"
