@@ -121,17 +121,20 @@ class LayerBench {
     const auto& prompt = program_.prompts()[at];
     PV_ASSIGN_OR_RETURN(const auto engine, runtime::Engine::Create(weights, keys_, prompt));
     const auto tokens = std::span(options_.tokens).first(static_cast<size_t>(options_.at_once));
-    PV_ASSIGN_OR_RETURN(
-        const ckks::Ciphertext input,
-        Encrypt(compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input),
-                prompt->input_level()));
+    std::vector<ckks::Ciphertext> inputs;
+    for (const auto& slots :
+         compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input)) {
+      PV_ASSIGN_OR_RETURN(ckks::Ciphertext input, Encrypt(slots, prompt->input_level()));
+      inputs.push_back(std::move(input));
+    }
     report_.estimated = prompt->estimate().component_seconds;
     Timer timer;
-    PV_ASSIGN_OR_RETURN(
-        const ckks::Ciphertext output,
-        session.Read(*engine, input, options_.at_once, Watching(report_.latency, tokens.size())));
+    PV_ASSIGN_OR_RETURN(const auto outputs, session.Read(*engine, inputs, options_.at_once,
+                                                         Watching(report_.latency, tokens.size())));
     read_seconds_ = timer.Seconds() / options_.at_once;
-    const auto slots = encoder_.Decode(ckks::Decryptor(secret_).Decrypt(output), params_->slots());
+    compile::TokenSlots slots;
+    for (const ckks::Ciphertext& output : outputs)
+      slots.push_back(encoder_.Decode(ckks::Decryptor(secret_).Decrypt(output), params_->slots()));
     std::vector<Values> read;
     for (int t = 0; t < options_.at_once; ++t)
       read.push_back(compile::UnpackToken(slots, prompt->token_layout(), program_.width(), t,
@@ -144,8 +147,12 @@ class LayerBench {
     runtime::StepOptions step;
     step.cancel = &cancel_;
     step.latency = &latency;
+    report_.operations.clear();
+    operation_.clear();
     step.on_progress = [this, tokens](const runtime::StepProgress& progress) {
       if (options_.cancelled && options_.cancelled()) cancel_ = true;
+      FinishOperation();
+      operation_ = *progress.operation;
       const double done =
           static_cast<double>(report_.tokens.size()) + progress.done * static_cast<double>(tokens);
       if (options_.on_progress)
@@ -153,6 +160,11 @@ class LayerBench {
                              *progress.operation);
     };
     return step;
+  }
+
+  void FinishOperation() {
+    if (!operation_.empty()) report_.operations[operation_] += operation_timer_.Seconds();
+    operation_timer_ = {};
   }
 
   Values Decrypt(const ckks::Ciphertext& ciphertext) const {
@@ -175,6 +187,7 @@ class LayerBench {
         const ckks::Ciphertext output,
         session.Step(input, Watching(warms || options_.at_once > 0 ? aside : report_.latency, 1)));
     result.seconds = timer.Seconds();
+    FinishOperation();
     result.output = Decrypt(output);
     return {};
   }
@@ -197,6 +210,8 @@ class LayerBench {
   std::shared_ptr<ckks::EvaluationKeys> keys_;
   std::atomic<bool> cancel_ = false;
   double read_seconds_ = 0;  // of each token at once
+  std::string operation_;    // that runs
+  Timer operation_timer_;
   LayerReport report_;
 };
 

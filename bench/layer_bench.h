@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,6 +43,7 @@ struct LayerReport {
   std::vector<LayerToken> tokens;
   // Of the tokens at once, or else of those after the first, which touches its memory first.
   runtime::LatencyTable latency;
+  std::map<std::string, double> operations;  // seconds of the last step by Node::name
   std::vector<double> estimated;  // seconds by compile::Component: a token, or those at once
 };
 

@@ -20,10 +20,12 @@ struct BlockContext {
   const model::BlockShape& shape;
   const model::LayerConfig& forms;
 
-  bool many() const { return place.groups > 0; }  // tokens at once, in rows
-  bool in_blocks() const { return place.tokens > 0 && place.groups == 0; }  // in blocks
+  bool many() const { return place.tokens > 0 && !place.room.in_blocks(); }  // at once, in rows
+  bool in_blocks() const { return place.tokens > 0 && place.room.in_blocks(); }
+  // Of tokens in blocks.
+  int halves() const { return 2 * place.room.ciphertexts; }
   // Slots of a half that hold tokens: those behind are zero.
-  int most() const { return std::min(place.groups * l.d_head, l.keys()); }
+  int most() const { return std::min(place.room.groups * l.d_head, l.keys()); }
   // Rotations that sum over all features, and the period of such a sum.
   std::vector<int> FeatureRotations() const {
     return many() ? DoublingRotations(l.attention.size, Log2(l.attention.rows))
@@ -103,12 +105,12 @@ NodeId ByRoot(BlockContext& c, const std::string& name, NodeId masked, NodeId ro
               std::vector<Complex> bias);
 // (x_c channels[c])^2: with channels' own units x times their squares times x, a level more.
 NodeId LowerSquares(BlockContext& c, NodeId x, const ChannelUnits& channels);
-// What a place of the residual adds `update` to.
+// What a place of the residual adds `update` to. with: as MarkResidual has it; -1: itself.
 NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
-                     const ResidualUnit& after, NodeId update);
-// A value that fills its unit, which the planner may bootstrap. real: tokens in blocks are a
-// complex vector.
-void MarkResidual(GraphBuilder& b, NodeId x, bool real);
+                     const ResidualUnit& after, NodeId update, NodeId with = -1);
+// A value that fills its unit, which the planner may bootstrap, where it bootstraps `with`: itself
+// or an earlier one. real: tokens in blocks are a complex vector.
+void MarkResidual(GraphBuilder& b, NodeId x, bool real, NodeId with);
 
 // values in `unit` by feature, of tokens in blocks in both parts; x itself without biases.
 NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,

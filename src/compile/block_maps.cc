@@ -175,6 +175,35 @@ LinearMap BlockMap(const BlockLayout& l, const BlockShape& shape, const BlockUni
   return map;
 }
 
+namespace {
+
+const Matrix& MatrixOf(const model::EncoderHead& head, MatrixKind kind) {
+  return kind == MatrixKind::kPooler ? head.pooler : head.classifier;
+}
+
+}  // namespace
+
+LinearMap HeadMap(const BlockLayout& l, const model::EncoderHead& head, MatrixKind kind, int layer,
+                  double factor) {
+  const Matrix& matrix = MatrixOf(head, kind);
+  LinearMap map = Structure(kind, 1 - matrix.rows, matrix.rows + matrix.cols - 1, 1, l.block());
+  map.layer = layer;
+  map.factor = factor;
+  map.position = 0;  // read once a text
+  map.baby_steps = 64;
+  return map;
+}
+
+std::vector<Complex> HeadDiagonal(const LinearMap& map, const model::EncoderHead& head,
+                                  const BlockLayout& l, int term) {
+  const Matrix& matrix = MatrixOf(head, map.kind);
+  std::vector<Complex> diagonal(static_cast<size_t>(l.block()));
+  for (int r = 0; r < matrix.rows; ++r)
+    if (const int c = r + map.first + term; c >= 0 && c < matrix.cols)
+      diagonal[static_cast<size_t>(r)] = map.factor * matrix.at(r, c);
+  return diagonal;
+}
+
 LinearMap BlockSkewMap(const BlockLayout& l, double factor) {
   LinearMap map = Structure(MatrixKind::kBlockSkew, 0, l.distances(), -l.block(), l.block());
   map.factor = factor;

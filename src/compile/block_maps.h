@@ -6,6 +6,7 @@
 #include "compile/layout.h"
 #include "compile/linear_map.h"
 #include "model/block.h"
+#include "model/encoder_head.h"
 
 namespace polyveil::compile {
 
@@ -47,7 +48,14 @@ LinearMap PrefixKeysMap(const BlockLayout& l, const BlockUnits& units, int layer
 LinearMap PrefixValuesMap(const BlockLayout& l, const BlockUnits& units, int layer, int prefix,
                           double factor, Complex beside);
 
-// Of the maps above.
+// kPooler or kClassifier, from the features of what is normalised, or pooled, to values or labels.
+// factor: of all entries.
+LinearMap HeadMap(const BlockLayout& l, const model::EncoderHead& head, MatrixKind kind, int layer,
+                  double factor);
+std::vector<Complex> HeadDiagonal(const LinearMap& map, const model::EncoderHead& head,
+                                  const BlockLayout& l, int term);
+
+// Of the other maps above.
 std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& block,
                                    const BlockLayout& l, const model::BlockWeights* weights,
                                    int term);

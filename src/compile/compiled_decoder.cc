@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "compile/block_maps.h"
 #include "compile/known_caches.h"
 #include "compile/levels.h"
 #include "compile/lower_block.h"
@@ -25,6 +26,35 @@ std::string DescribePrefix(const model::Block& block) {
     hasher.UpdateField(
         {reinterpret_cast<const char*>(values->data()), values->size() * sizeof(double)});
   return ToHex(hasher.Final());
+}
+
+std::string DescribeHead(const model::EncoderHead& head) {
+  Hasher hasher("polyveil head");
+  for (const auto* values : {&head.pooler.values, &head.pooler_bias, &head.classifier.values,
+                             &head.classifier_bias, &head.forms.pooler.coeffs})
+    hasher.UpdateField(
+        {reinterpret_cast<const char*>(values->data()), values->size() * sizeof(double)});
+  return fmt::format("head of {} labels in {} {} {} {}\n", head.labels(), head.forms.pooler.a,
+                     head.forms.pooler.b, head.forms.bound, ToHex(hasher.Final()));
+}
+
+Status CheckHead(const model::Decoder& decoder) {
+  if (!decoder.head) return {};
+  const model::EncoderHead& head = *decoder.head;
+  const model::BlockShape& shape = decoder.blocks.back().shape;
+  if (!shape.post_norm)
+    return MakeError(ErrorCode::kInvalidArgument, "{}: a classification head of no encoder",
+                     decoder.name);
+  for (const auto& [field, value] :
+       {std::pair{"pooler.cols", head.pooler.cols}, std::pair{"pooler.rows", head.pooler.rows},
+        std::pair{"classifier.cols", head.classifier.cols}})
+    if (value != shape.d_model)
+      return MakeError(ErrorCode::kMismatch, "head: {} = {}, d_model = {}", field, value,
+                       shape.d_model);
+  if (head.labels() < 1 || head.labels() > shape.d_model)
+    return MakeError(ErrorCode::kOutOfRange, "head: {} labels, not in 1..{}", head.labels(),
+                     shape.d_model);
+  return model::ValidateHead(head.forms, "head");
 }
 
 Status CheckBlocks(const model::Decoder& decoder) {
@@ -78,6 +108,7 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
     std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
     const MachineSpeed& speed, const CircuitKeys& circuits, const DecoderPrograms& programs) {
   PV_RETURN_IF_ERROR(CheckBlocks(*decoder));
+  PV_RETURN_IF_ERROR(CheckHead(*decoder));
   PV_RETURN_IF_ERROR(model::CheckPublicTokens(programs.known, decoder->context));
   if (programs.texts > 1 && (programs.prompts || !decoder->causal()))
     return MakeError(ErrorCode::kInvalidArgument, "texts = {}: {}", programs.texts,
@@ -135,35 +166,39 @@ Status CompiledDecoder::PlanEncoder(const CircuitKeys& circuits) {
   PV_RETURN_IF_ERROR(CheckPrompt(*decoder_, layout_));
   if (known_ > 0)
     return MakeError(ErrorCode::kOutOfRange, "public tokens = {}, an encoder takes 0", known_);
-  in_blocks_ = true;
+  room_ = PromptRoom{0, TokenCiphertexts(*decoder_, layout_)};
   PV_RETURN_IF_ERROR(Plan(circuits));
-  return AddPrompt(circuits, 0);
+  return AddPromptsInBlocks(circuits);
 }
 
 Status CompiledDecoder::BoundCaches() {
   PV_ASSIGN_OR_RETURN(const PromptForm form, CheckPrompt(*decoder_, layout_));
   if (form == PromptForm::kRows) return {};
   const std::vector<int> any_level(static_cast<size_t>(state_count()));
-  PV_ASSIGN_OR_RETURN(const Graph graph, LowerPrompt(*decoder_, layout_, 1, 0, any_level));
+  PV_ASSIGN_OR_RETURN(const Graph graph, LowerPrompt(*decoder_, layout_, 1, {}, any_level));
   most_cache_level_ = params()->working_level() - DepthOfStates(graph);
   return {};
 }
 
 Status CompiledDecoder::AddPrompts(const CircuitKeys& circuits) {
   PV_ASSIGN_OR_RETURN(const PromptForm form, CheckPrompt(*decoder_, layout_));
-  if (form == PromptForm::kBlocks) return AddPrompt(circuits, 0);
+  if (form == PromptForm::kBlocks) return AddPromptsInBlocks(circuits);
   const int most = std::min(layout_.keys(), decoder_->context);
   for (int groups = 1; prompts_.empty() || prompts_.back()->prompt_tokens() < most; groups *= 2)
-    PV_RETURN_IF_ERROR(AddPrompt(circuits, groups));
+    PV_RETURN_IF_ERROR(AddPrompt(circuits, {groups}));
   return {};
 }
 
-// groups: of a program in rows; 0: in blocks.
-Status CompiledDecoder::AddPrompt(const CircuitKeys& circuits, int groups) {
+Status CompiledDecoder::AddPromptsInBlocks(const CircuitKeys& circuits) {
+  for (int ciphertexts = 1; ciphertexts <= TokenCiphertexts(*decoder_, layout_); ++ciphertexts)
+    PV_RETURN_IF_ERROR(AddPrompt(circuits, {0, ciphertexts}));
+  return {};
+}
+
+Status CompiledDecoder::AddPrompt(const CircuitKeys& circuits, PromptRoom room) {
   std::shared_ptr<CompiledDecoder> prompt(new CompiledDecoder(decoder_, params(), speed()));
   prompt->layout_ = layout_;
-  prompt->groups_ = groups;
-  prompt->in_blocks_ = groups == 0;
+  prompt->room_ = room;
   prompt->state_levels_ = state_levels_;
   PV_RETURN_IF_ERROR(prompt->Plan(circuits));
   ServeBeside(*prompt);
@@ -177,8 +212,7 @@ size_t CompiledDecoder::PromptFor(int tokens) const {
 }
 
 int CompiledDecoder::prompt_tokens() const {
-  if (groups_ == 0 && !in_blocks_) return 0;
-  return PromptTokens(*decoder_, layout_, groups_);
+  return room_ ? PromptTokens(*decoder_, layout_, *room_) : 0;
 }
 
 int CompiledDecoder::ContextBehind(int known) const {
@@ -188,6 +222,9 @@ int CompiledDecoder::ContextBehind(int known) const {
 }
 
 MapDiagonals CompiledDecoder::Diagonals(const LinearMap& map) const {
+  if (map.kind == MatrixKind::kPooler || map.kind == MatrixKind::kClassifier)
+    return MapDiagonals(
+        [this, map](int term) { return HeadDiagonal(map, *decoder_->head, layout_, term); });
   return {map, decoder_->blocks[static_cast<size_t>(map.layer)], layout_};
 }
 
@@ -211,12 +248,11 @@ Result<std::vector<std::vector<Complex>>> CompiledDecoder::KnownStates(
 Result<Graph> CompiledDecoder::Lower(int position,
                                      const std::shared_ptr<const model::PublicContext>& known,
                                      std::span<const int> texts) const {
-  if (groups_ > 0 || in_blocks_)
-    return LowerPrompt(*decoder_, layout_, position + 1, groups_, state_levels_, texts);
+  if (room_) return LowerPrompt(*decoder_, layout_, position + 1, *room_, state_levels_, texts);
   if (known) PV_RETURN_IF_ERROR(CheckKnown(*known, *decoder_, most_known()));
   PV_ASSIGN_OR_RETURN(Graph step,
                       LowerStep(*decoder_, layout_, position, known, most_cache_level_));
-  if (chooses_) step.nodes[step.output].least_level = params()->bootstrap_level();
+  if (chooses_) step.nodes[step.outputs.front()].least_level = params()->bootstrap_level();
   return Interleaved(std::move(step), layout_.texts);
 }
 
@@ -226,8 +262,10 @@ std::string CompiledDecoder::Description() const {
   std::string text =
       fmt::format("{} {} {} {} {}\n", d.digest, d.context, d.margin, d.residual_bound, known_);
   if (texts() > 1) text += fmt::format("{} texts\n", texts());
-  if (groups_ > 0) text += fmt::format("prompts of {} groups\n", groups_);
-  if (in_blocks_) text += "prompts in blocks\n";
+  if (room_ && !room_->in_blocks()) text += fmt::format("prompts of {} groups\n", room_->groups);
+  if (room_ && room_->in_blocks()) text += "prompts in blocks\n";
+  if (room_ && room_->ciphertexts > 1) text += fmt::format("{} ciphertexts\n", room_->ciphertexts);
+  if (d.head) text += DescribeHead(*d.head);
   for (const model::Block& block : d.blocks) {
     text += model::DescribeShape(block.shape) + " " + DescribePrefix(block) + "\n";
     text += model::LayerToJson(block.forms, model::LayerFields::kAll).dump() + "\n";

@@ -21,7 +21,8 @@ struct DecoderPrograms {
   // the context. 0: public tokens lie in the caches.
   int known = 0;
   // Prompts at once too: in rows in buckets of d_head tokens and twice as many, up to a row's, or
-  // in blocks in one bucket.
+  // in blocks in one for each number of ciphertexts, up to what the context fills
+  // (TokenCiphertexts).
   bool prompts = false;
   // BlockLayout::divisor_apart; nothing: whichever is planned to be faster.
   std::optional<bool> divisor_apart = {};
@@ -56,11 +57,11 @@ class CompiledDecoder : public CompiledProgram {
   // The index of the shortest that takes so many tokens; prompts().size() for none.
   size_t PromptFor(int tokens) const;
 
-  // An encoder's own program is one for tokens at once, and prompts() has the same.
+  // An encoder's own program is the longest for tokens at once, and prompts() has the same.
   // Tokens that a prompt's program takes at once; 0: of a decoding step.
   int prompt_tokens() const;
   TokenLayout token_layout() const {
-    return {layout_.slots, layout_.attention.size, prompt_tokens(), in_blocks_};
+    return {layout_.slots, layout_.attention.size, prompt_tokens(), room_ && room_->in_blocks()};
   }
   const BlockLayout& layout() const { return layout_; }
   const model::Decoder& decoder() const { return *decoder_; }
@@ -74,12 +75,13 @@ class CompiledDecoder : public CompiledProgram {
   }
   int ContextBehind(int known) const override;
   bool reads_known() const override { return layout_.known_groups > 0; }
-  // An encoder's text ends with its ciphertext.
+  // An encoder's text ends with its ciphertexts.
   int context() const override {
-    return decoder_->causal() ? decoder_->context
-                              : std::min(decoder_->context, PromptTokens(*decoder_, layout_, 0));
+    return decoder_->causal() ? decoder_->context : std::min(decoder_->context, prompt_tokens());
   }
   int width() const override { return decoder_->width(); }
+  // Values of a result's token.
+  int result_width() const { return decoder_->head ? decoder_->head->labels() : width(); }
   int texts() const override { return layout_.texts; }
 
  private:
@@ -90,7 +92,8 @@ class CompiledDecoder : public CompiledProgram {
   Status BoundCaches();
   Status AddChoice(const Choice& choice, const CircuitKeys& circuits);
   Status AddPrompts(const CircuitKeys& circuits);
-  Status AddPrompt(const CircuitKeys& circuits, int groups);
+  Status AddPromptsInBlocks(const CircuitKeys& circuits);
+  Status AddPrompt(const CircuitKeys& circuits, PromptRoom room);
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
   Result<Graph> Lower(int position, const std::shared_ptr<const model::PublicContext>& known,
@@ -100,9 +103,8 @@ class CompiledDecoder : public CompiledProgram {
   std::shared_ptr<const model::Decoder> decoder_;
   BlockLayout layout_;
   int known_ = 0;
-  int groups_ = 0;                 // of a prompt's program in rows
-  bool in_blocks_ = false;         // a prompt's program in blocks
-  std::vector<int> state_levels_;  // of a decoding step
+  std::optional<PromptRoom> room_;  // of a prompt's program
+  std::vector<int> state_levels_;   // of a decoding step
   int most_cache_level_ = std::numeric_limits<int>::max();
   bool chooses_ = false;  // a result is bootstrapped
   std::vector<std::shared_ptr<const CompiledDecoder>> prompts_;

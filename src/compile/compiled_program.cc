@@ -30,21 +30,24 @@ int LongestPath(const Graph& graph) {
   return longest;
 }
 
-void CollectBand(const Node& node, const ckks::Parameters& params, ckks::KeyUses& uses) {
+// hoisted: uses of keys that have to be of their level.
+void CollectBand(const Node& node, const ckks::Parameters& params, ckks::KeyUses& uses,
+                 ckks::KeyUses& hoisted) {
   const BandSteps steps(node);
-  const auto add = [&](int step, int level, int count) {
-    if (step % params.slots() != 0 && count > 0)
-      uses.AddRotation(step, params.slots(), level, count);
+  const auto add = [&](ckks::KeyUses& to, int step, int level, int count) {
+    if (step % params.slots() != 0 && count > 0) to.AddRotation(step, params.slots(), level, count);
   };
   const int sums = node.level + Depth(node, 1), whole = node.level + Depth(node, steps.whole);
-  add(steps.baby, node.level + Depth(node, 1 - steps.whole), std::min(steps.size, steps.terms) - 1);
-  if (node.reused < 0) {
-    add(steps.each, whole, steps.terms - steps.groups);
-    add(steps.between, whole, steps.groups - 1);
-    add(steps.last, whole, 1);
+  for (int k = 1; k <= steps.ahead; ++k) {
+    add(hoisted, k * steps.baby, node.level + Depth(node, 1 - steps.whole), steps.HoistedBabies(k));
+    if (node.reused < 0) add(hoisted, k * steps.each, whole, steps.Hoisted(k));
   }
-  add(steps.group, sums, steps.groups - 1);
-  add(steps.all, sums, 1);
+  if (node.reused < 0) {
+    add(uses, steps.between, whole, steps.groups - 1);
+    add(uses, steps.last, whole, 1);
+  }
+  add(uses, steps.group, sums, steps.groups - 1);
+  add(uses, steps.all, sums, 1);
   uses.AddRelinearization(sums, steps.groups);
 }
 
@@ -102,7 +105,7 @@ double CompiledProgram::EstimateSeconds(const Node& node) const {
 Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circuits) {
   std::map<std::pair<int, bool>, int> bootstraps;   // their number
   std::set<std::pair<std::vector<int>, int>> maps;  // linear maps of the same keys
-  ckks::KeyUses uses;
+  ckks::KeyUses uses, hoisted;
   for (const Node& node : plan.nodes) {
     for (int rotation : node.rotations) uses.AddRotation(rotation, params_->slots(), node.level);
     // A polynomial's products lie on the levels between its operand and its result.
@@ -113,15 +116,19 @@ Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circui
     if (node.kind == OpKind::kMulSum)
       uses.AddRotation(node.step, params_->slots(), node.level + 1,
                        static_cast<int>(node.inputs.size()) - 2);
-    if (node.kind == OpKind::kBand) CollectBand(node, *params_, uses);
+    if (node.kind == OpKind::kBand) CollectBand(node, *params_, uses, hoisted);
     if (node.kind == OpKind::kConjugate) uses.AddConjugation(node.level);
     if (node.kind == OpKind::kBootstrap) ++bootstraps[{node.log_period, node.real}];
     if (node.kind == OpKind::kLinear && maps.emplace(node.linear->Rotations(), node.level).second)
       uses.required.Merge(circuits.linear(*node.linear, node.level + 1));
     if (node.kind == OpKind::kInput) input_level_ = node.level;
   }
-  output_level_ = plan[plan.output].level;
+  output_level_ = plan[plan.outputs.front()].level;
+  for (const auto& [use, count] : hoisted.rotations)
+    uses.required.AddRotation(use.first, params_->slots(), use.second);
   key_uses_ = uses;
+  for (const auto& [use, count] : hoisted.rotations)
+    key_uses_.AddRotation(use.first, params_->slots(), use.second, count);
   for (const auto& [spec, count] : bootstraps) {
     PV_ASSIGN_OR_RETURN(ckks::KeyRequest request, circuits.bootstrap(spec.first, spec.second));
     uses.required.Merge(request);
@@ -154,9 +161,16 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   e.depth_per_token = LongestPath(plan);
   e.levels = LevelStages(plan);
   EstimateKeys();
+<<<<<<< HEAD
   e.token_bytes_up = PackedBytes(*params_, input_level_);
   e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
   e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + rotations_bytes_;
+=======
+  const size_t ciphertexts = plan.outputs.size();
+  e.token_bytes_up = ciphertexts * PackedBytes(*params_, input_level_);
+  e.token_bytes_down = ciphertexts * 2 * PackedBytes(*params_, output_level_);
+  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + largest_rotations;
+>>>>>>> main
   EstimateWeights(plan);
 }
 
@@ -197,6 +211,7 @@ void CompiledProgram::EstimateWeights(const Graph& plan) {
   }
   for (const Node& node : plan.nodes) {
     if (!node.linear || node.kind == OpKind::kBand) continue;
+    if (node.kind == OpKind::kLinear && node.reused >= 0) continue;
     const double seconds = cost_.MakeSeconds(*node.linear, node.level + 1);
     const size_t bytes = cost_.PlaintextBytes(*node.linear, node.level + 1);
     if (node.linear->position < 0 && e.weight_bytes + bytes <= e.weight_budget) {

@@ -94,6 +94,18 @@ double CostModel::HoistedRotation(int level) const {
                   4 * (n + alpha) * speed_.product_seconds);
 }
 
+double CostModel::ModUp(int level) const {
+  const double n = params_->limbs(level), alpha = params_->special_primes(level),
+               digits = params_->digits(level);
+  return Parallel(digits * (n + alpha) * Transform() +
+                  n * (n + alpha - n / digits) * speed_.product_seconds);
+}
+
+double CostModel::Fan(int count, int ahead, int level) const {
+  const int decompositions = (count + ahead - 1) / ahead;
+  return count * (KeySwitch(level) - ModUp(level)) + decompositions * ModUp(level);
+}
+
 double CostModel::Rescale(int level) const {
   return Parallel(2.0 * params_->limbs(level) * (speed_.ntt_seconds + 2 * speed_.stream_seconds));
 }
@@ -211,9 +223,12 @@ double CostModel::Band(const Node& node, int level) const {
   const double term =
       Parallel(encode + n * (6 * speed_.product_seconds + passes * speed_.stream_seconds)) +
       (map.by_term ? Rescale(level + 2) : 0);
-  const double whole =
-      node.reused < 0 ? steps.terms * Rotate(steps.each, level + Depth(node, steps.whole)) : 0;
-  const double baby = (steps.size - 1) * Rotate(steps.baby, level + Depth(node, 1 - steps.whole));
+  const int of_whole = level + Depth(node, steps.whole);
+  const double whole = node.reused < 0 ? Fan(steps.terms - steps.groups, steps.ahead, of_whole) +
+                                             steps.groups * Rotate(steps.between, of_whole)
+                                       : 0;
+  const double baby =
+      Fan(std::min(steps.size, steps.terms) - 1, steps.ahead, level + Depth(node, 1 - steps.whole));
   const double group = KeySwitch(sums, &relinearization_keys_) + Rotate(steps.group, sums);
   return whole + baby + steps.terms * term + steps.groups * group + Rescale(level + 2) +
          Rescale(level + 1);

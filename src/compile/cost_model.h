@@ -59,6 +59,9 @@ class CostModel {
   double KeySwitch(int level, const std::set<int>* keys) const;
   double Rotate(int rotation, int level) const;
   double HoistedRotation(int level) const;
+  // `count` rotations of a band's operand in groups, `ahead` of a decomposition each.
+  double Fan(int count, int ahead, int level) const;
+  double ModUp(int level) const;
   double Product(int level) const;  // ciphertext x ciphertext, relinearised and rescaled
   double MulSum(const Node& node, int level) const;
   double Rescale(int level) const;

@@ -96,6 +96,13 @@ FormLatency Latency(const Graph& plan, const CostModel& cost, int keys) {
 
 }  // namespace
 
+std::set<std::string> AttentionOperations(const Graph& plan) {
+  std::set<std::string> names;
+  for (const Node& node : plan.nodes)
+    if (BelongsToAttention(plan, node)) names.insert(node.name);
+  return names;
+}
+
 Result<FormReport> ReportForm(const model::Decoder& decoder, const ckks::ParametersPtr& params,
                               const MachineSpeed& speed, const std::vector<int>& lengths) {
   const CostModel cost(params, speed);

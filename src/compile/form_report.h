@@ -2,6 +2,8 @@
 // compiler's own program of a model. For tables that compare forms.
 #pragma once
 
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -28,6 +30,10 @@ struct FormReport {
   int products = 0, plain_products = 0, rotations = 0;
   std::vector<FormLatency> latency;
 };
+
+// Names of a step's operations from the scores to the head outputs, with the bootstraps of their
+// results. plan: with bootstraps.
+std::set<std::string> AttentionOperations(const Graph& plan);
 
 // Depths and operations: of the program at the last position of the context. lengths: contexts to
 // estimate for, bootstraps placed for each. Errors: those of BlockLayout::Create and

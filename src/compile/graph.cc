@@ -104,4 +104,11 @@ BandSteps::BandSteps(const Node& band) {
   all = map.first * baby;
 }
 
+int BandSteps::HoistedOf(int count, int k) const {
+  int found = 0;
+  for (int i = 0; i < count; ++i)
+    if (const int j = i % size; j > 0) found += j - Base(j) == k;
+  return found;
+}
+
 }  // namespace polyveil::compile

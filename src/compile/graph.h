@@ -1,6 +1,7 @@
 // A program of homomorphic operations on slot vectors: a typed DAG in topological order.
 #pragma once
 
+#include <algorithm>
 #include <complex>
 #include <cstdint>
 #include <limits>
@@ -13,7 +14,7 @@
 namespace polyveil::compile {
 
 enum class OpKind {
-  kInput,   // fresh ciphertext from the client
+  kInput,   // one of the fresh ciphertexts from the client
   kState,   // value kept from the previous step (encrypted key-value cache); zero at the first step
   kAdd,     // a + b
   kSub,     // a - b
@@ -78,10 +79,11 @@ struct Node {
   // kLinear; kMulPlain whose values are made when they are needed: a map of one term.
   std::shared_ptr<const LinearMap> linear{};
   // kBand: an operand whose rotations the next band reads too, and one that the band before
-  // rotated; -1: none.
+  // rotated; kLinear: 0 where the next node has the same map, whose plaintexts serve both, and
+  // where the one before had. -1: none.
   int kept = -1, reused = -1;
   double factor = 1;     // kRescaleUnit
-  int state = -1;        // kState: slot of the state table
+  int state = -1;        // kState: slot of the state table; kInput: which of the inputs
   bool cut = false;      // the planner may bootstrap this value: magnitude <= 1
   NodeId cut_with = -1;  // as this one is; itself
   Mark mark = Mark::kNone;
@@ -99,16 +101,24 @@ std::int64_t IntegerPart(double factor);
 // less by (first + g size) stride of the baby operand, around which the sum of those j is rotated:
 //   sum_i d_i R^((first+i) u) x R^((first+i) v) y =
 //   R^(first u) sum_g R^(g size u) sum_j (R^(-(first + g size) u) d_i) R^(j u) x R^(..) y.
-// x is rotated `size` times, y once a term: that of two bands that share it.
+// x is rotated `size` times, y once a term: that of two bands that share it. From one value as many
+// as `ahead` are hoisted, the last of which is the next such value.
 struct BandSteps {
   explicit BandSteps(const Node& band);
 
-  int terms, size = 12, groups;
+  int terms, size = 12, groups, ahead = 6;
   size_t whole;       // the operand that is rotated once a term
   int baby, each;     // rotations from j to j + 1: of x, of y
   int between, last;  // of y from g + 1 to g, and of the first j of the last g
   int group, all;     // of sums from g + 1 to g, and of the whole
-  int Shift(int g) const { return all + g * group; }  // of the diagonals of g, back
+  int Shift(int g) const { return all + g * group; }         // of the diagonals of g, back
+  int Base(int j) const { return (j - 1) / ahead * ahead; }  // that j > 0 is hoisted from
+  // Rotations by k steps, k = 1 .. ahead: of y in all groups, of x.
+  int Hoisted(int k) const { return HoistedOf(terms, k); }
+  int HoistedBabies(int k) const { return HoistedOf(std::min(size, terms), k); }
+
+ private:
+  int HoistedOf(int count, int k) const;
 };
 
 struct StateUpdate {
@@ -119,7 +129,7 @@ struct StateUpdate {
 struct Graph {
   std::vector<Node> nodes;  // inputs precede their users
   std::vector<StateUpdate> updates;
-  NodeId output = -1;
+  std::vector<NodeId> outputs;
 
   const Node& operator[](NodeId id) const { return nodes[id]; }
 };

@@ -53,8 +53,9 @@ NodeId GraphBuilder::Append(OpKind kind, std::string name, std::vector<NodeId> i
   return static_cast<NodeId>(graph_.nodes.size()) - 1;
 }
 
-NodeId GraphBuilder::Input(std::string name, int log_period) {
+NodeId GraphBuilder::Input(std::string name, int log_period, int index) {
   NodeId id = Append(OpKind::kInput, std::move(name), {});
+  graph_.nodes[id].state = index;
   SetPeriod(id, log_period);
   return id;
 }
@@ -129,6 +130,13 @@ NodeId GraphBuilder::Band(std::string name, NodeId a, NodeId b, LinearMap map, N
   node.log_period = log_slots_;
   node.linear = std::make_shared<const LinearMap>(std::move(map));
   return id;
+}
+
+void GraphBuilder::ShareMap(NodeId before, NodeId id) {
+  Node &first = graph_.nodes[before], &second = graph_.nodes[id];
+  if (first.kind != OpKind::kLinear) return;
+  second.linear = first.linear;
+  first.kept = second.reused = 0;
 }
 
 NodeId GraphBuilder::MulByI(std::string name, NodeId a) {

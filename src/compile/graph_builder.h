@@ -20,7 +20,8 @@ class GraphBuilder {
   // Every later node belongs to this layer and component; its name is prefix + its own.
   void Enter(int layer, Component component, std::string prefix);
 
-  NodeId Input(std::string name, int log_period);
+  // index: among the program's inputs.
+  NodeId Input(std::string name, int log_period, int index = 0);
   NodeId State(std::string name, int state, int log_period);
   NodeId Add(std::string name, NodeId a, NodeId b);
   NodeId Sub(std::string name, NodeId a, NodeId b);
@@ -37,6 +38,8 @@ class GraphBuilder {
   // it for both.
   NodeId Band(std::string name, NodeId a, NodeId b, LinearMap map, NodeId after = -1,
               int shared = -1);
+  // Two maps that are the same, `id` the first behind `before`: plaintexts are made once.
+  void ShareMap(NodeId before, NodeId id);
   NodeId MulByI(std::string name, NodeId a);
   NodeId Rotate(std::string name, NodeId a, int rotation);
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);

@@ -59,12 +59,13 @@ Result<BlockLayout> BlockLayout::Create(const model::BlockShape& shape, int cont
 
 namespace {
 
-std::vector<Complex> PackBlocks(std::span<const std::vector<double>> tokens,
+// The tokens from `first` on.
+std::vector<Complex> PackBlocks(std::span<const std::vector<double>> tokens, size_t first,
                                 const TokenLayout& layout, double unit) {
   std::vector<Complex> packed(static_cast<size_t>(layout.slots));
   const auto blocks = static_cast<size_t>(layout.size), block = packed.size() / blocks;
   for (size_t t = 0; t < 2 * blocks; ++t) {
-    const std::vector<double>& token = tokens[std::min(t, tokens.size() - 1)];
+    const std::vector<double>& token = tokens[std::min(first + t, tokens.size() - 1)];
     const Complex one = t < blocks ? Complex(1 / unit) : Complex(0, 1 / unit);
     for (size_t f = 0; f < token.size(); ++f) packed[t % blocks * block + f] += token[f] * one;
   }
@@ -73,9 +74,12 @@ std::vector<Complex> PackBlocks(std::span<const std::vector<double>> tokens,
 
 }  // namespace
 
-std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
-                                const TokenLayout& layout, double unit) {
-  if (layout.blocks) return PackBlocks(tokens, layout, unit);
+TokenSlots PackTokens(std::span<const std::vector<double>> tokens, const TokenLayout& layout,
+                      double unit) {
+  TokenSlots all;
+  for (int i = 0; layout.blocks && i < layout.ciphertexts(); ++i)
+    all.push_back(PackBlocks(tokens, static_cast<size_t>(2 * i * layout.size), layout, unit));
+  if (layout.blocks) return all;
   std::vector<Complex> packed(static_cast<size_t>(layout.slots));
   for (int s = 0; s < layout.size; ++s) {
     const int t = s % (layout.size / 2);
@@ -84,17 +88,18 @@ std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
     for (size_t f = 0; f < token.size(); ++f)
       packed[f * static_cast<size_t>(layout.size) + static_cast<size_t>(s)] = token[f] / unit;
   }
-  return packed;
+  return {packed};
 }
 
-std::vector<double> UnpackToken(std::span<const Complex> slots, const TokenLayout& layout,
-                                int width, int t, double unit) {
+std::vector<double> UnpackToken(const TokenSlots& slots, const TokenLayout& layout, int width,
+                                int t, double unit) {
   std::vector<double> token;
-  const int block = layout.slots / layout.size;
+  const int block = layout.slots / layout.size, half = layout.blocks ? t / layout.size : 0;
+  const std::vector<Complex>& there = slots[static_cast<size_t>(half / 2)];
   for (int f = 0; f < width; ++f) {
     const int at = layout.blocks ? t % layout.size * block + f : f * layout.size + t;
-    const Complex value = slots[static_cast<size_t>(at)];
-    token.push_back((layout.blocks && t >= layout.size ? value.imag() : value.real()) * unit);
+    const Complex value = there[static_cast<size_t>(at)];
+    token.push_back((half % 2 == 1 ? value.imag() : value.real()) * unit);
   }
   return token;
 }

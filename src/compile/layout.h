@@ -12,7 +12,8 @@
 //           as many as the program takes, zero behind those.
 // Blocks:   twice as many of a prompt's tokens at once: feature f of token t stands at slot f of
 //           block t, a head's (e, h) at its row of attention; tokens from blocks() on are the
-//           imaginary part. Slots behind the last token's hold its copies.
+//           imaginary part. Slots behind the last token's hold its copies. More tokens take more
+//           ciphertexts, 2 blocks of them each: what each of their parts holds is a `half`.
 // Matrix products alternate: features -> rows multiplies by a matrix whose row r lies in block r
 // and sums inside the block (the result stands in one slot, a mask and rotations spread it); rows
 // -> features sums over blocks (cyclic, no mask). A matrix with more rows or columns than one
@@ -71,17 +72,23 @@ struct BlockLayout {
                                     int known = 0, int texts = 1);
 };
 
+// Of tokens in blocks: attention's cost grows with the square of their number.
+inline constexpr int kMostTokenCiphertexts = 2;
+
 // Where the tokens of a prompt's program stand, up to `tokens` of them: in rows of `size` slots, or
 // in `size` blocks of rows.
 struct TokenLayout {
   int slots = 0, size = 0, tokens = 0;
   bool blocks = false;
+  int ciphertexts() const { return blocks ? (tokens + 2 * size - 1) / (2 * size) : 1; }
 };
+// All slots of each of a few ciphertexts.
+using TokenSlots = std::vector<std::vector<Complex>>;
 // Vectors of a prompt's tokens, divided by `unit`; and the other way round, that of the token at t.
-std::vector<Complex> PackTokens(std::span<const std::vector<double>> tokens,
-                                const TokenLayout& layout, double unit);
-std::vector<double> UnpackToken(std::span<const Complex> slots, const TokenLayout& layout,
-                                int width, int t, double unit);
+TokenSlots PackTokens(std::span<const std::vector<double>> tokens, const TokenLayout& layout,
+                      double unit);
+std::vector<double> UnpackToken(const TokenSlots& slots, const TokenLayout& layout, int width,
+                                int t, double unit);
 
 // One token of each of several texts in the feature layout, divided by `unit`: feature f of text t
 // at slot f texts + t, copies of the last one behind it. And the other way round, one text's.

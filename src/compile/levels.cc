@@ -14,12 +14,27 @@ namespace {
 
 constexpr int kUnused = -1;
 
-// The nodes of one layer stand together; `input` is the one value that enters from before them.
+// The nodes of one layer stand together; `inputs` enter from before them, `outputs` are read behind
+// them. Bootstraps serve all of either alike, so that one level stands for them.
 struct Segment {
   NodeId begin = 0, end = 0;
-  NodeId input = -1;
+  std::vector<NodeId> inputs, outputs;
   std::vector<NodeId> cuts;  // the first of those that are bootstrapped together
 };
+
+bool Contains(const std::vector<NodeId>& nodes, NodeId id) {
+  return std::ranges::find(nodes, id) != nodes.end();
+}
+
+void FillOutputs(const Graph& graph, std::vector<Segment>& segments) {
+  for (size_t i = 0; i < segments.size(); ++i) {
+    Segment& segment = segments[i];
+    const auto& read = i + 1 < segments.size() ? segments[i + 1].inputs : graph.outputs;
+    for (const NodeId id : read)
+      if (id >= segment.begin && id < segment.end) segment.outputs.push_back(id);
+    if (!Contains(segment.outputs, segment.end - 1)) segment.outputs.push_back(segment.end - 1);
+  }
+}
 
 std::vector<Segment> SplitLayers(const Graph& graph) {
   std::vector<Segment> segments;
@@ -28,17 +43,18 @@ std::vector<Segment> SplitLayers(const Graph& graph) {
     const Node& node = graph[id];
     if (node.layer < 0) continue;
     if (segments.empty() || graph[segments.back().begin].layer != node.layer)
-      segments.push_back({id, id, -1, {}});
+      segments.push_back({id, id, {}, {}, {}});
     Segment& segment = segments.back();
     segment.end = id + 1;
     if (node.cut && node.cut_with == id) segment.cuts.push_back(id);
     for (NodeId input : node.inputs) {
-      if (input >= segment.begin) continue;
-      PV_CHECK(segment.input < 0 || segment.input == input, "layer {} reads {} and {}", node.layer,
-               graph[segment.input].name, graph[input].name);
-      segment.input = input;
+      if (input >= segment.begin || Contains(segment.inputs, input)) continue;
+      segment.inputs.push_back(input);
+      PV_CHECK(segment.inputs.size() <= graph.outputs.size(), "layer {} reads {} and {}",
+               node.layer, graph[segment.inputs.front()].name, graph[input].name);
     }
   }
+  FillOutputs(graph, segments);
   return segments;
 }
 
@@ -59,7 +75,14 @@ class Sweep {
     need_.assign(segment_.end - segment_.begin, kUnused);
     for (NodeId id = segment_.begin; id < segment_.end; ++id)
       if (graph_[id].least_level > 0) need_[id - segment_.begin] = graph_[id].least_level;
+<<<<<<< HEAD
     need_.back() = std::max(need_.back(), output_level);
+=======
+    for (const NodeId id : segment_.outputs) {
+      int& need = need_[id - segment_.begin];
+      need = std::max(need, output_level);
+    }
+>>>>>>> main
     result_ = {true, 0, 0};
     for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id)
       Visit(id, chosen);
@@ -229,7 +252,7 @@ Graph InsertBootstraps(Graph graph, const std::vector<bool>& bootstrapped) {
   }
   for (const StateUpdate& update : graph.updates)
     result.updates.push_back({update.state, renamed[update.node]});
-  result.output = renamed[graph.output];
+  for (const NodeId output : graph.outputs) result.outputs.push_back(renamed[output]);
   return result;
 }
 

@@ -21,7 +21,7 @@ Graph Chain(int layers, int squares) {
     for (int i = 0; i < squares; ++i) x = b.Square("square", x);
     b.MarkCut(x);
   }
-  b.graph().output = x;
+  b.graph().outputs = {x};
   return std::move(b.graph());
 }
 
@@ -66,7 +66,7 @@ TEST(Levels, PlanKeepsEveryLevelInBounds) {
       EXPECT_GE(graph[input].level, needed) << node.name;
     }
   }
-  EXPECT_EQ(graph[graph.output].level, 0);
+  EXPECT_EQ(graph[graph.outputs[0]].level, 0);
 }
 
 // Parts of one value in several ciphertexts: bootstrapped together, and one choice, however many.
@@ -88,7 +88,7 @@ TEST(Levels, CutsThatGoTogetherAreBootstrappedTogether) {
     for (int i = 0; i < 4; ++i) part = b.Square("square", part);
     sum = sum < 0 ? part : b.Add("sum", sum, part);
   }
-  b.graph().output = sum;
+  b.graph().outputs = {sum};
   const auto placement = PlaceBootstraps(b.graph(), *params, cost);
   ASSERT_TRUE(placement.ok()) << placement.error().message;
   EXPECT_EQ(CountBootstraps(*placement), 20);
@@ -101,7 +101,7 @@ TEST(Levels, RefusesMorePlacesThanItCanTry) {
   NodeId x = b.Input("x", 4);
   b.Enter(0, Component::kPower, "");
   for (int i = 0; i < 16; ++i) b.MarkCut(x = b.Conjugate("conjugate", x));
-  b.graph().output = x;
+  b.graph().outputs = {x};
   const auto placement = PlaceBootstraps(b.graph(), *params, CostModel(params, {}));
   ASSERT_FALSE(placement.ok());
   EXPECT_NE(placement.error().message.find("16 places for bootstraps > 15"), std::string::npos);

@@ -29,7 +29,8 @@ struct BlockUnits {
 
 // kKnownKeys and kKnownValues are of public tokens (known_keys.h), kSkew is of a prompt in rows
 // (token_attention.cc), those from kBlockSkew on of one in blocks (block_maps.h): no weights.
-// kVocabulary and kEmbedding are a choice's (choice_lowering.h): no block's weights.
+// kVocabulary and kEmbedding are a choice's (choice_lowering.h), kPooler and kClassifier a head's
+// (block_maps.h): no block's weights.
 enum class MatrixKind {
   kQkv,
   kProjection,
@@ -47,11 +48,16 @@ enum class MatrixKind {
   kPrefixValues,
   kVocabulary,
   kEmbedding,
+<<<<<<< HEAD
   kTokenBits,
+=======
+  kPooler,
+  kClassifier,
+>>>>>>> main
 };
 
-// Which keys the queries of a half of the tokens in blocks see among those of a half, at distances
-// of `first` tokens and more.
+// Which keys the queries of a half of the tokens in blocks (layout.h) see among those of a half, at
+// distances of `first` tokens and more.
 struct KeysSeen {
   int query_half = 0, key_half = 0, first = 0;
   bool causal = true;

@@ -48,16 +48,16 @@ NodeId InUnit(BlockContext& c, NodeId x, const ResidualUnit& before, const Resid
 
 }  // namespace
 
-void MarkResidual(GraphBuilder& b, NodeId x, bool real) {
+void MarkResidual(GraphBuilder& b, NodeId x, bool real, NodeId with) {
   b.SetMagnitude(x, 1);
   b.SetReal(x, real);
-  b.MarkCut(x);
+  b.MarkCut(x, with);
 }
 
 NodeId AddToResidual(BlockContext& c, NodeId x, const ResidualUnit& before,
-                     const ResidualUnit& after, NodeId update) {
+                     const ResidualUnit& after, NodeId update, NodeId with) {
   NodeId sum = c.b.Add("residual", InUnit(c, x, before, after), update);
-  MarkResidual(c.b, sum, !c.in_blocks());
+  MarkResidual(c.b, sum, !c.in_blocks(), with < 0 ? sum : with);
   return sum;
 }
 
@@ -135,7 +135,6 @@ NodeId AddFeatureBias(BlockContext& c, const std::string& name, NodeId x,
 }
 
 NodeId LowerBlock(GraphBuilder& builder, const BlockPlace& place, NodeId x) {
-  if (place.tokens > 0 && place.groups == 0) return LowerTokenBlocks(builder, place, x);
   BlockContext c{builder, place, place.layout, place.block.shape, place.block.forms};
   const ResidualUnit &in = place.in, &middle = place.middle, &out = place.out;
   NodeId root = LowerRoot(c, "attention", x, in, c.forms.norm1), result = -1;
@@ -158,13 +157,15 @@ namespace {
 // What differs between the programs: where(i) is block i's place but for its residual's units.
 template <typename F>
 Graph LowerBlocks(const model::Decoder& decoder, const BlockLayout& layout, const char* input,
-                  int log_period, bool complex, F&& where) {
+                  int log_period, PromptRoom room, F&& where) {
   const ResidualUnits units = MakeResidualUnits(decoder);
   GraphBuilder builder(Log2(layout.slots));
   builder.Enter(-1, Component::kInput, "");
-  NodeId x = builder.Input(input, log_period);
-  MarkResidual(builder, x, !complex);
-  builder.SetReal(x, !complex);
+  std::vector<NodeId> x;
+  for (int i = 0; i < room.ciphertexts; ++i) {
+    x.push_back(builder.Input(input, log_period, i));
+    MarkResidual(builder, x.back(), !room.in_blocks(), x.front());
+  }
   for (int i = 0; i < static_cast<int>(decoder.blocks.size()); ++i) {
     const auto at = static_cast<size_t>(i);
     BlockPlace place = where(i);
@@ -172,9 +173,12 @@ Graph LowerBlocks(const model::Decoder& decoder, const BlockLayout& layout, cons
     place.middle = {units.middle[at], units.middle_channels[at]};
     place.out = {units.output[at], units.output_channels[at]};
     if (!units.ending.empty()) place.ending = {units.ending[at]};
-    x = LowerBlock(builder, place, x);
+    if (room.in_blocks())
+      x = LowerTokenBlocks(builder, place, x);
+    else
+      x = {LowerBlock(builder, place, x.front())};
   }
-  builder.graph().output = x;
+  builder.graph().outputs = x;
   return std::move(builder.graph());
 }
 
@@ -192,7 +196,8 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
         ErrorCode::kOutOfRange,
         "position = {}: the caches hold {} tokens behind the {} public ones in matrices", position,
         layout.chunks * layout.keys() - decoder.prefix(), in_matrices);
-  return LowerBlocks(decoder, layout, "token", Log2(layout.width), false, [&](int i) {
+  constexpr PromptRoom kNone{1, 1};
+  return LowerBlocks(decoder, layout, "token", Log2(layout.width), kNone, [&](int i) {
     const auto at = static_cast<size_t>(i);
     BlockPlace place{decoder.blocks[at], layout, i, position + decoder.prefix()};
     place.in_matrices = in_matrices;
@@ -253,11 +258,17 @@ Result<PromptForm> CheckPrompt(const model::Decoder& decoder, const BlockLayout&
   return PromptForm::kBlocks;
 }
 
-int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, int groups) {
-  if (!decoder.causal()) return 2 * layout.blocks();
+int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, PromptRoom room) {
+  const int in_blocks = 2 * room.ciphertexts * layout.blocks();
+  if (!decoder.causal()) return in_blocks;
   return std::min(
-      groups > 0 ? std::min(groups * layout.d_head, layout.keys()) : 2 * layout.blocks(),
+      room.in_blocks() ? in_blocks : std::min(room.groups * layout.d_head, layout.keys()),
       decoder.context);
+}
+
+int TokenCiphertexts(const model::Decoder& decoder, const BlockLayout& layout) {
+  const int tokens = 2 * layout.blocks();
+  return std::min((decoder.context + tokens - 1) / tokens, kMostTokenCiphertexts);
 }
 
 namespace {
@@ -283,19 +294,20 @@ Status CheckTexts(const model::Decoder& decoder, std::span<const int> texts, int
 }  // namespace
 
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
-                          int groups, std::span<const int> state_levels,
+                          PromptRoom room, std::span<const int> state_levels,
                           std::span<const int> texts) {
   PV_RETURN_IF_ERROR(CheckPrompt(decoder, layout));
-  const int most = PromptTokens(decoder, layout, groups);
+  const int most = PromptTokens(decoder, layout, room);
   if (tokens < 1 || tokens > most)
     return MakeError(ErrorCode::kOutOfRange, "a prompt of {} tokens, not in 1..{}", tokens, most);
   PV_RETURN_IF_ERROR(CheckTexts(decoder, texts, tokens));
-  return LowerBlocks(decoder, layout, "tokens", Log2(layout.slots), groups == 0, [&](int i) {
+  return LowerBlocks(decoder, layout, "tokens", Log2(layout.slots), room, [&](int i) {
     BlockPlace place{decoder.blocks[static_cast<size_t>(i)], layout, i,
                      decoder.prefix() + tokens - 1};
     place.tokens = tokens;
-    place.groups = groups;
+    place.room = room;
     place.texts = texts;
+    if (i + 1 == static_cast<int>(decoder.blocks.size())) place.head = decoder.head.get();
     if (state_levels.empty()) return place;
     const auto chunks = static_cast<size_t>(layout.chunks);
     place.cache_levels = state_levels.subspan(static_cast<size_t>(i) * chunks, chunks);

@@ -23,6 +23,13 @@ struct ResidualUnit {
   ChannelUnits channels{};
 };
 
+// What a prompt's program has room for: in rows so many groups of d_head offsets between a query
+// and a key, or in blocks (no groups) so many ciphertexts of tokens.
+struct PromptRoom {
+  int groups = 0, ciphertexts = 1;
+  bool in_blocks() const { return groups == 0; }
+};
+
 struct BlockPlace {
   const model::Block& block;
   const BlockLayout& layout;
@@ -34,13 +41,14 @@ struct BlockPlace {
   // behind the prefix' own; null without.
   int in_matrices = 0;
   KnownKeyValues known = nullptr;
-  // Of a prompt at once: its tokens behind the prefix, and in rows the groups of d_head offsets
-  // between a query and a key that the program has room for (0: in blocks). Without tokens: one
-  // token at `position`.
-  int tokens = 0, groups = 0;
+  // Of a prompt at once: its tokens behind the prefix, and what the program has room for. Without
+  // tokens: one token at `position`.
+  int tokens = 0;
+  PromptRoom room{};
   int most_cache_level = std::numeric_limits<int>::max();  // at which a prompt may leave them
   std::span<const int> cache_levels = {};  // by chunk: where decoding reads what a prompt leaves
   std::span<const int> texts = {};  // tokens of each where they are independent; empty: one text
+  const model::EncoderHead* head = nullptr;  // behind the last block; the result is its logits
 };
 
 // x: the residual in the feature layout in its unit `in`; the result in `out`. Depth
@@ -60,17 +68,18 @@ Result<Graph> LowerStep(const model::Decoder& decoder, const BlockLayout& layout
                         int most_cache_level = std::numeric_limits<int>::max());
 
 // The first `tokens` tokens of a text at once, in rows or blocks (layout.h), as PackTokens lays
-// them out; the output likewise. groups: of d_head offsets, tokens <= groups d_head; 0: in blocks.
-// The states are those behind the last token's step; an encoder has none. texts: of an encoder, how
-// many tokens each of several independent texts has, one behind another; empty: one text. Errors:
-// kOutOfRange for tokens outside 1 .. PromptTokens, what CheckPrompt refuses, kMismatch for texts
-// that are not `tokens` long together.
+// them out; the outputs likewise. The states are those behind the last token's step; an encoder has
+// none. texts: of an encoder, how many tokens each of several independent texts has, one behind
+// another; empty: one text. Errors: kOutOfRange for tokens outside 1 .. PromptTokens, what
+// CheckPrompt refuses, kMismatch for texts that are not `tokens` long together.
 Result<Graph> LowerPrompt(const model::Decoder& decoder, const BlockLayout& layout, int tokens,
-                          int groups, std::span<const int> state_levels,
+                          PromptRoom room, std::span<const int> state_levels,
                           std::span<const int> texts = {});
 // Tokens that such a program takes at most; of an encoder those of several texts, each of which
 // fits the context.
-int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, int groups);
+int PromptTokens(const model::Decoder& decoder, const BlockLayout& layout, PromptRoom room);
+// Ciphertexts of tokens in blocks that the context fills, at most kMostTokenCiphertexts.
+int TokenCiphertexts(const model::Decoder& decoder, const BlockLayout& layout);
 enum class PromptForm { kRows, kBlocks };
 // How the model's programs for prompts lay tokens out: in rows, where one ciphertext has room for
 // what a block needs, or else in blocks. Errors: kOutOfRange, naming what stands in the way.

@@ -34,7 +34,7 @@ class TokenAttention {
 
  private:
   bool divides() const { return c_.forms.attention.divides(); }
-  bool paired() const { return c_.place.groups > 1; }
+  bool paired() const { return c_.place.room.groups > 1; }
   // Tokens that a query at t sees: those behind the prompt's last are its copies.
   int Seen(int t) const { return std::min(t + 1, c_.place.tokens); }
 
@@ -197,7 +197,7 @@ class TokenAttention {
     const int elements = c_.l.d_head;
     std::vector<NodeId> scores;
     NodeId query = query_;
-    while (static_cast<int>(scores.size()) < c_.place.groups) {
+    while (static_cast<int>(scores.size()) < c_.place.room.groups) {
       const int group = static_cast<int>(scores.size());
       if (group > 0) query = b_.Rotate("queries of the next group", query, elements);
       NodeId queries = query;
@@ -234,7 +234,7 @@ class TokenAttention {
   NodeId WeightedValues(const std::vector<NodeId>& summands, const std::vector<NodeId>& values) {
     const int elements = c_.l.d_head, together = paired() ? 2 : 1;
     NodeId sum = -1;
-    for (int group = c_.place.groups - together; group >= 0; group -= together) {
+    for (int group = c_.place.room.groups - together; group >= 0; group -= together) {
       NodeId weights = summands[static_cast<size_t>(group)];
       if (paired())
         weights =

@@ -17,7 +17,7 @@ class BlockHeads {
              const Biases& biases)
       : c_(c), b_(c.b), t_(t), norm_(norm), units_(units), biases_(biases) {}
 
-  Both Run(NodeId x) {
+  Halves Run(const Wholes& x) {
     LowerQkv(x);
     c_.Enter(Component::kScores, "attention");
     LowerScores();
@@ -30,6 +30,7 @@ class BlockHeads {
   bool divides() const { return c_.forms.attention.divides(); }
   int prefix() const { return c_.place.block.prefix(); }
   bool causal() const { return c_.shape.causal; }
+  size_t halves() const { return static_cast<size_t>(c_.halves()); }
   // What a block of scores is of: halves of the tokens, and the least distance between two.
   struct Pair {
     size_t query, key;
@@ -97,9 +98,10 @@ class BlockHeads {
     return sum;
   }
 
-  Both Products(const char* name, NodeId x, int block) {
-    LinearMap map = BlockMap(c_.l, c_.shape, units_, MatrixKind::kQkv, c_.place.index, block, 0.5);
-    return t_.Split(name, b_.Linear(std::string(name) + " products", x, std::move(map), false));
+  Halves Products(const char* name, const Wholes& x, int block) {
+    return t_.Split(name, t_.Linear(std::string(name) + " products", x,
+                                    BlockMap(c_.l, c_.shape, units_, MatrixKind::kQkv,
+                                             c_.place.index, block, 0.5)));
   }
 
   // Times the root where a norm stands in front, with the bias times factor(token, h).
@@ -114,36 +116,36 @@ class BlockHeads {
         }));
   }
 
-  void LowerQkv(NodeId x) {
+  void LowerQkv(const Wholes& x) {
     c_.Enter(Component::kQkv, "attention");
-    Both queries = Products("queries", x, 0), keys = Products("keys", x, 1),
-         values = Products("values", x, 2);
-    const Both raw_keys = keys;
+    const Halves queries = Products("queries", x, 0), raw_keys = Products("keys", x, 1),
+                 values = Products("values", x, 2);
     score_units_ = ScoreUnits();
     const auto unit_at = [&](int token, int h) {
       return 0.5 * score_units_[static_cast<size_t>(token)][static_cast<size_t>(h)];
     };
-    Both scaled_keys, scaled_values;
-    for (size_t half = 0; half < 2; ++half) {
+    Halves keys, scaled_values;
+    for (size_t half = 0; half < halves(); ++half) {
       // Half of them: the scores of both halves' keys are taken apart.
-      queries_[half] =
-          Scaled("query", Turned("query", queries[half], half, unit_at), half, biases_.q, false,
-                 true, [&](int token, int h) { return unit_at(token, h) * units_.key; });
-      if (!c_.shape.rotary.empty())
-        keys[half] = Turned("key", keys[half], half, [](int, int) { return 1.0; });
-      scaled_keys[half] = Scaled("key", keys[half], half, biases_.k, true, true,
-                                 [&](int, int) { return 1 / units_.key; });
-      scaled_values[half] = Scaled("value", values[half], half, biases_.v, true, false,
-                                   [&](int, int) { return 1 / units_.value; });
+      queries_.push_back(Scaled("query", Turned("query", queries[half], half, unit_at), half,
+                                biases_.q, false, true,
+                                [&](int token, int h) { return unit_at(token, h) * units_.key; }));
+      const NodeId turned = c_.shape.rotary.empty()
+                                ? raw_keys[half]
+                                : Turned("key", raw_keys[half], half, [](int, int) { return 1.0; });
+      keys.push_back(Scaled("key", turned, half, biases_.k, true, true,
+                            [&](int, int) { return 1 / units_.key; }));
+      scaled_values.push_back(Scaled("value", values[half], half, biases_.v, true, false,
+                                     [&](int, int) { return 1 / units_.value; }));
     }
-    skewed_keys_ =
-        b_.Linear("keys skewed", t_.Pack("keys", scaled_keys), BlockSkewMap(c_.l, 1), false);
-    const NodeId skewed = b_.Linear("values skewed", t_.Pack("values", scaled_values),
-                                    BlockSkewMap(c_.l, causal() ? 0.5 : 1), false);
+    skewed_keys_ = t_.Linear("keys skewed", t_.Pack("keys", keys), BlockSkewMap(c_.l, 1));
+    const Wholes skewed = t_.Linear("values skewed", t_.Pack("values", scaled_values),
+                                    BlockSkewMap(c_.l, causal() ? 0.5 : 1));
     if (causal())
       skewed_values_ = t_.Split("values skewed", skewed);
     else
-      conjugate_values_ = b_.Conjugate("values skewed conjugate", skewed);
+      for (const NodeId each : skewed)
+        conjugate_values_.push_back(b_.Conjugate("values skewed conjugate", each));
     if (causal()) LowerBlockCaches(c_, t_, raw_keys, values, *norm_, units_, biases_);
   }
 
@@ -157,29 +159,35 @@ class BlockHeads {
   void LowerScores() {
     LinearMap band = ScoreBand(c_.l);
     band.by_term = causal();  // keys, turned and scaled, come a level later than queries
-    for (int first = 0; first < c_.l.blocks(); first += c_.l.distances()) {
-      const NodeId keys = Later("keys further on", skewed_keys_, first);
-      NodeId before = -1;
-      for (size_t half = 0; half < 2; ++half) {
-        before = b_.Band("score products", queries_[half], keys, band, before, 1);
-        const Both parts = t_.Split("scores", before);
-        for (size_t key = 0; key < 2; ++key) {
-          if (causal() && key > half) continue;
-          pairs_.push_back({half, key, first});
-          scores_.push_back(parts[key]);
+    for (int first = 0; first < c_.l.blocks(); first += c_.l.distances())
+      for (size_t i = 0; i < skewed_keys_.size(); ++i) {
+        const NodeId keys = Later("keys further on", skewed_keys_[i], first);
+        NodeId before = -1;
+        for (size_t query = causal() ? 2 * i : 0; query < halves(); ++query) {
+          before = b_.Band("score products", queries_[query], keys, band, before, 1);
+          AddPairs(query, i, first, t_.Split("scores", {before}));
         }
       }
-    }
     if (prefix() > 0) AddConstantScores();
     for (size_t i = 0; i < pairs_.size(); ++i) AddShift(static_cast<int>(i));
     b_.SetMark(scores_.front(), Mark::kScores);
   }
 
+  // Of the keys of ciphertext i.
+  void AddPairs(size_t query, size_t i, int first, const Halves& scores) {
+    for (size_t part = 0; part < 2; ++part) {
+      const size_t key = 2 * i + part;
+      if (causal() && key > query) continue;
+      pairs_.push_back({query, key, first});
+      scores_.push_back(scores[part]);
+    }
+  }
+
   void AddConstantScores() {
-    const Both constant =
+    const Halves constant =
         t_.Split("scores of constant tokens",
-                 b_.Linear("scores of constant tokens", t_.Pack("queries", queries_),
-                           PrefixKeysMap(c_.l, units_, c_.place.index, prefix(), 1), false));
+                 t_.Linear("scores of constant tokens", t_.Pack("queries", queries_),
+                           PrefixKeysMap(c_.l, units_, c_.place.index, prefix(), 1)));
     for (size_t i = 0; i < pairs_.size(); ++i)
       if (pairs_[i].query == pairs_[i].key)
         scores_[i] = b_.Add("scores", scores_[i], constant[pairs_[i].query]);
@@ -196,63 +204,68 @@ class BlockHeads {
         }));
   }
 
-  // Both halves' outputs; with a divisor i times the summands' sums / b beside the values' sums,
+  // All halves' outputs; with a divisor i times the summands' sums / b beside the values' sums,
   // both halved.
-  Both OfEarlierKeys() {
+  Halves OfEarlierKeys() {
     const double factor = divides() ? 0.5 : 1;
     const Complex beside = divides() ? Complex(0, 1 / c_.forms.divisor_inverse.b) : Complex();
     if (divides())
       for (NodeId& values : skewed_values_)
         values = b_.AddPlain("values and ones", values, {beside});
-    Both both = {-1, -1};
+    Halves sums(halves(), -1);
+    for (size_t key = 0; key < halves(); ++key) AddValues(key, factor, sums);
+    if (prefix() > 0) AddConstantValues(factor, beside, sums);
+    return divides() ? Divided(sums) : sums;
+  }
+
+  // Of a half's keys to all queries that see some of them.
+  void AddValues(size_t key, double factor, Halves& sums) {
     NodeId before = -1;
     for (size_t i = 0; i < pairs_.size(); ++i) {
-      const Pair& pair = pairs_[i];
-      const bool shares = i > 0 && pairs_[i - 1].key == pair.key;
+      if (pairs_[i].key != key) continue;
+      const size_t query = pairs_[i].query;
       LinearMap band =
-          ValueBand(c_.l, {static_cast<int>(pair.query), static_cast<int>(pair.key), 0, true, {}},
+          ValueBand(c_.l, {static_cast<int>(query), static_cast<int>(key), 0, true, {}},
                     c_.place.tokens, factor);
       band.by_term = true;  // powers have no level to spare
-      before = b_.Band("value products", skewed_values_[pair.key], powers_[i], std::move(band),
-                       shares ? before : -1, 0);
-      AddTo(both[pair.query], "value sums", before);
+      before =
+          b_.Band("value products", skewed_values_[key], powers_[i], std::move(band), before, 0);
+      AddTo(sums[query], "value sums", before);
     }
-    if (prefix() > 0) AddConstantValues(factor, beside, both);
-    return divides() ? Divided(both) : both;
   }
 
   void AddTo(NodeId& sum, const char* name, NodeId part) {
     sum = sum < 0 ? part : b_.Add(name, sum, part);
   }
 
-  void AddConstantValues(double factor, Complex beside, Both& both) {
+  void AddConstantValues(double factor, Complex beside, Halves& sums) {
     const LinearMap constant =
         PrefixValuesMap(c_.l, units_, c_.place.index, prefix(), factor, beside);
     for (size_t i = 0; i < pairs_.size(); ++i)
       if (pairs_[i].query == pairs_[i].key)
-        AddTo(both[pairs_[i].query], "value sums",
+        AddTo(sums[pairs_[i].query], "value sums",
               b_.Linear("values of constant tokens", powers_[i], constant, !divides()));
   }
 
   // Where queries see keys of both halves: what a query does not see leaves its powers, so that one
   // product of complex numbers serves both halves, (v0 - i v1) (p0 + i p1), whose real part it is.
-  Both OfAllKeys() {
+  Halves OfAllKeys() {
     const LinearMap band =
         ValueBand(c_.l, {0, 0, 0, false, {}}, 2 * c_.l.blocks(), divides() ? 0.5 : 1);
-    Both sums = {-1, -1}, divisors = {-1, -1};
-    for (size_t i = 0; i < pairs_.size(); i += 4) {
-      const NodeId values = Later("values further on", conjugate_values_, pairs_[i].first);
+    Halves sums(halves(), -1), divisors(halves(), -1), numerators;
+    for (size_t i = 0; i < pairs_.size(); i += 2 * halves()) {
+      const NodeId values =
+          Later("values further on", conjugate_values_[pairs_[i].key / 2], pairs_[i].first);
       NodeId before = -1;
-      for (size_t query = 0; query < 2; ++query) {
-        const Both seen = {SeenPowers(i + 2 * query), SeenPowers(i + 2 * query + 1)};
+      for (size_t query = 0; query < halves(); ++query) {
+        const Halves seen = {SeenPowers(i + 2 * query), SeenPowers(i + 2 * query + 1)};
         for (const NodeId powers : seen) AddTo(divisors[query], "powers", powers);
-        before = b_.Band("value products", values, t_.Pack("powers", seen), band, before, 0);
+        before =
+            b_.Band("value products", values, t_.Pack("powers", seen).front(), band, before, 0);
         AddTo(sums[query], "value sums", before);
       }
     }
-    Both numerators;
-    for (size_t query = 0; query < 2; ++query)
-      numerators[query] = t_.Split("numerator", sums[query])[0];
+    for (const NodeId sum : sums) numerators.push_back(t_.Split("numerator", {sum}).front());
     return divides() ? Divided(numerators, SumOverKeys(t_.Pack("powers", divisors))) : numerators;
   }
 
@@ -274,14 +287,17 @@ class BlockHeads {
   }
 
   // Over the rows of every head, in all of them, divided by what the divisor's polynomial ends at.
-  NodeId SumOverKeys(NodeId powers) {
+  Wholes SumOverKeys(Wholes powers) {
     const int elements = Log2(c_.l.d_head);
-    const NodeId sums =
-        b_.RotateSum("divisor sums", powers, DoublingRotations(c_.l.heads, elements));
     Vector first(static_cast<size_t>(c_.l.block()));
     std::fill_n(first.begin(), c_.shape.n_heads, 1 / c_.forms.divisor_inverse.b);
-    return b_.RotateSum("divisors spread", b_.MulPlain("divisors", sums, std::move(first)),
-                        DoublingRotations(-c_.l.heads, elements));
+    for (NodeId& each : powers) {
+      const NodeId sums =
+          b_.RotateSum("divisor sums", each, DoublingRotations(c_.l.heads, elements));
+      each = b_.RotateSum("divisors spread", b_.MulPlain("divisors", sums, first),
+                          DoublingRotations(-c_.l.heads, elements));
+    }
+    return powers;
   }
 
   // What stands where no head is, for the divisor's polynomial.
@@ -294,26 +310,28 @@ class BlockHeads {
   }
 
   // Of numerators with their divisors beside them.
-  Both Divided(const Both& both) {
+  Halves Divided(const Halves& both) {
     c_.Enter(Component::kDivision, "attention");
-    Both numerators, divisors;
-    for (size_t half = 0; half < 2; ++half) {
-      const Both parts = t_.Split("numerator and divisor", both[half]);
-      numerators[half] = parts[0];
-      divisors[half] = parts[1];
+    Halves numerators, divisors;
+    for (const NodeId each : both) {
+      const Halves parts = t_.Split("numerator and divisor", {each});
+      numerators.push_back(parts[0]);
+      divisors.push_back(parts[1]);
     }
     return Divided(numerators, t_.Pack("divisors", divisors));
   }
 
   // Numerators times the divisors' inverses.
-  Both Divided(const Both& numerators, NodeId divisors) {
+  Halves Divided(const Halves& numerators, Wholes divisors) {
     c_.Enter(Component::kDivision, "attention");
     const approx::Approximant& inverse = c_.forms.divisor_inverse;
-    const NodeId packed = b_.AddPlain("divisors filled", divisors, HeadlessFill({1, 1}));
-    b_.SetMagnitude(packed, 1);
-    b_.MarkCut(packed);
-    Both results = t_.Split("divisor", packed);
-    for (size_t half = 0; half < 2; ++half)
+    for (NodeId& each : divisors) {
+      each = b_.AddPlain("divisors filled", each, HeadlessFill({1, 1}));
+      b_.SetMagnitude(each, 1);
+      b_.MarkCut(each, divisors.front());
+    }
+    Halves results = t_.Split("divisor", divisors);
+    for (size_t half = 0; half < halves(); ++half)
       results[half] =
           b_.Mul("head outputs", numerators[half],
                  LowerApproximant(b_, "divisor inverse", results[half], 0.5 * inverse.b, inverse));
@@ -328,28 +346,44 @@ class BlockHeads {
   const BlockUnits& units_;
   const Biases& biases_;
   std::vector<std::vector<double>> score_units_;
-  Both queries_, skewed_values_;
-  NodeId skewed_keys_ = -1, conjugate_values_ = -1;
+  Halves queries_, skewed_values_;
+  Wholes skewed_keys_, conjugate_values_;
   std::vector<Pair> pairs_;
   std::vector<NodeId> scores_, powers_;  // by pair
 };
 
 }  // namespace
 
-Both TokenParts::Split(const std::string& name, NodeId x) {
-  NodeId conjugate = b_.Conjugate(name + " conjugate", x);
-  Both parts = {
-      b_.Add(name + " of the first half", x, conjugate),
-      b_.MulByI(name + " of the second half", b_.Sub(name + " times -2 i", conjugate, x))};
-  for (const NodeId part : parts) b_.SetReal(part, true);
-  return parts;
+Halves TokenParts::Split(const std::string& name, const Wholes& x) {
+  Halves halves;
+  for (const NodeId whole : x) {
+    const NodeId conjugate = b_.Conjugate(name + " conjugate", whole);
+    halves.push_back(b_.Add(name + " of the first half", whole, conjugate));
+    halves.push_back(
+        b_.MulByI(name + " of the second half", b_.Sub(name + " times -2 i", conjugate, whole)));
+  }
+  for (const NodeId half : halves) b_.SetReal(half, true);
+  return halves;
 }
 
-NodeId TokenParts::Pack(const std::string& name, const Both& parts) {
-  NodeId packed =
-      b_.Add(name + " of both halves", parts[0], b_.MulByI(name + " times i", parts[1]));
-  b_.SetReal(packed, false);
+Wholes TokenParts::Pack(const std::string& name, const Halves& halves) {
+  Wholes packed;
+  for (size_t i = 0; i < halves.size(); i += 2) {
+    packed.push_back(
+        b_.Add(name + " of both halves", halves[i], b_.MulByI(name + " times i", halves[i + 1])));
+    b_.SetReal(packed.back(), false);
+  }
   return packed;
+}
+
+Wholes TokenParts::Linear(const std::string& name, const Wholes& x, const LinearMap& map) {
+  Wholes results;
+  for (const NodeId each : x) {
+    const NodeId id = b_.Linear(name, each, map, false);
+    if (!results.empty()) b_.ShareMap(results.back(), id);
+    results.push_back(id);
+  }
+  return results;
 }
 
 std::set<int> PartnerDistances(const BlockContext& c) {
@@ -368,8 +402,8 @@ double TurnedBias(const BlockContext& c, const std::vector<double>& bias, bool t
          turn.other * bias[first + static_cast<size_t>(turn.partner)];
 }
 
-Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm* norm,
-                     const BlockUnits& units, const Biases& biases) {
+Halves LowerBlockHeads(BlockContext& c, TokenParts& t, const Wholes& x, const TokenNorm* norm,
+                       const BlockUnits& units, const Biases& biases) {
   return BlockHeads(c, t, norm, units, biases).Run(x);
 }
 

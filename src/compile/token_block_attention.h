@@ -1,23 +1,28 @@
 // Attention of a prompt's tokens in blocks, and the caches that it leaves (token_blocks.h).
 #pragma once
 
-#include <array>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "compile/block_context.h"
 
 namespace polyveil::compile {
 
-// The two halves of the tokens, each a real vector.
-using Both = std::array<NodeId, 2>;
+// The tokens' ciphertexts, each a complex vector; the halves of all of them, each a real one: those
+// of ciphertext i are 2 i and 2 i + 1.
+using Wholes = std::vector<NodeId>;
+using Halves = std::vector<NodeId>;
 
-// Between a complex vector of both halves and the two.
+// Between a complex vector of two halves and the two.
 class TokenParts {
  public:
   explicit TokenParts(BlockContext& c) : b_(c.b) {}
-  // Twice both, real.
-  Both Split(const std::string& name, NodeId x);
-  NodeId Pack(const std::string& name, const Both& parts);
+  // Twice each half, real.
+  Halves Split(const std::string& name, const Wholes& x);
+  Wholes Pack(const std::string& name, const Halves& halves);
+  // One map of every ciphertext, complex.
+  Wholes Linear(const std::string& name, const Wholes& x, const LinearMap& map);
 
  private:
   GraphBuilder& b_;
@@ -26,19 +31,19 @@ class TokenParts {
 // What a norm leaves: the roots in every slot of their token's block; at the first of each block
 // four times the sum of the squares, complex; what 1 in the sum stands for; twice what it read.
 struct TokenNorm {
-  Both roots;
-  NodeId sums;
+  Halves roots;
+  Wholes sums;
   double of_sum;
-  Both doubled;
+  Halves doubled;
 };
 
 // The heads' outputs. norm: in front; null where x is normalised already.
-Both LowerBlockHeads(BlockContext& c, TokenParts& t, NodeId x, const TokenNorm* norm,
-                     const BlockUnits& units, const Biases& biases);
+Halves LowerBlockHeads(BlockContext& c, TokenParts& t, const Wholes& x, const TokenNorm* norm,
+                       const BlockUnits& units, const Biases& biases);
 
 // Keys and values before their turn and the root, of tokens in blocks: from there to the layout of
 // decoding, chunk by chunk.
-void LowerBlockCaches(BlockContext& c, TokenParts& t, const Both& keys, const Both& values,
+void LowerBlockCaches(BlockContext& c, TokenParts& t, const Halves& keys, const Halves& values,
                       const TokenNorm& norm, const BlockUnits& units, const Biases& biases);
 
 // How many elements further on partners of a turn lie.

@@ -18,8 +18,8 @@ class BlockCaches {
               const Biases& biases)
       : c_(c), b_(c.b), t_(t), norm_(norm), units_(units), biases_(biases) {}
 
-  void Run(const Both& keys, const Both& values) {
-    const Both sums = t_.Split("variance sums", norm_.sums);
+  void Run(const Halves& keys, const Halves& values) {
+    const Halves sums = t_.Split("variance sums", norm_.sums);
     int chunk = 0;
     while (HasTokens(chunk)) {
       const bool two = HasTokens(chunk + 1);
@@ -45,7 +45,7 @@ class BlockCaches {
     return {std::clamp(begin, 0, c_.l.keys()), std::clamp(begin + c_.l.blocks(), 0, c_.l.keys())};
   }
   bool HasTokens(int chunk) const {
-    return chunk < c_.l.chunks && Token(chunk, 0) < 2 * c_.l.blocks();
+    return chunk < c_.l.chunks && Token(chunk, 0) < c_.halves() * c_.l.blocks();
   }
 
   NodeId MovedBy(const std::string& name, NodeId x, int slots) {
@@ -69,7 +69,7 @@ class BlockCaches {
 
   // Block u of the result is what slot u of the chunk's first half will hold, block keys() + u the
   // second's. Keys turn on the way.
-  NodeId Gathered(int chunk, const Both& keys, const Both& values, double factor) {
+  NodeId Gathered(int chunk, const Halves& keys, const Halves& values, double factor) {
     const int half = c_.l.keys(), by = Token(chunk, 0) * c_.l.block();
     NodeId sum = -1;
     const auto add = [&](const char* name, NodeId x, int slots, Vector mask) {
@@ -79,7 +79,7 @@ class BlockCaches {
     const auto turn = [&](int token, int e) {
       return model::TurnOf(c_.shape, prefix() + token, e);
     };
-    for (size_t i = 0; i < 2; ++i) {
+    for (size_t i = 0; i < keys.size(); ++i) {
       const Range range = Of(chunk, static_cast<int>(i));
       if (range.first == range.last) continue;
       add("cache values", values[i], by - half * c_.l.block(),
@@ -105,9 +105,9 @@ class BlockCaches {
   }
 
   // The sums of squares of a chunk's tokens at the first slots.
-  NodeId Variances(int chunk, const Both& sums, double factor) {
+  NodeId Variances(int chunk, const Halves& sums, double factor) {
     NodeId sum = -1;
-    for (size_t i = 0; i < 2; ++i) {
+    for (size_t i = 0; i < sums.size(); ++i) {
       const Range range = Of(chunk, static_cast<int>(i));
       if (range.first == range.last) continue;
       NodeId part = b_.Linear(c_.Named("cache variances", chunk),
@@ -132,7 +132,7 @@ class BlockCaches {
     Vector fill(static_cast<size_t>(c_.l.blocks()));
     for (int s = 0; s < c_.l.blocks(); ++s) {
       const int token = Token(chunk, s % c_.l.keys());
-      if (token < 0 || token >= 2 * c_.l.blocks())
+      if (token < 0 || token >= c_.halves() * c_.l.blocks())
         fill[static_cast<size_t>(s)] = 0.5 * (p.a + p.b) / norm_.of_sum;
     }
     NodeId filled =
@@ -140,17 +140,18 @@ class BlockCaches {
     return LowerApproximant(b_, c_.Named("cache inverse root", chunk), filled, norm_.of_sum, p);
   }
 
-  void LowerChunks(int chunk, bool two, const Both& keys, const Both& values, const Both& sums) {
+  void LowerChunks(int chunk, bool two, const Halves& keys, const Halves& values,
+                   const Halves& sums) {
     const double part = two ? 0.5 : 1;  // both are taken apart again
     NodeId blocks = Gathered(chunk, keys, values, part), of_norm = Variances(chunk, sums, part / 8);
     if (two) {
-      blocks = t_.Pack("cache blocks", {blocks, Gathered(chunk + 1, keys, values, part)});
-      of_norm = t_.Pack("cache variances", {of_norm, Variances(chunk + 1, sums, part / 8)});
+      blocks = t_.Pack("cache blocks", {blocks, Gathered(chunk + 1, keys, values, part)}).front();
+      of_norm = t_.Pack("cache variances", {of_norm, Variances(chunk + 1, sums, part / 8)}).front();
     }
     blocks = Transposed(blocks);
     of_norm = Spread(of_norm);
     if (!two) return Finish(chunk, blocks, of_norm);
-    const Both rows = t_.Split("cache", blocks), norms = t_.Split("cache variances", of_norm);
+    const Halves rows = t_.Split("cache", {blocks}), norms = t_.Split("cache variances", {of_norm});
     for (int i = 0; i < 2; ++i)
       Finish(chunk + i, rows[static_cast<size_t>(i)], norms[static_cast<size_t>(i)]);
   }
@@ -202,7 +203,7 @@ class BlockCaches {
 
 }  // namespace
 
-void LowerBlockCaches(BlockContext& c, TokenParts& t, const Both& keys, const Both& values,
+void LowerBlockCaches(BlockContext& c, TokenParts& t, const Halves& keys, const Halves& values,
                       const TokenNorm& norm, const BlockUnits& units, const Biases& biases) {
   BlockCaches(c, t, norm, units, biases).Run(keys, values);
 }

@@ -35,6 +35,7 @@ ResidualUnits PostNormUnits(const model::Decoder& decoder) {
     units.middle_channels.push_back(nullptr);
     units.output_channels.push_back(nullptr);
   }
+  if (decoder.head) units.output.back() = decoder.head->forms.bound;
   return units;
 }
 

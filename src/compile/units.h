@@ -31,6 +31,7 @@ double UnitForNorm(double unit, int d_model, const approx::Approximant& norm);
 // The calibrated bound of each place times the calibration's margin; the model's overall bound
 // where none is recorded; UnitForNorm of that. Of post-norm blocks the root of the largest square
 // that a channel may have: of what is normalised the width, before a norm that of its interval.
+// With a head the result's is the logits' bound.
 ResidualUnits MakeResidualUnits(const model::Decoder& decoder);
 
 }  // namespace polyveil::compile

@@ -41,7 +41,7 @@ Decoder DecoderOfBundle(BodyBundle bundle, std::string name) {
                   config.context,
                   config.calibration.margin,
                   config.residual_bound,
-                  std::move(config.certificate)};
+                  config.certificate};
   const BlockShape shape = ShapeOf(config);
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     Block block{shape, std::move(config.layers[i]), {}, {}, {}};

@@ -8,6 +8,7 @@
 
 #include "model/block.h"
 #include "model/certificate.h"
+#include "model/encoder_head.h"
 
 namespace polyveil::model {
 
@@ -20,6 +21,8 @@ struct Decoder {
   double margin = 1;          // of the bounds below and the blocks'
   double residual_bound = 0;  // where a block has no bound of its own; with its margin
   std::optional<Certificate> certificate = {};
+  // Of an encoder: its programs end with this head's logits. Null: with what its last norm reads.
+  std::shared_ptr<const EncoderHead> head = {};
   // Of the model's files, which steps read through a mapping: resident while memory allows.
   std::uint64_t mapped_bytes = 0;
 

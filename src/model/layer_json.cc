@@ -52,6 +52,8 @@ std::vector<int> ReadExponents(const JsonReader& at, const char* name) {
   return exponents;
 }
 
+}  // namespace
+
 Approximant ReadApproximant(const JsonReader& at, const char* key) {
   const JsonReader::Json* field = at.Find(key);
   if (!field) return {};
@@ -60,6 +62,8 @@ Approximant ReadApproximant(const JsonReader& at, const char* key) {
   at.Fail(key, p.error().message.c_str());
   return {};
 }
+
+namespace {
 
 ObservedInterval ReadSeen(const JsonReader& at) { return {at.Number("lo"), at.Number("hi")}; }
 

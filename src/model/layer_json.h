@@ -14,6 +14,8 @@ enum class LayerFields { kAll, kAttention };
 
 // Keeps the first fault in the reader's error, like every reader. Checks types, not values.
 LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields);
+// One polynomial of an object's field, of which the reader keeps the first fault.
+Approximant ReadApproximant(const JsonReader& at, const char* key);
 nlohmann::ordered_json LayerToJson(const LayerConfig& layer, LayerFields fields);
 
 // The checks of a layer's values: series valid and of degree <= 127, bounds and seen ranges finite,

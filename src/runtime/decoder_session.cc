@@ -67,39 +67,46 @@ Result<ckks::Ciphertext> DecoderSession::Step(const ckks::Ciphertext& token,
   PV_RETURN_IF_ERROR(CheckInput(*parts.model, token));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(position_, known_));
   if (!started_) PV_RETURN_IF_ERROR(Start(graph));
-  return Run(parts, graph, token, position_ + 1, options);
+  PV_ASSIGN_OR_RETURN(auto results, Run(parts, graph, {&token, 1}, position_ + 1, options));
+  return std::move(results.front());
 }
 
-Result<ckks::Ciphertext> DecoderSession::Read(const Engine& prompt, const ckks::Ciphertext& tokens,
-                                              int count, const StepOptions& options,
-                                              std::span<const int> texts) {
+Result<std::vector<ckks::Ciphertext>> DecoderSession::Read(const Engine& prompt,
+                                                           std::span<const ckks::Ciphertext> tokens,
+                                                           int count, const StepOptions& options,
+                                                           std::span<const int> texts) {
   if (position_ != 0 || known_)
     return MakeError(ErrorCode::kInvalidArgument,
                      "a prompt at once at position {}, behind {} public tokens: the text has begun",
                      position_, known_ ? known_->tokens : 0);
   const EngineParts& parts = prompt.parts();
-  PV_RETURN_IF_ERROR(CheckInput(*parts.model, tokens));
+  for (const ckks::Ciphertext& one : tokens) PV_RETURN_IF_ERROR(CheckInput(*parts.model, one));
   PV_ASSIGN_OR_RETURN(compile::Graph graph, parts.model->Program(count - 1, nullptr, texts));
+  if (tokens.size() != graph.outputs.size())
+    return MakeError(ErrorCode::kMismatch, "{} tokens in {} ciphertexts, the program reads {}",
+                     count, tokens.size(), graph.outputs.size());
   started_ = true;
   return Run(parts, graph, tokens, count, options);
 }
 
 // The state is the program's afterwards, the position `position`.
-Result<ckks::Ciphertext> DecoderSession::Run(const EngineParts& parts, const compile::Graph& graph,
-                                             const ckks::Ciphertext& input, int position,
-                                             const StepOptions& options) {
+Result<std::vector<ckks::Ciphertext>> DecoderSession::Run(const EngineParts& parts,
+                                                          const compile::Graph& graph,
+                                                          std::span<const ckks::Ciphertext> inputs,
+                                                          int position,
+                                                          const StepOptions& options) {
   Timer timer;
   EngineMachine machine(parts, options.latency);
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, state_));
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, inputs, state_));
   if (parts.model->keeps_caches()) {
     previous_state_ = std::exchange(state_, std::move(result.state));
     can_undo_ = true;
     previous_position_ = std::exchange(position_, position);
   }
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
-  return std::move(result.output);
+  return std::move(result.outputs);
 }
 
 Status DecoderSession::Start(const compile::Graph& graph) {

@@ -71,9 +71,12 @@ class DecoderSession {
   // the engine of a prompt's program (CompiledDecoder::prompts) of the same keys. tokens: as
   // PackTokens lays them out, at that program's input level. Returns their residuals in the same
   // layout. texts: of an encoder (compile::LowerPrompt), which reads at any time and keeps nothing.
-  // Errors: as Step's, kInvalidArgument where a decoder's text has begun.
-  Result<ckks::Ciphertext> Read(const Engine& prompt, const ckks::Ciphertext& tokens, int count,
-                                const StepOptions& options, std::span<const int> texts = {});
+  // Errors: as Step's, kInvalidArgument where a decoder's text has begun, kMismatch for another
+  // number of ciphertexts than the program's.
+  Result<std::vector<ckks::Ciphertext>> Read(const Engine& prompt,
+                                             std::span<const ckks::Ciphertext> tokens, int count,
+                                             const StepOptions& options,
+                                             std::span<const int> texts = {});
   int position() const { return position_; }  // the public tokens counted
   // Goes back to before the last step, whose answer may have been lost; false when there is none to
   // go back to (each step can be taken back once).
@@ -92,9 +95,9 @@ class DecoderSession {
   void Restore(State now, std::optional<State> previous);
 
  private:
-  Result<ckks::Ciphertext> Run(const EngineParts& parts, const compile::Graph& graph,
-                               const ckks::Ciphertext& input, int position,
-                               const StepOptions& options);
+  Result<std::vector<ckks::Ciphertext>> Run(const EngineParts& parts, const compile::Graph& graph,
+                                            std::span<const ckks::Ciphertext> inputs, int position,
+                                            const StepOptions& options);
   // What is known of the caches, in trivial encryptions; nothing where all are zero.
   Status Start(const compile::Graph& graph);
 

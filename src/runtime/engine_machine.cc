@@ -142,9 +142,13 @@ Result<Value> EngineMachine::MulPlain(const Node& node, const Value& a) {
 }
 
 Result<Value> EngineMachine::Linear(const Node& node, const Value& a) {
-  PV_ASSIGN_OR_RETURN(const auto transform,
-                      parts_.weights->TransformOf(*node.linear, a.level, a.scale,
-                                                  params().scale(node.level), latency_));
+  WeightStore::Transform transform = node.reused >= 0 ? std::move(map_) : nullptr;
+  if (!transform || transform->level() != a.level) {
+    PV_ASSIGN_OR_RETURN(transform,
+                        parts_.weights->TransformOf(*node.linear, a.level, a.scale,
+                                                    params().scale(node.level), latency_));
+  }
+  map_ = node.kept >= 0 ? transform : nullptr;
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   return transform->Apply(parts_.evaluator, a);
 }
@@ -161,6 +165,27 @@ Result<Value> EngineMachine::MulSum(const Node& node, std::span<const Value* con
   Stopwatch watch(*this, compile::OpKindName(node.kind));
   return evaluator.RelinearizeRescale(sum);
 }
+
+// Rotations of a band's operand inside a group, in their order: hoisted from a few of them.
+class EngineMachine::Fan {
+ public:
+  explicit Fan(EngineMachine& machine) : machine_(machine) {}
+
+  // What stands j steps on; base: steps.Base(j) steps on.
+  Result<Value> Rotated(const Value& base, const compile::BandSteps& steps, int j, int step) {
+    const int apart = j - steps.Base(j);
+    Stopwatch watch(machine_, compile::OpKindName(OpKind::kRotate));
+    const ckks::Evaluator& evaluator = machine_.parts_.evaluator;
+    if (apart == 1) {
+      PV_ASSIGN_OR_RETURN(digits_, evaluator.Decompose(base, base.level));
+    }
+    return evaluator.RotateHoisted(base, digits_, apart * step);
+  }
+
+ private:
+  EngineMachine& machine_;
+  ckks::HoistedDigits digits_;
+};
 
 // A band's operand that is rotated once a term, from the last group of terms to the first.
 class EngineMachine::Steps {
@@ -188,7 +213,8 @@ class EngineMachine::Steps {
 
  private:
   Result<Value> Next(int group, int j, const std::map<int, Value>& there) {
-    if (j > 0) return machine_.Rotated(there.at(group * steps_.size + j - 1), steps_.each);
+    if (j > 0)
+      return fan_.Rotated(there.at(group * steps_.size + steps_.Base(j)), steps_, j, steps_.each);
     const bool last = group == steps_.groups - 1;
     PV_ASSIGN_OR_RETURN(
         first_, machine_.Rotated(last ? value_ : first_, last ? steps_.last : steps_.between));
@@ -198,6 +224,7 @@ class EngineMachine::Steps {
   EngineMachine& machine_;
   const Value& value_;
   const compile::BandSteps& steps_;
+  Fan fan_{machine_};
   Value first_;
   std::map<int, Value>* const kept_;
   std::map<int, Value> own_;
@@ -249,8 +276,10 @@ Result<Value> EngineMachine::Band(const Node& node, const Value& a, const Value&
                                          dropped(a.level) * dropped(a.level - 1);
   Steps whole(*this, steps.whole == 0 ? a : b, steps, KeptSteps(node));
   std::vector<Value> babies = {steps.whole == 0 ? b : a};
-  while (static_cast<int>(babies.size()) < std::min(steps.size, steps.terms)) {
-    PV_ASSIGN_OR_RETURN(Value next, Rotated(babies.back(), steps.baby));
+  Fan fan(*this);
+  for (int j = 1; j < std::min(steps.size, steps.terms); ++j) {
+    PV_ASSIGN_OR_RETURN(
+        Value next, fan.Rotated(babies[static_cast<size_t>(steps.Base(j))], steps, j, steps.baby));
     babies.push_back(std::move(next));
   }
   std::vector<const Value*> baby_steps;

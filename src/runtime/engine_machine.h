@@ -61,6 +61,7 @@ class EngineMachine {
   Result<std::vector<circuits::CompactPlaintext>> EncodeTerms(const compile::LinearMap& map,
                                                               int first, int count, int shift,
                                                               int level, double scale);
+  class Fan;
   class Steps;
   // Of a band's operand that another band shares; null: nobody's.
   std::map<int, Value>* KeptSteps(const compile::Node& node);
@@ -73,6 +74,7 @@ class EngineMachine {
   const EngineParts& parts_;
   LatencyTable* latency_;
   std::map<int, Value> steps_;  // of the operand that the last band keeps
+  WeightStore::Transform map_;  // that the last linear one keeps
 };
 
 }  // namespace polyveil::runtime

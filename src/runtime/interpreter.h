@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/result.h"
 #include "base/system.h"
 #include "compile/graph.h"
@@ -19,21 +21,21 @@ namespace polyveil::runtime {
 //   Status Before(const compile::Node& node);             an error stops the run (cancellation)
 //   void After(const compile::Node& node, double seconds);
 //
-// inputs: the step's input; state: values by state slot, empty at the first step. Values are
-// released after their last use.
+// inputs: the step's, as many as the graph has; state: values by state slot, empty at the first
+// step. Values are released after their last use.
 template <typename Machine, typename Listener>
 class Interpreter {
  public:
   using Value = typename Machine::Value;
 
   struct StepResult {
-    Value output;
+    std::vector<Value> outputs;
     std::vector<Value> state;
   };
 
   Interpreter(Machine& machine, Listener& listener) : machine_(machine), listener_(listener) {}
 
-  Result<StepResult> Run(const compile::Graph& graph, const Value& input,
+  Result<StepResult> Run(const compile::Graph& graph, std::span<const Value> inputs,
                          const std::vector<Value>& state) {
     CountUses(graph);
     values_.clear();
@@ -42,7 +44,7 @@ class Interpreter {
       const compile::Node& node = graph.nodes[id];
       PV_RETURN_IF_ERROR(listener_.Before(node));
       Timer timer;
-      PV_ASSIGN_OR_RETURN(Value value, Evaluate(node, input, state));
+      PV_ASSIGN_OR_RETURN(Value value, Evaluate(node, inputs, state));
       values_[id] = std::make_unique<Value>(std::move(value));
       for (compile::NodeId used : node.inputs) Release(used);
       listener_.After(node, timer.Seconds());
@@ -53,13 +55,19 @@ class Interpreter {
       Value& value = *values_[update.node];
       next[update.state] = --uses_[update.node] == 0 ? std::move(value) : value;
     }
-    return StepResult{std::move(*values_[graph.output]), std::move(next)};
+    std::vector<Value> outputs;
+    for (const compile::NodeId id : graph.outputs) outputs.push_back(std::move(*values_[id]));
+    return StepResult{std::move(outputs), std::move(next)};
   }
 
  private:
-  Result<Value> Evaluate(const compile::Node& node, const Value& input,
+  Result<Value> Evaluate(const compile::Node& node, std::span<const Value> inputs,
                          const std::vector<Value>& state) {
-    if (node.kind == compile::OpKind::kInput) return machine_.Load(node, &input);
+    if (node.kind == compile::OpKind::kInput) {
+      const auto at = static_cast<size_t>(node.state);
+      PV_CHECK(at < inputs.size(), "input {} of {}", node.state, inputs.size());
+      return machine_.Load(node, &inputs[at]);
+    }
     if (node.kind == compile::OpKind::kState) {
       return machine_.Load(node, state.empty() ? nullptr : &state[node.state]);
     }
@@ -76,7 +84,7 @@ class Interpreter {
       for (compile::NodeId id : node.inputs) ++uses_[id];
     }
     for (const compile::StateUpdate& update : graph.updates) ++uses_[update.node];
-    ++uses_[graph.output];
+    for (const compile::NodeId id : graph.outputs) ++uses_[id];
   }
 
   void Release(compile::NodeId id) {

@@ -122,6 +122,29 @@ TEST(Prompt, InBlocksEqualsTheBlocksAndLeavesTheirCaches) {
   }
 }
 
+// More tokens than a ciphertext holds: two of them, halves that are whole, begun and empty.
+TEST(Prompt, InTwoCiphertextsEqualsTheBlocksAndLeavesTheirCaches) {
+  for (const model::BlockShape& shape : WideShapes()) {
+    const auto decoder = MakeDecoder(shape, 34);
+    for (const int tokens : {1, 16, 17, 24, 25, 32}) ExpectEqual(decoder, tokens);
+  }
+  const auto decoder = MakeDecoder(WideShapes()[2], 37, 3);
+  for (const int tokens : {16, 19, 32}) ExpectEqual(decoder, tokens);
+}
+
+TEST(Prompt, HasAProgramForEachNumberOfCiphertexts) {
+  const auto tokens = [](const auto& program) {
+    std::vector<std::pair<int, int>> result;
+    for (const auto& prompt : program->prompts())
+      result.emplace_back(prompt->prompt_tokens(), prompt->token_layout().ciphertexts());
+    return result;
+  };
+  using Pairs = std::vector<std::pair<int, int>>;
+  EXPECT_EQ(tokens(Compile(MakeDecoder(WideShapes()[1], 16))), (Pairs{{16, 1}}));
+  EXPECT_EQ(tokens(Compile(MakeDecoder(WideShapes()[1], 20))), (Pairs{{16, 1}, {20, 2}}));
+  EXPECT_EQ(tokens(Compile(MakeDecoder(WideShapes()[1], 99))), (Pairs{{16, 1}, {32, 2}}));
+}
+
 TEST(Prompt, RefusesByNameWhatNeitherLayoutTakes) {
   const auto message = [](const model::BlockShape& shape, int prefix) {
     const auto compiled = CompileModel(MakeDecoder(shape, 20, prefix), testing::TestParams(),
@@ -185,7 +208,8 @@ double EncoderDifference(const std::shared_ptr<const model::Decoder>& encoder,
   const auto all = testing::RandomText(encoder->width(), encoder->context, 103);
   const int tokens = std::accumulate(texts.begin(), texts.end(), 0);
   const auto text = std::span(all).first(static_cast<size_t>(tokens));
-  const auto read = simulator.Read(program->prompts()[0], text, texts).value();
+  const auto prompt = program->prompts()[program->PromptFor(tokens)];
+  const auto read = simulator.Read(prompt, text, texts).value();
   const auto expected = ExpectedOfTexts(*encoder, text, texts);
   double worst = 0;
   for (size_t i = 0; i < expected.size(); ++i)
@@ -198,6 +222,14 @@ TEST(Prompt, AnEncoderEqualsItsBlocks) {
     EXPECT_LT(EncoderDifference(MakeEncoder(testing::EncoderShape(), 16), {tokens}), 1e-10);
   for (const int tokens : {1, 15, 17, 32})
     EXPECT_LT(EncoderDifference(MakeEncoder(NarrowEncoderShape(), 32), {tokens}), 1e-10);
+}
+
+TEST(Prompt, AnEncoderOfTwoCiphertextsEqualsItsBlocks) {
+  for (const int tokens : {16, 17, 25, 32})
+    EXPECT_LT(EncoderDifference(MakeEncoder(testing::EncoderShape(), 32), {tokens}), 1e-10);
+  for (const int tokens : {33, 64})
+    EXPECT_LT(EncoderDifference(MakeEncoder(NarrowEncoderShape(), 64), {tokens}), 1e-10);
+  EXPECT_LT(EncoderDifference(MakeEncoder(testing::EncoderShape(), 32), {4, 10, 7, 11}), 1e-10);
 }
 
 TEST(Prompt, TextsOfOneCiphertextDoNotSeeEachOther) {
@@ -275,11 +307,15 @@ TEST(Prompt, InBlocksOnCiphertextsWithinPredictedNoise) {
   ExpectWithinPredictedNoise(MakeDecoder(WideShapes()[1], 11, 2), 9);
 }
 
-TEST(Prompt, AnEncoderOnCiphertextsWithinPredictedNoise) {
-  const auto encoder = MakeEncoder(NarrowEncoderShape(), 32);
+TEST(Prompt, InTwoCiphertextsOnCiphertextsWithinPredictedNoise) {
+  ExpectWithinPredictedNoise(MakeDecoder(WideShapes()[1], 23, 2), 21);
+}
+
+void ExpectEncoderWithinPredictedNoise(const std::shared_ptr<const model::Decoder>& encoder,
+                                       const std::vector<std::vector<int>>& many) {
   const auto program = Compile(encoder);
-  const auto text = testing::RandomText(encoder->width(), 32, 103);
-  for (const std::vector<int>& texts : {std::vector<int>{32}, {11, 20}}) {
+  const auto text = testing::RandomText(encoder->width(), encoder->context, 103);
+  for (const std::vector<int>& texts : many) {
     const int tokens = std::accumulate(texts.begin(), texts.end(), 0);
     const auto some = std::span(text).first(static_cast<size_t>(tokens));
     const auto expected = ExpectedOfTexts(*encoder, some, texts);
@@ -289,19 +325,125 @@ TEST(Prompt, AnEncoderOnCiphertextsWithinPredictedNoise) {
         worst = Worse(worst, LargestDifference(expected[i], read[i]));
       return worst;
     };
+    const auto prompt = program->prompts()[program->PromptFor(tokens)];
     double predicted = 0;
     for (std::uint64_t seed = 1; seed <= 4; ++seed) {
       Simulator simulator(program, NoiseModel::ForParameters(*program->params()), seed);
-      predicted =
-          Worse(predicted, error(simulator.Read(program->prompts()[0], some, texts).value()));
+      predicted = Worse(predicted, error(simulator.Read(prompt, some, texts).value()));
     }
     testing::EncryptedRun run(program);
-    const double measured = error(run.Read(program->prompts()[0], some, texts));
+    const double measured = error(run.Read(prompt, some, texts));
     EXPECT_LT(measured, 2 * predicted);
-    RecordProperty("read", std::to_string(measured));
-    RecordProperty("predicted", std::to_string(predicted));
+    ::testing::Test::RecordProperty("read", std::to_string(measured));
+    ::testing::Test::RecordProperty("predicted", std::to_string(predicted));
     const auto step = run.session().Step(run.Encrypt(text[0]), {});
     EXPECT_EQ(step.error().code, ErrorCode::kInvalidArgument);
+  }
+}
+
+TEST(Prompt, AnEncoderOnCiphertextsWithinPredictedNoise) {
+  ExpectEncoderWithinPredictedNoise(MakeEncoder(NarrowEncoderShape(), 32), {{32}, {11, 20}});
+}
+
+TEST(Prompt, AnEncoderInTwoCiphertextsWithinPredictedNoise) {
+  ExpectEncoderWithinPredictedNoise(MakeEncoder(testing::EncoderShape(), 32), {{31}, {9, 14}});
+}
+
+// A head of three labels fitted to the first tokens of a few texts.
+std::shared_ptr<const model::Decoder> WithHead(const model::Decoder& encoder) {
+  const int width = encoder.width();
+  const auto matrix = [&](int rows, std::uint64_t seed) {
+    model::Matrix m{rows, width, {}};
+    for (auto& row : testing::RandomText(width, rows, seed))
+      for (const double value : row) m.values.push_back(value / std::sqrt(width));
+    return m;
+  };
+  model::EncoderHead head{
+      matrix(width, 21), matrix(3, 22), std::vector<double>(width, 0.1), {0.3, -0.2, 0.1}, {}};
+  std::vector<std::vector<double>> tokens;
+  for (const std::uint64_t seed : {103, 104, 105, 106})
+    for (const int length : {1, 9, 20}) {
+      const auto text = testing::RandomText(width, length, seed);
+      tokens.push_back(model::Normalised(encoder.blocks.back().forms.norm2,
+                                         testing::Expected(encoder.blocks, text).front()));
+    }
+  head.forms = model::FitHead(head, tokens, 2, 15).value();
+  auto with = std::make_shared<model::Decoder>(encoder);
+  with->head = std::make_shared<const model::EncoderHead>(std::move(head));
+  return with;
+}
+
+// The largest difference of the texts' logits from float64, as a share of the largest.
+double LogitsDifference(const model::Decoder& encoder, std::span<const std::vector<double>> tokens,
+                        const std::vector<int>& texts,
+                        const std::vector<std::vector<double>>& read) {
+  double worst = 0, size = 0;
+  size_t first = 0;
+  for (const int length : texts) {
+    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto residual = testing::Expected(encoder.blocks, {begin, begin + length}).front();
+    const auto expected =
+        encoder.head->Logits(model::Normalised(encoder.blocks.back().forms.norm2, residual));
+    worst = Worse(worst, LargestDifference(expected, read[first]));
+    size = std::max(size, Size(expected));
+    first += static_cast<size_t>(length);
+  }
+  return worst / size;
+}
+
+TEST(Prompt, AHeadOnTheServerGivesTheFirstTokensLogits) {
+  const auto encoder = WithHead(*MakeEncoder(testing::EncoderShape(), 32));
+  const auto program = Compile(encoder);
+  EXPECT_EQ(program->result_width(), 3);
+  EXPECT_NE(program->digest(), Compile(MakeEncoder(testing::EncoderShape(), 32))->digest());
+  const auto text = testing::RandomText(encoder->width(), 32, 103);
+  for (const std::vector<int>& texts :
+       {std::vector<int>{1}, {9}, {4, 1, 5}, {20}, {9, 9, 1}, {31, 1}}) {
+    const int count = std::accumulate(texts.begin(), texts.end(), 0);
+    const auto some = std::span(text).first(static_cast<size_t>(count));
+    Simulator simulator(program, NoiseModel::Zero(), 1);
+    const auto read = simulator.Read(program->prompts()[program->PromptFor(count)], some, texts);
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_LT(LogitsDifference(*encoder, some, texts, *read), 1e-9);
+  }
+}
+
+TEST(Prompt, AHeadOnTheServerOnCiphertextsWithinPredictedNoise) {
+  const auto encoder = WithHead(*MakeEncoder(testing::EncoderShape(), 16));
+  const auto program = Compile(encoder);
+  const auto text = testing::RandomText(encoder->width(), 13, 103);
+  const std::vector<int> texts = {9, 4};
+  const auto difference = [&](const std::vector<std::vector<double>>& read) {
+    return LogitsDifference(*encoder, text, texts, read);
+  };
+  double predicted = 0;
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    Simulator simulator(program, NoiseModel::ForParameters(*program->params()), seed);
+    predicted =
+        Worse(predicted, difference(simulator.Read(program->prompts()[0], text, texts).value()));
+  }
+  testing::EncryptedRun run(program);
+  EXPECT_LT(difference(run.Read(program->prompts()[0], text, texts)), 2 * predicted);
+}
+
+// What a later token is reaches no earlier one, of either ciphertext, and every token behind it.
+TEST(Prompt, LaterTokensOfTwoCiphertextsLeaveEarlierOnesAlone) {
+  const auto decoder = MakeDecoder(WideShapes()[1], 32);
+  const auto program = Compile(decoder);
+  const auto read = [&](const std::vector<std::vector<double>>& text) {
+    Simulator simulator(program, NoiseModel::Zero(), 1);
+    return simulator.Read(program->prompts()[1], text).value();
+  };
+  auto text = testing::RandomText(decoder->width(), 32, 103);
+  const auto before = read(text);
+  for (const size_t changed : {5UL, 12UL, 17UL, 29UL}) {
+    auto other = text;
+    other[changed] = testing::RandomText(decoder->width(), 1, 7).front();
+    const auto after = read(other);
+    for (size_t i = 0; i < changed; ++i)
+      EXPECT_LT(LargestDifference(after[i], before[i]), 1e-10 * Size(before[i])) << i;
+    for (size_t i = changed; i < after.size(); ++i)
+      EXPECT_GT(LargestDifference(after[i], before[i]), 1e-6 * Size(before[i])) << i;
   }
 }
 

@@ -105,6 +105,28 @@ double MeanSquareLimit(const Model& m) {
   return Square(std::sqrt(norm.b) + m.margin() * (last.bounds.ffn_out + added));
 }
 
+// The largest of the roots of the rows' squares.
+double LargestRow(const model::Matrix& w) {
+  double largest = 0;
+  for (int r = 0; r < w.rows; ++r) {
+    double squares = 0;
+    for (const double value : w.row(r)) squares += Square(value);
+    largest = std::max(largest, std::sqrt(squares));
+  }
+  return largest;
+}
+
+// Of logits: what the pooler may make of the noise of what is normalised, and what comes with its
+// own values; tanh has no slope above 1. Beyond the last norm's interval nothing is exact.
+ResultBounds BoundsOfHead(const model::EncoderHead& head, double normalised, double width) {
+  constexpr double kKeySwitches = 256;
+  const double pooled = normalised * std::sqrt(width) * LargestRow(head.pooler);
+  const double factor = std::hypot(pooled, 2) * LargestRow(head.classifier) / head.forms.bound;
+  const NoiseShares shares = Scale(
+      {.bootstrap = 1, .rescale = 1, .key_switch = kKeySwitches, .key_switch_rows = 1}, factor);
+  return {Square(head.forms.bound), shares, shares};
+}
+
 // Of a post-norm encoder, whose last norm is the client's: what the norm before it makes of a
 // bootstrap's noise at the least variance, times what the feed-forward and the gain may make of it.
 ResultBounds BoundsOfEncoder(const Model& m) {
@@ -112,6 +134,7 @@ ResultBounds BoundsOfEncoder(const Model& m) {
   constexpr double kKeySwitches = 256;  // of its matrices and sums
   const model::LayerConfig& last = m.decoder.blocks.back().forms;
   const double normalised = 1 + std::sqrt(last.norm1.b / last.norm1.a);
+  if (m.decoder.head) return BoundsOfHead(*m.decoder.head, kGain * normalised, m.width());
   const double factor = kGain * normalised * std::sqrt(m.width()) / m.units.result();
   const NoiseShares shares = Scale(
       {.bootstrap = 1, .rescale = 1, .key_switch = kKeySwitches, .key_switch_rows = 1}, factor);

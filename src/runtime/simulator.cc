@@ -307,23 +307,24 @@ Status Simulator::Reset(std::shared_ptr<const model::PublicContext> known) {
   return {};
 }
 
-Status Simulator::Run(const compile::CompiledProgram& program, int position, const Slots& input,
-                      std::span<const int> texts) {
+Status Simulator::Run(const compile::CompiledProgram& program, int position,
+                      std::span<const Slots> inputs, std::span<const int> texts) {
   PV_ASSIGN_OR_RETURN(compile::Graph graph, program.Program(position, known_, texts));
-  PV_ASSIGN_OR_RETURN(result_slots_, RunGraph(program, graph, input, state_));
+  PV_ASSIGN_OR_RETURN(results_, RunGraph(program, graph, inputs, state_));
   position_ = program.keeps_caches() ? position + 1 : 0;
   return {};
 }
 
-Result<Slots> Simulator::RunGraph(const compile::CompiledProgram& program,
-                                  const compile::Graph& graph, const Slots& input,
-                                  std::vector<Slots>& states) {
+Result<std::vector<Slots>> Simulator::RunGraph(const compile::CompiledProgram& program,
+                                               const compile::Graph& graph,
+                                               std::span<const Slots> inputs,
+                                               std::vector<Slots>& states) {
   SimulatorMachine machine(*this, program);
   NoListener listener;
   Interpreter<SimulatorMachine, NoListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, input, states));
+  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, inputs, states));
   states = std::move(result.state);
-  return std::move(result.output);
+  return std::move(result.outputs);
 }
 
 Status Simulator::Choose(const compile::ChoiceProgram& choice, std::span<const double> noise) {
@@ -339,7 +340,8 @@ Status Simulator::Choose(const compile::ChoiceProgram& choice, std::span<const d
   states.push_back(noise.empty()
                        ? Slots(1)
                        : compile::ChoiceNoiseSlots(choice.choice(), choice.layout(), noise));
-  PV_ASSIGN_OR_RETURN(chosen_, RunGraph(choice, graph, result_slots_, states));
+  PV_ASSIGN_OR_RETURN(auto chosen, RunGraph(choice, graph, results_, states));
+  chosen_ = std::move(chosen.front());
   pages_ = std::move(states);
   return {};
 }
@@ -355,8 +357,8 @@ Status Simulator::Embed(const compile::ChoiceProgram& choice, std::int32_t token
 }
 
 Result<std::vector<double>> Simulator::StepOnChosen() {
-  PV_RETURN_IF_ERROR(Run(*model_, position_, Slots(chosen_)));
-  return compile::UnpackText(result_slots_, 1, model_->width(), 0, model_->units().result());
+  PV_RETURN_IF_ERROR(Run(*model_, position_, {&chosen_, 1}));
+  return compile::UnpackText(result_slots(), 1, model_->width(), 0, model_->units().result());
 }
 
 Result<std::vector<double>> Simulator::Step(std::span<const double> embedding) {
@@ -376,11 +378,12 @@ Result<std::vector<std::vector<double>>> Simulator::StepTexts(
       return MakeError(ErrorCode::kMismatch, "embedding has {} values, the program's width is {}",
                        embedding.size(), width);
   const std::vector<double> packed = compile::PackTexts(embeddings, texts, model_->units().input);
-  PV_RETURN_IF_ERROR(Run(*model_, position_, Slots(packed.begin(), packed.end())));
+  const Slots input(packed.begin(), packed.end());
+  PV_RETURN_IF_ERROR(Run(*model_, position_, {&input, 1}));
   std::vector<std::vector<double>> residuals;
   for (int t = 0; t < static_cast<int>(embeddings.size()); ++t)
     residuals.push_back(
-        compile::UnpackText(result_slots_, texts, width, t, model_->units().result()));
+        compile::UnpackText(result_slots(), texts, width, t, model_->units().result()));
   return residuals;
 }
 
@@ -395,8 +398,8 @@ Result<std::vector<std::vector<double>>> Simulator::Read(
           compile::PackTokens(embeddings, prompt->token_layout(), prompt->units().input), texts));
   std::vector<std::vector<double>> residuals;
   for (int t = 0; t < static_cast<int>(embeddings.size()); ++t)
-    residuals.push_back(compile::UnpackToken(result_slots_, prompt->token_layout(), prompt->width(),
-                                             t, prompt->units().result()));
+    residuals.push_back(compile::UnpackToken(results_, prompt->token_layout(),
+                                             prompt->result_width(), t, prompt->units().result()));
   return residuals;
 }
 

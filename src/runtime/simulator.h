@@ -69,18 +69,21 @@ class Simulator {
   int position() const { return position_; }  // public tokens counted
   // What the client would decrypt of the last step: residuals / units().result(), one period of
   // them or all slots.
-  const std::vector<compile::Complex>& result_slots() const { return result_slots_; }
+  const std::vector<compile::Complex>& result_slots() const { return results_.front(); }
+  // The same of tokens at once: a ciphertext each.
+  const std::vector<std::vector<compile::Complex>>& results() const { return results_; }
   const std::map<std::string, EscapeReport>& escapes() const { return escapes_; }
   void set_observer(SimulatorObserver observer) { observer_ = std::move(observer); }
 
  private:
   friend class SimulatorMachine;
   using Slots = std::vector<compile::Complex>;
-  Status Run(const compile::CompiledProgram& program, int position, const Slots& input,
+  Status Run(const compile::CompiledProgram& program, int position, std::span<const Slots> inputs,
              std::span<const int> texts = {});
-  // states: before and behind it. Returns the output.
-  Result<Slots> RunGraph(const compile::CompiledProgram& program, const compile::Graph& graph,
-                         const Slots& input, std::vector<Slots>& states);
+  // states: before and behind it. Returns the outputs.
+  Result<std::vector<Slots>> RunGraph(const compile::CompiledProgram& program,
+                                      const compile::Graph& graph, std::span<const Slots> inputs,
+                                      std::vector<Slots>& states);
 
   std::shared_ptr<const compile::CompiledProgram> model_;
   NoiseModel noise_;
@@ -88,7 +91,7 @@ class Simulator {
   std::mt19937_64 random_;
   SimulatedSlots slots_;
   std::vector<std::vector<compile::Complex>> state_;
-  std::vector<compile::Complex> result_slots_;
+  std::vector<std::vector<compile::Complex>> results_{1};
   std::vector<std::vector<compile::Complex>> pages_, pages_before_;
   int chosen_position_ = -1;
   std::vector<compile::Complex> chosen_;

@@ -250,6 +250,10 @@ Result<std::string> PeerText(const json& object, const char* name, size_t max_by
   return Printable(text, max_bytes);
 }
 
+compile::TokenLayout LayoutOf(const ModelInfo& info, const PromptInfo& program, int slots) {
+  return {slots, info.prompt_row_slots, program.tokens, info.prompt_blocks};
+}
+
 const PromptInfo* PromptProgram(const ModelInfo& info, int tokens) {
   const PromptInfo* program = nullptr;
   for (const PromptInfo& each : info.prompts)
@@ -319,6 +323,7 @@ json InfoToJson(const ModelInfo& info) {
           {"output_level", info.output_level},
           {"prompt_row_slots", info.prompt_row_slots},
           {"prompt_blocks", info.prompt_blocks},
+          {"labels", info.labels},
           {"prompts", PromptsToJson(info.prompts)},
           {"encoder", info.encoder},
           {"keys", KeysToJson(info.keys)},
@@ -365,6 +370,7 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_RETURN_IF_ERROR(Into(object, "prompt_row_slots", 0, kMaxSlots, info.prompt_row_slots));
   PV_ASSIGN_OR_RETURN(info.prompt_blocks, wire::JsonBool(object, "prompt_blocks"));
   PV_ASSIGN_OR_RETURN(info.encoder, wire::JsonBool(object, "encoder"));
+  PV_RETURN_IF_ERROR(Into(object, "labels", 0, info.d_model, info.labels));
   // An encoder reads several texts.
   PV_ASSIGN_OR_RETURN(info.prompts,
                       PromptsFromJson(object, info.encoder ? kMaxSlots : info.context));

@@ -12,6 +12,7 @@
 #include "ckks/key_request.h"
 #include "ckks/parameters.h"
 #include "compile/compiled_program.h"
+#include "compile/layout.h"
 #include "runtime/latency_table.h"
 #include "runtime/result_noise.h"
 #include "wire/bytes.h"
@@ -33,12 +34,15 @@ inline constexpr char kStreamType[] = "application/x-polyveil-frames";
 inline constexpr char kBinaryType[] = "application/octet-stream";
 inline constexpr char kJsonType[] = "application/json";
 
-// A message's position where it is a prompt at once: its number of tokens, and this bit.
+// A message's position where it is a prompt at once: its number of tokens, and this bit; of the
+// ciphertexts behind the first one (compile::PackTokens) their index too.
 inline constexpr u32 kPromptPosition = u32{1} << 31;
+inline constexpr u32 kPromptCiphertext = u32{1} << 24;
+inline constexpr u32 PromptTokensOf(u32 position) { return position % kPromptCiphertext; }
 
 // Prompts of up to so many tokens at once: levels of what goes up and comes down.
 struct PromptInfo {
-  int tokens = 0;
+  int tokens = 0;  // with prompt_blocks, as many ciphertexts as hold them (compile::TokenLayout)
   int input_level = 0, output_level = 0;
   double seconds = 0;  // planned
 };
@@ -77,6 +81,7 @@ struct ModelInfo {
   bool prompt_blocks = false;
   std::vector<PromptInfo> prompts;  // the shortest first; empty: token by token only
   bool encoder = false;             // reads whole texts, several at once, by these alone
+  int labels = 0;  // of an encoder whose results are a classifier's logits; 0: residuals
   ChoiceInfo choice;
   ckks::KeyRequest keys;
   u64 key_stream_bytes = 0;
@@ -102,6 +107,9 @@ struct ModelInfo {
 // The program that reads a prompt's first tokens at once, as many as it takes: the shortest that
 // holds them all, or the longest there is. Null where one by one is as fast by the plan.
 const PromptInfo* PromptProgram(const ModelInfo& info, int tokens);
+
+// Where the tokens of one of its programs stand.
+compile::TokenLayout LayoutOf(const ModelInfo& info, const PromptInfo& program, int slots);
 
 // Name, digest and security from the parameters themselves.
 void DescribeParameters(const ckks::Parameters& params, ModelInfo& info);
@@ -141,7 +149,7 @@ Error ErrorFromReply(int status, std::string_view body);
 enum class FrameType : std::uint8_t {
   kProgress = 1,  // {"done":0.31,"operation":"...","queued":0}
   kTiming = 2,    // {"latency":{...},"peak_rss_bytes":...}; before the result
-  kResult = 3,    // a result container; the last frame
+  kResult = 3,    // a result container, one for each ciphertext that came; the last frames
   kError = 4,     // as an error's body; the last frame
 };
 inline constexpr size_t kFrameHeaderBytes = 5;

@@ -69,17 +69,22 @@ class BlockPromptTest : public PromptTest {
       shape.d_ff = 100;
       shape.rotary.assign(16, 0.3);
       auto decoder = std::make_shared<model::Decoder>(
-          model::Decoder{"wide", "", {RandomBlock(shape, 3, 2)}, 14, 4});
+          model::Decoder{"wide", "", {RandomBlock(shape, 3, 2)}, 23, 4});
       return serve::ServeDecoder(decoder, "test10", "test", Limits(), {.prompts = true}).value();
     }();
     served_ = served;
   }
 };
 
+// Of one ciphertext and of two.
 TEST_F(BlockPromptTest, EqualsTheReferenceAndDecodingGoesOn) {
   Client client = NewClient();
-  ASSERT_TRUE(client.remote->info().prompt_blocks);
-  for (const int tokens : {3, 11}) {
+  const serve::ModelInfo& info = client.remote->info();
+  ASSERT_TRUE(info.prompt_blocks);
+  ASSERT_EQ(info.prompts.size(), 2u);
+  EXPECT_EQ(serve::LayoutOf(info, info.prompts[1], client.remote->params()->slots()).ciphertexts(),
+            2);
+  for (const int tokens : {3, 11, 19}) {
     auto session = client.NewSession();
     model::DecoderReference reference(*served_.decoder);
     Embeddings text = RandomText(50, tokens + 1, 5);
@@ -91,6 +96,65 @@ TEST_F(BlockPromptTest, EqualsTheReferenceAndDecodingGoesOn) {
     ASSERT_TRUE(next.ok()) << next.error().message;
     ExpectNear(next->residual, reference.Step(text.back()).value());
   }
+}
+
+TEST_F(BlockPromptTest, BodiesOfTwoCiphertextsAreRefusedWhereTheyAreNot) {
+  Client client = NewClient();
+  auto session = client.NewSession();
+  const serve::ModelInfo& info = client.remote->info();
+  const ckks::Parameters& params = *client.remote->params();
+  const int level = info.prompts[1].input_level;
+  const size_t bytes = wire::TokenBytes(params, level);
+  const std::vector<double> zeros(8);
+  const auto plain =
+      ckks::Encoder(client.remote->params()).Encode(zeros, level, params.scale(level)).value();
+  const auto message = [&](std::vector<u32> positions) {
+    std::string body;
+    for (const u32 position : positions) {
+      const auto one =
+          wire::FormatToken(params, client.remote->BindingOf(wire::KeyIdOf(client.key)), position,
+                            ckks::Encryptor(client.key).Encrypt(plain));
+      body.append(one.begin(), one.end());
+    }
+    const Status status = Post(client, session->server_session().id, "20", body);
+    return status.ok() ? std::string() : status.error().message;
+  };
+  const u32 first = serve::kPromptPosition + 20, second = first + serve::kPromptCiphertext;
+  EXPECT_NE(message({first}).find(fmt::format("{} bytes in place of {}", bytes, 2 * bytes)),
+            std::string::npos);
+  EXPECT_NE(message({second, first}).find("position"), std::string::npos);
+  EXPECT_NE(message({first, first}).find("position"), std::string::npos);
+  EXPECT_EQ(session->position(), 0);
+}
+
+// What a server sees of two prompts of one bucket and length: bodies and answers of the same sizes,
+// and the same public numbers in front of what is encrypted.
+TEST_F(BlockPromptTest, PromptsOfOneBucketLookAlike) {
+  Client client = NewClient();
+  // A message's header without the checksum, and its position, level and scale: what stands in
+  // front of the polynomials.
+  const auto in_clear = [](wire::ByteView message) {
+    std::string bytes(message.begin(), message.begin() + 120);
+    return bytes.append(message.begin() + wire::kHeaderBytes, message.begin() + 168);
+  };
+  const auto seen = [&](std::uint64_t seed, int tokens) {
+    std::vector<std::pair<size_t, std::string>> messages;
+    client.remote->set_recorder([&](u32, wire::ByteView up, wire::ByteView down) {
+      const size_t half = up.size() / 2;
+      for (const auto& message : {up.first(half), up.subspan(half), down})
+        messages.emplace_back(message.size(), in_clear(message));
+    });
+    auto session = client.NewSession();
+    EXPECT_TRUE(session->Read(RandomText(50, tokens, seed), {}).ok());
+    client.remote->set_recorder({});
+    return messages;
+  };
+  const auto one = seen(5, 19), other = seen(6, 19), shorter = seen(5, 17);
+  EXPECT_EQ(one.size(), 6u);  // both messages up, recorded with each of the results
+  EXPECT_EQ(one, other);
+  // Of another length the public number of tokens differs, and no size.
+  ASSERT_EQ(one.size(), shorter.size());
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_EQ(one[i].first, shorter[i].first);
 }
 
 TEST_F(PromptTest, LaterTokensLeaveEarlierOnesAlone) {
@@ -115,15 +179,14 @@ TEST_F(PromptTest, APromptSentAgainIsReadAnew) {
   const ckks::Parameters& params = *client.remote->params();
   const ckks::Encoder encoder(client.remote->params());
   const auto packed = compile::PackTokens(
-      text,
-      {params.slots(), info.prompt_row_slots, info.prompts.front().tokens, info.prompt_blocks},
-      info.input_unit);
+      text, serve::LayoutOf(info, info.prompts.front(), params.slots()), info.input_unit);
   const int level = info.prompts.front().input_level;
   const auto plain =
-      encoder.Encode(std::span<const ckks::Complex>(packed), level, params.scale(level)).value();
+      encoder.Encode(std::span<const ckks::Complex>(packed.front()), level, params.scale(level))
+          .value();
   const auto again = client.remote->ReadPrompt(
       session->server_session().id, wire::KeyIdOf(client.key), info.prompts.front(),
-      std::vector<int>{3}, ckks::Encryptor(client.key).Encrypt(plain), {});
+      std::vector<int>{3}, std::vector{ckks::Encryptor(client.key).Encrypt(plain)}, {});
   ASSERT_TRUE(again.ok()) << again.error().message;
   // Garbage in its place takes nothing back.
   EXPECT_FALSE(Post(client, session->server_session().id, "3", "garbage").ok());

@@ -158,11 +158,40 @@ grep -qE '^(yes|no) 0\.[0-9]+$' "$folder/out" || fail "classify prints no label:
 python3 - "$folder" <<'EOF' || fail "reports of embed and classify"
 import json, sys
 embed, classes = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("embed", "classes"))
-assert embed["ciphertexts"] == 1 and len(embed["texts"]) == 3 and embed["within_noise"] is True
+assert embed["runs"] == 1 and len(embed["texts"]) == 3 and embed["within_noise"] is True
 for text in embed["texts"]:
     assert len(text["embedding"]) == 24 and abs(sum(x * x for x in text["embedding"]) - 1) < 1e-5
 assert set(classes["texts"][0]["probabilities"]) == {"yes", "no"} and classes["texts"][0]["tokens"] == 11
 EOF
+# The head on the server: by forms.json's polynomial, which fit adds where it is not there.
+"$polyveil" classify --model "$folder/encoder" "${small[@]}" --head server --text 'once' --second 'upon' --check \
+  --json "$folder/headed.json" >"$folder/headed" 2>"$folder/error" || fail "classify --head server: $(cat "$folder/error")"
+python3 - "$folder" <<'EOF' || fail "the server's head and the client's differ"
+import json, sys
+client, server = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("classes", "headed"))
+assert client["head"] == "client" and server["head"] == "server" and server["within_noise"] is True
+a, b = (report["texts"][0]["probabilities"] for report in (client, server))
+assert max(abs(a[label] - b[label]) for label in a) < 0.05, (a, b)
+EOF
+mkdir "$folder/headless"
+cp -L "$folder/encoder"/* "$folder/headless"
+python3 -c 'import json, sys; p = sys.argv[1]; f = json.load(open(p)); del f["head"]; json.dump(f, open(p, "w"))' "$folder/headless/forms.json"
+if "$polyveil" classify --model "$folder/headless" "${small[@]}" --head server --text once 2>"$folder/error" >/dev/null; then fail "a head without a polynomial"; fi
+grep -q "forms.head is not there: 'polyveil fit" "$folder/error" || fail "no command named: $(cat "$folder/error")"
+"$polyveil" fit "$folder/headless" --out "$folder/added" --tokens 96 --window 12 --heldout 24 --margin 2 \
+  --activation-degree 7 >"$folder/out" 2>"$folder/error" || fail "a head is not added: $(cat "$folder/error")"
+cmp <(python3 -m json.tool "$folder/encoder/forms.json") <(python3 -m json.tool "$folder/added/forms.json") || fail "fit changes more than the head"
+rm -f "$folder/port"
+serve "$folder/encoder" --head &
+pid=$!
+for _ in $(seq 600); do [ -s "$folder/port" ] && break || sleep 0.1; done
+address=(--server "http://127.0.0.1:$(cat "$folder/port")" --insecure-test)
+"$polyveil" classify "${address[@]}" --head server --text once >"$folder/out" 2>"$folder/error" || fail "classify by an address: $(cat "$folder/error")"
+grep -qE '^(yes|no) 0\.[0-9]+$' "$folder/out" || fail "no label: $(cat "$folder/out")"
+if "$polyveil" embed "${address[@]}" --text once 2>"$folder/error" >/dev/null; then fail "logits are embedded"; fi
+grep -q 'logits of 2 labels' "$folder/error" || fail "the refusal names no labels: $(cat "$folder/error")"
+kill "$pid"
+wait "$pid" || fail "the server ends with status $?"
 if "$polyveil" embed --model "$folder/fitted" --text a 2>"$folder/error"; then fail "a decoder embeds"; fi
 grep -q 'is no encoder' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
 if "$polyveil" generate --model "$folder/encoder" "${small[@]}" --prompt a --tokens 1 2>"$folder/error" >/dev/null; then fail "an encoder writes"; fi

@@ -60,12 +60,14 @@ class EncryptedRun {
         runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt), keys_).value();
     const auto packed = compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input);
     const int count = static_cast<int>(tokens.size());
-    const auto result =
-        Slots(session_.Read(*engine, EncryptSlots(packed, prompt->input_level()), count, {}, texts)
-                  .value());
+    std::vector<ckks::Ciphertext> inputs;
+    for (const auto& slots : packed) inputs.push_back(EncryptSlots(slots, prompt->input_level()));
+    compile::TokenSlots result;
+    for (const auto& each : session_.Read(*engine, inputs, count, {}, texts).value())
+      result.push_back(Slots(each));
     std::vector<std::vector<double>> read;
     for (int t = 0; t < count; ++t)
-      read.push_back(compile::UnpackToken(result, prompt->token_layout(), prompt->width(), t,
+      read.push_back(compile::UnpackToken(result, prompt->token_layout(), prompt->result_width(), t,
                                           prompt->units().result()));
     return read;
   }

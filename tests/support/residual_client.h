@@ -45,8 +45,8 @@ class ResidualClient {
                               ckks::Encryptor(key_).Encrypt(plain), {});
     PV_CHECK(step.ok(), "{}", step.error().message);
     last_ = *std::move(step);
-    const auto slots =
-        encoder_.Decode(ckks::Decryptor(key_).Decrypt(last_.result), static_cast<int>(x.size()));
+    const auto slots = encoder_.Decode(ckks::Decryptor(key_).Decrypt(last_.results.front()),
+                                       static_cast<int>(x.size()));
     std::vector<double> out;
     for (int i = 0; i < info().d_model; ++i)
       out.push_back(slots[static_cast<size_t>(i)].real() * info().result_unit);

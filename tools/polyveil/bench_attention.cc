@@ -1,16 +1,21 @@
-// polyveil bench attention: what variants of attention cost on ciphertexts, from the compiler.
+// polyveil bench attention: what variants of attention cost on ciphertexts, from the compiler, and
+// measured.
 #include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "approx/softmax.h"
 #include "base/output_file.h"
 #include "base/thread_pool.h"
+#include "bench/layer_bench.h"
 #include "compile/form_report.h"
 #include "polyveil/bench_commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/run_report.h"
+#include "polyveil/terminal.h"
+#include "runtime/compile_model.h"
 
 namespace polyveil::tools {
 namespace {
@@ -21,7 +26,14 @@ struct AttentionBenchArguments {
   double softmax_range = 1e4, base_range = 1e6;  // of divisors: largest over smallest
   double error = 0.05;
   std::vector<int> keys = {128, 1024};
+  bool measure = false;
   size_t threads = 0;
+};
+
+// Seconds of a token on ciphertexts.
+struct MeasuredForm {
+  double attention = 0, token = 0, keys = 0;
+  size_t peak_bytes = 0;
 };
 
 struct ComparedForm {
@@ -109,6 +121,28 @@ Result<std::vector<ComparedForm>> Forms(const AttentionBenchArguments& arguments
   return forms;
 }
 
+// The second token of a text of `keys`, so that what is made once is there. Its values are any:
+// no operation takes longer for some than for others.
+Result<MeasuredForm> MeasureForm(const model::Decoder& decoder, const ckks::ParametersPtr& params,
+                                 const compile::MachineSpeed& speed, int keys) {
+  const auto longer = std::make_shared<model::Decoder>(decoder);
+  longer->context = keys;
+  bench::LayerBenchOptions options;
+  PV_ASSIGN_OR_RETURN(options.program, runtime::CompileModel(longer, params, speed));
+  std::mt19937 generator(1);
+  std::normal_distribution<double> normal(0, 0.5);
+  options.tokens.assign(2, std::vector<double>(static_cast<size_t>(decoder.width())));
+  for (auto& token : options.tokens)
+    for (double& x : token) x = normal(generator);
+  PV_ASSIGN_OR_RETURN(const bench::LayerReport report, bench::RunLayerBench(options));
+  PV_ASSIGN_OR_RETURN(const compile::Graph plan, options.program->Program(1, nullptr));
+  MeasuredForm out{0, report.tokens.back().seconds, report.keys_seconds, report.peak_rss_bytes};
+  for (const std::string& name : compile::AttentionOperations(plan))
+    if (const auto at = report.operations.find(name); at != report.operations.end())
+      out.attention += at->second;
+  return out;
+}
+
 nlohmann::ordered_json ToJson(const ComparedForm& form, const compile::FormReport& r) {
   nlohmann::ordered_json out = {{"form", form.name},
                                 {"detail", form.detail},
@@ -134,6 +168,12 @@ void PrintRow(const ComparedForm& form, const compile::FormReport& r) {
   for (const compile::FormLatency& latency : r.latency)
     line += fmt::format("  {:8.2f} {:8.2f}", latency.attention_seconds, latency.token_seconds);
   std::printf("%s\n", line.c_str());
+}
+
+void PrintMeasured(const MeasuredForm& m, int keys) {
+  std::printf("%36s on ciphertexts, %d keys: attention %.2f s, token %.2f s; keys in %.0f s, %s\n",
+              "", keys, m.attention, m.token, m.keys, Bytes(m.peak_bytes).c_str());
+  std::fflush(stdout);
 }
 
 void PrintHead(const AttentionBenchArguments& arguments, const model::ModelConfig& config) {
@@ -174,6 +214,15 @@ Status Run(const AttentionBenchArguments& arguments) {
     }
     PrintRow(form, *report);
     json["forms"].push_back(ToJson(form, *report));
+    if (!arguments.measure) continue;
+    PV_ASSIGN_OR_RETURN(
+        const MeasuredForm measured,
+        MeasureForm(model::DecoderOfBundle(form.bundle), params, speed, arguments.keys.front()));
+    PrintMeasured(measured, arguments.keys.front());
+    json["forms"].back()["measured"] = {{"keys", arguments.keys.front()},
+                                        {"attention_seconds", measured.attention},
+                                        {"token_seconds", measured.token},
+                                        {"peak_rss_bytes", measured.peak_bytes}};
   }
   for (const ComparedForm& form : forms)
     std::printf("  %s: %s\n", form.name.c_str(), form.detail.c_str());
@@ -188,7 +237,7 @@ Command DescribeBenchAttention(Options& app) {
   app.description(
       "What variants of attention cost on ciphertexts, side by side: depth, operations, "
       "bootstraps,\n"
-      "time. The model's own is exchanged; nothing is encrypted.");
+      "time. The model's own is exchanged; nothing is encrypted without --measure.");
   AddModel(app, arguments->model, "folder of a bundle (default: the embedded model)");
   app.add_option("--parameters", arguments->parameters, "parameter set")->capture_default_str();
   AddNumber(app, "--score-lo", arguments->score_lo, {-1e6, 1e6},
@@ -199,6 +248,8 @@ Command DescribeBenchAttention(Options& app) {
             "range of the divisor of a Power-Softmax trained without a penalty");
   AddNumber(app, "--error", arguments->error, {1e-6, 0.5}, "relative error of each approximation");
   AddNumber(app, "--keys", arguments->keys, {1, 1 << 20}, "numbers of keys to estimate for");
+  app.add_flag("--measure", arguments->measure,
+               "also a token of each on ciphertexts, with the first number of keys");
   AddThreads(app, arguments->threads, "the estimate");
   AddOutputFile(app, "--json", arguments->json, "also write the table to this file");
   return [arguments] { return Run(*arguments); };

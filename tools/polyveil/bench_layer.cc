@@ -78,7 +78,8 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   std::printf("%s\n%s\n%s", result.name.c_str(), params->Describe().c_str(),
               EstimateToText(*result.program).c_str());
   std::fflush(stdout);
-  ProgressBar bar("layer", estimate.seconds_per_token * arguments.tokens);
+  const double one_by_one = estimate.seconds_per_token * (arguments.tokens - at_once);
+  ProgressBar bar("layer", one_by_one + (at_once > 0 ? ran.estimate().seconds_per_token : 0));
   options.on_progress = [&](double done, const std::string& label) { bar.Update(done, label); };
   PV_ASSIGN_OR_RETURN(result.report, bench::RunLayerBench(options));
   return result;

@@ -16,10 +16,11 @@ std::string EstimateToText(const compile::CompiledDecoder& program) {
       program.layout().attention.size, program.layout().hidden.size,
       program.layout().keys() * program.layout().chunks, program.layout().chunks);
   text += fmt::format(
-      "plan         {} a token: {:.3g} s a layer; depth {}, {} bootstraps, {} rotations, {} "
+      "plan         {} a {}: {:.3g} s a layer; depth {}, {} bootstraps, {} rotations, {} "
       "products\n",
-      FormatSeconds(e.seconds_per_token), e.seconds_per_token / layers, e.depth_per_token,
-      e.bootstraps_per_token, e.rotations_per_token, e.products_per_token);
+      FormatSeconds(e.seconds_per_token), program.keeps_caches() ? "token" : "text",
+      e.seconds_per_token / layers, e.depth_per_token, e.bootstraps_per_token,
+      e.rotations_per_token, e.products_per_token);
   text += fmt::format("keys         {}: {} expanded, {} compact, {} on the wire; made in {}\n",
                       program.keys().count(), Bytes(e.key_bytes_memory), Bytes(e.key_bytes_compact),
                       Bytes(e.key_bytes_wire), FormatSeconds(e.key_generation_seconds));

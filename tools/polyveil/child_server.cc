@@ -68,6 +68,7 @@ std::vector<std::string> ArgumentsOf(const ChildServerOptions& options) {
     arguments.push_back(options.parameters);
   }
   if (options.at_once) arguments.push_back("--at-once");
+  if (options.head) arguments.push_back("--head");
   return arguments;
 }
 

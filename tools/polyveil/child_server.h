@@ -25,6 +25,7 @@ struct ChildServerOptions {
   int context = 0;           // 0: the model's choice
   bool at_once = false;      // reads prompts at once too
   int texts = 1;             // decoded together
+  bool head = false;         // runs an encoder's classification head
 };
 
 class ChildServer {

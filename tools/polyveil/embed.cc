@@ -1,4 +1,5 @@
-// polyveil embed, polyveil classify: an encoder on ciphertexts; pooling and heads are the client's.
+// polyveil embed, polyveil classify: an encoder on ciphertexts; pooling is the client's, and a
+// classification head where the server does not run it.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -69,7 +70,7 @@ Status Embed(const EmbedArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto embeddings, OfTexts(results.encrypted, pool));
   PV_ASSIGN_OR_RETURN(const auto plain, OfTexts(results.plain, pool));
   nlohmann::json report = CostToJson(results.report);
-  report["ciphertexts"] = results.ciphertexts;
+  report["runs"] = results.runs;
   report["format"] = "polyveil-embeddings/1";
   report["pooling"] = arguments.pooling.kind;
   report["normalised"] = !arguments.pooling.raw;
@@ -98,15 +99,17 @@ Vector Softmax(Vector logits) {
 
 Status Classify(const EncoderOptions& options) {
   PV_ASSIGN_OR_RETURN(const EncoderResults results, RunEncoder(options));
-  const auto classify = [&](const Residuals& tokens) {
+  const auto classify = [&](const Residuals& tokens) -> Result<Vector> {
+    if (results.logits) return tokens.front();
     return results.half->Classify(tokens.front());
   };
   PV_ASSIGN_OR_RETURN(const auto logits, OfTexts(results.encrypted, classify));
   PV_ASSIGN_OR_RETURN(const auto plain, OfTexts(results.plain, classify));
   const std::vector<std::string>& labels = results.half->config().encoder->labels;
   nlohmann::json report = CostToJson(results.report);
-  report["ciphertexts"] = results.ciphertexts;
+  report["runs"] = results.runs;
   report["format"] = "polyveil-classes/1";
+  report["head"] = results.logits ? "server" : "client";
   for (size_t i = 0; i < logits.size(); ++i) {
     const Vector shares = Softmax(logits[i]);
     const auto best = static_cast<size_t>(std::ranges::max_element(shares) - shares.begin());
@@ -142,10 +145,20 @@ Command DescribeClassify(Options& app) {
   auto arguments = std::make_shared<EncoderOptions>();
   app.description(
       "Classifies texts by an encoder with a classification head on ciphertexts: a label and its "
-      "share\na text. The head runs on this machine.");
+      "share\na text.");
   AddEncoderOptions(app, *arguments);
+  auto head = std::make_shared<std::string>("client");
+  app.add_option(
+         "--head", *head,
+         "where the classification head runs: client, exactly, or server, on ciphertexts by "
+         "forms.json's polynomial")
+      ->capture_default_str()
+      ->one_of({"client", "server"});
   app.add_option("--second", arguments->second, "a second text that the one is compared with");
-  return [arguments] { return Classify(*arguments); };
+  return [arguments, head] {
+    arguments->session.head = *head == "server";
+    return Classify(*arguments);
+  };
 }
 
 }  // namespace polyveil::tools

@@ -22,10 +22,10 @@ class Embeddings::Observer final : public BatchObserver {
       shown.parts.emplace_back(row.name, row.seconds);
     events_.on_token(shown);
     CountCosts(metrics_, cost.server.total_seconds, seconds, cost.bytes_up, cost.bytes_down);
-    ++ciphertexts;
+    ++runs;
   }
 
-  int ciphertexts = 0;
+  int runs = 0;
 
  private:
   const serve::RunEvents& events_;
@@ -45,6 +45,11 @@ Result<std::unique_ptr<Embeddings>> Embeddings::Create(ModelSession& session,
                                                        serve::Metrics& metrics) {
   if (!report.info.encoder || report.info.prompts.empty())
     return MakeError(ErrorCode::kMismatch, "the server's model reads no whole texts");
+  if (report.info.labels > 0)
+    return MakeError(ErrorCode::kMismatch,
+                     "the server's results are logits of {} labels, which are no embeddings: start "
+                     "it without --head",
+                     report.info.labels);
   return std::unique_ptr<Embeddings>(new Embeddings(session, pooling, report, metrics));
 }
 
@@ -65,15 +70,15 @@ Result<std::vector<model::EncoderText>> Embeddings::Prepare(
 // came of it, gets a new one, once.
 Result<std::vector<Residuals>> Embeddings::Read(const std::vector<model::EncoderText>& texts,
                                                 Observer& observer) {
-  const int room = session_.remote().info().prompts.back().tokens;
+  const std::vector<serve::PromptInfo>& programs = session_.remote().info().prompts;
   if (text_) {
-    auto read = RunBatches(*session_.half(), *text_, room, texts, observer);
+    auto read = RunBatches(*session_.half(), *text_, programs, texts, observer);
     const bool gone = !read.ok() && read.error().code == ErrorCode::kNotFound;
-    if (!gone || observer.ciphertexts > 0) return read;
+    if (!gone || observer.runs > 0) return read;
     text_.reset();
   }
   PV_ASSIGN_OR_RETURN(text_, session_.NewTextOfAny({}, [] {}));
-  return RunBatches(*session_.half(), *text_, room, texts, observer);
+  return RunBatches(*session_.half(), *text_, programs, texts, observer);
 }
 
 Result<std::vector<std::vector<double>>> Embeddings::Run(

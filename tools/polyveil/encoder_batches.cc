@@ -10,10 +10,10 @@
 namespace polyveil::tools {
 namespace {
 
-// Texts of one ciphertext: from `first` on as many as have room.
-size_t EndOfBatch(const std::vector<model::EncoderText>& texts, size_t first, int room) {
+// Texts of one run: from `first` on as many as have room.
+size_t EndOfBatch(const std::vector<model::EncoderText>& texts, size_t first, size_t room) {
   size_t end = first, tokens = 0;
-  while (end < texts.size() && tokens + texts[end].tokens.size() <= static_cast<size_t>(room))
+  while (end < texts.size() && tokens + texts[end].tokens.size() <= room)
     tokens += texts[end++].tokens.size();
   return end;
 }
@@ -57,14 +57,24 @@ Result<model::EncoderText> EncodeWithin(const model::ClientHalf& half, const std
   return encoded;
 }
 
+const serve::PromptInfo& ProgramFor(std::span<const serve::PromptInfo> programs, size_t tokens) {
+  const auto fits = std::ranges::find_if(programs, [&](const serve::PromptInfo& each) {
+    return static_cast<size_t>(each.tokens) >= tokens;
+  });
+  return fits == programs.end() ? programs.back() : *fits;
+}
+
 Result<std::vector<Residuals>> RunBatches(const model::ClientHalf& half,
-                                          serve::EncryptedSession& session, int room,
+                                          serve::EncryptedSession& session,
+                                          std::span<const serve::PromptInfo> programs,
                                           const std::vector<model::EncoderText>& texts,
                                           BatchObserver& observer) {
   std::vector<Residuals> results;
   while (results.size() < texts.size()) {
-    const size_t first = results.size(), end = EndOfBatch(texts, first, room);
-    PV_CHECK(end > first, "text {} of {} tokens in a ciphertext of {}", first + 1,
+    const size_t first = results.size();
+    const int room = ProgramFor(programs, texts[first].tokens.size()).tokens;
+    const size_t end = EndOfBatch(texts, first, static_cast<size_t>(room));
+    PV_CHECK(end > first, "text {} of {} tokens in a program of {}", first + 1,
              texts[first].tokens.size(), room);
     PV_RETURN_IF_ERROR(RunBatch(half, session, texts, first, end, observer, results));
   }

@@ -2,6 +2,7 @@
 // becomes of the tokens that come back.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,10 @@ Result<model::EncoderText> EncodeWithin(const model::ClientHalf& half, const std
                                         const std::string& second, int context,
                                         const std::string& place);
 
-// Is told of ciphertexts, each of texts `first` to `end` (without it).
+// The shortest that reads so many tokens at once; the longest where none does.
+const serve::PromptInfo& ProgramFor(std::span<const serve::PromptInfo> programs, size_t tokens);
+
+// Is told of runs, each of texts `first` to `end` (without it).
 class BatchObserver {
  public:
   virtual ~BatchObserver() = default;
@@ -30,9 +34,12 @@ class BatchObserver {
   virtual void Read(int tokens, const serve::SessionStep& cost, double seconds) = 0;
 };
 
-// room: tokens of a ciphertext, at least those of any text. Errors: those of the session.
+// programs: the server's, the longest with room for any of the texts. Attention's cost grows with
+// the square of a program's tokens, so that texts share the shortest that has room for the first of
+// them. Errors: those of the session.
 Result<std::vector<Residuals>> RunBatches(const model::ClientHalf& half,
-                                          serve::EncryptedSession& session, int room,
+                                          serve::EncryptedSession& session,
+                                          std::span<const serve::PromptInfo> programs,
                                           const std::vector<model::EncoderText>& texts,
                                           BatchObserver& observer);
 

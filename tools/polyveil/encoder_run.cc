@@ -58,38 +58,40 @@ Result<std::vector<model::EncoderText>> Encode(const model::ClientHalf& half,
 // Tells on the terminal, and keeps the costs.
 class BatchesOnTerminal final : public BatchObserver {
  public:
-  BatchesOnTerminal(size_t texts, double seconds, EncoderResults& results)
-      : texts_(texts), seconds_(seconds), results_(results) {}
+  BatchesOnTerminal(size_t texts, std::span<const serve::PromptInfo> programs,
+                    EncoderResults& results)
+      : texts_(texts), programs_(programs), results_(results) {}
   serve::RemoteProgressCallback Asking(size_t first, size_t end, int tokens) override {
     return terminal_.Asking(
-        fmt::format("texts {} to {} of {}, {} tokens", first + 1, end, texts_, tokens), seconds_);
+        fmt::format("texts {} to {} of {}, {} tokens", first + 1, end, texts_, tokens),
+        ProgramFor(programs_, static_cast<size_t>(tokens)).seconds);
   }
   void Answered() override { terminal_.Answered(); }
   void Read(int tokens, const serve::SessionStep& cost, double seconds) override {
     terminal_.Read(tokens, cost.remote_seconds);
-    ++results_.ciphertexts;
+    ++results_.runs;
     serve::AccountStep(cost, 0, seconds, results_.report);
   }
 
  private:
   const size_t texts_;
-  const double seconds_;
+  const std::span<const serve::PromptInfo> programs_;
   EncoderResults& results_;
   TerminalText terminal_;
 };
 
 Status RunEncrypted(ModelSession& session, const std::vector<model::EncoderText>& texts,
                     EncoderResults& results) {
-  const serve::PromptInfo& program = session.remote().info().prompts.back();
-  BatchesOnTerminal terminal(texts.size(), program.seconds, results);
+  const std::vector<serve::PromptInfo>& programs = session.remote().info().prompts;
+  BatchesOnTerminal terminal(texts.size(), programs, results);
   Timer timer;
   PV_ASSIGN_OR_RETURN(results.encrypted,
-                      RunBatches(*session.half(), session.text(), program.tokens, texts, terminal));
+                      RunBatches(*session.half(), session.text(), programs, texts, terminal));
   RunReport& report = results.report;
   report.tokens_seconds = timer.Seconds();
   report.latency.total_seconds = 0;
   report.latency.FinishStep(report.tokens_seconds);
-  report.latency.steps = results.ciphertexts;
+  report.latency.steps = results.runs;
   PV_ASSIGN_OR_RETURN(report.server_memory, session.remote().Memory());
   return {};
 }
@@ -97,11 +99,15 @@ Status RunEncrypted(ModelSession& session, const std::vector<model::EncoderText>
 // The same of the float64 polynomial model.
 Status RunPlain(const std::string& path, const model::ClientHalf& half, int context,
                 const std::vector<model::EncoderText>& texts, EncoderResults& results) {
-  PV_ASSIGN_OR_RETURN(const auto decoder, model::LoadDecoder(path, {.context = context}));
+  PV_ASSIGN_OR_RETURN(const auto decoder,
+                      model::LoadDecoder(path, {.context = context, .head = results.logits}));
   model::DecoderReference reference(*decoder);
   for (const model::EncoderText& text : texts) {
     PV_ASSIGN_OR_RETURN(const auto embedded, half.EmbedWhole(text));
     PV_ASSIGN_OR_RETURN(auto residuals, reference.Read(embedded));
+    if (results.logits)
+      residuals = {decoder->head->Logits(
+          model::Normalised(decoder->blocks.back().forms.norm2, residuals.front()))};
     results.plain.push_back(std::move(residuals));
   }
   for (const auto& [site, count] : reference.escapes())
@@ -113,12 +119,31 @@ Status RunPlain(const std::string& path, const model::ClientHalf& half, int cont
   return {};
 }
 
+// That the server's results are what is wanted of it.
+Status CheckHead(const model::ClientHalf& half, const serve::ModelInfo& info, bool wanted) {
+  const size_t labels = half.config().encoder->labels.size();
+  if (wanted && info.labels == 0)
+    return MakeError(ErrorCode::kMismatch,
+                     "--head server: this server's results are residuals; `polyveil-server --head` "
+                     "runs the classification head");
+  if (!wanted && info.labels > 0)
+    return MakeError(ErrorCode::kMismatch,
+                     "this server's results are logits of {} labels: `polyveil classify --head "
+                     "server` reads them",
+                     info.labels);
+  if (!wanted || static_cast<size_t>(info.labels) == labels) return {};
+  return MakeError(ErrorCode::kMismatch, "the server's head has {} labels, the model's files {}",
+                   info.labels, labels);
+}
+
 Status RunSession(const EncoderOptions& options, ModelSession& session, EncoderResults& results) {
   PV_RETURN_IF_ERROR(session.Connect(results.report));
   results.half = session.half();
   const serve::ModelInfo& info = session.remote().info();
   if (!info.encoder || info.prompts.empty())
     return MakeError(ErrorCode::kMismatch, "the server's model reads no whole texts");
+  PV_RETURN_IF_ERROR(CheckHead(*session.half(), info, options.session.head));
+  results.logits = options.session.head;
   const int context = std::min(session.context(), info.prompts.back().tokens);
   PV_ASSIGN_OR_RETURN(const auto texts, Encode(*session.half(), options, context));
   PV_RETURN_IF_ERROR(session.Begin({}, results.report));
@@ -163,7 +188,7 @@ Result<EncoderResults> RunEncoder(EncoderOptions options) {
 
 std::string CostToText(const EncoderResults& results) {
   return LatencyToText(results.report) +
-         fmt::format("{} texts in {} ciphertexts: {}\n", results.texts.size(), results.ciphertexts,
+         fmt::format("{} texts in {} runs: {}\n", results.texts.size(), results.runs,
                      FormatSeconds(results.report.tokens_seconds)) +
          TrafficToText(results.report);
 }

@@ -25,8 +25,9 @@ struct EncoderResults {
   std::vector<std::string> texts;
   std::vector<Residuals> encrypted;  // by text
   std::vector<Residuals> plain;      // of the float64 polynomial model, with --check
+  bool logits = false;               // they are, of a text's first token, in place of residuals
   RunReport report;
-  int ciphertexts = 0;
+  int runs = 0;  // of programs, each of as many texts as have room
 };
 
 // Runs all texts. Tells on stderr what it does. Errors: kInvalidArgument for no text or a model

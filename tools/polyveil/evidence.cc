@@ -34,7 +34,6 @@ Result<std::vector<int>> Numbers(const json& object, const char* name) {
 }
 
 Result<EvidenceStep> StepFrom(const json& entry) {
-  EvidenceStep step;
   PV_ASSIGN_OR_RETURN(const auto position, wire::JsonInteger(entry, "position", 0, INT32_MAX));
   PV_ASSIGN_OR_RETURN(const auto token, wire::JsonInteger(entry, "token", 0, INT32_MAX));
   PV_ASSIGN_OR_RETURN(const auto next, wire::JsonInteger(entry, "next", -1, INT32_MAX));

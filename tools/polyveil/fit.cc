@@ -2,6 +2,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "base/output_file.h"
 #include "base/system.h"
@@ -29,9 +31,26 @@ struct FitArguments {
   size_t threads = 0;
 };
 
+// What stands around every text of an encoder, whose first token heads read.
+struct Around {
+  std::vector<std::int32_t> begin, end;
+  size_t size() const { return begin.size() + end.size(); }
+};
+
+std::vector<std::int32_t> Within(const Around& around, std::span<const std::int32_t> tokens) {
+  std::vector<std::int32_t> text = around.begin;
+  text.insert(text.end(), tokens.begin(), tokens.end());
+  text.insert(text.end(), around.end.begin(), around.end.end());
+  return text;
+}
+
 // Windows of `window` tokens, some for calibration, the ones behind them held out.
-Result<model::FitTexts> Windows(const std::vector<std::int32_t>& ids, const FitArguments& a) {
-  const auto window = static_cast<size_t>(a.window);
+Result<model::FitTexts> Windows(const std::vector<std::int32_t>& ids, const Around& around,
+                                const FitArguments& a) {
+  if (static_cast<size_t>(a.window) <= around.size())
+    return MakeError(ErrorCode::kOutOfRange, "--window {}: {} tokens stand around every text",
+                     a.window, around.size());
+  const size_t window = static_cast<size_t>(a.window) - around.size();
   const size_t fits = static_cast<size_t>(a.tokens) / window, tries = a.heldout / window;
   const size_t there = ids.size() / window;
   if (fits == 0 || there < 1 + (tries > 0))
@@ -44,9 +63,8 @@ Result<model::FitTexts> Windows(const std::vector<std::int32_t>& ids, const FitA
   const size_t held = tries == 0 ? 0 : std::max<size_t>(1, all * tries / (fits + tries));
   model::FitTexts texts;
   for (size_t i = 0; i < all; ++i) {
-    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(i * window);
     (i < all - held ? texts.calibration : texts.heldout)
-        .emplace_back(begin, begin + static_cast<std::ptrdiff_t>(window));
+        .push_back(Within(around, std::span(ids).subspan(i * window, window)));
   }
   return texts;
 }
@@ -59,14 +77,16 @@ Status Link(const fs::path& file, const fs::path& folder) {
                    error.message());
 }
 
-// The model's files in `folder` as symbolic links; nothing where they stand there already.
+// The model's files but for its forms in `folder` as symbolic links; nothing where they stand there
+// already.
 Status LinkModel(const fs::path& model, const fs::path& folder) {
   std::error_code error;
   const bool whole = fs::is_directory(model, error);
   if (fs::equivalent(whole ? model : fs::absolute(model).parent_path(), folder, error)) return {};
   if (!whole) return Link(model, folder);
   for (const auto& entry : fs::directory_iterator(model, error))
-    if (entry.is_regular_file(error)) PV_RETURN_IF_ERROR(Link(entry.path(), folder));
+    if (entry.is_regular_file(error) && entry.path().filename() != "forms.json")
+      PV_RETURN_IF_ERROR(Link(entry.path(), folder));
   if (error) return MakeError(ErrorCode::kIo, "{}: {}", model.string(), error.message());
   return {};
 }
@@ -107,7 +127,10 @@ Status Run(const FitArguments& arguments) {
   PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(arguments.model));
   PV_ASSIGN_OR_RETURN(const auto tokenizer, model::TextTokenizer::Load(*checkpoint));
   PV_ASSIGN_OR_RETURN(const std::string text, CalibrationText(arguments.text));
-  PV_ASSIGN_OR_RETURN(model::FitTexts texts, Windows(tokenizer.Encode(text), arguments));
+  Around around;
+  if (!checkpoint->architecture.causal)
+    around = {tokenizer.parts().prefix, tokenizer.parts().suffix};
+  PV_ASSIGN_OR_RETURN(model::FitTexts texts, Windows(tokenizer.Encode(text), around, arguments));
   if (!arguments.prefix.empty()) texts.prefix = arguments.prefix;
   ProgressBar bar("fit", 0);
   const auto on_layer = [&](int layer, int layers) {

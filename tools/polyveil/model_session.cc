@@ -100,10 +100,11 @@ Status ModelSession::Reach(RunReport& report) {
   if (options_.server.empty()) {
     std::fprintf(stderr, "starting a server of its own on this machine ...\n");
     PV_ASSIGN_OR_RETURN(
-        child_, ChildServer::Start({path_, options_.program.parameters, options_.key_storage,
-                                    options_.threads, options_.largest_error, options_.context,
-                                    options_.program.at_once, options_.program.texts},
-                                   Interrupted()));
+        child_,
+        ChildServer::Start({path_, options_.program.parameters, options_.key_storage,
+                            options_.threads, options_.largest_error, options_.context,
+                            options_.program.at_once, options_.program.texts, options_.head},
+                           Interrupted()));
     url = child_->url();
   } else {
     PV_ASSIGN_OR_RETURN(url, serve::ParseUrl(options_.server));

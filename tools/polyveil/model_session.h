@@ -27,6 +27,7 @@ struct SessionOptions {
   bool text_only = false;  // a given server embeds and chooses the tokens: the tokenizer will do
   size_t threads = 0;
   bool insecure = false;
+  bool head = false;  // results are logits of an encoder's classifier
 };
 void AddSessionOptions(Options& app, SessionOptions& options);
 

@@ -61,6 +61,9 @@ void DescribeServerOptions(Options& app, ServerArguments& arguments) {
       "--choose", arguments.decoder.choose,
       "choose tokens for clients that have left (`polyveil submit`), by choice.json beside "
       "the model; goes with --state");
+  app.add_flag("--head", arguments.decoder.head,
+               "of an encoder with a classifier: results are its logits (`polyveil classify --head "
+               "server`)");
   AddNumber(app, "--texts", arguments.decoder.programs.texts, {1, 1 << 15},
             "texts of a client that are decoded together, a token of each a step: a power of two");
   DescribeTransport(app, arguments);

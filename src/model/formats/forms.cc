@@ -5,6 +5,7 @@
 
 #include "base/mapped_file.h"
 #include "base/output_file.h"
+#include "model/approximant_json.h"
 #include "model/formats/architecture.h"
 #include "model/layer_json.h"
 #include "model/strict_json.h"
@@ -57,6 +58,10 @@ void ReadPolynomialStage(const JsonReader& at, ConvertedForms& forms) {
   if (calibration.Has("left_out")) forms.left_out = calibration.Count("left_out");
   forms.residual_bound = at.Number("residual_bound");
   if (at.Has("context")) forms.context = at.Int("context");
+  if (at.Has("head")) {
+    const JsonReader head = at.Object("head");
+    forms.head = {ReadApproximant(head, "pooler"), head.Number("bound")};
+  }
   if (at.Has("certificate")) forms.certificate = CertificateFromJson(at.Object("certificate"));
 }
 
@@ -84,6 +89,7 @@ Status CheckValues(const ConvertedForms& f) {
       !(f.residual_bound > 0 && std::isfinite(f.residual_bound)))
     return MakeError(ErrorCode::kOutOfRange, "forms.residual_bound = {}", f.residual_bound);
   if (f.weights) PV_RETURN_IF_ERROR(CheckWeights(*f.weights));
+  if (f.head) PV_RETURN_IF_ERROR(ValidateHead(*f.head, "forms.head"));
   if (f.certificate) PV_RETURN_IF_ERROR(ValidateCertificate(*f.certificate, "forms.certificate"));
   for (std::size_t i = 0; i < f.layers.size(); ++i) {
     const AttentionForm& form = f.layers[i].attention;
@@ -135,6 +141,9 @@ std::string FormatForms(const ConvertedForms& forms) {
                           {"margin", forms.calibration.margin},
                           {"left_out", forms.left_out}};
     out["residual_bound"] = forms.residual_bound;
+    if (forms.head)
+      out["head"] = {{"pooler", ApproximantToJson(forms.head->pooler)},
+                     {"bound", forms.head->bound}};
   }
   out["layers"] = OrderedJson::array();
   for (const LayerConfig& layer : forms.layers)
@@ -176,6 +185,8 @@ Status CheckForms(const ConvertedForms& forms, const Architecture& a) {
     if (token >= a.vocab_size)
       return MakeError(ErrorCode::kOutOfRange,
                        "forms.prefix: token {} outside the vocabulary of {}", token, a.vocab_size);
+  if (forms.head && a.head != HeadKind::kClassifier)
+    return MakeError(ErrorCode::kMismatch, "forms.head: the model has no classification head");
   for (std::size_t i = 0; i < forms.layers.size(); ++i) {
     const std::string where = fmt::format("forms.layers[{}]", i);
     PV_RETURN_IF_ERROR(

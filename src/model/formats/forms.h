@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/encoder_head.h"
 
 namespace polyveil::model {
 
@@ -48,6 +49,8 @@ struct ConvertedForms {
   // models: of the norms behind them); v is the mean of squares, for LayerNorm around the mean.
   // activation: of the gate's (ungated: the hidden) values. Norms outside of the blocks stay exact.
   std::vector<LayerConfig> layers;
+  // kPolynomial, of a classifier whose head a server may evaluate; nothing: clients do.
+  std::optional<HeadForms> head;
 
   int prefix_length() const { return static_cast<int>(prefix.size()); }
 };

@@ -172,6 +172,31 @@ TEST(Forms, HostileFilesAreRefusedByField) {
   EXPECT_FALSE(ParseForms("{\"format\": 1, \"format\": 2}").ok());
 }
 
+TEST(Forms, AHeadIsReadAgainAndBelongsToAClassifier) {
+  ConvertedForms forms = MakeForms(FormStage::kPolynomial);
+  forms.head = HeadForms{Chebyshev{-6, 6, {0, 0.75, 0, 0.125}}, 4.5};
+  const std::string text = FormatForms(forms);
+  const auto again = ParseForms(text);
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(FormatForms(*again), text);
+  EXPECT_NE(CheckForms(*again, MakeArchitecture()).error().message.find("forms.head"),
+            std::string::npos);
+  Architecture classifier = MakeArchitecture();
+  classifier.head = HeadKind::kClassifier;
+  EXPECT_TRUE(CheckForms(*again, classifier).ok());
+  const auto refused = [&](auto&& change) {
+    OrderedJson json = OrderedJson::parse(text);
+    change(json["head"]);
+    const auto parsed = ParseForms(json.dump());
+    return parsed.ok() ? std::string() : parsed.error().message;
+  };
+  EXPECT_NE(refused([](auto& head) { head["bound"] = 0; }).find("bound = 0"), std::string::npos);
+  EXPECT_NE(refused([](auto& head) { head.erase("pooler"); }).find("pooler"), std::string::npos);
+  EXPECT_NE(refused([](auto& head) { head["pooler"]["a"] = 1; }).find("no interval around 0"),
+            std::string::npos);
+  EXPECT_NE(refused([](auto& head) { head = 3; }).find("head"), std::string::npos);
+}
+
 TEST(Forms, AnEncoderHasNoPrefix) {
   Architecture a = MakeArchitecture();
   a.causal = false;

@@ -231,4 +231,23 @@ Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer)
   return block;
 }
 
+Result<EncoderHead> MakeHead(const Checkpoint& checkpoint) {
+  const Architecture& a = checkpoint.architecture;
+  if (a.head != HeadKind::kClassifier || a.form != BlockForm::kPostNorm)
+    return MakeError(ErrorCode::kInvalidArgument, "head: the model ({}) has no classifier",
+                     a.family);
+  if (a.pooler != Pooler::kTanh)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "head: its pooler is relu, which has no smooth polynomial; tanh does");
+  const Weights& w = checkpoint.weights;
+  EncoderHead head;
+  head.pooler = All(w.pooler);
+  head.pooler_bias = BiasOf(w.pooler, 0, 0, 1, w.pooler.out);
+  FoldNorm(w.layers.back().ffn_norm, head.pooler, head.pooler_bias);
+  head.classifier = All(w.classifier);
+  head.classifier_bias = BiasOf(w.classifier, 0, 0, 1, w.classifier.out);
+  if (checkpoint.forms && checkpoint.forms->head) head.forms = *checkpoint.forms->head;
+  return head;
+}
+
 }  // namespace polyveil::model

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "model/block.h"
+#include "model/encoder_head.h"
 
 namespace polyveil::model {
 
@@ -20,5 +21,9 @@ Result<BlockShape> ShapeOfBlocks(const Architecture& architecture);
 // decoded when they are asked for.
 // Errors: those of ShapeOfBlocks, kOutOfRange for a layer that the model lacks.
 Result<Block> MakeBlock(std::shared_ptr<const Checkpoint> checkpoint, int layer);
+
+// A classifier's head behind the last block, with the forms' polynomial where they have one.
+// Errors: kInvalidArgument for a model without a classifier, or whose pooler is no tanh (named).
+Result<EncoderHead> MakeHead(const Checkpoint& checkpoint);
 
 }  // namespace polyveil::model

@@ -17,6 +17,9 @@ Result<std::shared_ptr<const Decoder>> LoadBundle(const std::string& path,
     return MakeError(ErrorCode::kInvalidArgument, "adapter {}: a bundle takes none",
                      options.adapter);
   PV_ASSIGN_OR_RETURN(BodyBundle body, LoadBodyBundle(path));
+  if (options.head)
+    return MakeError(ErrorCode::kInvalidArgument, "head: {} is a bundle, which has no classifier",
+                     path);
   if (options.context > body.config.context)
     return MakeError(ErrorCode::kInvalidArgument, "context = {}, the bundle's is {}",
                      options.context, body.config.context);
@@ -82,6 +85,21 @@ Status AddBlocks(const std::shared_ptr<const Checkpoint>& checkpoint, Decoder& d
 
 }  // namespace
 
+namespace {
+
+Status AddHead(const Checkpoint& checkpoint, Decoder& decoder) {
+  PV_ASSIGN_OR_RETURN(EncoderHead head, MakeHead(checkpoint));
+  if (!checkpoint.forms->head)
+    return MakeError(ErrorCode::kNotFound,
+                     "{}: forms.head is not there: 'polyveil fit {} --text FILE --out FOLDER' adds "
+                     "the polynomial of the classification head",
+                     decoder.name, decoder.name);
+  decoder.head = std::make_shared<const EncoderHead>(std::move(head));
+  return {};
+}
+
+}  // namespace
+
 std::string DecoderOptions::NameOf(const std::string& path) const {
   return NameOfModel(adapter.empty() ? path : adapter);
 }
@@ -103,6 +121,7 @@ Result<std::shared_ptr<const Decoder>> DecoderOfCheckpoint(
   decoder->certificate = forms.certificate;
   for (const auto& file : checkpoint->files) decoder->mapped_bytes += file->bytes().size();
   PV_RETURN_IF_ERROR(AddBlocks(checkpoint, *decoder));
+  if (options.head) PV_RETURN_IF_ERROR(AddHead(*checkpoint, *decoder));
   return std::shared_ptr<const Decoder>(std::move(decoder));
 }
 

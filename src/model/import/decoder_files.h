@@ -15,6 +15,7 @@ struct DecoderOptions {
   // kUsualContext, and never more than the architecture has.
   int context = 0;
   std::string adapter{};  // its folder, of a released model (formats/adapter.h); empty: none
+  bool head = false;      // an encoder's classification head too (Decoder::head)
 
   // The adapter's name where there is one, else the path's.
   std::string NameOf(const std::string& path) const;
@@ -30,7 +31,8 @@ inline constexpr int kUsualContext = 128;
 // LoadCheckpoint and MakeBlock; kInvalidArgument for a model whose attention is still softmax, or
 // whose other functions are no polynomials yet (the message names the command that makes it
 // polynomial); kMismatch for forms of other weights (both digests); kOutOfRange for a context above
-// the architecture's; those of LoadBodyBundle; kInvalidArgument for a context above the
+// the architecture's; those of LoadBodyBundle and MakeHead, kNotFound for forms without a head's
+// polynomial (the message names the command that adds it); kInvalidArgument for a context above the
 // bundle's.
 Result<std::shared_ptr<const Decoder>> LoadDecoder(const std::string& path,
                                                    const DecoderOptions& options = {});

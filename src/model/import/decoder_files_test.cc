@@ -119,6 +119,48 @@ TEST(DecoderFiles, LoadsEncoders) {
   }
 }
 
+TEST(DecoderFiles, LoadsHeadsOfClassifiers) {
+  for (const char* name : {"bert classifier", "roberta classifier"}) {
+    SCOPED_TRACE(name);
+    const TemporaryFolder folder;
+    WriteModel(ReadCase(name), folder.path());
+    ConvertedForms forms = FittedForms(folder.path());
+    ASSERT_TRUE(forms.head.has_value());
+    WriteForms(folder.path(), forms);
+    const auto checkpoint = LoadCheckpoint(folder.path()).value();
+    const auto decoder = LoadDecoder(folder.path(), {.head = true}).value();
+    ASSERT_NE(decoder->head, nullptr);
+    EXPECT_EQ(decoder->head->labels(), static_cast<int>(checkpoint->architecture.labels.size()));
+    EXPECT_EQ(LoadDecoder(folder.path()).value()->head, nullptr);
+    // Zeros are covered: what stands where no text begins.
+    for (const double logit : decoder->head->Logits(std::vector<double>(decoder->width())))
+      EXPECT_LE(std::abs(logit), forms.head->bound);
+
+    const std::string whole = FormatForms(LoadForms(folder.path()).value().value());
+    forms.head.reset();
+    WriteForms(folder.path(), forms);
+    const auto without = LoadDecoder(folder.path(), {.head = true});
+    EXPECT_EQ(without.error().code, ErrorCode::kNotFound);
+    ExpectIn("forms.head is not there: 'polyveil fit", without.error().message);
+    // Fitted behind the others it is as the model's polynomials leave it.
+    const ConvertedForms added = FittedForms(folder.path());
+    ASSERT_TRUE(added.head.has_value());
+    EXPECT_EQ(FormatForms(added), whole);
+  }
+}
+
+TEST(DecoderFiles, RefusesHeadsThatAreNotThereByName) {
+  for (const auto& [name, words] : {std::pair{"bert", "has no classifier"},
+                                    std::pair{"distilbert classifier", "pooler is relu"}}) {
+    const TemporaryFolder folder;
+    WriteModel(ReadCase(name), folder.path());
+    const ConvertedForms forms = FittedForms(folder.path());
+    EXPECT_FALSE(forms.head.has_value());
+    WriteForms(folder.path(), forms);
+    ExpectIn(words, LoadDecoder(folder.path(), {.head = true}).error().message);
+  }
+}
+
 TEST(DecoderFiles, RefusesUnsmoothActivationsByName) {
   const TemporaryFolder folder;
   WriteModel(ReadCase("opt"), folder.path());

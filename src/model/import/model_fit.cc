@@ -70,6 +70,45 @@ Status FitLayer(LayerFitter& fitter, Block& block, int layer) {
 
 }  // namespace
 
+namespace {
+
+// A classifier with a smooth pooler, behind a last norm of its own.
+bool HasHead(const Architecture& a) {
+  return a.head == HeadKind::kClassifier && a.pooler == Pooler::kTanh &&
+         a.form == BlockForm::kPostNorm;
+}
+
+bool LacksHead(const Checkpoint& checkpoint) {
+  return checkpoint.forms && checkpoint.forms->stage == FormStage::kPolynomial &&
+         !checkpoint.forms->head && HasHead(checkpoint.architecture);
+}
+
+// texts: what the last block leaves, whose norm is the head's first step.
+Status FitHead(const Checkpoint& checkpoint, const BlockTexts& texts, const BlockFit& fit,
+               ConvertedForms& forms) {
+  PV_ASSIGN_OR_RETURN(const EncoderHead head, MakeHead(checkpoint));
+  std::vector<std::vector<double>> tokens;
+  for (const auto& text : texts)
+    tokens.push_back(Normalised(forms.layers.back().norm2, text.front()));
+  PV_ASSIGN_OR_RETURN(forms.head, FitHead(head, tokens, fit.margin, fit.activation_degree));
+  return {};
+}
+
+Result<ConvertedForms> AddHead(std::shared_ptr<const Checkpoint> checkpoint, const FitTexts& texts,
+                               const BlockFit& fit, const std::function<void(int, int)>& on_layer) {
+  ConvertedForms forms = *checkpoint->forms;
+  PV_ASSIGN_OR_RETURN(BlockTexts inputs, EmbedBehindPrefix(*checkpoint, {}, texts.calibration));
+  for (int layer = 0; layer < checkpoint->architecture.n_layers; ++layer) {
+    if (on_layer) on_layer(layer, checkpoint->architecture.n_layers);
+    PV_ASSIGN_OR_RETURN(const Block block, MakeBlock(checkpoint, layer));
+    PV_RETURN_IF_ERROR(Advance(block, inputs));
+  }
+  PV_RETURN_IF_ERROR(FitHead(*checkpoint, inputs, fit, forms));
+  return forms;
+}
+
+}  // namespace
+
 LayerFitter::LayerFitter(LayerInputs inputs, const BlockFit& fit)
     : inputs_(std::move(inputs)), fit_(fit) {
   for (const auto& text : inputs_.heldout) {
@@ -137,6 +176,7 @@ Status LayerFitter::TryWholeTexts(const Block& block, BlockReference& reference)
 Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, const FitTexts& texts,
                                 const BlockFit& fit,
                                 const std::function<void(int, int)>& on_layer) {
+  if (LacksHead(*checkpoint)) return AddHead(std::move(checkpoint), texts, fit, on_layer);
   if (checkpoint->forms)
     return MakeError(ErrorCode::kInvalidArgument, "the model has forms.json of stage {}",
                      checkpoint->forms->stage == FormStage::kPower ? "power" : "polynomial");
@@ -167,6 +207,8 @@ Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, co
     PV_RETURN_IF_ERROR(FitLayer(fitter, block, layer));
     forms.layers.push_back(std::move(block.forms));
   }
+  if (HasHead(checkpoint->architecture))
+    PV_RETURN_IF_ERROR(FitHead(*checkpoint, fitter.calibration(), fit, forms));
   forms.residual_bound = fit.margin * fitter.largest_residual();
   if (!texts.heldout.empty()) forms.certificate = fitter.certificate();
   return forms;

@@ -34,6 +34,8 @@ class LayerFitter {
 
   // Held-out positions so far, those out of range in some layer, and the least margin.
   const Certificate& certificate() const { return certificate_; }
+  // What the next layer would read.
+  const BlockTexts& calibration() const { return inputs_.calibration; }
   double largest_residual() const { return largest_residual_; }  // without margin
 
  private:
@@ -56,9 +58,10 @@ struct FitTexts {
   std::optional<std::vector<int>> prefix = {};
 };
 
-// The forms of stage polynomial. on_layer: before each, its number and how many there are. Errors:
-// those of MakeBlock and EmbedTokens, kInvalidArgument for a model that has forms, kOutOfRange
-// where a fit is not possible (layer named).
+// The forms of stage polynomial, with those of a classifier's head. Of a classifier that has forms
+// of this stage without a head's: with these added. on_layer: before each, its number and how many
+// there are. Errors: those of MakeBlock and EmbedTokens, kInvalidArgument for a model that has
+// forms otherwise, kOutOfRange where a fit is not possible (layer named).
 Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, const FitTexts& texts,
                                 const BlockFit& fit,
                                 const std::function<void(int, int)>& on_layer = {});

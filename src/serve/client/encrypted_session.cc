@@ -10,7 +10,7 @@
 
 namespace polyveil::serve {
 ResultShape ShapeOfResult(const ModelInfo& info) {
-  return {info.d_model, info.result_unit, info.result};
+  return {info.labels > 0 ? info.labels : info.d_model, info.result_unit, info.result};
 }
 
 InputEncryptor::InputEncryptor(const RemoteModel& remote, const ckks::SecretKey& key)
@@ -66,12 +66,16 @@ Result<ckks::SeededCiphertext> InputEncryptor::Encrypt(
   return ckks::Encryptor(key_).Encrypt(plain);
 }
 
-std::vector<ckks::Complex> EncryptedSession::Slots(const ckks::Ciphertext& result) const {
-  return inputs_.encoder().Decode(ckks::Decryptor(key_).Decrypt(result), remote_.params()->slots());
+compile::TokenSlots EncryptedSession::Slots(std::span<const ckks::Ciphertext> results) const {
+  compile::TokenSlots slots;
+  for (const ckks::Ciphertext& result : results)
+    slots.push_back(
+        inputs_.encoder().Decode(ckks::Decryptor(key_).Decrypt(result), remote_.params()->slots()));
+  return slots;
 }
 
 Result<SessionStep> EncryptedSession::Exchange(
-    const Request& request, const std::function<Status(const ckks::Ciphertext&)>& decrypt) {
+    const Request& request, const std::function<Status(const compile::TokenSlots&)>& read) {
   SessionStep step;
   Timer timer;
   const u64 sent = remote_.http().bytes_sent(), received = remote_.http().bytes_received();
@@ -80,7 +84,7 @@ Result<SessionStep> EncryptedSession::Exchange(
   step.bytes_down = remote_.http().bytes_received() - received;
   step.remote_seconds = timer.Seconds();
   timer.Reset();
-  trusted_ = decrypt(remote.result);
+  trusted_ = read(Slots(remote.results));
   PV_RETURN_IF_ERROR(trusted_);
   step.decrypt_seconds = timer.Seconds();
   step.server = std::move(remote.latency);
@@ -108,13 +112,13 @@ Result<EncryptedSession::Results> EncryptedSession::StepTexts(
     sent_ += step.ok();
     return step;
   };
-  PV_ASSIGN_OR_RETURN(texts.cost, Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
-                        PV_ASSIGN_OR_RETURN(
-                            texts.residuals,
-                            guard_.ReadTexts(Slots(result), remote_.info().texts,
+  PV_ASSIGN_OR_RETURN(
+      texts.cost, Exchange(request, [&](const compile::TokenSlots& slots) -> Status {
+        PV_ASSIGN_OR_RETURN(texts.residuals,
+                            guard_.ReadTexts(slots.front(), remote_.info().texts,
                                              static_cast<int>(embeddings.size()), position_ + 1));
-                        return {};
-                      }));
+        return {};
+      }));
   texts.cost.encrypt_seconds = encrypt_seconds;
   ++position_;
   return texts;
@@ -135,27 +139,28 @@ Result<EncryptedSession::Results> EncryptedSession::Read(
   for (const auto& embedding : embeddings) PV_RETURN_IF_ERROR(inputs_.Check(embedding));
   Timer timer;
   const int level = program->input_level;
-  const compile::TokenLayout layout{remote_.params()->slots(), remote_.info().prompt_row_slots,
-                                    program->tokens, remote_.info().prompt_blocks};
-  const std::vector<ckks::Complex> packed = compile::PackTokens(embeddings, layout, inputs_.unit());
-  PV_ASSIGN_OR_RETURN(const auto plain,
-                      inputs_.encoder().Encode(std::span<const ckks::Complex>(packed), level,
-                                               remote_.params()->scale(level)));
-  const ckks::SeededCiphertext input = ckks::Encryptor(key_).Encrypt(plain);
+  const compile::TokenLayout layout = LayoutOf(remote_.info(), *program, remote_.params()->slots());
+  std::vector<ckks::SeededCiphertext> inputs;
+  for (const auto& slots : compile::PackTokens(embeddings, layout, inputs_.unit())) {
+    PV_ASSIGN_OR_RETURN(const auto plain,
+                        inputs_.encoder().Encode(std::span<const ckks::Complex>(slots), level,
+                                                 remote_.params()->scale(level)));
+    inputs.push_back(ckks::Encryptor(key_).Encrypt(plain));
+  }
   const double encrypt_seconds = timer.Seconds();
   Results prompt;
   const auto request = [&]() -> Result<RemoteStep> {
     auto step =
         remote_.ReadPrompt(session_.id, key_id_, *program,
-                           texts.empty() ? std::span(&tokens, 1) : texts, input, on_progress);
+                           texts.empty() ? std::span(&tokens, 1) : texts, inputs, on_progress);
     if (step.ok() && !remote_.info().encoder) sent_ = tokens;
     return step;
   };
-  PV_ASSIGN_OR_RETURN(prompt.cost, Exchange(request, [&](const ckks::Ciphertext& result) -> Status {
-                        PV_ASSIGN_OR_RETURN(prompt.residuals,
-                                            guard_.ReadTokens(Slots(result), layout, tokens));
-                        return {};
-                      }));
+  PV_ASSIGN_OR_RETURN(
+      prompt.cost, Exchange(request, [&](const compile::TokenSlots& slots) -> Status {
+        PV_ASSIGN_OR_RETURN(prompt.residuals, guard_.ReadTokens(slots, layout, tokens));
+        return {};
+      }));
   prompt.cost.encrypt_seconds = encrypt_seconds;
   prompt.cost.residual = prompt.residuals.back();
   if (!remote_.info().encoder) position_ = tokens;
@@ -167,7 +172,7 @@ Status EncryptedSession::Pad() {
   PV_ASSIGN_OR_RETURN(const ckks::SeededCiphertext token, inputs_.Encrypt({&nothing, 1}));
   PV_ASSIGN_OR_RETURN(const RemoteStep step,
                       remote_.Step(session_.id, key_id_, static_cast<u32>(sent_), token, {}));
-  (void)guard_.Read(Slots(step.result), sent_ + 1);  // takes its time, as ever
+  (void)guard_.Read(Slots(step.results).front(), sent_ + 1);  // takes its time, as ever
   ++sent_;
   return {};
 }

@@ -89,11 +89,11 @@ class EncryptedSession {
 
  private:
   EncryptedSession(RemoteModel& remote, const ckks::SecretKey& key);
-  std::vector<ckks::Complex> Slots(const ckks::Ciphertext& result) const;
-  // What a request costs around `decrypt`, which takes what came back.
+  compile::TokenSlots Slots(std::span<const ckks::Ciphertext> results) const;
+  // What a request costs around `read`, which takes what came back, decrypted.
   using Request = std::function<Result<RemoteStep>()>;
   Result<SessionStep> Exchange(const Request& request,
-                               const std::function<Status(const ckks::Ciphertext&)>& decrypt);
+                               const std::function<Status(const compile::TokenSlots&)>& read);
 
   RemoteModel& remote_;
   const ckks::SecretKey& key_;

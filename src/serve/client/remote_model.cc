@@ -98,9 +98,11 @@ Status CheckLevels(const ModelInfo& info, const ckks::Parameters& params) {
     return MakeError(ErrorCode::kOutOfRange,
                      "the server's texts = {}: {} slots hold {} of width {}", info.texts,
                      params.slots(), params.slots() / info.d_model, info.d_model);
-  // Rows of two halves that hold the longest prompt, one for each feature, or blocks of two tokens.
+  // Rows of two halves that hold the longest prompt, one for each feature, or blocks of two tokens
+  // in each ciphertext.
   const int rows = info.prompt_row_slots > 0 ? params.slots() / info.prompt_row_slots : 0;
-  const int room = info.prompt_blocks ? 2 * info.prompt_row_slots : info.prompt_row_slots / 2;
+  const int room = info.prompt_blocks ? compile::kMostTokenCiphertexts * 2 * info.prompt_row_slots
+                                      : info.prompt_row_slots / 2;
   if (!info.prompts.empty() &&
       (rows < info.d_model || params.slots() % info.prompt_row_slots != 0 ||
        room < info.prompts.back().tokens))
@@ -272,13 +274,13 @@ Result<runtime::LatencyTable> RemoteModel::Latency(const std::string& session) {
 Result<RemoteStep> RemoteModel::Step(const std::string& session, const Digest& key_id, u32 position,
                                      const ckks::SeededCiphertext& token,
                                      const RemoteProgressCallback& on_progress) {
-  return Compute({"/v1/sessions/step", session, position, info_.output_level}, key_id, token,
+  return Compute({"/v1/sessions/step", session, position, info_.output_level}, key_id, {&token, 1},
                  on_progress);
 }
 
 Result<RemoteStep> RemoteModel::ReadPrompt(const std::string& session, const Digest& key_id,
                                            const PromptInfo& program, std::span<const int> texts,
-                                           const ckks::SeededCiphertext& packed,
+                                           std::span<const ckks::SeededCiphertext> packed,
                                            const RemoteProgressCallback& on_progress) {
   const auto tokens = static_cast<u32>(std::accumulate(texts.begin(), texts.end(), 0));
   return Compute({fmt::format("/v1/sessions/prompt/{}", fmt::join(texts, ",")), session,
@@ -287,7 +289,7 @@ Result<RemoteStep> RemoteModel::ReadPrompt(const std::string& session, const Dig
 }
 
 Result<RemoteStep> RemoteModel::Compute(const StepPlace& place, const Digest& key_id,
-                                        const ckks::SeededCiphertext& input,
+                                        std::span<const ckks::SeededCiphertext> inputs,
                                         const RemoteProgressCallback& on_progress) {
   wire::MessageBounds bounds;
   bounds.binding = BindingOf(key_id);
@@ -296,39 +298,48 @@ Result<RemoteStep> RemoteModel::Compute(const StepPlace& place, const Digest& ke
   bounds.scale = params_->scale(bounds.level);
   // The same bytes at every attempt: a server that had finished takes the step back and runs it
   // anew, and learns nothing from a second encryption.
-  const wire::Bytes body = wire::FormatToken(*params_, bounds.binding, place.position, input);
+  wire::Bytes body;
+  u32 position = place.position;
+  for (const ckks::SeededCiphertext& input : inputs) {
+    const wire::Bytes one = wire::FormatToken(*params_, bounds.binding, position, input);
+    body.insert(body.end(), one.begin(), one.end());
+    position += kPromptCiphertext;
+  }
   sent_ = {body.size(), std::string(Text(body).substr(0, kShownBytes))};
   ClientRequest request = NewRequest("POST", place.path);
   request.handle = place.session;
   request.body = body;
   request.content_type = kBinaryType;
   request.total_seconds = options_.max_step_seconds;
-  request.max_reply_bytes = wire::ResultBytes(*params_, bounds.level) + kMaxStepExtraBytes;
+  request.max_reply_bytes =
+      inputs.size() * wire::ResultBytes(*params_, bounds.level) + kMaxStepExtraBytes;
   Backoff backoff = NewBackoff();
   while (true) {
-    auto step = StepOnce(request, bounds, on_progress);
+    auto step = StepOnce(request, bounds, inputs.size(), on_progress);
     if (step.ok() || !backoff.Again(step.error())) return step;
   }
 }
 
 Result<RemoteStep> RemoteModel::StepOnce(const ClientRequest& request,
-                                         const wire::MessageBounds& bounds,
+                                         const wire::MessageBounds& bounds, size_t results,
                                          const RemoteProgressCallback& on_progress) {
   const u64 result_bytes = wire::ResultBytes(*params_, bounds.level);
   FrameReader reader(std::max<u64>(result_bytes, kMaxTimingBytes));
   RemoteStep step;
-  bool finished = false;
+  wire::MessageBounds next = bounds;
+  const auto finished = [&] { return step.results.size() == results; };
   const auto take = [&](const Frame& frame) -> Status {
-    if (finished) {
+    if (finished()) {
       return MakeError(ErrorCode::kCorrupt, "a frame of type {} behind the result",
                        static_cast<int>(frame.type));
     }
     if (frame.type == FrameType::kProgress) return TellProgress(frame, on_progress);
     if (frame.type == FrameType::kTiming) return ReadTiming(frame, step);
     if (frame.type == FrameType::kError) return ErrorFromReply(200, Text(frame.payload));
-    PV_ASSIGN_OR_RETURN(step.result, wire::ParseResult(*params_, frame.payload, bounds));
-    if (recorder_) recorder_(bounds.position, request.body, frame.payload);
-    finished = true;
+    PV_ASSIGN_OR_RETURN(ckks::Ciphertext result, wire::ParseResult(*params_, frame.payload, next));
+    if (recorder_) recorder_(next.position, request.body, frame.payload);
+    step.results.push_back(std::move(result));
+    next.position += kPromptCiphertext;
     return {};
   };
   const auto reply = http_.SendStreaming(request, [&](wire::ByteView bytes) -> Status {
@@ -339,11 +350,11 @@ Result<RemoteStep> RemoteModel::StepOnce(const ClientRequest& request,
   });
   if (!reply.ok()) {
     // A connection that broke behind the result has taken nothing away.
-    if (finished && reply.error().code == ErrorCode::kUnavailable) return step;
+    if (finished() && reply.error().code == ErrorCode::kUnavailable) return step;
     return reply.error();
   }
   if (reply->status != 200) return ErrorFromReply(reply->status, reply->text());
-  if (finished) return step;
+  if (finished()) return step;
   return MakeError(ErrorCode::kUnavailable, "position {}: the reply ended without a result",
                    bounds.position);
 }

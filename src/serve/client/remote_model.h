@@ -23,8 +23,8 @@ struct RemoteProgress {
 using RemoteProgressCallback = std::function<void(const RemoteProgress&)>;
 
 struct RemoteStep {
-  ckks::Ciphertext result;
-  runtime::LatencyTable latency;  // the server's
+  std::vector<ckks::Ciphertext> results;  // one; of a prompt at once as many as went up
+  runtime::LatencyTable latency;          // the server's
   u64 server_peak_rss_bytes = 0;
 };
 
@@ -94,7 +94,7 @@ class RemoteModel {
   // their tokens, of several independent ones that an encoder reads.
   Result<RemoteStep> ReadPrompt(const std::string& session, const Digest& key_id,
                                 const PromptInfo& program, std::span<const int> texts,
-                                const ckks::SeededCiphertext& packed,
+                                std::span<const ckks::SeededCiphertext> packed,
                                 const RemoteProgressCallback& on_progress);
   // What takes the server's memory.
   Result<std::vector<MemoryReport::Entry>> Memory();
@@ -128,10 +128,11 @@ class RemoteModel {
     int output_level;
   };
   Result<RemoteStep> Compute(const StepPlace& place, const Digest& key_id,
-                             const ckks::SeededCiphertext& input,
+                             std::span<const ckks::SeededCiphertext> inputs,
                              const RemoteProgressCallback& on_progress);
+  // bounds: of the first of so many results.
   Result<RemoteStep> StepOnce(const ClientRequest& request, const wire::MessageBounds& bounds,
-                              const RemoteProgressCallback& on_progress);
+                              size_t results, const RemoteProgressCallback& on_progress);
   // After a cancellation too, but not for long.
   Status Delete(const char* path, const std::string& handle);
   RemoteModel(const Url& url, const RemoteOptions& options)

@@ -90,31 +90,37 @@ Result<std::vector<std::vector<double>>> ResultGuard::ReadTexts(
   return residuals;
 }
 
-// A token's copies, one period after another. In blocks every slot holds two tokens.
-std::vector<ckks::Complex> ResultGuard::CopiesOf(std::span<const ckks::Complex> slots,
+// A token's copies, one period after another. In blocks every slot holds two tokens; ciphertexts
+// stand behind each other.
+std::vector<ckks::Complex> ResultGuard::CopiesOf(const compile::TokenSlots& slots,
                                                  const compile::TokenLayout& layout, int tokens,
                                                  int t) const {
   const auto size = static_cast<size_t>(layout.size);
   const int half = layout.size / 2;
   std::vector<ckks::Complex> copies;
-  for (int s = 0; s < (layout.blocks ? 2 * layout.size : layout.size); ++s) {
+  for (int s = 0; s < (layout.blocks ? 2 * layout.size * layout.ciphertexts() : layout.size); ++s) {
     const int token = layout.blocks ? s : s % half;
     if ((!layout.blocks && token >= layout.tokens) || std::min(token, tokens - 1) != t) continue;
     const auto at = static_cast<size_t>(s);
+    const std::vector<ckks::Complex>& there = slots[layout.blocks ? at / (2 * size) : 0];
     for (size_t f = 0; f < period_; ++f) {
       if (!layout.blocks) {
-        copies.push_back(slots[f * size + at]);
+        copies.push_back(there[f * size + at]);
         continue;
       }
-      const ckks::Complex both = slots[at % size * (slots.size() / size) + f];
-      copies.emplace_back(at < size ? both.real() : both.imag());
+      const ckks::Complex both = there[at % size * (there.size() / size) + f];
+      copies.emplace_back(at / size % 2 == 0 ? both.real() : both.imag());
     }
   }
   return copies;
 }
 
-Result<std::vector<std::vector<double>>> ResultGuard::ReadTokens(
-    std::span<const ckks::Complex> slots, const compile::TokenLayout& layout, int tokens) const {
+Result<std::vector<std::vector<double>>> ResultGuard::ReadTokens(const compile::TokenSlots& slots,
+                                                                 const compile::TokenLayout& layout,
+                                                                 int tokens) const {
+  if (slots.size() != static_cast<size_t>(layout.ciphertexts()))
+    return MakeError(ErrorCode::kMismatch, "{} tokens in {} ciphertexts, not {}", tokens,
+                     slots.size(), layout.ciphertexts());
   std::vector<std::vector<double>> residuals;
   for (int t = 0; t < tokens; ++t) {
     Seen seen = Look(CopiesOf(slots, layout, tokens, t));

@@ -43,9 +43,10 @@ class ResultGuard {
   // residuals by text. Errors: as Read's, of the first text that has one, which is named.
   Result<std::vector<std::vector<double>>> ReadTexts(std::span<const ckks::Complex> slots,
                                                      int texts, int count, int token) const;
-  // slots: all of a result of so many tokens at once (compile::PackTokens).
-  // The residuals by token. Errors: as Read's, of the first token that has one.
-  Result<std::vector<std::vector<double>>> ReadTokens(std::span<const ckks::Complex> slots,
+  // slots: of a result of so many tokens at once (compile::PackTokens). The residuals by token.
+  // Errors: as Read's, of the first token that has one; kMismatch for another number of
+  // ciphertexts than the layout's.
+  Result<std::vector<std::vector<double>>> ReadTokens(const compile::TokenSlots& slots,
                                                       const compile::TokenLayout& layout,
                                                       int tokens) const;
   const ResultLimits& limits() const { return limits_; }
@@ -53,7 +54,7 @@ class ResultGuard {
  private:
   struct Seen;
   Seen Look(std::span<const ckks::Complex> slots) const;
-  std::vector<ckks::Complex> CopiesOf(std::span<const ckks::Complex> slots,
+  std::vector<ckks::Complex> CopiesOf(const compile::TokenSlots& slots,
                                       const compile::TokenLayout& layout, int tokens, int t) const;
   // text: of several, counted from 1; 0: there is one.
   Status Judge(const Seen& seen, int token, int text = 0) const;

@@ -150,7 +150,7 @@ TEST(ResultGuard, ReadsTokensAtOnceAndNamesTheFirstBadOne) {
   const size_t size = static_cast<size_t>(layout.size), half = size / 2;
   const auto message = [&](size_t slot, Complex value) {
     auto slots = sound;
-    slots[slot] = value;
+    slots[0][slot] = value;
     const auto result = f.guard.ReadTokens(slots, layout, 4);
     return result.ok() ? std::string() : result.error().message;
   };
@@ -189,6 +189,30 @@ TEST(ResultGuard, ReadsTextsDecodedTogetherAndNamesTheFirstBadOne) {
             ErrorCode::kMismatch);
 }
 
+TEST(ResultGuard, ReadsTokensInBlocksOfTwoCiphertexts) {
+  const Fixture f;
+  const int width = f.decoder.width(), block = static_cast<int>(std::bit_ceil(unsigned(width)));
+  const int blocks = f.params->slots() / block;
+  const compile::TokenLayout layout{f.params->slots(), blocks, 3 * blocks, true};
+  ASSERT_EQ(layout.ciphertexts(), 2);
+  std::vector<std::vector<double>> tokens;
+  for (int t = 0; t < 2 * blocks + 1; ++t)
+    tokens.emplace_back(static_cast<size_t>(width), f.unit * (t % 7) / 10);
+  const int count = static_cast<int>(tokens.size());
+  auto slots = compile::PackTokens(tokens, layout, f.unit);
+  ASSERT_EQ(slots.size(), 2u);
+  const auto read = f.guard.ReadTokens(slots, layout, count);
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  for (size_t t = 0; t < tokens.size(); ++t)
+    EXPECT_NEAR((*read)[t].back(), tokens[t].back(), 1e-12);
+  EXPECT_EQ(f.guard.ReadTokens({slots[0]}, layout, count).error().code, ErrorCode::kMismatch);
+  slots[1].back() += Complex(0, 0.5);  // a copy of the last, or its padding
+  EXPECT_NE(f.guard.ReadTokens(slots, layout, count)
+                .error()
+                .message.find(fmt::format("at token {}:", count)),
+            std::string::npos);
+}
+
 TEST(ResultGuard, ReadsTokensInBlocksTwoInASlot) {
   const Fixture f;
   const int width = f.decoder.width(), block = static_cast<int>(std::bit_ceil(unsigned(width)));
@@ -202,7 +226,7 @@ TEST(ResultGuard, ReadsTokensInBlocksTwoInASlot) {
   ASSERT_TRUE(read.ok()) << read.error().message;
   for (size_t t = 0; t < tokens.size(); ++t)
     EXPECT_NEAR((*read)[t].back(), tokens[t].back(), 1e-12);
-  slots[static_cast<size_t>(3 * block)] += Complex(0, 0.5);  // a copy of the last
+  slots[0][static_cast<size_t>(3 * block)] += Complex(0, 0.5);  // a copy of the last
   const auto bad = f.guard.ReadTokens(slots, layout, count);
   ASSERT_FALSE(bad.ok());
   EXPECT_NE(bad.error().message.find(fmt::format("at token {}: difference", count)),

@@ -47,7 +47,7 @@ class TextSimulation {
     PV_ASSIGN_OR_RETURN(const auto residuals, simulator_.Read(program, embeddings));
     read_.assign(residuals.begin(), residuals.end());
     const auto believed =
-        setup_.guard.ReadTokens(simulator_.result_slots(), program->token_layout(), count);
+        setup_.guard.ReadTokens(simulator_.results(), program->token_layout(), count);
     if (!believed.ok()) read_alarm_ = believed.error();
     return {};
   }

@@ -95,7 +95,7 @@ bool KeyStore::YieldOf(const Usage& owner) {
 
 Status KeyStore::MakeRoom(const KeySet& asking) {
   while (true) {
-    const Status room = CheckRoom(0, 0);
+    Status room = CheckRoom(0, 0);
     if (room.ok()) return room;
     const auto longest = LongestIdle(
         [&](KeySet& set) { return &set != &asking && set.claim.bytes() > 0 && MayYield(set); });

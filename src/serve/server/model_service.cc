@@ -335,9 +335,12 @@ Status ModelService::Step(Exchange& exchange, const std::string& handle) {
     return MakeError(ErrorCode::kOutOfRange, "session '{}': position {} fills the context of {}",
                      handle, decoder.position(), context);
   }
-  return Compute(exchange, std::move(lease), bounds,
-                 [&](const ckks::Ciphertext& token, const runtime::StepOptions& options) {
-                   return decoder.Step(token, options);
+  return Compute(exchange, std::move(lease), bounds, 1,
+                 [&](std::span<const ckks::Ciphertext> token,
+                     const runtime::StepOptions& options) -> Result<std::vector<ckks::Ciphertext>> {
+                   PV_ASSIGN_OR_RETURN(ckks::Ciphertext result,
+                                       decoder.Step(token.front(), options));
+                   return std::vector{std::move(result)};
                  });
 }
 
@@ -380,23 +383,45 @@ Status ModelService::ReadPrompt(Exchange& exchange, const std::string& handle,
   runtime::DecoderSession& decoder = session->decoder;
   const wire::MessageBounds bounds = BoundsOf(*session, kPromptPosition | static_cast<u32>(count),
                                               programs[program]->input_level());
+  const int ciphertexts = programs[program]->token_layout().ciphertexts();
   // Sent again: its answer was lost.
   if (decoder.position() == count && decoder.undo_position() == 0 &&
-      wire::ParseToken(*model_->params(), exchange.request().body, bounds).ok())
+      ParseInputs(exchange.request().body, bounds, ciphertexts).ok())
     decoder.UndoStep();
   std::shared_ptr<const runtime::Engine> engine;
   {
     const std::lock_guard lock(session->keys->mutex);
     engine = session->keys->prompts[program];
   }
-  return Compute(exchange, std::move(lease), bounds,
-                 [&](const ckks::Ciphertext& packed, const runtime::StepOptions& options) {
-                   return decoder.Read(*engine, packed, count, options, texts);
-                 });
+  return Compute(
+      exchange, std::move(lease), bounds, ciphertexts,
+      [&](std::span<const ckks::Ciphertext> packed, const runtime::StepOptions& options) {
+        return decoder.Read(*engine, packed, count, options, texts);
+      });
+}
+
+Result<std::vector<ckks::SeededCiphertext>> ModelService::ParseInputs(wire::ByteView body,
+                                                                      wire::MessageBounds bounds,
+                                                                      int ciphertexts) const {
+  const ckks::Parameters& params = *model_->params();
+  const auto count = static_cast<size_t>(ciphertexts);
+  if (const size_t size = count * wire::TokenBytes(params, bounds.level);
+      count > 1 && body.size() != size)
+    return MakeError(ErrorCode::kCorrupt, "prompt: {} bytes in place of {}, {} token ciphertexts",
+                     body.size(), size, count);
+  std::vector<ckks::SeededCiphertext> inputs;
+  for (size_t i = 0, each = body.size() / count; i < count; ++i) {
+    PV_ASSIGN_OR_RETURN(ckks::SeededCiphertext input,
+                        wire::ParseToken(params, body.subspan(i * each, each), bounds));
+    inputs.push_back(std::move(input));
+    bounds.position += kPromptCiphertext;
+  }
+  return inputs;
 }
 
 Status ModelService::Compute(Exchange& exchange, SessionLease lease,
-                             const wire::MessageBounds& bounds, const Computation& step) {
+                             const wire::MessageBounds& bounds, int ciphertexts,
+                             const Computation& step) {
   const Member member = MemberOf(exchange);
   if (const auto refusal = Admission::CheckSeconds(member)) return ReplyRefusal(exchange, *refusal);
   const auto place = Charge::Try(member.usage, &Usage::steps, 1, member.account->quota.steps);
@@ -404,14 +429,18 @@ Status ModelService::Compute(Exchange& exchange, SessionLease lease,
     return ReplyRefusal(exchange, Admission::Full(member, "steps run or wait", member.usage->steps,
                                                   *member.account->quota.steps, true));
   const ckks::Parameters& params = *model_->params();
-  PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, exchange.request().body, bounds));
-  PV_ASSIGN_OR_RETURN(const ckks::Ciphertext input, ckks::Expand(params, seeded));
+  PV_ASSIGN_OR_RETURN(const auto seeded, ParseInputs(exchange.request().body, bounds, ciphertexts));
+  std::vector<ckks::Ciphertext> inputs;
+  for (const ckks::SeededCiphertext& each : seeded) {
+    PV_ASSIGN_OR_RETURN(ckks::Ciphertext input, ckks::Expand(params, each));
+    inputs.push_back(std::move(input));
+  }
   bool streaming = false;
   const auto outcome = RunStep(
       exchange, queue_, lease.session(),
       [&](const runtime::StepOptions& options) {
         const Timer timer;
-        auto result = step(input, options);
+        auto result = step(inputs, options);
         member.usage->AddSeconds(timer.Seconds());
         return result;
       },
@@ -421,7 +450,7 @@ Status ModelService::Compute(Exchange& exchange, SessionLease lease,
   if (outcome.ok()) {
     const bool prompt = bounds.position & kPromptPosition;
     operations_.Stepped(outcome->latency,
-                        prompt ? static_cast<int>(bounds.position & ~kPromptPosition) : 1, prompt);
+                        prompt ? static_cast<int>(PromptTokensOf(bounds.position)) : 1, prompt);
   }
   lease.Return();
   if (!streaming) return outcome.ok() ? Status() : Status(outcome.error());
@@ -436,9 +465,13 @@ Status ModelService::SendOutcome(Exchange& exchange, const wire::MessageBounds& 
     const json timing = {{"latency", LatencyToJson(outcome->latency)},
                          {"peak_rss_bytes", PeakRssBytes()}};
     PV_RETURN_IF_ERROR(exchange.Send(FormatFrame(FrameType::kTiming, timing.dump())));
-    PV_RETURN_IF_ERROR(exchange.Send(FormatFrame(
-        FrameType::kResult,
-        wire::FormatResult(*model_->params(), bounds.binding, bounds.position, outcome->result))));
+    u32 position = bounds.position;
+    for (const ckks::Ciphertext& result : outcome->results) {
+      PV_RETURN_IF_ERROR(exchange.Send(
+          FormatFrame(FrameType::kResult,
+                      wire::FormatResult(*model_->params(), bounds.binding, position, result))));
+      position += kPromptCiphertext;
+    }
   } else {
     PV_RETURN_IF_ERROR(exchange.Send(FormatFrame(FrameType::kError, ErrorToJson(outcome.error()))));
   }

@@ -75,11 +75,15 @@ class ModelService final : public HttpHandler {
   Status SendPage(Exchange& exchange, const Submission& text, const std::string& index);
   Status ReadPrompt(Exchange& exchange, const std::string& handle, const std::string& tokens);
 
-  // The ciphertext of the request's body, run by `step`, and its answer.
-  using Computation = std::function<Result<ckks::Ciphertext>(const ckks::Ciphertext& input,
-                                                             const runtime::StepOptions& options)>;
+  // The ciphertexts of the request's body, run by `step`, and its answer. bounds: of the first.
+  using Computation = std::function<Result<std::vector<ckks::Ciphertext>>(
+      std::span<const ckks::Ciphertext> inputs, const runtime::StepOptions& options)>;
   Status Compute(Exchange& exchange, SessionLease lease, const wire::MessageBounds& bounds,
-                 const Computation& step);
+                 int ciphertexts, const Computation& step);
+  // Of a body of so many messages of one size. Errors: kCorrupt for another size, ParseToken's.
+  Result<std::vector<ckks::SeededCiphertext>> ParseInputs(wire::ByteView body,
+                                                          wire::MessageBounds bounds,
+                                                          int ciphertexts) const;
   Status SendOutcome(Exchange& exchange, const wire::MessageBounds& bounds,
                      const Result<StepOutcome>& outcome) const;
 

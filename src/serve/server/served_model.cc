@@ -27,6 +27,7 @@ void DescribeProgram(const compile::CompiledDecoder& program, ModelInfo& info) {
   info.context = program.context();
   info.texts = program.texts();
   info.encoder = !program.keeps_caches();
+  info.labels = program.decoder().head ? program.decoder().head->labels() : 0;
   info.d_model = program.width();
   info.input_unit = program.units().input;
   info.result_unit = program.units().result();

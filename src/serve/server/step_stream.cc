@@ -52,7 +52,7 @@ Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& se
     options.on_progress = [&](const runtime::StepProgress& progress) {
       board.Set(progress.done, progress.operation);
     };
-    PV_ASSIGN_OR_RETURN(outcome.result, step(options));
+    PV_ASSIGN_OR_RETURN(outcome.results, step(options));
     return {};
   };
   PV_ASSIGN_OR_RETURN(const std::shared_ptr<Job> job, queue.Submit(session.keys.get(), run));

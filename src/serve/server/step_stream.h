@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "ckks/ciphertext.h"
 #include "serve/server/compute_queue.h"
@@ -12,14 +13,15 @@
 namespace polyveil::serve {
 
 struct StepOutcome {
-  ckks::Ciphertext result;
+  std::vector<ckks::Ciphertext> results;
   runtime::LatencyTable latency;
 };
 
 // Streams progress frames while the step waits and runs; cancels it when the client leaves or the
 // session ends (it is then as before). Errors: those of DecoderSession::Step, kCancelled,
 // kUnavailable. After an error the stream is still open when *streaming is true.
-using StepFunction = std::function<Result<ckks::Ciphertext>(const runtime::StepOptions&)>;
+using StepFunction =
+    std::function<Result<std::vector<ckks::Ciphertext>>(const runtime::StepOptions&)>;
 Result<StepOutcome> RunStep(Exchange& exchange, ComputeQueue& queue, Session& session,
                             const StepFunction& step, bool* streaming);
 
