@@ -247,12 +247,9 @@ class ChoiceLowering {
       bits =
           Cut(b_.Polynomial("bits cleaned", bits, ArgumentFactor(1, cleanup), 0, cleanup.coeffs));
     Enter(Component::kEmbedding, "embedding");
-<<<<<<< HEAD
     TokenEmbedder embedder(b_, choice_, l_, place_);
-    b_.graph().output = embedder.Placed(embedder.Embedding(embedder.OneHot(bits)), position_ + 1);
-=======
-    b_.graph().outputs = {NextToken(parts)};
->>>>>>> main
+    b_.graph().outputs = {
+        embedder.Placed(embedder.Embedding(embedder.OneHot(bits)), position_ + 1)};
     Enter(Component::kChoice, "page");
     KeepBits(bits, sum, squares);
   }

@@ -161,16 +161,10 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   e.depth_per_token = LongestPath(plan);
   e.levels = LevelStages(plan);
   EstimateKeys();
-<<<<<<< HEAD
-  e.token_bytes_up = PackedBytes(*params_, input_level_);
-  e.token_bytes_down = 2 * PackedBytes(*params_, output_level_);
-  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + rotations_bytes_;
-=======
   const size_t ciphertexts = plan.outputs.size();
   e.token_bytes_up = ciphertexts * PackedBytes(*params_, input_level_);
   e.token_bytes_down = ciphertexts * 2 * PackedBytes(*params_, output_level_);
-  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + largest_rotations;
->>>>>>> main
+  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + rotations_bytes_;
   EstimateWeights(plan);
 }
 

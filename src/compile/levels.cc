@@ -75,14 +75,10 @@ class Sweep {
     need_.assign(segment_.end - segment_.begin, kUnused);
     for (NodeId id = segment_.begin; id < segment_.end; ++id)
       if (graph_[id].least_level > 0) need_[id - segment_.begin] = graph_[id].least_level;
-<<<<<<< HEAD
-    need_.back() = std::max(need_.back(), output_level);
-=======
     for (const NodeId id : segment_.outputs) {
       int& need = need_[id - segment_.begin];
       need = std::max(need, output_level);
     }
->>>>>>> main
     result_ = {true, 0, 0};
     for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id)
       Visit(id, chosen);

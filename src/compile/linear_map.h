@@ -48,12 +48,9 @@ enum class MatrixKind {
   kPrefixValues,
   kVocabulary,
   kEmbedding,
-<<<<<<< HEAD
   kTokenBits,
-=======
   kPooler,
   kClassifier,
->>>>>>> main
 };
 
 // Which keys the queries of a half of the tokens in blocks (layout.h) see among those of a half, at

@@ -125,7 +125,7 @@ Graph LowerPromptToken(const Choice& choice, const ChoiceLayout& layout, const C
   b.Enter(0, Component::kEmbedding, "prompt / ");
   TokenEmbedder embedder(b, choice, layout, place);
   const NodeId embedding = embedder.Embedding(embedder.OneHot(bits));
-  b.graph().output = embedder.Placed(embedding, position);
+  b.graph().outputs = {embedder.Placed(embedding, position)};
   return std::move(b.graph());
 }
 

@@ -20,7 +20,7 @@ Result<Outcome> RunProgram(const Engine& engine, const compile::Graph& graph,
   EngineMachine machine(engine.parts(), options.latency);
   StepListener listener(*engine.parts().model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto outcome, interpreter.Run(graph, input, states));
+  PV_ASSIGN_OR_RETURN(auto outcome, interpreter.Run(graph, {&input, 1}, states));
   if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return outcome;
 }
@@ -44,7 +44,7 @@ Result<ckks::Ciphertext> ChoiceSession::Embed(const ckks::Ciphertext& message, i
   PV_RETURN_IF_ERROR(CheckInput(prompt, message));
   PV_ASSIGN_OR_RETURN(const compile::Graph graph, prompt.Program(position));
   PV_ASSIGN_OR_RETURN(auto outcome, RunProgram(*engines_->prompt, graph, message, {}, options));
-  return std::move(outcome.output);
+  return std::move(outcome.outputs.front());
 }
 
 Result<std::vector<ckks::Ciphertext>> ChoiceSession::States(const compile::Graph& graph,
@@ -77,26 +77,13 @@ Result<ckks::Ciphertext> ChoiceSession::Choose(const ckks::Ciphertext& residual,
   PV_ASSIGN_OR_RETURN(const compile::Graph graph, program().Program(position));
   const bool begins = pages_.empty() || program().layout().place(position) == 0;
   PV_ASSIGN_OR_RETURN(const auto states, States(graph, begins ? nullptr : &pages_.back(), noise));
-<<<<<<< HEAD
   PV_ASSIGN_OR_RETURN(auto result, RunProgram(*engines_->choice, graph, residual, states, options));
-=======
-  Timer timer;
-  EngineMachine machine(parts, options.latency);
-  StepListener listener(*program_, graph, options);
-  Interpreter<EngineMachine, StepListener> interpreter(machine, listener);
-  PV_ASSIGN_OR_RETURN(auto result, interpreter.Run(graph, {&residual, 1}, states));
->>>>>>> main
   if (begins) pages_.push_back({position, position, {}, {}});
   ChoicePage& page = pages_.back();
   page.last = position;
   page.bits = std::move(result.state[compile::kBitsState]);
   page.residuals = std::move(result.state[compile::kResidualsState]);
-<<<<<<< HEAD
-  return std::move(result.output);
-=======
-  if (options.latency != nullptr) options.latency->FinishStep(timer.Seconds());
   return std::move(result.outputs.front());
->>>>>>> main
 }
 
 }  // namespace polyveil::runtime

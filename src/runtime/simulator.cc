@@ -352,7 +352,8 @@ Status Simulator::Embed(const compile::ChoiceProgram& choice, std::int32_t token
   const compile::ChoiceProgram& prompt = *choice.prompt();
   PV_ASSIGN_OR_RETURN(const compile::Graph graph, prompt.Program(position_));
   std::vector<Slots> none;
-  PV_ASSIGN_OR_RETURN(chosen_, RunGraph(prompt, graph, bits, none));
+  PV_ASSIGN_OR_RETURN(auto embedded, RunGraph(prompt, graph, {&bits, 1}, none));
+  chosen_ = std::move(embedded.front());
   return {};
 }
 

@@ -26,19 +26,15 @@ size_t RunningSteps(const compile::CompiledProgram& model, const ServiceLimits& 
 }
 
 u64 LargestBody(const compile::CompiledDecoder& model) {
-<<<<<<< HEAD
-  int level = model.input_level();
-  for (const auto& prompt : model.prompts()) level = std::max(level, prompt->input_level());
-  if (model.choice()) level = std::max(level, model.choice()->prompt()->input_level());
-  return wire::TokenBytes(*model.params(), level);
-=======
   const ckks::Parameters& params = *model.params();
   u64 largest = wire::TokenBytes(params, model.input_level());
   for (const auto& prompt : model.prompts())
     largest = std::max<u64>(largest, static_cast<u64>(prompt->token_layout().ciphertexts()) *
                                          wire::TokenBytes(params, prompt->input_level()));
+  if (model.choice())
+    largest =
+        std::max<u64>(largest, wire::TokenBytes(params, model.choice()->prompt()->input_level()));
   return largest;
->>>>>>> main
 }
 
 double HousekeepingPeriod(const ServiceLimits& limits) {
