@@ -243,9 +243,14 @@ class ChoiceLowering {
     NodeId bits = Cut(LowerByToken(b_, "bits", l_, MatrixKind::kTokenBits, l_.bit_period,
                                    Packed("weights", parts)));
     const approx::Chebyshev& cleanup = model::BitCleanup();
-    for (int i = 0; i < forms_.cleanups; ++i)
-      bits =
-          Cut(b_.Polynomial("bits cleaned", bits, ArgumentFactor(1, cleanup), 0, cleanup.coeffs));
+    std::vector<double> room = cleanup.coeffs;
+    for (double& c : room) c *= model::kBitRoom;
+    for (int i = 0; i < forms_.cleanups; ++i) {
+      const bool last = i + 1 == forms_.cleanups;
+      bits = b_.Polynomial("bits cleaned", bits, ArgumentFactor(1, cleanup), 0,
+                           last ? cleanup.coeffs : room);
+      if (!last) Cut(bits);
+    }
     Enter(Component::kEmbedding, "embedding");
     TokenEmbedder embedder(b_, choice_, l_, place_);
     b_.graph().outputs = {
@@ -342,7 +347,8 @@ MapDiagonals ChoiceDiagonals(const LinearMap& map, const Choice& choice, const C
         });
       default:  // of quarters of weights
         return ByTokenAndColumn(layout, layout.bit_period, s, k, [&](int token, int bit) {
-          return bit < layout.bits ? 4 * halves * model::TokenBit(token, bit) : 0.0;
+          return bit < layout.bits ? 4 * model::kBitRoom * halves * model::TokenBit(token, bit)
+                                   : 0.0;
         });
     }
   };

@@ -24,8 +24,8 @@ Status CheckForms(const ChoiceForms& forms) {
   if (forms.rounds.empty() || forms.rounds.size() > kMaxRounds)
     return MakeError(ErrorCode::kOutOfRange, "choice.rounds: {}, not in 1..{}", forms.rounds.size(),
                      kMaxRounds);
-  if (forms.cleanups < 0 || forms.cleanups > kMaxCleanups)
-    return MakeError(ErrorCode::kOutOfRange, "choice.cleanups = {}, not in 0..{}", forms.cleanups,
+  if (forms.cleanups < 1 || forms.cleanups > kMaxCleanups)
+    return MakeError(ErrorCode::kOutOfRange, "choice.cleanups = {}, not in 1..{}", forms.cleanups,
                      kMaxCleanups);
   if (!(forms.logit_bound > 0 && forms.low > 0 && forms.high > 0 && forms.temperature >= 0))
     return MakeError(ErrorCode::kOutOfRange,

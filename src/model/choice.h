@@ -79,7 +79,8 @@ std::vector<double> ChoiceBits(const ChoiceForms& forms, std::span<const double>
 // A bit x nearer to its sign: the polynomial of degree 15 with values of 1 and -1 at both, flat to
 // the seventh derivative there and of slope 3.1 at 0, as a series on [-kMostBit, kMostBit].
 const approx::Chebyshev& BitCleanup();
-inline constexpr double kMostBit = 1.05;  // noise included
+inline constexpr double kMostBit = 1.05;
+inline constexpr double kBitRoom = 0.9;  // of a bit before the last clean-up: noise stays below 1
 
 // The sum of squares of weights over the square of their sum, which is at most the largest one's
 // part of all: above one half that is more than the others have together, so that every bit is its

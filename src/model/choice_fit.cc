@@ -164,7 +164,7 @@ std::vector<double> ChoiceBits(const ChoiceForms& forms, std::span<const double>
   for (size_t bit = 0; bit < bits.size(); ++bit) {
     for (size_t token = 0; token < weights.size(); ++token)
       bits[bit] += weights[token] * TokenBit(static_cast<int>(token), static_cast<int>(bit));
-    for (int i = 0; i < forms.cleanups; ++i) bits[bit] = BitCleanup()(bits[bit]);
+    for (int i = 0; i < forms.cleanups; ++i) bits[bit] = BitCleanup()(kBitRoom * bits[bit]);
   }
   return bits;
 }

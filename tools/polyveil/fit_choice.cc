@@ -193,7 +193,7 @@ Command DescribeFitChoice(Options& app) {
   AddNumber(app, "--window", arguments->window, {4, 1 << 16},
             "tokens of a text: half of it as it stands, half the model's own");
   AddNumber(app, "--rounds", arguments->fit.rounds, {1, 16}, "of sharpening");
-  AddNumber(app, "--cleanups", arguments->fit.cleanups, {0, 8}, "of each bit");
+  AddNumber(app, "--cleanups", arguments->fit.cleanups, {1, 8}, "of each bit");
   AddNumber(app, "--temperature", arguments->fit.temperature, {0, 4},
             "up to which tokens may be sampled");
   AddNumber(app, "--margin", arguments->fit.margin, {1, 100}, "around the ranges seen, by ratio");
