@@ -4,9 +4,13 @@
 #include <bit>
 #include <cmath>
 
-#include "model/choice.h"
-
 namespace polyveil::compile {
+namespace {
+
+// Sums are read to so much of 1 at least.
+constexpr double kLeastRead = 1e-3;
+
+}  // namespace
 
 Result<ChoiceLayout> ChoiceLayout::Create(int slots, int width, int vocabulary, int context) {
   const auto padded = [](int value) {
@@ -22,53 +26,79 @@ Result<ChoiceLayout> ChoiceLayout::Create(int slots, int width, int vocabulary, 
     return MakeError(ErrorCode::kOutOfRange,
                      "a choice among {} tokens of width {}: {} slots hold {} tokens", vocabulary,
                      width, slots, 2 * slots);
-  if (vocabulary > kDigitBase * kDigitBase * kDigitBase)
-    return MakeError(ErrorCode::kOutOfRange, "a choice among {} tokens: {} digits name {}",
-                     vocabulary, kDigits, kDigitBase * kDigitBase * kDigitBase);
-  l.page = std::clamp(slots / (kPageCopies * l.width), 1, padded(context));
+  l.bits = model::TokenBits(vocabulary);
+  l.bit_period = padded(std::max(2, l.bits));
+  l.page =
+      std::clamp(slots / std::max(kPageCopies * l.width, 2 * l.bit_period), 1, padded(context));
   return l;
 }
 
+Status ChoiceLayout::CheckToken(int token) const {
+  if (token >= 0 && token < vocabulary) return {};
+  return MakeError(ErrorCode::kOutOfRange, "token {} outside the vocabulary of {}", token,
+                   vocabulary);
+}
+
+Result<std::vector<Complex>> PackTokenBits(const ChoiceLayout& layout, int position,
+                                           std::span<const std::int32_t> tokens) {
+  std::vector<Complex> slots(static_cast<size_t>(layout.slots));
+  const int begin = position % layout.message();
+  const auto count = std::min(tokens.size(), static_cast<size_t>(layout.message() - begin));
+  for (size_t i = 0; i < count; ++i) {
+    PV_RETURN_IF_ERROR(layout.CheckToken(tokens[i]));
+    const auto block = (static_cast<size_t>(begin) + i) * static_cast<size_t>(layout.bit_period);
+    for (int bit = 0; bit < layout.bits; ++bit)
+      slots[block + static_cast<size_t>(bit)] = model::TokenBit(tokens[i], bit);
+  }
+  return slots;
+}
+
 bool ReadChoice::decided() const {
-  constexpr double kRounding = 0.25, kSpread = 0.004;
-  return certainty >= model::kDecided && certainty <= 2 - model::kDecided &&
-         rounding <= kRounding && spread <= kSpread;
+  constexpr double kSpread = 0.004;
+  return ChosenBits::decided() && spread <= kSpread;
 }
 
 namespace {
 
-// The mean of some slots, and how far one of them is from it.
-Complex MeanOf(std::span<const Complex> slots, double& spread) {
-  Complex mean = 0;
-  for (const Complex& slot : slots) mean += slot / static_cast<double>(slots.size());
-  for (const Complex& slot : slots) spread = std::max(spread, std::abs(slot - mean));
+// The mean of some values, and how far one of them is from it.
+double MeanOf(std::span<const double> values, double& spread) {
+  double mean = 0;
+  for (const double value : values) mean += value / static_cast<double>(values.size());
+  for (const double value : values) spread = std::max(spread, std::abs(value - mean));
+  return mean;
+}
+
+// The spread is relative to it.
+double SumOf(std::span<const double> values, double& spread) {
+  double distance = 0;
+  const double mean = MeanOf(values, distance);
+  spread = std::max(spread, distance / std::max(std::abs(mean), kLeastRead));
   return mean;
 }
 
 }  // namespace
 
-Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Complex> digits,
+Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Complex> bits,
                                 int position) {
-  const auto half = static_cast<size_t>(layout.block() / 2);
-  const auto first = static_cast<size_t>(layout.place(position) * layout.block());
+  const auto size = static_cast<size_t>(layout.block()), half = size / 2;
+  const auto block = bits.subspan(static_cast<size_t>(layout.place(position)) * size, size);
+  for (const Complex& slot : block)
+    if (!std::isfinite(slot.real()) || !std::isfinite(slot.imag()))
+      return MakeError(ErrorCode::kUntrustedResult, "the choice at token {}: a slot is {} + {} i",
+                       position + 1, slot.real(), slot.imag());
+  std::vector<double> sums, squares;
+  for (const Complex& slot : block.subspan(half)) {
+    sums.push_back(slot.real());
+    squares.push_back(slot.imag());
+  }
   ReadChoice read;
-  const Complex low = MeanOf(digits.subspan(first, half), read.spread);
-  const Complex high = MeanOf(digits.subspan(first + half, half), read.spread);
-  const double values[] = {low.real(), low.imag(), high.real()};
-  read.certainty = 1 - high.imag();
-  for (int i = kDigits; i-- > 0;) {
-    const double digit = values[i] * kDigitBase - 1, nearest = std::round(digit);
-    if (!std::isfinite(digit) || !std::isfinite(high.imag()))
-      return MakeError(ErrorCode::kUntrustedResult, "the choice at token {}: digit {} is {}",
-                       position + 1, i, digit);
-    // Nothing was chosen, or several tokens: no digit of a token.
-    if (nearest < 0 || nearest >= kDigitBase) {
-      read.token = 0;
-      read.certainty = 0;
-      return read;
-    }
-    read.rounding = std::max(read.rounding, std::abs(digit - nearest));
-    read.token = read.token * kDigitBase + static_cast<int>(nearest);
+  const double sum = SumOf(sums, read.spread);
+  read.certainty = model::Certainty(sum, SumOf(squares, read.spread));
+  for (int bit = 0; bit < layout.bits; ++bit) {
+    std::vector<double> copies;
+    for (auto s = static_cast<size_t>(bit); s < half; s += static_cast<size_t>(layout.bit_period))
+      copies.push_back(block[s].real());
+    read.Add(bit, MeanOf(copies, read.spread));
   }
   if (read.token < layout.vocabulary) return read;
   read.token = 0;

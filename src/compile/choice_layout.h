@@ -4,21 +4,26 @@
 //             from period on are the imaginary part.
 // Pages:      what the client reads of several tokens' choices, in two ciphertexts: the choice of
 //             the token at position p stands in block p mod tokens of slots / tokens slots. Of the
-//             first one the first half of a block is digit0 + i digit1 and the second half digit2 +
-//             i (1 - certainty): digits of the chosen token in base 64, each one more and divided
-//             by 64, so that no token is no digit. The second one has the residual that the choice
-//             was made from, by feature.
+//             first one the first half of a block has the bits of the chosen token, the second
+//             half the sum of all tokens' weights + i the sum of their squares (model/choice.h):
+//             bits are bootstrapped, sums are not, and may be small. The second one has the
+//             residual that the choice was made from, by feature.
+// Bits:       a token as numbers, bit i at slot i of a block of `bit_period` slots: 1 where it is
+// 0,
+//             -1 where it is 1. The token at position p of a prompt stands in block p mod
+//             slots / bit_period of its message.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "compile/linear_map.h"
+#include "model/choice.h"
 
 namespace polyveil::compile {
 
-inline constexpr int kDigitBase = 64, kDigits = 3;
 // Of a residual's values in a page at least: the client compares them.
 inline constexpr int kPageCopies = 8;
 
@@ -29,6 +34,8 @@ struct ChoiceLayout {
   int period = 0;      // of the vocabulary
   int parts = 1;       // 2: the imaginary part too
   int page = 1;        // tokens of a page, a power of two
+  int bits = 1;        // of a token
+  int bit_period = 2;  // a power of two
 
   // Errors: kOutOfRange for more tokens than two parts hold (both values).
   static Result<ChoiceLayout> Create(int slots, int width, int vocabulary, int context);
@@ -39,21 +46,34 @@ struct ChoiceLayout {
     const int token = slot % period + part * period;
     return token < vocabulary ? token : -1;
   }
+  // Errors: kOutOfRange outside the vocabulary.
+  Status CheckToken(int token) const;
+  int message() const { return slots / bit_period; }  // tokens of a prompt's message
+  // Messages of `tokens` tokens from a position on: their number, and the one of a position.
+  int MessageAt(int first, int position) const { return position / message() - first / message(); }
+  int Messages(int first, int tokens) const { return MessageAt(first, first + tokens - 1) + 1; }
+  // The position of a message's first token.
+  int MessageBegin(int first, int number) const {
+    return number == 0 ? first : (first / message() + number) * message();
+  }
 };
 
+// The slots of the message of a prompt's tokens that begins with the first of them, which is at
+// this position; those of later messages are left out. Errors: kOutOfRange for a token outside the
+// vocabulary.
+Result<std::vector<Complex>> PackTokenBits(const ChoiceLayout& layout, int position,
+                                           std::span<const std::int32_t> tokens);
+
 // What the client reads of one choice.
-struct ReadChoice {
-  int token = 0;
-  double certainty = 0;
-  double rounding = 0;  // largest distance of a digit from an integer, in digits
-  double spread = 0;    // largest distance between copies, of values up to 1
+struct ReadChoice : model::ChosenBits {
+  double spread = 0;  // largest distance of a copy from the mean, of sums relative to it
   // Whether the token can be believed: the choice was decided and nothing else was in its place.
   bool decided() const;
 };
 
-// digits: a page's slots. A certainty of 0 where no token's digits are there. Errors:
-// kUntrustedResult for values that are not finite.
-Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Complex> digits,
+// bits: a page's slots. A certainty of 0 where no token's bits are there. Errors: kUntrustedResult
+// for values that are not finite.
+Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Complex> bits,
                                 int position);
 
 // The residual slots of one token in a page, as a result's: kPageCopies periods and more.

@@ -9,19 +9,12 @@
 #include "compile/graph_builder.h"
 #include "compile/layout.h"
 #include "compile/real_map.h"
+#include "compile/token_embedding.h"
 
 namespace polyveil::compile {
 namespace {
 
 using Vector = std::vector<Complex>;
-
-// The embedding's values in the loop's unit, or in a larger one that they all fit.
-double EmbeddingUnit(const Choice& choice, const ChoicePlace& place) {
-  double largest = place.input_unit;
-  for (const float value : choice.tables->embedding)
-    largest = std::max(largest, std::abs(static_cast<double>(value)));
-  return largest;
-}
 
 // value(token) at the slots of the vocabulary: the first part's as the real part.
 template <typename F>
@@ -31,11 +24,6 @@ Vector ByToken(const ChoiceLayout& l, int part, F&& value) {
     if (const int token = l.TokenAt(s, part); token >= 0)
       slots[static_cast<size_t>(s)] = value(token);
   return slots;
-}
-
-double Digit(int token, int digit) {
-  for (int i = 0; i < digit; ++i) token /= kDigitBase;
-  return static_cast<double>(token % kDigitBase + 1) / kDigitBase;
 }
 
 // An inverse root whose values, times `factor`, need an integer to leave [0, 1].
@@ -61,8 +49,7 @@ class ChoiceLowering {
         b_(place.log_slots) {}
 
   Graph Run() {
-    NodeId x = Logits();
-    x = Standardised(x);
+    NodeId x = OneSided();
     for (size_t round = 0; round < forms_.rounds.size(); ++round) x = Round(x, round);
     Chosen(x);
     return std::move(b_.graph());
@@ -124,27 +111,50 @@ class ChoiceLowering {
     return b_.Add("sums of squares", sum, b_.Conjugate("sum of squares conjugate", sum));
   }
 
-  // Logits without their mean divided by their bound, noise added: packed.
-  NodeId Logits() {
+  // (logit / deviation + low) / (low + high), packed.
+  NodeId OneSided() {
     Enter(Component::kInput, "result");
     const NodeId input = b_.Input("residual", Log2(l_.width));
     b_.SetMostLevel(input, place_.residual_level);
     KeepResidual(input);
     Enter(Component::kNorm, "last norm");
     const NodeId x = Cut(b_.AddPlain("residual", input, {0}));
+    const NodeId norm = Norm(x);
+    Enter(Component::kHead, "head");
+    const NodeId products = Head(x);
+    const NodeId added = Added();
+    Enter(Component::kChoice, "standardise");
+    const NodeId logits = b_.Add("logits", b_.Mul("normalised", products, norm), added);
+    const double bound = forms_.logit_bound, width = forms_.low + forms_.high;
+    const NodeId root =
+        Root(SumOfSquares(Parts("logits", logits)), 0.5 * bound * bound / tables_.vocabulary,
+             forms_.deviation, bound / width);
+    // The products by both factors at once: a level less than the logits by the root.
+    const NodeId scaled = b_.Mul("scaled", products, b_.Mul("both factors", norm, root));
+    const NodeId standard = b_.Add("standardised", scaled, b_.Mul("scaled noise", added, root));
+    const double low = PartFactor() * forms_.low / width;
+    Vector constant(static_cast<size_t>(l_.period));
+    for (int s = 0; s < l_.period; ++s)
+      constant[static_cast<size_t>(s)] = {l_.TokenAt(s, 0) < 0 ? 0 : low,
+                                          l_.parts == 1 || l_.TokenAt(s, 1) < 0 ? 0 : low};
+    const NodeId one_sided = b_.AddPlain("one-sided", standard, std::move(constant));
+    b_.SetReal(one_sided, l_.parts == 1);
+    return Cut(one_sided);
+  }
+
+  NodeId Norm(NodeId x) {
     const NodeId squares =
         b_.RotateSum("variance", b_.Square("squares", x), DoublingRotations(1, Log2(l_.width)));
     b_.SetPeriod(squares, 0);
     const double unit = place_.residual_unit;
-    const NodeId root =
-        LowerApproximant(b_, "inverse root", squares, unit * unit / tables_.width, forms_.norm);
-    Enter(Component::kHead, "head");
-    NodeId logits = b_.Mul("logits", Head(x), root);
-    if (!tables_.bias.empty()) logits = b_.AddPlain("logits biased", logits, Bias());
+    return Root(squares, unit * unit / tables_.width, forms_.norm, 1);
+  }
+
+  // What stands beside the head's products: noise, and what the last norm adds.
+  NodeId Added() {
     const NodeId noise = b_.State("noise", kNoiseState, log_period());
     b_.SetReal(noise, l_.parts == 1);
-    logits = b_.Add("logits with noise", logits, noise);
-    return Cut(logits);
+    return tables_.bias.empty() ? noise : b_.AddPlain("noise and bias", noise, Bias());
   }
 
   NodeId Head(NodeId x) {
@@ -166,47 +176,27 @@ class ChoiceLowering {
 
   Vector Bias() const { return ChoiceNoiseSlots(choice_, l_, tables_.bias); }
 
-  // x <- (x / deviation + low) / (low + high), packed.
-  NodeId Standardised(NodeId x) {
-    NextSegment(Component::kChoice, "standardise");
-    const std::vector<NodeId> parts = Parts("logits", x);
-    const NodeId sum = SumOfSquares(parts);
-    const double bound = forms_.logit_bound, width = forms_.low + forms_.high;
-    const NodeId root = Root(sum, 0.5 * bound * bound / tables_.vocabulary, forms_.deviation,
-                             PartFactor() * bound / width);
-    std::vector<NodeId> standard;
-    for (size_t part = 0; part < parts.size(); ++part) {
-      const double low = PartFactor() * forms_.low / width;
-      const NodeId scaled = b_.Mul("scaled", parts[part], root);
-      standard.push_back(b_.AddPlain(
-          "one-sided", scaled, ByToken(l_, static_cast<int>(part), [&](int) { return low; })));
-    }
-    return Cut(Packed("standardised", standard));
-  }
-
-  // The 16th power, or of a normalised vector the third, normalised; packed. Normalised vectors
-  // but the last are kCubed times as large, so that twice the sum of their cubes' squares is
-  // theirs.
+  // The cube of what the 16th power, or the round before, has left, normalised; packed. A round
+  // leaves 1 / sqrt(2) of it, so that twice the sum of squares is the sum.
   NodeId Round(NodeId x, size_t round) {
     NextSegment(Component::kChoice, fmt::format("round {}", round));
-    const bool first = round == 0, last = round + 1 == forms_.rounds.size();
+    const bool first = round == 0;
     std::vector<NodeId> parts = Parts("values", x);
-    for (NodeId& part : parts) part = first ? Sixteenth(part) : Cube(part);
-    const double cubed = first ? 1 : kCubed * kCubed * kCubed;
+    if (first)
+      for (NodeId& part : parts) part = Sixteenth(part);
     const NodeId root = Root(SumOfSquares(parts), first ? 0.5 : 1, forms_.rounds[round],
-                             PartFactor() * (last ? 1 : kCubed) / cubed);
-    for (NodeId& part : parts) part = b_.Mul("normalised", part, root);
-    return Cut(Packed("normalised both", parts));
+                             std::cbrt(PartFactor() * (first ? std::sqrt(0.5) : 2)));
+    const NodeId cube = b_.Mul("root cubed", b_.Square("root squared", root), root);
+    for (NodeId& part : parts)
+      part = b_.Mul("cubed", b_.Square("squared", part), b_.Mul("scaled", part, cube));
+    return Cut(Packed("normalised", parts));
   }
-  static constexpr double kCubed = 0.89089871814033930;  // 2^(-1/6)
 
   NodeId Sixteenth(NodeId x) {
     for (const char* name : {"square", "4th power", "8th power", "16th power"})
       x = b_.Square(name, x);
     return x;
   }
-
-  NodeId Cube(NodeId x) { return b_.Mul("cube", b_.Square("square", x), x); }
 
   // factor p(unit sum) in every slot. What a bootstrap may hold lies in [0, 1], a factor above that
   // comes behind it.
@@ -242,58 +232,31 @@ class ChoiceLowering {
     return b_.Mul("inverse root", start, correction);
   }
 
-  NodeId CleanedUp(NodeId y) {
-    const NodeId square = b_.Square("square", y);
-    const NodeId cube = b_.Mul("cube", square, y);
-    const NodeId three = b_.Add("three squares", b_.Add("two squares", square, square), square);
-    return b_.Sub("cleaned", three, b_.Add("two cubes", cube, cube));
-  }
-
+  // A quarter of the weights, by token; their sums, and the choice's bits.
   void Chosen(NodeId x) {
-    NextSegment(Component::kChoice, "one-hot");
+    NextSegment(Component::kChoice, "bits");
     std::vector<NodeId> parts = Parts("values", x);
-    for (NodeId& part : parts)
-      for (int i = 0; i < forms_.cleanups; ++i) part = Cut(CleanedUp(part));
+    for (NodeId& part : parts) part = b_.Square("half of their squares", part);
+    const NodeId sum = b_.Times("sum of weights", SumOfSquares(parts), 2);
+    for (NodeId& part : parts) part = b_.Square("quarter of the weights", part);
+    const NodeId squares = b_.Times("sum of squares of weights", SumOfSquares(parts), 8);
+    NodeId bits = Cut(LowerByToken(b_, "bits", l_, MatrixKind::kTokenBits, l_.bit_period,
+                                   Packed("weights", parts)));
+    const approx::Chebyshev& cleanup = model::BitCleanup();
+    std::vector<double> room = cleanup.coeffs;
+    for (double& c : room) c *= model::kBitRoom;
+    for (int i = 0; i < forms_.cleanups; ++i) {
+      const bool last = i + 1 == forms_.cleanups;
+      bits = b_.Polynomial("bits cleaned", bits, ArgumentFactor(1, cleanup), 0,
+                           last ? cleanup.coeffs : room);
+      if (!last) Cut(bits);
+    }
     Enter(Component::kEmbedding, "embedding");
-    b_.graph().outputs = {NextToken(parts)};
+    TokenEmbedder embedder(b_, choice_, l_, place_);
+    b_.graph().outputs = {
+        embedder.Placed(embedder.Embedding(embedder.OneHot(bits)), position_ + 1)};
     Enter(Component::kChoice, "page");
-    KeepDigits(parts);
-  }
-
-  // The embedding of the chosen token and its position, where the decoder reads it.
-  NodeId NextToken(const std::vector<NodeId>& parts) {
-    const NodeId products = Embedded(parts);
-    b_.SetPeriod(products, log_period());
-    NodeId sum = b_.RotateSum("embedding sums", products,
-                              DoublingRotations(l_.width, log_period() - Log2(l_.width)));
-    b_.SetPeriod(sum, Log2(l_.width));
-    sum = Cut(WholeOfReal(b_, "embedding", sum));
-    const double unit = EmbeddingUnit(choice_, place_);
-    if (unit != place_.input_unit)
-      sum = b_.ChangeUnit("embedding in its unit", sum, unit / place_.input_unit);
-    const NodeId next = b_.AddPlain("next token", sum, Position());
-    b_.SetLeastLevel(next, place_.input_level);
-    b_.SetMark(next, Mark::kResult);
-    return next;
-  }
-
-  NodeId Embedded(const std::vector<NodeId>& parts) {
-    LinearMap map = ChoiceMap(MatrixKind::kEmbedding);
-    if (parts.size() == 1)
-      return LowerRealMap(b_, "embedding products", parts.front(), std::move(map));
-    const NodeId both = b_.Add("one-hot", parts[0], b_.MulByI("other part", parts[1]));
-    b_.SetReal(both, false);
-    return b_.Linear("embedding products", both, std::move(map), false);
-  }
-
-  Vector Position() const {
-    if (tables_.positions.empty()) return {0};
-    Vector slots(static_cast<size_t>(l_.width));
-    const auto width = static_cast<size_t>(tables_.width);
-    const size_t row = static_cast<size_t>(position_ + 1 + place_.prefix) * width;
-    for (size_t c = 0; c < width && row + c < tables_.positions.size(); ++c)
-      slots[c] = tables_.positions[row + c] / place_.input_unit;
-    return slots;
+    KeepBits(bits, sum, squares);
   }
 
   // The slots of this token's block, of its first or second half or of both.
@@ -316,43 +279,13 @@ class ChoiceLowering {
     Keep(kResidualsState, "page of residuals", page, {kept});
   }
 
-  NodeId DigitSum(const std::vector<NodeId>& parts, const char* name, bool high) {
-    NodeId sum = -1;
-    for (size_t part = 0; part < parts.size(); ++part) {
-      NodeId term = high ? Uncertain(parts[part], static_cast<int>(part))
-                         : LowDigits(parts[part], static_cast<int>(part));
-      sum = sum < 0 ? term : b_.Add(name, sum, term);
-    }
-    return SumOver(name, sum);
-  }
-
-  NodeId LowDigits(NodeId h, int part) {
-    const NodeId low = b_.MulPlain("low digits", h, ByToken(l_, part, [](int token) {
-                                     return Complex(Digit(token, 0), Digit(token, 1));
-                                   }));
-    b_.SetReal(low, false);
-    return low;
-  }
-
-  // h digit2 + i h (1 - h).
-  NodeId Uncertain(NodeId h, int part) {
-    const NodeId rest = b_.Sub("uncertainty", h, b_.Square("one-hot squared", h));
-    NodeId high = b_.MulByI("uncertainty times i", rest);
-    const NodeId digit = b_.MulPlain(
-        "high digits", h, ByToken(l_, part, [](int token) { return Complex(Digit(token, 2)); }));
-    high = b_.Add("high digit", high, digit);
-    b_.SetReal(high, false);
-    return high;
-  }
-
-  void KeepDigits(const std::vector<NodeId>& parts) {
-    const NodeId page = b_.State("digits", kDigitsState, place_.log_slots);
+  void KeepBits(NodeId bits, NodeId sum, NodeId squares) {
+    const NodeId page = b_.State("bits", kBitsState, place_.log_slots);
     b_.SetReal(page, false);
-    const NodeId low =
-        b_.MulPlain("low digits kept", DigitSum(parts, "low digits", false), BlockMask(0, 0));
-    const NodeId high =
-        b_.MulPlain("high digit kept", DigitSum(parts, "high digit", true), BlockMask(1, 1));
-    Keep(kDigitsState, "page of digits", page, {low, high});
+    const NodeId kept = b_.MulPlain("sum of squares kept", squares, BlockMask(1, 1));
+    Keep(kBitsState, "page of bits", page,
+         {b_.MulPlain("bits kept", bits, BlockMask(0, 0)),
+          b_.MulPlain("sum kept", sum, BlockMask(1, 1)), b_.MulByI("times i", kept)});
   }
 
   const Choice& choice_;
@@ -374,19 +307,6 @@ Complex HeadEntry(const Choice& choice, const ChoiceLayout& l, double factor, in
     return token < 0 ? 0.0 : factor * choice.tables->HeadRow(token)[static_cast<size_t>(column)];
   };
   return {at(0), l.parts > 1 ? at(1) : 0};
-}
-
-// The embedding's row at slot s + k, the column of slot s; of two parts what makes the real part of
-// the product the sum of both.
-Complex EmbeddingEntry(const Choice& choice, const ChoiceLayout& l, double factor, int s, int k) {
-  const int column = s & (l.width - 1);
-  if (column >= choice.tables->width) return 0;
-  const auto at = [&](int part) {
-    const int token = l.TokenAt((s + k) & (l.period - 1), part);
-    return token < 0 ? 0.0
-                     : factor * choice.tables->EmbeddingRow(token)[static_cast<size_t>(column)];
-  };
-  return {at(0), l.parts > 1 ? -at(1) : 0};
 }
 
 }  // namespace
@@ -412,13 +332,25 @@ std::vector<Complex> ChoiceNoiseSlots(const Choice& choice, const ChoiceLayout& 
 
 MapDiagonals ChoiceDiagonals(const LinearMap& map, const Choice& choice, const ChoiceLayout& layout,
                              const ChoicePlace& place) {
-  const bool head = map.kind == MatrixKind::kVocabulary;
   const double halves = layout.parts == 1 ? 1 : 0.5;
-  const double factor = halves * (head ? place.residual_unit / choice.forms.logit_bound
-                                       : 1 / EmbeddingUnit(choice, place));
-  const auto entry = [&choice, layout, head, factor](int s, int k) {
-    return head ? HeadEntry(choice, layout, factor, s, k)
-                : EmbeddingEntry(choice, layout, factor, s, k);
+  const double unit = map.kind == MatrixKind::kEmbedding ? EmbeddingUnit(*choice.tables, place) : 1;
+  const auto entry = [&choice, place, layout, halves, unit, kind = map.kind](int s,
+                                                                             int k) -> Complex {
+    switch (kind) {
+      case MatrixKind::kVocabulary:
+        return HeadEntry(choice, layout, halves * place.residual_unit / choice.forms.logit_bound, s,
+                         k);
+      case MatrixKind::kEmbedding:
+        return ByTokenAndColumn(layout, layout.width, s, k, [&](int token, int column) {
+          if (column >= choice.tables->width) return 0.0;
+          return halves / unit * choice.tables->EmbeddingRow(token)[static_cast<size_t>(column)];
+        });
+      default:  // of quarters of weights
+        return ByTokenAndColumn(layout, layout.bit_period, s, k, [&](int token, int bit) {
+          return bit < layout.bits ? 4 * model::kBitRoom * halves * model::TokenBit(token, bit)
+                                   : 0.0;
+        });
+    }
   };
   return MapDiagonals([map, layout, entry](int k) {
     Vector diagonal(static_cast<size_t>(layout.period));

@@ -1,5 +1,5 @@
 // Lowers a choice of the next token (model/choice.h) to operations on slots, without levels: the
-// last norm, the head, the rounds of an argmax by sharpening, the page that the client reads, and
+// last norm, the head, the rounds of an argmax by sharpening, the bits that the client reads, and
 // the embedding of what was chosen (docs/decisions/0027-the-server-chooses.md).
 #pragma once
 
@@ -28,13 +28,18 @@ struct ChoicePlace {
 };
 
 // States of the graph. The noise is loaded anew for each choice, the pages go on.
-inline constexpr int kDigitsState = 0, kResidualsState = 1, kNoiseState = 2;
+inline constexpr int kBitsState = 0, kResidualsState = 1, kNoiseState = 2;
 
 // Input: the residual behind the last block. Output: the next token's embedding in its unit, at
 // `input_level`. position: of the token whose residual it is. The shape is the same at every
 // position.
 Graph LowerChoice(const Choice& choice, const ChoiceLayout& layout, const ChoicePlace& place,
                   int position);
+
+// A token of a prompt from its bits, as the message of its position holds them (ChoiceLayout).
+// Input: the message. Output: as LowerChoice's, of the token at `position`.
+Graph LowerPromptToken(const Choice& choice, const ChoiceLayout& layout, const ChoicePlace& place,
+                       int position);
 
 // The noise of a choice (model::ChoiceNoise) as the slots of its state.
 std::vector<Complex> ChoiceNoiseSlots(const Choice& choice, const ChoiceLayout& layout,

@@ -7,9 +7,9 @@
 namespace polyveil::compile {
 namespace {
 
-ResidualUnits UnitsOf(const ChoosingDecoder& decoder) {
+ResidualUnits UnitsOf(const ChoosingDecoder& decoder, bool chooses) {
   ResidualUnits units;
-  units.input = decoder.residual_unit;
+  units.input = chooses ? decoder.residual_unit : 1;
   units.output = {decoder.input_unit};
   return units;
 }
@@ -17,10 +17,13 @@ ResidualUnits UnitsOf(const ChoosingDecoder& decoder) {
 }  // namespace
 
 ChoiceProgram::ChoiceProgram(Choice choice, const ChoosingDecoder& decoder,
-                             ckks::ParametersPtr params, const MachineSpeed& speed)
-    : CompiledProgram(std::move(params), speed, UnitsOf(decoder)),
+                             const ChoiceLayout& layout, ckks::ParametersPtr params,
+                             const MachineSpeed& speed, bool chooses)
+    : CompiledProgram(std::move(params), speed, UnitsOf(decoder, chooses)),
       choice_(std::move(choice)),
-      decoder_(decoder) {}
+      decoder_(decoder),
+      layout_(layout),
+      chooses_(chooses) {}
 
 Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice,
                                                                    const ChoosingDecoder& decoder,
@@ -33,10 +36,16 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
   PV_ASSIGN_OR_RETURN(const ChoiceLayout layout,
                       ChoiceLayout::Create(params->slots(), decoder.width,
                                            choice.tables->vocabulary, decoder.context));
-  std::shared_ptr<ChoiceProgram> program(
-      new ChoiceProgram(std::move(choice), decoder, std::move(params), speed));
-  program->layout_ = layout;
-  PV_RETURN_IF_ERROR(program->Plan(circuits));
+  const auto plan = [&](bool chooses) -> Result<std::shared_ptr<ChoiceProgram>> {
+    std::shared_ptr<ChoiceProgram> program(
+        new ChoiceProgram(choice, decoder, layout, params, speed, chooses));
+    PV_RETURN_IF_ERROR(program->Plan(circuits));
+    return program;
+  };
+  PV_ASSIGN_OR_RETURN(const auto prompt, plan(false));
+  PV_ASSIGN_OR_RETURN(auto program, plan(true));
+  program->ServeBeside(*prompt);
+  program->prompt_ = prompt;
   return std::shared_ptr<const ChoiceProgram>(std::move(program));
 }
 
@@ -61,13 +70,14 @@ Result<Graph> ChoiceProgram::Lower(int position, const std::shared_ptr<const mod
   if (position < 0 || position >= decoder_.context)
     return MakeError(ErrorCode::kOutOfRange, "position {} outside the context of {}", position,
                      decoder_.context);
-  return LowerChoice(choice_, layout_, Place(), position);
+  return chooses_ ? LowerChoice(choice_, layout_, Place(), position)
+                  : LowerPromptToken(choice_, layout_, Place(), position);
 }
 
 std::string ChoiceProgram::Description() const {
-  return fmt::format("choice {} behind {} of width {}, context {}, to {} at level {}\n{}",
-                     choice_.tables->digest, decoder_.residual_unit, decoder_.width,
-                     decoder_.context, decoder_.input_unit, decoder_.input_level,
+  return fmt::format("{} {} behind {} of width {}, context {}, to {} at level {}\n{}",
+                     chooses_ ? "choice" : "prompt", choice_.tables->digest, decoder_.residual_unit,
+                     decoder_.width, decoder_.context, decoder_.input_unit, decoder_.input_level,
                      model::FormatChoiceForms(choice_.forms));
 }
 

@@ -1,4 +1,5 @@
-// The program of a choice: a step's result in, the next step's input out.
+// The programs around a choice: a step's result in, the next step's input out; and a prompt's token
+// from its bits, for a client without an embedding.
 #pragma once
 
 #include <memory>
@@ -19,7 +20,7 @@ struct ChoosingDecoder {
 
 class ChoiceProgram : public CompiledProgram {
  public:
-  // Errors: kMismatch for tables of another width, those of ChoiceLayout::Create and of
+  // Both. Errors: kMismatch for tables of another width, those of ChoiceLayout::Create and of
   // PlaceBootstraps.
   static Result<std::shared_ptr<const ChoiceProgram>> Create(Choice choice,
                                                              const ChoosingDecoder& decoder,
@@ -27,13 +28,16 @@ class ChoiceProgram : public CompiledProgram {
                                                              const MachineSpeed& speed,
                                                              const CircuitKeys& circuits);
 
+  // Of a choice: what reads a prompt's token, and needs keys() of this one. It keeps no state.
+  const std::shared_ptr<const ChoiceProgram>& prompt() const { return prompt_; }
+
   const Choice& choice() const { return choice_; }
   const ChoiceLayout& layout() const { return layout_; }
   size_t page_bytes() const;  // that the client reads for as many tokens as a page has
 
   MapDiagonals Diagonals(const LinearMap& map) const override;
-  // The pages of digits and residuals; the noise of one choice is no state that goes on.
-  int state_count() const override { return 2; }
+  // The pages of bits and residuals; the noise of one choice is no state that goes on.
+  int state_count() const override { return prompt_ ? 2 : 0; }
   Result<std::vector<std::vector<Complex>>> KnownStates(
       const model::PublicContext* known) const override;
   int most_known() const override { return 0; }
@@ -44,8 +48,8 @@ class ChoiceProgram : public CompiledProgram {
   int texts() const override { return 1; }
 
  private:
-  ChoiceProgram(Choice choice, const ChoosingDecoder& decoder, ckks::ParametersPtr params,
-                const MachineSpeed& speed);
+  ChoiceProgram(Choice choice, const ChoosingDecoder& decoder, const ChoiceLayout& layout,
+                ckks::ParametersPtr params, const MachineSpeed& speed, bool chooses);
   ChoicePlace Place() const;
   Result<Graph> Lower(int position, const std::shared_ptr<const model::PublicContext>& known,
                       std::span<const int> texts) const override;
@@ -53,7 +57,9 @@ class ChoiceProgram : public CompiledProgram {
 
   const Choice choice_;
   const ChoosingDecoder decoder_;
-  ChoiceLayout layout_;
+  const ChoiceLayout layout_;
+  const bool chooses_;  // otherwise it reads a prompt's token
+  std::shared_ptr<const ChoiceProgram> prompt_;
 };
 
 }  // namespace polyveil::compile

@@ -147,11 +147,10 @@ Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circui
 void CompiledProgram::MakeEstimate(const Graph& plan) {
   Estimate& e = estimate_;
   e.component_seconds.assign(kComponentCount, 0);
-  size_t largest_rotations = 0;
   for (const Node& node : plan.nodes) {
     if (node.kind == OpKind::kLinear)
-      largest_rotations =
-          std::max(largest_rotations, cost_.RotationBytes(*node.linear, node.level + 1));
+      rotations_bytes_ =
+          std::max(rotations_bytes_, cost_.RotationBytes(*node.linear, node.level + 1));
     const double seconds = EstimateSeconds(node);
     e.seconds_per_token += seconds;
     e.component_seconds[static_cast<int>(node.component)] += seconds;
@@ -165,7 +164,7 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   const size_t ciphertexts = plan.outputs.size();
   e.token_bytes_up = ciphertexts * PackedBytes(*params_, input_level_);
   e.token_bytes_down = ciphertexts * 2 * PackedBytes(*params_, output_level_);
-  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + largest_rotations;
+  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + rotations_bytes_;
   EstimateWeights(plan);
 }
 
@@ -180,12 +179,15 @@ void CompiledProgram::EstimateKeys() {
 }
 
 void CompiledProgram::ServeBeside(const CompiledProgram& other) {
-  const size_t before = estimate_.key_bytes_memory;
+  const size_t before = estimate_.key_bytes_memory + rotations_bytes_;
   keys_.Merge(other.keys_);
   keys_ = ckks::PlanKeys(*params_, keys_);
   cost_.UseKeys(keys_);
   EstimateKeys();
-  estimate_.server_bytes += estimate_.key_bytes_memory - before + other.estimate_.weight_bytes;
+  rotations_bytes_ = std::max(rotations_bytes_, other.rotations_bytes_);
+  estimate_.weight_bytes += other.estimate_.weight_bytes;
+  estimate_.server_bytes += estimate_.key_bytes_memory + rotations_bytes_ - before;
+  estimate_.server_bytes += other.estimate_.weight_bytes;
   digest_ =
       ToHex(Hasher("polyveil programs").UpdateField(digest_).UpdateField(other.digest_).Final());
 }

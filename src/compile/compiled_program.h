@@ -133,6 +133,7 @@ class CompiledProgram {
   ckks::KeyRequest keys_;
   ckks::KeyUses key_uses_;
   Estimate estimate_;
+  size_t rotations_bytes_ = 0;  // of the largest matrix' operand, of all programs beside each other
   double usual_seconds_ = 0;
   std::string digest_;
 };

@@ -48,6 +48,7 @@ enum class MatrixKind {
   kPrefixValues,
   kVocabulary,
   kEmbedding,
+  kTokenBits,
   kPooler,
   kClassifier,
 };

@@ -1,6 +1,7 @@
 #include "model/choice.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -12,7 +13,7 @@
 namespace polyveil::model {
 namespace {
 
-constexpr char kFormat[] = "polyveil-choice/1";
+constexpr char kFormat[] = "polyveil-choice/2";
 constexpr int kMaxRounds = 16, kMaxCleanups = 8;
 
 Status CheckForms(const ChoiceForms& forms) {
@@ -23,8 +24,8 @@ Status CheckForms(const ChoiceForms& forms) {
   if (forms.rounds.empty() || forms.rounds.size() > kMaxRounds)
     return MakeError(ErrorCode::kOutOfRange, "choice.rounds: {}, not in 1..{}", forms.rounds.size(),
                      kMaxRounds);
-  if (forms.cleanups < 0 || forms.cleanups > kMaxCleanups)
-    return MakeError(ErrorCode::kOutOfRange, "choice.cleanups = {}, not in 0..{}", forms.cleanups,
+  if (forms.cleanups < 1 || forms.cleanups > kMaxCleanups)
+    return MakeError(ErrorCode::kOutOfRange, "choice.cleanups = {}, not in 1..{}", forms.cleanups,
                      kMaxCleanups);
   if (!(forms.logit_bound > 0 && forms.low > 0 && forms.high > 0 && forms.temperature >= 0))
     return MakeError(ErrorCode::kOutOfRange,
@@ -118,13 +119,35 @@ std::vector<double> CentredLogits(const ChoiceTables& tables, std::span<const do
   return logits;
 }
 
-double Certainty(std::span<const double> one_hot) {
-  double rest = 0, sum = 0;
-  for (const double h : one_hot) {
-    rest += h * (1 - h);
-    sum += h;
+int TokenBits(int vocabulary) {
+  return std::max(1, static_cast<int>(std::bit_width(static_cast<unsigned>(vocabulary - 1))));
+}
+
+double Certainty(double sum, double sum_of_squares) {
+  return sum < kLeastWeight ? 0 : sum_of_squares / (sum * sum);
+}
+
+void ChosenBits::Add(int bit, double value) {
+  rounding = std::max(rounding, std::abs(1 - std::abs(value)));
+  token |= (value < 0 ? 1 : 0) << bit;
+}
+
+bool ChosenBits::decided() const {
+  return certainty >= kDecided && certainty <= 2 - kDecided && rounding <= kRoundedBit;
+}
+
+ChosenBits Choose(const ChoiceForms& forms, std::span<const double> logits) {
+  const auto weights = ChoiceWeights(forms, logits);
+  double sum = 0, squares = 0;
+  for (const double w : weights) {
+    sum += w;
+    squares += w * w;
   }
-  return sum < 0.5 ? 0 : 1 - rest;
+  ChosenBits chosen;
+  chosen.certainty = Certainty(sum, squares);
+  const auto bits = ChoiceBits(forms, weights);
+  for (size_t i = 0; i < bits.size(); ++i) chosen.Add(static_cast<int>(i), bits[i]);
+  return chosen;
 }
 
 }  // namespace polyveil::model

@@ -38,18 +38,19 @@ struct ChoiceTables {
   }
 };
 
-// With x = (logit - mean) / deviation: u = ((x + low) / (low + high))^16, then for every round but
-// the last y = u / |u|, u = y^3, then y = u / |u|, and as often as said y <- y^2 (3 - 2 y).
+// With x = (logit - mean) / deviation: u = ((x + low) / (low + high))^16, then for every round u <-
+// (u / |u|)^3. A token's weight is u^4, and the bits of the choice are those of more than half of
+// all weight: bit i is the sum of weights, each with the sign of bit i of its token, cleaned up.
 struct ChoiceForms {
   approx::Approximant norm;       // mean square of the residual -> 1/sqrt(v + norm_eps)
   double logit_bound = 1;         // of |logit - mean|, noise included
   approx::Approximant deviation;  // variance of the logits -> 1/sqrt(v), from below
   double low = 1, high = 1;
   std::vector<approx::Approximant> rounds;  // sum of squares -> 1/sqrt(s), from below
-  int cleanups = 1;
-  double temperature = 0;    // up to which the intervals were made
-  std::uint64_t tokens = 0;  // that they were made from
-  std::string tables;        // ChoiceTables' digest
+  int cleanups = 1;                         // of each bit
+  double temperature = 0;                   // up to which the intervals were made
+  std::uint64_t tokens = 0;                 // that they were made from
+  std::string tables;                       // ChoiceTables' digest
 };
 
 inline constexpr char kChoiceName[] = "choice.json";  // beside the model's files
@@ -66,18 +67,42 @@ std::vector<double> ChoiceNoise(const Seed& seed, std::uint64_t index, int vocab
 // The logits without their mean, by exact functions. residual: `width` values.
 std::vector<double> CentredLogits(const ChoiceTables& tables, std::span<const double> residual);
 
-// What the polynomials make of logits without their mean: one at the largest, zero elsewhere, up to
-// what is undecided.
-std::vector<double> OneHot(const ChoiceForms& forms, std::span<const double> logits);
+// 1 for a bit that is not set, -1 for one that is.
+inline double TokenBit(int token, int bit) { return (token >> bit) % 2 == 0 ? 1 : -1; }
+int TokenBits(int vocabulary);
 
-// What the client reads: how far a vector is from one-hot, 1 - sum h (1 - h), and 0 for one that is
-// nowhere near 1; below kDecided the choice is undecided.
-double Certainty(std::span<const double> one_hot);
-inline constexpr double kDecided = 0.99;
+// What the polynomials make of logits without their mean, by token: at least 0, of sum at most 1.
+std::vector<double> ChoiceWeights(const ChoiceForms& forms, std::span<const double> logits);
+// The TokenBits of a choice, from -1 to 1.
+std::vector<double> ChoiceBits(const ChoiceForms& forms, std::span<const double> weights);
+
+// A bit x nearer to its sign: the polynomial of degree 15 with values of 1 and -1 at both, flat to
+// the seventh derivative there and of slope 3.1 at 0, as a series on [-kMostBit, kMostBit].
+const approx::Chebyshev& BitCleanup();
+inline constexpr double kMostBit = 1.05;
+inline constexpr double kBitRoom = 0.9;  // of a bit before the last clean-up: noise stays below 1
+
+// The sum of squares of weights over the square of their sum, which is at most the largest one's
+// part of all: above one half that is more than the others have together, so that every bit is its
+// token's. Below kDecided a choice is undecided. 0 where the sum is below kLeastWeight.
+double Certainty(double sum, double sum_of_squares);
+inline constexpr double kDecided = 0.505, kLeastWeight = 0.005;
+inline constexpr double kRoundedBit = 0.005;  // from 1 and -1, of a decided choice
+
+// What a client reads of a choice.
+struct ChosenBits {
+  int token = 0;
+  double certainty = 0;
+  double rounding = 0;  // largest distance of a bit from 1 and -1
+
+  void Add(int bit, double value);
+  bool decided() const;
+};
+ChosenBits Choose(const ChoiceForms& forms, std::span<const double> logits);
 
 struct ChoiceFit {
-  int rounds = 6;  // sums of squares: one less cubes
-  int cleanups = 2;
+  int rounds = 3;
+  int cleanups = 7;
   double temperature = 1;  // half of the rows have noise up to this one
   double margin = 1.5;     // around intervals, by ratio
   std::uint64_t seed = 1;

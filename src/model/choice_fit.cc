@@ -13,14 +13,15 @@ namespace polyveil::model {
 namespace {
 
 constexpr int kSquarings = 4;  // the 16th power
-constexpr double kTolerance = 0.4;
+// A norm below 1 takes its 12th power from a weight: the last one's is to stay.
+constexpr double kTolerance = 0.4, kLastTolerance = 0.03;
 // Of a normalised vector's squares, noise included.
 constexpr double kMostNorm = 1.02;
 // A one-sided value's zero lies below the mean by so much of the largest one at least: what is
 // raised to a power would span too much otherwise.
 constexpr double kLeastLow = 0.9;
-// The last sum of squares must be exact: what lies below is undecided anyway.
-constexpr double kLastLow = 0.08, kLastTolerance = 0.01;
+// Sums below belong to ties of hundreds of tokens, and in the last round of a dozen: undecided.
+constexpr double kLeastSum = 1e-6, kLeastLastSum = 1e-3;
 
 double SumOfSquares(std::span<const double> values) {
   double sum = 0;
@@ -40,12 +41,19 @@ void Raise(std::span<double> u) {
     for (int i = 0; i < kSquarings; ++i) v *= v;
 }
 
-void Scale(std::span<double> u, double factor) {
-  for (double& v : u) v *= factor;
+// u <- (factor u)^3.
+void Cube(std::span<double> u, double factor) {
+  for (double& v : u) v = std::pow(factor * v, 3);
 }
 
-void Cube(std::span<double> u) {
-  for (double& v : u) v *= v * v;
+// x sum over i of binomial(2i, i) (1 - x^2)^i / 4^i, up to i = 7.
+double Cleaned(double x) {
+  double term = 1, sum = 0;
+  for (int i = 0; i < 8; ++i) {
+    sum += term;
+    term *= (1 - x * x) * (2 * i + 1) / (2 * i + 2);
+  }
+  return x * sum;
 }
 
 // Rows of logits on their way through the rounds.
@@ -122,15 +130,13 @@ class Fitting {
     const bool last = round + 1 == options_.rounds;
     approx::Range sums;
     for (const auto& row : rows_) sums.Add(SumOfSquares(row));
-    const double low = last ? kLastLow : sums.lo / (options_.margin * options_.margin);
+    const double low =
+        std::max(sums.lo / (options_.margin * options_.margin), last ? kLeastLastSum : kLeastSum);
     // 32nd powers: a margin of 6% for values of the first round is one of 7 for their sum.
     const double high = round == 0 ? sums.hi * std::pow(options_.margin, 5) : kMostNorm;
     PV_ASSIGN_OR_RETURN(auto root,
                         approx::BoundedInverseRoot(low, high, last ? kLastTolerance : kTolerance));
-    for (auto& row : rows_) {
-      Scale(row, root(SumOfSquares(row)));
-      if (!last) Cube(row);
-    }
+    for (auto& row : rows_) Cube(row, root(SumOfSquares(row)));
     forms_.rounds.push_back(std::move(root));
     return {};
   }
@@ -144,17 +150,41 @@ class Fitting {
 
 }  // namespace
 
-std::vector<double> OneHot(const ChoiceForms& forms, std::span<const double> logits) {
+std::vector<double> ChoiceWeights(const ChoiceForms& forms, std::span<const double> logits) {
   std::vector<double> u(logits.size());
   Standardise(forms, logits, u);
   Raise(u);
-  for (size_t round = 0; round < forms.rounds.size(); ++round) {
-    if (round > 0) Cube(u);
-    Scale(u, forms.rounds[round](SumOfSquares(u)));
-  }
-  for (int i = 0; i < forms.cleanups; ++i)
-    for (double& v : u) v = v * v * (3 - 2 * v);
+  for (const approx::Approximant& round : forms.rounds) Cube(u, round(SumOfSquares(u)));
+  for (double& v : u) v = std::pow(v, 4);
   return u;
+}
+
+std::vector<double> ChoiceBits(const ChoiceForms& forms, std::span<const double> weights) {
+  std::vector<double> bits(static_cast<size_t>(TokenBits(static_cast<int>(weights.size()))));
+  for (size_t bit = 0; bit < bits.size(); ++bit) {
+    for (size_t token = 0; token < weights.size(); ++token)
+      bits[bit] += weights[token] * TokenBit(static_cast<int>(token), static_cast<int>(bit));
+    for (int i = 0; i < forms.cleanups; ++i) bits[bit] = BitCleanup()(kBitRoom * bits[bit]);
+  }
+  return bits;
+}
+
+const approx::Chebyshev& BitCleanup() {
+  static const approx::Chebyshev series = [] {
+    constexpr int kTerms = 16;  // of degree 15: exact
+    approx::Chebyshev p;
+    p.a = -kMostBit;
+    p.b = kMostBit;
+    p.coeffs.resize(kTerms);
+    for (int k = 1; k < kTerms; k += 2)
+      for (int i = 0; i < kTerms; ++i) {
+        const double angle = M_PI * (i + 0.5) / kTerms;
+        p.coeffs[static_cast<size_t>(k)] +=
+            2.0 / kTerms * Cleaned(kMostBit * std::cos(angle)) * std::cos(k * angle);
+      }
+    return p;
+  }();
+  return series;
 }
 
 Result<ChoiceForms> FitChoice(const ChoiceTables& tables,

@@ -60,15 +60,13 @@ TEST(ChoiceForms, DecidesWhereTheLeadIsClear) {
     auto logits = CentredLogits(tables, residuals[i]);
     const auto noise = ChoiceNoise(Seed{3}, i, kTokens, i % 2 == 0 ? 0 : 1);
     for (size_t v = 0; v < logits.size(); ++v) logits[v] += noise[v];
-    const auto one_hot = OneHot(forms, logits);
-    const double certainty = Certainty(one_hot);
-    if (!(certainty > kDecided && certainty < 2 - kDecided)) {
+    const ChosenBits chosen = Choose(forms, logits);
+    if (!chosen.decided()) {
       ++undecided;
       outside += Gap(logits) > 0.1;
       continue;
     }
-    EXPECT_EQ(std::ranges::max_element(one_hot) - one_hot.begin(),
-              std::ranges::max_element(logits) - logits.begin());
+    EXPECT_EQ(chosen.token, std::ranges::max_element(logits) - logits.begin());
   }
   EXPECT_LT(undecided, 40);
   // Residuals of eight normal values have long tails: some leave what was fitted.
@@ -83,12 +81,55 @@ TEST(ChoiceForms, StaysBoundedOnTies) {
     std::fill_n(logits.begin(), tied, 3.0);
     const double mean = 3.0 * tied / kTokens;
     for (double& l : logits) l -= mean;
-    const auto one_hot = OneHot(forms, logits);
-    const auto [least, most] = std::ranges::minmax(one_hot);
-    EXPECT_GE(least, -1e-9);
-    EXPECT_LE(most, 1.01);
-    EXPECT_LT(Certainty(one_hot), kDecided) << tied;
+    const auto weights = ChoiceWeights(forms, logits);
+    EXPECT_GE(std::ranges::min(weights), 0);
+    EXPECT_LE(std::accumulate(weights.begin(), weights.end(), 0.0), kMostBit);
+    for (const double bit : ChoiceBits(forms, weights)) EXPECT_LE(std::abs(bit), kMostBit);
+    EXPECT_FALSE(Choose(forms, logits).decided()) << tied;
   }
+}
+
+// The signs are those of the largest weight wherever it is certain, whatever the others' bits are.
+TEST(ChoiceForms, WhatIsCertainIsTheLargestWeights) {
+  std::mt19937_64 random(6);
+  std::uniform_real_distribution<double> uniform;
+  const ChoiceForms forms = Fitted();
+  int certain = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<double> weights(8);
+    double sum = 0, squares = 0;
+    for (double& w : weights) {
+      w = std::pow(uniform(random), 6);
+      sum += w;
+    }
+    const double scale = (0.05 + 0.95 * uniform(random)) / sum;
+    for (double& w : weights) {
+      w *= scale;
+      squares += w * w;
+    }
+    if (Certainty(sum * scale, squares) < kDecided) continue;
+    ++certain;
+    ChosenBits read;
+    const auto bits = ChoiceBits(forms, weights);
+    for (int bit = 0; bit < 3; ++bit) read.Add(bit, bits[static_cast<size_t>(bit)]);
+    EXPECT_EQ(read.token, std::ranges::max_element(weights) - weights.begin());
+  }
+  EXPECT_GT(certain, 500);
+  EXPECT_EQ(Certainty(0.5 * kLeastWeight, 1), 0);
+}
+
+TEST(ChoiceForms, BitsAreCleanedUp) {
+  const auto& clean = BitCleanup();
+  double before = 0;
+  for (double x = 0; x <= 1; x += 1.0 / 64) {
+    const double y = clean(x);
+    EXPECT_GE(y, before - 1e-12);
+    EXPECT_GE(y, x - 1e-12);
+    EXPECT_NEAR(clean(-x), -y, 1e-12);
+    before = y;
+  }
+  for (double e = -0.05; e <= 0.05; e += 0.01) EXPECT_NEAR(clean(1 + e), 1, 1e-7);
+  EXPECT_NEAR(clean.Derivative(0), 3.1421, 1e-3);
 }
 
 TEST(ChoiceForms, NoiseIsGumbels) {
@@ -121,7 +162,7 @@ TEST(ChoiceForms, RefusesBrokenForms) {
     ASSERT_FALSE(parsed.ok()) << field;
     EXPECT_NE(parsed.error().message.find("choice"), std::string::npos) << parsed.error().message;
   };
-  refused("format", "polyveil-choice/2");
+  refused("format", "polyveil-choice/1");
   refused("low", -1);
   refused("high", "wide");
   refused("logit_bound", 0);

@@ -71,6 +71,16 @@ std::uint64_t ClientManifest::total_bytes() const {
   return total;
 }
 
+ClientManifest ClientManifest::OfText() const {
+  static constexpr std::string_view kNames[] = {kClientConfigName, kTextJsonName, kTextConfigName,
+                                                kTextGgufName, kChatTemplateName};
+  ClientManifest text;
+  std::ranges::copy_if(files, std::back_inserter(text.files), [](const Entry& entry) {
+    return std::ranges::find(kNames, entry.name) != std::end(kNames);
+  });
+  return text;
+}
+
 std::string ClientManifest::Digest() const {
   std::string text;
   for (const Entry& entry : files)

@@ -33,6 +33,8 @@ struct ClientManifest {
   std::vector<Entry> files;
 
   std::uint64_t total_bytes() const;
+  // Those of the text alone: the configuration and the tokenizer, no tables.
+  ClientManifest OfText() const;
   // SHA-256 over names, sizes and digests: equal where the client's half is.
   std::string Digest() const;
   std::string Format() const;

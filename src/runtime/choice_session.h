@@ -15,15 +15,30 @@ namespace polyveil::runtime {
 struct ChoicePage {
   int first = 0;  // position of the first token whose choice stands in it
   int last = -1;  // and of the last one so far
-  ckks::Ciphertext digits, residuals;
+  ckks::Ciphertext bits, residuals;
+};
+
+// Of a choice's programs and one client's keys.
+struct ChoiceEngines {
+  // weights: of a choice's program (CompiledDecoder::choice). Errors: those of Engine::Create.
+  static Result<std::shared_ptr<const ChoiceEngines>> Create(
+      const std::shared_ptr<WeightStore>& weights,
+      const std::shared_ptr<const ckks::EvaluationKeys>& keys,
+      std::shared_ptr<const compile::ChoiceProgram> program);
+
+  std::shared_ptr<const compile::ChoiceProgram> program;
+  std::shared_ptr<const Engine> choice, prompt;
 };
 
 class ChoiceSession {
  public:
-  // Of the engine of a choice's program (CompiledDecoder::choice) and the same client's keys.
-  ChoiceSession(std::shared_ptr<const Engine> engine,
-                std::shared_ptr<const compile::ChoiceProgram> program)
-      : engine_(std::move(engine)), program_(std::move(program)) {}
+  explicit ChoiceSession(std::shared_ptr<const ChoiceEngines> engines)
+      : engines_(std::move(engines)) {}
+
+  // The input of the step at `position` from the message that has its token's bits
+  // (compile/choice_layout.h). Errors: as Choose's.
+  Result<ckks::Ciphertext> Embed(const ckks::Ciphertext& message, int position,
+                                 const StepOptions& options) const;
 
   // residual: what the step of the token at `position` has left. Returns the next step's input.
   // noise: model::ChoiceNoise, or none for the largest logit. Errors: kOutOfRange beyond the
@@ -40,8 +55,9 @@ class ChoiceSession {
   Result<std::vector<ckks::Ciphertext>> States(const compile::Graph& graph, const ChoicePage* page,
                                                std::span<const double> noise) const;
 
-  std::shared_ptr<const Engine> engine_;
-  std::shared_ptr<const compile::ChoiceProgram> program_;
+  const compile::ChoiceProgram& program() const { return *engines_->program; }
+
+  std::shared_ptr<const ChoiceEngines> engines_;
   std::vector<ChoicePage> pages_;
 };
 

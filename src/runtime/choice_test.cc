@@ -45,13 +45,16 @@ double Gap(std::vector<double> logits) {
   return std::abs(logits[0] - logits[1]);
 }
 
-// The embedding that a one-hot gives, at a position.
-std::vector<double> Mixed(const model::ChoiceTables& tables, const std::vector<double>& one_hot,
+// The embedding that bits give, at a position.
+std::vector<double> Mixed(const model::ChoiceTables& tables, const std::vector<double>& bits,
                           int position) {
   std::vector<double> x(static_cast<size_t>(tables.width));
   for (int v = 0; v < tables.vocabulary; ++v) {
     const auto row = tables.EmbeddingRow(v);
-    for (size_t c = 0; c < x.size(); ++c) x[c] += one_hot[static_cast<size_t>(v)] * row[c];
+    double left = 1;
+    for (size_t i = 0; i < bits.size(); ++i)
+      left *= (1 + bits[i] * model::TokenBit(v, static_cast<int>(i))) / 2;
+    for (size_t c = 0; c < x.size(); ++c) x[c] += left * row[c];
   }
   const size_t at = static_cast<size_t>(position * tables.width);
   for (size_t c = 0; c < x.size(); ++c) x[c] += tables.positions[at + c];
@@ -71,16 +74,17 @@ TEST(Choice, EqualsItsDefinitionWithoutNoise) {
       const auto residual = reference.Step(input).value();
       EXPECT_LT(LargestDifference(residual, simulated), 1e-6);
       const auto logits = model::CentredLogits(s.tables(), residual);
-      const auto one_hot = model::OneHot(s.choice->forms, logits);
+      const auto chosen = model::Choose(s.choice->forms, logits);
+      const auto weights = model::ChoiceWeights(s.choice->forms, logits);
       ASSERT_TRUE(simulator.Choose(*s.program->choice()).ok());
       const auto read =
           compile::UnpackChoice(s.program->choice()->layout(), simulator.pages()[0], position);
       ASSERT_TRUE(read.ok()) << read.error().message;
-      EXPECT_NEAR(read->certainty, model::Certainty(one_hot), 1e-3);
+      EXPECT_NEAR(read->certainty, chosen.certainty, 1e-3);
       if (read->decided()) {
         EXPECT_EQ(static_cast<size_t>(read->token), Largest(logits));
       }
-      input = Mixed(s.tables(), one_hot, position + 1);
+      input = Mixed(s.tables(), model::ChoiceBits(s.choice->forms, weights), position + 1);
       const auto next = compile::UnpackText(simulator.chosen_slots(), 1, s.decoder->width(), 0,
                                             s.program->units().input);
       EXPECT_LT(LargestDifference(input, next), 2e-3) << position;
@@ -110,7 +114,7 @@ TEST(Choice, KeepsResiduals) {
 
 // Draws are the softmax's: a chi-squared test of cells that all expect some.
 TEST(Choice, SamplesTheSoftmax) {
-  const Chooser s = CompileChooser(64, 8, {.rounds = 6, .temperature = 1});
+  const Chooser s = CompileChooser(64, 8, {.temperature = 1});
   Simulator simulator(s.program, NoiseModel::ForParameters(*s.program->params()), 2);
   const auto residual = simulator.Step(testing::EmbeddingOf(s.tables(), 9, 0)).value();
   const auto logits = model::CentredLogits(s.tables(), residual);
@@ -151,6 +155,51 @@ TEST(Choice, SamplesTheSoftmax) {
   EXPECT_LT(chi, cells + 4 * std::sqrt(2.0 * cells)) << cells << " cells";
 }
 
+// A prompt's tokens from their bits are the embedding's rows at their positions, in one part of the
+// slots and in both; padded or not.
+TEST(Choice, EmbedsTokensFromBits) {
+  for (const int vocabulary : {3, 64, 50, 512, 700, 1024}) {
+    SCOPED_TRACE(vocabulary);
+    const Chooser s = CompileChooser(vocabulary, 5);
+    const compile::ChoiceProgram& choice = *s.program->choice();
+    Simulator simulator(s.program, NoiseModel::ForParameters(*s.program->params()), 1);
+    for (int position = 0; position < s.decoder->context; ++position) {
+      const int token = position == 0 ? vocabulary - 1 : (7 * position) % vocabulary;
+      ASSERT_TRUE(simulator.Embed(choice, token).ok());
+      const auto fed = compile::UnpackText(simulator.chosen_slots(), 1, s.decoder->width(), 0,
+                                           s.program->units().input);
+      EXPECT_LT(LargestDifference(testing::EmbeddingOf(s.tables(), token, position), fed), 1e-2);
+      ASSERT_TRUE(simulator.StepOnChosen().ok());
+    }
+    EXPECT_EQ(simulator.Embed(choice, vocabulary).error().code, ErrorCode::kOutOfRange);
+    EXPECT_EQ(simulator.Embed(choice, -1).error().code, ErrorCode::kOutOfRange);
+  }
+}
+
+// Messages hold tokens by their positions: what begins behind a public part fills the first one
+// less.
+TEST(Choice, PromptsFillMessagesByPosition) {
+  const auto layout = compile::ChoiceLayout::Create(128, 4, 200, 40).value();
+  ASSERT_EQ(layout.bits, 8);
+  ASSERT_EQ(layout.message(), 16);
+  EXPECT_EQ(layout.Messages(0, 16), 1);
+  EXPECT_EQ(layout.Messages(0, 17), 2);
+  EXPECT_EQ(layout.Messages(15, 2), 2);
+  EXPECT_EQ(layout.Messages(15, 18), 3);
+  EXPECT_EQ(layout.MessageBegin(15, 0), 15);
+  EXPECT_EQ(layout.MessageBegin(15, 1), 16);
+  EXPECT_EQ(layout.MessageAt(15, 32), 2);
+  const std::vector<std::int32_t> tokens = {5, 130, 199};
+  const auto slots = compile::PackTokenBits(layout, 14, tokens).value();
+  for (int i = 0; i < 2; ++i)  // the third one is the next message's
+    for (int bit = 0; bit < 8; ++bit)
+      EXPECT_EQ(slots[static_cast<size_t>(8 * (14 + i) + bit)],
+                compile::Complex((tokens[static_cast<size_t>(i)] >> bit) % 2 ? -1 : 1));
+  EXPECT_TRUE(std::all_of(slots.begin(), slots.begin() + 112, [](auto v) { return v == 0.0; }));
+  EXPECT_EQ(compile::PackTokenBits(layout, 0, std::vector<std::int32_t>{200}).error().code,
+            ErrorCode::kOutOfRange);
+}
+
 // On ciphertexts: some tokens in a row are the greedy ones of float64.
 TEST(Choice, RunsOnCiphertexts) {
   for (const int vocabulary : {64, 600}) {
@@ -158,13 +207,17 @@ TEST(Choice, RunsOnCiphertexts) {
     const Chooser s = CompileChooser(vocabulary, 11);
     const auto& program = s.program->choice();
     testing::EncryptedRun run(s.program);
-    const auto engine = Engine::Create(std::make_shared<WeightStore>(program),
-                                       std::make_shared<const ckks::EvaluationKeys>(run.keys()));
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    ChoiceSession chooses(*engine, program);
+    const auto engines =
+        ChoiceEngines::Create(std::make_shared<WeightStore>(program),
+                              std::make_shared<const ckks::EvaluationKeys>(run.keys()), program);
+    ASSERT_TRUE(engines.ok()) << engines.error().message;
+    ChoiceSession chooses(*engines);
     model::DecoderReference reference(*s.decoder);
     std::vector<double> input = testing::EmbeddingOf(s.tables(), 3, 0);
-    ckks::Ciphertext next = run.Encrypt(input);
+    const auto bits = compile::PackTokenBits(program->layout(), 0, std::vector<std::int32_t>{3});
+    auto first = chooses.Embed(run.EncryptSlots(*bits, program->prompt()->input_level()), 0, {});
+    ASSERT_TRUE(first.ok()) << first.error().message;
+    ckks::Ciphertext next = *std::move(first);
     for (int position = 0; position + 1 < 5; ++position) {
       const auto residual = run.session().Step(next, {});
       ASSERT_TRUE(residual.ok()) << residual.error().message;
@@ -173,7 +226,7 @@ TEST(Choice, RunsOnCiphertexts) {
       next = *chosen;
       const auto logits = model::CentredLogits(s.tables(), reference.Step(input).value());
       const auto read = compile::UnpackChoice(program->layout(),
-                                              run.Slots(chooses.pages().back().digits), position);
+                                              run.Slots(chooses.pages().back().bits), position);
       ASSERT_TRUE(read.ok()) << read.error().message;
       if (Gap(logits) > 0.2) {
         EXPECT_TRUE(read->decided()) << position << " certainty " << read->certainty << " rounding "

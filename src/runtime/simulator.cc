@@ -346,6 +346,17 @@ Status Simulator::Choose(const compile::ChoiceProgram& choice, std::span<const d
   return {};
 }
 
+Status Simulator::Embed(const compile::ChoiceProgram& choice, std::int32_t token) {
+  PV_ASSIGN_OR_RETURN(const auto bits,
+                      compile::PackTokenBits(choice.layout(), position_, {&token, 1}));
+  const compile::ChoiceProgram& prompt = *choice.prompt();
+  PV_ASSIGN_OR_RETURN(const compile::Graph graph, prompt.Program(position_));
+  std::vector<Slots> none;
+  PV_ASSIGN_OR_RETURN(auto embedded, RunGraph(prompt, graph, {&bits, 1}, none));
+  chosen_ = std::move(embedded.front());
+  return {};
+}
+
 Result<std::vector<double>> Simulator::StepOnChosen() {
   PV_RETURN_IF_ERROR(Run(*model_, position_, {&chosen_, 1}));
   return compile::UnpackText(result_slots(), 1, model_->width(), 0, model_->units().result());

@@ -57,6 +57,9 @@ class Simulator {
   // The next token by a choice's program behind a step, which StepOnChosen feeds. noise:
   // model::ChoiceNoise, or none. Errors: those of Program.
   Status Choose(const compile::ChoiceProgram& choice, std::span<const double> noise = {});
+  // The next token from its bits, as a client without an embedding sends them, which StepOnChosen
+  // feeds. Errors: kOutOfRange for a token outside the vocabulary, those of Program.
+  Status Embed(const compile::ChoiceProgram& choice, std::int32_t token);
   // The step of what was chosen. Returns its residual.
   Result<std::vector<double>> StepOnChosen();
   // Of the last choice: the pages that the client would decrypt, and the next step's input.

@@ -306,7 +306,9 @@ json InfoToJson(const ModelInfo& info) {
           {"choice",
            {{"vocabulary", info.choice.vocabulary},
             {"temperature", info.choice.temperature},
-            {"seconds", info.choice.seconds}}},
+            {"seconds", info.choice.seconds},
+            {"level", info.choice.level},
+            {"prompt_seconds", info.choice.prompt_seconds}}},
           {"d_model", info.d_model},
           {"input_unit", info.input_unit},
           {"result_unit", info.result_unit},
@@ -357,6 +359,8 @@ Result<ModelInfo> InfoFromJson(const json& object) {
   PV_RETURN_IF_ERROR(Into(*choice, "vocabulary", 0, 2 * kMaxSlots, info.choice.vocabulary));
   PV_ASSIGN_OR_RETURN(info.choice.temperature, JsonNumber(*choice, "temperature", 0, 1e6));
   PV_ASSIGN_OR_RETURN(info.choice.seconds, JsonNumber(*choice, "seconds", 0, 1e9));
+  PV_RETURN_IF_ERROR(Into(*choice, "level", 0, kMaxLevel, info.choice.level));
+  PV_ASSIGN_OR_RETURN(info.choice.prompt_seconds, JsonNumber(*choice, "prompt_seconds", 0, 1e9));
   PV_ASSIGN_OR_RETURN(info.input_unit, JsonNumber(object, "input_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(info.result_unit, JsonNumber(object, "result_unit", 1e-9, 1e9));
   PV_ASSIGN_OR_RETURN(const json* result, JsonField(object, "result"));

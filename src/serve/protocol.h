@@ -49,9 +49,11 @@ struct PromptInfo {
 
 // Of a server that chooses tokens (docs/decisions/0027-the-server-chooses.md).
 struct ChoiceInfo {
-  int vocabulary = 0;      // tokens that it chooses from; 0: it chooses none
-  double temperature = 0;  // up to which it draws
-  double seconds = 0;      // planned, of a choice
+  int vocabulary = 0;         // tokens that it chooses from; 0: it chooses none
+  double temperature = 0;     // up to which it draws
+  double seconds = 0;         // planned, of a choice
+  int level = 0;              // of a prompt's message
+  double prompt_seconds = 0;  // planned, of one of its tokens before the step
 };
 
 // The answer to GET /v1/model. A client takes names and digests from it, never parameters: it

@@ -26,12 +26,30 @@ refused() {  # WORDS COMMAND...
 refused "submit needs --keys" "$polyveil" submit --server "$url" --prompt up --job job "${common[@]}"
 refused "submit needs --server" "$polyveil" submit --keys key --prompt up --job job "${common[@]}"
 refused "the context is 48" "$polyveil" submit --server "$url" --keys key --prompt up --tokens 99 --job job "${common[@]}"
+for id in 9999 2147483647; do
+  refused "token $id is outside the vocabulary" "$polyveil" submit --server "$url" --keys key --prompt-tokens $id --job job "${common[@]}"
+done
+refused "prompt: it is empty behind its public part" "$polyveil" submit --server "$url" --keys key --public up --job job "${common[@]}"
 [ ! -e job ] || fail "a job that was refused"
 
 "$polyveil" submit --server "$url" --keys key --prompt-file <(echo "upo on") --tokens 12 --job job "${common[@]}" 2>submit.err ||
   fail "submit"
+# A job whose file cannot be written is taken off the server.
+refused "full.job: cannot write" bash -o pipefail -c "(ulimit -f 0; exec '$polyveil' submit --server '$url' --keys other \
+  --prompt up --job full.job ${common[*]}) 2>&1 | cat >&2"
+[ ! -e full.job ] && [ "$(ls state/jobs | wc -l)" = 1 ] || fail "a full disk left $(ls state/jobs | wc -l) jobs"
 [ "$(stat -c %a job)" = 600 ] || fail "the job's file is not its owner's alone"
+[ -z "$(find cache -name embed -o -name head)" ] || fail "submit fetched $(find cache -type f)"
 ! grep -q "upo" submit.err server.err || fail "a prompt in a log"
+# The server's disk takes nothing more for a while: the text waits, and goes on.
+prlimit --pid "${pids[0]}" --fsize=0:unlimited
+for _ in $(seq 100); do
+  "$polyveil" collect job --keys key "${common[@]}" 2>waiting.err >early || true
+  grep -q "waiting: the disk takes no more" waiting.err && break
+  sleep 0.1
+done
+grep -q "waiting: the disk takes no more" waiting.err || fail "no word of a full disk: $(cat waiting.err)"
+prlimit --pid "${pids[0]}" --fsize=unlimited:unlimited
 for _ in 1 2 3; do
   sleep 0.7
   kill -9 "${pids[0]}"

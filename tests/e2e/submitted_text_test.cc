@@ -2,6 +2,7 @@
 // owner alone.
 #include "serve/client/submitted_text.h"
 
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/worst.h"
@@ -36,12 +37,6 @@ class SubmittedTextTest : public RestartTest {
     for (int i = 0; i < tokens; ++i) prompt.push_back(static_cast<int>(random_() % kVocabulary));
     return prompt;
   }
-  Status SendToken(Client& client, serve::SubmittedText& text, int token, int index) const {
-    const serve::InputEncryptor inputs(*client.remote, client.key);
-    const std::vector<double> embedding = EmbeddingOf(tables(), token, index);
-    PV_ASSIGN_OR_RETURN(const auto encrypted, inputs.Encrypt({&embedding, 1}));
-    return text.Send(index, index, wire::KeyIdOf(client.key), encrypted);
-  }
   Result<serve::SubmittedText> Submit(Client& client, const std::vector<int>& prompt, int more,
                                       double temperature = 0) const {
     PV_ASSIGN_OR_RETURN(
@@ -49,8 +44,7 @@ class SubmittedTextTest : public RestartTest {
         serve::SubmittedText::Create(
             *client.remote,
             {client.keys, static_cast<int>(prompt.size()), more, temperature, Seed{7}, {}}));
-    for (size_t i = 0; i < prompt.size(); ++i)
-      PV_RETURN_IF_ERROR(SendToken(client, text, prompt[i], static_cast<int>(i)));
+    PV_RETURN_IF_ERROR(text.SendPrompt(client.key, 0, prompt));
     return text;
   }
   static serve::SubmittedState WaitForChosen(serve::SubmittedText& text, int tokens) {
@@ -152,12 +146,12 @@ TEST_F(SubmittedTextTest, AnUploadGoesOnBehindARestart) {
   const auto prompt = Prompt(3);
   auto text = serve::SubmittedText::Create(*client.remote, {client.keys, 3, 2, 0, Seed{7}, {}});
   ASSERT_TRUE(text.ok()) << text.error().message;
-  for (int i = 0; i < 3; ++i) {
-    ASSERT_TRUE(SendToken(client, *text, prompt[static_cast<size_t>(i)], i).ok());
-    // Again, as behind a lost answer.
-    ASSERT_TRUE(SendToken(client, *text, prompt[static_cast<size_t>(i)], i).ok());
-    Restart();
-  }
+  Restart();
+  EXPECT_EQ(text->State()->state, "receiving");
+  ASSERT_TRUE(text->SendPrompt(client.key, 0, prompt).ok());
+  Restart();
+  // Again, as behind a lost answer.
+  ASSERT_TRUE(text->SendPrompt(client.key, 0, prompt).ok());
   EXPECT_EQ(WaitForChosen(*text, 2).chosen, 2);
   const auto chosen = text->Collect(client.key, 2, 2);
   ASSERT_TRUE(chosen.ok()) << chosen.error().message;
@@ -193,13 +187,20 @@ TEST_F(SubmittedTextTest, WhatCannotBeIsRefused) {
   EXPECT_EQ(refused(0, 1, 0).code, ErrorCode::kOutOfRange);
   EXPECT_EQ(refused(1, 1, 50).code, ErrorCode::kOutOfRange);
   auto text = serve::SubmittedText::Create(*client.remote, {client.keys, 2, 1, 0, {}, {}}).value();
-  EXPECT_EQ(SendToken(client, text, 1, 1).error().code, ErrorCode::kMismatch);  // 0 is next
-  EXPECT_EQ(SendToken(client, text, 1, 2).error().code, ErrorCode::kOutOfRange);
-  EXPECT_EQ(SendToken(other, text, 1, 0).error().code, ErrorCode::kMismatch);  // another key
+  const std::vector<int> prompt = {1, 2};
+  const auto send = [&](const ckks::SecretKey& key, std::vector<int> tokens, int index) {
+    return text.SendMessage(key, 0, tokens, index).error().code;
+  };
+  EXPECT_EQ(send(client.key, prompt, 1), ErrorCode::kOutOfRange);  // one message is all
+  EXPECT_EQ(send(other.key, prompt, 0), ErrorCode::kMismatch);
+  for (const int token : {-1, kVocabulary}) {
+    EXPECT_EQ(send(client.key, {1, token}, 0), ErrorCode::kOutOfRange);
+    EXPECT_EQ(text.SendPrompt(client.key, 0, std::vector<int>{1, token}).error().code,
+              ErrorCode::kOutOfRange);
+  }
   EXPECT_EQ(text.State()->state, "receiving");
   EXPECT_EQ(text.Collect(client.key, 1, 1).error().code, ErrorCode::kNotFound);  // no page yet
-  ASSERT_TRUE(SendToken(client, text, 1, 0).ok());
-  ASSERT_TRUE(SendToken(client, text, 2, 1).ok());
+  ASSERT_TRUE(text.SendPrompt(client.key, 0, prompt).ok());
   EXPECT_EQ(WaitForChosen(text, 1).chosen, 1);
   EXPECT_EQ(text.Collect(other.key, 1, 1).error().code, ErrorCode::kMismatch);
   EXPECT_TRUE(text.Collect(client.key, 1, 1).ok());

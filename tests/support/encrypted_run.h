@@ -72,6 +72,13 @@ class EncryptedRun {
     return read;
   }
 
+  // At the nominal scale.
+  ckks::Ciphertext EncryptSlots(std::span<const ckks::Complex> slots, int level) const {
+    const ckks::Parameters& params = *model_->params();
+    const auto plain = encoder_.Encode(slots, level, params.scale(level)).value();
+    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
+  }
+
   std::vector<ckks::Complex> Slots(const ckks::Ciphertext& ciphertext) const {
     return encoder_.Decode(ckks::Decryptor(secret_).Decrypt(ciphertext), model_->params()->slots());
   }
@@ -82,12 +89,6 @@ class EncryptedRun {
   }
 
  private:
-  ckks::Ciphertext EncryptSlots(std::span<const ckks::Complex> slots, int level) const {
-    const ckks::Parameters& params = *model_->params();
-    const auto plain = encoder_.Encode(slots, level, params.scale(level)).value();
-    return ckks::Expand(params, ckks::Encryptor(secret_).Encrypt(plain)).value();
-  }
-
   std::shared_ptr<const compile::CompiledProgram> model_;
   ckks::SecretKey secret_;
   std::shared_ptr<const ckks::EvaluationKeys> keys_;

@@ -41,8 +41,8 @@ std::string Describe(const serve::SubmittedState& state) {
   std::string text =
       fmt::format("{}: {} of {} tokens chosen", state.state, state.chosen, state.new_tokens);
   if (state.state == "receiving")
-    text = fmt::format("receiving: {} of {} tokens of the prompt are there", state.received,
-                       state.prompt_tokens);
+    text = fmt::format("receiving: {} of {} messages of the prompt are there", state.received,
+                       state.messages);
   if (!state.waiting.empty()) text += ", waiting: " + state.waiting;
   if (state.state == "running" && !state.operation.empty())
     text += fmt::format(", {:.0f}% of a step: {}", 100 * state.done, state.operation);
@@ -87,6 +87,7 @@ Status TakeTokens(const model::ClientHalf& half, const serve::SubmittedText::Cho
 
 // What is left of an undecided text, interactively: its tokens so far are its prompt.
 Status GoOn(ModelSession& session, const JobFile& job, Collected& collected) {
+  PV_RETURN_IF_ERROR(session.FetchTables());
   const model::ClientHalf& half = *session.half();
   const int left = job.new_tokens - static_cast<int>(collected.tokens.size());
   std::vector<model::TokenId> all = half.Beginning();
@@ -170,6 +171,7 @@ Status Run(CollectArguments arguments) {
   if (arguments.session.keys.empty())
     return MakeError(ErrorCode::kInvalidArgument, "collect needs --keys: the key of `submit`");
   if (arguments.session.server.empty()) arguments.session.server = job.server;
+  arguments.session.text_only = true;
   const OrderlyEnd end;
   PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
   return Collect(arguments, job, *session);

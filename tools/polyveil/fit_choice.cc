@@ -28,7 +28,13 @@ struct FitChoiceArguments {
 
 using Residuals = std::vector<std::vector<double>>;
 
-// A window of the text: its first half as it stands, then the model's own greedy tokens.
+bool Escaped(const model::DecoderReference& reference) {
+  const auto escapes = reference.escapes();
+  return std::ranges::any_of(escapes, [](const auto& site) { return site.second.escapes > 0; });
+}
+
+// A window of the text: its first half as it stands, then the model's own greedy tokens; up to a
+// token that leaves an interval of the model, behind which nothing is the model's.
 Result<Residuals> ResidualsOf(const model::Decoder& decoder, const model::ClientHalf& half,
                               std::vector<model::TokenId> text, size_t window) {
   model::DecoderReference reference(decoder);
@@ -36,7 +42,9 @@ Result<Residuals> ResidualsOf(const model::Decoder& decoder, const model::Client
   const size_t begins = text.size();
   for (size_t fed = static_cast<size_t>(half.prefix()); residuals.size() < window; ++fed) {
     PV_ASSIGN_OR_RETURN(const auto embedding, half.Embed(std::span(text).first(fed + 1)));
-    PV_ASSIGN_OR_RETURN(residuals.emplace_back(), reference.Step(embedding));
+    PV_ASSIGN_OR_RETURN(auto residual, reference.Step(embedding));
+    if (Escaped(reference)) break;
+    residuals.push_back(std::move(residual));
     if (fed + 1 < begins) continue;
     PV_ASSIGN_OR_RETURN(const auto logits, half.Head(residuals.back()));
     text.push_back(static_cast<model::TokenId>(std::ranges::max_element(logits) - logits.begin()));
@@ -75,9 +83,18 @@ Result<Residuals> Collect(const FitChoiceArguments& a, const model::Decoder& dec
   bar.Clear();
   PV_RETURN_IF_ERROR(failure);
   Residuals all;
-  for (Residuals& part : parts)
+  size_t short_ones = 0;
+  for (Residuals& part : parts) {
+    short_ones += part.size() < window;
     all.insert(all.end(), std::make_move_iterator(part.begin()),
                std::make_move_iterator(part.end()));
+  }
+  if (short_ones > 0)
+    std::printf("%zu of %zu texts leave the model's own intervals: %zu of %zu tokens are used\n",
+                short_ones, count, all.size(), count * window);
+  if (all.empty())
+    return MakeError(ErrorCode::kOutOfRange,
+                     "every one of {} texts leaves the model's own intervals at once", count);
   return all;
 }
 
@@ -87,16 +104,15 @@ struct Tally {
   int decided[std::size(kGaps)] = {}, all[std::size(kGaps)] = {}, wrong = 0;
 
   void Add(const model::ChoiceForms& forms, std::vector<double> logits) {
-    const auto one_hot = model::OneHot(forms, logits);
+    const model::ChosenBits chosen = model::Choose(forms, logits);
     const auto first = std::ranges::max_element(logits) - logits.begin();
-    const double certainty = model::Certainty(one_hot);
     std::ranges::nth_element(logits, logits.begin() + 1, std::greater<>());
     const double gap = std::abs(logits[0] - logits[1]);
     const auto at = std::ranges::find_if(kGaps, [&](double end) { return gap < end; }) - kGaps;
     ++all[at];
-    if (!(certainty >= model::kDecided && certainty <= 2 - model::kDecided)) return;
+    if (!chosen.decided()) return;
     ++decided[at];
-    wrong += std::ranges::max_element(one_hot) - one_hot.begin() != first;
+    wrong += chosen.token != first;
   }
 
   void Print(const char* what) const {
@@ -176,8 +192,8 @@ Command DescribeFitChoice(Options& app) {
   AddNumber(app, "--tokens", arguments->tokens, {16, 1 << 20}, "to fit and try on");
   AddNumber(app, "--window", arguments->window, {4, 1 << 16},
             "tokens of a text: half of it as it stands, half the model's own");
-  AddNumber(app, "--rounds", arguments->fit.rounds, {1, 16}, "normalisations, one less cubes");
-  AddNumber(app, "--cleanups", arguments->fit.cleanups, {0, 8}, "of the one-hot vector");
+  AddNumber(app, "--rounds", arguments->fit.rounds, {1, 16}, "of sharpening");
+  AddNumber(app, "--cleanups", arguments->fit.cleanups, {1, 8}, "of each bit");
   AddNumber(app, "--temperature", arguments->fit.temperature, {0, 4},
             "up to which tokens may be sampled");
   AddNumber(app, "--margin", arguments->fit.margin, {1, 100}, "around the ranges seen, by ratio");

@@ -53,15 +53,18 @@ Result<std::unique_ptr<ModelSession>> ModelSession::Open(const SessionOptions& o
 
 Status ModelSession::Connect(RunReport& report) {
   if (const Status status = Reach(report); !status.ok()) return Explain(status.error());
-  if (!local()) PV_RETURN_IF_ERROR(FetchHalf());
+  if (!local()) PV_RETURN_IF_ERROR(FetchHalf(options_.text_only));
   if (local() && !child_) PV_RETURN_IF_ERROR(CheckSameModel(*half_, path_, *remote_));
   std::fprintf(stderr, "%s%s\n", InfoToText(report.info).c_str(),
                model::CertificateToText(half_->config().certificate).c_str());
   return {};
 }
 
-Status ModelSession::FetchHalf() {
+Status ModelSession::FetchTables() { return half_->text_only() ? FetchHalf(false) : Status(); }
+
+Status ModelSession::FetchHalf(bool text_only) {
   serve::ClientCacheOptions cache;
+  cache.text_only = text_only;
   cache.folder = options_.cache;
   cache.max_bytes = static_cast<u64>(options_.max_model_gigabytes * 1e9);
   PV_ASSIGN_OR_RETURN(half_, FetchWithProgress(*remote_, std::move(cache)));

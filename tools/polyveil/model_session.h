@@ -23,7 +23,8 @@ struct SessionOptions {
   RemoteLimits limits;
   double max_model_gigabytes = 16;
   double largest_error = model::kLargestLogitError;
-  int context = 0;  // of the own server
+  int context = 0;         // of the own server
+  bool text_only = false;  // a given server embeds and chooses the tokens: the tokenizer will do
   size_t threads = 0;
   bool insecure = false;
   bool head = false;  // results are logits of an encoder's classifier
@@ -59,6 +60,8 @@ class ModelSession {
   // Both: one text behind public tokens.
   Status Begin(std::span<const model::TokenId> public_tokens, RunReport& report);
 
+  // The embedding and the head too, where a server of text_only was to send the tokenizer alone.
+  Status FetchTables();
   // Null before Connect where the server is to send it.
   const ClientHalf& half() const { return half_; }
   // Of the model's files; empty where the client's half came from the server.
@@ -76,7 +79,7 @@ class ModelSession {
   explicit ModelSession(const SessionOptions& options) : options_(options) {}
   bool local() const { return options_.server.empty() || !options_.model.empty(); }
   Status Reach(RunReport& report);
-  Status FetchHalf();
+  Status FetchHalf(bool text_only);
 
   const SessionOptions options_;
   std::string path_;

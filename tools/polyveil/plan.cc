@@ -85,21 +85,26 @@ Status AddPrediction(const std::string& directory, const serve::ServedModel& ser
 // What choosing a token adds to a step, and what the client reads of it.
 nlohmann::json PlanChoice(const compile::CompiledDecoder& model) {
   const compile::ChoiceProgram& choice = *model.choice();
-  const compile::Estimate& e = choice.estimate();
+  const compile::Estimate &e = choice.estimate(), &prompt = choice.prompt()->estimate();
   const double share = e.seconds_per_token / model.estimate().seconds_per_token;
   std::printf(
       "choosing    among %d tokens: %.3g s more a token (%.0f%%), %d levels, %d bootstraps, "
-      "%d rotations, %d products;\n            the client reads %s for %d tokens\n%s",
+      "%d rotations, %d products;\n            the client reads %s for %d tokens, and sends %s "
+      "for %d of a prompt, whose embedding takes\n            %.3g s a token\n%s",
       choice.layout().vocabulary, e.seconds_per_token, 100 * share, e.depth_per_token,
       e.bootstraps_per_token, e.rotations_per_token, e.products_per_token,
       Bytes(choice.page_bytes()).c_str(), choice.layout().page,
+      Bytes(prompt.token_bytes_up).c_str(), choice.layout().message(), prompt.seconds_per_token,
       Components("seconds a choice", e, choice.choice().forms.rounds.size() + 3).c_str());
   return {{"tokens", choice.layout().vocabulary},
           {"seconds", e.seconds_per_token},
           {"share_of_a_token", share},
           {"bootstraps", e.bootstraps_per_token},
           {"rotations", e.rotations_per_token},
-          {"page_tokens", choice.layout().page}};
+          {"page_tokens", choice.layout().page},
+          {"message_bytes", prompt.token_bytes_up},
+          {"message_tokens", choice.layout().message()},
+          {"prompt_seconds", prompt.seconds_per_token}};
 }
 
 Status WriteCard(const std::string& path, const PlanArguments& arguments,

@@ -39,22 +39,6 @@ Status CheckArguments(const SubmitArguments& arguments) {
   return {};
 }
 
-Status SendPrompt(ModelSession& session, const PromptTokens& prompt, int known,
-                  serve::SubmittedText& text) {
-  const model::ClientHalf& half = *session.half();
-  const serve::InputEncryptor inputs(session.remote(), session.key());
-  const Digest key_id = wire::KeyIdOf(session.key());
-  const int tokens = static_cast<int>(prompt.all.size()) - half.prefix();
-  for (int position = known; position < tokens; ++position) {
-    const auto upto =
-        std::span(prompt.all).first(static_cast<size_t>(half.prefix() + position + 1));
-    PV_ASSIGN_OR_RETURN(const auto embedding, half.Embed(upto));
-    PV_ASSIGN_OR_RETURN(const auto token, inputs.Encrypt({&embedding, 1}));
-    PV_RETURN_IF_ERROR(text.Send(position - known, position, key_id, token));
-  }
-  return {};
-}
-
 Status Submit(const SubmitArguments& arguments, ModelSession& session) {
   RunReport report;
   PV_RETURN_IF_ERROR(session.Connect(report));
@@ -79,7 +63,8 @@ Status Submit(const SubmitArguments& arguments, ModelSession& session) {
   job.prompt.assign(prompt.all.begin() + half.prefix(), prompt.all.end());
   job.public_tokens = first;
   job.new_tokens = arguments.new_tokens;
-  Status sent = SendPrompt(session, prompt, first, text);
+  Status sent = text.SendPrompt(session.key(), first,
+                                std::span(job.prompt).subspan(static_cast<size_t>(first)));
   if (sent.ok()) sent = WriteJobFile(arguments.job, job);
   if (!sent.ok()) {
     (void)text.Remove().ok();
@@ -87,6 +72,7 @@ Status Submit(const SubmitArguments& arguments, ModelSession& session) {
   }
   session.LeaveKeys();
   const double seconds = (tokens - first + arguments.new_tokens - 1) * info.seconds_per_token() +
+                         (tokens - first) * info.choice.prompt_seconds +
                          arguments.new_tokens * info.choice.seconds;
   std::fprintf(stderr,
                "%s has %d encrypted tokens and chooses %d more: about %s\n"
@@ -106,6 +92,7 @@ Status Run(SubmitArguments arguments) {
   PV_RETURN_IF_ERROR(ReadPublicPart(arguments.known));
   arguments.prompt.known = arguments.known.text;
   PV_RETURN_IF_ERROR(CheckArguments(arguments));
+  arguments.session.text_only = true;
   const OrderlyEnd end;
   PV_ASSIGN_OR_RETURN(const auto session, ModelSession::Open(arguments.session));
   return Submit(arguments, *session);

@@ -31,8 +31,9 @@ Result<std::unique_ptr<const TextCodec>> BundleCodec(const ClientFiles& files) {
   return std::unique_ptr<const TextCodec>(std::make_unique<ByteCodec>(std::move(tokenizer)));
 }
 
-Result<std::shared_ptr<const ClientHalf>> ClientHalf::Create(
-    ClientFiles files, std::unique_ptr<const TextCodec> codec) {
+Result<std::shared_ptr<const ClientHalf>> ClientHalf::Create(ClientFiles files,
+                                                             std::unique_ptr<const TextCodec> codec,
+                                                             bool text_only) {
   const std::shared_ptr<ClientHalf> half(new ClientHalf);
   half->files_ = std::move(files);
   half->codec_ = std::move(codec);
@@ -42,8 +43,14 @@ Result<std::shared_ptr<const ClientHalf>> ClientHalf::Create(
   if (half->codec_->vocabulary() > half->config_.vocabulary)
     return MakeError(ErrorCode::kMismatch, "{}: the tokenizer has {} tokens, the model {}",
                      half->config_.name, half->codec_->vocabulary(), half->config_.vocabulary);
-  PV_RETURN_IF_ERROR(half->TakeTables());
+  if (!text_only) PV_RETURN_IF_ERROR(half->TakeTables());
   return std::shared_ptr<const ClientHalf>(half);
+}
+
+Status ClientHalf::CheckTables() const {
+  if (!text_only()) return {};
+  return MakeError(ErrorCode::kInvalidArgument, "{}: only the tokenizer is here, no tables",
+                   config_.name);
 }
 
 Status ClientHalf::TakeTables() {
@@ -96,6 +103,7 @@ Result<EncoderText> ClientHalf::EncodeWhole(std::string_view text, std::string_v
 }
 
 Result<std::vector<double>> ClientHalf::Hidden(std::span<const double> residual) const {
+  PV_RETURN_IF_ERROR(CheckTables());
   if (residual.size() != static_cast<std::size_t>(config_.width))
     return MakeError(ErrorCode::kMismatch, "a residual of {} values, the model's width is {}",
                      residual.size(), config_.width);
@@ -137,7 +145,13 @@ std::vector<TokenId> ClientHalf::Encode(std::string_view text) const {
   return tokens;
 }
 
+Result<std::vector<std::vector<double>>> ClientHalf::EmbedWhole(const EncoderText& text) const {
+  PV_RETURN_IF_ERROR(CheckTables());
+  return embedding_->EmbedAll(text.tokens, text.segments);
+}
+
 Result<std::vector<double>> ClientHalf::Embed(std::span<const TokenId> text) const {
+  PV_RETURN_IF_ERROR(CheckTables());
   return embedding_->Embed(text);
 }
 
@@ -151,6 +165,7 @@ Status ClientHalf::CheckWrites() const {
 
 Result<std::vector<double>> ClientHalf::Head(std::span<const double> residual) const {
   PV_RETURN_IF_ERROR(CheckWrites());
+  PV_RETURN_IF_ERROR(CheckTables());
   PV_ASSIGN_OR_RETURN(const auto x, Hidden(residual));
   return head_.Multiply(x);
 }

@@ -45,8 +45,12 @@ class ClientHalf {
   // Refuses files that lack a tensor or have one that no part asks for, other shapes or sizes, and
   // a tokenizer with more tokens than the model. Errors: kCorrupt, kMismatch, kNotFound,
   // kOutOfRange; the tensor or field named.
+  // text_only: of files without tables (ClientManifest::OfText), for a text whose tokens are
+  // embedded and chosen elsewhere; what asks for a table is then refused (kInvalidArgument).
   static Result<std::shared_ptr<const ClientHalf>> Create(ClientFiles files,
-                                                          std::unique_ptr<const TextCodec> codec);
+                                                          std::unique_ptr<const TextCodec> codec,
+                                                          bool text_only = false);
+  bool text_only() const { return !embedding_; }
 
   // The text's tokens behind those that stand before every text. The first prefix() of them are
   // constants of the model: never encrypted.
@@ -64,9 +68,7 @@ class ClientHalf {
   // An encoder's text, or two that it compares, with the tokens around them. Errors: kOutOfRange
   // for none, or more tokens than the context.
   Result<EncoderText> EncodeWhole(std::string_view text, std::string_view second = {}) const;
-  Result<std::vector<std::vector<double>>> EmbedWhole(const EncoderText& text) const {
-    return embedding_->EmbedAll(text.tokens, text.segments);
-  }
+  Result<std::vector<std::vector<double>>> EmbedWhole(const EncoderText& text) const;
   // What an encoder makes of a token, from a decrypted residual. Errors: kMismatch for another
   // number of values.
   Result<std::vector<double>> Hidden(std::span<const double> residual) const;
@@ -94,6 +96,7 @@ class ClientHalf {
 
  private:
   ClientHalf() = default;
+  Status CheckTables() const;
   Status TakeTables();
   Status TakeClassifier(ClientTensors& tensors);
 

@@ -174,6 +174,7 @@ Result<model::ClientManifest> FetchManifest(RemoteModel& remote,
   request.max_reply_bytes = model::kMaxManifestBytes;
   PV_ASSIGN_OR_RETURN(const std::string text, remote.TextRepeated(request));
   PV_ASSIGN_OR_RETURN(model::ClientManifest manifest, model::ClientManifest::Parse(text));
+  if (options.text_only) manifest = manifest.OfText();
   if (manifest.total_bytes() > options.max_bytes)
     return MakeError(ErrorCode::kResource,
                      "the client's half of the server's model has {} bytes, above the limit of {} "

@@ -13,6 +13,7 @@ namespace polyveil::serve {
 struct ClientCacheOptions {
   std::string folder;                                      // empty: DefaultModelCache()
   u64 max_bytes = u64{16'000'000'000};                     // of all files of a model
+  bool text_only = false;                                  // ClientManifest::OfText
   std::function<void(u64 done, u64 total)> on_bytes = {};  // while they come
   std::function<void()> on_wait = {};  // another process is fetching the same files
 };
@@ -21,8 +22,8 @@ struct ClientCacheOptions {
 // variable is an absolute path.
 Result<std::string> DefaultModelCache();
 
-// What the server's client half consists of. Errors: the server's and the transport's, those of
-// ClientManifest::Parse, kResource above max_bytes (both sizes).
+// What the server's client half consists of, or the part that is asked for. Errors: the server's
+// and the transport's, those of ClientManifest::Parse, kResource above max_bytes (both sizes).
 Result<model::ClientManifest> FetchManifest(RemoteModel& remote, const ClientCacheOptions& options);
 
 // The files, mapped. Folders are made with mode 0700, files 0600; a folder of another user, or that

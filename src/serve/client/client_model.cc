@@ -23,7 +23,7 @@ Result<model::ClientFiles> ClientFilesOf(const std::string& path) {
   return model::ClientFilesOfBundle(path);
 }
 
-Result<ClientHalfPtr> MakeClientHalf(model::ClientFiles files) {
+Result<ClientHalfPtr> MakeClientHalf(model::ClientFiles files, bool text_only = false) {
   const model::ClientFile* file = files.Find(model::kClientConfigName);
   if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", model::kClientConfigName);
   PV_ASSIGN_OR_RETURN(const model::ClientConfig config, model::ParseClientConfig(file->text()));
@@ -32,7 +32,7 @@ Result<ClientHalfPtr> MakeClientHalf(model::ClientFiles files) {
                      "{}: a tokenizer of family {}: this program was built without released models",
                      config.name, config.family);
   PV_ASSIGN_OR_RETURN(auto codec, model::BundleCodec(files));
-  return model::ClientHalf::Create(std::move(files), std::move(codec));
+  return model::ClientHalf::Create(std::move(files), std::move(codec), text_only);
 }
 #endif
 
@@ -48,7 +48,7 @@ Result<ClientHalfPtr> LoadClientHalf(const std::string& path) {
 
 Result<ClientHalfPtr> FetchClientHalf(RemoteModel& remote, const ClientCacheOptions& options) {
   PV_ASSIGN_OR_RETURN(model::ClientFiles files, FetchClientFiles(remote, options));
-  PV_ASSIGN_OR_RETURN(ClientHalfPtr half, MakeClientHalf(std::move(files)));
+  PV_ASSIGN_OR_RETURN(ClientHalfPtr half, MakeClientHalf(std::move(files), options.text_only));
   const ModelInfo& info = remote.info();
   if (half->width() != info.d_model)
     return MakeError(ErrorCode::kMismatch, "the server's model has width {}, its client's half {}",

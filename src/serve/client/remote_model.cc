@@ -89,6 +89,7 @@ namespace {
 Status CheckLevels(const ModelInfo& info, const ckks::Parameters& params) {
   std::vector<std::pair<int, int>> levels = {{info.input_level, info.output_level}};
   for (const PromptInfo& p : info.prompts) levels.emplace_back(p.input_level, p.output_level);
+  levels.emplace_back(info.choice.level, 0);
   for (const auto& [input, output] : levels)
     if (std::max(input, output) > params.max_level())
       return MakeError(ErrorCode::kOutOfRange, "the server's levels {} and {} are above {}", input,

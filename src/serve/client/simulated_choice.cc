@@ -91,7 +91,8 @@ class ChoosingText {
   Status FeedBoth(std::span<const TokenId> text) {
     PV_ASSIGN_OR_RETURN(const auto embedding, setup_.half->Embed(text));
     PV_ASSIGN_OR_RETURN(residual_, reference_.Step(embedding));
-    const auto simulated = simulator_.Step(embedding);
+    PV_RETURN_IF_ERROR(simulator_.Embed(choice_, text.back()));
+    const auto simulated = simulator_.StepOnChosen();
     return simulated.ok() ? Status() : Status(simulated.error());
   }
 

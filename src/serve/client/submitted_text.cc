@@ -1,9 +1,11 @@
 #include "serve/client/submitted_text.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "ckks/client/decryptor.h"
+#include "ckks/client/encryptor.h"
 #include "ckks/encoder.h"
 #include "serve/client/encrypted_session.h"
 #include "wire/client/secret_key_file.h"
@@ -24,8 +26,8 @@ Result<SubmittedState> StateFromJson(const json& body) {
   }
   for (const auto& [name, field] :
        {std::pair{"prompt_tokens", &state.prompt_tokens},
-        std::pair{"new_tokens", &state.new_tokens}, std::pair{"received", &state.received},
-        std::pair{"chosen", &state.chosen}}) {
+        std::pair{"new_tokens", &state.new_tokens}, std::pair{"messages", &state.messages},
+        std::pair{"received", &state.received}, std::pair{"chosen", &state.chosen}}) {
     PV_ASSIGN_OR_RETURN(const auto value, wire::JsonInteger(body, name, 0, 1 << 24));
     *field = static_cast<int>(value);
   }
@@ -64,11 +66,35 @@ ClientRequest SubmittedText::NewRequest(const char* method, std::string path) co
   return request;
 }
 
-Status SubmittedText::Send(int index, int position, const Digest& key_id,
-                           const ckks::SeededCiphertext& token) {
-  const wire::Bytes body = wire::FormatToken(*remote_->params(), remote_->BindingOf(key_id),
-                                             static_cast<u32>(position), token);
-  ClientRequest request = NewRequest("PUT", "/v1/jobs/tokens/" + std::to_string(index));
+Result<compile::ChoiceLayout> SubmittedText::Layout() const {
+  const ModelInfo& info = remote_->info();
+  return compile::ChoiceLayout::Create(remote_->params()->slots(), info.d_model,
+                                       info.choice.vocabulary, info.context);
+}
+
+Status SubmittedText::SendPrompt(const ckks::SecretKey& key, int first,
+                                 std::span<const std::int32_t> tokens) {
+  PV_ASSIGN_OR_RETURN(const auto layout, Layout());
+  for (const std::int32_t token : tokens) PV_RETURN_IF_ERROR(layout.CheckToken(token));
+  const int messages = layout.Messages(first, static_cast<int>(tokens.size()));
+  for (int i = 0; i < messages; ++i) PV_RETURN_IF_ERROR(SendMessage(key, first, tokens, i));
+  return {};
+}
+
+Status SubmittedText::SendMessage(const ckks::SecretKey& key, int first,
+                                  std::span<const std::int32_t> tokens, int index) {
+  PV_ASSIGN_OR_RETURN(const auto layout, Layout());
+  const ckks::Parameters& params = *remote_->params();
+  const int position = layout.MessageBegin(first, index), level = remote_->info().choice.level;
+  const auto rest =
+      tokens.subspan(std::min(tokens.size(), static_cast<size_t>(std::max(0, position - first))));
+  PV_ASSIGN_OR_RETURN(const auto slots, compile::PackTokenBits(layout, position, rest));
+  PV_ASSIGN_OR_RETURN(const auto plain,
+                      ckks::Encoder(remote_->params()).Encode(slots, level, params.scale(level)));
+  const wire::Bytes body =
+      wire::FormatToken(params, remote_->BindingOf(wire::KeyIdOf(key)), static_cast<u32>(position),
+                        ckks::Encryptor(key).Encrypt(plain));
+  ClientRequest request = NewRequest("PUT", "/v1/jobs/prompt/" + std::to_string(index));
   request.body = body;
   request.content_type = kBinaryType;
   request.reply_seconds = 5 * remote_->options().reply_seconds;
@@ -105,18 +131,15 @@ Result<SubmittedText::Page> SubmittedText::Fetch(const ckks::SecretKey& key, int
     return encoder.Decode(ckks::Decryptor(key).Decrypt(result), params.slots());
   };
   Page page;
-  PV_ASSIGN_OR_RETURN(page.digits, read(view.first(bytes)));
+  PV_ASSIGN_OR_RETURN(page.bits, read(view.first(bytes)));
   PV_ASSIGN_OR_RETURN(page.residuals, read(view.subspan(bytes)));
   return page;
 }
 
 Result<SubmittedText::Chosen> SubmittedText::Collect(const ckks::SecretKey& key, int first,
                                                      int count) {
-  const ModelInfo& info = remote_->info();
-  PV_ASSIGN_OR_RETURN(const auto layout,
-                      compile::ChoiceLayout::Create(remote_->params()->slots(), info.d_model,
-                                                    info.choice.vocabulary, info.context));
-  const ResultGuard guard(ShapeOfResult(info), *remote_->params());
+  PV_ASSIGN_OR_RETURN(const auto layout, Layout());
+  const ResultGuard guard(ShapeOfResult(remote_->info()), *remote_->params());
   Chosen chosen;
   Page page;
   for (int i = 0, index = -1; i < count; ++i) {
@@ -126,7 +149,7 @@ Result<SubmittedText::Chosen> SubmittedText::Collect(const ckks::SecretKey& key,
     }
     PV_RETURN_IF_ERROR(
         guard.Read(compile::UnpackResidual(layout, page.residuals, position), position + 1));
-    PV_ASSIGN_OR_RETURN(const auto read, compile::UnpackChoice(layout, page.digits, position));
+    PV_ASSIGN_OR_RETURN(const auto read, compile::UnpackChoice(layout, page.bits, position));
     if (!read.decided()) {
       chosen.undecided = read;
       break;

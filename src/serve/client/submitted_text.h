@@ -27,7 +27,7 @@ struct SubmittedRequest {
 struct SubmittedState {
   std::string state;  // "receiving", "running", "done", "failed"
   int prompt_tokens = 0, new_tokens = 0;
-  int received = 0;  // tokens of the prompt that the server has
+  int messages = 0, received = 0;  // of the prompt, and those that the server has
   int chosen = 0;
   double done = 0;  // of the step under way
   std::string operation, waiting;
@@ -43,8 +43,13 @@ class SubmittedText {
   SubmittedText(RemoteModel& remote, std::string id) : remote_(&remote), id_(std::move(id)) {}
 
   const std::string& id() const { return id_; }
-  // Token `index` of the prompt; position: with the public ones before it. May be repeated.
-  Status Send(int index, int position, const Digest& key_id, const ckks::SeededCiphertext& token);
+  // The prompt's tokens as bits (compile/choice_layout.h), the first one behind `first` public
+  // tokens. May be repeated. Errors: kOutOfRange for a token outside the vocabulary, before
+  // anything is sent; the server's.
+  Status SendPrompt(const ckks::SecretKey& key, int first, std::span<const std::int32_t> tokens);
+  // Message `index` of them alone.
+  Status SendMessage(const ckks::SecretKey& key, int first, std::span<const std::int32_t> tokens,
+                     int index);
   Result<SubmittedState> State();
   // Off the server, wherever it is.
   Status Remove();
@@ -60,9 +65,10 @@ class SubmittedText {
 
  private:
   struct Page {
-    std::vector<ckks::Complex> digits, residuals;
+    std::vector<ckks::Complex> bits, residuals;
   };
   ClientRequest NewRequest(const char* method, std::string path) const;
+  Result<compile::ChoiceLayout> Layout() const;
   Result<Page> Fetch(const ckks::SecretKey& key, int index, int first);
 
   RemoteModel* remote_;

@@ -18,9 +18,10 @@ Status Prepare(const SharedModel& shared, KeySet& set) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     PV_ASSIGN_OR_RETURN(prompts[i], runtime::Engine::Create(shared.weights, keys, programs[i]));
   }
-  std::shared_ptr<const runtime::Engine> choice;
+  std::shared_ptr<const runtime::ChoiceEngines> choice;
   if (shared.choice_weights) {
-    PV_ASSIGN_OR_RETURN(choice, runtime::Engine::Create(shared.choice_weights, keys));
+    PV_ASSIGN_OR_RETURN(choice, runtime::ChoiceEngines::Create(shared.choice_weights, keys,
+                                                               shared.model->choice()));
   }
   const std::lock_guard lock(set.mutex);
   set.engine = std::move(engine);

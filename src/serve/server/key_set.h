@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/decoder_session.h"
+#include "runtime/choice_session.h"
 #include "serve/server/compute_queue.h"
 #include "serve/server/last_use.h"
 #include "serve/server/state_folder.h"
@@ -79,7 +79,7 @@ struct KeySet {
   std::shared_ptr<Job> preparation;                             // from the completion on
   std::shared_ptr<const runtime::Engine> engine;                // once prepared
   std::vector<std::shared_ptr<const runtime::Engine>> prompts;  // of the model's programs for them
-  std::shared_ptr<const runtime::Engine> choice;                // of its choice, or null
+  std::shared_ptr<const runtime::ChoiceEngines> choice;         // of its choice, or null
   std::unique_ptr<const StoredPart> stored;                     // last: ends before `removed`
 };
 

@@ -42,6 +42,7 @@ json ReportToJson(const Submission& text) {
   json body = {{"state", SubmissionPhaseName(report.phase)},
                {"prompt_tokens", text.stored().prompt_tokens},
                {"new_tokens", text.stored().new_tokens},
+               {"messages", text.messages()},
                {"received", report.received},
                {"position", report.position},
                {"chosen", report.chosen},
@@ -125,10 +126,10 @@ Status ModelService::RouteJobs(Exchange& exchange, const Segments& path) {
   }
   if (path.size() != 4) return NoRoute(exchange);
   text->last_use.Touch(exchange.connection());
-  if (path[2] == "tokens" && method == "PUT") {
-    PV_ASSIGN_OR_RETURN(const u64 index, ParseIndex("token number", path[3]));
+  if (path[2] == "prompt" && method == "PUT") {
+    PV_ASSIGN_OR_RETURN(const u64 index, ParseIndex("message number", path[3]));
     PV_RETURN_IF_ERROR(text->Receive(index, exchange.request().body));
-    return ReplyJson(exchange, 200, {{"next_token", index + 1}});
+    return ReplyJson(exchange, 200, {{"next_message", index + 1}});
   }
   if (path[2] == "pages" && method == "GET") return SendPage(exchange, *text, path[3]);
   return NoRoute(exchange);

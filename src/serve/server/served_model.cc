@@ -62,7 +62,8 @@ Result<ServedModel> ServeDecoder(std::shared_ptr<const model::Decoder> decoder,
   info.estimate = served.model->estimate();
   if (const auto& choice = served.model->choice())
     info.choice = {choice->layout().vocabulary, choice->choice().forms.temperature,
-                   choice->estimate().seconds_per_token};
+                   choice->estimate().seconds_per_token, choice->prompt()->input_level(),
+                   choice->prompt()->estimate().seconds_per_token};
   info.key_storage = ckks::KeyStorageName(limits.key_storage);
   DescribeKeyStorage(*served.model, AllotKeys(*served.model, limits, 0).expanded, info);
   PV_ASSIGN_OR_RETURN(const auto manifest, wire::ManifestOf(*params, info.keys));

@@ -31,6 +31,9 @@ u64 LargestBody(const compile::CompiledDecoder& model) {
   for (const auto& prompt : model.prompts())
     largest = std::max<u64>(largest, static_cast<u64>(prompt->token_layout().ciphertexts()) *
                                          wire::TokenBytes(params, prompt->input_level()));
+  if (model.choice())
+    largest =
+        std::max<u64>(largest, wire::TokenBytes(params, model.choice()->prompt()->input_level()));
   return largest;
 }
 

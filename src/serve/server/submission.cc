@@ -20,7 +20,7 @@ constexpr char kPagesPart[] = "pages", kErrorPart[] = "error.json";
 void AddPages(const std::vector<runtime::ChoicePage>& pages,
               std::vector<ckks::Ciphertext>& values) {
   for (const runtime::ChoicePage& page : pages) {
-    values.push_back(page.digits);
+    values.push_back(page.bits);
     values.push_back(page.residuals);
   }
 }
@@ -47,7 +47,7 @@ Submission::Submission(StoredSubmission stored, const SubmissionParts& parts,
   const std::lock_guard lock(keys->mutex);
   text_.emplace(Text{pin,
                      runtime::DecoderSession(keys->engine, std::move(known)),
-                     runtime::ChoiceSession(keys->choice, parts_.model->choice()),
+                     runtime::ChoiceSession(keys->choice),
                      {}});
 }
 
@@ -61,33 +61,35 @@ wire::Binding Submission::BindingOf() const {
           DigestFromHex(stored_.key_id).value()};
 }
 
-wire::MessageBounds Submission::TokenBounds(int index) const {
-  const int level = parts_.model->input_level();
-  return {BindingOf(), static_cast<u32>(first_ + index), level,
+wire::MessageBounds Submission::BoundsOf(int message) const {
+  const int level = parts_.model->choice()->prompt()->input_level();
+  return {BindingOf(), static_cast<u32>(layout().MessageBegin(first_, message)), level,
           parts_.model->params()->scale(level)};
 }
 
 Status Submission::Receive(u64 index, wire::ByteView body) {
   const std::lock_guard lock(mutex_);
-  if (index >= static_cast<u64>(stored_.prompt_tokens))
-    return MakeError(ErrorCode::kOutOfRange, "token {} of a prompt of {}", index,
-                     stored_.prompt_tokens);
+  if (index >= static_cast<u64>(messages()))
+    return MakeError(ErrorCode::kOutOfRange, "message {} of a prompt of {}", index, messages());
   if (index < static_cast<u64>(report_.received)) return {};
   if (index > static_cast<u64>(report_.received))
-    return MakeError(ErrorCode::kMismatch, "token {} of the prompt: {} is next", index,
+    return MakeError(ErrorCode::kMismatch, "message {} of the prompt: {} is next", index,
                      report_.received);
   const int number = static_cast<int>(index);
-  PV_RETURN_IF_ERROR(wire::ParseToken(*parts_.model->params(), body, TokenBounds(number)));
-  PV_RETURN_IF_ERROR(parts_.folder.WritePart(folder_, TokenName(number), body));
-  if (++report_.received == stored_.prompt_tokens) Start();
+  PV_RETURN_IF_ERROR(wire::ParseToken(*parts_.model->params(), body, BoundsOf(number)));
+  PV_RETURN_IF_ERROR(parts_.folder.WritePart(folder_, MessageName(number), body));
+  if (++report_.received == messages()) Start();
   return {};
 }
 
-Result<ckks::Ciphertext> Submission::PromptToken(int index) const {
+Result<ckks::Ciphertext> Submission::PromptToken(int position,
+                                                 const runtime::StepOptions& options) const {
   const ckks::Parameters& params = *parts_.model->params();
-  PV_ASSIGN_OR_RETURN(const auto bytes, parts_.folder.ReadPart(folder_, TokenName(index)));
-  PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, bytes, TokenBounds(index)));
-  return ckks::Expand(params, seeded);
+  const int message = layout().MessageAt(first_, position);
+  PV_ASSIGN_OR_RETURN(const auto bytes, parts_.folder.ReadPart(folder_, MessageName(message)));
+  PV_ASSIGN_OR_RETURN(const auto seeded, wire::ParseToken(params, bytes, BoundsOf(message)));
+  PV_ASSIGN_OR_RETURN(const auto whole, ckks::Expand(params, seeded));
+  return text_->choice.Embed(whole, position, options);
 }
 
 SubmissionReport Submission::Report() const {
@@ -109,7 +111,7 @@ Result<wire::Bytes> Submission::Page(u64 index) const {
   const runtime::ChoicePage& page = pages_[index];
   const ckks::Parameters& params = *parts_.model->params();
   const auto first = static_cast<u32>(page.first);
-  wire::Bytes both = wire::FormatResult(params, BindingOf(), first, page.digits);
+  wire::Bytes both = wire::FormatResult(params, BindingOf(), first, page.bits);
   const wire::Bytes more = wire::FormatResult(params, BindingOf(), first, page.residuals);
   both.insert(both.end(), more.begin(), more.end());
   return both;
@@ -184,10 +186,10 @@ Status Submission::Advance(const std::atomic<bool>& cancel) {
     report_.done = progress.done;
     report_.operation = *progress.operation;
   };
-  const int position = text_->decoder.position(), index = position - first_;
+  const int position = text_->decoder.position();
   ckks::Ciphertext input = text_->next;
-  if (index < stored_.prompt_tokens) {
-    PV_ASSIGN_OR_RETURN(input, PromptToken(index));
+  if (position <= FirstChosen()) {
+    PV_ASSIGN_OR_RETURN(input, PromptToken(position, options));
   }
   PV_ASSIGN_OR_RETURN(const auto residual, text_->decoder.Step(input, options));
   if (position >= FirstChosen()) {
@@ -233,7 +235,7 @@ Status Submission::Finish() {
       folder_, kPagesPart,
       wire::FormatSessionState(*parts_.model->params(), BindingOf(), position, values)));
   parts_.folder.KeepStates(folder_, -1, -1);
-  for (int i = 0; i < stored_.prompt_tokens; ++i) parts_.folder.RemovePart(folder_, TokenName(i));
+  for (int i = 0; i < messages(); ++i) parts_.folder.RemovePart(folder_, MessageName(i));
   text_.reset();
   last_use.Touch({});
   const std::lock_guard lock(mutex_);
@@ -272,7 +274,7 @@ Result<std::vector<runtime::ChoicePage>> Submission::PagesOf(std::vector<ckks::C
     return MakeError(ErrorCode::kMismatch, "job '{}': {} values, {} pages", stored_.handle,
                      values.size(), pages.size());
   for (size_t i = 0; i < pages.size(); ++i) {
-    pages[i].digits = std::move(values[2 * i]);
+    pages[i].bits = std::move(values[2 * i]);
     pages[i].residuals = std::move(values[2 * i + 1]);
   }
   return pages;
@@ -293,7 +295,7 @@ void Submission::Restore() {
   }
   if (!text_)
     return SetFailed({ErrorCode::kNotFound, "its keys '" + stored_.keys + "' are not here"});
-  if (report_.received == stored_.prompt_tokens) Start();
+  if (report_.received == messages()) Start();
 }
 
 Result<std::vector<ckks::Ciphertext>> Submission::ReadValues(const wire::Bytes& bytes,
@@ -306,7 +308,7 @@ Result<std::vector<ckks::Ciphertext>> Submission::ReadValues(const wire::Bytes& 
 
 Status Submission::RestoreEnd() {
   report_.position = FirstChosen() + stored_.new_tokens;
-  report_.received = stored_.prompt_tokens;
+  report_.received = messages();
   PV_ASSIGN_OR_RETURN(const auto bytes, parts_.folder.ReadPart(folder_, kPagesPart));
   PV_ASSIGN_OR_RETURN(auto values, ReadValues(bytes, report_.position));
   PV_ASSIGN_OR_RETURN(pages_, PagesOf(std::move(values), report_.position));
@@ -316,8 +318,8 @@ Status Submission::RestoreEnd() {
 }
 
 Status Submission::RestoreText() {
-  while (report_.received < stored_.prompt_tokens &&
-         parts_.folder.HasPart(folder_, TokenName(report_.received)))
+  while (report_.received < messages() &&
+         parts_.folder.HasPart(folder_, MessageName(report_.received)))
     ++report_.received;
   const auto positions = parts_.folder.Positions(folder_);
   if (positions.empty()) return {};

@@ -35,7 +35,7 @@ const char* SubmissionPhaseName(SubmissionPhase phase);
 
 struct SubmissionReport {
   SubmissionPhase phase = SubmissionPhase::kReceiving;
-  int received = 0;       // tokens of the prompt
+  int received = 0;       // messages of the prompt
   int position = 0;       // tokens that were read, public ones counted
   int chosen = 0;         // tokens
   double done = 0;        // of the step under way
@@ -54,14 +54,15 @@ class Submission {
   // Reads what the folder has of it, and runs it where its prompt is complete. What cannot go on
   // has failed: the keys or the files say why.
   void Restore();
-  // Token `index` of the prompt, as a step's; the last one that was missing starts the text. One
-  // that is there already is accepted again and ignored. Errors: kOutOfRange, kMismatch (an index
-  // that is not next, or the message's fields), kCorrupt, kIo.
+  // Message `index` of the prompt, bits of its tokens (compile/choice_layout.h); the last one that
+  // was missing starts the text. One that is there already is accepted again and ignored. Errors:
+  // kOutOfRange, kMismatch (an index that is not next, or the message's fields), kCorrupt, kIo.
   Status Receive(u64 index, wire::ByteView body);
 
   const StoredSubmission& stored() const { return stored_; }
+  int messages() const { return layout().Messages(first_, stored_.prompt_tokens); }  // of a prompt
   SubmissionReport Report() const;
-  // Two results, digits and residuals, one behind the other. Errors: kNotFound.
+  // Two results, bits and residuals, one behind the other. Errors: kNotFound.
   Result<wire::Bytes> Page(u64 index) const;
   bool running() const;
   // Whoever holds it last removes its folder.
@@ -78,10 +79,11 @@ class Submission {
   };
   int FirstChosen() const { return first_ + stored_.prompt_tokens - 1; }
   int chosen(int position) const { return std::max(0, position - FirstChosen()); }
-  std::string TokenName(int index) const { return std::to_string(index) + ".token"; }
-  wire::MessageBounds TokenBounds(int index) const;
+  const compile::ChoiceLayout& layout() const { return parts_.model->choice()->layout(); }
+  static std::string MessageName(int index) { return std::to_string(index) + ".prompt"; }
+  wire::MessageBounds BoundsOf(int message) const;
   wire::Binding BindingOf() const;
-  Result<ckks::Ciphertext> PromptToken(int index) const;
+  Result<ckks::Ciphertext> PromptToken(int position, const runtime::StepOptions& options) const;
   Result<std::vector<runtime::ChoicePage>> PagesOf(std::vector<ckks::Ciphertext> values,
                                                    int position) const;
   Result<std::vector<ckks::Ciphertext>> ReadValues(const wire::Bytes& bytes, int position) const;

@@ -76,13 +76,13 @@ Result<ClientFiles> ClientFilesOf(const std::string& path) {
   return ClientFilesOfCheckpoint(checkpoint, NameOfModel(path));
 }
 
-Result<std::shared_ptr<const ClientHalf>> MakeClientHalf(ClientFiles files) {
+Result<std::shared_ptr<const ClientHalf>> MakeClientHalf(ClientFiles files, bool text_only) {
   const ClientFile* file = files.Find(kClientConfigName);
   if (file == nullptr) return MakeError(ErrorCode::kNotFound, "no {}", kClientConfigName);
   PV_ASSIGN_OR_RETURN(const ClientConfig config, ParseClientConfig(file->text()));
   PV_ASSIGN_OR_RETURN(auto codec, config.family.empty() ? BundleCodec(files)
                                                         : ReleasedCodecOf(files, config.family));
-  return ClientHalf::Create(std::move(files), std::move(codec));
+  return ClientHalf::Create(std::move(files), std::move(codec), text_only);
 }
 
 }  // namespace polyveil::model

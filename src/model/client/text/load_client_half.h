@@ -12,8 +12,9 @@ namespace polyveil::model {
 // readers.
 Result<ClientFiles> ClientFilesOf(const std::string& path);
 
-// With the tokenizer that the files have. Errors: those of ClientHalf::Create and TextTokenizer.
-Result<std::shared_ptr<const ClientHalf>> MakeClientHalf(ClientFiles files);
+// With the tokenizer that the files have. text_only: as of ClientHalf::Create, whose errors and
+// TextTokenizer's it has.
+Result<std::shared_ptr<const ClientHalf>> MakeClientHalf(ClientFiles files, bool text_only = false);
 
 inline Result<std::shared_ptr<const ClientHalf>> LoadClientHalf(const std::string& path) {
   PV_ASSIGN_OR_RETURN(ClientFiles files, ClientFilesOf(path));
