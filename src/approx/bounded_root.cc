@@ -1,5 +1,6 @@
 #include "approx/bounded_root.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -24,9 +25,13 @@ Result<Bounded> FromBelow(double a, double b, int degree) {
   return bounded;
 }
 
-// The start leaves e = 1 - x s^2 in [0, 1 - r^2]; the correction is ~ (1 - e)^(-1/2) on it.
+// The start leaves e = 1 - x s^2 in [0, 1 - r^2], and below a up to 1: a correction of a shorter
+// interval would be huge there.
+constexpr double kLeastEnd = 0.9;
+
+// The correction is ~ (1 - e)^(-1/2).
 Result<Bounded> Correction(double least, int degree) {
-  const double end = 1 - least * least;
+  const double end = std::max(1 - least * least, kLeastEnd);
   PV_ASSIGN_OR_RETURN(MinimaxFit fit,
                       Minimax([](double e) { return 1 / std::sqrt(1 - e); },
                               [](double e) { return std::sqrt(1 - e); }, 0, end, degree));

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kSquarings = 4;  // the 16th power
 // A norm below 1 takes its 12th power from a weight: the last one's is to stay.
-constexpr double kTolerance = 0.4, kLastTolerance = 0.03;
+constexpr double kTolerance = 0.4, kLastTolerance = 0.05;
 // Of a normalised vector's squares, noise included.
 constexpr double kMostNorm = 1.02;
 // A one-sided value's zero lies below the mean by so much of the largest one at least: what is
