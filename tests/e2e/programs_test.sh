@@ -340,6 +340,8 @@ accept "a damaged cache" generate "${nothing[@]}" --prompt "o" --tokens 4
 refuse "a check without layers" "needs the model's layers" generate "${nothing[@]}" --check --prompt "o"
 refuse "a model above the limit" "above the limit of 1000 .*max-model-gigabytes" generate "${nothing[@]}" \
   --cache "$folder/none/models" --max-model-gigabytes 1e-6 --prompt "o"
+accept "a cache in the current folder" bash -c \
+  "cd '$folder' && exec '$polyveil' generate ${nothing[*]} --cache here --prompt o --tokens 1"
 refuse "a cache on a full disk" "embed: cannot write" bash -c \
   "ulimit -f 2; exec '$polyveil' generate ${nothing[*]} --cache '$folder/nospace/models' --prompt o"
 refuse "no cache folder" "no cache folder" env -u HOME -u XDG_CACHE_HOME "$polyveil" generate "${nothing[@]}" --prompt "o"

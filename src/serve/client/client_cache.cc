@@ -186,14 +186,16 @@ Result<model::ClientManifest> FetchManifest(RemoteModel& remote,
 Result<model::ClientFiles> FetchClientFiles(RemoteModel& remote,
                                             const ClientCacheOptions& options) {
   PV_ASSIGN_OR_RETURN(const model::ClientManifest manifest, FetchManifest(remote, options));
-  std::string root = options.folder;
-  if (root.empty()) {
-    PV_ASSIGN_OR_RETURN(root, DefaultModelCache());
+  std::string named = options.folder;
+  if (named.empty()) {
+    PV_ASSIGN_OR_RETURN(named, DefaultModelCache());
   }
-  PV_RETURN_IF_ERROR(PreparePrivateFolder(fs::path(root).parent_path()));
+  // A name alone has a parent folder too.
+  const fs::path root = fs::absolute(named);
+  PV_RETURN_IF_ERROR(PreparePrivateFolder(root.parent_path()));
   PV_RETURN_IF_ERROR(PreparePrivateFolder(root));
   const std::string digest = manifest.Digest();
-  const fs::path folder = fs::path(root) / digest, incoming = fs::path(root) / ("." + digest);
+  const fs::path folder = root / digest, incoming = root / ("." + digest);
   if (auto files = OpenWhole(folder, manifest)) return *std::move(files);
   PV_ASSIGN_OR_RETURN(
       const FolderLock lock,
