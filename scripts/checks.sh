@@ -101,7 +101,7 @@ step_sanitizers() {
   cmake --preset sanitizers >/dev/null
   ninja -C build-asan unit_tests
   LSAN_OPTIONS=suppressions=$PWD/tests/leaks.supp:print_suppressions=0 \
-    ctest --test-dir build-asan -j "$(nproc)" --output-on-failure -L unit
+    ctest --test-dir build-asan -j "$(nproc)" --timeout 3000 --output-on-failure -L unit
 }
 
 # What several threads share.
