@@ -84,7 +84,7 @@ Status Embed(const EmbedArguments& arguments) {
                                {"embedding", std::move(shown)}});
   }
   std::fprintf(stderr, "\n%s", CostToText(results).c_str());
-  const Status judged = Judge(embeddings, plain, report);
+  Status judged = Judge(embeddings, plain, report);
   PV_RETURN_IF_ERROR(WriteEncoderReport(arguments.run, results, report));
   return judged;
 }
@@ -122,7 +122,7 @@ Status Classify(const EncoderOptions& options) {
     std::printf("%s %.4f\n", labels[best].c_str(), shares[best]);
   }
   std::fprintf(stderr, "\n%s", CostToText(results).c_str());
-  const Status judged = Judge(logits, plain, report);
+  Status judged = Judge(logits, plain, report);
   PV_RETURN_IF_ERROR(WriteEncoderReport(options, results, report));
   return judged;
 }

@@ -63,7 +63,7 @@ std::vector<int> BeginPrefix(const Architecture& a) {
 }
 
 Status FitLayer(LayerFitter& fitter, Block& block, int layer) {
-  const Status status = fitter.Fit(block);
+  Status status = fitter.Fit(block);
   if (status.ok()) return status;
   return Error{status.error().code, fmt::format("layer {}: {}", layer, status.error().message)};
 }

@@ -234,8 +234,8 @@ Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
   if (!received)
     return ReplyRefusal(exchange, Admission::Full(member, "bytes of keys, and a chunk more,",
                                                   member.usage->key_bytes, *most, false));
-  const Status added = keys_.AddChunk(*set, number, request.body, request.checksum,
-                                      exchange.connection(), std::move(*received));
+  Status added = keys_.AddChunk(*set, number, request.body, request.checksum, exchange.connection(),
+                                std::move(*received));
   if (!added.ok()) {
     const std::lock_guard lock(set->mutex);
     // Its place is free again.
