@@ -274,7 +274,7 @@ TEST(Conformance, InnerProductScalarAndQuotient) {
   std::vector<const Modulus*> pointers;
   for (const Modulus& q : moduli) pointers.push_back(&q);
   for (const size_t out_count : {1, 2, 7}) {
-    for (const size_t count : {1, 4, 13, 64}) {
+    for (const size_t count : {1, 4, 8, 9, 13, 16, 17, 64}) {
       for (const Words kind : kAllWords) {
         const Rows x(count, kN, u64{1} << 50, kind, 20);
         std::vector<u64> factors;

@@ -2,7 +2,6 @@
 
 #include <bit>
 #include <map>
-#include <mutex>
 
 #include "base/check.h"
 #include "ring/primes.h"
@@ -34,13 +33,24 @@ NttTables::NttTables(size_t n, const Modulus& modulus)
   Fill(modulus_.Inverse(psi_), storage_.data() + n, &inverse_);
 }
 
-ShoupFactor NttTables::ForwardFactor(size_t x) const {
+ShoupFactor NttTables::FactorOf(const TwiddleTable& table, size_t x) const {
   PV_CHECK(x < n_, "factor {} of {}", x, n_);
-  if (x < n_ / 4) return {forward_.power[x], forward_.quotient[x]};
+  if (x < n_ / 4) return {table.power[x], table.quotient[x]};
   const size_t shared = x < n_ / 2 ? 2 : 4;
   const size_t offset = x < n_ / 2 ? x - n_ / 4 : x - n_ / 2;
-  const u64 base = forward_.power[(shared == 2 ? n_ / 4 : 3 * n_ / 8) + offset / shared];
-  return modulus_.Shoup(modulus_.Mul(base, forward_.unit[offset % shared].value));
+  const u64 base = table.power[(shared == 2 ? n_ / 4 : 3 * n_ / 8) + offset / shared];
+  return modulus_.Shoup(modulus_.MulShoup(base, table.unit[offset % shared]));
+}
+
+const u64* NttTables::Reals(const TwiddleTable& table, LazyReals* reals) const {
+  std::call_once(reals->once, [&] {
+    reals->words = Buffer(n_);
+    for (size_t x = 0; x < n_; ++x) {
+      const i64 centred = modulus_.Centred(FactorOf(table, x).value);
+      reals->words.data()[x] = std::bit_cast<u64>(static_cast<double>(centred));
+    }
+  });
+  return reals->words.data();
 }
 
 // f(i) = root^rev(i). For i = 2^k + j, rev(i) = rev(2^k) + rev(j), and rev(2^k) = N / 2^(k+1).

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "base/buffer.h"
 #include "ring/modulus.h"
@@ -43,11 +44,22 @@ class NttTables {
   u64 n_inverse() const { return n_inverse_; }
   const TwiddleTable& forward() const { return forward_; }
   const TwiddleTable& inverse() const { return inverse_; }
+  // f(x), 1 <= x < N, of either transform for backends that compute in doubles: word x holds the
+  // bits of the representative in (-q/2, q/2]. Made on first use (8 N bytes each). Thread-safe.
+  const u64* forward_reals() const { return Reals(forward_, &forward_reals_); }
+  const u64* inverse_reals() const { return Reals(inverse_, &inverse_reals_); }
   // f(x) of the forward transform for any 1 <= x < N (smaller rings use the first ones).
-  ShoupFactor ForwardFactor(size_t x) const;
+  ShoupFactor ForwardFactor(size_t x) const { return FactorOf(forward_, x); }
   size_t bytes() const { return storage_.size() * sizeof(u64); }
 
  private:
+  struct LazyReals {
+    std::once_flag once;
+    Buffer words;
+  };
+
+  ShoupFactor FactorOf(const TwiddleTable& table, size_t x) const;
+  const u64* Reals(const TwiddleTable& table, LazyReals* reals) const;
   void Fill(u64 root, u64* words, TwiddleTable* table);
   void FillRoots(u64 root, u64 first, u64* out) const;
 
@@ -59,6 +71,8 @@ class NttTables {
   Buffer storage_;
   TwiddleTable forward_;
   TwiddleTable inverse_;
+  mutable LazyReals forward_reals_;
+  mutable LazyReals inverse_reals_;
 };
 
 }  // namespace polyveil::ring

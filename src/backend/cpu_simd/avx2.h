@@ -1,9 +1,10 @@
 // 256-bit building blocks without IFMA: residues as doubles, exact products by fused multiply-add.
 //
-// For |a| <= 2^52, |w| < q < 2^50: h = a w rounded and l = fma(a, w, -h) hold the product exactly;
-// p, a rounded a w / q off by less than two, gives r = fma(-p, q, h) + l, both steps exact,
-// congruent to a w, |r| < 2q. Included by files compiled for AVX2 + FMA only; everything is forced
-// inline.
+// For |a| <= 2^52 and |w| <= q/2, q < 2^50: h = a w rounded and l = fma(a, w, -h) hold the product
+// exactly; p, the integer next to h / q, is off a w / q by at most 1/2 + |a w / q| 2^-52, so that
+// r = fma(-p, q, h) + l, both steps exact, is congruent to a w and
+//     |r| <= q (1/2 + |a| / 2^53), at most q.
+// Included by files compiled for AVX2 + FMA only; everything is forced inline.
 #pragma once
 
 #include <immintrin.h>
@@ -37,10 +38,6 @@ PV_ALWAYS_INLINE Words ToWords(Real x) {
 PV_ALWAYS_INLINE Real Load(const u64* p) { return ToReal(LoadWords(p)); }
 PV_ALWAYS_INLINE void Store(u64* p, Real x) { StoreWords(p, ToWords(x)); }
 
-PV_ALWAYS_INLINE Real Round(Real x) {
-  return _mm256_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
 struct Constants {
   Real q;
   Real inverse;
@@ -48,47 +45,37 @@ struct Constants {
       : q(Set(static_cast<double>(m.q))), inverse(Set(m.inverse)) {}
 };
 
-// A fixed factor and its ratio to q.
-struct Factor {
-  Real w;
-  Real ratio;
-};
-
-PV_ALWAYS_INLINE Factor MakeFactor(const ring::ShoupFactor& f) {
-  return {Set(static_cast<double>(f.value)), Set(static_cast<double>(f.quotient) * 0x1p-52)};
+// The integer next to x / q, |x / q| <= 2^51: the sum with 1.5 * 2^52 has no fraction.
+PV_ALWAYS_INLINE Real Quotient(Real x, const Constants& c) {
+  const Real whole = Set(0x1.8p52);
+  return _mm256_sub_pd(_mm256_fmadd_pd(x, c.inverse, whole), whole);
 }
 
-PV_ALWAYS_INLINE Real MulByQuotient(Real a, Real w, Real quotient, const Constants& c) {
+// A fixed factor as its representative in [-q/2, q/2].
+PV_ALWAYS_INLINE Real Factor(u64 w, const ring::Modulus& q) {
+  return Set(static_cast<double>(q.Centred(w)));
+}
+
+// a * w mod q, |a| <= 2^52 and |w| <= q/2, or a and w in [0, q): in [-q, q], as above; below 3/4 q
+// in magnitude where |a| <= 2q, or both are in [0, q).
+PV_ALWAYS_INLINE Real MulLazy(Real a, Real w, const Constants& c) {
   const Real h = _mm256_mul_pd(a, w);
   const Real l = _mm256_fmsub_pd(a, w, h);
-  return _mm256_add_pd(_mm256_fnmadd_pd(quotient, c.q, h), l);
+  return _mm256_add_pd(_mm256_fnmadd_pd(Quotient(h, c), c.q, h), l);
 }
 
-// a * w mod q in (-2q, 2q) for |a| <= 2^52; below 5/4 q in magnitude for |a| <= 2q.
-PV_ALWAYS_INLINE Real MulLazy(Real a, const Factor& f, const Constants& c) {
-  return MulByQuotient(a, f.w, Round(_mm256_mul_pd(a, f.ratio)), c);
-}
-
-// a * b mod q in (-q, q) for a, b in [0, q).
-PV_ALWAYS_INLINE Real MulSigned(Real a, Real b, const Constants& c) {
-  const Real quotient = Round(_mm256_mul_pd(_mm256_mul_pd(a, b), c.inverse));
-  return MulByQuotient(a, b, quotient, c);
-}
-
-// x + m where x < 0.
-PV_ALWAYS_INLINE Real AddIfNegative(Real x, Real m) {
-  return _mm256_add_pd(x, _mm256_and_pd(_mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ), m));
-}
-PV_ALWAYS_INLINE Real SubIfNotBelow(Real x, Real m) {
-  return _mm256_sub_pd(x, _mm256_and_pd(_mm256_cmp_pd(x, m, _CMP_GE_OQ), m));
-}
-// (-2q, 2q) -> [0, q)
-PV_ALWAYS_INLINE Real Normalise(Real x, const Constants& c) {
-  return SubIfNotBelow(AddIfNegative(x, _mm256_add_pd(c.q, c.q)), c.q);
-}
-// |x| <= 2^52 -> about [-q/2, q/2]
+// |x| <= 2^53 -> [-q/2, q/2], past either end by less than 4 where |x / q| is large
 PV_ALWAYS_INLINE Real ReduceCentred(Real x, const Constants& c) {
-  return _mm256_fnmadd_pd(Round(_mm256_mul_pd(x, c.inverse)), c.q, x);
+  return _mm256_fnmadd_pd(Quotient(x, c), c.q, x);
+}
+
+// [-q, q) -> [0, q)
+PV_ALWAYS_INLINE Real AddIfNegative(Real x, const Constants& c) {
+  return _mm256_add_pd(x, _mm256_and_pd(_mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ), c.q));
+}
+// |x| <= 2^53 -> [0, q)
+PV_ALWAYS_INLINE Real Normalise(Real x, const Constants& c) {
+  return AddIfNegative(ReduceCentred(x, c), c);
 }
 
 }  // namespace polyveil::backend::avx2

@@ -41,41 +41,41 @@ void NegateKernel(u64* out, const u64* a, size_t n, const Modulus& q) {
 void MulKernel(u64* out, const u64* a, const u64* b, size_t n, const Modulus& q) {
   const Constants c(q);
   for (size_t j = 0; j < n; j += kLanes)
-    Store(out + j, AddIfNegative(MulSigned(Load(a + j), Load(b + j), c), c.q));
+    Store(out + j, AddIfNegative(MulLazy(Load(a + j), Load(b + j), c), c));
 }
 
 void MulAddKernel(u64* out, const u64* a, const u64* b, const u64* addend, size_t n,
                   const Modulus& q) {
   const Constants c(q);
   for (size_t j = 0; j < n; j += kLanes) {
-    const Real product = MulSigned(Load(a + j), Load(b + j), c);
+    const Real product = MulLazy(Load(a + j), Load(b + j), c);
     Store(out + j, Normalise(_mm256_add_pd(product, Load(addend + j)), c));
   }
 }
 
 void MulScalarKernel(u64* out, const u64* a, u64 s, size_t n, const Modulus& q) {
   const Constants c(q);
-  const Factor factor = MakeFactor(q.Shoup(s));
+  const Real factor = Factor(s, q);
   for (size_t j = 0; j < n; j += kLanes)
-    Store(out + j, Normalise(MulLazy(Load(a + j), factor, c), c));
+    Store(out + j, AddIfNegative(MulLazy(Load(a + j), factor, c), c));
 }
 
 void MulScalarAddKernel(u64* out, const u64* a, u64 s, const u64* addend, size_t n,
                         const Modulus& q) {
   const Constants c(q);
-  const Factor factor = MakeFactor(q.Shoup(s));
+  const Real factor = Factor(s, q);
   for (size_t j = 0; j < n; j += kLanes) {
-    const Real product = Normalise(MulLazy(Load(a + j), factor, c), c);
+    const Real product = MulLazy(Load(a + j), factor, c);
     Store(out + j, Normalise(_mm256_add_pd(product, Load(addend + j)), c));
   }
 }
 
 void SubMulScalarKernel(u64* out, const u64* a, const u64* b, u64 s, size_t n, const Modulus& q) {
   const Constants c(q);
-  const Factor factor = MakeFactor(q.Shoup(s));
+  const Real factor = Factor(s, q);
   for (size_t j = 0; j < n; j += kLanes) {
     const Real difference = _mm256_sub_pd(Load(a + j), Load(b + j));
-    Store(out + j, Normalise(MulLazy(difference, factor, c), c));
+    Store(out + j, AddIfNegative(MulLazy(difference, factor, c), c));
   }
 }
 
@@ -87,131 +87,157 @@ void ReduceFromKernel(u64* out, const u64* a, size_t n, const Modulus& from, con
   for (size_t j = 0; j < n; j += kLanes) {
     const Real x = Load(a + j);
     const Real high = _mm256_and_pd(_mm256_cmp_pd(x, half, _CMP_GT_OQ), correction);
-    Store(out + j, Normalise(ReduceCentred(_mm256_sub_pd(x, high), c), c));
+    Store(out + j, Normalise(_mm256_sub_pd(x, high), c));
   }
 }
 
-// Sums of products in 26-bit halves: up to 64 terms of words below 2^52 fit 64 bits in each column.
+// Sums of products of doubles, exact: `high` lies above 2^(kUnit + 52), where doubles are multiples
+// of 2^kUnit, and takes each product rounded; `low` takes what the rounding left, at most 2^(kUnit
+// - 1). kTerms products of words below 2^50 and 2^kBits reach neither 2^(kUnit + 53) nor 2^53.
+template <int kBits>
 struct Sum {
-  Words column0 = _mm256_setzero_si256();
-  Words column1 = _mm256_setzero_si256();
-  Words column2 = _mm256_setzero_si256();
+  static_assert(kBits == 50 || kBits == 48);
+  static constexpr size_t kTerms = kBits == 50 ? 8 : 16;
+  static constexpr int kUnit = kBits == 50 ? 51 : 50;
+  static constexpr double kBase = kBits == 50 ? 0x1p103 : 0x1p102;
+  static constexpr double kPerUnit = kBits == 50 ? 0x1p-51 : 0x1p-50;
+  Real high = Set(kBase);
+  Real low = _mm256_setzero_pd();
 
-  PV_ALWAYS_INLINE void Add(Words a, Words b) {
-    // vpmuludq reads the low 32 bits: the low halves must be masked, the high ones are below 2^26.
-    const Words mask = SetWords((u64{1} << 26) - 1);
-    const Words a0 = _mm256_and_si256(a, mask), a1 = _mm256_srli_epi64(a, 26);
-    const Words b0 = _mm256_and_si256(b, mask), b1 = _mm256_srli_epi64(b, 26);
-    column0 = _mm256_add_epi64(column0, _mm256_mul_epu32(a0, b0));
-    column1 = _mm256_add_epi64(
-        column1, _mm256_add_epi64(_mm256_mul_epu32(a0, b1), _mm256_mul_epu32(a1, b0)));
-    column2 = _mm256_add_epi64(column2, _mm256_mul_epu32(a1, b1));
+  PV_ALWAYS_INLINE void Add(Real a, Real b) {
+    const Real next = _mm256_fmadd_pd(a, b, high);
+    low = _mm256_add_pd(low, _mm256_fmsub_pd(a, b, _mm256_sub_pd(next, high)));
+    high = next;
   }
 };
 
+template <int kBits>
 struct SumReducer {
   Constants c;
-  Factor pow55, eight;
+  Real unit;  // 2^kUnit mod q
 
   PV_ALWAYS_INLINE explicit SumReducer(const Modulus& q)
-      : c(q), pow55(MakeFactor(q.pow55)), eight(MakeFactor(q.Shoup(8))) {}
+      : c(q), unit(Factor(q.Reduce(u64{1} << Sum<kBits>::kUnit), q)) {}
 
-  PV_ALWAYS_INLINE Words Reduce(const Sum& s) const {
-    const Words mask = SetWords((u64{1} << 26) - 1);
-    const Words mid = _mm256_add_epi64(s.column1, _mm256_srli_epi64(s.column0, 26));
-    const Words high = _mm256_add_epi64(s.column2, _mm256_srli_epi64(mid, 26));
-    const Words low = _mm256_or_si256(_mm256_slli_epi64(_mm256_and_si256(mid, mask), 26),
-                                      _mm256_and_si256(s.column0, mask));
-    // high * 2^52 + low = top * 2^55 + middle * 8 + bottom
-    const Words seven = SetWords(7);
-    const Words top = _mm256_srli_epi64(high, 3);
-    const Words middle = _mm256_or_si256(_mm256_slli_epi64(_mm256_and_si256(high, seven), 49),
-                                         _mm256_srli_epi64(low, 3));
-    const Real bottom = ToReal(_mm256_and_si256(low, seven));
-    // Magnitudes: below 5/4 q (top < 2^51), 7/4 q and 7.
-    const Real sum =
-        _mm256_add_pd(MulLazy(ToReal(top), pow55, c), MulLazy(ToReal(middle), eight, c));
-    return ToWords(Normalise(ReduceCentred(_mm256_add_pd(sum, bottom), c), c));
+  // total + the sum, in [-q/2, q/2], where total is.
+  PV_ALWAYS_INLINE Real Reduce(Real total, const Sum<kBits>& s) const {
+    const Real base = Set(Sum<kBits>::kBase), per_unit = Set(Sum<kBits>::kPerUnit);
+    const Real units = _mm256_mul_pd(_mm256_sub_pd(s.high, base), per_unit);  // at most 2^52
+    const Real high = MulLazy(units, unit, c);
+    return ReduceCentred(_mm256_add_pd(_mm256_add_pd(high, total), ReduceCentred(s.low, c)), c);
+  }
+  PV_ALWAYS_INLINE void Store(u64* out, Real total) const {
+    avx2::Store(out, AddIfNegative(total, c));
   }
 };
+
+// sum over i < count of the products that add(sums, i) adds, for kOutputs sums at once.
+template <int kBits, size_t kOutputs, typename AddTerm>
+PV_ALWAYS_INLINE void SumProducts(Real (&total)[kOutputs], const SumReducer<kBits>& reducer,
+                                  size_t count, const AddTerm& add) {
+  for (size_t k = 0; k < kOutputs; ++k) total[k] = _mm256_setzero_pd();
+  for (size_t first = 0; first < count; first += Sum<kBits>::kTerms) {
+    const size_t last = first + Sum<kBits>::kTerms < count ? first + Sum<kBits>::kTerms : count;
+    Sum<kBits> sums[kOutputs];
+    for (size_t i = first; i < last; ++i) add(sums, i);
+    for (size_t k = 0; k < kOutputs; ++k) total[k] = reducer.Reduce(total[k], sums[k]);
+  }
+}
 
 void InnerProductKernel(u64* out, const u64* const* a, const u64* const* b, size_t count, size_t n,
                         const Modulus& q) {
-  const SumReducer reducer(q);
+  const SumReducer<50> reducer(q);
   for (size_t j = 0; j < n; j += 2 * kLanes) {
-    Sum first, second;
-    for (size_t i = 0; i < count; ++i) {
-      first.Add(LoadWords(a[i] + j), LoadWords(b[i] + j));
-      second.Add(LoadWords(a[i] + j + kLanes), LoadWords(b[i] + j + kLanes));
-    }
-    StoreWords(out + j, reducer.Reduce(first));
-    StoreWords(out + j + kLanes, reducer.Reduce(second));
+    Real total[2];
+    SumProducts(total, reducer, count, [&](Sum<50>* sums, size_t i) {
+      sums[0].Add(Load(a[i] + j), Load(b[i] + j));
+      sums[1].Add(Load(a[i] + j + kLanes), Load(b[i] + j + kLanes));
+    });
+    reducer.Store(out + j, total[0]);
+    reducer.Store(out + j + kLanes, total[1]);
   }
 }
 
+// By single loads: a gather takes several times as long on some processors, on none much less.
 PV_ALWAYS_INLINE Words LoadPermuted(const u64* a, const u32* perm) {
-  const __m128i index = _mm_loadu_si128(reinterpret_cast<const __m128i*>(perm));
-  return _mm256_i32gather_epi64(reinterpret_cast<const long long*>(a), index, 8);
+  const auto word = [&](size_t k) { return reinterpret_cast<const double*>(a + perm[k]); };
+  const __m128d low = _mm_loadh_pd(_mm_load_sd(word(0)), word(1));
+  const __m128d high = _mm_loadh_pd(_mm_load_sd(word(2)), word(3));
+  return _mm256_castpd_si256(_mm256_set_m128d(high, low));
 }
 
-template <bool kPermuted>
-PV_ALWAYS_INLINE void InnerProduct2Any(u64* out0, u64* out1, const u64* const* a, const u32* perm,
+// load(i, j): words j .. j + 3 of the operand that both outputs share.
+template <typename LoadShared>
+PV_ALWAYS_INLINE void InnerProduct2Any(u64* out0, u64* out1, const LoadShared& load,
                                        const u64* const* b0, const u64* const* b1, size_t count,
                                        size_t n, const Modulus& q) {
-  const SumReducer reducer(q);
+  const SumReducer<50> reducer(q);
   for (size_t j = 0; j < n; j += kLanes) {
-    Sum first, second;
-    for (size_t i = 0; i < count; ++i) {
-      const Words x = kPermuted ? LoadPermuted(a[i], perm + j) : LoadWords(a[i] + j);
-      first.Add(x, LoadWords(b0[i] + j));
-      second.Add(x, LoadWords(b1[i] + j));
-    }
-    StoreWords(out0 + j, reducer.Reduce(first));
-    StoreWords(out1 + j, reducer.Reduce(second));
+    Real total[2];
+    SumProducts(total, reducer, count, [&](Sum<50>* sums, size_t i) {
+      const Real x = ToReal(load(i, j));
+      sums[0].Add(x, Load(b0[i] + j));
+      sums[1].Add(x, Load(b1[i] + j));
+    });
+    reducer.Store(out0 + j, total[0]);
+    reducer.Store(out1 + j, total[1]);
   }
 }
 
 void InnerProduct2Kernel(u64* out0, u64* out1, const u64* const* a, const u64* const* b0,
                          const u64* const* b1, size_t count, size_t n, const Modulus& q) {
-  InnerProduct2Any<false>(out0, out1, a, nullptr, b0, b1, count, n, q);
+  const auto load = [&](size_t i, size_t j) { return LoadWords(a[i] + j); };
+  InnerProduct2Any(out0, out1, load, b0, b1, count, n, q);
 }
 
 void InnerProduct2RepeatedKernel(u64* out0, u64* out1, const u64* const* a, int log_repeat,
                                  const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                                  const Modulus& q) {
-  const SumReducer reducer(q);
-  for (size_t j = 0; j < n; j += kLanes) {
-    Sum first, second;
-    for (size_t i = 0; i < count; ++i) {
-      const Words x = SetWords(a[i][j >> log_repeat]);
-      first.Add(x, LoadWords(b0[i] + j));
-      second.Add(x, LoadWords(b1[i] + j));
-    }
-    StoreWords(out0 + j, reducer.Reduce(first));
-    StoreWords(out1 + j, reducer.Reduce(second));
-  }
+  const auto load = [&](size_t i, size_t j) { return SetWords(a[i][j >> log_repeat]); };
+  InnerProduct2Any(out0, out1, load, b0, b1, count, n, q);
 }
 
 void InnerProduct2PermutedKernel(u64* out0, u64* out1, const u64* const* a, const u32* perm,
                                  const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                                  const Modulus& q) {
-  InnerProduct2Any<true>(out0, out1, a, perm, b0, b1, count, n, q);
+  const auto load = [&](size_t i, size_t j) { return LoadPermuted(a[i], perm + j); };
+  InnerProduct2Any(out0, out1, load, b0, b1, count, n, q);
 }
 
+// One output of a block of the base conversion; x: `words` doubles of each input in turn.
+template <int kBits>
+void ScalarRow(u64* out, const double* x, const u64* factors, size_t count, size_t words,
+               const Modulus& q) {
+  constexpr size_t kVectors = 4;
+  const SumReducer<kBits> reducer(q);
+  double row[ring::kMaxProducts];
+  for (size_t i = 0; i < count; ++i) row[i] = static_cast<double>(factors[i]);
+  for (size_t j = 0; j < words; j += kVectors * kLanes) {
+    Real total[kVectors];
+    SumProducts(total, reducer, count, [&](Sum<kBits>* sums, size_t i) {
+      const Real factor = Set(row[i]);
+      for (size_t k = 0; k < kVectors; ++k)
+        sums[k].Add(_mm256_load_pd(x + i * words + j + k * kLanes), factor);
+    });
+    for (size_t k = 0; k < kVectors; ++k) reducer.Store(out + j + k * kLanes, total[k]);
+  }
+}
+
+// Words are made doubles once for all outputs, in blocks that stay in the first cache.
 void InnerProductScalarKernel(u64* const* out, const u64* const* x, const u64* factors,
                               size_t out_count, size_t count, size_t n, const Modulus* const* q) {
-  for (size_t k = 0; k < out_count; ++k) {
-    const SumReducer reducer(*q[k]);
-    const u64* row = factors + k * count;
-    for (size_t j = 0; j < n; j += 2 * kLanes) {
-      Sum first, second;
-      for (size_t i = 0; i < count; ++i) {
-        const Words factor = SetWords(row[i]);
-        first.Add(LoadWords(x[i] + j), factor);
-        second.Add(LoadWords(x[i] + j + kLanes), factor);
-      }
-      StoreWords(out[k] + j, reducer.Reduce(first));
-      StoreWords(out[k] + j + kLanes, reducer.Reduce(second));
+  constexpr size_t kBlock = 64, kLargeBlock = 256, kFewTerms = 16;
+  alignas(64) double block[ring::kMaxProducts * kBlock];
+  static_assert(kFewTerms * kLargeBlock <= ring::kMaxProducts * kBlock);
+  const size_t most = count <= kFewTerms ? kLargeBlock : kBlock;
+  for (size_t first = 0; first < n; first += most) {
+    const size_t words = first + most < n ? most : n - first;
+    for (size_t i = 0; i < count; ++i)
+      for (size_t j = 0; j < words; j += kLanes)
+        _mm256_store_pd(block + i * words + j, Load(x[i] + first + j));
+    for (size_t k = 0; k < out_count; ++k) {
+      const auto row = q[k]->bits <= 48 ? ScalarRow<48> : ScalarRow<50>;
+      row(out[k] + first, block, factors + k * count, count, words, *q[k]);
     }
   }
 }
@@ -241,7 +267,7 @@ size_t ReduceAccepted(u64* out, const u64* in, size_t n, const Modulus& q, u64 l
 // x mod q as (high 2^32 mod q) + low.
 size_t ReduceUniformKernel(u64* out, const u64* in, size_t n, const Modulus& q) {
   const Constants c(q);
-  const Factor pow32 = MakeFactor(q.Shoup(q.Reduce(u64{1} << 32)));
+  const Real pow32 = Factor(q.Reduce(u64{1} << 32), q);
   const u64 limit = q.UniformLimit();
   const Words sign = SetWords(u64{1} << 63), largest = SetWords((limit - 1) ^ (u64{1} << 63));
   const Words low_half = SetWords(0xffffffff);
@@ -255,7 +281,7 @@ size_t ReduceUniformKernel(u64* out, const u64* in, size_t n, const Modulus& q) 
     }
     const Real high = MulLazy(ToReal(_mm256_srli_epi64(x, 32)), pow32, c);
     const Real sum = _mm256_add_pd(high, ToReal(_mm256_and_si256(x, low_half)));  // below 2^52
-    const Words r = ToWords(Normalise(ReduceCentred(sum, c), c));
+    const Words r = ToWords(Normalise(sum, c));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + accepted), r);
     accepted += kLanes;
   }
