@@ -54,46 +54,46 @@ const Setup& Get() {
   return setup;
 }
 
-int Level(const benchmark::State& state) { return static_cast<int>(state.range(0)) - 1; }
+int LevelOf(const benchmark::State& state) { return static_cast<int>(state.range(0)) - 1; }
 
 void Rotate(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
   for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->Rotate(x, 1).value());
 }
 
 void Decompose(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
   for (auto _ : state)
-    benchmark::DoNotOptimize(Get().evaluator->Decompose(x, Level(state)).value());
+    benchmark::DoNotOptimize(Get().evaluator->Decompose(x, LevelOf(state)).value());
 }
 
 void RotateHoistedLazy(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
-  const HoistedDigits digits = Get().evaluator->Decompose(x, Level(state)).value();
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
+  const HoistedDigits digits = Get().evaluator->Decompose(x, LevelOf(state)).value();
   for (auto _ : state)
     benchmark::DoNotOptimize(Get().evaluator->RotateHoistedLazy(x, digits, 1).value());
 }
 
 void RotateHoisted(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
-  const HoistedDigits digits = Get().evaluator->Decompose(x, Level(state)).value();
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
+  const HoistedDigits digits = Get().evaluator->Decompose(x, LevelOf(state)).value();
   for (auto _ : state)
     benchmark::DoNotOptimize(Get().evaluator->RotateHoisted(x, digits, 1).value());
 }
 
 void ModDown(benchmark::State& state) {
-  const ExtendedCiphertext x = Get().evaluator->Extend(Get().Encrypt(Level(state)));
+  const ExtendedCiphertext x = Get().evaluator->Extend(Get().Encrypt(LevelOf(state)));
   for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->ModDown(x));
 }
 
 void MulRelinearizeRescale(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
   for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->MulRescale(x, x).value());
 }
 
 void MulPlainRescale(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
-  const Plaintext p = Get().encoder.Encode(Get().values, Level(state), 0x1p40).value();
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
+  const Plaintext p = Get().encoder.Encode(Get().values, LevelOf(state), 0x1p40).value();
   for (auto _ : state) {
     Ciphertext y = Get().evaluator->MulPlain(x, p).value();
     benchmark::DoNotOptimize(Get().evaluator->RescaleInplace(y).ok());
@@ -101,18 +101,18 @@ void MulPlainRescale(benchmark::State& state) {
 }
 
 void MulPlain(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state));
-  const Plaintext p = Get().encoder.Encode(Get().values, Level(state), 0x1p40).value();
+  const Ciphertext x = Get().Encrypt(LevelOf(state));
+  const Plaintext p = Get().encoder.Encode(Get().values, LevelOf(state), 0x1p40).value();
   for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->MulPlain(x, p).value());
 }
 
 void Add(benchmark::State& state) {
-  const Ciphertext x = Get().Encrypt(Level(state)), y = Get().Encrypt(Level(state));
+  const Ciphertext x = Get().Encrypt(LevelOf(state)), y = Get().Encrypt(LevelOf(state));
   for (auto _ : state) benchmark::DoNotOptimize(Get().evaluator->Add(x, y).value());
 }
 
 void AddConstant(benchmark::State& state) {
-  Ciphertext x = Get().Encrypt(Level(state));
+  Ciphertext x = Get().Encrypt(LevelOf(state));
   for (auto _ : state) Get().evaluator->AddConstantInplace(x, Complex(0.5, 0.25));
 }
 
@@ -124,7 +124,7 @@ void ModRaise(benchmark::State& state) {
 void Encode(benchmark::State& state) {
   const std::vector<Complex> values(Get().values.begin(), Get().values.begin() + state.range(1));
   for (auto _ : state)
-    benchmark::DoNotOptimize(Get().encoder.Encode(values, Level(state), 0x1p40, true).value());
+    benchmark::DoNotOptimize(Get().encoder.Encode(values, LevelOf(state), 0x1p40, true).value());
 }
 
 void EmbeddingAlone(benchmark::State& state) {
@@ -133,12 +133,12 @@ void EmbeddingAlone(benchmark::State& state) {
 }
 
 void Encrypt(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(Get().Encrypt(Level(state)));
+  for (auto _ : state) benchmark::DoNotOptimize(Get().Encrypt(LevelOf(state)));
 }
 
 void RotationKey(benchmark::State& state) {
   for (auto _ : state) {
-    KeySwitchKey key = KeyGenerator(Get().key).Rotation(1, Level(state));
+    KeySwitchKey key = KeyGenerator(Get().key).Rotation(1, LevelOf(state));
     benchmark::DoNotOptimize(ExpandKey(*Get().params, key).ok());
   }
 }

@@ -9,7 +9,7 @@
 namespace polyveil::model {
 namespace {
 
-constexpr int kVocabulary = 260, kContext = 12;
+constexpr int kVocabulary = 260, kPositions = 12;
 
 // The residual sums the embeddings read so far with decreasing weights: order matters. Counts
 // steps.
@@ -38,14 +38,14 @@ struct Fixture {
     ModelConfig config;
     config.d_model = 2;
     config.vocab_size = kVocabulary;
-    config.context = kContext;
+    config.context = kPositions;
     bundle->body.config = config;
     bundle->client.config = config;
     ClientWeights& client = bundle->client.weights;
     client.embed = {kVocabulary, 2, {}};
-    client.pos = {kContext, 2, {}};
+    client.pos = {kPositions, 2, {}};
     for (int i = 0; i < 2 * kVocabulary; ++i) client.embed.values.push_back(std::sin(7.0 * i));
-    for (int i = 0; i < 2 * kContext; ++i) client.pos.values.push_back(std::cos(5.0 * i));
+    for (int i = 0; i < 2 * kPositions; ++i) client.pos.values.push_back(std::cos(5.0 * i));
     client.final_gamma = {1, 1};
   }
 
@@ -98,7 +98,7 @@ TEST(BundleScorer, ErrorsOfTheBodyAreReturned) {
     ASSERT_FALSE(scores.ok());
     EXPECT_EQ(scores.error().code, ErrorCode::kCancelled);
   }
-  const std::vector<ScoreRequest> far = {{{9}, std::vector<TokenId>(kContext + 1, 2), 0}};
+  const std::vector<ScoreRequest> far = {{{9}, std::vector<TokenId>(kPositions + 1, 2), 0}};
   EXPECT_NE(fixture.Scorer(true)->Score(far).error().message.find("13 tokens > context 12"),
             std::string::npos);
 }

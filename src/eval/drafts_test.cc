@@ -8,40 +8,40 @@
 namespace polyveil::model {
 namespace {
 
-using Tokens = std::vector<TokenId>;
+using TokenIds = std::vector<TokenId>;
 
 TEST(Drafts, LooksUpTheLongestRunThatStoodBefore) {
   const LookupDrafter drafter;
-  EXPECT_EQ(drafter.Draft(Tokens{1, 2, 3, 9, 2, 4, 1, 2}), 3);  // behind 1 2, not behind 2
-  EXPECT_EQ(drafter.Draft(Tokens{1, 5, 1, 6, 1}), 6);           // the last of equals
-  EXPECT_EQ(drafter.Draft(Tokens{1, 2, 3}), -1);
-  EXPECT_EQ(drafter.Draft(Tokens{1}), -1);
-  EXPECT_EQ(drafter.Draft(Tokens{}), -1);
-  EXPECT_EQ(LookupDrafter(2).Draft(Tokens{1, 5, 1}), -1);  // one token in common is too little
-  EXPECT_EQ(LookupDrafter(2).Draft(Tokens{2, 1, 5, 2, 1}), 5);
+  EXPECT_EQ(drafter.Draft(TokenIds{1, 2, 3, 9, 2, 4, 1, 2}), 3);  // behind 1 2, not behind 2
+  EXPECT_EQ(drafter.Draft(TokenIds{1, 5, 1, 6, 1}), 6);           // the last of equals
+  EXPECT_EQ(drafter.Draft(TokenIds{1, 2, 3}), -1);
+  EXPECT_EQ(drafter.Draft(TokenIds{1}), -1);
+  EXPECT_EQ(drafter.Draft(TokenIds{}), -1);
+  EXPECT_EQ(LookupDrafter(2).Draft(TokenIds{1, 5, 1}), -1);  // one token in common is too little
+  EXPECT_EQ(LookupDrafter(2).Draft(TokenIds{2, 1, 5, 2, 1}), 5);
 }
 
 TEST(Drafts, CountsTheCommonestOfTheLongestKnownRun) {
-  const CountDrafter drafter(Tokens{1, 2, 3, 1, 2, 3, 1, 2, 4, 7, 2, 5, 7, 2, 5});
-  EXPECT_EQ(drafter.Draft(Tokens{1, 2}), 3);
-  EXPECT_EQ(drafter.Draft(Tokens{7, 2}), 5);
-  EXPECT_EQ(drafter.Draft(Tokens{9, 1}), 2);  // "9 1" is new, "1" is known
-  EXPECT_EQ(drafter.Draft(Tokens{9}), -1);
-  EXPECT_EQ(drafter.Draft(Tokens{}), -1);
-  EXPECT_EQ(CountDrafter(Tokens{}).Draft(Tokens{1}), -1);
+  const CountDrafter drafter(TokenIds{1, 2, 3, 1, 2, 3, 1, 2, 4, 7, 2, 5, 7, 2, 5});
+  EXPECT_EQ(drafter.Draft(TokenIds{1, 2}), 3);
+  EXPECT_EQ(drafter.Draft(TokenIds{7, 2}), 5);
+  EXPECT_EQ(drafter.Draft(TokenIds{9, 1}), 2);  // "9 1" is new, "1" is known
+  EXPECT_EQ(drafter.Draft(TokenIds{9}), -1);
+  EXPECT_EQ(drafter.Draft(TokenIds{}), -1);
+  EXPECT_EQ(CountDrafter(TokenIds{}).Draft(TokenIds{1}), -1);
 }
 
 TEST(Drafts, LooksUpBeforeItCounts) {
   const LookupDrafter lookup;
-  const CountDrafter counts(Tokens{1, 8, 2, 3});
+  const CountDrafter counts(TokenIds{1, 8, 2, 3});
   const LookupOrCountDrafter both(lookup, counts);
-  EXPECT_EQ(both.Draft(Tokens{1, 9, 1}), 9);
-  EXPECT_EQ(both.Draft(Tokens{5, 2}), 3);
+  EXPECT_EQ(both.Draft(TokenIds{1, 9, 1}), 9);
+  EXPECT_EQ(both.Draft(TokenIds{5, 2}), 3);
 }
 
 TEST(Drafts, PassesYieldTheWholeText) {
   const LookupDrafter drafter;
-  const Tokens repeated = {1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3};
+  const TokenIds repeated = {1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3};
   // Behind "1 2 3 1" all is known: four tokens, then the last four.
   const DraftedPasses passes = CountPasses(repeated, 4, 4, drafter);
   EXPECT_EQ(passes.tokens, 8);
@@ -50,7 +50,7 @@ TEST(Drafts, PassesYieldTheWholeText) {
   EXPECT_EQ(CountPasses(repeated, repeated.size(), 4, drafter).passes, 0);
   std::mt19937 random(1);
   for (int run = 0; run < 50; ++run) {
-    Tokens text(2 + random() % 40);
+    TokenIds text(2 + random() % 40);
     for (TokenId& token : text) token = static_cast<TokenId>(random() % 4);
     std::int64_t before = static_cast<std::int64_t>(text.size()) - 1;
     for (int width = 1; width <= 8; ++width) {

@@ -30,7 +30,7 @@ Status CheckFeedForward(const BlockShape& s, const std::string& where) {
   return {};
 }
 
-Matrix RandomMatrix(int rows, int cols, std::mt19937_64& random) {
+Matrix RandomProjection(int rows, int cols, std::mt19937_64& random) {
   std::normal_distribution<double> normal(0, 1 / std::sqrt(static_cast<double>(cols)));
   Matrix m{rows, cols, std::vector<double>(static_cast<std::size_t>(rows) * cols)};
   for (double& v : m.values) v = normal(random);
@@ -167,14 +167,14 @@ void RemoveMean(Matrix& w, std::vector<double>& bias) {
 BlockWeights RandomBlockWeights(const BlockShape& s, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   BlockWeights w;
-  w.wq = RandomMatrix(s.q_width(), s.d_model, random);
+  w.wq = RandomProjection(s.q_width(), s.d_model, random);
   for (double& v : w.wq.values) v /= std::sqrt(static_cast<double>(s.d_head));
-  w.wk = RandomMatrix(s.kv_width(), s.d_model, random);
-  w.wv = RandomMatrix(s.kv_width(), s.d_model, random);
-  w.wo = RandomMatrix(s.d_model, s.q_width(), random);
-  if (s.gated) w.gate = RandomMatrix(s.d_ff, s.d_model, random);
-  w.up = RandomMatrix(s.d_ff, s.d_model, random);
-  w.down = RandomMatrix(s.d_model, s.d_ff, random);
+  w.wk = RandomProjection(s.kv_width(), s.d_model, random);
+  w.wv = RandomProjection(s.kv_width(), s.d_model, random);
+  w.wo = RandomProjection(s.d_model, s.q_width(), random);
+  if (s.gated) w.gate = RandomProjection(s.d_ff, s.d_model, random);
+  w.up = RandomProjection(s.d_ff, s.d_model, random);
+  w.down = RandomProjection(s.d_model, s.d_ff, random);
   if (s.biases) AddRandomBiases(s, random, w);
   if (s.post_norm) AddRandomGains(s, random, w);
   if (s.centred) {

@@ -13,7 +13,7 @@
 namespace polyveil::model {
 namespace {
 
-constexpr char kFormat[] = "polyveil-choice/2";
+constexpr char kChoiceFormat[] = "polyveil-choice/2";
 constexpr int kMaxRounds = 16, kMaxCleanups = 8;
 
 Status CheckForms(const ChoiceForms& forms) {
@@ -64,7 +64,8 @@ Result<ChoiceForms> ParseChoiceForms(std::string_view text) {
   forms.tables = at.Text("tables");
   for (const char* field : {"norm", "deviation", "rounds"})
     if (!at.Has(field)) at.Fail(field, "is missing");
-  if (error.empty() && format != kFormat) at.Fail("format", "is not " + std::string(kFormat));
+  if (error.empty() && format != kChoiceFormat)
+    at.Fail("format", "is not " + std::string(kChoiceFormat));
   if (error.empty() && !plain["rounds"].is_array()) at.Fail("rounds", "is no list");
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);
   PV_ASSIGN_OR_RETURN(forms.norm, ApproximantFromJson(json["norm"], "choice.norm"));
@@ -77,7 +78,7 @@ Result<ChoiceForms> ParseChoiceForms(std::string_view text) {
 }
 
 std::string FormatChoiceForms(const ChoiceForms& forms) {
-  nlohmann::ordered_json json{{"format", kFormat},
+  nlohmann::ordered_json json{{"format", kChoiceFormat},
                               {"tables", forms.tables},
                               {"tokens", forms.tokens},
                               {"temperature", forms.temperature},

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kSquarings = 4;  // the 16th power
 // A norm below 1 takes its 12th power from a weight: the last one's is to stay.
-constexpr double kTolerance = 0.4, kLastTolerance = 0.05;
+constexpr double kRootTolerance = 0.4, kLastTolerance = 0.05;
 // Of a normalised vector's squares, noise included.
 constexpr double kMostNorm = 1.02;
 // A one-sided value's zero lies below the mean by so much of the largest one at least: what is
@@ -134,8 +134,8 @@ class Fitting {
         std::max(sums.lo / (options_.margin * options_.margin), last ? kLeastLastSum : kLeastSum);
     // 32nd powers: a margin of 6% for values of the first round is one of 7 for their sum.
     const double high = round == 0 ? sums.hi * std::pow(options_.margin, 5) : kMostNorm;
-    PV_ASSIGN_OR_RETURN(auto root,
-                        approx::BoundedInverseRoot(low, high, last ? kLastTolerance : kTolerance));
+    PV_ASSIGN_OR_RETURN(
+        auto root, approx::BoundedInverseRoot(low, high, last ? kLastTolerance : kRootTolerance));
     for (auto& row : rows_) Cube(row, root(SumOfSquares(row)));
     forms_.rounds.push_back(std::move(root));
     return {};

@@ -11,7 +11,7 @@
 namespace polyveil::ring {
 namespace {
 
-constexpr size_t kN = 1024;
+constexpr size_t kDegree = 1024;
 
 std::vector<u64> Random(size_t n, u64 q, u64 seed) {
   std::mt19937_64 random(seed);
@@ -32,18 +32,18 @@ std::vector<u64> Transform(const std::vector<u64>& in, const NttTables& tables) 
   return {buffer.data(), buffer.data() + in.size()};
 }
 
-size_t ReverseBits(size_t value, int width) {
+size_t BitReversed(size_t value, int width) {
   size_t result = 0;
   for (int i = 0; i < width; ++i) result |= ((value >> i) & 1) << (width - 1 - i);
   return result;
 }
 
-u64 MulMod(u64 a, u64 b, u64 q) { return static_cast<u64>(u128{a} * b % q); }
+u64 ProductMod(u64 a, u64 b, u64 q) { return static_cast<u64>(u128{a} * b % q); }
 
 // a(x) mod q by Horner's rule with plain division.
 u64 Evaluate(const std::vector<u64>& a, u64 x, u64 q) {
   u64 value = 0;
-  for (size_t i = a.size(); i-- > 0;) value = (MulMod(value, x, q) + a[i]) % q;
+  for (size_t i = a.size(); i-- > 0;) value = (ProductMod(value, x, q) + a[i]) % q;
   return value;
 }
 
@@ -53,7 +53,7 @@ std::vector<u64> NaiveProduct(const std::vector<u64>& a, const std::vector<u64>&
   std::vector<u64> product(n, 0);
   for (size_t i = 0; i < n; ++i) {
     for (size_t j = 0; j < n; ++j) {
-      const u64 term = MulMod(a[i], b[j], q);
+      const u64 term = ProductMod(a[i], b[j], q);
       u64& target = product[(i + j) % n];
       target = i + j < n ? (target + term) % q : (target + q - term) % q;
     }
@@ -63,48 +63,48 @@ std::vector<u64> NaiveProduct(const std::vector<u64>& a, const std::vector<u64>&
 
 class NttOfBits : public ::testing::TestWithParam<int> {
  protected:
-  Modulus q_{FindNttPrimes(kN, GetParam(), 1).value()[0]};
-  std::shared_ptr<const NttTables> tables_ = NttTables::Get(kN, q_.q);
+  Modulus q_{FindNttPrimes(kDegree, GetParam(), 1).value()[0]};
+  std::shared_ptr<const NttTables> tables_ = NttTables::Get(kDegree, q_.q);
 };
 
 TEST_P(NttOfBits, IsEvaluationAtOddPowersInReversedOrder) {
-  std::vector<u64> inputs[] = {Random(kN, q_.q, 1), std::vector<u64>(kN, q_.q - 1),
-                               std::vector<u64>(kN, 0), Random(kN, 2, 3)};
-  inputs[2][kN - 1] = q_.q - 1;
+  std::vector<u64> inputs[] = {Random(kDegree, q_.q, 1), std::vector<u64>(kDegree, q_.q - 1),
+                               std::vector<u64>(kDegree, 0), Random(kDegree, 2, 3)};
+  inputs[2][kDegree - 1] = q_.q - 1;
   for (const auto& in : inputs) {
     const auto out = Transform(in, *tables_);
-    for (size_t j = 0; j < kN; ++j) {
-      const u64 x = q_.Pow(tables_->psi(), 2 * ReverseBits(j, tables_->log_n()) + 1);
+    for (size_t j = 0; j < kDegree; ++j) {
+      const u64 x = q_.Pow(tables_->psi(), 2 * BitReversed(j, tables_->log_n()) + 1);
       ASSERT_EQ(out[j], Evaluate(in, x, q_.q)) << "word " << j;
     }
   }
 }
 
 TEST_P(NttOfBits, ProductIsNegacyclic) {
-  const auto a = Random(kN, q_.q, 5), b = Random(kN, q_.q, 6);
+  const auto a = Random(kDegree, q_.q, 5), b = Random(kDegree, q_.q, 6);
   Buffer x = ToBuffer(Transform(a, *tables_)), y = ToBuffer(Transform(b, *tables_));
-  ActiveKernels().mul(x.data(), x.data(), y.data(), kN, q_);
+  ActiveKernels().mul(x.data(), x.data(), y.data(), kDegree, q_);
   ActiveKernels().inverse_ntt(x.data(), x.data(), *tables_, 1);
-  EXPECT_EQ(std::vector<u64>(x.data(), x.data() + kN), NaiveProduct(a, b, q_.q));
+  EXPECT_EQ(std::vector<u64>(x.data(), x.data() + kDegree), NaiveProduct(a, b, q_.q));
 }
 
 TEST_P(NttOfBits, AutomorphismCommutesWithTransform) {
-  const auto a = Random(kN, q_.q, 7);
+  const auto a = Random(kDegree, q_.q, 7);
   const auto transformed = Transform(a, *tables_);
-  for (const u64 g :
-       {u64{1}, GaloisElement(1, kN), GaloisElement(-5, kN), ConjugationElement(kN)}) {
-    std::vector<u64> mapped(kN);
-    ApplyCoeffAutomorphism(mapped, a, CoeffAutomorphism(g, kN), q_);
+  for (const u64 g : {u64{1}, GaloisElement(1, kDegree), GaloisElement(-5, kDegree),
+                      ConjugationElement(kDegree)}) {
+    std::vector<u64> mapped(kDegree);
+    ApplyCoeffAutomorphism(mapped, a, CoeffAutomorphism(g, kDegree), q_);
     const auto expected = Transform(mapped, *tables_);
-    const auto table = NttAutomorphism(g, kN);
-    for (size_t j = 0; j < kN; ++j) ASSERT_EQ(transformed[table[j]], expected[j]) << "g " << g;
+    const auto table = NttAutomorphism(g, kDegree);
+    for (size_t j = 0; j < kDegree; ++j) ASSERT_EQ(transformed[table[j]], expected[j]) << "g " << g;
   }
 }
 
 TEST_P(NttOfBits, FactorsOfEveryIndex) {
-  for (size_t x = 1; x < kN; ++x) {
+  for (size_t x = 1; x < kDegree; ++x) {
     const ShoupFactor factor = tables_->ForwardFactor(x);
-    ASSERT_EQ(factor.value, q_.Pow(tables_->psi(), ReverseBits(x, tables_->log_n()))) << "x " << x;
+    ASSERT_EQ(factor.value, q_.Pow(tables_->psi(), BitReversed(x, tables_->log_n()))) << "x " << x;
     ASSERT_EQ(factor.quotient, q_.Shoup(factor.value).quotient);
   }
 }
@@ -112,25 +112,27 @@ TEST_P(NttOfBits, FactorsOfEveryIndex) {
 INSTANTIATE_TEST_SUITE_P(Sizes, NttOfBits, ::testing::Values(20, 36, 40, 46, 47, 50));
 
 TEST(Automorphism, ElementsFormTheGroup) {
-  EXPECT_EQ(GaloisElement(0, kN), 1u);
-  EXPECT_EQ(GaloisElement(1, kN), 5u);
-  EXPECT_EQ(GaloisElement(static_cast<i64>(kN / 2), kN), 1u);
-  EXPECT_EQ(GaloisElement(-3, kN), GaloisElement(static_cast<i64>(kN / 2) - 3, kN));
+  EXPECT_EQ(GaloisElement(0, kDegree), 1u);
+  EXPECT_EQ(GaloisElement(1, kDegree), 5u);
+  EXPECT_EQ(GaloisElement(static_cast<i64>(kDegree / 2), kDegree), 1u);
+  EXPECT_EQ(GaloisElement(-3, kDegree), GaloisElement(static_cast<i64>(kDegree / 2) - 3, kDegree));
   for (const i64 step : {1, 7, 100}) {
-    const u64 g = GaloisElement(step, kN);
-    EXPECT_EQ(InverseGaloisElement(g, kN), GaloisElement(-step, kN));
-    EXPECT_EQ(g * InverseGaloisElement(g, kN) % (2 * kN), 1u);
+    const u64 g = GaloisElement(step, kDegree);
+    EXPECT_EQ(InverseGaloisElement(g, kDegree), GaloisElement(-step, kDegree));
+    EXPECT_EQ(g * InverseGaloisElement(g, kDegree) % (2 * kDegree), 1u);
   }
-  EXPECT_EQ(InverseGaloisElement(ConjugationElement(kN), kN), ConjugationElement(kN));
+  EXPECT_EQ(InverseGaloisElement(ConjugationElement(kDegree), kDegree),
+            ConjugationElement(kDegree));
 }
 
 TEST(Automorphism, NttTableKeepsAlignedBlocks) {
-  for (const u64 g : {GaloisElement(1, kN), GaloisElement(77, kN), ConjugationElement(kN)}) {
-    const auto table = NttAutomorphism(g, kN);
-    for (size_t j = 0; j < kN; ++j) ASSERT_EQ(table[j] / 8, table[j / 8 * 8] / 8);
+  for (const u64 g :
+       {GaloisElement(1, kDegree), GaloisElement(77, kDegree), ConjugationElement(kDegree)}) {
+    const auto table = NttAutomorphism(g, kDegree);
+    for (size_t j = 0; j < kDegree; ++j) ASSERT_EQ(table[j] / 8, table[j / 8 * 8] / 8);
     auto sorted = table;
     std::ranges::sort(sorted);
-    for (size_t j = 0; j < kN; ++j) ASSERT_EQ(sorted[j], j);
+    for (size_t j = 0; j < kDegree; ++j) ASSERT_EQ(sorted[j], j);
   }
 }
 
@@ -177,23 +179,23 @@ TEST(Primes, NearestIsNearest) {
 }
 
 TEST(Modulus, ValidateNamesTheFault) {
-  EXPECT_FALSE(Modulus::Validate(97, kN).ok());
-  EXPECT_FALSE(Modulus::Validate(u64{1} << 50, kN).ok());
-  EXPECT_FALSE(Modulus::Validate(12289 * 3, kN).ok());
-  EXPECT_FALSE(Modulus::Validate(2049, kN).ok());
-  EXPECT_TRUE(Modulus::Validate(12289, kN).ok());
+  EXPECT_FALSE(Modulus::Validate(97, kDegree).ok());
+  EXPECT_FALSE(Modulus::Validate(u64{1} << 50, kDegree).ok());
+  EXPECT_FALSE(Modulus::Validate(12289 * 3, kDegree).ok());
+  EXPECT_FALSE(Modulus::Validate(2049, kDegree).ok());
+  EXPECT_TRUE(Modulus::Validate(12289, kDegree).ok());
 }
 
 TEST(Modulus, ScalarArithmeticAgainstDivision) {
   std::mt19937_64 random(9);
   for (const int bits : {13, 20, 33, 40, 46, 50}) {
-    const Modulus q(FindNttPrimes(kN, std::max(bits, 14), 1).value()[0]);
+    const Modulus q(FindNttPrimes(kDegree, std::max(bits, 14), 1).value()[0]);
     for (int i = 0; i < 2000; ++i) {
       const u64 a = i < 4 ? q.q - 1 : random() % q.q, b = i % 3 == 0 ? q.q - 1 : random() % q.q;
       const u64 any = i < 2 ? ~u64{0} : random(), x = random() & kMask52;
-      ASSERT_EQ(q.Mul(a, b), MulMod(a, b, q.q));
+      ASSERT_EQ(q.Mul(a, b), ProductMod(a, b, q.q));
       ASSERT_EQ(q.Reduce(any), any % q.q);
-      ASSERT_EQ(q.MulShoup(x, q.Shoup(b)), MulMod(x % q.q, b, q.q));
+      ASSERT_EQ(q.MulShoup(x, q.Shoup(b)), ProductMod(x % q.q, b, q.q));
       ASSERT_EQ(q.Add(a, q.Negate(a)), 0u);
       ASSERT_EQ(q.FromSigned(q.Centred(a)), a);
       ASSERT_EQ(q.ReduceSigned(-static_cast<i64>(any >> 1)), q.Negate((any >> 1) % q.q));

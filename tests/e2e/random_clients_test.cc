@@ -22,7 +22,7 @@ double FromEnvironment(const char* name, double otherwise) {
   return text ? std::atof(text) : otherwise;
 }
 
-std::string Text(wire::ByteView bytes) {
+std::string TextOfReply(wire::ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -50,7 +50,7 @@ std::string Named(const std::string& handle) { return "X-Polyveil-Handle: " + ha
 
 std::string PutChunk(const std::string& keys, u64 index, wire::ByteView bytes) {
   return Format(
-      "PUT", "/v1/keys/chunks/" + std::to_string(index), Text(bytes),
+      "PUT", "/v1/keys/chunks/" + std::to_string(index), TextOfReply(bytes),
       Named(keys) + "X-Polyveil-Checksum: " + ToHex(serve::ChunkChecksum(bytes)) + "\r\n");
 }
 
@@ -212,7 +212,7 @@ class RandomClientsTest : public ServedModelTest {
                        PutChunk(client.keys, 0, chunk),
                        Format("POST", "/v1/keys/complete", "", Named(client.keys)),
                        Format("POST", "/v1/sessions", nlohmann::json{{"keys", client.keys}}.dump()),
-                       Format("POST", "/v1/sessions/step", Text(token), Named(session)),
+                       Format("POST", "/v1/sessions/step", TextOfReply(token), Named(session)),
                        Format("GET", "/v1/sessions/latency", "", Named(session)),
                        Format("DELETE", "/v1/sessions", "", Named(session))};
     return corpus;

@@ -15,10 +15,10 @@
 namespace polyveil {
 namespace {
 
-using Values = std::vector<double>;
+using Vector = std::vector<double>;
 
 // Residuals of a text behind the model's prefix.
-std::vector<Values> TextOf(const std::string& path, const std::string& adapter, int tokens) {
+std::vector<Vector> TextOf(const std::string& path, const std::string& adapter, int tokens) {
   const auto checkpoint = model::LoadCheckpoint(path, adapter).value();
   const std::vector<int>& prefix = checkpoint->forms->prefix;
   std::vector<std::int32_t> ids(prefix.begin(), prefix.end());
@@ -42,10 +42,10 @@ void ExpectServedAsInFloat64(const std::string& path, const std::string& adapter
   EXPECT_EQ(client.info().d_model, decoder->width());
   EXPECT_GE(client.info().context, 8);
 
-  const std::vector<Values> text = TextOf(path, adapter, kTokens);
+  const std::vector<Vector> text = TextOf(path, adapter, kTokens);
   model::DecoderReference reference(*decoder);
-  std::vector<Values> expected;
-  for (const Values& x : text) expected.push_back(reference.Step(x).value());
+  std::vector<Vector> expected;
+  for (const Vector& x : text) expected.push_back(reference.Step(x).value());
   const double tolerance = 2 * testing::PredictedError(served.model, text, expected);
   for (int i = 0; i < kTokens; ++i) {
     const auto at = static_cast<size_t>(i);

@@ -96,7 +96,7 @@ auto DenseTarget(const SecretKey::Impl& key) {
   };
 }
 
-KeySwitchKey AutomorphismKey(const SecretKey::Impl& key, u64 galois_element, int level) {
+KeySwitchKey MakeAutomorphismKey(const SecretKey::Impl& key, u64 galois_element, int level) {
   const std::vector<u32> permutation =
       ring::NttAutomorphism(galois_element, static_cast<size_t>(key.params->n()));
   const auto source = [&](int index, const NttTables& tables, u64* out) {
@@ -110,12 +110,12 @@ KeySwitchKey AutomorphismKey(const SecretKey::Impl& key, u64 galois_element, int
 
 KeySwitchKey KeyGenerator::Rotation(int rotation, int level) const {
   const SecretKey::Impl& key = key_->impl();
-  return AutomorphismKey(key, ring::GaloisElement(rotation, key.params->n()), level);
+  return MakeAutomorphismKey(key, ring::GaloisElement(rotation, key.params->n()), level);
 }
 
 KeySwitchKey KeyGenerator::Conjugation(int level) const {
   const SecretKey::Impl& key = key_->impl();
-  return AutomorphismKey(key, ring::ConjugationElement(key.params->n()), level);
+  return MakeAutomorphismKey(key, ring::ConjugationElement(key.params->n()), level);
 }
 
 KeySwitchKey KeyGenerator::Relinearization(int level) const {

@@ -14,9 +14,9 @@ namespace {
 constexpr int kBytes = 256;
 constexpr int kFirstMerge = 257;
 constexpr std::size_t kMaxMerges = 65536;
-constexpr const char* kFormat = "polyveil-tokenizer/1";
+constexpr const char* kTokenizerFormat = "polyveil-tokenizer/1";
 
-std::uint64_t PairKey(TokenId left, TokenId right) {
+std::uint64_t MergeKey(TokenId left, TokenId right) {
   return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint32_t>(right);
 }
 
@@ -57,7 +57,7 @@ struct Trainer {
   void Change(std::size_t word, std::int64_t sign) {
     const auto& ids = words[word];
     for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
-      const std::uint64_t key = PairKey(ids[i], ids[i + 1]);
+      const std::uint64_t key = MergeKey(ids[i], ids[i + 1]);
       pair_counts[key] += sign * counts[word];
       if (sign > 0) {
         pair_words[key].insert(word);
@@ -150,7 +150,7 @@ Status Tokenizer::AddMerge(TokenId left, TokenId right) {
     if (part < 0 || part >= id || part == kEnd)
       return MakeError(ErrorCode::kCorrupt, "tokenizer: merge {} uses id {}, not a token below {}",
                        id, part, id);
-  if (!merge_ids_.emplace(PairKey(left, right), id).second)
+  if (!merge_ids_.emplace(MergeKey(left, right), id).second)
     return MakeError(ErrorCode::kCorrupt, "tokenizer: merge {} repeats the pair ({}, {})", id, left,
                      right);
   merges_.emplace_back(left, right);
@@ -176,8 +176,9 @@ Result<Tokenizer> Tokenizer::Train(const std::vector<std::string>& texts, int vo
 
 Result<Tokenizer> Tokenizer::Parse(std::string_view json) {
   PV_ASSIGN_OR_RETURN(const auto root, ParseStrictJson(json, "tokenizer", {64 << 20, 8}));
-  if (!root.is_object() || root.value("format", nlohmann::json()) != kFormat)
-    return MakeError(ErrorCode::kCorrupt, "tokenizer: no JSON object with format \"{}\"", kFormat);
+  if (!root.is_object() || root.value("format", nlohmann::json()) != kTokenizerFormat)
+    return MakeError(ErrorCode::kCorrupt, "tokenizer: no JSON object with format \"{}\"",
+                     kTokenizerFormat);
   const auto merges = root.find("merges");
   if (merges == root.end() || !merges->is_array())
     return MakeError(ErrorCode::kCorrupt, "tokenizer: field merges is no array");
@@ -203,7 +204,8 @@ Result<Tokenizer> Tokenizer::Parse(std::string_view json) {
 }
 
 std::string Tokenizer::Format() const {
-  std::string out = fmt::format("{{\"format\":\"{}\",\"end\":{},\"merges\":[", kFormat, kEnd);
+  std::string out =
+      fmt::format("{{\"format\":\"{}\",\"end\":{},\"merges\":[", kTokenizerFormat, kEnd);
   for (std::size_t i = 0; i < merges_.size(); ++i)
     out += fmt::format("{}{}[{},{}]", i ? "," : "", i % 16 ? "" : "\n", merges_[i].first,
                        merges_[i].second);
@@ -215,7 +217,7 @@ void Tokenizer::EncodePiece(std::string_view piece, std::vector<TokenId>& out) c
                            reinterpret_cast<const unsigned char*>(piece.data()) + piece.size());
   PairMerge merge{};
   MergePairs(ids, [&](TokenId left, TokenId right) -> const PairMerge* {
-    const auto it = merge_ids_.find(PairKey(left, right));
+    const auto it = merge_ids_.find(MergeKey(left, right));
     if (it == merge_ids_.end()) return nullptr;
     merge = {it->second, it->second};  // merges are numbered in the order of training
     return &merge;

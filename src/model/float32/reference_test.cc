@@ -27,7 +27,7 @@ double LargestError(const FloatMatrix& x, const nlohmann::json& rows) {
 // float32 against float32: outputs of size 1 after about 100 rounded operations each.
 constexpr double kTolerance = 1e-5;
 
-std::vector<TokenId> Tokens(const nlohmann::json& vectors, const char* key = "tokens") {
+std::vector<TokenId> TokensOf(const nlohmann::json& vectors, const char* key = "tokens") {
   return vectors[key].get<std::vector<TokenId>>();
 }
 
@@ -45,7 +45,7 @@ TEST(FloatReference, EveryArchitectureEqualsTransformers) {
     const auto checkpoint = LoadCheckpoint(folder.path()).value();
     ASSERT_TRUE(CheckAllFinite(*checkpoint).ok());
     const FloatReference model(checkpoint->architecture, checkpoint->weights);
-    const auto tokens = Tokens(vectors), types = Tokens(vectors, "types");
+    const auto tokens = TokensOf(vectors), types = TokensOf(vectors, "types");
     const Sequence sequence{tokens, types};
     EXPECT_LT(LargestError(Outputs(model, std::span(&sequence, 1)), vectors["outputs"]),
               kTolerance);
@@ -60,7 +60,7 @@ TEST(FloatReference, GgufFilesGiveTheSameLogits) {
     SCOPED_TRACE(name);
     const auto checkpoint = LoadCheckpoint(VectorPath(name + ".gguf")).value();
     const FloatReference model(checkpoint->architecture, checkpoint->weights);
-    const auto tokens = Tokens(vectors), types = Tokens(vectors, "types");
+    const auto tokens = TokensOf(vectors), types = TokensOf(vectors, "types");
     const Sequence sequence{tokens, types};
     EXPECT_LT(LargestError(Outputs(model, std::span(&sequence, 1)), vectors["outputs"]),
               kTolerance);
@@ -104,7 +104,7 @@ TEST(FloatReference, CachedStepsOfAnySizeEqualOnePass) {
   for (const char* name : {"gpt2", "gpt_neox", "llama", "llama 3", "qwen2", "mistral", "opt"}) {
     const Loaded loaded(name);
     const FloatReference model = loaded.model();
-    const auto tokens = Tokens(loaded.vectors);
+    const auto tokens = TokensOf(loaded.vectors);
     for (int round = 0; round < 6; ++round) {
       KvCache cache(loaded.checkpoint->architecture);
       FloatMatrix logits(0, loaded.checkpoint->architecture.vocab_size);
@@ -127,7 +127,7 @@ TEST(FloatReference, BatchesOfAnyLengthsEqualSingleSequences) {
   for (const char* name : {"llama", "bert", "roberta with padding"}) {
     const Loaded loaded(name);
     const FloatReference model = loaded.model();
-    const auto tokens = Tokens(loaded.vectors);
+    const auto tokens = TokensOf(loaded.vectors);
     std::vector<Sequence> batch;
     for (const std::size_t length : {5u, 1u, 12u, 7u})
       batch.push_back({std::span(tokens).first(length)});
@@ -146,7 +146,7 @@ TEST(FloatReference, BatchesOfAnyLengthsEqualSingleSequences) {
 TEST(FloatReference, TruncatedCachesAreContinued) {
   const Loaded loaded("llama");
   const FloatReference model = loaded.model();
-  const auto tokens = Tokens(loaded.vectors);
+  const auto tokens = TokensOf(loaded.vectors);
   KvCache cache(loaded.checkpoint->architecture);
   const Sequence all{tokens, {}, &cache};
   ASSERT_TRUE(model.Hidden(std::span(&all, 1)).ok());
@@ -184,7 +184,7 @@ TEST(FloatReference, RefusesWhatTheModelCannotRead) {
 
 TEST(FloatReference, HalfPrecisionWeightsAreReadInTheirFile) {
   const Loaded loaded("gpt2", ElementType::kF16);
-  const auto tokens = Tokens(loaded.vectors);
+  const auto tokens = TokensOf(loaded.vectors);
   const Sequence sequence{tokens};
   const FloatReference model = loaded.model();
   // Weights below 1 rounded to 11 bits: 2^-12 relative in each of 3 x 2 layers' products.

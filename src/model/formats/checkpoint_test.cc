@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json Case(const std::string& name) {
+Json CheckpointCase(const std::string& name) {
   for (const auto& each : ReadVectors("logits.json"))
     if (each["name"] == name) return each;
   return {};
@@ -55,7 +55,7 @@ void WriteIndex(const Json& index, const TemporaryFolder& folder) {
 
 TEST(Import, ShardsAreOneModel) {
   const TemporaryFolder whole, sharded;
-  const Json vectors = Case("llama");
+  const Json vectors = CheckpointCase("llama");
   WriteModel(vectors, whole.path());
   WriteIndex(WriteShards(vectors, sharded), sharded);
   const auto one = LoadCheckpoint(whole.path()).value(),
@@ -67,7 +67,7 @@ TEST(Import, ShardsAreOneModel) {
 
 TEST(Import, RefusesBrokenIndices) {
   const TemporaryFolder folder;
-  const Json good = WriteShards(Case("llama"), folder);
+  const Json good = WriteShards(CheckpointCase("llama"), folder);
   const auto message = [&](const Json& index) {
     WriteIndex(index, folder);
     return LoadError(folder.path());
@@ -96,7 +96,7 @@ TEST(Import, RefusesBrokenIndices) {
 }
 
 TEST(Import, RefusesTensorsThatTheConfigurationDoesNotDescribe) {
-  const Json vectors = Case("llama");
+  const Json vectors = CheckpointCase("llama");
   const auto message = [&](const char* field, const Json& value) {
     const TemporaryFolder folder;
     Json changed = vectors;
@@ -118,7 +118,7 @@ TEST(Import, RefusesTensorsThatTheConfigurationDoesNotDescribe) {
 
 TEST(Import, RefusesValuesThatAreNotFinite) {
   const TemporaryFolder folder;
-  const Json vectors = Case("gpt2");
+  const Json vectors = CheckpointCase("gpt2");
   TensorMap tensors = MakeTensors(vectors["tensors"]);
   tensors["transformer.h.1.mlp.c_fc.weight"].values[30] = INFINITY;
   tensors["transformer.h.1.mlp.c_proj.weight"].values[3] = NAN;
@@ -133,7 +133,7 @@ TEST(Import, RefusesValuesThatAreNotFinite) {
 
 TEST(Import, UnusedTensorsAreNamed) {
   const TemporaryFolder folder;
-  Json vectors = Case("bert");
+  Json vectors = CheckpointCase("bert");
   WriteModel(vectors, folder.path());
   const auto checkpoint = LoadCheckpoint(folder.path()).value();
   EXPECT_EQ(checkpoint->unused,
@@ -152,7 +152,7 @@ std::string LoadErrorWith(const Json& vectors, Change change) {
 }
 
 TEST(Import, WeightsWithoutAPlaceAreRefused) {
-  const Json llama = Case("llama");
+  const Json llama = CheckpointCase("llama");
   const auto add = [](const char* name) {
     return [name](TensorMap& tensors) { tensors[name] = MakeTensor(name, {4}); };
   };
@@ -163,8 +163,8 @@ TEST(Import, WeightsWithoutAPlaceAreRefused) {
   for (const char* known :
        {"model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight", "v_head.summary.weight"})
     EXPECT_EQ(LoadErrorWith(llama, add(known)), "") << known;
-  EXPECT_EQ(LoadErrorWith(Case("gpt2"), add("transformer.h.0.attn.bias")), "");
-  EXPECT_EQ(LoadErrorWith(Case("bert"), add("cls.predictions.bias")), "");
+  EXPECT_EQ(LoadErrorWith(CheckpointCase("gpt2"), add("transformer.h.0.attn.bias")), "");
+  EXPECT_EQ(LoadErrorWith(CheckpointCase("bert"), add("cls.predictions.bias")), "");
   // One weight under two names, and two models in one file.
   ExpectError(LoadErrorWith(llama, [](TensorMap& t) { t["norm.weight"] = t["model.norm.weight"]; }),
               {"model.norm.weight", "\"norm.weight\"", "one weight"});
@@ -180,7 +180,7 @@ TEST(Import, WeightsWithoutAPlaceAreRefused) {
 // training.
 TEST(Import, PrefixesOfSaversAreFound) {
   const auto renamed = [](const std::string& name, const std::string& from, const std::string& to) {
-    return LoadErrorWith(Case(name), [&](TensorMap& tensors) {
+    return LoadErrorWith(CheckpointCase(name), [&](TensorMap& tensors) {
       TensorMap out;
       for (auto& [key, tensor] : tensors) {
         const bool begins = key.starts_with(from);
@@ -209,7 +209,7 @@ TEST(Import, PrefixesOfSaversAreFound) {
 
 // A tied head may stand under either name, under both, or differ: the file's word counts.
 TEST(Import, TiedHeadsUnderEitherName) {
-  const Json vectors = Case("llama 3");  // tied: no lm_head.weight
+  const Json vectors = CheckpointCase("llama 3");  // tied: no lm_head.weight
   const std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight";
   const auto load = [&](auto change) {
     const TemporaryFolder folder;
@@ -237,7 +237,7 @@ TEST(Import, TiedHeadsUnderEitherName) {
 // A model that was saved anew over shards leaves their index behind.
 TEST(Import, OneFileComesBeforeAnIndex) {
   const TemporaryFolder folder;
-  const Json vectors = Case("llama");
+  const Json vectors = CheckpointCase("llama");
   WriteIndex(WriteShards(vectors, folder), folder);
   TensorMap tensors = MakeTensors(vectors["tensors"]);
   tensors["lm_head.weight"].values[0] = 7;
@@ -246,7 +246,7 @@ TEST(Import, OneFileComesBeforeAnIndex) {
 }
 
 TEST(Import, NothingIsAllocatedFromTheContextOfRotaryPositions) {
-  Json vectors = Case("llama");
+  Json vectors = CheckpointCase("llama");
   vectors["config"]["max_position_embeddings"] = 4194304;
   vectors["config"]["rope_theta"] = 45820000000.0;
   const TemporaryFolder folder;

@@ -15,7 +15,7 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "polyveil-converted/1";
+constexpr const char* kFormsFormat = "polyveil-converted/1";
 constexpr int kMaxPrefix = 64;
 constexpr JsonLimits kFormsLimits{64 << 20, 16};
 
@@ -106,8 +106,9 @@ Result<ConvertedForms> ParseForms(std::string_view text) {
   PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(text, "forms.json", kFormsLimits));
   std::string error;
   const JsonReader at(json, "forms", error);
-  if (const std::string format = at.Text("format"); error.empty() && format != kFormat)
-    return MakeError(ErrorCode::kMismatch, "forms.format = \"{}\", not \"{}\"", format, kFormat);
+  if (const std::string format = at.Text("format"); error.empty() && format != kFormsFormat)
+    return MakeError(ErrorCode::kMismatch, "forms.format = \"{}\", not \"{}\"", format,
+                     kFormsFormat);
   ConvertedForms forms;
   const std::string stage = at.Text("stage");
   if (stage != "power" && stage != "polynomial")
@@ -125,7 +126,7 @@ Result<ConvertedForms> ParseForms(std::string_view text) {
 }
 
 std::string FormatForms(const ConvertedForms& forms) {
-  OrderedJson out = {{"format", kFormat},
+  OrderedJson out = {{"format", kFormsFormat},
                      {"stage", StageName(forms.stage)},
                      {"power", forms.power},
                      {"attention_eps", forms.attention_eps},

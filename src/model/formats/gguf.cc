@@ -11,7 +11,7 @@ namespace polyveil::model {
 namespace {
 
 constexpr std::uint64_t kMaxEntries = 1 << 16;
-constexpr std::uint64_t kMaxNameBytes = 1 << 16;
+constexpr std::uint64_t kMaxKeyBytes = 1 << 16;
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 40;
 constexpr std::uint32_t kMaxDimensions = 4;
 constexpr std::uint64_t kDefaultAlignment = 32;
@@ -141,7 +141,7 @@ Status ReadShape(Cursor& cursor, TensorView& view) {
 
 Result<TensorEntry> ReadEntry(Cursor& cursor) {
   TensorEntry entry{};
-  entry.view.name = std::string(cursor.Text(kMaxNameBytes, "a tensor's name"));
+  entry.view.name = std::string(cursor.Text(kMaxKeyBytes, "a tensor's name"));
   PV_RETURN_IF_ERROR(ReadShape(cursor, entry.view));
   const auto number = cursor.Read<std::uint32_t>(entry.view.name);
   const auto type = ElementTypeFromGguf(number);
@@ -248,7 +248,7 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::uint8_t> bytes) {
     if (count > kMaxEntries)
       return MakeError(ErrorCode::kOutOfRange, "gguf: {} {} > {}", count, what, kMaxEntries);
   for (std::uint64_t i = 0; i < keys; ++i) {
-    const std::string key(cursor.Text(kMaxNameBytes, "a key"));
+    const std::string key(cursor.Text(kMaxKeyBytes, "a key"));
     const GgufValue value = ReadValue(cursor, key);
     PV_RETURN_IF_ERROR(cursor.status());
     if (!file.metadata_.emplace(key, value).second)

@@ -6,17 +6,17 @@
 namespace polyveil::model {
 namespace {
 
-constexpr int kMaxLabels = 1 << 12;
+constexpr int kMaxLabelsRead = 1 << 12;
 
 std::vector<std::string> ReadLabels(const JsonReader& at) {
   std::vector<std::string> labels;
   if (!at.Given("id2label")) {
-    for (int i = 0; i < std::min(at.IntOr("num_labels", 2), kMaxLabels); ++i)
+    for (int i = 0; i < std::min(at.IntOr("num_labels", 2), kMaxLabelsRead); ++i)
       labels.push_back(fmt::format("LABEL_{}", i));
     return labels;
   }
   const JsonReader names = at.Object("id2label");
-  for (std::size_t i = 0; i < std::min<std::size_t>(names.json().size(), kMaxLabels); ++i)
+  for (std::size_t i = 0; i < std::min<std::size_t>(names.json().size(), kMaxLabelsRead); ++i)
     labels.push_back(names.Text(std::to_string(i).c_str()));
   return labels;
 }

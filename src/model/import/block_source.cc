@@ -22,7 +22,7 @@ struct RowOrder {
 };
 
 // One projection out of the columns that several write together.
-Matrix Rows(const Linear& linear, const RowOrder& order) {
+Matrix RowsOf(const Linear& linear, const RowOrder& order) {
   const auto cols = static_cast<std::size_t>(linear.in);
   Matrix m{order.rows(), linear.in, std::vector<double>(cols * order.rows())};
   std::vector<float> all;
@@ -44,7 +44,7 @@ Matrix Rows(const Linear& linear, const RowOrder& order) {
   return m;
 }
 
-Matrix All(const Linear& linear) { return Rows(linear, {0, 0, 1, linear.out}); }
+Matrix All(const Linear& linear) { return RowsOf(linear, {0, 0, 1, linear.out}); }
 
 std::vector<double> BiasOf(const Linear& linear, int first, int stride, int heads, int d_head) {
   std::vector<double> bias;
@@ -87,7 +87,7 @@ void LoadQkv(const Architecture& a, const LayerWeights& layer, const NormWeights
   const auto load = [&](const HeadColumns& part_columns, int heads, Matrix& m,
                         std::vector<double>& bias) {
     const Part part = FindPart(layer, part_columns);
-    m = Rows(*part.linear, {part.columns.first, part.columns.stride, heads, a.d_head});
+    m = RowsOf(*part.linear, {part.columns.first, part.columns.stride, heads, a.d_head});
     bias = BiasOf(*part.linear, part.columns.first, part.columns.stride, heads, a.d_head);
     FoldNorm(norm, m, bias);
   };

@@ -10,14 +10,15 @@
 namespace polyveil::model {
 namespace {
 
-constexpr JsonLimits kConfigLimits{16 << 20, 64};
+constexpr JsonLimits kCheckpointConfigLimits{16 << 20, 64};
 
 // eos_token_id of a JSON file: a number, several, or none.
 Status ReadEnds(const std::string& path, std::set<std::int32_t>& ends) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return {};
   PV_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
-  PV_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(file->text(), path, kConfigLimits));
+  PV_ASSIGN_OR_RETURN(const auto json,
+                      ParseStrictJson(file->text(), path, kCheckpointConfigLimits));
   const auto field = json.is_object() ? json.find("eos_token_id") : json.end();
   if (!json.is_object() || field == json.end() || field->is_null()) return {};
   for (const auto& id : field->is_array() ? *field : nlohmann::json::array({*field})) {

@@ -9,7 +9,7 @@
 namespace polyveil::model {
 namespace {
 
-using Tokens = std::vector<std::vector<double>>;
+using TokenVectors = std::vector<std::vector<double>>;
 
 Status CheckToken(const Architecture& a, std::int32_t token) {
   if (token >= 0 && token < a.vocab_size) return {};
@@ -33,12 +33,13 @@ void Normalise(double eps, std::vector<double>& x) {
 
 }  // namespace
 
-Result<Tokens> EmbedTokens(const Checkpoint& checkpoint, std::span<const std::int32_t> tokens) {
+Result<TokenVectors> EmbedTokens(const Checkpoint& checkpoint,
+                                 std::span<const std::int32_t> tokens) {
   const Architecture& a = checkpoint.architecture;
   const Weights& w = checkpoint.weights;
   if (tokens.size() > static_cast<std::size_t>(a.context))
     return MakeError(ErrorCode::kOutOfRange, "{} tokens > context {}", tokens.size(), a.context);
-  Tokens embedded;
+  TokenVectors embedded;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     PV_RETURN_IF_ERROR(CheckToken(a, tokens[i]));
     std::vector<float> x(static_cast<std::size_t>(a.d_model));
@@ -53,7 +54,7 @@ Result<Tokens> EmbedTokens(const Checkpoint& checkpoint, std::span<const std::in
   return embedded;
 }
 
-Status SetPrefix(Block& block, const Tokens& inputs) {
+Status SetPrefix(Block& block, const TokenVectors& inputs) {
   Block exact = WithoutPrefix(block);
   const auto heads = static_cast<std::size_t>(block.shape.n_heads);
   exact.forms.kappa.assign(heads, 1);
@@ -65,7 +66,7 @@ Status SetPrefix(Block& block, const Tokens& inputs) {
   return {};
 }
 
-Status AdvancePrefix(const Block& block, Tokens& inputs) {
+Status AdvancePrefix(const Block& block, TokenVectors& inputs) {
   BlockReference reference(WithoutPrefix(block), Evaluation::kExact);
   for (auto& token : inputs) {
     PV_ASSIGN_OR_RETURN(token, reference.Step(token));

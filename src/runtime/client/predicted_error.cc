@@ -13,7 +13,7 @@ namespace {
 using model::TokenId;
 
 // Both must be numbers: a comparison with NaN would pass for agreement.
-Result<double> LargestDifference(std::span<const double> expected, std::span<const double> actual) {
+Result<double> CheckedDifference(std::span<const double> expected, std::span<const double> actual) {
   double largest = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const double difference = std::abs(expected[i] - actual[i]);
@@ -44,7 +44,7 @@ class Prediction {
       PV_ASSIGN_OR_RETURN(const auto embedding, model::Embed(client_, text));
       PV_ASSIGN_OR_RETURN(const auto residual, simulator.Step(embedding));
       PV_ASSIGN_OR_RETURN(const auto actual, model::Head(client_, residual));
-      const auto difference = LargestDifference(expected, actual);
+      const auto difference = CheckedDifference(expected, actual);
       if (!difference.ok())
         return MakeError(difference.error().code, "simulated token {} of text {}: {}", position,
                          seed, difference.error().message);

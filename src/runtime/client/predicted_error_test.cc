@@ -9,14 +9,14 @@
 namespace polyveil::runtime {
 namespace {
 
-struct Model {
+struct Bundles {
   model::BodyBundle body;
   model::ClientBundle client;
 };
 
-Model MakeModel() {
+Bundles MakeBundles() {
   std::mt19937_64 random(5);
-  Model m{testing::RandomModel({}, 5), {}};
+  Bundles m{testing::RandomModel({}, 5), {}};
   m.body.config.vocab_size = 300;
   m.client.config = m.body.config;
   const model::ModelConfig& c = m.body.config;
@@ -33,7 +33,7 @@ ckks::ParametersPtr Params() {
 // Noise enters at the residual's unit: a bound that is a thousand times too large costs a thousand
 // times the precision.
 TEST(PredictedError, GrowsWithABoundThatNoValueReaches) {
-  Model m = MakeModel();
+  Bundles m = MakeBundles();
   const double usual = PredictLogitError(testing::Shared(m.body), m.client, Params()).value();
   EXPECT_GT(usual, 0);
   EXPECT_EQ(PredictLogitError(testing::Shared(m.body), m.client, Params()).value(), usual);
@@ -45,7 +45,7 @@ TEST(PredictedError, GrowsWithABoundThatNoValueReaches) {
 }
 
 TEST(PredictedError, NamesLogitsThatAreNoNumbers) {
-  Model m = MakeModel();
+  Bundles m = MakeBundles();
   m.body.config.layers[1].norm2.b = m.body.config.layers[1].norm2.a * (1 + 1e-12);
   for (double& c : m.body.config.layers[1].norm2.coeffs) c = 1e300;
   const auto predicted = PredictLogitError(testing::Shared(m.body), m.client, Params());
@@ -55,7 +55,7 @@ TEST(PredictedError, NamesLogitsThatAreNoNumbers) {
 }
 
 TEST(PredictedError, RefusesAShapeWithoutAProgram) {
-  Model m = MakeModel();
+  Bundles m = MakeBundles();
   m.body.config.d_ff = 1024;
   const auto predicted = PredictLogitError(testing::Shared(m.body), m.client, Params());
   ASSERT_FALSE(predicted.ok());

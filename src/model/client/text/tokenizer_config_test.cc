@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json Tokenizer(const std::string& name) {
+Json TokenizerJson(const std::string& name) {
   for (const Json& each : ReadVectors("tokenizers.json"))
     if (each["name"] == (name == "gpt2 spaced" ? "gpt2" : name)) {
       Json tokenizer = each["tokenizer"];
@@ -20,14 +20,14 @@ Json Tokenizer(const std::string& name) {
   return {};
 }
 
-Result<TextTokenizer> Load(const std::string& tokenizer, const Json& config,
-                           std::string_view family = {}) {
-  return TextTokenizer::ParseJson(Tokenizer(tokenizer).dump(), config.dump(), family);
+Result<TextTokenizer> LoadTokenizer(const std::string& tokenizer, const Json& config,
+                                    std::string_view family = {}) {
+  return TextTokenizer::ParseJson(TokenizerJson(tokenizer).dump(), config.dump(), family);
 }
 
 void ExpectRefused(const std::string& tokenizer, const Json& config,
                    std::initializer_list<const char*> parts) {
-  const auto loaded = Load(tokenizer, config);
+  const auto loaded = LoadTokenizer(tokenizer, config);
   ASSERT_FALSE(loaded.ok()) << config.dump();
   for (const char* part : parts)
     EXPECT_NE(loaded.error().message.find(part), std::string::npos)
@@ -37,7 +37,7 @@ void ExpectRefused(const std::string& tokenizer, const Json& config,
 TEST(TokenizerConfig, IdsEqualTransformers) {
   for (const Json& each : ReadVectors("tokenizer_configs.json")) {
     SCOPED_TRACE(each["name"].get<std::string>());
-    const auto loaded = Load(each["tokenizer"], each["config"]);
+    const auto loaded = LoadTokenizer(each["tokenizer"], each["config"]);
     ASSERT_TRUE(loaded.ok()) << loaded.error().message;
     for (std::size_t i = 0; i < each["texts"].size(); ++i)
       EXPECT_EQ(loaded->Encode(each["texts"][i].get<std::string>(), true),
@@ -52,18 +52,18 @@ TEST(TokenizerConfig, FlagsCountInEveryClass) {
                        {"add_eos_token", true},
                        {"bos_token", "<s>"},
                        {"eos_token", {{"content", "</s>"}}}};
-  const auto loaded = Load("gpt2", config).value();
+  const auto loaded = LoadTokenizer("gpt2", config).value();
   EXPECT_EQ(loaded.parts().prefix, (std::vector<TokenId>{0}));
   EXPECT_EQ(loaded.parts().suffix, (std::vector<TokenId>{1}));
-  EXPECT_EQ(Load("llama3", {{"add_bos_token", false}}).value().parts().prefix.size(), 0u);
-  EXPECT_EQ(Load("llama3", Json::object()).value().parts().prefix.size(), 1u);
+  EXPECT_EQ(LoadTokenizer("llama3", {{"add_bos_token", false}}).value().parts().prefix.size(), 0u);
+  EXPECT_EQ(LoadTokenizer("llama3", Json::object()).value().parts().prefix.size(), 1u);
   ExpectRefused("gpt2", {{"add_bos_token", true}}, {"add_bos_token", "no token"});
 }
 
 TEST(TokenizerConfig, TheFamilyNamesTheClassWhereTheFileDoesNot) {
   const Json cased = {{"do_lower_case", false}};
-  EXPECT_NE(Load("bert", cased, "bert").value().Encode("Once"),
-            Load("bert", {{"do_lower_case", true}}, "bert").value().Encode("Once"));
+  EXPECT_NE(LoadTokenizer("bert", cased, "bert").value().Encode("Once"),
+            LoadTokenizer("bert", {{"do_lower_case", true}}, "bert").value().Encode("Once"));
   ExpectRefused("bert", cased, {"do_lower_case"});  // no class: nothing says who is right
 }
 
@@ -79,15 +79,15 @@ TEST(TokenizerConfig, ContradictionsAndUnknownFieldsAreRefused) {
                 {"<s>", "7", "0"});
   ExpectRefused("gpt2", {{"added_tokens_decoder", {{"x", {{"content", "<s>"}}}}}}, {"x"});
   ExpectRefused("gpt2", {{"bos_token", 3}}, {"bos_token"});
-  EXPECT_FALSE(TextTokenizer::ParseJson(Tokenizer("gpt2").dump(), "[").ok());
+  EXPECT_FALSE(TextTokenizer::ParseJson(TokenizerJson("gpt2").dump(), "[").ok());
 }
 
 TEST(TokenizerConfig, LengthsSidesAndChatsAreIrrelevant) {
-  EXPECT_TRUE(Load("gpt2", {{"model_max_length", 1024},
-                            {"padding_side", "left"},
-                            {"chat_template", "x"},
-                            {"clean_up_tokenization_spaces", true},
-                            {"legacy", false}})
+  EXPECT_TRUE(LoadTokenizer("gpt2", {{"model_max_length", 1024},
+                                     {"padding_side", "left"},
+                                     {"chat_template", "x"},
+                                     {"clean_up_tokenization_spaces", true},
+                                     {"legacy", false}})
                   .ok());
 }
 

@@ -70,18 +70,18 @@ TEST(TextTokenizer, SpecialTokensDecodeToNothing) {
   EXPECT_FALSE(tokenizer.Decode(std::vector<TokenId>{-1}).ok());
 }
 
-std::string Message(const Json& json) {
+std::string MessageOf(const Json& json) {
   const auto result = TextTokenizer::ParseJson(json.dump());
   return result.ok() ? "" : result.error().message;
 }
 
 TEST(TextTokenizer, RefusesWhatItDoesNotImplement) {
   const Json good = Case("gpt2")["tokenizer"];
-  EXPECT_EQ(Message(good), "");
+  EXPECT_EQ(MessageOf(good), "");
   const auto with = [&](const char* pointer, const Json& value) {
     Json changed = good;
     changed[Json::json_pointer(pointer)] = value;
-    return Message(changed);
+    return MessageOf(changed);
   };
   const auto names = [](const std::string& message, std::initializer_list<const char*> parts) {
     for (const char* part : parts)
