@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # What CI runs behind ./test.sh, whose build folder it uses: scripts/checks.sh [STEP...], by default those of CI.
-# By hand as well: tidy. CONTRIBUTING.md names them. Each says what it took.
+# CONTRIBUTING.md names them. Each says what it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends sanitizers threads fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(format reference package python backends tidy sanitizers threads fuzz)
 build=${POLYVEIL_BUILD:-build-test}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -113,13 +113,14 @@ step_threads() {
   (IFS='|'; ctest --test-dir build-tsan --output-on-failure -R "^(${tests[*]})$")
 }
 
-# .clang-tidy says what and why; clang's warnings are among it, programs included. On the joined sources of the
-# sanitizers' build, an eighth of the time.
+# .clang-tidy says what and why; clang's warnings are among it. Every source but the trainer's, in a few units.
 step_tidy() {
-  needs clang++ run-clang-tidy
+  needs clang++ clang-tidy
   cmake --preset sanitizers >/dev/null
   ninja -C build-asan polyveil_version
-  run-clang-tidy -p build-asan -quiet >"$work/tidy" 2>"$work/tidy-errors" || {
+  python3 scripts/join_sources.py build-asan >"$work/units"
+  xargs -P "$(nproc)" -n 1 clang-tidy -p build-asan/joined -quiet <"$work/units" \
+    >"$work/tidy" 2>"$work/tidy-errors" || {
     grep -A3 -E '(warning|error):' "$work/tidy" || cat "$work/tidy-errors"
     return 1
   }

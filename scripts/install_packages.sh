@@ -8,7 +8,7 @@ test=(libgtest-dev python3 python3-venv curl openssl)
 train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 released=(libopenblas-openmp-dev libutf8proc-dev)
 package=(dpkg-dev file python3)
-checks=(clang clang-format clang-tidy libclang-rt-dev llvm doxygen python3-venv python3-dev)
+checks=(clang clang-format clang-tidy libclang-rt-dev llvm libbenchmark-dev doxygen python3-venv python3-dev)
 browser=(chromium)
 download=(python3 python3-venv)
 

@@ -3,9 +3,10 @@
 
     scripts/join_sources.py BUILD
 
-BUILD is a configured build folder with a compile database; the units and theirs go to BUILD/joined. A checker
-spends most of its time on the headers of others (standard library, Boost, JSON), once a unit: few units cost a
-fraction of many. Sources of one unit share their names, so those in unnamed namespaces differ.
+BUILD is a configured build folder with a compile database; the units and theirs go to BUILD/joined, and the
+units' paths to standard output, the dearest first. A checker spends most of its time on the headers of others
+(standard library, Boost, JSON), once a unit: few units cost a fraction of many. Sources of a unit share their
+names, so those in unnamed namespaces differ. Only sources that git knows are in them.
 """
 
 import json
@@ -15,7 +16,7 @@ import shlex
 import subprocess
 import sys
 
-# A source is in the first unit that names the beginning of its path. Units of about one cost, the dearest first.
+# A source is in the first unit that names the beginning of its path.
 UNITS = {
     "serve": "src/serve/|src/api/|tests/e2e/|tests/support/|tests/fuzz/(?!released)",
     "model": "src/(approx|model|compile|runtime|eval)/|tests/fuzz/released",
@@ -42,36 +43,34 @@ def joined(paths):
     return "".join(f'#define main main_{i}\n#include "{path}"\n#undef main\n' for i, path in enumerate(paths))
 
 
-def sources(root):
-    """Every source's path below root, but those left out."""
-    listed = subprocess.check_output(["git", "ls-files", "*.cc"], cwd=root, text=True).split()
-    return [name for name in listed if not re.match(LEFT_OUT, name)]
+def units_of(root, commands):
+    """The sources of each unit and the options that the unit has for itself."""
+    units = {unit: ([], []) for unit in UNITS}
+    for name in subprocess.check_output(["git", "ls-files", "*.cc"], cwd=root, text=True).split():
+        if re.match(LEFT_OUT, name):
+            continue
+        unit = next(unit for unit, paths in UNITS.items() if re.match(paths, name))
+        # Vector kernels (-mavx2) stay alone: those of each machine define the same names.
+        machine = [word for word in commands.get(str(root / name), []) if word.startswith("-m")]
+        units.setdefault(pathlib.Path(name).stem if machine else unit, ([], machine))[0].append(root / name)
+    return units
 
 
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
-    root = pathlib.Path(__file__).resolve().parent.parent
     database = json.loads((build / "compile_commands.json").read_text())
     commands = {entry["file"]: shlex.split(entry["command"]) for entry in database}
-    units = {unit: ([], []) for unit in UNITS}  # sources, options of their own
-    for name in sources(root):
-        unit = next(unit for unit, paths in UNITS.items() if re.match(paths, name))
-        # Vector kernels (-mavx2) stay alone: each machine's define the same names.
-        machine = [word for word in commands.get(str(root / name), []) if word.startswith("-m")]
-        if machine:
-            unit = pathlib.Path(name).stem
-        units.setdefault(unit, ([], machine))[0].append(root / name)
-
+    shared = shared_options(commands.values())
     folder = build / "joined"
     folder.mkdir(exist_ok=True)
-    options = shared_options(commands.values())
     entries = []
-    for unit, (paths, machine) in units.items():
+    for unit, (paths, machine) in units_of(pathlib.Path(__file__).resolve().parent.parent, commands).items():
         file = folder / f"{unit}.cc"
         file.write_text(joined(paths))
-        arguments = ["clang++", *options, *machine, "-c", str(file)]
+        arguments = ["clang++", *shared, *machine, "-c", str(file)]
         entries.append({"directory": str(build), "file": str(file), "arguments": arguments})
     (folder / "compile_commands.json").write_text(json.dumps(entries, indent=1))
+    print("\n".join(entry["file"] for entry in entries))
 
 
 if __name__ == "__main__":

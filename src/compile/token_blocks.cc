@@ -52,8 +52,8 @@ class TokenBlock {
         Carried("attention", x, in, middle, gains->gain_in, Attention(x, nullptr, in, middle));
     b_.SetMark(attended.front(), Mark::kAttended);
     const Wholes mid = Normalised("attention", attended, middle, c_.forms.norm1, normalised);
-    const Wholes fed = Carried("feed-forward", mid, normalised, ending, gains->gain_mid,
-                               FeedForward(mid, nullptr, normalised, ending));
+    Wholes fed = Carried("feed-forward", mid, normalised, ending, gains->gain_mid,
+                         FeedForward(mid, nullptr, normalised, ending));
     if (c_.place.head != nullptr) return Logits(fed);
     if (c_.shape.norm_outside) return fed;
     return Normalised("feed-forward", fed, ending, c_.forms.norm2, c_.place.out);
@@ -102,7 +102,7 @@ class TokenBlock {
     Halves result;
     for (size_t i = 0; i < norm.roots.size(); ++i)
       result.push_back(b_.Mul("normalised", in_unit(i), norm.roots[i]));
-    const Wholes packed = t_.Pack("normalised", result);
+    Wholes packed = t_.Pack("normalised", result);
     for (const NodeId each : packed) MarkResidual(b_, each, false, packed.front());
     return packed;
   }
