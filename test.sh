@@ -8,4 +8,4 @@ cmake --preset test ${CI:+-DCMAKE_COMPILE_WARNING_AS_ERROR=ON} >/dev/null  # in 
 ninja -C build-test
 python3 scripts/check_includes.py
 python3 scripts/check_sizes.py
-ctest --test-dir build-test --output-on-failure "$@"
+ctest --test-dir build-test -j 2 --output-on-failure "$@"  # each test uses every core and up to 5 GB

@@ -7,16 +7,27 @@ function(polyveil_light target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1> $<$<CONFIG:Sanitized>:-O0>)
 endfunction()
 
-# A test program of one module: `ninja unit_tests` builds them all, `ctest -L unit` runs them.
+# A test program of one module: `ninja unit_tests` builds them all, `ctest -L unit` runs them. One that takes
+# minutes is several tests, NAME/1, NAME/2, ..., which start before the others.
 if(POLYVEIL_TESTS)
   add_custom_target(unit_tests)
 endif()
 function(polyveil_unit_test name)
-  # Under sanitizers the optimiser takes most of the time, and tests' own code runs once.
-  target_compile_options(${name}_test PRIVATE $<$<CONFIG:Sanitized>:-O0>)
+  cmake_parse_arguments(ARG "" "SHARDS" "" ${ARGN})
+  # Tests' own code runs once; under sanitizers the optimiser takes most of the time.
+  target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1> $<$<CONFIG:Sanitized>:-O0>)
   add_dependencies(unit_tests ${name}_test)
-  add_test(NAME ${name} COMMAND ${name}_test)
-  set_tests_properties(${name} PROPERTIES LABELS unit)
+  if(NOT ARG_SHARDS)
+    add_test(NAME ${name} COMMAND ${name}_test)
+    set_tests_properties(${name} PROPERTIES LABELS unit)
+    return()
+  endif()
+  foreach(shard RANGE 1 ${ARG_SHARDS})
+    add_test(NAME ${name}/${shard} COMMAND ${name}_test)
+    math(EXPR index "${shard} - 1")
+    set_tests_properties(${name}/${shard} PROPERTIES LABELS unit COST 1000
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()
 
 # libFuzzer counts what inputs reach in all other modules: these read no bytes from outside, or are not in its
@@ -24,7 +35,7 @@ endfunction()
 set(not_fuzzed ring backend circuits serve_server serve_client serve_proxy api)
 
 function(polyveil_module name)
-  cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS;EXCLUDE" ${ARGN})
+  cmake_parse_arguments(ARG "" "SHARDS" "DEPS;TEST_DEPS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
@@ -43,6 +54,6 @@ function(polyveil_module name)
   if(POLYVEIL_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE pv_${name} ${ARG_TEST_DEPS} GTest::gtest GTest::gtest_main)
-    polyveil_unit_test(${name})
+    polyveil_unit_test(${name} SHARDS ${ARG_SHARDS})
   endif()
 endfunction()

@@ -45,6 +45,7 @@ ShoupFactor NttTables::FactorOf(const TwiddleTable& table, size_t x) const {
 const u64* NttTables::Reals(const TwiddleTable& table, LazyReals* reals) const {
   std::call_once(reals->once, [&] {
     reals->words = Buffer(n_);
+    reals_words_ += n_;
     for (size_t x = 0; x < n_; ++x) {
       const i64 centred = modulus_.Centred(FactorOf(table, x).value);
       reals->words.data()[x] = std::bit_cast<u64>(static_cast<double>(centred));

@@ -4,6 +4,7 @@
 // psi being the primitive 2N-th root `psi()`. inverse_ntt undoes it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -50,7 +51,7 @@ class NttTables {
   const u64* inverse_reals() const { return Reals(inverse_, &inverse_reals_); }
   // f(x) of the forward transform for any 1 <= x < N (smaller rings use the first ones).
   ShoupFactor ForwardFactor(size_t x) const { return FactorOf(forward_, x); }
-  size_t bytes() const { return storage_.size() * sizeof(u64); }
+  size_t bytes() const { return (storage_.size() + reals_words_) * sizeof(u64); }
 
  private:
   struct LazyReals {
@@ -73,6 +74,7 @@ class NttTables {
   TwiddleTable inverse_;
   mutable LazyReals forward_reals_;
   mutable LazyReals inverse_reals_;
+  mutable std::atomic<size_t> reals_words_ = 0;
 };
 
 }  // namespace polyveil::ring

@@ -64,7 +64,7 @@ PV_ALWAYS_INLINE Real MulLazy(Real a, Real w, const Constants& c) {
   return _mm256_add_pd(_mm256_fnmadd_pd(Quotient(h, c), c.q, h), l);
 }
 
-// |x| <= 2^53 -> [-q/2, q/2], past either end by less than 4 where |x / q| is large
+// |x| <= 2^53 -> [-q/2, q/2], past either end by at most 1
 PV_ALWAYS_INLINE Real ReduceCentred(Real x, const Constants& c) {
   return _mm256_fnmadd_pd(Quotient(x, c), c.q, x);
 }
