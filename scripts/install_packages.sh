@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages of the named sets that are missing: build, test, train,
-# released, package, checks, browser, download.
+# released, dev, package, checks, browser, download.
 set -euo pipefail
 
 build=(cmake ninja-build g++ pkg-config libsodium-dev libcli11-dev libfmt-dev nlohmann-json3-dev libboost1.81-dev libssl-dev libspdlog-dev)
 test=(libgtest-dev python3 python3-venv curl openssl)
 train=(libtorch-dev libopenblas0-openmp libdnnl-dev libgloo-dev)
 released=(libopenblas-openmp-dev libutf8proc-dev)
+dev=(lld)
 package=(dpkg-dev file python3)
 checks=(clang clang-format clang-tidy libclang-rt-dev llvm libbenchmark-dev doxygen python3-venv python3-dev)
 browser=(chromium)
@@ -19,11 +20,12 @@ for set in "$@"; do
     test) wanted+=("${test[@]}") ;;
     train) wanted+=("${train[@]}") ;;
     released) wanted+=("${released[@]}") ;;
+    dev) wanted+=("${dev[@]}") ;;
     package) wanted+=("${package[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     browser) wanted+=("${browser[@]}") ;;
     download) wanted+=("${download[@]}") ;;
-    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, package, checks, browser, download)" >&2; exit 2 ;;
+    *) echo "install_packages.sh: unknown set '$set' (build, test, train, released, dev, package, checks, browser, download)" >&2; exit 2 ;;
   esac
 done
 

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "model/formats/architecture.h"
 #include "model/formats/gguf.h"
 
 namespace polyveil::model {
@@ -84,12 +83,6 @@ class GgufModel {
                        std::uint32_t type);
 
   std::vector<std::uint8_t> Bytes() const;
-  // Errors: of the parser, or of the architecture.
-  Result<Architecture> Read() const {
-    const auto bytes = Bytes();
-    PV_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Parse(bytes));
-    return GgufArchitecture(file);
-  }
 
  private:
   struct Tensor {
