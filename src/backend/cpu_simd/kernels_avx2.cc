@@ -92,8 +92,9 @@ void ReduceFromKernel(u64* out, const u64* a, size_t n, const Modulus& from, con
 }
 
 // Sums of products of doubles, exact: `high` lies above 2^(kUnit + 52), where doubles are multiples
-// of 2^kUnit, and takes each product rounded; `low` takes what the rounding left, at most 2^(kUnit
-// - 1). kTerms products of words below 2^50 and 2^kBits reach neither 2^(kUnit + 53) nor 2^53.
+// of a unit 2^kUnit, and takes each product rounded; `low` takes what the rounding left, at most
+// half a unit. kTerms products of words below 2^50 and 2^kBits leave `high` below 2^(kUnit + 53)
+// and `low` at 2^53 or less.
 template <int kBits>
 struct Sum {
   static_assert(kBits == 50 || kBits == 48);
