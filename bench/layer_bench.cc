@@ -1,5 +1,6 @@
 #include "bench/layer_bench.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cmath>
@@ -29,6 +30,8 @@ class LayerBench {
         encoder_(params_) {}
 
   Result<LayerReport> Run() {
+    PV_ASSIGN_OR_RETURN(const auto polynomial, Through(model::Evaluation::kPolynomial));
+    PV_ASSIGN_OR_RETURN(const auto exact, Through(model::Evaluation::kExact));
     PV_RETURN_IF_ERROR(MakeKeys());
     const auto weights =
         std::make_shared<runtime::WeightStore>(options_.program, options_.weight_bytes);
@@ -39,8 +42,6 @@ class LayerBench {
     if (options_.at_once > 0) {
       PV_ASSIGN_OR_RETURN(read, ReadAtOnce(session, weights));
     }
-    PV_ASSIGN_OR_RETURN(const auto polynomial, Through(model::Evaluation::kPolynomial));
-    PV_ASSIGN_OR_RETURN(const auto exact, Through(model::Evaluation::kExact));
     for (const Values& token : options_.tokens) {
       LayerToken result;
       result.polynomial = polynomial[report_.tokens.size()];
@@ -60,11 +61,19 @@ class LayerBench {
   }
 
  private:
-  // What the blocks make of all tokens.
+  // What the blocks make of all tokens in float64. Errors: kMismatch for values that are not
+  // finite: encrypted they would not be either, a long time later.
   Result<std::vector<Values>> Through(model::Evaluation evaluation) const {
     std::vector<Values> text = options_.tokens;
-    for (const model::Block& block : program_.decoder().blocks) {
-      PV_ASSIGN_OR_RETURN(text, model::BlockReference(block, evaluation).Read(text));
+    const auto& blocks = program_.decoder().blocks;
+    for (size_t layer = 0; layer < blocks.size(); ++layer) {
+      PV_ASSIGN_OR_RETURN(text, model::BlockReference(blocks[layer], evaluation).Read(text));
+      for (size_t i = 0; i < text.size(); ++i)
+        if (!std::ranges::all_of(text[i], [](double x) { return std::isfinite(x); }))
+          return MakeError(ErrorCode::kMismatch,
+                           "token {} of {}: in float64 layer {} of {} is not finite: what the "
+                           "polynomials were fitted on does not cover it (--margin, --text)",
+                           i, text.size(), layer, blocks.size());
     }
     return text;
   }

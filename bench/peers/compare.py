@@ -21,7 +21,8 @@ import numpy as np
 
 SLOTS = 32768
 TENSEAL_LEVELS = 12  # as many as full16 has between bootstraps
-OPERATION_SECONDS = 10  # after so many, five repetitions suffice
+OPERATION_SECONDS = 10  # after so many, five repetitions suffice,
+SLOW_SECONDS = 60  # and after so many, one
 
 
 def values(seed):
@@ -34,7 +35,8 @@ def timed(fn, repeats):
         start = time.perf_counter()
         result = fn()
         seconds.append(time.perf_counter() - start)
-        if len(seconds) >= 5 and time.perf_counter() - began > OPERATION_SECONDS:
+        spent = time.perf_counter() - began
+        if spent > SLOW_SECONDS or (len(seconds) >= 5 and spent > OPERATION_SECONDS):
             break
     return statistics.median(seconds), result
 
@@ -59,10 +61,10 @@ def measure(operation, fn, repeats, decrypt, expected, level, note="", share=1.0
     tell(operation=operation, seconds=seconds * share, bits=bits(decrypt(result), expected), level=level, note=note)
 
 
-def run_polyveil(threads, repeats):
+def run_polyveil(arguments):
     import polyveil
     began = time.perf_counter()
-    context = polyveil.Context("full16", threads=threads)
+    context = polyveil.Context("full16", threads=arguments.threads)
     secret = polyveil.SecretKey(context)
     evaluator = polyveil.Evaluator(context, secret.make_keys(rotations=[1], bootstrapping=True))
     ready(context, began)
@@ -72,23 +74,23 @@ def run_polyveil(threads, repeats):
         for name, fn, expected in (("add", lambda: evaluator.add(x, y), a + b),
                                    ("multiply", lambda: evaluator.mul(x, y), a * b),
                                    ("rotate", lambda: evaluator.rotate(x, 1), np.roll(a, -1))):
-            measure(name, fn, repeats, secret.decrypt, expected, level)
+            measure(name, fn, arguments.repeats, secret.decrypt, expected, level)
     low = secret.encrypt(a, context.bootstrap_level)
     measure("bootstrap", lambda: evaluator.bootstrap(low), 5, secret.decrypt, a,
             context.fresh_level - context.bootstrap_level)
 
 
-def run_desilofhe(threads, repeats):
+def run_desilofhe(arguments):
     import desilofhe
     began = time.perf_counter()
-    engine = desilofhe.Engine(mode="parallel", thread_count=threads, bootstrap=True)
+    engine = desilofhe.Engine(mode="parallel", thread_count=arguments.threads, bootstrap=True)
     secret = engine.create_secret_key()
     relinearization = engine.create_relinearization_key(secret)
     conjugation = engine.create_conjugation_key(secret)
     rotation = engine.create_fixed_rotation_key(secret, -1)
     a, b = values(1), values(2)
     x, y = engine.encrypt(a, secret), engine.encrypt(b, secret)
-    ready(f"Engine(mode='parallel', thread_count={threads}, bootstrap=True): "
+    ready(f"Engine(mode='parallel', thread_count={arguments.threads}, bootstrap=True): "
           f"{engine.slot_count} slots, max_level {engine.max_level}", began)
 
     def decrypt(ciphertext):
@@ -97,37 +99,42 @@ def run_desilofhe(threads, repeats):
     for name, fn, expected in (("add", lambda: engine.add(x, y), a + b),
                                ("multiply", lambda: engine.multiply(x, y, relinearization), a * b),
                                ("rotate", lambda: engine.rotate(x, rotation), np.roll(a, 1))):
-        measure(name, fn, repeats, decrypt, expected, x.level)
-    # The smallest keys first: a machine may have no room for the others.
-    rotations, small = engine.create_roll_key(secret), engine.create_small_bootstrap_key(secret)
-    bootstraps(engine, secret, a, b, decrypt, (relinearization, conjugation, rotations, small), "small key")
-    del rotations, small
-    medium = engine.create_bootstrap_key(secret, "medium")
-    bootstraps(engine, secret, a, b, decrypt, (relinearization, conjugation, medium), "medium key, its default")
+        measure(name, fn, arguments.repeats, decrypt, expected, x.level)
+    keys = bootstrap_keys(engine, secret, relinearization, conjugation, arguments.key)
+    bootstraps(engine, secret, decrypt, keys, arguments.key)
 
 
-def bootstraps(engine, secret, a, b, decrypt, keys, note):
-    """desilofhe's rows for one size of keys."""
+def bootstrap_keys(engine, secret, relinearization, conjugation, size):
+    if size == "small":
+        roll = engine.create_roll_key(secret)
+        return relinearization, conjugation, roll, engine.create_small_bootstrap_key(secret)
+    return relinearization, conjugation, engine.create_bootstrap_key(secret, size)
+
+
+def bootstraps(engine, secret, decrypt, keys, key):
+    a, b = values(1), values(2)
     low, other = engine.encrypt(a, secret, 0), engine.encrypt(b, secret, 0)
     gained = engine.bootstrap(low, *keys).level
-    measure("bootstrap", lambda: engine.bootstrap(low, *keys), 3, decrypt, a, gained, note)
-    measure("bootstrap, two merged", lambda: engine.merge_bootstrap(low, other, *keys)[0], 3, decrypt, a, gained,
-            f"{note}; two real vectors as one complex one: half of its time", 0.5)
+    for operation, fn, note, share in (
+            ("bootstrap", lambda: engine.bootstrap(low, *keys), "", 1.0),
+            ("bootstrap, two merged", lambda: engine.merge_bootstrap(low, other, *keys)[0],
+             "; two real vectors as one complex one: half of its time", 0.5)):
+        measure(operation, fn, 3, decrypt, a, gained, f"{key} key{note}", share)
 
 
-def run_tenseal(threads, repeats):
+def run_tenseal(arguments):
     """Its rings end at N = 2^15: half of the slots, no bootstrap; it rotates by no public call."""
     import tenseal
     began = time.perf_counter()
     degree, chain = 32768, [60] + [40] * TENSEAL_LEVELS + [60]
     context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, poly_modulus_degree=degree,
-                              coeff_mod_bit_sizes=chain, n_threads=threads)
+                              coeff_mod_bit_sizes=chain, n_threads=arguments.threads)
     context.global_scale = 2**40
     a, b = values(1)[:degree // 2], values(2)[:degree // 2]
     x, y = tenseal.ckks_vector(context, a), tenseal.ckks_vector(context, b)
     ready(f"N = 2^15, chain of {len(chain)} primes, {sum(chain)} bits", began)
     for name, fn, expected in (("add", lambda: x + y, a + b), ("multiply", lambda: x * y, a * b)):
-        measure(name, fn, repeats, lambda result: result.decrypt(), expected, TENSEAL_LEVELS,
+        measure(name, fn, arguments.repeats, lambda result: result.decrypt(), expected, TENSEAL_LEVELS,
                 "twice its time, for twice the slots", 2.0)
 
 
@@ -143,7 +150,7 @@ def first_without_memory():
 def heard(name, arguments):
     """What the library tells from a process of its own, line by line; ends with its peak memory, or why not."""
     command = [sys.executable, __file__, "--only", name, "--threads", str(arguments.threads),
-               "--repeats", str(arguments.repeats)]
+               "--repeats", str(arguments.repeats), "--key", arguments.key]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                preexec_fn=first_without_memory)
     timer = threading.Timer(arguments.limit, process.kill)
@@ -206,13 +213,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--limit", type=int, default=240, help="seconds of a library")
+    parser.add_argument("--limit", type=int, default=900, help="seconds of a library")
+    parser.add_argument("--key", choices=("medium", "small"), default="medium",
+                        help="desilofhe's for bootstraps: of 17 or of 13 GB of memory")
     parser.add_argument("--only", choices=LIBRARIES, help="lines of JSON of one library")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if arguments.only:
         began = time.perf_counter()
-        LIBRARIES[arguments.only](arguments.threads, arguments.repeats)
+        LIBRARIES[arguments.only](arguments)
         tell(peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, all=time.perf_counter() - began)
         return
     table, events = Table(), []

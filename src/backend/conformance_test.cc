@@ -233,8 +233,8 @@ TEST(Conformance, InnerProducts) {
   for (const Modulus& q : Moduli(kN)) {
     for (const size_t count : {1, 2, 5, 31, 64}) {
       for (const Words kind : kAllWords) {
-        const Rows a(count, kN, bound, kind, 10), b(count, kN, bound, kind, 100);
-        const Rows b1(count, kN, bound, Words::kRandom, 200);
+        const Rows a(count, kN, bound, kind, 10), b(count, kN, q.q, kind, 100);
+        const Rows b1(count, kN, q.q, Words::kRandom, 200);
         const auto *pa = a.pointers.data(), *pb = b.pointers.data(), *pb1 = b1.pointers.data();
         ExpectSame(kN, "inner_product", [&](const Kernels& k, u64* out) {
           k.inner_product(out, pa, pb, count, kN, q);

@@ -82,6 +82,13 @@ TEST(BufferPool, KeepsItsLimit) {
   buffer_pool::SetCacheLimit(size_t{6} << 20);
   { const Buffer large(16 * kMegabyte); }
   EXPECT_EQ(buffer_pool::GetStats().bytes_cached, size_t{6} << 20);
+  {
+    const buffer_pool::KeepFree outer;
+    { const buffer_pool::KeepFree inner; }
+    { const Buffer large(16 * kMegabyte); }
+    EXPECT_GE(buffer_pool::GetStats().bytes_cached, size_t{16} << 20);
+  }
+  EXPECT_EQ(buffer_pool::GetStats().bytes_cached, size_t{6} << 20);
   buffer_pool::SetCacheLimit(size_t{2} << 30);
 }
 

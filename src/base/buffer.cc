@@ -57,7 +57,13 @@ class Pool {
       small_[bytes].push_back(block);
       small_bytes_ += bytes;
     }
-    if (Cached() > limit_) Release(limit_);
+    if (keepers_ == 0) Release(limit_);
+  }
+
+  void AddKeepers(int count) {
+    const std::lock_guard lock(mutex_);
+    keepers_ += count;
+    if (keepers_ == 0) Release(limit_);
   }
 
   void Trim() {
@@ -104,6 +110,7 @@ class Pool {
   std::unordered_map<size_t, std::vector<void*>> small_;  // free ones, by size
   size_t small_bytes_ = 0, in_use_ = 0, peak_ = 0;
   size_t limit_ = size_t{2} << 30;
+  int keepers_ = 0;
 };
 
 }  // namespace
@@ -142,6 +149,8 @@ namespace buffer_pool {
 Stats GetStats() { return Pool::Instance().GetStats(); }
 void Trim() { Pool::Instance().Trim(); }
 void SetCacheLimit(size_t bytes) { Pool::Instance().SetLimit(bytes); }
+KeepFree::KeepFree() { Pool::Instance().AddKeepers(1); }
+KeepFree::~KeepFree() { Pool::Instance().AddKeepers(-1); }
 
 }  // namespace buffer_pool
 }  // namespace polyveil

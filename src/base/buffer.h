@@ -54,5 +54,15 @@ void Trim();
 // Bytes of free blocks that the pool may keep (default: 2 GiB); what is above is returned at once.
 void SetCacheLimit(size_t bytes);
 
+// While one lives, the pool keeps all free blocks; what is above the limit is returned when the
+// last one ends. For work whose blocks come and go by gigabytes: the system clears every page that
+// it gives, which costs as much as several operations on it. The peak is that of the work.
+class KeepFree {
+ public:
+  KeepFree();
+  ~KeepFree();
+  KeepFree(const KeepFree&) = delete;
+};
+
 }  // namespace buffer_pool
 }  // namespace polyveil

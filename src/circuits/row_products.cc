@@ -18,6 +18,9 @@ using ring::kMaxProducts;
 // Words per block: 64 babies of two components fit half of a 1 MiB L2; so do 16 plaintexts beside
 // 16 babies.
 constexpr size_t kBlockWords = 512;
+// Blocks lie a line further apart than their size, a power of two: the lines that a sum reads
+// together would else have one place in the first cache.
+constexpr size_t kLineWords = 8;
 
 struct BabyStep {
   int rotation;
@@ -71,7 +74,7 @@ class LimbWorker {
         n_(context.params.n()),
         block_(std::min(n_, kBlockWords)),
         table_(context.params.extended_table(level_, static_cast<int>(limb))),
-        rotated_(2 * block_ * context.babies.size()),
+        rotated_(2 * stride() * context.babies.size()),
         scratch_((kMaxProducts + 2) * block_) {
     for (int k = 0; k < special_; ++k) p_mod_q_ = Q().Mul(p_mod_q_, Q().Reduce(c_.params.p(k).q));
     ExpandWholeLimbs();
@@ -91,8 +94,9 @@ class LimbWorker {
  private:
   const ring::Modulus& Q() const { return table_.modulus(); }
   bool InQ() const { return limb_ < static_cast<size_t>(c_.params.limbs(level_)); }
-  u64* Rotated0(size_t b) { return rotated_.data() + 2 * b * block_; }
-  u64* Rotated1(size_t b) { return Rotated0(b) + block_; }
+  size_t stride() const { return block_ + kLineWords; }
+  u64* Rotated0(size_t b) { return rotated_.data() + 2 * b * stride(); }
+  u64* Rotated1(size_t b) { return Rotated0(b) + stride(); }
 
   void ExpandWholeLimbs() {
     for (const auto& [giant, row] : c_.rows) {
@@ -204,7 +208,7 @@ class LimbWorker {
   size_t n_, block_;
   const ring::NttTables& table_;
   u64 p_mod_q_ = 1;
-  Buffer rotated_;                                          // [baby][component][block]
+  Buffer rotated_;                                          // [baby][component][stride()]
   Buffer scratch_;                                          // plaintexts, then two partial sums
   Buffer expanded_;                                         // a block of a compact key
   std::deque<std::optional<ckks::KeyLimbReader>> readers_;  // by baby

@@ -47,7 +47,7 @@ struct Kernels {
                       bool centred);
 
   // out[j] = sum_{i < count} a[i][j] * b[i][j], 1 <= count <= kMaxProducts, reduced once.
-  // a, b: words below 2^50 (not only below q). out may be an a[i] or b[i].
+  // a: words below 2^50 (not only below q), b in [0, q). out may be an a[i] or b[i].
   void (*inner_product)(u64* out, const u64* const* a, const u64* const* b, size_t count, size_t n,
                         const Modulus& q);
   // The same with two outputs that share a (key switching): out0 = sum a b0, out1 = sum a b1.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/buffer.h"
 #include "base/system.h"
 #include "runtime/engine_machine.h"
 #include "runtime/interpreter.h"
@@ -96,6 +97,7 @@ Result<std::vector<ckks::Ciphertext>> DecoderSession::Run(const EngineParts& par
                                                           int position,
                                                           const StepOptions& options) {
   Timer timer;
+  const buffer_pool::KeepFree keep;  // bands of a prompt hold gigabytes that the next ones need
   EngineMachine machine(parts, options.latency);
   StepListener listener(*parts.model, graph, options);
   Interpreter<EngineMachine, StepListener> interpreter(machine, listener);

@@ -1,53 +1,50 @@
-// A TCP connection, in the clear or inside TLS: one type, so that one code serves both.
+// A TCP connection, in the clear or inside TLS: one type, so that one code serves both. What Asio
+// and OpenSSL instantiate for an operation is compiled once, in byte_stream.cc.
 #pragma once
 
-#include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
-#include <optional>
-#include <utility>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace boost::asio::ssl {
+class context;
+}
+struct ssl_st;
 
 namespace polyveil::serve {
 
-// Reads and writes as Asio's streams do; deadlines are those of the TCP stream below.
+// One operation at a time: it returns at once and calls `done` (error, bytes) from the io_context.
+// Buffers outlive the operation. Deadlines are those of tcp().
 class ByteStream {
  public:
-  using executor_type = boost::beast::tcp_stream::executor_type;
+  using Done = std::function<void(boost::beast::error_code, size_t)>;
 
   // tls: null for bytes in the clear; else outlives the stream.
-  ByteStream(boost::asio::io_context& context, boost::asio::ssl::context* tls) : tcp_(context) {
-    if (tls != nullptr) tls_.emplace(tcp_, *tls);
-  }
+  ByteStream(boost::asio::io_context& context, boost::asio::ssl::context* tls);
+  ~ByteStream();
   ByteStream(const ByteStream&) = delete;
 
   boost::beast::tcp_stream& tcp() { return tcp_; }
-  bool encrypted() const { return tls_.has_value(); }
-  // Requires encrypted().
-  SSL* tls() { return tls_->native_handle(); }
-  executor_type get_executor() { return tcp_.get_executor(); }
+  bool encrypted() const { return tls_ != nullptr; }
 
-  // handler: (error_code). Requires encrypted().
-  template <typename Handler>
-  void async_handshake(boost::asio::ssl::stream_base::handshake_type type, Handler&& handler) {
-    tls_->async_handshake(type, std::forward<Handler>(handler));
-  }
-  template <typename Handler>
-  void async_shutdown(Handler&& handler) {
-    tls_->async_shutdown(std::forward<Handler>(handler));
-  }
-  template <typename Buffers, typename Handler>
-  void async_read_some(const Buffers& buffers, Handler&& handler) {
-    if (tls_) return (void)tls_->async_read_some(buffers, std::forward<Handler>(handler));
-    tcp_.async_read_some(buffers, std::forward<Handler>(handler));
-  }
-  template <typename Buffers, typename Handler>
-  void async_write_some(const Buffers& buffers, Handler&& handler) {
-    if (tls_) return (void)tls_->async_write_some(buffers, std::forward<Handler>(handler));
-    tcp_.async_write_some(buffers, std::forward<Handler>(handler));
-  }
+  // These require encrypted().
+  ssl_st* tls();
+  void HandshakeAsServer(Done done);
+  void HandshakeAsClient(Done done);
+  void EndTls(Done done);  // sends the alert, waits for the peer's
+
+  // At least one byte, or an error.
+  void ReadSome(boost::asio::mutable_buffer buffer, Done done);
+  void ReadSomeBelowTls(boost::asio::mutable_buffer buffer, Done done);
+  // All of them.
+  void Write(const std::vector<boost::asio::const_buffer>& buffers, Done done);
 
  private:
+  struct Tls;
   boost::beast::tcp_stream tcp_;
-  std::optional<boost::asio::ssl::stream<boost::beast::tcp_stream&>> tls_;
+  const std::unique_ptr<Tls> tls_;
 };
 
 }  // namespace polyveil::serve

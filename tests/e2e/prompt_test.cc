@@ -1,5 +1,8 @@
 // Prompts at once through real HTTP on a small insecure ring.
+#include <nlohmann/json.hpp>
+
 #include "base/worst.h"
+#include "ckks/client/encryptor.h"
 #include "e2e/served_fixture.h"
 #include "support/random_block.h"
 

@@ -21,7 +21,8 @@ using Tokens = std::vector<std::vector<double>>;
 using TokenIds = std::vector<std::int32_t>;
 
 constexpr int kCalibrationTexts = 32, kCalibrationTokens = 48;
-constexpr int kRandomTexts = 2, kRandomTokens = 16;  // large shapes take a second a token
+constexpr int kRandomTexts = 4, kRandomTokens = 16;
+constexpr double kRandomProducts = 1e10;  // of a layer: some seconds
 constexpr size_t kTextBytes = 1 << 18;
 constexpr const char* kSentences =
     "The harbour was quiet in the early morning, and the fishing boats had not yet come back. An "
@@ -148,8 +149,12 @@ Result<BlockText> FromShape(const model::ModelShape& shape, BlockRange layers, i
     return RandomTokens(shape.block.d_model, count, static_cast<std::uint64_t>(seed),
                         shape.block.centred);
   };
+  // As long as the text that runs, where that is quick: large shapes take a second a token.
+  const double most =
+      kRandomProducts / kRandomTexts / static_cast<double>(shape.block.parameters());
+  const int length = std::max(kRandomTokens, static_cast<int>(std::min<double>(most, tokens)));
   model::BlockTexts texts;
-  for (int i = 0; i < kRandomTexts; ++i) texts.push_back(text(kRandomTokens, 10 + i));
+  for (int i = 0; i < kRandomTexts; ++i) texts.push_back(text(length, 10 + i));
   BlockText result{{}, text(tokens, 20), shape.name + ", random weights"};
   model::LayerFitter fitter({std::move(texts), {}, {}}, ToFit(degrees, margin));
   for (int layer = layers.first; layer < layers.first + layers.count; ++layer) {

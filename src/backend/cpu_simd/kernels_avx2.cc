@@ -97,11 +97,11 @@ void ReduceFromKernel(u64* out, const u64* a, size_t n, const Modulus& from, con
 // and `low` at 2^53 or less.
 template <int kBits>
 struct Sum {
-  static_assert(kBits == 50 || kBits == 48);
-  static constexpr size_t kTerms = kBits == 50 ? 8 : 16;
-  static constexpr int kUnit = kBits == 50 ? 51 : 50;
-  static constexpr double kBase = kBits == 50 ? 0x1p103 : 0x1p102;
-  static constexpr double kPerUnit = kBits == 50 ? 0x1p-51 : 0x1p-50;
+  static_assert(kBits == 50 || kBits == 48 || kBits == 44);
+  static constexpr int kLogTerms = (56 - kBits) / 2, kUnit = 54 - kLogTerms;
+  static constexpr size_t kTerms = size_t{1} << kLogTerms;
+  static constexpr double kPerUnit = 1.0 / static_cast<double>(u64{1} << kUnit);
+  static constexpr double kBase = 0x1p52 / kPerUnit;
   Real high = Set(kBase);
   Real low = _mm256_setzero_pd();
 
@@ -145,18 +145,32 @@ PV_ALWAYS_INLINE void SumProducts(Real (&total)[kOutputs], const SumReducer<kBit
   }
 }
 
-void InnerProductKernel(u64* out, const u64* const* a, const u64* const* b, size_t count, size_t n,
-                        const Modulus& q) {
-  const SumReducer<50> reducer(q);
+// f(Sum): of the fewest reductions for words below q.
+template <typename Function>
+PV_ALWAYS_INLINE void ForModulus(const Modulus& q, const Function& f) {
+  if (q.bits <= 44) return f(Sum<44>());
+  if (q.bits <= 48) return f(Sum<48>());
+  f(Sum<50>());
+}
+
+template <int kBits>
+void InnerProduct(Sum<kBits>, u64* out, const u64* const* a, const u64* const* b, size_t count,
+                  size_t n, const Modulus& q) {
+  const SumReducer<kBits> reducer(q);
   for (size_t j = 0; j < n; j += 2 * kLanes) {
     Real total[2];
-    SumProducts(total, reducer, count, [&](Sum<50>* sums, size_t i) {
+    SumProducts(total, reducer, count, [&](Sum<kBits>* sums, size_t i) {
       sums[0].Add(Load(a[i] + j), Load(b[i] + j));
       sums[1].Add(Load(a[i] + j + kLanes), Load(b[i] + j + kLanes));
     });
     reducer.Store(out + j, total[0]);
     reducer.Store(out + j + kLanes, total[1]);
   }
+}
+
+void InnerProductKernel(u64* out, const u64* const* a, const u64* const* b, size_t count, size_t n,
+                        const Modulus& q) {
+  ForModulus(q, [&](auto sum) { InnerProduct(sum, out, a, b, count, n, q); });
 }
 
 // By single loads: a gather takes several times as long on some processors, on none much less.
@@ -167,48 +181,85 @@ PV_ALWAYS_INLINE Words LoadPermuted(const u64* a, const u32* perm) {
   return _mm256_castpd_si256(_mm256_set_m128d(high, low));
 }
 
-// load(i, j): words j .. j + 3 of the operand that both outputs share.
-template <typename LoadShared>
-PV_ALWAYS_INLINE void InnerProduct2Any(u64* out0, u64* out1, const LoadShared& load,
+// sums: words j .. j + 3 of both outputs, then j + 4 .. j + 7.
+// load(i, j, x): the same words of the operand that both outputs share.
+template <int kBits, typename LoadShared>
+PV_ALWAYS_INLINE void AddPairs(Sum<kBits> (&sums)[4], const LoadShared& load, const u64* const* b0,
+                               const u64* const* b1, size_t first, size_t last, size_t j) {
+  for (size_t i = first; i < last; ++i) {
+    Real x[2];
+    load(i, j, x);
+    sums[0].Add(x[0], Load(b0[i] + j));
+    sums[1].Add(x[0], Load(b1[i] + j));
+    sums[2].Add(x[1], Load(b0[i] + j + kLanes));
+    sums[3].Add(x[1], Load(b1[i] + j + kLanes));
+  }
+}
+
+// A whole line of every operand at a time: polynomials lie at multiples of a power of two, so that
+// the lines which a sum reads together have one place in a cache. Terms that take a reduction
+// between them follow one another over a tile: no processor foresees as many streams as there are.
+template <int kBits, typename LoadShared>
+PV_ALWAYS_INLINE void InnerProduct2Any(Sum<kBits>, u64* const (&out)[2], const LoadShared& load,
                                        const u64* const* b0, const u64* const* b1, size_t count,
                                        size_t n, const Modulus& q) {
-  const SumReducer<50> reducer(q);
-  for (size_t j = 0; j < n; j += kLanes) {
-    Real total[2];
-    SumProducts(total, reducer, count, [&](Sum<50>* sums, size_t i) {
-      const Real x = ToReal(load(i, j));
-      sums[0].Add(x, Load(b0[i] + j));
-      sums[1].Add(x, Load(b1[i] + j));
-    });
-    reducer.Store(out0 + j, total[0]);
-    reducer.Store(out1 + j, total[1]);
+  constexpr size_t kTile = 512, kGroup = Sum<kBits>::kTerms;
+  const SumReducer<kBits> reducer(q);
+  alignas(64) double totals[2 * kTile];
+  for (size_t tile = 0; tile < n; tile += kTile) {
+    const size_t end = tile + kTile < n ? tile + kTile : n;
+    for (size_t first = 0; first < count; first += kGroup) {
+      const size_t last = first + kGroup < count ? first + kGroup : count;
+      for (size_t j = tile; j < end; j += 2 * kLanes) {
+        Sum<kBits> sums[4];
+        AddPairs(sums, load, b0, b1, first, last, j);
+        double* const before = totals + 2 * (j - tile);
+        for (size_t s = 0; s < 4; ++s) {
+          const Real none = _mm256_setzero_pd();
+          const Real total =
+              reducer.Reduce(first == 0 ? none : _mm256_load_pd(before + s * kLanes), sums[s]);
+          if (last < count)
+            _mm256_store_pd(before + s * kLanes, total);
+          else
+            reducer.Store(out[s % 2] + j + s / 2 * kLanes, total);
+        }
+      }
+    }
   }
 }
 
 void InnerProduct2Kernel(u64* out0, u64* out1, const u64* const* a, const u64* const* b0,
                          const u64* const* b1, size_t count, size_t n, const Modulus& q) {
-  const auto load = [&](size_t i, size_t j) { return LoadWords(a[i] + j); };
-  InnerProduct2Any(out0, out1, load, b0, b1, count, n, q);
+  const auto load = [&](size_t i, size_t j, Real* x) {
+    x[0] = Load(a[i] + j);
+    x[1] = Load(a[i] + j + kLanes);
+  };
+  ForModulus(q, [&](auto sum) { InnerProduct2Any(sum, {out0, out1}, load, b0, b1, count, n, q); });
 }
 
 void InnerProduct2RepeatedKernel(u64* out0, u64* out1, const u64* const* a, int log_repeat,
                                  const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                                  const Modulus& q) {
-  const auto load = [&](size_t i, size_t j) { return SetWords(a[i][j >> log_repeat]); };
-  InnerProduct2Any(out0, out1, load, b0, b1, count, n, q);
+  const auto load = [&](size_t i, size_t j, Real* x) {
+    x[0] = x[1] = ToReal(SetWords(a[i][j >> log_repeat]));
+  };
+  ForModulus(q, [&](auto sum) { InnerProduct2Any(sum, {out0, out1}, load, b0, b1, count, n, q); });
 }
 
 void InnerProduct2PermutedKernel(u64* out0, u64* out1, const u64* const* a, const u32* perm,
                                  const u64* const* b0, const u64* const* b1, size_t count, size_t n,
                                  const Modulus& q) {
-  const auto load = [&](size_t i, size_t j) { return LoadPermuted(a[i], perm + j); };
-  InnerProduct2Any(out0, out1, load, b0, b1, count, n, q);
+  const auto load = [&](size_t i, size_t j, Real* x) {
+    x[0] = ToReal(LoadPermuted(a[i], perm + j));
+    x[1] = ToReal(LoadPermuted(a[i], perm + j + kLanes));
+  };
+  ForModulus(q, [&](auto sum) { InnerProduct2Any(sum, {out0, out1}, load, b0, b1, count, n, q); });
 }
 
 // One output of a block of the base conversion; x: `words` doubles of each input in turn.
 template <int kBits>
-void ScalarRow(u64* out, const double* x, const u64* factors, size_t count, size_t words,
-               const Modulus& q) {
+void ScalarRow(Sum<kBits>, u64* out, const double* x, const u64* factors, size_t count,
+               size_t words, const Modulus& q) {
   constexpr size_t kVectors = 4;
   const SumReducer<kBits> reducer(q);
   double row[ring::kMaxProducts];
@@ -237,8 +288,9 @@ void InnerProductScalarKernel(u64* const* out, const u64* const* x, const u64* f
       for (size_t j = 0; j < words; j += kLanes)
         _mm256_store_pd(block + i * words + j, Load(x[i] + first + j));
     for (size_t k = 0; k < out_count; ++k) {
-      const auto row = q[k]->bits <= 48 ? ScalarRow<48> : ScalarRow<50>;
-      row(out[k] + first, block, factors + k * count, count, words, *q[k]);
+      ForModulus(*q[k], [&](auto sum) {
+        ScalarRow(sum, out[k] + first, block, factors + k * count, count, words, *q[k]);
+      });
     }
   }
 }

@@ -2,16 +2,12 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/io_context.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
 #include <functional>
-#include <optional>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
-#include "base/system.h"
-#include "serve/byte_stream.h"
 #include "serve/tls.h"
 #include "wire/bytes.h"
 
@@ -68,11 +64,12 @@ class HttpClient {
 
   // `cancel`, when given, ends any operation within a tenth of a second (kCancelled).
   explicit HttpClient(Url url, const std::atomic<bool>* cancel = nullptr, HttpAccess access = {});
+  ~HttpClient();
 
-  const Url& url() const { return url_; }
-  void set_cancel(const std::atomic<bool>* cancel) { cancel_ = cancel; }  // between requests
+  const Url& url() const;
+  void set_cancel(const std::atomic<bool>* cancel);  // between requests
   // kKeyDigestHeader's value from now on.
-  void set_key_digest(std::string digest) { key_digest_ = std::move(digest); }
+  void set_key_digest(std::string digest);
   // Errors: kUnavailable (what was under way, the system's reason), kCancelled, kOutOfRange (reply
   // above its bound), kCorrupt (no HTTP). Any HTTP status is a reply.
   Result<ClientReply> Send(const ClientRequest& request);
@@ -80,34 +77,12 @@ class HttpClient {
   using Sink = std::function<Status(wire::ByteView)>;
   Result<ClientReply> SendStreaming(const ClientRequest& request, const Sink& sink);
 
-  u64 bytes_sent() const { return bytes_sent_; }
-  u64 bytes_received() const { return bytes_received_; }
+  u64 bytes_sent() const;
+  u64 bytes_received() const;
 
  private:
-  using Parser = boost::beast::http::response_parser<boost::beast::http::buffer_body>;
-  double Lap(double most);
-  template <typename Start>
-  Status Run(double seconds, const char* action, Start&& start);
-  bool Cancelled() const { return cancel_ != nullptr && !ignore_cancel_ && *cancel_; }
-  Status Connect();
-  Status CheckPlain() const;
-  Status Handshake();
-  Status Write(const ClientRequest& request);
-  Status ReadHeader(const ClientRequest& request, Parser& parser);
-  Error Explain(boost::beast::error_code error, const char* action) const;
-  Status ReadBody(const ClientRequest& request, Parser& parser, const Sink& sink);
-
-  const Url url_;
-  HttpAccess access_;
-  std::string key_digest_;
-  const std::atomic<bool>* cancel_;
-  bool ignore_cancel_ = false;  // of the request under way
-  boost::asio::io_context context_{1};
-  std::optional<ByteStream> stream_;
-  boost::beast::flat_buffer buffer_{kMaxHeaderBytes};
-  Timer idle_;                                     // since the last reply
-  double total_seconds_ = 0, waited_seconds_ = 0;  // of the request under way: allowed, waited
-  u64 bytes_sent_ = 0, bytes_received_ = 0;
+  class Connection;  // keeps Boost's headers out of this one
+  std::unique_ptr<Connection> connection_;
 };
 
 }  // namespace polyveil::serve

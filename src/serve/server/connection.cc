@@ -5,9 +5,9 @@
 #include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/write.hpp>
 #include <chrono>
 #include <new>
+#include <sstream>
 
 #include "base/csprng.h"
 #include "base/digest.h"
@@ -45,9 +45,10 @@ std::string NewRequestId() {
   return ToHex(std::span(seed).first(8));
 }
 
-Status ToStatus(const beast::error_code& error, const char* action) {
-  if (!error) return {};
-  return MakeError(ErrorCode::kUnavailable, "{}: {}", action, error.message());
+std::string TextOf(const http::response<http::empty_body>& header) {
+  std::ostringstream text;
+  text << header.base();
+  return text.str();
 }
 
 // What the client has sent is wrong, in contrast to a connection that broke.
@@ -60,8 +61,8 @@ std::string_view View(beast::string_view text) { return {text.data(), text.size(
 
 }  // namespace
 
-template <typename Start>
-beast::error_code Connection::Run(double seconds, Start&& start) {
+beast::error_code Connection::Run(double seconds,
+                                  const std::function<void(ByteStream::Done)>& start) {
   beast::error_code result = asio::error::operation_aborted;
   stream_.tcp().expires_after(std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::duration<double>(std::max(seconds, 0.0))));
@@ -72,8 +73,8 @@ beast::error_code Connection::Run(double seconds, Start&& start) {
 }
 
 beast::error_code Connection::ReadMore(double seconds) {
-  return Run(seconds, [&](auto done) {
-    stream_.async_read_some(buffer_.prepare(kPieceBytes), [&, done](beast::error_code e, size_t n) {
+  return Run(seconds, [&](const ByteStream::Done& done) {
+    stream_.ReadSome(buffer_.prepare(kPieceBytes), [&, done](beast::error_code e, size_t n) {
       buffer_.commit(n);
       done(e, n);
     });
@@ -93,10 +94,8 @@ double Connection::OverdueSeconds() const {
 bool Connection::Handshake() {
   if (!stream_.encrypted()) return true;
   YieldAfter(limits_.displace_new_seconds);
-  const auto error = Run(limits_.header_seconds, [&](auto done) {
-    stream_.async_handshake(asio::ssl::stream_base::server,
-                            [done](beast::error_code e) { done(e, 0); });
-  });
+  const auto error = Run(limits_.header_seconds,
+                         [&](const ByteStream::Done& done) { stream_.HandshakeAsServer(done); });
   overdue_from_ = -1;
   return !error;
 }
@@ -105,7 +104,7 @@ bool Connection::Handshake() {
 void Connection::SayTlsEnds() {
   if (!stream_.encrypted()) return;
   stream_.tcp().expires_never();
-  stream_.async_shutdown([](beast::error_code) {});
+  stream_.EndTls([](beast::error_code, size_t) {});
   context_.restart();
   context_.run_for(std::chrono::milliseconds(50));
   stream_.tcp().cancel();
@@ -162,12 +161,12 @@ void Connection::Linger() {
   for (size_t drained = 0; !stopping_ && !error && drained < kLingerBytes;) {
     const double left = limits_.linger_seconds - timer.Seconds();
     if (left <= 0) break;
-    error = Run(left, [&](auto done) {  // whatever it is, below TLS
-      stream_.tcp().async_read_some(buffer_.prepare(kPieceBytes),
-                                    [&, done](beast::error_code e, size_t n) {
-                                      drained += n;
-                                      done(e, n);
-                                    });
+    error = Run(left, [&](const ByteStream::Done& done) {  // whatever it is
+      stream_.ReadSomeBelowTls(buffer_.prepare(kPieceBytes),
+                               [&, done](beast::error_code e, size_t n) {
+                                 drained += n;
+                                 done(e, n);
+                               });
     });
   }
   stream_.tcp().close();
@@ -282,8 +281,8 @@ bool Connection::AdmitBody(RequestParser& parser) {
   }
   parser.body_limit(limit);
   if (!beast::iequals(parser.get()[http::field::expect], "100-continue")) return true;
-  http::response<http::empty_body> go_on(http::status::continue_, 11);
-  return WriteMessage(go_on).ok();
+  const std::string go_on = TextOf(Header(http::status::continue_, 11));
+  return Write({asio::buffer(go_on)}).ok();
 }
 
 bool Connection::ReadBody(RequestParser& parser) {
@@ -323,11 +322,13 @@ beast::error_code Connection::ReadPieces(RequestParser& parser) {
   return {};
 }
 
-template <typename Message>
-Status Connection::WriteMessage(Message& message) {
-  const auto error =
-      Run(limits_.write_seconds, [&](auto done) { http::async_write(stream_, message, done); });
-  return ToStatus(error, "writing the reply");
+// The connection closes behind a reply that did not go out whole.
+Status Connection::Write(const Buffers& buffers) {
+  const auto error = Run(limits_.write_seconds,
+                         [&](const ByteStream::Done& done) { stream_.Write(buffers, done); });
+  if (!error) return {};
+  keep_alive_ = false;
+  return MakeError(ErrorCode::kUnavailable, "writing the reply: {}", error.message());
 }
 
 void Connection::Refuse(const Refusal& refusal) {
@@ -340,92 +341,65 @@ void Connection::Refuse(const Refusal& refusal) {
   (void)Reply(reply).ok();
 }
 
-template <typename Message>
-void Connection::SetFields(const HttpReply& reply, Message& message) const {
-  message.set(http::field::server, kServerName);
-  message.set(http::field::content_type, reply.content_type);
-  message.set(http::field::cache_control, "no-store");
-  if (!reply.view.empty()) message.set(http::field::accept_ranges, "bytes");
-  if (!reply.content_range.empty()) message.set(http::field::content_range, reply.content_range);
-  if (!request_.id.empty()) message.set("X-Request-Id", request_.id);
-  for (const auto& [name, value] : reply.fields) message.set(name, value);
-  message.keep_alive(keep_alive_);
+Connection::Header Connection::HeaderOf(const HttpReply& reply, size_t body_bytes) const {
+  Header header(static_cast<http::status>(reply.status), 11);
+  header.set(http::field::server, kServerName);
+  header.set(http::field::content_type, reply.content_type);
+  header.set(http::field::cache_control, "no-store");
+  if (!reply.view.empty()) header.set(http::field::accept_ranges, "bytes");
+  if (!reply.content_range.empty()) header.set(http::field::content_range, reply.content_range);
+  if (!request_.id.empty()) header.set("X-Request-Id", request_.id);
+  for (const auto& [name, value] : reply.fields) header.set(name, value);
+  header.content_length(body_bytes);
+  header.keep_alive(keep_alive_);
+  return header;
 }
 
 // Of any length, so every piece has a deadline of its own.
-Status Connection::ReplyInPieces(const HttpReply& reply) {
-  constexpr size_t kPieceBytes = size_t{1} << 20;
-  http::response<http::empty_body> header(static_cast<http::status>(reply.status), 11);
-  SetFields(reply, header);
-  header.content_length(reply.view.size());
-  http::response_serializer<http::empty_body> serializer(header);
-  auto error = Run(limits_.write_seconds,
-                   [&](auto done) { http::async_write_header(stream_, serializer, done); });
-  for (wire::ByteView rest = head_ ? wire::ByteView() : reply.view; !error && !rest.empty();) {
-    const wire::ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
-    error = Run(limits_.write_seconds, [&](auto done) {
-      asio::async_write(stream_, asio::buffer(piece.data(), piece.size()), done);
-    });
-    rest = rest.subspan(piece.size());
+Status Connection::ReplyInPieces(const std::string& header, wire::ByteView body) {
+  constexpr size_t kBytes = size_t{1} << 20;
+  PV_RETURN_IF_ERROR(Write({asio::buffer(header)}));
+  for (; !body.empty(); body = body.subspan(std::min(body.size(), kBytes))) {
+    PV_RETURN_IF_ERROR(Write({asio::buffer(body.data(), std::min(body.size(), kBytes))}));
   }
-  if (error) keep_alive_ = false;
-  return ToStatus(error, "writing the reply");
+  return {};
 }
 
 Status Connection::Reply(const HttpReply& reply) {
   answered_ = true;
   status_ = reply.status;
-  if (!reply.view.empty()) return ReplyInPieces(reply);
-  http::response<http::span_body<const std::uint8_t>> message(
-      static_cast<http::status>(reply.status), 11);
-  SetFields(reply, message);
   const auto* text = reinterpret_cast<const std::uint8_t*>(reply.text.data());
-  message.body() = reply.bytes.empty()
-                       ? beast::span<const std::uint8_t>(text, reply.text.size())
-                       : beast::span<const std::uint8_t>(reply.bytes.data(), reply.bytes.size());
-  message.prepare_payload();
-  http::response_serializer<http::span_body<const std::uint8_t>> serializer(message);
-  const auto error = Run(limits_.write_seconds, [&](auto done) {
-    if (head_) return http::async_write_header(stream_, serializer, done);
-    http::async_write(stream_, serializer, done);
-  });
-  if (error) keep_alive_ = false;
-  return ToStatus(error, "writing the reply");
+  const wire::ByteView body = !reply.view.empty()    ? reply.view
+                              : !reply.bytes.empty() ? wire::ByteView(reply.bytes)
+                                                     : wire::ByteView(text, reply.text.size());
+  const std::string header = TextOf(HeaderOf(reply, body.size()));
+  if (head_) return Write({asio::buffer(header)});
+  if (!reply.view.empty()) return ReplyInPieces(header, body);
+  return Write({asio::buffer(header), asio::buffer(body.data(), body.size())});
 }
 
 Status Connection::BeginStream(const char* content_type) {
   answered_ = true;
-  status_ = 200;
-  http::response<http::empty_body> header(http::status::ok, 11);
-  header.set(http::field::server, kServerName);
-  header.set(http::field::content_type, content_type);
-  header.set(http::field::cache_control, "no-store");
-  header.keep_alive(keep_alive_);
-  if (!request_.id.empty()) header.set("X-Request-Id", request_.id);
+  HttpReply reply;
+  reply.content_type = content_type;
+  status_ = reply.status;
+  Header header = HeaderOf(reply, 0);
   header.chunked(true);
-  http::response_serializer<http::empty_body> serializer(header);
-  const auto error = Run(limits_.write_seconds,
-                         [&](auto done) { http::async_write_header(stream_, serializer, done); });
-  if (error) keep_alive_ = false;
-  return ToStatus(error, "writing the reply's header");
+  const std::string text = TextOf(header);
+  return Write({asio::buffer(text)});
 }
 
 Status Connection::Send(wire::ByteView bytes) {
   if (head_ || bytes.empty()) return {};  // an empty chunk would end the stream
-  const auto chunk = http::make_chunk(asio::buffer(bytes.data(), bytes.size()));
-  const auto error =
-      Run(limits_.write_seconds, [&](auto done) { asio::async_write(stream_, chunk, done); });
-  if (error) keep_alive_ = false;
-  return ToStatus(error, "writing the reply");
+  const std::string size = fmt::format("{:x}\r\n", bytes.size());
+  return Write(
+      {asio::buffer(size), asio::buffer(bytes.data(), bytes.size()), asio::buffer("\r\n", 2)});
 }
 
 Status Connection::EndStream() {
   if (head_) return {};
-  const auto chunk = http::make_chunk_last();
-  const auto error =
-      Run(limits_.write_seconds, [&](auto done) { asio::async_write(stream_, chunk, done); });
-  if (error) keep_alive_ = false;
-  return ToStatus(error, "ending the reply");
+  constexpr std::string_view kLastChunk = "0\r\n\r\n";
+  return Write({asio::buffer(kLastChunk)});
 }
 
 // Seen even when bytes of another request are still unread.

@@ -8,6 +8,7 @@
 #include <boost/beast/http.hpp>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "base/system.h"
 #include "serve/byte_stream.h"
@@ -55,8 +56,7 @@ class Connection final : public Exchange {
   using RequestParser = boost::beast::http::request_parser<GrowingBody>;
 
   // Starts an operation, waits for it: its error, or a timeout's.
-  template <typename Start>
-  IoError Run(double seconds, Start&& start);
+  IoError Run(double seconds, const std::function<void(ByteStream::Done)>& start);
   // More of what the client sends, into buffer_.
   IoError ReadMore(double seconds);
   // Calls `action`; its exceptions become a reply, where none has been given, and a close.
@@ -75,11 +75,11 @@ class Connection final : public Exchange {
   bool AdmitBody(RequestParser& parser);
   bool ReadBody(RequestParser& parser);
   IoError ReadPieces(RequestParser& parser);
-  template <typename Message>
-  Status WriteMessage(Message& message);
-  template <typename Message>
-  void SetFields(const HttpReply& reply, Message& message) const;
-  Status ReplyInPieces(const HttpReply& reply);
+  using Buffers = std::vector<boost::asio::const_buffer>;
+  Status Write(const Buffers& buffers);
+  using Header = boost::beast::http::response<boost::beast::http::empty_body>;
+  Header HeaderOf(const HttpReply& reply, size_t body_bytes) const;
+  Status ReplyInPieces(const std::string& header, wire::ByteView body);
   // The connection closes after it.
   void ReplyError(int status, const Error& error) { Refuse({status, error}); }
   void Refuse(const Refusal& refusal);
