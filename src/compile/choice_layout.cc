@@ -5,12 +5,6 @@
 #include <cmath>
 
 namespace polyveil::compile {
-namespace {
-
-// Sums are read to so much of 1 at least.
-constexpr double kLeastRead = 1e-3;
-
-}  // namespace
 
 Result<ChoiceLayout> ChoiceLayout::Create(int slots, int width, int vocabulary, int context) {
   const auto padded = [](int value) {
@@ -68,12 +62,15 @@ double MeanOf(std::span<const double> values, double& spread) {
   return mean;
 }
 
-// The spread is relative to it.
-double SumOf(std::span<const double> values, double& spread) {
-  double distance = 0;
-  const double mean = MeanOf(values, distance);
-  spread = std::max(spread, distance / std::max(std::abs(mean), kLeastRead));
-  return mean;
+// Of all copies' certainties the one that is furthest from 1. Near a tie the sums follow the noise,
+// which differs between copies: each must decide, and they need not agree.
+double WorstCertainty(std::span<const Complex> sums) {
+  double worst = 1;
+  for (const Complex& slot : sums) {
+    const double certainty = model::Certainty(slot.real(), slot.imag());
+    if (std::abs(certainty - 1) > std::abs(worst - 1)) worst = certainty;
+  }
+  return worst;
 }
 
 }  // namespace
@@ -86,14 +83,8 @@ Result<ReadChoice> UnpackChoice(const ChoiceLayout& layout, std::span<const Comp
     if (!std::isfinite(slot.real()) || !std::isfinite(slot.imag()))
       return MakeError(ErrorCode::kUntrustedResult, "the choice at token {}: a slot is {} + {} i",
                        position + 1, slot.real(), slot.imag());
-  std::vector<double> sums, squares;
-  for (const Complex& slot : block.subspan(half)) {
-    sums.push_back(slot.real());
-    squares.push_back(slot.imag());
-  }
   ReadChoice read;
-  const double sum = SumOf(sums, read.spread);
-  read.certainty = model::Certainty(sum, SumOf(squares, read.spread));
+  read.certainty = WorstCertainty(block.subspan(half));
   for (int bit = 0; bit < layout.bits; ++bit) {
     std::vector<double> copies;
     for (auto s = static_cast<size_t>(bit); s < half; s += static_cast<size_t>(layout.bit_period))

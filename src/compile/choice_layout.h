@@ -66,7 +66,7 @@ Result<std::vector<Complex>> PackTokenBits(const ChoiceLayout& layout, int posit
 
 // What the client reads of one choice.
 struct ReadChoice : model::ChosenBits {
-  double spread = 0;  // largest distance of a copy from the mean, of sums relative to it
+  double spread = 0;  // largest distance of a bit's copy from their mean
   // Whether the token can be believed: the choice was decided and nothing else was in its place.
   bool decided() const;
 };

@@ -124,10 +124,13 @@ Status WriteReport(const std::string& path, const Collected& collected) {
 Status Judge(const JobFile& job, const Collected& collected) {
   if (collected.state.error) return *collected.state.error;
   if (!collected.undecided) return {};
+  const compile::ReadChoice& read = *collected.undecided;
   return MakeError(ErrorCode::kUntrustedResult,
-                   "undecided at token {} of {} (certainty {:.3f}): the text ends before it; "
-                   "--continue goes on from there, step by step",
-                   collected.tokens.size() + 1, job.new_tokens, collected.undecided->certainty);
+                   "undecided at token {} of {} (certainty {:.3f}, a bit {:.2g} from 1 and -1, its "
+                   "copies {:.2g} apart): the text ends before it; --continue goes on from there, "
+                   "step by step",
+                   collected.tokens.size() + 1, job.new_tokens, read.certainty, read.rounding,
+                   read.spread);
 }
 
 Status CheckSame(const JobFile& job, const ModelSession& session, serve::RemoteModel& remote) {
