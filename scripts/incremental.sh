@@ -9,7 +9,6 @@ ninja -C build-dev >/dev/null
 for file in "$@"; do
   # ccache would find the same content again.
   touch "$file"
-  steps=$(ninja -C build-dev -n | grep -c '^\[')
-  TIMEFORMAT="$file: $steps steps, %R s (%U s of CPU)"
-  time CCACHE_DISABLE=1 ninja -C build-dev >/dev/null
+  TIMEFORMAT="$file: %R s (%U s of CPU)"
+  time CCACHE_DISABLE=1 ninja -C build-dev | tail -1
 done

@@ -253,9 +253,8 @@ Status HttpClient::Connection::Write(const ClientRequest& request) {
   if (!request.checksum.empty()) message.set(kChecksumHeader, request.checksum);
   if (!request.range.empty()) message.set(http::field::range, request.range);
   if (!access_.token.empty()) message.set(http::field::authorization, "Bearer " + access_.token);
-  const bool announced = !request.body.empty() || message.method() == http::verb::post ||
-                         message.method() == http::verb::put;
-  if (announced) message.content_length(request.body.size());
+  message.prepare_payload();  // announces no bytes where a body is usual
+  if (!request.body.empty()) message.content_length(request.body.size());
   std::ostringstream text;
   text << message.base();
   const std::string header = text.str();
