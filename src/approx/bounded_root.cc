@@ -10,7 +10,7 @@ namespace polyveil::approx {
 namespace {
 
 constexpr int kSeriesDegrees[] = {3, 7, 15};
-constexpr int kCompositeDegrees[] = {15, 31};
+constexpr int kCompositeDegree = 15;
 
 // A series from below, and the least p sqrt(x) of it.
 struct Bounded {
@@ -30,11 +30,11 @@ Result<Bounded> FromBelow(double a, double b, int degree) {
 constexpr double kLeastEnd = 0.9;
 
 // The correction is ~ (1 - e)^(-1/2).
-Result<Bounded> Correction(double least, int degree) {
+Result<Bounded> Correction(double least) {
   const double end = std::max(1 - least * least, kLeastEnd);
   PV_ASSIGN_OR_RETURN(MinimaxFit fit,
                       Minimax([](double e) { return 1 / std::sqrt(1 - e); },
-                              [](double e) { return std::sqrt(1 - e); }, 0, end, degree));
+                              [](double e) { return std::sqrt(1 - e); }, 0, end, kCompositeDegree));
   Bounded bounded{std::move(fit.series), (1 - fit.error) / (1 + fit.error)};
   for (double& c : bounded.series.coeffs) c /= 1 + fit.error;
   return bounded;
@@ -49,21 +49,17 @@ Result<Approximant> BoundedInverseRoot(double a, double b, double tolerance) {
     PV_ASSIGN_OR_RETURN(Bounded series, FromBelow(a, b, degree));
     if (series.least >= 1 - tolerance) return Approximant(std::move(series.series));
   }
-  double reached = 0;
-  for (const int degree : kCompositeDegrees) {
-    PV_ASSIGN_OR_RETURN(Bounded start, FromBelow(a, b, degree));
-    PV_ASSIGN_OR_RETURN(Bounded correction, Correction(start.least, degree));
-    reached = correction.least;
-    if (reached < 1 - tolerance) continue;
-    Approximant p(std::move(start.series));
-    p.refinement = Refinement::kComposite;
-    p.order = 0.5;
-    p.correction = std::move(correction.series);
-    return p;
-  }
-  return MakeError(ErrorCode::kOutOfRange,
-                   "an inverse root on [{}, {}]: {} of it is reached at least, not 1 - {}", a, b,
-                   reached, tolerance);
+  PV_ASSIGN_OR_RETURN(Bounded start, FromBelow(a, b, kCompositeDegree));
+  PV_ASSIGN_OR_RETURN(Bounded correction, Correction(start.least));
+  if (correction.least < 1 - tolerance)
+    return MakeError(ErrorCode::kOutOfRange,
+                     "an inverse root on [{}, {}]: {} of it is reached at least, not 1 - {}", a, b,
+                     correction.least, tolerance);
+  Approximant p(std::move(start.series));
+  p.refinement = Refinement::kComposite;
+  p.order = 0.5;
+  p.correction = std::move(correction.series);
+  return p;
 }
 
 }  // namespace polyveil::approx

@@ -7,7 +7,7 @@
 namespace polyveil::approx {
 
 // p with 1 - tolerance <= p(x) sqrt(x) <= 1 on [a, b] up to float64's rounding, of the least depth:
-// a series of degree 3, 7 or 15, else a composite of two of degree 15 or 31 whose correction is
+// a series of degree 3, 7 or 15, else a composite of two of degree 15 whose correction is
 // fitted on the residues [0, 1 - r^2] that the start leaves. Below a it is bounded by p(0). Errors:
 // kInvalidArgument unless 0 < a < b, kOutOfRange where none is close enough (interval, tolerance
 // and what was reached).

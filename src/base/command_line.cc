@@ -43,12 +43,16 @@ void Tell(const Program& program, const Error& error) {
                error.message.c_str());
 }
 
+Error OutputIsLost() {
+  return MakeError(ErrorCode::kIo, "standard output: not all of it could be written");
+}
+
 // Everything printed must have arrived; a program whose output is lost has failed.
 int Finish(const Program& program, int status) {
-  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
-  const bool unclosed = std::fclose(stdout) != 0;  // some file systems tell only now
-  if (!failed && !unclosed) return status;
-  Tell(program, MakeError(ErrorCode::kIo, "standard output: not all of it could be written"));
+  const bool flushed = FlushOutput().ok();
+  const bool closed = std::fclose(stdout) == 0;  // some file systems tell only now
+  if (flushed && closed) return status;
+  Tell(program, OutputIsLost());
   return status == 0 ? 1 : status;
 }
 
@@ -68,6 +72,13 @@ using Widest =
     std::conditional_t<std::is_floating_point_v<T>, double,
                        std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>;
 }  // namespace
+
+Status FlushOutput() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return OutputIsLost();
+  // Pipes and terminals know no fsync.
+  if (fsync(STDOUT_FILENO) == 0 || (errno != EIO && errno != ENOSPC && errno != EDQUOT)) return {};
+  return OutputIsLost();
+}
 
 Option* Option::required() {
   option_->required();

@@ -128,6 +128,10 @@ struct Program {
   const char* variables = nullptr;
 };
 
+// Whether what was printed has arrived, on the disk where it is a file's: before anything that the
+// output alone keeps is given up. Errors: kIo.
+Status FlushOutput();
+
 inline constexpr int kUntrustedStatus = 5;
 // Tells the error on stderr; returns the exit status: 128 + signal for kCancelled, 5 for
 // kUntrustedResult, else 1.

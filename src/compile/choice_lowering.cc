@@ -26,6 +26,11 @@ Vector ByToken(const ChoiceLayout& l, int part, F&& value) {
   return slots;
 }
 
+// Of what is raised to weights: the noise of their sums is to be small beside those of near ties,
+// which are the fifth power of one over the number of tokens. A weight stands in kWeightUnit.
+constexpr std::int64_t kRaised = 3;
+constexpr double kWeightUnit = 1.0 / (kRaised * kRaised * kRaised * kRaised);
+
 // An inverse root whose values, times `factor`, need an integer to leave [0, 1].
 struct RootScale {
   std::int64_t integer;
@@ -202,7 +207,7 @@ class ChoiceLowering {
   // comes behind it.
   NodeId Root(NodeId sum, double unit, const approx::Approximant& p, double factor) {
     const RootScale scale(p, factor);
-    constexpr double kLeast = 1e-3;  // below it a bootstrap's error is of the value's size
+    constexpr double kLeast = 2e-4;  // where a bootstrap's error is a tenth of the value
     if (unit == 1 && p.a >= kLeast) Cut(sum);
     const NodeId root = p.refinement == approx::Refinement::kComposite
                             ? Composite(sum, unit, p, scale.series)
@@ -232,10 +237,11 @@ class ChoiceLowering {
     return b_.Mul("inverse root", start, correction);
   }
 
-  // A quarter of the weights, by token; their sums, and the choice's bits.
+  // A quarter of the weights in their unit, by token; their sums, and the choice's bits.
   void Chosen(NodeId x) {
     NextSegment(Component::kChoice, "bits");
     std::vector<NodeId> parts = Parts("values", x);
+    for (NodeId& part : parts) part = b_.Times("values in their unit", part, kRaised);
     for (NodeId& part : parts) part = b_.Square("half of their squares", part);
     const NodeId sum = b_.Times("sum of weights", SumOfSquares(parts), 2);
     for (NodeId& part : parts) part = b_.Square("quarter of the weights", part);
@@ -260,11 +266,11 @@ class ChoiceLowering {
   }
 
   // The slots of this token's block, of its first or second half or of both.
-  Vector BlockMask(int first_half, int last_half) const {
+  Vector BlockMask(int first_half, int last_half, double factor = 1) const {
     Vector mask(static_cast<size_t>(l_.slots));
     const int half = l_.block() / 2, begin = l_.place(position_) * l_.block();
     for (int s = begin + first_half * half; s < begin + (last_half + 1) * half; ++s)
-      mask[static_cast<size_t>(s)] = 1;
+      mask[static_cast<size_t>(s)] = factor;
     return mask;
   }
 
@@ -282,10 +288,11 @@ class ChoiceLowering {
   void KeepBits(NodeId bits, NodeId sum, NodeId squares) {
     const NodeId page = b_.State("bits", kBitsState, place_.log_slots);
     b_.SetReal(page, false);
-    const NodeId kept = b_.MulPlain("sum of squares kept", squares, BlockMask(1, 1));
+    const NodeId kept =
+        b_.MulPlain("sum of squares kept", squares, BlockMask(1, 1, kWeightUnit * kWeightUnit));
     Keep(kBitsState, "page of bits", page,
          {b_.MulPlain("bits kept", bits, BlockMask(0, 0)),
-          b_.MulPlain("sum kept", sum, BlockMask(1, 1)), b_.MulByI("times i", kept)});
+          b_.MulPlain("sum kept", sum, BlockMask(1, 1, kWeightUnit)), b_.MulByI("times i", kept)});
   }
 
   const Choice& choice_;
@@ -345,10 +352,11 @@ MapDiagonals ChoiceDiagonals(const LinearMap& map, const Choice& choice, const C
           if (column >= choice.tables->width) return 0.0;
           return halves / unit * choice.tables->EmbeddingRow(token)[static_cast<size_t>(column)];
         });
-      default:  // of quarters of weights
+      default:  // of quarters of weights in their unit
         return ByTokenAndColumn(layout, layout.bit_period, s, k, [&](int token, int bit) {
-          return bit < layout.bits ? 4 * model::kBitRoom * halves * model::TokenBit(token, bit)
-                                   : 0.0;
+          return bit < layout.bits
+                     ? kWeightUnit * 4 * model::kBitRoom * halves * model::TokenBit(token, bit)
+                     : 0.0;
         });
     }
   };

@@ -43,10 +43,15 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
     return program;
   };
   PV_ASSIGN_OR_RETURN(const auto prompt, plan(false));
-  PV_ASSIGN_OR_RETURN(auto program, plan(true));
-  program->ServeBeside(*prompt);
-  program->prompt_ = prompt;
-  return std::shared_ptr<const ChoiceProgram>(std::move(program));
+  auto program = plan(true);
+  if (!program.ok())
+    return MakeError(program.error().code,
+                     "a choice of {} rounds among {} tokens has no place in parameters {}: {}",
+                     choice.forms.rounds.size(), choice.tables->vocabulary, params->spec().name,
+                     program.error().message);
+  (*program)->ServeBeside(*prompt);
+  (*program)->prompt_ = prompt;
+  return std::shared_ptr<const ChoiceProgram>(*std::move(program));
 }
 
 size_t ChoiceProgram::page_bytes() const { return 4 * PackedBytes(*params(), 0); }

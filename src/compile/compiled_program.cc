@@ -236,8 +236,11 @@ Result<std::string> CompiledProgram::Dump(int position) const {
   PV_ASSIGN_OR_RETURN(Graph graph, Program(position));
   std::string text;
   for (const Node& node : graph.nodes) {
-    text += fmt::format("level {:2}  period 2^{:<2}  {:<16} {}\n", node.level, node.log_period,
-                        OpKindName(node.kind), node.name);
+    double seconds = EstimateSeconds(node);
+    if (node.linear && node.kind != OpKind::kBand && node.reused < 0)
+      seconds += cost_.MakeSeconds(*node.linear, node.level + 1);
+    text += fmt::format("level {:2}  period 2^{:<2}  {:8.4f} s  {:<16} {}\n", node.level,
+                        node.log_period, seconds, OpKindName(node.kind), node.name);
   }
   return text;
 }

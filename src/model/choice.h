@@ -84,9 +84,10 @@ inline constexpr double kBitRoom = 0.9;  // of a bit before the last clean-up: n
 
 // The sum of squares of weights over the square of their sum, which is at most the largest one's
 // part of all: above one half that is more than the others have together, so that every bit is its
-// token's. Below kDecided a choice is undecided. 0 where the sum is below kLeastWeight.
+// token's. Below kDecided a choice is undecided. 0 where the sum is below kLeastWeight: a tie of
+// four tokens and more, whose sum of squares the noise of 49,152 slots reaches.
 double Certainty(double sum, double sum_of_squares);
-inline constexpr double kDecided = 0.505, kLeastWeight = 0.005;
+inline constexpr double kDecided = 0.505, kLeastWeight = 0.001;
 inline constexpr double kRoundedBit = 0.005;  // from 1 and -1, of a decided choice
 
 // What a client reads of a choice.

@@ -13,15 +13,17 @@ namespace polyveil::model {
 namespace {
 
 constexpr int kSquarings = 4;  // the 16th power
-// A norm below 1 takes its 12th power from a weight: the last one's is to stay.
-constexpr double kRootTolerance = 0.4, kLastTolerance = 0.05;
+// A norm below 1 takes its 12th power from a weight: the last one's is to stay. The others' is what
+// two series of degree 15 reach on kLeastSum's ratio: a level more and the vector does not last.
+constexpr double kRootTolerance = 0.5, kLastTolerance = 0.05;
 // Of a normalised vector's squares, noise included.
 constexpr double kMostNorm = 1.02;
 // A one-sided value's zero lies below the mean by so much of the largest one at least: what is
 // raised to a power would span too much otherwise.
 constexpr double kLeastLow = 0.9;
-// Sums below belong to ties of hundreds of tokens, and in the last round of a dozen: undecided.
-constexpr double kLeastSum = 1e-6, kLeastLastSum = 1e-3;
+// Of a sum's interval, least to largest. Sums below belong to ties of hundreds of tokens, and in
+// the last round, behind a norm of one half, of a dozen: undecided.
+constexpr double kLeastSum = 1e-6, kLeastLastSum = 2e-4;
 
 double SumOfSquares(std::span<const double> values) {
   double sum = 0;
@@ -130,10 +132,10 @@ class Fitting {
     const bool last = round + 1 == options_.rounds;
     approx::Range sums;
     for (const auto& row : rows_) sums.Add(SumOfSquares(row));
-    const double low =
-        std::max(sums.lo / (options_.margin * options_.margin), last ? kLeastLastSum : kLeastSum);
     // 32nd powers: a margin of 6% for values of the first round is one of 7 for their sum.
     const double high = round == 0 ? sums.hi * std::pow(options_.margin, 5) : kMostNorm;
+    const double low = std::max(sums.lo / (options_.margin * options_.margin),
+                                high * (last ? kLeastLastSum : kLeastSum));
     PV_ASSIGN_OR_RETURN(
         auto root, approx::BoundedInverseRoot(low, high, last ? kLastTolerance : kRootTolerance));
     for (auto& row : rows_) Cube(row, root(SumOfSquares(row)));

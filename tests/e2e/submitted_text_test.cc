@@ -225,6 +225,65 @@ TEST_F(SubmittedTextTest, WithoutItsKeysATextFails) {
   EXPECT_EQ(text->State()->state, "failed");
 }
 
+// A prompt that comes when its text has failed already finds the reason, and a server that lives.
+TEST_F(SubmittedTextTest, AFailedTextTakesNoPrompt) {
+  Client client = PatientClient();
+  auto text = serve::SubmittedText::Create(*client.remote, {client.keys, 3, 2, 0, {}, {}});
+  ASSERT_TRUE(text.ok()) << text.error().message;
+  ASSERT_TRUE(client.remote->RemoveKeys(client.keys).ok());
+  Restart();
+  EXPECT_EQ(text->State()->state, "failed");
+  const auto sent = text->SendPrompt(client.key, 0, Prompt(3));
+  EXPECT_EQ(sent.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(sent.error().message.find("keys"), std::string::npos) << sent.error().message;
+  EXPECT_EQ(text->State()->state, "failed");
+}
+
+// Keys in use are of no age: those that a text needs, and those that a step has touched.
+TEST_F(SubmittedTextTest, KeysInUseOutliveARestart) {
+  Client client = PatientClient();
+  const auto make_old = [&] {
+    for (const auto& file : fs::recursive_directory_iterator(folder_ + "/keys"))
+      fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::hours(100));
+  };
+  auto text = serve::SubmittedText::Create(*client.remote, {client.keys, 2, 1, 0, {}, {}});
+  ASSERT_TRUE(text.ok()) << text.error().message;
+  make_old();
+  Restart();
+  EXPECT_EQ(text->State()->state, "receiving");
+  make_old();
+  ASSERT_TRUE(text->SendPrompt(client.key, 0, Prompt(2)).ok());
+  EXPECT_EQ(WaitForChosen(*text, 1).chosen, 1);
+  Restart();
+  EXPECT_EQ(text->State()->state, "done");
+  EXPECT_EQ(Folders("keys"), 1u);
+  make_old();
+  Restart();
+  EXPECT_EQ(Folders("keys"), 0u);
+}
+
+// Where there is no place more, what was collected gives its own, and nothing else does.
+TEST_F(SubmittedTextTest, WhatWasCollectedGivesWay) {
+  serve::ServiceLimits limits = Limits();
+  limits.sessions = 2;
+  Restart(limits);
+  Client client = PatientClient();
+  auto first = Submit(client, Prompt(1), 1), second = Submit(client, Prompt(1), 1);
+  ASSERT_TRUE(first.ok() && second.ok());
+  for (auto* text : {&*first, &*second})
+    while (!text->State()->over()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const auto ask = [&] {
+    return serve::SubmittedText::Create(*client.remote, {client.keys, 2, 1, 0, {}, {}});
+  };
+  EXPECT_EQ(ask().error().code, ErrorCode::kResource);
+  ASSERT_TRUE(first->Collect(client.key, 0, 1).ok());
+  EXPECT_TRUE(ask().ok());
+  EXPECT_EQ(first->State().error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(second->State()->state, "done");
+  EXPECT_EQ(ask().error().code, ErrorCode::kResource);
+  EXPECT_EQ(Folders("jobs"), 2u);
+}
+
 // What nobody collects goes after its time; an upload that makes no progress sooner.
 TEST_F(SubmittedTextTest, WhatExpiresLeavesTheDisk) {
   serve::ServiceLimits limits = Limits();

@@ -102,7 +102,9 @@ Status GoOn(ModelSession& session, const JobFile& job, Collected& collected) {
   serve::TextRun run(half, session.context(), session.text(), {}, {}, terminal, report);
   const size_t before = known.empty() ? 0 : known.size() + static_cast<size_t>(half.prefix());
   if (before > 0) run.Preload(std::span(all).first(before));
-  PV_RETURN_IF_ERROR(run.Continue(std::span(all).subspan(before), left, {}));
+  PV_RETURN_IF_ERROR(run.Continue(std::span(all).subspan(before), left, [](std::string_view) {}));
+  for (const TokenReport& token : report.tokens)
+    if (token.next >= 0 && !half.Ends(token.next)) collected.tokens.push_back(token.next);
   collected.text += report.text;
   collected.undecided.reset();
   return {};
@@ -153,15 +155,21 @@ Status Collect(const CollectArguments& arguments, const JobFile& job, ModelSessi
   serve::SubmittedText text(session.remote(), job.job);
   Collected collected;
   PV_ASSIGN_OR_RETURN(collected.state, WaitForState(text, arguments.wait));
+  if (collected.state.new_tokens != job.new_tokens)
+    return MakeError(ErrorCode::kMismatch, "the server's text has new_tokens = {}, the job {}",
+                     collected.state.new_tokens, job.new_tokens);
   std::fprintf(stderr, "%s\n", Describe(collected.state).c_str());
   PV_ASSIGN_OR_RETURN(const auto chosen,
                       text.Collect(session.key(), job.first_chosen(), collected.state.chosen));
   PV_RETURN_IF_ERROR(TakeTokens(*session.half(), chosen, collected));
-  if (collected.undecided && arguments.go_on) PV_RETURN_IF_ERROR(GoOn(session, job, collected));
+  Status went_on;
+  if (collected.undecided && arguments.go_on) went_on = GoOn(session, job, collected);
   const std::string all = TextOf(*session.half(), job.prompt) + collected.text;
   std::printf("%s\n",
               isatty(STDOUT_FILENO) ? PrintableLines(all, 4 * all.size()).c_str() : all.c_str());
+  PV_RETURN_IF_ERROR(FlushOutput());
   PV_RETURN_IF_ERROR(WriteReport(arguments.json, collected));
+  PV_RETURN_IF_ERROR(went_on);
   PV_RETURN_IF_ERROR(Judge(job, collected));
   if (arguments.remove && collected.state.over()) return text.Remove();
   return {};

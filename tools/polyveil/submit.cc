@@ -1,4 +1,6 @@
 // polyveil submit: an encrypted prompt that a server continues by itself, for `polyveil collect`.
+#include <unistd.h>
+
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -36,6 +38,11 @@ Status CheckArguments(const SubmitArguments& arguments) {
        arguments.session.keys.empty()}};
   for (const auto& [what, is] : missing)
     if (is) return MakeError(ErrorCode::kInvalidArgument, "submit needs {}", what);
+  if (access(arguments.job.c_str(), F_OK) == 0)
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "--job {}: it is there, and may be another text's only name: collect that, or "
+                     "give another name",
+                     arguments.job);
   return {};
 }
 
@@ -63,11 +70,15 @@ Status Submit(const SubmitArguments& arguments, ModelSession& session) {
   job.prompt.assign(prompt.all.begin() + half.prefix(), prompt.all.end());
   job.public_tokens = first;
   job.new_tokens = arguments.new_tokens;
-  Status sent = text.SendPrompt(session.key(), first,
-                                std::span(job.prompt).subspan(static_cast<size_t>(first)));
-  if (sent.ok()) sent = WriteJobFile(arguments.job, job);
+  // The file first: a text that runs has a name here, whatever ends this program.
+  Status sent = WriteJobFile(arguments.job, job);
+  const bool written = sent.ok();
+  if (written)
+    sent = text.SendPrompt(session.key(), first,
+                           std::span(job.prompt).subspan(static_cast<size_t>(first)));
   if (!sent.ok()) {
     (void)text.Remove().ok();
+    if (written) unlink(arguments.job.c_str());
     return sent;
   }
   session.LeaveKeys();

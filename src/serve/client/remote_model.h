@@ -118,6 +118,8 @@ class RemoteModel {
   Result<nlohmann::json> CallRepeated(const ClientRequest& request);
   // The same with the reply's text as it is.
   Result<std::string> TextRepeated(const ClientRequest& request);
+  // After a cancellation too, but not for long.
+  Status Delete(const char* path, const std::string& handle);
   const RemoteOptions& options() const { return options_; }
   Backoff NewBackoff() const { return {options_.retry_seconds, options_.cancel}; }
 
@@ -133,8 +135,6 @@ class RemoteModel {
   // bounds: of the first of so many results.
   Result<RemoteStep> StepOnce(const ClientRequest& request, const wire::MessageBounds& bounds,
                               size_t results, const RemoteProgressCallback& on_progress);
-  // After a cancellation too, but not for long.
-  Status Delete(const char* path, const std::string& handle);
   RemoteModel(const Url& url, const RemoteOptions& options)
       : options_(options), http_(url, options.cancel, options.access) {}
   Status Adopt(ModelInfo info);

@@ -36,6 +36,21 @@ Result<SubmittedState> StateFromJson(const json& body) {
   return state;
 }
 
+// What no server's text can be.
+Status CheckState(const SubmittedState& state) {
+  constexpr std::string_view kStates[] = {"receiving", "running", "done", "failed"};
+  if (std::ranges::find(kStates, state.state) == std::end(kStates))
+    return MakeError(ErrorCode::kCorrupt, "job: field 'state' = '{}', unknown", state.state);
+  const int least = state.state == "done" ? state.new_tokens : 0;
+  if (state.chosen < least || state.chosen > state.new_tokens)
+    return MakeError(ErrorCode::kMismatch, "job: chosen = {} of {} tokens in state '{}'",
+                     state.chosen, state.new_tokens, state.state);
+  if ((state.state == "failed") != state.error.has_value())
+    return MakeError(ErrorCode::kCorrupt, "job: state '{}' {} field 'error'", state.state,
+                     state.error ? "with" : "without");
+  return {};
+}
+
 }  // namespace
 
 Result<SubmittedText> SubmittedText::Create(RemoteModel& remote, const SubmittedRequest& asked) {
@@ -104,13 +119,12 @@ Status SubmittedText::SendMessage(const ckks::SecretKey& key, int first,
 
 Result<SubmittedState> SubmittedText::State() {
   PV_ASSIGN_OR_RETURN(const json body, remote_->CallRepeated(NewRequest("GET", "/v1/jobs")));
-  return StateFromJson(body);
+  PV_ASSIGN_OR_RETURN(SubmittedState state, StateFromJson(body));
+  PV_RETURN_IF_ERROR(CheckState(state));
+  return state;
 }
 
-Status SubmittedText::Remove() {
-  PV_RETURN_IF_ERROR(remote_->Call(NewRequest("DELETE", "/v1/jobs")));
-  return {};
-}
+Status SubmittedText::Remove() { return remote_->Delete("/v1/jobs", id_); }
 
 // first: position of its first choice, which both messages have.
 Result<SubmittedText::Page> SubmittedText::Fetch(const ckks::SecretKey& key, int index, int first) {

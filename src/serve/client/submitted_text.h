@@ -50,6 +50,8 @@ class SubmittedText {
   // Message `index` of them alone.
   Status SendMessage(const ckks::SecretKey& key, int first, std::span<const std::int32_t> tokens,
                      int index);
+  // Errors: the server's; kMismatch and kCorrupt for what no text can be (more tokens than it was
+  // to have, done with fewer, failed without a reason).
   Result<SubmittedState> State();
   // Off the server, wherever it is.
   Status Remove();

@@ -1,6 +1,8 @@
 #include "serve/server/keeper.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "serve/protocol.h"
 #include "serve/server/key_preparation.h"
@@ -52,6 +54,7 @@ Status Keeper::Created(Session& session) {
       {session.handle, session.keys->handle, session.request_id, session.public_tokens}));
   session.stored =
       std::make_unique<const StoredPart>(folder_.SessionFolder(session.handle), session.removed);
+  folder_.TouchKeys(session.keys->handle);
   return {};
 }
 
@@ -72,6 +75,7 @@ Status Keeper::Stepped(Session& session) {
     PV_RETURN_IF_ERROR(WriteState(session, before, decoder.undo_values()));
   PV_RETURN_IF_ERROR(WriteState(session, now, decoder.values()));
   folder_.KeepStates(folder, now, before);
+  folder_.TouchKeys(session.keys->handle);
   return {};
 }
 
@@ -93,10 +97,14 @@ bool Keeper::WaitFor(Job& job) const {
 
 // What cannot be restored is removed: its client is told that it is not here, and makes it anew.
 void Keeper::RestoreAll(const ServiceLimits& limits) {
-  const auto keys = folder_.ListKeys(limits.key_idle_seconds);
   const auto sessions = folder_.ListSessions(limits.session_idle_seconds);
   std::vector<StoredSubmission> jobs;
   if (parts_.submissions) jobs = folder_.ListSubmissions(limits.collect_seconds);
+  std::set<std::string> used;  // keys, however long ago they came
+  for (const StoredSession& stored : sessions) used.insert(stored.keys);
+  for (const StoredSubmission& stored : jobs)
+    if (!Submission::IsOver(folder_, stored.handle)) used.insert(stored.keys);
+  const auto keys = folder_.ListKeys(limits.key_idle_seconds, used);
   {
     const std::lock_guard lock(mutex_);
     for (const StoredKeys& stored : keys) waiting_.insert(stored.handle);
@@ -114,8 +122,9 @@ void Keeper::RestoreAll(const ServiceLimits& limits) {
         folder_.Remove(folder_.SessionFolder(session.handle));
       Done(session.handle);
     }
+    RestoreSubmissions(jobs, &stored.handle);
   }
-  RestoreSubmissions(jobs);
+  RestoreSubmissions(jobs, nullptr);
   for (const StoredSession& session : sessions) {
     if (!Restoring(session.handle) || stopping_) continue;
     folder_.Remove(folder_.SessionFolder(session.handle));  // its keys are not here
@@ -124,12 +133,13 @@ void Keeper::RestoreAll(const ServiceLimits& limits) {
   done_ = true;
 }
 
-void Keeper::RestoreSubmissions(const std::vector<StoredSubmission>& all) {
+// Right behind their keys, which nobody holds before; at the end those whose keys are not here.
+void Keeper::RestoreSubmissions(const std::vector<StoredSubmission>& all, const std::string* keys) {
   for (const StoredSubmission& stored : all) {
     if (stopping_) return;
-    // Without its public context it has failed.
-    if (!RestoreSubmission(stored).ok() && !stopping_)
-      parts_.submissions->Restore(stored, nullptr, nullptr);
+    if (!Restoring(stored.handle) || (keys && stored.keys != *keys)) continue;
+    const Status status = RestoreSubmission(stored);
+    if (!status.ok() && !stopping_) parts_.submissions->Restore(stored, nullptr, nullptr, status);
     Done(stored.handle);
   }
 }
@@ -141,10 +151,11 @@ Status Keeper::RestoreSubmission(const StoredSubmission& stored) {
     const std::lock_guard lock((*found)->mutex);
     if ((*found)->choice) keys = *found;
   }
-  if (keys && !stored.public_tokens.empty()) {
+  if (!keys) return MakeError(ErrorCode::kNotFound, "its keys '{}' are not here", stored.keys);
+  if (!stored.public_tokens.empty()) {
     PV_ASSIGN_OR_RETURN(known, RestorePublic(stored.public_tokens, *keys));
   }
-  parts_.submissions->Restore(stored, std::move(keys), std::move(known));
+  parts_.submissions->Restore(stored, std::move(keys), std::move(known), {});
   return {};
 }
 

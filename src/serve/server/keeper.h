@@ -50,7 +50,8 @@ class Keeper {
 
  private:
   void RestoreAll(const ServiceLimits& limits);
-  void RestoreSubmissions(const std::vector<StoredSubmission>& all);
+  // keys: of those alone; null: of all that are left.
+  void RestoreSubmissions(const std::vector<StoredSubmission>& all, const std::string* keys);
   Status RestoreSubmission(const StoredSubmission& stored);
   Status RestoreKeys(const StoredKeys& stored);
   Status RestoreSession(const StoredSession& stored);

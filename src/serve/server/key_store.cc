@@ -251,11 +251,13 @@ Status KeyStore::Start(KeySet& set) {
 }
 
 Status KeyStore::AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum,
-                          std::weak_ptr<const void> connection, Charge received) {
+                          std::weak_ptr<const void> connection, Charge received,
+                          const std::function<Status()>& store) {
   const std::lock_guard lock(set.mutex);
   PV_RETURN_IF_ERROR(CheckChunk(set, index, bytes, checksum));
   if (index < set.next_chunk) return {};
   if (!set.reader) PV_RETURN_IF_ERROR(Start(set));
+  if (store) PV_RETURN_IF_ERROR(store());
   PV_RETURN_IF_ERROR(set.reader->Push(bytes));
   ++set.next_chunk;
   set.received.Merge(std::move(received));

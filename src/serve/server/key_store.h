@@ -64,9 +64,10 @@ class KeyStore {
   // Chunk `index`, all of chunk_bytes() but the last. A chunk that is already there is accepted
   // again and ignored. Errors: kMismatch (index, size), kCorrupt (checksum: send it again),
   // kResource (as Begin), kNotFound (removed), and the stream's, which end the upload.
-  // received: the owner's, for these bytes.
+  // received: the owner's, for these bytes. store: puts a new chunk on the disk, before it counts.
   Status AddChunk(KeySet& set, u64 index, wire::ByteView bytes, std::string_view checksum,
-                  std::weak_ptr<const void> connection, Charge received = {});
+                  std::weak_ptr<const void> connection, Charge received = {},
+                  const std::function<Status()>& store = {});
 
  private:
   using Sets = std::map<std::string, std::shared_ptr<KeySet>>;

@@ -57,7 +57,7 @@ ModelService::ModelService(const ServedModel& served, const ServiceLimits& limit
       state_(std::move(state)),
       submissions_(state_ && model_->choice()
                        ? std::make_unique<SubmissionStore>(
-                             SubmissionParts{model_, *state_, queue_, admission_,
+                             SubmissionParts{model_, *state_, queue_, admission_, draining_,
                                              [this](const auto& latency) {
                                                operations_.Stepped(latency, 1, false);
                                              }},
@@ -234,15 +234,16 @@ Status ModelService::AddChunk(Exchange& exchange, const std::string& handle,
   if (!received)
     return ReplyRefusal(exchange, Admission::Full(member, "bytes of keys, and a chunk more,",
                                                   member.usage->key_bytes, *most, false));
-  Status added = keys_.AddChunk(*set, number, request.body, request.checksum, exchange.connection(),
-                                std::move(*received));
+  const auto store = [&] { return keeper_->Uploaded(*set, number, request.body); };
+  Status added =
+      keys_.AddChunk(*set, number, request.body, request.checksum, exchange.connection(),
+                     std::move(*received), keeper_ ? std::function<Status()>(store) : nullptr);
   if (!added.ok()) {
     const std::lock_guard lock(set->mutex);
     // Its place is free again.
     if (set->reader && set->reader->failed()) (void)keys_.Remove(handle).ok();
     return added;
   }
-  if (keeper_ && more > 0) PV_RETURN_IF_ERROR(keeper_->Uploaded(*set, number, request.body));
   return ReplyJson(exchange, 200, {{"next_chunk", number + 1}});
 }
 

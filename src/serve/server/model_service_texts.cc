@@ -68,6 +68,7 @@ Status ModelService::CreateSession(Exchange& exchange) {
   PV_ASSIGN_OR_RETURN(const auto set, FindKeys(member, handle));
   json reply;
   if (body.contains("public")) {
+    if (const auto spent = Admission::CheckSeconds(member)) return ReplyRefusal(exchange, *spent);
     PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, request));
     reply["public"] = {{"tokens", request.known->tokens},
                        {"out_of_range", request.known->out_of_range},
@@ -156,7 +157,10 @@ Status ModelService::CreateJob(Exchange& exchange) {
   PV_ASSIGN_OR_RETURN(const auto set, FindKeys(member, handle));
   PV_ASSIGN_OR_RETURN(StoredSubmission asked, SubmissionFromJson(body));
   SessionRequest known;
-  if (body.contains("public")) PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, known));
+  if (body.contains("public")) {
+    if (const auto spent = Admission::CheckSeconds(member)) return ReplyRefusal(exchange, *spent);
+    PV_RETURN_IF_ERROR(TakePublic(exchange, body["public"], set, known));
+  }
   asked.public_tokens = known.public_tokens;
   PV_ASSIGN_OR_RETURN(const auto text,
                       submissions_->Create(std::move(asked), set, std::move(known.known), member));

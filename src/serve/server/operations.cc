@@ -7,21 +7,40 @@
 namespace polyveil::serve {
 namespace {
 
-constexpr const char* kWords[] = {"v1",     "model",    "client",   "files",  "status", "keys",
-                                  "chunks", "complete", "sessions", "step",   "prompt", "latency",
-                                  "health", "live",     "ready",    "metrics"};
+// What is served; N stands for a number or a name.
+constexpr const char* kRoutes[] = {"/v1/model",
+                                   "/v1/model/client",
+                                   "/v1/model/client/files/N",
+                                   "/v1/status",
+                                   "/v1/keys",
+                                   "/v1/keys/chunks/N",
+                                   "/v1/keys/complete",
+                                   "/v1/sessions",
+                                   "/v1/sessions/step",
+                                   "/v1/sessions/latency",
+                                   "/v1/sessions/prompt/N",
+                                   "/v1/jobs",
+                                   "/v1/jobs/prompt/N",
+                                   "/v1/jobs/pages/N",
+                                   "/health/live",
+                                   "/health/ready",
+                                   "/metrics"};
 constexpr const char* kMethods[] = {"GET", "POST", "PUT", "DELETE"};
 
-// Labels are kept for good: of what anyone may send, only known words become one.
+using Segments = std::vector<std::string>;
+
+bool Matches(const Segments& path, const Segments& route) {
+  return std::ranges::equal(path, route, [](const std::string& segment, const std::string& known) {
+    return known == "N" || segment == known;
+  });
+}
+
+// Labels are kept for good: of what anyone may send, only a route becomes one.
 std::string RouteOf(const HttpRequest& request) {
-  std::string route;
-  for (const std::string& segment : PathSegments(request.path)) {
-    const bool known = std::ranges::find(kWords, segment) != std::end(kWords);
-    const bool last = !known && !route.empty();
-    route += "/" + (known ? segment : std::string("N"));
-    if (last) break;
-  }
-  return route;
+  const Segments path = PathSegments(request.path);
+  for (const char* route : kRoutes)
+    if (Matches(path, PathSegments(route))) return route;
+  return "";
 }
 
 std::string MethodOf(const HttpRequest& request) {
@@ -49,7 +68,7 @@ void Operations::Answered(const HttpRequest& request, const std::string& account
                           double seconds) {
   metrics_.Count("polyveil_requests_total",
                  fmt::format(R"(method="{}",route="{}",code="{}")", MethodOf(request),
-                             status == 404 ? "" : RouteOf(request), status));
+                             RouteOf(request), status));
   if (status >= 400) metrics_.Count("polyveil_rejected_total", fmt::format(R"(code="{}")", status));
   if (log_) log_({request.id, request.method, request.path, account, status, seconds});
 }

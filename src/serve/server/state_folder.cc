@@ -130,15 +130,16 @@ double AgeSeconds(const std::string& folder) {
   return std::difftime(std::time(nullptr), newest);
 }
 
-// Folders whose names are handles, each read by `read`.
+// Folders whose names are handles, each read by `read`; of any age those that are used.
 template <typename Part>
 std::vector<Part> List(const std::string& parent, double max_age_seconds,
-                       Result<Part> (*read)(const std::string&, const std::string&)) {
+                       Result<Part> (*read)(const std::string&, const std::string&),
+                       const std::set<std::string>& used = {}) {
   std::vector<Part> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(parent, error)) {
     const std::string name = entry.path().filename().string();
-    const bool young = AgeSeconds(entry.path()) <= max_age_seconds;
+    const bool young = used.contains(name) || AgeSeconds(entry.path()) <= max_age_seconds;
     auto part = read(entry.path().string(), name);
     if (young && part.ok() && CheckFileName("handle", name).ok()) {
       found.push_back(std::move(*part));
@@ -258,8 +259,13 @@ void StateFolder::RemovePart(const std::string& folder, const std::string& name)
   fs::remove(folder + "/" + name, error);
 }
 
-std::vector<StoredKeys> StateFolder::ListKeys(double max_age_seconds) {
-  return List(path_ + "/keys", max_age_seconds, KeysOf);
+void StateFolder::TouchKeys(const std::string& handle) const {
+  (void)utimensat(AT_FDCWD, (KeysFolder(handle) + kAbout).c_str(), nullptr, 0);
+}
+
+std::vector<StoredKeys> StateFolder::ListKeys(double max_age_seconds,
+                                              const std::set<std::string>& used) {
+  return List(path_ + "/keys", max_age_seconds, KeysOf, used);
 }
 
 std::vector<StoredSession> StateFolder::ListSessions(double max_age_seconds) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -72,8 +73,11 @@ class StateFolder {
   bool HasPart(const std::string& folder, const std::string& name) const;
   void RemovePart(const std::string& folder, const std::string& name) const;
 
-  // What is there, nothing older than max_age_seconds; what cannot be read is removed.
-  std::vector<StoredKeys> ListKeys(double max_age_seconds);
+  // Their age begins anew: they are in use.
+  void TouchKeys(const std::string& handle) const;
+  // What is there, nothing older than max_age_seconds; what cannot be read is removed. used: keys
+  // of any age.
+  std::vector<StoredKeys> ListKeys(double max_age_seconds, const std::set<std::string>& used = {});
   std::vector<StoredSession> ListSessions(double max_age_seconds);
   std::vector<StoredSubmission> ListSubmissions(double max_age_seconds);
   u64 CountChunks(const StoredKeys& keys) const;  // whole ones

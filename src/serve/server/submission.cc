@@ -71,6 +71,7 @@ Status Submission::Receive(u64 index, wire::ByteView body) {
   const std::lock_guard lock(mutex_);
   if (index >= static_cast<u64>(messages()))
     return MakeError(ErrorCode::kOutOfRange, "message {} of a prompt of {}", index, messages());
+  if (report_.phase == SubmissionPhase::kFailed) return report_.error;
   if (index < static_cast<u64>(report_.received)) return {};
   if (index > static_cast<u64>(report_.received))
     return MakeError(ErrorCode::kMismatch, "message {} of the prompt: {} is next", index,
@@ -78,7 +79,8 @@ Status Submission::Receive(u64 index, wire::ByteView body) {
   const int number = static_cast<int>(index);
   PV_RETURN_IF_ERROR(wire::ParseToken(*parts_.model->params(), body, BoundsOf(number)));
   PV_RETURN_IF_ERROR(parts_.folder.WritePart(folder_, MessageName(number), body));
-  if (++report_.received == messages()) Start();
+  if (report_.received + 1 == messages()) Start();
+  ++report_.received;
   return {};
 }
 
@@ -102,12 +104,23 @@ bool Submission::running() const {
   return report_.phase == SubmissionPhase::kRunning;
 }
 
+bool Submission::gives_way() const {
+  const std::lock_guard lock(mutex_);
+  return report_.phase == SubmissionPhase::kFailed || collected_;
+}
+
+bool Submission::IsOver(const StateFolder& folder, const std::string& handle) {
+  const std::string path = folder.SubmissionFolder(handle);
+  return folder.HasPart(path, kPagesPart) || folder.HasPart(path, kErrorPart);
+}
+
 void Submission::Remove() { removed_ = true; }
 
 Result<wire::Bytes> Submission::Page(u64 index) const {
   const std::lock_guard lock(mutex_);
   if (index >= pages_.size())
     return MakeError(ErrorCode::kNotFound, "page {} of {}", index, pages_.size());
+  if (report_.phase == SubmissionPhase::kDone && index + 1 == pages_.size()) collected_ = true;
   const runtime::ChoicePage& page = pages_[index];
   const ckks::Parameters& params = *parts_.model->params();
   const auto first = static_cast<u32>(page.first);
@@ -117,10 +130,10 @@ Result<wire::Bytes> Submission::Page(u64 index) const {
   return both;
 }
 
-// Requires mutex_, but for a text that nobody else knows yet.
+// Requires mutex_.
 void Submission::Start() {
-  report_.phase = SubmissionPhase::kRunning;
   thread_ = std::thread([this] { Run(); });
+  report_.phase = SubmissionPhase::kRunning;
 }
 
 bool Submission::Pause(const char* why, double seconds) {
@@ -157,20 +170,32 @@ Status Submission::Compute() {
     const auto member = parts_.admission.Named(stored_.account);
     if (!member)
       return MakeError(ErrorCode::kNotFound, "its account '{}' is no more", stored_.account);
+    if (parts_.ending) {
+      if (!Pause("the server ends", kQueueSeconds)) break;
+      continue;
+    }
     if (Admission::CheckSeconds(*member)) {
       if (!Pause("the account has used its seconds of this day", kQuotaSeconds)) break;
       continue;
     }
-    const Timer timer;
-    const auto job = parts_.queue.Submit(
-        text_->keys.get(), [this](const std::atomic<bool>& cancel) { return Advance(cancel); });
+    const auto place = Charge::Try(member->usage, &Usage::steps, 1, member->account->quota.steps);
+    if (!place) {
+      if (!Pause("other steps of the account", kQueueSeconds)) break;
+      continue;
+    }
+    const auto job =
+        parts_.queue.Submit(text_->keys.get(), [&](const std::atomic<bool>& cancel) -> Status {
+          const Timer timer;
+          Status status = Advance(cancel);
+          member->usage->AddSeconds(timer.Seconds());
+          return status;
+        });
     if (!job.ok()) {  // the queue is full
       if (!Pause("others' steps", kQueueSeconds)) break;
       continue;
     }
     while (!(*job)->WaitFor(kPollSeconds))
       if (stopping_ || removed_) (*job)->Cancel();
-    member->usage->AddSeconds(timer.Seconds());
     return (*job)->status();
   }
   return MakeError(ErrorCode::kCancelled, "the server ends");
@@ -219,6 +244,7 @@ Status Submission::Save() {
                                wire::FormatSessionState(*parts_.model->params(), BindingOf(),
                                                         static_cast<u32>(position), values)));
   parts_.folder.KeepStates(folder_, position, -1);
+  parts_.folder.TouchKeys(stored_.keys);
   const std::lock_guard lock(mutex_);
   report_.position = position;
   report_.chosen = chosen(position);
@@ -280,7 +306,7 @@ Result<std::vector<runtime::ChoicePage>> Submission::PagesOf(std::vector<ckks::C
   return pages;
 }
 
-void Submission::Restore() {
+void Submission::Restore(const Status& missing) {
   const StateFolder& folder = parts_.folder;
   const bool over = folder.HasPart(folder_, kPagesPart);
   if (const Status status = over ? RestoreEnd() : RestoreText(); !status.ok())
@@ -293,8 +319,8 @@ void Submission::Restore() {
     return SetFailed(
         ErrorFromReply(200, {reinterpret_cast<const char*>(bytes->data()), bytes->size()}));
   }
-  if (!text_)
-    return SetFailed({ErrorCode::kNotFound, "its keys '" + stored_.keys + "' are not here"});
+  if (!missing.ok()) return SetFailed(missing.error());
+  const std::lock_guard lock(mutex_);  // of the thread that begins
   if (report_.received == messages()) Start();
 }
 

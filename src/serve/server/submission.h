@@ -27,6 +27,7 @@ struct SubmissionParts {
   StateFolder& folder;
   ComputeQueue& queue;
   Admission& admission;
+  const std::atomic<bool>& ending;                            // no step begins any more
   std::function<void(const runtime::LatencyTable&)> on_step;  // from the text's thread
 };
 
@@ -52,8 +53,8 @@ class Submission {
   ~Submission();  // the step under way is cancelled; what is on the disk goes on later
 
   // Reads what the folder has of it, and runs it where its prompt is complete. What cannot go on
-  // has failed: the keys or the files say why.
-  void Restore();
+  // has failed: the files say why, or `missing`, the reason why there are no keys or no context.
+  void Restore(const Status& missing);
   // Message `index` of the prompt, bits of its tokens (compile/choice_layout.h); the last one that
   // was missing starts the text. One that is there already is accepted again and ignored. Errors:
   // kOutOfRange, kMismatch (an index that is not next, or the message's fields), kCorrupt, kIo.
@@ -65,6 +66,10 @@ class Submission {
   // Two results, bits and residuals, one behind the other. Errors: kNotFound.
   Result<wire::Bytes> Page(u64 index) const;
   bool running() const;
+  // Whether nobody loses by its end: it has failed, or its last page was read since it was done.
+  bool gives_way() const;
+  // Of one on the disk: whether it needs its keys no more.
+  static bool IsOver(const StateFolder& folder, const std::string& handle);
   // Whoever holds it last removes its folder.
   void Remove();
   LastUse last_use;
@@ -111,6 +116,7 @@ class Submission {
   mutable std::mutex mutex_;  // guards what follows
   SubmissionReport report_;
   std::vector<runtime::ChoicePage> pages_;
+  mutable bool collected_ = false;
   std::unique_ptr<const StoredPart> part_;
   std::thread thread_;
 };

@@ -37,6 +37,7 @@ Result<std::shared_ptr<Submission>> SubmissionStore::Create(StoredSubmission ask
     if (!keys->choice)
       return MakeError(ErrorCode::kUnavailable, "keys '{}' are not complete", keys->handle);
   }
+  std::vector<std::shared_ptr<Submission>> gone;  // ends outside of the lock
   const std::lock_guard lock(mutex_);
   if (keys->removed) return MakeError(ErrorCode::kNotFound, "keys '{}' are not here", keys->handle);
   for (const auto& [handle, text] : texts_) {
@@ -45,7 +46,14 @@ Result<std::shared_ptr<Submission>> SubmissionStore::Create(StoredSubmission ask
         held.keys == keys->handle)
       return text;
   }
-  auto place = Charge::Try(member.usage, &Usage::sessions, 1, member.account->quota.sessions);
+  while (texts_.size() >= limits_.sessions && Yield(nullptr, gone)) {
+  }
+  const auto& most = member.account->quota.sessions;
+  auto place = Charge::Try(member.usage, &Usage::sessions, 1, most);
+  while (!place && Yield(member.usage.get(), gone)) {
+    gone.clear();  // with what it held of the account
+    place = Charge::Try(member.usage, &Usage::sessions, 1, most);
+  }
   if (!place) return std::shared_ptr<Submission>();
   if (texts_.size() >= limits_.sessions)
     return MakeError(ErrorCode::kResource, "jobs: {} are held of at most {}", texts_.size(),
@@ -61,14 +69,31 @@ Result<std::shared_ptr<Submission>> SubmissionStore::Create(StoredSubmission ask
   return text;
 }
 
-void SubmissionStore::Restore(StoredSubmission stored, std::shared_ptr<KeySet> keys,
-                              Context known) {
+// The one that was used least lately of those that give way, of `owner` or of all.
+bool SubmissionStore::Yield(const Usage* owner, std::vector<std::shared_ptr<Submission>>& gone) {
+  auto oldest = texts_.end();
+  for (auto it = texts_.begin(); it != texts_.end(); ++it) {
+    const Submission& text = *it->second;
+    if (!text.gives_way() || (owner && text.stored().account != owner->account())) continue;
+    if (oldest == texts_.end() ||
+        text.last_use.IdleSeconds() > oldest->second->last_use.IdleSeconds())
+      oldest = it;
+  }
+  if (oldest == texts_.end()) return false;
+  oldest->second->Remove();
+  gone.push_back(std::move(oldest->second));
+  texts_.erase(oldest);
+  return true;
+}
+
+void SubmissionStore::Restore(StoredSubmission stored, std::shared_ptr<KeySet> keys, Context known,
+                              const Status& missing) {
   Charge place;
   if (const auto member = parts_.admission.Named(stored.account))
     place = std::move(*Charge::Try(member->usage, &Usage::sessions, 1, std::nullopt));
   const auto text = std::make_shared<Submission>(std::move(stored), parts_, std::move(keys),
                                                  std::move(known), std::move(place));
-  text->Restore();
+  text->Restore(missing);
   const std::lock_guard lock(mutex_);
   texts_.emplace(text->stored().handle, text);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "serve/server/service_limits.h"
 #include "serve/server/submission.h"
@@ -19,16 +20,18 @@ class SubmissionStore {
       : parts_(std::move(parts)), limits_(limits) {}
 
   // A new text, on the disk before it is told; with a request_id of before, the text of before.
-  // asked: without handle and account. Null where the member's quota of sessions has no place.
+  // asked: without handle and account. Null where the member's quota of sessions has no place,
+  // though what has failed or was collected gives way.
   // Errors: kUnavailable (the keys are not complete), kNotFound (they are removed), kOutOfRange
   // (tokens above the context, a temperature above what the choice is made for; both values),
   // kResource (texts held, limit), kIo.
   Result<std::shared_ptr<Submission>> Create(StoredSubmission asked,
                                              const std::shared_ptr<KeySet>& keys, Context known,
                                              const Member& member);
-  // One of before, by its folder. keys: null where they are not here; a text that is not over then
-  // fails.
-  void Restore(StoredSubmission stored, std::shared_ptr<KeySet> keys, Context known);
+  // One of before, by its folder. keys: null where they or the context are not here, as `missing`
+  // says; a text that is not over then fails.
+  void Restore(StoredSubmission stored, std::shared_ptr<KeySet> keys, Context known,
+               const Status& missing);
   // Errors: kNotFound, for texts of another account too.
   Result<std::shared_ptr<Submission>> Find(const std::string& handle, const Usage& owner) const;
   Status Remove(const std::string& handle);
@@ -38,6 +41,8 @@ class SubmissionStore {
  private:
   Status Check(const StoredSubmission& asked) const;
   bool Expired(const Submission& text) const;
+  // Requires mutex_. Whether one has given way, to end with `gone`.
+  bool Yield(const Usage* owner, std::vector<std::shared_ptr<Submission>>& gone);
 
   const SubmissionParts parts_;
   const ServiceLimits limits_;
