@@ -77,7 +77,7 @@ class CompiledProgram {
   // BLAKE2b-256, hexadecimal, over the model's description, its tensors' digest, the parameters and
   // every level of the plan: client and server must agree on it.
   const std::string& digest() const { return digest_; }
-  // One line per value: level, period, bootstraps, name.
+  // One line per value: level, period, seconds, operation, name.
   Result<std::string> Dump(int position) const;
 
   // The diagonals of one of its maps.

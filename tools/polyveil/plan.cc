@@ -189,7 +189,7 @@ Command DescribePlan(Options& app) {
   AddNumber(app, "--public-tokens", arguments->public_tokens, {0, 1 << 16},
             "plan a text whose first tokens are public");
   app.add_flag("--dump", arguments->dump,
-               "print every value of a step, or of a prompt at once, with its level");
+               "print every value of a step, or of a prompt at once, with its level and seconds");
   AddNumber(app, "--position", arguments->position, {0, 1 << 20}, "the step that --dump prints");
   AddThreads(app, arguments->threads, "the estimate");
   AddOutputFile(app, "--json", arguments->json, "also write the plan's numbers to this file");

@@ -355,13 +355,20 @@ Connection::Header Connection::HeaderOf(const HttpReply& reply, size_t body_byte
   return header;
 }
 
-// Of any length, so every piece has a deadline of its own.
+// Of any length, so every piece has a deadline of its own. A reader that lags behind the rate that
+// is asked of senders gives way to others.
 Status Connection::ReplyInPieces(const std::string& header, wire::ByteView body) {
   constexpr size_t kBytes = size_t{1} << 20;
+  const Timer timer;
   PV_RETURN_IF_ERROR(Write({asio::buffer(header)}));
-  for (; !body.empty(); body = body.subspan(std::min(body.size(), kBytes))) {
-    PV_RETURN_IF_ERROR(Write({asio::buffer(body.data(), std::min(body.size(), kBytes))}));
+  for (size_t sent = 0; sent < body.size();) {
+    const size_t piece = std::min(body.size() - sent, kBytes);
+    const double earned = static_cast<double>(sent + piece) / limits_.body_bytes_per_second;
+    YieldAfter(limits_.body_seconds + earned - timer.Seconds());
+    PV_RETURN_IF_ERROR(Write({asio::buffer(body.data() + sent, piece)}));
+    sent += piece;
   }
+  overdue_from_ = -1;
   return {};
 }
 

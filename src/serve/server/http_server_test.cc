@@ -33,6 +33,7 @@ class Echo final : public HttpHandler {
     if (exchange.request().path == "/throw") throw std::runtime_error("thrown");
     if (exchange.request().path == "/slow") return Slow(exchange);
     HttpReply reply;
+    if (exchange.request().path == "/file") reply.view = file_;
     reply.text = exchange.request().method + " " + std::to_string(exchange.request().body.size());
     (void)exchange.Reply(reply).ok();
   }
@@ -44,6 +45,8 @@ class Echo final : public HttpHandler {
     while (!exchange.Disconnected()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     ++left;
   }
+
+  const std::vector<std::uint8_t> file_ = std::vector<std::uint8_t>(size_t{64} << 20);
 };
 
 class HttpServerTest : public ::testing::Test {
@@ -181,6 +184,22 @@ TEST_F(HttpServerTest, SilentAndSlowNewcomersGiveWayFirst) {
   EXPECT_LT(timer.Seconds(), 1);
   ASSERT_TRUE(served.Write(request));
   EXPECT_NE(served.ReadSome().find("200"), std::string::npos);
+}
+
+// Whoever reads a long reply slowly keeps nobody out.
+TEST_F(HttpServerTest, SlowReadersGiveWay) {
+  HttpOptions options = Options();
+  options.limits.body_bytes_per_second = 1e12;
+  server_ = HttpServer::Start(options, echo_).value();
+  std::vector<TestSocket> held;
+  for (int i = 0; i < 4; ++i) {
+    held.emplace_back(server_->port());
+    ASSERT_TRUE(held.back().Write("GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  }
+  const Timer timer;
+  bool alive = false;
+  while (!alive && timer.Seconds() < 10) alive = Alive();
+  EXPECT_TRUE(alive);
 }
 
 TEST_F(HttpServerTest, HandlerLearnsThatItsClientLeft) {
