@@ -82,7 +82,7 @@ def random_config(r):
     kv = r.choice([n for n in (1, 2, 3, 6, heads) if heads % n == 0])
     gated = dict(common, num_key_value_heads=kv, rms_norm_eps=eps, rope_theta=10 ** r.uniform(1, 6), rope_scaling=random_rope(r),
                  hidden_act=r.choice(["silu", "gelu", "relu"]), tie_word_embeddings=tied)
-    encoder = dict(common, hidden_act=smooth, layer_norm_eps=eps, num_labels=r.randint(1, 4))
+    encoder = dict(common, hidden_act=smooth, layer_norm_eps=eps, num_labels=r.randint(2, 4))
     if family == "gpt2":
         config = tf.GPT2Config(n_embd=width, n_layer=layers, n_head=heads, n_inner=r.choice([None, ff]), vocab_size=vocab,
                                n_positions=context, activation_function=smooth, layer_norm_epsilon=eps, tie_word_embeddings=tied)
@@ -106,7 +106,7 @@ def random_config(r):
     elif family == "distilbert":
         config = tf.DistilBertConfig(dim=width, n_layers=layers, n_heads=heads, hidden_dim=ff, vocab_size=vocab,
                                      max_position_embeddings=context, activation=r.choice(["gelu", "relu"]),
-                                     sinusoidal_pos_embds=r.random() < 0.5, num_labels=r.randint(1, 4))
+                                     sinusoidal_pos_embds=r.random() < 0.5, num_labels=r.randint(2, 4))
     elif family == "bert":
         config = tf.BertConfig(**encoder, type_vocab_size=r.randint(1, 3))
     else:

@@ -115,6 +115,9 @@ Result<std::vector<ScoreRequest>> MakeWindows(std::span<const TokenId> tokens, i
                      window, beginning.size(), stride, stride, room);
   const auto width = static_cast<std::size_t>(room), step = static_cast<std::size_t>(stride);
   const std::size_t unscored = beginning.empty() ? 1 : 0;  // a first token has nothing before it
+  if (tokens.size() <= unscored)
+    return MakeError(ErrorCode::kOutOfRange, "a text of {} tokens: none to score, {} are needed",
+                     tokens.size(), unscored + 1);
   std::vector<ScoreRequest> requests;
   for (std::size_t begin = 0; begin < tokens.size(); begin += step) {
     const std::size_t end = std::min(tokens.size(), begin + width);

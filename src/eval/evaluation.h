@@ -40,7 +40,7 @@ TaskSummary Summarize(std::span<const ExampleResult> results);
 // the tokens of every window and is part of its size: then every token is scored, otherwise all but
 // the first of the text. Requires window <= context + 1, 2 <= window - beginning, 1 <= stride <
 // that, or stride = that (then each window's first token has only `beginning` before it, and is not
-// scored without one). Errors: kOutOfRange.
+// scored without one). Errors: kOutOfRange, for a text without a token to score too.
 Result<std::vector<ScoreRequest>> MakeWindows(std::span<const TokenId> tokens, int window,
                                               int stride, std::span<const TokenId> beginning = {});
 

@@ -177,6 +177,12 @@ TEST(Evaluation, WindowsScoreEveryTokenOnce) {
   EXPECT_FALSE(MakeWindows(tokens, 9, 9, beginning).ok());
   EXPECT_FALSE(MakeWindows(tokens, 1, 1).ok());
   EXPECT_FALSE(MakeWindows(tokens, 8, 9).ok());
+  // Nothing to score is no perplexity.
+  const std::span<const TokenId> text(tokens);
+  EXPECT_EQ(MakeWindows(text.first(1), 8, 8).error().message,
+            "a text of 1 tokens: none to score, 2 are needed");
+  EXPECT_FALSE(MakeWindows(text.first(0), 9, 8, beginning).ok());
+  EXPECT_EQ(MakeWindows(text.first(1), 9, 8, beginning).value().size(), 1u);
 }
 
 TEST(Evaluation, EveryFormOfLineIsRead) {

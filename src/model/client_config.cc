@@ -56,6 +56,7 @@ std::optional<ClientEncoder> EncoderFromJson(const JsonReader& at, const char* k
     if (!named) at.Fail(key, "has a label that is no text of at most 256 bytes");
     encoder.labels.push_back(named ? label.get<std::string>() : "");
   }
+  if (encoder.labels.size() == 1) at.Fail(key, "has 1 label, a classifier has 2 or more");
   const std::string pooler = field.Text("pooler");
   if (pooler != "tanh" && pooler != "relu")
     at.Fail(key, "has a pooler that is neither tanh nor relu");

@@ -34,7 +34,7 @@ struct ClientNorm {
 
 // A model that reads whole texts and writes none: what it makes of tokens is final_norm's result.
 struct ClientEncoder {
-  std::vector<std::string> labels;  // of its classifier; empty: it has none
+  std::vector<std::string> labels;  // of its classifier, 2 or more; empty: it has none
   bool relu_pooler = false;         // else tanh
 };
 
@@ -66,6 +66,12 @@ struct ClientConfig {
   std::optional<ClientEncoder> encoder = {};
   std::map<std::string, ClientTensor> tensors;  // by the name of their file
   std::optional<Certificate> certificate;
+
+  // RoBERTa's: positions do not count it, and it stands at the row of its own id.
+  std::optional<std::int32_t> padding_token() const {
+    if (family != "roberta" || position_offset == 0) return std::nullopt;
+    return position_offset - 1;
+  }
 };
 
 std::string FormatClientConfig(const ClientConfig& config);

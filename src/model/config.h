@@ -59,6 +59,8 @@ struct ObservedInterval {
   double hi = 0;
 };
 
+inline constexpr int kMaxDegree = 127;  // of a layer's polynomials
+
 struct LayerConfig {
   Approximant norm1;            // v -> ~ 1/sqrt(v + norm_eps), v = mean(x^2)
   Approximant divisor_inverse;  // y -> ~ 1/(attention_eps + y)

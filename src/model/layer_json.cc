@@ -8,7 +8,6 @@ namespace polyveil::model {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
-constexpr int kMaxDegree = 127;
 
 using BoundField = std::pair<const char*, double LayerBounds::*>;
 constexpr BoundField kBoundFields[] = {

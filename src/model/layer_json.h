@@ -18,9 +18,9 @@ LayerConfig LayerFromJson(const JsonReader& at, LayerFields fields);
 Approximant ReadApproximant(const JsonReader& at, const char* key);
 nlohmann::ordered_json LayerToJson(const LayerConfig& layer, LayerFields fields);
 
-// The checks of a layer's values: series valid and of degree <= 127, bounds and seen ranges finite,
-// powers even, one shift and one positive kappa a head, an activation exactly where one is wanted.
-// Errors: kMismatch, kOutOfRange; `where` begins the message.
+// The checks of a layer's values: series valid and of degree <= kMaxDegree, bounds and seen ranges
+// finite, powers even, one shift and one positive kappa a head, an activation exactly where one is
+// wanted. Errors: kMismatch, kOutOfRange; `where` begins the message.
 Status ValidateLayer(const LayerConfig& layer, int n_heads, bool activation, LayerFields fields,
                      const std::string& where);
 

@@ -163,5 +163,37 @@ TEST(Dataset, WindowsBeginWithTheEndMarkAndTargetsFollow) {
   EXPECT_EQ(counted, static_cast<std::int64_t>(data.heldout.at("a").tokens.size()));
 }
 
+// Files that were cut off, and sources that rows could not be drawn from.
+TEST_F(CorpusFolder, DatasetsAreAsTheirFileSays) {
+  Corpus corpus;
+  corpus.train.push_back({"a", "1", "one two three\nfour five six\n"});
+  corpus.heldout = corpus.train;
+  const auto tokenizer = model::Tokenizer::Train({"one two three four five six"}, 260).value();
+  const Dataset data = Tokenize(corpus, tokenizer);
+  ASSERT_TRUE(SaveDataset(data, tokenizer, corpus, folder_).ok());
+  const std::size_t tokens = data.train.at("a").tokens.size();
+  EXPECT_EQ(LoadDataset(folder_).value().TrainTokens(), tokens);
+  const auto expect_error = [&](const std::string& part) {
+    const auto read = LoadDataset(folder_);
+    ASSERT_FALSE(read.ok()) << part;
+    EXPECT_EQ(read.error().code, ErrorCode::kCorrupt);
+    EXPECT_NE(read.error().message.find(part), std::string::npos) << read.error().message;
+  };
+  for (const std::size_t cut : {std::size_t{4}, std::size_t{1}}) {
+    const std::size_t bytes = tokens * 4 - cut;
+    std::filesystem::resize_file(folder_ + "/train.a.bin", bytes);
+    expect_error(fmt::format("{} bytes, dataset.json says {} tokens", bytes, tokens));
+    std::filesystem::resize_file(folder_ + "/train.a.bin", tokens * 4);
+  }
+  const std::string said = R"({"heldout": {"a": {"tokens": 1, "bytes": 1}}, "train": {"a": )";
+  std::filesystem::resize_file(folder_ + "/train.a.bin", 0);
+  Put("dataset.json", said + R"({"tokens": 0, "bytes": 0}}})");
+  expect_error("train.a: tokens = 0");
+  for (const char* entry : {"3", "{}", R"({"tokens": "2", "bytes": 1})", R"({"tokens": -1})"}) {
+    Put("dataset.json", said + entry + "}}");
+    expect_error("train.a: tokens is no count");
+  }
+}
+
 }  // namespace
 }  // namespace polyveil::train

@@ -80,13 +80,34 @@ void FindLineStarts(const Tokenizer& tokenizer, TokenStream& stream) {
   }
 }
 
-Result<TokenStream> ReadStream(const std::string& path, std::uint64_t bytes,
+// What dataset.json says of a source.
+struct SourceSize {
+  std::uint64_t tokens = 0, bytes = 0;
+};
+
+Result<SourceSize> ReadSize(const nlohmann::json& entry, const std::string& where) {
+  SourceSize size;
+  for (const auto& [key, value] :
+       {std::pair{"tokens", &size.tokens}, std::pair{"bytes", &size.bytes}}) {
+    if (!entry.is_object() || !entry.contains(key) || !entry[key].is_number_unsigned())
+      return MakeError(ErrorCode::kCorrupt, "{}: {} is no count", where, key);
+    *value = entry[key].get<std::uint64_t>();
+  }
+  // Rows are drawn from every source.
+  if (size.tokens > 0) return size;
+  return MakeError(ErrorCode::kCorrupt, "{}: tokens = 0, a source has 1 or more", where);
+}
+
+Result<TokenStream> ReadStream(const std::string& path, const SourceSize& size,
                                const Tokenizer& tokenizer) {
   PV_ASSIGN_OR_RETURN(const auto raw, model::ReadBundleFile(path, 1ull << 30));
+  if (raw.size() % sizeof(std::int32_t) != 0 || raw.size() / sizeof(std::int32_t) != size.tokens)
+    return MakeError(ErrorCode::kCorrupt, "{}: {} bytes, dataset.json says {} tokens of {}", path,
+                     raw.size(), size.tokens, sizeof(std::int32_t));
   TokenStream stream;
-  stream.bytes = bytes;
+  stream.bytes = size.bytes;
   stream.tokens.resize(raw.size() / sizeof(std::int32_t));
-  std::memcpy(stream.tokens.data(), raw.data(), stream.tokens.size() * sizeof(std::int32_t));
+  std::memcpy(stream.tokens.data(), raw.data(), raw.size());
   for (const std::int32_t token : stream.tokens)
     if (token < 0 || token >= tokenizer.vocab_size())
       return MakeError(ErrorCode::kCorrupt, "{}: token {} outside the vocabulary of {}", path,
@@ -192,9 +213,11 @@ Result<Dataset> LoadDataset(const std::string& folder) {
   for (const std::string part : {"train", "heldout"})
     for (const auto& [source, entry] : info[part].items()) {
       PV_RETURN_IF_ERROR(CheckFileName(folder + "/dataset.json: source", source));
+      PV_ASSIGN_OR_RETURN(
+          const SourceSize size,
+          ReadSize(entry, fmt::format("{}/dataset.json: {}.{}", folder, part, source)));
       PV_ASSIGN_OR_RETURN(TokenStream stream,
-                          ReadStream(folder + "/" + part + "." + source + ".bin",
-                                     entry.value("bytes", 0ull), tokenizer));
+                          ReadStream(folder + "/" + part + "." + source + ".bin", size, tokenizer));
       (part == "train" ? data.train : data.heldout)[source] = std::move(stream);
     }
   return data;

@@ -56,6 +56,8 @@ std::vector<Batch> SequentialBatches(const TokenStream& stream, int batch, int c
 // endian).
 Status SaveDataset(const Dataset& data, const model::Tokenizer& tokenizer, const Corpus& corpus,
                    const std::string& folder);
+// Errors: kCorrupt for a file that dataset.json does not describe (both values), a source without
+// tokens and a token outside the vocabulary; those of ReadBundleFile and LoadTokenizer.
 Result<Dataset> LoadDataset(const std::string& folder);
 
 }  // namespace polyveil::train

@@ -174,6 +174,13 @@ Status CheckOptimizer(const OptimizerOptions& o) {
   return {};
 }
 
+Status CheckSourceWeight(const std::string& where, const std::string& name, double weight) {
+  constexpr double kMostWeight = 1e9;
+  if (weight >= 0 && weight <= kMostWeight) return {};
+  return MakeError(ErrorCode::kOutOfRange, "{}.{} = {}, not in 0..{}", where, name, weight,
+                   kMostWeight);
+}
+
 Status Check(const TrainConfig& c) {
   PV_RETURN_IF_ERROR(CheckFileName("config.name", c.name));
   const Shape& s = c.shape;
@@ -196,6 +203,9 @@ Status Check(const TrainConfig& c) {
   if (c.distillation && !(c.distillation->weight >= 0 && c.distillation->weight <= 1))
     return MakeError(ErrorCode::kOutOfRange, "config.distillation.weight = {}, not in [0, 1]",
                      c.distillation->weight);
+  // Whether they name sources, the data say.
+  for (const auto& [name, weight] : c.source_weights)
+    PV_RETURN_IF_ERROR(CheckSourceWeight("config.source_weights", name, weight));
   if (c.polynomial) PV_RETURN_IF_ERROR(CheckPolynomial(*c.polynomial));
   if (c.polynomial && Uses(c, AttentionForm::kPowerStable))
     return MakeError(ErrorCode::kInvalidArgument,
@@ -214,6 +224,25 @@ std::vector<int> Shape::HeadPowers(int layer) const {
 
 double Shape::QueryFold() const {
   return qk_norm ? 1 : 1 / std::sqrt(static_cast<double>(d_head()));
+}
+
+Status CheckSourceWeights(const std::string& where, const std::map<std::string, double>& weights,
+                          const std::map<std::string, double>& own) {
+  for (const auto& [name, weight] : weights) {
+    PV_RETURN_IF_ERROR(CheckSourceWeight(where, name, weight));
+    if (own.contains(name)) continue;
+    std::string known;
+    for (const auto& [source, unused] : own) known += (known.empty() ? "" : ", ") + source;
+    return MakeError(ErrorCode::kMismatch, "{} names \"{}\", no source; there are: {}", where, name,
+                     known);
+  }
+  double sum = 0;
+  for (const auto& [source, weight] : own) {
+    const auto named = weights.find(source);
+    sum += named == weights.end() ? weight : named->second;
+  }
+  if (sum > 0) return {};
+  return MakeError(ErrorCode::kInvalidArgument, "{}: every source's weight is 0", where);
 }
 
 Result<TrainConfig> ParseTrainConfig(std::string_view text) {

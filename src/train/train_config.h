@@ -193,6 +193,11 @@ struct TrainConfig : Intervals {
   std::string init_from;
 };
 
+// That weights name sources and leave one to draw. own: every source's where `weights` has none for
+// it. Errors: kOutOfRange, kMismatch, kInvalidArgument; `where` begins the message.
+Status CheckSourceWeights(const std::string& where, const std::map<std::string, double>& weights,
+                          const std::map<std::string, double>& own);
+
 // Unknown fields are refused, so that a misspelt one cannot pass for a default.
 Result<TrainConfig> ParseTrainConfig(std::string_view json);
 std::string FormatTrainConfig(const TrainConfig& config);

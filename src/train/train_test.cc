@@ -156,6 +156,30 @@ TEST_F(TrainTest, DistillationRefusesAnotherVocabulary) {
   EXPECT_FALSE(RunTrain(student, {folder_ + "/data", folder_, false, 0, {}}).ok());
 }
 
+TEST_F(TrainTest, AParentHasTheSameParameters) {
+  Run(Tiny("parent"));
+  const auto refused = [&](const TrainConfig& config) {
+    const auto run = RunTrain(config, {folder_ + "/data", folder_, false, 0, {}, nullptr, true});
+    EXPECT_FALSE(run.ok());
+    return run.ok() ? std::string() : run.error().message;
+  };
+  const auto expect = [](const std::string& message, const char* name, const char* counts) {
+    for (const char* part : {"init_from", name, counts})
+      EXPECT_NE(message.find(part), std::string::npos) << message << " lacks " << part;
+  };
+  TrainConfig child = Tiny("child");
+  child.init_from = "parent/last.pt";
+  child.shape.n_layers = 3;
+  expect(refused(child), "layers.2.norm1", "23 parameters, this model 33");
+  child.shape.n_layers = 1;
+  expect(refused(child), "layers.1.norm1", "23 parameters, this model 13");
+  child.shape.n_layers = 2;
+  child.source_weights = {{"toys", 1}};
+  EXPECT_EQ(refused(child), "config.source_weights names \"toys\", no source; there are: toy");
+  child.source_weights = {{"toy", 0}};
+  EXPECT_EQ(refused(child), "config.source_weights: every source's weight is 0");
+}
+
 // Degree 3 far outside its interval explodes; clamped a norm goes on from the interval's end in
 // proportion to 1/sqrt(v), so that what it normalises keeps its size.
 TEST_F(TrainTest, ClampBoundsWhatEscapes) {
@@ -441,6 +465,7 @@ TEST(TrainConfig, RoundTripsAndRefusesUnknownFields) {
                           "{\"optimizer\":{\"muon_lr\":1e999}}",
                           "{\"range\":{\"divisor\":{\"wieght\":1}}}",
                           "{\"source_weights\":{\"a\":\"b\"}}",
+                          "{\"source_weights\":{\"a\":-1}}",
                           "{\"shape\":{\"ngram_rows\":[0]}}",
                           "{\"shape\":{\"ngram_rows\":[1,1,1,1]}}",
                           "{\"polynomial\":{\"refit_fraction\":1}}",

@@ -82,7 +82,9 @@ class Run {
       PV_ASSIGN_OR_RETURN(
           const LoadedModel parent,
           LoadModel(std::filesystem::path(options_.out) / config_.init_from, model_.type()));
-      PV_RETURN_IF_ERROR(CopyParameters(*parent.model, model_));
+      if (const Status copied = CopyParameters(*parent.model, model_); !copied.ok())
+        return MakeError(copied.error().code, "config.init_from \"{}\": {}", config_.init_from,
+                         copied.error().message);
       model_.polynomials = parent.model->polynomials;
       info_.tokens = parent.info.tokens;
     }
@@ -342,6 +344,23 @@ class Run {
   std::optional<HardRows> hard_rows_;
 };
 
+// Both have the same ones: a deeper parent is not cut, a shallower one not filled up.
+Status CheckSameParameters(const Transformer& from, const Transformer& to) {
+  const auto theirs = from.parameters(), ours = to.parameters();
+  const auto missing = [](const auto& all, const auto& in) {
+    return std::ranges::find_if(all, [&](const Transformer::Parameter& each) {
+      return std::ranges::find(in, each.name, &Transformer::Parameter::name) == in.end();
+    });
+  };
+  const auto lacking = missing(ours, theirs), more = missing(theirs, ours);
+  if (lacking == ours.end() && more == theirs.end()) return {};
+  const bool lacks = lacking != ours.end();
+  return MakeError(ErrorCode::kMismatch,
+                   "{}: a parameter of {} alone: the parent has {} parameters, this model {}",
+                   lacks ? lacking->name : more->name, lacks ? "this model" : "the parent",
+                   theirs.size(), ours.size());
+}
+
 }  // namespace
 
 double ClampRatio(const ClampOptions& options, std::int64_t step, std::int64_t steps) {
@@ -379,6 +398,9 @@ Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& optio
   if (data.vocab_size > config.shape.vocab_size)
     return MakeError(ErrorCode::kMismatch, "data has a vocabulary of {} > the config's {}",
                      data.vocab_size, config.shape.vocab_size);
+  std::map<std::string, double> sources;
+  for (const auto& [source, stream] : data.train) sources[source] = 1;
+  PV_RETURN_IF_ERROR(CheckSourceWeights("config.source_weights", config.source_weights, sources));
   const int processes = options.processes ? options.processes->count() : 1;
   if (config.accumulate % processes != 0)
     return MakeError(ErrorCode::kInvalidArgument,
@@ -389,6 +411,7 @@ Result<TrainSummary> RunTrain(const TrainConfig& config, const RunOptions& optio
 
 Status CopyParameters(const Transformer& from, Transformer& to) {
   torch::NoGradGuard no_grad;
+  PV_RETURN_IF_ERROR(CheckSameParameters(from, to));
   for (const Transformer::Parameter& parameter : to.parameters()) {
     const torch::Tensor value = from.Get(parameter.name);
     if (value.sizes() != parameter.value.sizes())

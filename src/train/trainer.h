@@ -74,7 +74,8 @@ double ClampRatio(const ClampOptions& options, std::int64_t step, std::int64_t s
 // All held-out text, every token predicted once; part of it behind a signal.
 Evaluation Evaluate(const Transformer& model, const Dataset& data);
 
-// Copies the parameters of a model of the same sizes. Errors: kMismatch (name, both sizes).
+// Copies the parameters of a model that has the same ones of the same sizes. Errors: kMismatch
+// (name, both sizes or both counts).
 Status CopyParameters(const Transformer& from, Transformer& to);
 // Errors: kOutOfRange for a loss that is no number (site).
 Status CheckEvaluation(const Evaluation& evaluation, const Transformer& model, const Dataset& data);

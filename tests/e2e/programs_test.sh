@@ -157,6 +157,8 @@ refuse "a broken choice" "choice" "$polyveil" plan --model "$folder/single" --ch
 rm "$folder/single/choice.json"
 refuse "a model without choice.json" "fit-choice" "$polyveil" plan --model "$folder/single" --choose --parameters test13
 refuse "a table of pairs" "runs of tokens" "$polyveil" fit-choice --model "$folder/model" --text "$folder/once"
+"$make_model" "$folder/brief" 1 4 4 0
+refuse "a context too short to fit on" "decoder.context = 4 < 5" "$polyveil" fit-choice --model "$folder/brief" --text "$folder/once"
 
 accept "a report to share" generate "${small[@]}" --check --prompt "o" --tokens 4 --share-bits 30 --json "$folder/shared.json"
 python3 - "$folder/shared.json" <<'P'

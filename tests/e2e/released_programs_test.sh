@@ -39,7 +39,7 @@ evaluate again
 cmp "$folder/whole.json" "$folder/again.json" || fail "a continued run gives other results"
 if evaluate other --evaluation exact 2>"$folder/error"; then fail "a journal of other settings is continued"; fi
 grep -q 'MISMATCH\|mismatch' "$folder/error" || fail "the refusal names no reason: $(cat "$folder/error")"
-rm "$folder/state"
+: >"$folder/state"  # as an interruption may leave it: a new one
 evaluate part --limit 4
 evaluate all  # the limit is no setting: a longer run continues a shorter one
 [ "$(wc -l <"$folder/state")" = 7 ] || fail "a run with a limit is not continued"
@@ -47,6 +47,9 @@ sed -i '3s/"finite":true/"finite":false/' "$folder/state"
 if evaluate lost 2>"$folder/error"; then fail "a score without a number is no error"; fi
 grep -q 'blimp/order: 1 of 6 examples without a number' "$folder/error" || fail "lost scores are not named: $(cat "$folder/error")"
 grep -q '"not_finite": 1' "$folder/lost.json" || fail "the report of a run with lost scores is not written"
+: >"$folder/nothing"
+if "$polyveil" eval "$source/models/tiny" --text "$folder/nothing" >/dev/null 2>"$folder/error"; then fail "a text without a token has a perplexity"; fi
+grep -q 'a text of 0 tokens: none to score' "$folder/error" || fail "the refusal names no number: $(cat "$folder/error")"
 
 # Every form of a bundle gives the same scores, within what noise and the encoding leave: the sums of
 # log-probabilities of a model whose logits reach some tens move by far less than 0.05.
@@ -82,6 +85,8 @@ python3 "$source/tests/e2e/report_page_test.py" "$folder/layer.html" "$folder/la
 grep -q 'INSECURE' "$folder/out" || fail "an insecure ring is not named"
 grep -q '"polyveil-bench-layer/1"' "$folder/layer.json" || fail "bench layer writes no report"
 if "$polyveil" bench layer "$source/tests/vectors/released/llama.gguf" --layer 9 2>"$folder/error"; then fail "a layer that is not there"; fi
+if "$polyveil" bench layer pythia-70m --at-once 8 2>"$folder/error" >/dev/null; then fail "more tokens at once than there are"; fi
+grep -q -e '--at-once 8 > --tokens 2' "$folder/error" || fail "the refusal names no numbers: $(cat "$folder/error")"
 
 # A softmax model is not served; fitted without training it is. In a ring that is for tests only.
 "$source/scripts/make_random_checkpoint.py" "$folder/toy" --shape toy --shard-bytes 20000 >/dev/null
@@ -120,6 +125,12 @@ fit "$folder/behind" --prefix 3,5 || fail "fit: $(cat "$folder/error")"
 grep -q 'a prefix of 2 tokens' "$folder/out" || fail "fit does not say its prefix: $(cat "$folder/out")"
 if fit "$folder/outside" --prefix 3,9999999; then fail "a prefix outside the vocabulary"; fi
 grep -q 'token 9999999 outside the vocabulary' "$folder/error" || fail "no token named: $(cat "$folder/error")"
+# What no reader of forms.json takes is not written.
+if fit "$folder/outside" --prefix "$(seq -s, 65)"; then fail "a prefix that no reader takes"; fi
+grep -q 'forms.prefix: 65 tokens > 64' "$folder/error" || fail "no prefix named: $(cat "$folder/error")"
+if fit "$folder/outside" --norm-degree 128; then fail "a degree that no reader takes"; fi
+grep -q -e '--norm-degree' "$folder/error" || fail "no degree named: $(cat "$folder/error")"
+if [ -e "$folder/outside/forms.json" ] || [ -L "$folder/outside/config.json" ]; then fail "a refused fit leaves files"; fi
 if (serve "$folder/fitted" --context 64); then fail "a context above the model's"; fi
 grep -q 'context = 64 > 63' "$folder/error" || fail "the context is not named: $(cat "$folder/error")"
 serve "$folder/fitted" &

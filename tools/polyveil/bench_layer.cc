@@ -43,7 +43,21 @@ struct Measurement {
   std::function<std::string(std::span<const double>)> next_token;
 };
 
+// What reads so many tokens at once; 0: the step of one. Errors: kOutOfRange where nothing does.
+Result<const compile::CompiledDecoder*> AtOnceProgram(const compile::CompiledDecoder& step,
+                                                      int at_once) {
+  if (at_once == 0) return &step;
+  const auto& prompts = step.prompts();
+  const size_t found = step.PromptFor(at_once);
+  if (found < prompts.size()) return prompts[found].get();
+  return MakeError(ErrorCode::kOutOfRange, "{} tokens at once > {}, the most that a program takes",
+                   at_once, prompts.empty() ? 0 : prompts.back()->prompt_tokens());
+}
+
 Result<Measurement> Measure(const LayerBenchArguments& arguments) {
+  if (arguments.at_once > arguments.tokens)
+    return MakeError(ErrorCode::kOutOfRange, "--at-once {} > --tokens {}: they are its first ones",
+                     arguments.at_once, arguments.tokens);
   PV_ASSIGN_OR_RETURN(BlockText text,
                       CalibratedLayers(arguments.model, arguments.layers, arguments.tokens,
                                        arguments.text, arguments.degrees, arguments.margin));
@@ -65,9 +79,8 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
   const auto decoder = std::make_shared<const model::Decoder>(
       model::Decoder{result.name, "", std::move(text.blocks), context, arguments.margin});
   PV_ASSIGN_OR_RETURN(result.program, runtime::CompileModel(decoder, params, speed, programs));
-  const auto& prompts = result.program->prompts();
-  const auto& ran = at_once > 0 ? *prompts[result.program->PromptFor(at_once)] : *result.program;
-  result.levels = ran.estimate().levels;
+  PV_ASSIGN_OR_RETURN(const auto* ran, AtOnceProgram(*result.program, at_once));
+  result.levels = ran->estimate().levels;
   bench::LayerBenchOptions options;
   options.program = result.program;
   options.tokens = std::move(text.inputs);
@@ -79,7 +92,7 @@ Result<Measurement> Measure(const LayerBenchArguments& arguments) {
               EstimateToText(*result.program).c_str());
   std::fflush(stdout);
   const double one_by_one = estimate.seconds_per_token * (arguments.tokens - at_once);
-  ProgressBar bar("layer", one_by_one + (at_once > 0 ? ran.estimate().seconds_per_token : 0));
+  ProgressBar bar("layer", one_by_one + (at_once > 0 ? ran->estimate().seconds_per_token : 0));
   options.on_progress = [&](double done, const std::string& label) { bar.Update(done, label); };
   PV_ASSIGN_OR_RETURN(result.report, bench::RunLayerBench(options));
   return result;

@@ -222,7 +222,7 @@ Result<json> RunPerplexity(const Form& form, const EvalArguments& arguments, Eva
       {"not_finite", lost},
       {"first_not_finite", FirstOf(static_cast<std::ptrdiff_t>(first_lost), windows.size())},
       {"log_probability", sum},
-      {"perplexity", std::exp(-sum / static_cast<double>(std::max<std::size_t>(1, scored)))}};
+      {"perplexity", std::exp(-sum / static_cast<double>(scored))}};
 }
 
 // "blimp" stands for every set in the folder.

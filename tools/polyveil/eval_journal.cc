@@ -20,7 +20,8 @@ Result<EvalJournal> EvalJournal::Open(const std::string& path, const json& setti
   if (path.empty()) return journal;
   journal.path_ = path;
   std::error_code error;
-  if (std::filesystem::exists(path, error)) {
+  const auto size = std::filesystem::file_size(path, error);
+  if (!error && size > 0) {  // an empty file is a new one
     PV_RETURN_IF_ERROR(journal.Read(settings));
     return journal;
   }

@@ -12,8 +12,9 @@ namespace polyveil::tools {
 
 class EvalJournal {
  public:
-  // An empty path keeps results in memory alone. A file that exists is continued: its settings must
-  // be these (kMismatch, both named); a last line cut off by an interruption is dropped.
+  // An empty path keeps results in memory alone. A file that holds something is continued: its
+  // settings must be these (kMismatch, both named); a last line cut off by an interruption is
+  // dropped.
   static Result<EvalJournal> Open(const std::string& path, const nlohmann::json& settings);
 
   // The entry of an example, or null.

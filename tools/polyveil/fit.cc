@@ -125,6 +125,8 @@ Status Run(const FitArguments& arguments) {
   PV_RETURN_IF_ERROR(CheckOut(arguments.out));
   Timer timer;
   PV_ASSIGN_OR_RETURN(const auto checkpoint, model::LoadCheckpoint(arguments.model));
+  if (checkpoint->gguf)  // which forms.json names
+    PV_RETURN_IF_ERROR(CheckFileName("--model: the file's name", NamedFile(*checkpoint)));
   PV_ASSIGN_OR_RETURN(const auto tokenizer, model::TextTokenizer::Load(*checkpoint));
   PV_ASSIGN_OR_RETURN(const std::string text, CalibrationText(arguments.text));
   Around around;
@@ -142,8 +144,10 @@ Status Run(const FitArguments& arguments) {
       model::FitForms(checkpoint, texts, ToFit(arguments.degrees, arguments.margin), on_layer));
   bar.Clear();
   forms.weights = {NamedFile(*checkpoint), model::WeightsSha256(*checkpoint)};
+  PV_ASSIGN_OR_RETURN(const std::string file,
+                      model::FormatCheckedForms(forms, checkpoint->architecture));
   PV_RETURN_IF_ERROR(LinkModel(checkpoint->path, arguments.out));
-  PV_RETURN_IF_ERROR(WriteFile(arguments.out + "/forms.json", model::FormatForms(forms)));
+  PV_RETURN_IF_ERROR(WriteFile(arguments.out + "/forms.json", file));
   Print(forms, arguments, timer.Seconds());
   return {};
 }

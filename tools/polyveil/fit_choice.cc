@@ -14,13 +14,16 @@
 #include "polyveil/commands.h"
 #include "polyveil/model_files.h"
 #include "polyveil/progress_bar.h"
+#include "runtime/compile_model.h"
 #include "serve/server/load_choice.h"
 
 namespace polyveil::tools {
 namespace {
 
+constexpr int kLeastWindow = 4;
+
 struct FitChoiceArguments {
-  std::string model, text, out;
+  std::string model, text, out, parameters;
   int tokens = 3000, window = 96;
   size_t threads = 0;
   model::ChoiceFit fit;
@@ -54,6 +57,10 @@ Result<Residuals> ResidualsOf(const model::Decoder& decoder, const model::Client
 
 Result<Residuals> Collect(const FitChoiceArguments& a, const model::Decoder& decoder,
                           const model::ClientHalf& half, const std::string& content) {
+  // The shortest text of --window, and the token behind it.
+  if (decoder.context < kLeastWindow + 1)
+    return MakeError(ErrorCode::kOutOfRange, "{}: decoder.context = {} < {}, a text of {} and one",
+                     decoder.name, decoder.context, kLeastWindow + 1, kLeastWindow);
   const auto ids = half.EncodePart(content);
   const auto window = static_cast<size_t>(std::min(a.window, decoder.context - 1));
   const size_t begins = window / 2, count = (static_cast<size_t>(a.tokens) + window - 1) / window;
@@ -151,6 +158,24 @@ void Print(const model::ChoiceForms& forms) {
   for (const auto& round : forms.rounds) row("round", round);
 }
 
+// A server could not use what its parameters have no levels for.
+Status CheckRoom(const FitChoiceArguments& arguments, std::shared_ptr<const model::Decoder> decoder,
+                 std::shared_ptr<const model::ChoiceTables> tables, model::ChoiceForms forms) {
+  compile::DecoderPrograms programs;
+  programs.choice = std::make_shared<const compile::Choice>(std::move(tables), std::move(forms));
+  PV_ASSIGN_OR_RETURN(
+      const ckks::ParametersSpec spec,
+      ckks::FindParameters(arguments.parameters.empty() ? runtime::DefaultParameters(programs)
+                                                        : arguments.parameters));
+  PV_ASSIGN_OR_RETURN(const auto params, ckks::Parameters::Create(spec));
+  PV_ASSIGN_OR_RETURN(const auto program, runtime::CompileModel(std::move(decoder), params,
+                                                                compile::MachineSpeed{}, programs));
+  const compile::Estimate& estimate = program->choice()->estimate();
+  std::printf("%-10s %d levels and %d bootstraps more a token\n", spec.name.c_str(),
+              estimate.depth_per_token, estimate.bootstraps_per_token);
+  return {};
+}
+
 Status Run(const FitChoiceArguments& arguments) {
   SetThreads(arguments.threads);
   PV_ASSIGN_OR_RETURN(const std::string path, FindModel(arguments.model));
@@ -170,6 +195,7 @@ Status Run(const FitChoiceArguments& arguments) {
   Print(forms);
   std::printf("tried on %zu more tokens:\n", all.size() - fits);
   Judge(*tables, forms, all.subspan(fits));
+  PV_RETURN_IF_ERROR(CheckRoom(arguments, decoder, tables, forms));
   const std::string out = arguments.out.empty() ? serve::ChoicePath(path) : arguments.out;
   PV_RETURN_IF_ERROR(WriteFile(out, model::FormatChoiceForms(forms)));
   std::printf("%s is written\n", out.c_str());
@@ -183,14 +209,16 @@ Command DescribeFitChoice(Options& app) {
   app.description(
       "Fits the polynomials of a choice (last norm, standard deviation, rounds of sharpening) to "
       "what\nthe model's logits show on a text and on its own greedy continuations, tries them on "
-      "a quarter\nthat is held back, and writes choice.json beside the model.");
+      "a quarter\nthat is held back, plans them, and writes choice.json beside the model.");
   AddModel(app, arguments->model,
            "a bundle, a converted folder or *.gguf (default: the embedded model)");
   app.add_option("--text", arguments->text, "text to fit on (default: the model's prompts.txt)");
   AddOutputFile(app, "--out", arguments->out,
                 "file to write (default: choice.json beside the model)");
+  app.add_option("--parameters", arguments->parameters,
+                 "parameter set that is to have room for it (default: decode16)");
   AddNumber(app, "--tokens", arguments->tokens, {16, 1 << 20}, "to fit and try on");
-  AddNumber(app, "--window", arguments->window, {4, 1 << 16},
+  AddNumber(app, "--window", arguments->window, {kLeastWindow, 1 << 16},
             "tokens of a text: half of it as it stands, half the model's own");
   AddNumber(app, "--rounds", arguments->fit.rounds, {1, 16}, "of sharpening");
   AddNumber(app, "--cleanups", arguments->fit.cleanups, {1, 8}, "of each bit");

@@ -55,9 +55,11 @@ Result<PlannedModel> OfCheckpoint(const std::shared_ptr<const model::Checkpoint>
 }  // namespace
 
 void AddDegrees(Options& app, BlockDegrees& degrees) {
-  AddNumber(app, "--norm-degree", degrees.norm, {1, 255}, "of 1/sqrt(v)");
-  AddNumber(app, "--divisor-degree", degrees.divisor, {1, 255}, "of attention's 1/(eps + y)");
-  AddNumber(app, "--activation-degree", degrees.activation, {1, 255}, "of SiLU or GELU");
+  using model::kMaxDegree;
+  AddNumber(app, "--norm-degree", degrees.norm, {1, kMaxDegree}, "of 1/sqrt(v)");
+  AddNumber(app, "--divisor-degree", degrees.divisor, {1, kMaxDegree},
+            "of attention's 1/(eps + y)");
+  AddNumber(app, "--activation-degree", degrees.activation, {1, kMaxDegree}, "of SiLU or GELU");
 }
 
 Result<PlannedModel> LoadPlanned(const std::string& what, int context,

@@ -99,8 +99,9 @@ Status ValidateArchitecture(const Architecture& a) {
   if (a.qkv_order == QkvOrder::kPerHead && a.n_kv_heads != a.n_heads)
     return MakeError(ErrorCode::kMismatch, "config: fused heads need {} key heads, found {}",
                      a.n_heads, a.n_kv_heads);
-  if (a.head == HeadKind::kClassifier && a.labels.empty())
-    return MakeError(ErrorCode::kOutOfRange, "config: a classifier with 0 labels < 1");
+  if (a.head == HeadKind::kClassifier && a.labels.size() < 2)
+    return MakeError(ErrorCode::kOutOfRange, "config: a classifier with {} labels < 2",
+                     a.labels.size());
   return {};
 }
 

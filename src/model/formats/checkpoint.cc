@@ -84,10 +84,10 @@ Result<TensorViews> MapShards(Checkpoint& checkpoint, const fs::path& directory)
   return tensors;
 }
 
-// A client reads embeddings and head where they stand in the file.
+// A client reads embeddings and heads where they stand in the file.
 Status CheckUpdatesInBlocks(const Weights& w) {
-  for (const TensorView* view :
-       {&w.token_embedding, &w.position_embedding, &w.type_embedding, &w.head.weight})
+  for (const TensorView* view : {&w.token_embedding, &w.position_embedding, &w.type_embedding,
+                                 &w.head.weight, &w.pooler.weight, &w.classifier.weight})
     if (view->update)
       return MakeError(ErrorCode::kMismatch, "adapter: tensor \"{}\" is no matrix of a block",
                        view->name);

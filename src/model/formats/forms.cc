@@ -16,7 +16,7 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kFormsFormat = "polyveil-converted/1";
-constexpr int kMaxPrefix = 64;
+constexpr std::size_t kMaxPrefix = 64, kMaxFormLayers = 256;
 constexpr JsonLimits kFormsLimits{64 << 20, 16};
 
 const char* StageName(FormStage stage) {
@@ -30,8 +30,8 @@ LayerFields FieldsOf(FormStage stage) {
 void ReadLayers(const JsonReader& at, std::string& error, ConvertedForms& forms) {
   const JsonReader::Json* layers = at.Find("layers");
   if (!layers) return;
-  if (!layers->is_array() || layers->size() > 256)
-    return at.Fail("layers", "is no array of at most 256");
+  if (!layers->is_array() || layers->size() > kMaxFormLayers)
+    return at.Fail("layers", fmt::format("is no array of at most {}", kMaxFormLayers));
   for (std::size_t i = 0; i < layers->size(); ++i)
     forms.layers.push_back(
         LayerFromJson(JsonReader((*layers)[i], fmt::format("forms.layers[{}]", i), error),
@@ -82,9 +82,7 @@ Status CheckValues(const ConvertedForms& f) {
   if (!(f.attention_eps >= 0 && f.attention_eps < 1))
     return MakeError(ErrorCode::kOutOfRange, "forms.attention_eps = {}, not in [0, 1)",
                      f.attention_eps);
-  if (f.prefix_length() > kMaxPrefix)
-    return MakeError(ErrorCode::kOutOfRange, "forms.prefix: {} tokens > {}", f.prefix_length(),
-                     kMaxPrefix);
+  PV_RETURN_IF_ERROR(CheckFormsSize(f.layers.size(), f.prefix.size()));
   if (f.stage == FormStage::kPolynomial &&
       !(f.residual_bound > 0 && std::isfinite(f.residual_bound)))
     return MakeError(ErrorCode::kOutOfRange, "forms.residual_bound = {}", f.residual_bound);
@@ -150,6 +148,22 @@ std::string FormatForms(const ConvertedForms& forms) {
   for (const LayerConfig& layer : forms.layers)
     out["layers"].push_back(LayerToJson(layer, FieldsOf(forms.stage)));
   return out.dump(1) + "\n";
+}
+
+Result<std::string> FormatCheckedForms(const ConvertedForms& forms, const Architecture& a) {
+  std::string text = FormatForms(forms);
+  PV_ASSIGN_OR_RETURN(const ConvertedForms read, ParseForms(text));
+  PV_RETURN_IF_ERROR(CheckForms(read, a));
+  return text;
+}
+
+Status CheckFormsSize(std::size_t layers, std::size_t prefix) {
+  if (layers > kMaxFormLayers)
+    return MakeError(ErrorCode::kOutOfRange, "forms.layers: {} entries > {}", layers,
+                     kMaxFormLayers);
+  if (prefix > kMaxPrefix)
+    return MakeError(ErrorCode::kOutOfRange, "forms.prefix: {} tokens > {}", prefix, kMaxPrefix);
+  return {};
 }
 
 Result<std::optional<ConvertedForms>> LoadForms(const std::string& folder) {

@@ -69,4 +69,12 @@ std::string FormatForms(const ConvertedForms& forms);
 // vocabulary, a prefix for decoders only. Errors: kMismatch, kOutOfRange (field, both values).
 Status CheckForms(const ConvertedForms& forms, const Architecture& architecture);
 
+// That a file has room for so many. Errors: kOutOfRange (field, both values).
+Status CheckFormsSize(std::size_t layers, std::size_t prefix);
+
+// FormatForms for a file: what no reader would take is refused before it is written. Errors: those
+// of ParseForms and CheckForms.
+Result<std::string> FormatCheckedForms(const ConvertedForms& forms,
+                                       const Architecture& architecture);
+
 }  // namespace polyveil::model

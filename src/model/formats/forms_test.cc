@@ -70,6 +70,24 @@ TEST(Forms, WhatIsWrittenIsReadAgain) {
   }
 }
 
+// What a fit may come to and no reader takes.
+TEST(Forms, WhatNoReaderTakesIsNotWritten) {
+  const auto refused = [](auto&& change) {
+    ConvertedForms forms = MakeForms(FormStage::kPolynomial);
+    change(forms);
+    const auto text = FormatCheckedForms(forms, MakeArchitecture());
+    return text.ok() ? std::string() : text.error().message;
+  };
+  const ConvertedForms forms = MakeForms(FormStage::kPolynomial);
+  EXPECT_EQ(FormatCheckedForms(forms, MakeArchitecture()).value(), FormatForms(forms));
+  EXPECT_EQ(refused([](auto& f) { f.layers[1].norm1.coeffs.resize(129); }),
+            "forms.layers[1].norm1: degree 128 > 127");
+  EXPECT_EQ(refused([](auto& f) { f.prefix.assign(65, 1); }), "forms.prefix: 65 tokens > 64");
+  EXPECT_NE(refused([](auto& f) { f.layers.resize(257, f.layers[0]); }).find("at most 256"),
+            std::string::npos);
+  EXPECT_EQ(CheckFormsSize(257, 0).error().message, "forms.layers: 257 entries > 256");
+}
+
 TEST(Forms, AFolderWithoutTheFileIsAsReleased) {
   const TemporaryFolder folder;
   EXPECT_FALSE(LoadForms(folder.path()).value().has_value());

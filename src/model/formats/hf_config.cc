@@ -8,6 +8,19 @@ namespace {
 
 constexpr int kMaxLabelsRead = 1 << 12;
 
+// Shares of labels are a softmax's of their logits: other heads' logits mean something else.
+void RequireClasses(const JsonReader& at, std::size_t labels) {
+  constexpr const char* kSingleLabel = "single_label_classification";
+  if (const std::string type = at.TextOr("problem_type", kSingleLabel); type != kSingleLabel)
+    at.Fail("problem_type", fmt::format("\"{}\" is not \"{}\", the only one implemented",
+                                        type.substr(0, 64), kSingleLabel));
+  if (labels < 2)
+    at.Fail(at.Given("id2label") ? "id2label" : "num_labels",
+            fmt::format("says {} labels, a classifier has 2 or more: one is a regression's, which "
+                        "is not implemented",
+                        labels));
+}
+
 std::vector<std::string> ReadLabels(const JsonReader& at) {
   std::vector<std::string> labels;
   if (!at.Given("id2label")) {
@@ -109,7 +122,10 @@ Result<Architecture> ParseHuggingFaceConfig(std::string_view text) {
   RefuseWhatChangesWeights(at);
   a.begin_token = ReadBeginToken(at, a);
   a.head = ReadHead(at, a, family->class_prefix);
-  if (a.head == HeadKind::kClassifier) a.labels = ReadLabels(at);
+  if (a.head == HeadKind::kClassifier) {
+    a.labels = ReadLabels(at);
+    RequireClasses(at, a.labels.size());
+  }
   if (a.causal) (void)at.Has("is_decoder");  // every decoder is one
   at.RefuseOthers(IsIrrelevantField);
   if (!error.empty()) return MakeError(ErrorCode::kCorrupt, "{}", error);

@@ -121,6 +121,22 @@ TEST(HfConfig, TheClassSaysWhichHead) {
   ExpectRefused(With(llama, {{"architectures", "LlamaForCausalLM"}}), {"architectures"});
 }
 
+// Of a regression's or several labels' logits a softmax says nothing.
+TEST(HfConfig, ClassifiersOfOtherProblemsAreRefused) {
+  const Json one = Config("bert classifier"), unnamed = Config("roberta classifier");
+  for (const char* type : {"regression", "multi_label_classification"})
+    ExpectRefused(With(one, {{"problem_type", type}}), {"config.problem_type", type});
+  EXPECT_EQ(ConfigError(With(one, {{"problem_type", "single_label_classification"}})), "");
+  EXPECT_EQ(ConfigError(With(one, {{"problem_type", nullptr}})), "");
+  EXPECT_EQ(ConfigError(With(Config("bert"), {{"problem_type", "regression"}})), "");  // no head
+  Json named = one;
+  named["id2label"] = {{"0", "LABEL_0"}};
+  ExpectRefused(named, {"config.id2label", "1 labels"});
+  named["id2label"] = Json::object();
+  ExpectRefused(named, {"config.id2label", "0 labels"});
+  ExpectRefused(With(unnamed, {{"num_labels", 1}}), {"config.num_labels", "1 labels"});
+}
+
 // Behind a window the model sees less than everything: the context ends there.
 TEST(HfConfig, SlidingWindowsEndTheContext) {
   const auto context = [](const Json& config) {

@@ -1,9 +1,23 @@
 #include "model/formats/token_embedding.h"
 
+#include <algorithm>
+
 #include "model/block.h"
 #include "model/ngram.h"
 
 namespace polyveil::model {
+namespace {
+
+// The position embedding's row for the text's last token.
+std::int64_t PositionRow(const ClientConfig& config, std::span<const std::int32_t> text) {
+  const auto position = static_cast<std::int64_t>(text.size()) - 1 + config.position_offset;
+  const auto padding = config.padding_token();
+  if (!padding) return position;
+  if (text.back() == *padding) return *padding;
+  return position - std::ranges::count(text, *padding);
+}
+
+}  // namespace
 
 Result<TokenEmbedding> TokenEmbedding::Take(const ClientConfig& config, ClientTensors& tensors) {
   TokenEmbedding embedding(config);
@@ -45,8 +59,7 @@ Result<std::vector<double>> TokenEmbedding::Embed(std::span<const std::int32_t> 
     return MakeError(ErrorCode::kOutOfRange, "segment {}, the model has {}", segment, segments);
   std::vector<double> x(static_cast<std::size_t>(config_.width));
   tokens_.AddRow(token, x);
-  const auto position = static_cast<std::int64_t>(text.size()) - 1;
-  if (!positions_.empty()) positions_.AddRow(position + config_.position_offset, x);
+  if (!positions_.empty()) positions_.AddRow(PositionRow(config_, text), x);
   if (!segments_.empty()) segments_.AddRow(segment, x);
   for (std::size_t i = 0; i < ngrams_.size(); ++i) {
     const std::size_t n = static_cast<std::size_t>(kSmallestNgram) + i;

@@ -221,6 +221,20 @@ TEST(Adapter, RefusesTensorsThatDoNotFitByNameAndBothShapes) {
   });
 }
 
+// A client has them from the base's file.
+TEST(Adapter, RefusesUpdatesOfAClassifiersHead) {
+  Adapted adapted("bert classifier");
+  const auto base = LoadCheckpoint(adapted.Base()).value();
+  for (const Linear* linear : {&base->weights.pooler, &base->weights.classifier}) {
+    const TensorView& view = linear->weight;
+    adapted.adapter.clear();
+    adapted.adapter[view.name + kRightSuffix] = Values({1, view.cols()}, 1, 1);
+    adapted.adapter[view.name + kLeftSuffix] = Values({view.rows(), 1}, 2, 1);
+    adapted.Write();
+    ExpectRefused(adapted, ErrorCode::kMismatch, {view.name.c_str(), "no matrix of a block"});
+  }
+}
+
 TEST(Adapter, RefusesWhatIsNoAdapter) {
   Adapted adapted("llama");
   adapted.adapter["model.norm.weight"] = Values({16}, 1, 1);

@@ -40,12 +40,13 @@ Result<TokenVectors> EmbedTokens(const Checkpoint& checkpoint,
   if (tokens.size() > static_cast<std::size_t>(a.context))
     return MakeError(ErrorCode::kOutOfRange, "{} tokens > context {}", tokens.size(), a.context);
   TokenVectors embedded;
+  std::int64_t counted = a.position_offset;  // the next token's position that is no padding
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     PV_RETURN_IF_ERROR(CheckToken(a, tokens[i]));
     std::vector<float> x(static_cast<std::size_t>(a.d_model));
     AddRow(w.token_embedding, tokens[i], x);
-    if (!a.rotary)
-      AddRow(w.position_embedding, static_cast<std::int64_t>(i) + a.position_offset, x);
+    const bool padding = tokens[i] == a.padding_token;
+    if (!a.rotary) AddRow(w.position_embedding, padding ? tokens[i] : counted++, x);
     if (a.type_vocab > 0) AddRow(w.type_embedding, 0, x);
     std::vector<double>& values = embedded.emplace_back(x.begin(), x.end());
     if (a.norm == NormKind::kLayerNorm) RemoveMean(values);

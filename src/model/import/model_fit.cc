@@ -189,6 +189,8 @@ Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, co
   if (!shape.causal && !forms.prefix.empty())
     return MakeError(ErrorCode::kInvalidArgument, "a prefix of {} tokens, an encoder takes 0",
                      forms.prefix.size());
+  PV_RETURN_IF_ERROR(CheckFormsSize(static_cast<std::size_t>(checkpoint->architecture.n_layers),
+                                    forms.prefix.size()));
   LayerInputs inputs;
   if (!forms.prefix.empty()) {
     PV_ASSIGN_OR_RETURN(inputs.prefix, EmbedTokens(*checkpoint, forms.prefix));

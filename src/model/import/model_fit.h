@@ -61,7 +61,8 @@ struct FitTexts {
 // The forms of stage polynomial, with those of a classifier's head. Of a classifier that has forms
 // of this stage without a head's: with these added. on_layer: before each, its number and how many
 // there are. Errors: those of MakeBlock and EmbedTokens, kInvalidArgument for a model that has
-// forms otherwise, kOutOfRange where a fit is not possible (layer named).
+// forms otherwise, kOutOfRange for more layers or tokens of a prefix than forms.json holds and
+// where a fit is not possible (layer named).
 Result<ConvertedForms> FitForms(std::shared_ptr<const Checkpoint> checkpoint, const FitTexts& texts,
                                 const BlockFit& fit,
                                 const std::function<void(int, int)>& on_layer = {});

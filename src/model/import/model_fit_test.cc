@@ -31,8 +31,8 @@ void ExpectEqualsReference(const std::string& path) {
   const std::vector<int>& prefix = checkpoint->forms->prefix;
   std::vector<std::int32_t> tokens(prefix.begin(), prefix.end());
   TokenLists text = RandomTokens(checkpoint->architecture.vocab_size, 1, 6, 3);
-  // Padding has a position of its own in the released model.
-  std::ranges::replace(text[0], checkpoint->architecture.padding_token.value_or(-1), 7);
+  // Padding has a position of its own, and those behind it do not count it.
+  if (const auto padding = checkpoint->architecture.padding_token) text[0][2] = *padding;
   tokens.insert(tokens.end(), text[0].begin(), text[0].end());
   const auto inputs = EmbedTokens(*checkpoint, tokens).value();
   const auto expected =
@@ -120,6 +120,8 @@ TEST(ModelFit, RefusesWhatHasFormsAndTokensOutside) {
   EXPECT_EQ(outside.error().message, "token 29 outside the vocabulary of 29");
   const auto longer = FitForms(released, {RandomTokens(29, 1, 20, 1), {}}, kSmallFit);
   EXPECT_EQ(longer.error().message, "21 tokens > context 20");
+  const auto prefixed = FitForms(released, {{{1, 2}}, {}, std::vector<int>(65, 1)}, kSmallFit);
+  EXPECT_EQ(prefixed.error().message, "forms.prefix: 65 tokens > 64");
 }
 
 }  // namespace

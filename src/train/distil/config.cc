@@ -1,6 +1,6 @@
 #include "train/distil/config.h"
 
-#include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/output_file.h"
@@ -128,22 +128,10 @@ Status CheckFit(const std::string& at, const DistilFit& fit) {
   return In(at + ".degrees.divisor_reach", d.divisor_reach, 1, 1e9);
 }
 
-// They name sources, and leave one to draw.
-Status CheckWeights(const DistilConfig& c, const std::string& at,
-                    const std::map<std::string, double>& weights) {
-  for (const auto& [name, weight] : weights) {
-    PV_RETURN_IF_ERROR(In(at + "." + name, weight, 0, 1e9));
-    if (std::ranges::none_of(c.sources,
-                             [&name = name](const auto& each) { return each.name == name; }))
-      return MakeError(ErrorCode::kMismatch, "config.{} names \"{}\", no source", at, name);
-  }
-  double sum = 0;
-  for (const DistilSource& source : c.sources) {
-    const auto own = weights.find(source.name);
-    sum += own == weights.end() ? source.weight : own->second;
-  }
-  if (sum > 0) return {};
-  return MakeError(ErrorCode::kOutOfRange, "config.{}: every source's weight is 0", at);
+Status CheckStageWeights(const DistilConfig& c, const std::string& at, const DistilStage& s) {
+  std::map<std::string, double> own;
+  for (const DistilSource& source : c.sources) own[source.name] = source.weight;
+  return CheckSourceWeights("config." + at + "source_weights", s.source_weights, own);
 }
 
 Status CheckStage(const DistilConfig& c, const std::string& at, const DistilStage& s) {
@@ -153,7 +141,7 @@ Status CheckStage(const DistilConfig& c, const std::string& at, const DistilStag
                                      {"pooled_weight", s.pooled_weight},
                                      {"hidden_weight", s.hidden_weight}})
     PV_RETURN_IF_ERROR(In(at + name, weight, 0, 1e9));
-  PV_RETURN_IF_ERROR(CheckWeights(c, at + "source_weights", s.source_weights));
+  PV_RETURN_IF_ERROR(CheckStageWeights(c, at, s));
   if (s.search) {
     PV_RETURN_IF_ERROR(In(at + "search.inputs", static_cast<double>(s.search->inputs), 1, 1e12));
     PV_RETURN_IF_ERROR(In(at + "search.swap_share", s.search->swap_share, 0, 0.9));

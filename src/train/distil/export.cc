@@ -165,9 +165,7 @@ model::ConvertedForms MakeForms(const Transformer& model, const std::vector<int>
 
 Status WriteForms(const model::ConvertedForms& forms, const model::Architecture& architecture,
                   const std::string& folder) {
-  PV_RETURN_IF_ERROR(model::CheckForms(forms, architecture));
-  const std::string text = model::FormatForms(forms);
-  PV_RETURN_IF_ERROR(model::ParseForms(text));  // what is written can be read
+  PV_ASSIGN_OR_RETURN(const std::string text, model::FormatCheckedForms(forms, architecture));
   return WriteFile(folder + "/forms.json", text);
 }
 

@@ -61,7 +61,7 @@ class Runner {
 
   Status Execute() {
     PV_ASSIGN_OR_RETURN(const bool goes_on, folder_.Open(options_.resume, options_.replace));
-    PV_RETURN_IF_ERROR(Prepare());
+    PV_RETURN_IF_ERROR(Prepare(goes_on));
     PV_RETURN_IF_ERROR(goes_on ? Restore() : Begin());
     while (at_.stage < config_.stages.size()) {
       PV_ASSIGN_OR_RETURN(const bool stopped, RunStage());
@@ -77,7 +77,7 @@ class Runner {
     if (options_.note) options_.note(line);
   }
 
-  Status Prepare() {
+  Status Prepare(bool goes_on) {
     torch::set_num_threads(config_.threads);
     PV_ASSIGN_OR_RETURN(source_, model::LoadCheckpoint(options_.model));
     if (!source_->architecture.causal && !config_.prefix.empty())
@@ -86,7 +86,9 @@ class Runner {
     if (config_.context > source_->architecture.context)
       return MakeError(ErrorCode::kOutOfRange, "config.context = {} > the model's {}",
                        config_.context, source_->architecture.context);
-    PV_RETURN_IF_ERROR(LoadRunText(config_, options_, folder_, source_, read_));
+    base_sha256_ = model::WeightsSha256(*source_);
+    if (goes_on) PV_RETURN_IF_ERROR(FindPosition());  // before its text is sampled anew
+    PV_RETURN_IF_ERROR(LoadRunText(config_, options_, folder_, source_, base_sha256_, read_));
     PV_RETURN_IF_ERROR(LoadModels());
     heldout_ = read_.AllHeldout();
     return {};
@@ -104,7 +106,6 @@ class Runner {
     forms.attention_eps = config_.attention_eps;
     student_ = config_.adapter ? AdaptedStudent(*teacher_, forms, *config_.adapter, config_.seed)
                                : teacher_->Clone(forms, AttentionForm::kPowerMean);
-    if (config_.adapter) base_sha256_ = model::WeightsSha256(*source_);
     return {};
   }
 
@@ -400,16 +401,27 @@ class Runner {
     return SaveArchive(folder_.Checkpoint(), info, tensors);
   }
 
-  Status Restore() {
-    torch::NoGradGuard no_grad;
-    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), StudentTensors()));
+  // Where the checkpoint is, of this config and model.
+  Status FindPosition() {
+    PV_ASSIGN_OR_RETURN(const Json info, ReadArchiveInfo(folder_.Checkpoint()));
     try {
       at_ = {info.at("stage"), info.at("step"), info.at("total_steps"), info.at("tokens"),
              info.at("seconds")};
       PV_RETURN_IF_ERROR(CheckContinues(info.at("config").get<std::string>()));
-      if (const std::string base = info.value("base", ""); base != base_sha256_)
+      // Old checkpoints name the base of an adapter alone.
+      if (const std::string base = info.value("base", ""); !base.empty() && base != base_sha256_)
         return MakeError(ErrorCode::kMismatch, "{}: base of SHA-256 \"{}\", the model's is \"{}\"",
                          folder_.Checkpoint(), base, base_sha256_);
+    } catch (const Json::exception& error) {
+      return MakeError(ErrorCode::kCorrupt, "{}: {}", folder_.Checkpoint(), error.what());
+    }
+    return {};
+  }
+
+  Status Restore() {
+    torch::NoGradGuard no_grad;
+    PV_ASSIGN_OR_RETURN(const Json info, LoadArchive(folder_.Checkpoint(), StudentTensors()));
+    try {
       report_ = info.at("report");
       PV_ASSIGN_OR_RETURN(student_->polynomials, PolynomialsFromJson(info.at("polynomials")));
     } catch (const Json::exception& error) {
@@ -452,7 +464,7 @@ class Runner {
   const DistilRunOptions& options_;
   RunFolder folder_;
   std::string config_text_;
-  std::string base_sha256_;  // of an adapter's weights
+  std::string base_sha256_;  // of the original's weights
   std::shared_ptr<const model::Checkpoint> source_;
   RunText read_;
   std::optional<Transformer> teacher_, student_;

@@ -169,19 +169,49 @@ TEST(DistilRun, AnAdapterIsTrainedBesideFrozenWeights) {
   EXPECT_EQ(whole.Report()["stages"].back()["stage"], "more");
 }
 
-TEST(DistilRun, AnAdapterDoesNotGoOnBesideAnotherBase) {
+TEST(DistilRun, ItDoesNotGoOnBesideAnotherBase) {
+  for (DistilConfig config : {AdapterConfig(), ToyConfig(true)}) {
+    ToyRun run("llama");
+    config.stages.resize(1);
+    run.options.stop_after = 2;
+    ASSERT_TRUE(RunDistil(config, run.options).ok());
+    run.options.resume = true;
+    const std::string sampled = ReadFile(run.options.out + "/sampled-own.bin");
+    for (const auto& vectors : model::ReadVectors("logits.json"))
+      if (vectors["name"] == "llama")
+        model::WriteModel(vectors, run.options.model, model::ElementType::kF16);
+    const Status refused = RunDistil(config, run.options);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find("base of SHA-256"), std::string::npos);
+    EXPECT_EQ(ReadFile(run.options.out + "/sampled-own.bin"), sampled);
+  }
+}
+
+// What the original wrote is kept for as long as it would write the same.
+TEST(DistilRun, StaleSampledTextIsSampledAnew) {
   ToyRun run("llama");
-  DistilConfig config = AdapterConfig();
+  DistilConfig config = ToyConfig(true);
   config.stages.resize(1);
-  run.options.stop_after = 2;
-  ASSERT_TRUE(RunDistil(config, run.options).ok());
-  run.options.resume = true;
-  for (const auto& vectors : model::ReadVectors("logits.json"))
-    if (vectors["name"] == "llama")
-      model::WriteModel(vectors, run.options.model, model::ElementType::kF16);
-  const Status refused = RunDistil(config, run.options);
-  ASSERT_FALSE(refused.ok());
-  EXPECT_NE(refused.error().message.find("base of SHA-256"), std::string::npos);
+  run.options.replace = true;
+  run.options.stop_after = 1;
+  const std::string file = run.options.out + "/sampled-own.bin";
+  const auto sampled = [&](std::uint64_t seed) {
+    config.seed = seed;
+    const Status status = RunDistil(config, run.options);
+    EXPECT_TRUE(status.ok()) << status.error().message;
+    return ReadFile(file);
+  };
+  const std::string first = sampled(1);
+  EXPECT_NE(sampled(2), first);
+  EXPECT_EQ(sampled(1), first);
+  const auto written = std::filesystem::last_write_time(file);
+  EXPECT_EQ(sampled(1), first);
+  EXPECT_EQ(std::filesystem::last_write_time(file), written) << "kept text is sampled again";
+  model::WriteBytes(file, std::string(first.size(), '\0'));  // tokens, but not these
+  EXPECT_EQ(sampled(1), first);
+  std::filesystem::remove(run.options.out + "/sampled-own.sha256");
+  model::WriteBytes(file, std::string(first.size(), '\0'));
+  EXPECT_EQ(sampled(1), first);
 }
 
 // A search behind a polynomial stage, its finds among the rows of the next one,

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "base/system.h"
+#include "model/sha256.h"
 #include "train/distil/sample.h"
 #include "train/search.h"
 
@@ -52,28 +54,53 @@ Tokens Behind(const Tokens& tokens, std::size_t prefix, std::size_t row) {
   return out;
 }
 
+// Of the text and all that it was sampled from: the same only where it would be sampled again.
+std::string SampledDigest(const std::string& weights_sha256,
+                          const std::vector<SampledSequence>& sequences, std::size_t row,
+                          const Tokens& tokens) {
+  model::Sha256 hasher;
+  hasher.UpdateField(weights_sha256);
+  hasher.UpdateField(std::to_string(row));
+  for (const auto& [opening, sampling] : sequences) {
+    hasher.UpdateField(BytesOf(opening));
+    hasher.UpdateField(
+        fmt::format("{} {} {}", sampling.temperature, sampling.top_p, sampling.seed));
+  }
+  hasher.UpdateField(BytesOf(tokens));
+  return hasher.Hex();
+}
+
+bool HoldsDigest(const std::string& path, const std::string& digest) {
+  const auto file = MappedFile::Open(path);
+  return file.ok() && (*file)->text() == digest;
+}
+
 Status Sample(const DistilConfig& config, const DistilRunOptions& options, const RunFolder& folder,
-              const model::Checkpoint& checkpoint, const DistilText& text,
-              DistilText::Source& source) {
-  const std::string name = "sampled-" + source.options.name + ".bin";
+              const model::Checkpoint& checkpoint, const std::string& weights_sha256,
+              const DistilText& text, DistilText::Source& source) {
+  const std::string name = "sampled-" + source.options.name, file = name + ".bin",
+                    digest_file = name + ".sha256";
   const auto row = static_cast<std::size_t>(text.row_length());
   const std::size_t wanted = static_cast<std::size_t>(source.options.sequences) * row;
-  if (auto kept = ReadTokens(folder.Path(name), wanted, checkpoint.architecture.vocab_size)) {
+  const std::uint64_t seed = config.seed + StableHash(source.options.name);
+  const auto sequences = Sequences(text, source.options, seed);
+  const auto digest = [&] { return SampledDigest(weights_sha256, sequences, row, source.tokens); };
+  if (auto kept = ReadTokens(folder.Path(file), wanted, checkpoint.architecture.vocab_size)) {
     source.tokens = *std::move(kept);
-    return {};
+    if (HoldsDigest(folder.Path(digest_file), digest())) return {};
   }
   const Timer timer;
   const std::size_t prefix = text.prefix.size();
-  const std::uint64_t seed = config.seed + StableHash(source.options.name);
-  PV_ASSIGN_OR_RETURN(const Tokens whole,
-                      SampleText(checkpoint, Sequences(text, source.options, seed),
-                                 static_cast<int>(prefix + row), config.sampled_rows));
+  PV_ASSIGN_OR_RETURN(
+      const Tokens whole,
+      SampleText(checkpoint, sequences, static_cast<int>(prefix + row), config.sampled_rows));
   source.tokens = Behind(whole, prefix, row);
   torch::set_num_threads(config.threads);
   if (options.note)
     options.note(fmt::format("{}: {} tokens sampled from the original in {:.0f} s",
                              source.options.name, wanted, timer.Seconds()));
-  return folder.Write(name, BytesOf(source.tokens));
+  PV_RETURN_IF_ERROR(folder.Write(file, BytesOf(source.tokens)));
+  return folder.Write(digest_file, digest());
 }
 
 std::string FoundName(const std::string& stage) { return stage + ".found.bin"; }
@@ -107,7 +134,8 @@ std::vector<Batch> RunText::AllHeldout() const {
 
 Status LoadRunText(const DistilConfig& config, const DistilRunOptions& options,
                    const RunFolder& folder,
-                   const std::shared_ptr<const model::Checkpoint>& checkpoint, RunText& out) {
+                   const std::shared_ptr<const model::Checkpoint>& checkpoint,
+                   const std::string& weights_sha256, RunText& out) {
   PV_ASSIGN_OR_RETURN(out.tokenizer, model::TextTokenizer::Load(*checkpoint));
   PV_ASSIGN_OR_RETURN(
       out.text, ReadDistilText(options.stories, *out.tokenizer, checkpoint->architecture, config));
@@ -116,7 +144,8 @@ Status LoadRunText(const DistilConfig& config, const DistilRunOptions& options,
   }
   for (auto& source : out.text.sources)
     if (source.options.kind == SourceKind::kSampled)
-      PV_RETURN_IF_ERROR(Sample(config, options, folder, *checkpoint, out.text, source));
+      PV_RETURN_IF_ERROR(
+          Sample(config, options, folder, *checkpoint, weights_sha256, out.text, source));
   for (const auto& [name, stream] : out.text.heldout)
     out.heldout[name] =
         HeldoutDistilBatches(out.text, stream, config.evaluation.heldout_rows, config.batch);

@@ -24,11 +24,13 @@ struct RunText {
   std::vector<Batch> AllHeldout() const;
 };
 
-// Reads the sources. Text that the original writes is kept beside the run (sampled-NAME.bin).
-// Errors: those of ReadDistilText, ChatMarksOf and SampleText.
+// Reads the sources. Text that the original writes is kept beside the run (sampled-NAME.bin), with
+// a digest (sampled-NAME.sha256) of it and of what it was sampled from: other weights, source,
+// seed, prefix or rows sample it anew. Errors: those of ReadDistilText, ChatMarksOf and SampleText.
 Status LoadRunText(const DistilConfig& config, const DistilRunOptions& options,
                    const RunFolder& folder,
-                   const std::shared_ptr<const model::Checkpoint>& checkpoint, RunText& out);
+                   const std::shared_ptr<const model::Checkpoint>& checkpoint,
+                   const std::string& weights_sha256, RunText& out);
 
 // Looks for inputs that leave the model's intervals (search.h), the constant prefix before each:
 // STAGE.search.json and STAGE.found.bin, whose rows `text` has then too. Returns the counts.

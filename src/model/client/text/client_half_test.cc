@@ -73,7 +73,8 @@ void ExpectLikeTheReference(const std::shared_ptr<const Checkpoint>& checkpoint,
 // Of an encoder's whole text, with its classifier where it has one.
 void ExpectLikeTheEncoder(const std::shared_ptr<const Checkpoint>& checkpoint,
                           const ClientHalf& half, const std::string& name) {
-  const std::vector<std::int32_t> tokens = {3, 0, 7, 11, 3};
+  std::vector<std::int32_t> tokens = {3, 0, 7, 11, 3};
+  tokens[2] = checkpoint->architecture.padding_token.value_or(7);  // at a position of its own
   const auto inputs = InputsOfLayer(*checkpoint, 0, tokens).value();
   const auto residuals =
       InputsOfLayer(*checkpoint, checkpoint->architecture.n_layers, tokens).value();
@@ -315,6 +316,18 @@ TEST(ClientHalf, KnowsEveryEndToken) {
                           R"({"eos_token_id":1e99})", "[", R"({"eos_token_id":[[1]]})"})
     EXPECT_FALSE(write(bad).ok()) << bad;
   EXPECT_TRUE(write(R"({"eos_token_id":null})").ok());
+}
+
+TEST(ClientHalf, AClassifierHasTwoLabelsOrMore) {
+  TemporaryFolder folder;
+  WriteModel(CaseOf("roberta classifier"), folder.path());
+  const auto checkpoint = LoadCheckpoint(folder.path()).value();
+  const auto files = ClientFilesOfCheckpoint(checkpoint, "roberta").value();
+  auto json = nlohmann::json::parse(files.Find(kClientConfigName)->text());
+  EXPECT_EQ(ParseClientConfig(json.dump()).value().encoder->labels.size(), 2u);
+  json["encoder"]["labels"].erase(1);
+  const std::string message = ParseClientConfig(json.dump()).error().message;
+  EXPECT_NE(message.find("client.encoder has 1 label"), std::string::npos) << message;
 }
 
 // The embedded model through the same class: as the bundle's own reader has it, to the last bit
