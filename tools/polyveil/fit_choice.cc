@@ -162,7 +162,8 @@ void Print(const model::ChoiceForms& forms) {
 Status CheckRoom(const FitChoiceArguments& arguments, std::shared_ptr<const model::Decoder> decoder,
                  std::shared_ptr<const model::ChoiceTables> tables, model::ChoiceForms forms) {
   compile::DecoderPrograms programs;
-  programs.choice = std::make_shared<const compile::Choice>(std::move(tables), std::move(forms));
+  programs.choice =
+      std::make_shared<const compile::Choice>(compile::Choice{std::move(tables), std::move(forms)});
   PV_ASSIGN_OR_RETURN(
       const ckks::ParametersSpec spec,
       ckks::FindParameters(arguments.parameters.empty() ? runtime::DefaultParameters(programs)
