@@ -73,6 +73,31 @@ TEST_F(RestartTest, AnUploadGoesOn) {
 }
 
 // A request for a session whose answer was lost, too.
+// What could not be written is no chunk yet: the same one again is.
+TEST_F(RestartTest, AChunkCountsWhenItIsOnTheDisk) {
+  auto remote = serve::RemoteModel::Connect(url(), Patient()).value();
+  ckks::SecretKey key = ckks::SecretKey::Generate(remote->params());
+  const wire::Bytes stream = KeyStream(*remote, key);
+  const auto upload = serve::KeyUpload::Begin(*remote, wire::KeyIdOf(key)).value();
+  const auto ask = [&](const char* method, const char* path, wire::ByteView body) {
+    serve::ClientRequest request = remote->NewRequest(method, path);
+    request.handle = upload.handle();
+    request.body = body;
+    request.content_type = serve::kBinaryType;
+    request.checksum = body.empty() ? "" : ToHex(serve::ChunkChecksum(body));
+    return remote->Call(request);
+  };
+  const auto chunk = wire::ByteView(stream).first(remote->info().chunk_bytes);
+  const fs::path path = folder_ + "/keys/" + upload.handle() + "/stream";
+  fs::create_directory(path);
+  EXPECT_EQ(ask("PUT", "/v1/keys/chunks/0", chunk).error().code, ErrorCode::kIo);
+  EXPECT_EQ(ask("GET", "/v1/keys", {}).value()["next_chunk"], 0);
+  fs::remove(path);
+  EXPECT_TRUE(ask("PUT", "/v1/keys/chunks/0", chunk).ok());
+  EXPECT_EQ(ask("GET", "/v1/keys", {}).value()["next_chunk"], 1);
+  EXPECT_EQ(fs::file_size(path), chunk.size());
+}
+
 TEST_F(RestartTest, RepeatedRequestsAreAnsweredAsTheFirst) {
   Client client = PatientClient();
   const std::string body = nlohmann::json{{"keys", client.keys}, {"request_id", "once"}}.dump();

@@ -239,6 +239,24 @@ TEST_F(SubmittedTextTest, AFailedTextTakesNoPrompt) {
   EXPECT_EQ(text->State()->state, "failed");
 }
 
+// A server that ends begins no step more; the next one goes on.
+TEST_F(SubmittedTextTest, AnEndingServerBeginsNoStep) {
+  Client client = PatientClient();
+  auto text = Submit(client, Prompt(1), 5);
+  ASSERT_TRUE(text.ok()) << text.error().message;
+  const Timer timer;
+  service_->Drain(60);
+  EXPECT_LT(timer.Seconds(), 30);
+  const auto before = text->State().value();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const auto after = text->State().value();
+  EXPECT_LT(after.chosen, 5);
+  EXPECT_LE(after.chosen, before.chosen + 1);  // the one that was being written
+  EXPECT_EQ(after.waiting, "the server ends");
+  Restart();
+  EXPECT_EQ(WaitForChosen(*text, 5).chosen, 5);
+}
+
 // Keys in use are of no age: those that a text needs, and those that a step has touched.
 TEST_F(SubmittedTextTest, KeysInUseOutliveARestart) {
   Client client = PatientClient();

@@ -37,10 +37,14 @@ bool Matches(const Segments& path, const Segments& route) {
 
 // Labels are kept for good: of what anyone may send, only a route becomes one.
 std::string RouteOf(const HttpRequest& request) {
+  static const std::vector<Segments> routes = [] {
+    std::vector<Segments> all;
+    for (const char* route : kRoutes) all.push_back(PathSegments(route));
+    return all;
+  }();
   const Segments path = PathSegments(request.path);
-  for (const char* route : kRoutes)
-    if (Matches(path, PathSegments(route))) return route;
-  return "";
+  const auto found = std::ranges::find_if(routes, [&](const auto& r) { return Matches(path, r); });
+  return found == routes.end() ? "" : kRoutes[found - routes.begin()];
 }
 
 std::string MethodOf(const HttpRequest& request) {
