@@ -13,29 +13,49 @@ using model::BlockShape;
 using model::BlockWeights;
 using model::Matrix;
 
-// What stands in the rows or columns of a map: a head's elements, or numbers from `first` on.
+// What stands in the rows or columns of a map: elements of the matrix' heads, by place among the
+// padded ones (-1: none), or numbers from `first` on.
 struct Axis {
-  bool heads = false, shared = false;
+  std::vector<int> heads;
   int first = 0;
   int count = 0;  // of the matrix
 };
+
+Axis Features(const BlockShape& shape) { return {{}, 0, shape.d_model}; }
+
+// shared: that of the keys and values a head reads.
+Axis Heads(const BlockLayout& l, const BlockShape& shape, bool shared) {
+  Axis axis{std::vector<int>(static_cast<size_t>(l.heads), -1)};
+  for (int h = 0; h < shape.n_heads; ++h)
+    axis.heads[static_cast<size_t>(h)] = shared ? shape.KvHead(h) : h;
+  return axis;
+}
+
+Axis HeadsAt(const BlockLayout& l, const std::vector<int>& places) {
+  Axis axis{std::vector<int>(static_cast<size_t>(l.heads), -1)};
+  for (size_t h = 0; h < places.size(); ++h)
+    axis.heads[static_cast<size_t>(places[h])] = static_cast<int>(h);
+  return axis;
+}
 
 // The matrix' index at a row of a block; nothing: padding.
 std::optional<int> IndexAt(const BlockLayout& l, const BlockShape& shape, const Axis& axis,
                            int row) {
   if (row < 0 || row >= l.block()) return {};
-  if (!axis.heads) {
+  if (axis.heads.empty()) {
     const int index = axis.first + row;
     return index < axis.count ? std::optional(index) : std::nullopt;
   }
-  const int head = row % l.heads;
-  if (head >= shape.n_heads) return {};
-  return (axis.shared ? shape.KvHead(head) : head) * shape.d_head + row / l.heads;
+  const int head = axis.heads[static_cast<size_t>(row % l.heads)];
+  if (head < 0) return {};
+  return head * shape.d_head + row / l.heads;
 }
 
-int RowsUsed(const BlockLayout& l, const BlockShape& shape, const Axis& axis) {
-  if (axis.heads) return (l.d_head - 1) * l.heads + shape.n_heads;
-  return std::min(axis.count - axis.first, l.block());
+int RowsUsed(const BlockLayout& l, const Axis& axis) {
+  if (axis.heads.empty()) return std::min(axis.count - axis.first, l.block());
+  const auto last = std::ranges::find_if(axis.heads.rbegin(), axis.heads.rend(),
+                                         [](int head) { return head >= 0; });
+  return (l.d_head - 1) * l.heads + static_cast<int>(axis.heads.rend() - last);
 }
 
 struct Part {
@@ -44,40 +64,51 @@ struct Part {
   double factor = 1;
 };
 
-Part PartOf(const LinearMap& map, const BlockLayout& l, const BlockShape& shape,
-            const BlockWeights* w) {
+// Of queries, keys, values or what JoinHeads puts together.
+std::vector<Part> QkvParts(const LinearMap& map, const BlockLayout& l, const BlockShape& shape,
+                           const BlockWeights* w) {
   const BlockUnits& u = map.units;
-  const Axis features{false, false, 0, shape.d_model};
+  const Matrix* const matrices[] = {w ? &w->wq : nullptr, w ? &w->wk : nullptr,
+                                    w ? &w->wv : nullptr};
+  const double factors[] = {u.input * u.key, u.input / u.key, u.input / u.value};
+  const auto part = [&](int which, Axis to) {
+    return Part{std::move(to), Features(shape), matrices[which], factors[which]};
+  };
+  if (map.block != kJoinedHeads) return {part(map.block, Heads(l, shape, map.block > 0))};
+  const JoinedHeads joined = *JoinHeads(l, shape);
+  std::vector<Part> parts{part(1, HeadsAt(l, joined.keys)), part(2, HeadsAt(l, joined.values))};
+  if (joined.with_queries) parts.push_back(part(0, Heads(l, shape, false)));
+  return parts;
+}
+
+// One below another: no two have the same row.
+std::vector<Part> PartsOf(const LinearMap& map, const BlockLayout& l, const BlockShape& shape,
+                          const BlockWeights* w) {
+  const BlockUnits& u = map.units;
+  const Axis features = Features(shape);
   switch (map.kind) {
-    case MatrixKind::kQkv: {
-      const Matrix* const matrices[] = {w ? &w->wq : nullptr, w ? &w->wk : nullptr,
-                                        w ? &w->wv : nullptr};
-      const double factors[] = {u.input * u.key, u.input / u.key, u.input / u.value};
-      const Axis heads{true, map.block > 0, 0, 0};
-      return {heads, features, matrices[map.block], factors[map.block]};
-    }
+    case MatrixKind::kQkv:
+      return QkvParts(map, l, shape, w);
     case MatrixKind::kProjection:
-      return {features, {true, false, 0, 0}, w ? &w->wo : nullptr, u.value / u.output};
+      return {{features, Heads(l, shape, false), w ? &w->wo : nullptr, u.value / u.output}};
     case MatrixKind::kHidden: {
       const int parts = shape.gated ? 2 : 1;
       const bool gate = map.block % parts == 0;
-      const Axis hidden{false, false, map.block / parts * l.block(), shape.d_ff};
+      const Axis hidden{{}, map.block / parts * l.block(), shape.d_ff};
       const Matrix* const matrix = !w ? nullptr : gate && shape.gated ? &w->gate : &w->up;
-      return {hidden, features, matrix, u.input / (gate ? u.gate : u.hidden)};
+      return {{hidden, features, matrix, u.input / (gate ? u.gate : u.hidden)}};
     }
     default:
       break;
   }
-  const Axis hidden{false, false, map.block * l.block(), shape.d_ff};
-  return {features, hidden, w ? &w->down : nullptr, u.product / u.output};
+  const Axis hidden{{}, map.block * l.block(), shape.d_ff};
+  return {{features, hidden, w ? &w->down : nullptr, u.product / u.output}};
 }
 
-std::vector<Complex> WeightDiagonal(const LinearMap& map, const BlockShape& shape,
-                                    const BlockLayout& l, const BlockWeights& weights, int apart) {
-  const Part part = PartOf(map, l, shape, &weights);
+void AddDiagonal(const LinearMap& map, const BlockShape& shape, const BlockLayout& l,
+                 const Part& part, int apart, std::vector<Complex>& diagonal) {
   const bool reads = map.kind == MatrixKind::kQkv || map.kind == MatrixKind::kHidden;
   const ChannelUnits& units = reads ? map.units.input_channels : map.units.output_channels;
-  std::vector<Complex> diagonal(static_cast<size_t>(l.block()));
   for (int r = 0; r < l.block(); ++r) {
     const auto i = IndexAt(l, shape, part.to, r), j = IndexAt(l, shape, part.from, r + apart);
     if (!i || !j) continue;
@@ -88,6 +119,13 @@ std::vector<Complex> WeightDiagonal(const LinearMap& map, const BlockShape& shap
     }
     diagonal[static_cast<size_t>(r)] = value;
   }
+}
+
+std::vector<Complex> WeightDiagonal(const LinearMap& map, const BlockShape& shape,
+                                    const BlockLayout& l, const BlockWeights& weights, int apart) {
+  std::vector<Complex> diagonal(static_cast<size_t>(l.block()));
+  for (const Part& part : PartsOf(map, l, shape, &weights))
+    AddDiagonal(map, shape, l, part, apart, diagonal);
   return diagonal;
 }
 
@@ -156,7 +194,46 @@ LinearMap PrefixMap(const BlockLayout& l, const BlockUnits& units, MatrixKind ki
   return map;
 }
 
+// Places among the free ones for shared heads, head k of which `readers` queries from k readers on
+// read: as many as can be at one distance from where they are read, then the others.
+std::vector<int> TakePlaces(std::vector<bool>& free, int shared, int readers) {
+  const int all = static_cast<int>(free.size());
+  std::vector<int> places(static_cast<size_t>(shared), -1);
+  const auto fitting = [&](int apart) {
+    std::vector<int> heads;
+    for (int k = 0; k < shared; ++k) {
+      const int at = k * readers + apart;
+      if (places[static_cast<size_t>(k)] < 0 && at >= 0 && at < all &&
+          free[static_cast<size_t>(at)])
+        heads.push_back(k);
+    }
+    return heads;
+  };
+  for (int left = shared; left > 0;) {
+    int best = 0;
+    for (int apart = -all; apart < all; ++apart)
+      if (fitting(apart).size() > fitting(best).size()) best = apart;
+    for (const int k : fitting(best)) {
+      places[static_cast<size_t>(k)] = k * readers + best;
+      free[static_cast<size_t>(k * readers + best)] = false;
+      --left;
+    }
+  }
+  return places;
+}
+
 }  // namespace
+
+std::optional<JoinedHeads> JoinHeads(const BlockLayout& l, const BlockShape& shape) {
+  if (2 * shape.n_kv_heads > l.heads || shape.n_kv_heads == shape.n_heads) return {};
+  JoinedHeads joined{shape.n_heads + 2 * shape.n_kv_heads <= l.heads, {}, {}};
+  std::vector<bool> free(static_cast<size_t>(l.heads), true);
+  if (joined.with_queries) std::fill_n(free.begin(), shape.n_heads, false);
+  const int readers = shape.n_heads / shape.n_kv_heads;
+  joined.keys = TakePlaces(free, shape.n_kv_heads, readers);
+  joined.values = TakePlaces(free, shape.n_kv_heads, readers);
+  return joined;
+}
 
 LinearMap BlockMap(const BlockLayout& l, const BlockShape& shape, const BlockUnits& units,
                    MatrixKind kind, int layer, int block, double factor) {
@@ -164,8 +241,11 @@ LinearMap BlockMap(const BlockLayout& l, const BlockShape& shape, const BlockUni
   map.units = units;
   map.block = block;
   map.factor = factor;
-  const Part part = PartOf(map, l, shape, nullptr);
-  const int rows = RowsUsed(l, shape, part.to), columns = RowsUsed(l, shape, part.from);
+  int rows = 0, columns = 0;
+  for (const Part& part : PartsOf(map, l, shape, nullptr)) {
+    rows = std::max(rows, RowsUsed(l, part.to));
+    columns = RowsUsed(l, part.from);
+  }
   map.of_blocks = true;
   map.first = 1 - rows;
   map.terms = rows + columns - 1;

@@ -3,6 +3,8 @@
 // block's values in place of all slots'.
 #pragma once
 
+#include <optional>
+
 #include "compile/layout.h"
 #include "compile/linear_map.h"
 #include "model/block.h"
@@ -10,8 +12,19 @@
 
 namespace polyveil::compile {
 
-// block: of kQkv queries, keys, values; of kHidden gate (or up alone) and up of so many features
-// each in turn; of kDown which of those it reads. factor: of all entries.
+// Heads of keys and values that several queries read stand once each in the rows of one matrix:
+// beside the queries' where those leave room among the padded heads, else by themselves. (SmolLM2:
+// 9 queries, 3 keys and 3 values in the place of 16.)
+struct JoinedHeads {
+  bool with_queries = false;
+  std::vector<int> keys, values;  // the place of each
+};
+// Nothing where no queries share them or too many heads are padding's: three matrices.
+std::optional<JoinedHeads> JoinHeads(const BlockLayout& l, const model::BlockShape& shape);
+inline constexpr int kJoinedHeads = 3;  // the `block` of their map
+
+// block: of kQkv queries, keys, values or kJoinedHeads; of kHidden gate (or up alone) and up of so
+// many features each in turn; of kDown which of those it reads. factor: of all entries.
 LinearMap BlockMap(const BlockLayout& l, const model::BlockShape& shape, const BlockUnits& units,
                    MatrixKind kind, int layer, int block, double factor);
 

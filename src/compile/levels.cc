@@ -61,6 +61,7 @@ std::vector<Segment> SplitLayers(const Graph& graph) {
 struct SweepResult {
   bool feasible = false;
   int needed = 0;  // level needed of the segment's input, or the offending level when infeasible
+  int most = 0;    // what it offends
   double seconds = 0;
 };
 
@@ -79,7 +80,7 @@ class Sweep {
       int& need = need_[id - segment_.begin];
       need = std::max(need, output_level);
     }
-    result_ = {true, 0, 0};
+    result_ = {true, 0, params_.working_level(), 0};
     for (NodeId id = segment_.end - 1; id >= segment_.begin && result_.feasible; --id)
       Visit(id, chosen);
     return result_;
@@ -98,14 +99,14 @@ class Sweep {
     if (level == kUnused) return;
     if (Chosen(id, chosen)) {
       if (level > params_.working_level()) {
-        result_ = {false, level, 0};
+        result_ = {false, level, params_.working_level(), 0};
         return;
       }
       result_.seconds += cost_.BootstrapSeconds(node.log_period, node.real);
       level = params_.bootstrap_level();
     }
-    if (level > std::min(params_.working_level(), node.most_level)) {
-      result_ = {false, level, 0};
+    if (const int most = std::min(params_.working_level(), node.most_level); level > most) {
+      result_ = {false, level, most, 0};
       return;
     }
     result_.seconds += cost_.Seconds(node, level);
@@ -136,7 +137,7 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
                                 const ckks::Parameters& params, const CostModel& cost,
                                 const Frontier& after) {
   Frontier before;
-  int least = std::numeric_limits<int>::max();
+  SweepResult least{false, std::numeric_limits<int>::max()};
   Sweep sweep(graph, segment, params, cost);
   constexpr size_t kMostCuts = 15;  // every subset is tried
   if (segment.cuts.size() > kMostCuts)
@@ -146,7 +147,7 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
     for (unsigned chosen = 0; chosen < (1u << segment.cuts.size()); ++chosen) {
       SweepResult result = sweep.Run(chosen, level);
       if (!result.feasible || result.needed > params.working_level()) {
-        least = std::min(least, result.needed);
+        if (result.needed < least.needed) least = result;
         continue;
       }
       const double seconds = path.seconds + result.seconds;
@@ -159,8 +160,12 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
   }
   if (before.empty()) {
     return MakeError(ErrorCode::kOutOfRange,
-                     "layer {}: needs {} levels between bootstraps, parameters {} have {}",
-                     graph[segment.begin].layer, least, params.spec().name, params.working_level());
+                     "layer {}: needs {} levels between bootstraps, {} has {}",
+                     graph[segment.begin].layer, least.needed,
+                     least.most < params.working_level()
+                         ? "a cache that prompts at once fill"
+                         : fmt::format("a ciphertext of parameters {}", params.spec().name),
+                     least.most);
   }
   return before;
 }

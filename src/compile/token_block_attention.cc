@@ -1,6 +1,7 @@
 #include "compile/token_block_attention.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "compile/approximant_lowering.h"
 #include "compile/attention_forms.h"
@@ -76,26 +77,74 @@ class BlockHeads {
     return units;
   }
 
-  // x times factor(token, h), turned by the tokens' positions.
+  // Where queries meet them: half of x times factor(token, h), turned by the tokens' positions.
   template <typename F>
-  NodeId Turned(const std::string& name, NodeId x, size_t half, F&& factor) {
+  NodeId Turned(const std::string& name, const HeadHalves& x, size_t half, F&& factor) {
     const auto turn = [&](int token, int e) {
       return model::TurnOf(c_.shape, prefix() + token, e);
     };
-    NodeId sum = b_.MulPlain(name + " turned", x, OfHalf(half, [&](int token, int e, int h) {
-                               return factor(token, h) * turn(token, e).own;
-                             }));
+    NodeId sum = Placed(name + " turned", name, x, half, 0, [&](int token, int e, int h) {
+      return factor(token, h) * turn(token, e).own;
+    });
     for (const int apart : PartnerDistances(c_)) {
-      Vector factors = OfHalf(half, [&](int token, int e, int h) {
-        const model::Turn at = turn(token, e);
-        return at.partner - e == apart ? factor(token, h) * at.other : 0;
+      const NodeId partners =
+          Placed(name + " partners turned", name + " partners", x, half, apart,
+                 [&](int token, int e, int h) {
+                   const model::Turn at = turn(token, e);
+                   return at.partner - e == apart ? factor(token, h) * at.other : 0;
+                 });
+      sum = b_.Add(name + " turned", sum, partners);
+    }
+    return WithCopies(b_, name + " copies", sum, x.readers, 1);
+  }
+
+  // Heads where the first query that reads them meets them, elements `apart` further on: times
+  // factor(token, e, h).
+  template <typename F>
+  NodeId Placed(const std::string& name, const std::string& moved, const HeadHalves& x, size_t half,
+                int apart, F&& factor) {
+    NodeId sum = -1;
+    for (const HeadHalves::Group& group : x.groups) {
+      Vector mask = OfHalf(half, [&](int token, int e, int h) {
+        return std::ranges::find(group.heads, h) == group.heads.end() ? 0 : factor(token, e, h);
       });
-      sum = b_.Add(
-          name + " turned", sum,
-          b_.MulPlain(name + " partners turned",
-                      b_.Rotate(name + " partners", x, apart * c_.l.heads), std::move(factors)));
+      const int by = apart * c_.l.heads + group.apart;
+      const NodeId there = by == 0 ? x.halves[half] : b_.Rotate(moved, x.halves[half], by);
+      AddTo(sum, name.c_str(), b_.MulPlain(name, there, std::move(mask)));
     }
     return sum;
+  }
+
+  struct Qkv {
+    HeadHalves queries, keys, values;
+  };
+
+  // Of heads in the places of the queries that read them; of heads in others.
+  HeadHalves InPlace(Halves halves) const {
+    std::vector<int> heads(static_cast<size_t>(c_.shape.n_heads));
+    std::iota(heads.begin(), heads.end(), 0);
+    return {std::move(halves), {{0, std::move(heads)}}, 1};
+  }
+  HeadHalves At(const std::vector<int>& places, const Halves& halves) const {
+    HeadHalves result{halves, {}, c_.shape.n_heads / c_.shape.n_kv_heads};
+    for (size_t k = 0; k < places.size(); ++k) {
+      const int head = static_cast<int>(k) * result.readers, apart = places[k] - head;
+      auto group = std::ranges::find(result.groups, apart, &HeadHalves::Group::apart);
+      if (group == result.groups.end()) group = result.groups.insert(group, {apart, {}});
+      group->heads.push_back(head);
+    }
+    return result;
+  }
+
+  Qkv RawQkv(const Wholes& x) {
+    const auto joined = JoinHeads(c_.l, c_.shape);
+    if (!joined)
+      return {InPlace(Products("queries", x, 0)), InPlace(Products("keys", x, 1)),
+              InPlace(Products("values", x, 2))};
+    const Halves all = Products(
+        joined->with_queries ? "queries, keys and values" : "keys and values", x, kJoinedHeads);
+    return {InPlace(joined->with_queries ? all : Products("queries", x, 0)), At(joined->keys, all),
+            At(joined->values, all)};
   }
 
   Halves Products(const char* name, const Wholes& x, int block) {
@@ -118,8 +167,7 @@ class BlockHeads {
 
   void LowerQkv(const Wholes& x) {
     c_.Enter(Component::kQkv, "attention");
-    const Halves queries = Products("queries", x, 0), raw_keys = Products("keys", x, 1),
-                 values = Products("values", x, 2);
+    const Qkv raw = RawQkv(x);
     score_units_ = ScoreUnits();
     const auto unit_at = [&](int token, int h) {
       return 0.5 * score_units_[static_cast<size_t>(token)][static_cast<size_t>(h)];
@@ -127,15 +175,22 @@ class BlockHeads {
     Halves keys, scaled_values;
     for (size_t half = 0; half < halves(); ++half) {
       // Half of them: the scores of both halves' keys are taken apart.
-      queries_.push_back(Scaled("query", Turned("query", queries[half], half, unit_at), half,
+      queries_.push_back(Scaled("query", Turned("query", raw.queries, half, unit_at), half,
                                 biases_.q, false, true,
                                 [&](int token, int h) { return unit_at(token, h) * units_.key; }));
-      const NodeId turned = c_.shape.rotary.empty()
-                                ? raw_keys[half]
-                                : Turned("key", raw_keys[half], half, [](int, int) { return 1.0; });
+      const auto one = [](int, auto...) { return 1.0; };
+      const NodeId turned = c_.shape.rotary.empty() && raw.keys.readers == 1
+                                ? raw.keys.halves[half]
+                                : Turned("key", raw.keys, half, one);
+      const NodeId values =
+          raw.values.readers == 1
+              ? raw.values.halves[half]
+              : WithCopies(b_, "values copies",
+                           Placed("values placed", "values moved", raw.values, half, 0, one),
+                           raw.values.readers, 1);
       keys.push_back(Scaled("key", turned, half, biases_.k, true, true,
                             [&](int, int) { return 1 / units_.key; }));
-      scaled_values.push_back(Scaled("value", values[half], half, biases_.v, true, false,
+      scaled_values.push_back(Scaled("value", values, half, biases_.v, true, false,
                                      [&](int, int) { return 1 / units_.value; }));
     }
     skewed_keys_ = t_.Linear("keys skewed", t_.Pack("keys", keys), BlockSkewMap(c_.l, 1));
@@ -146,7 +201,7 @@ class BlockHeads {
     else
       for (const NodeId each : skewed)
         conjugate_values_.push_back(b_.Conjugate("values skewed conjugate", each));
-    if (causal()) LowerBlockCaches(c_, t_, raw_keys, values, *norm_, units_, biases_);
+    if (causal()) LowerBlockCaches(c_, t_, raw.keys, raw.values, *norm_, units_, biases_);
   }
 
   // x moved by so many tokens to the right, cyclically.
@@ -384,6 +439,12 @@ Wholes TokenParts::Linear(const std::string& name, const Wholes& x, const Linear
     results.push_back(id);
   }
   return results;
+}
+
+NodeId WithCopies(GraphBuilder& b, const std::string& name, NodeId x, int count, int step) {
+  NodeId sum = x;
+  for (int k = 1; k < count; ++k) sum = b.Add(name, sum, b.Rotate(name, x, -k * step));
+  return sum;
 }
 
 std::set<int> PartnerDistances(const BlockContext& c) {

@@ -37,14 +37,30 @@ struct TokenNorm {
   Halves doubled;
 };
 
+// Halves in which heads' elements stand elsewhere than where queries meet them: those of a group's
+// heads so many rows further on; each head is the first of `readers` that read it.
+struct HeadHalves {
+  struct Group {
+    int apart = 0;
+    std::vector<int> heads;
+  };
+  Halves halves;
+  std::vector<Group> groups;
+  int readers = 1;
+};
+
+// x plus its copies `step` slots, 2 step, ... further on, `count` in all.
+NodeId WithCopies(GraphBuilder& b, const std::string& name, NodeId x, int count, int step);
+
 // The heads' outputs. norm: in front; null where x is normalised already.
 Halves LowerBlockHeads(BlockContext& c, TokenParts& t, const Wholes& x, const TokenNorm* norm,
                        const BlockUnits& units, const Biases& biases);
 
 // Keys and values before their turn and the root, of tokens in blocks: from there to the layout of
 // decoding, chunk by chunk.
-void LowerBlockCaches(BlockContext& c, TokenParts& t, const Halves& keys, const Halves& values,
-                      const TokenNorm& norm, const BlockUnits& units, const Biases& biases);
+void LowerBlockCaches(BlockContext& c, TokenParts& t, const HeadHalves& keys,
+                      const HeadHalves& values, const TokenNorm& norm, const BlockUnits& units,
+                      const Biases& biases);
 
 // How many elements further on partners of a turn lie.
 std::set<int> PartnerDistances(const BlockContext& c);

@@ -18,7 +18,7 @@ class BlockCaches {
               const Biases& biases)
       : c_(c), b_(c.b), t_(t), norm_(norm), units_(units), biases_(biases) {}
 
-  void Run(const Halves& keys, const Halves& values) {
+  void Run(const HeadHalves& keys, const HeadHalves& values) {
     const Halves sums = t_.Split("variance sums", norm_.sums);
     int chunk = 0;
     while (HasTokens(chunk)) {
@@ -53,23 +53,25 @@ class BlockCaches {
     return slots == 0 ? x : b_.Rotate(name, x, slots);
   }
 
-  // factor(token, e) at the blocks of a range's tokens, `first` further on.
+  // factor(token, e) of these heads at the blocks of a range's tokens, `first` further on.
   template <typename F>
-  Vector InBlocks(int chunk, const Range& range, int first, F&& factor) const {
+  Vector InBlocks(int chunk, const Range& range, int first, const std::vector<int>& heads,
+                  F&& factor) const {
     Vector mask(static_cast<size_t>(c_.l.slots));
     for (int u = range.first; u < range.last; ++u) {
       const int token = Token(chunk, u);
       if (token >= c_.place.tokens) continue;
       for (int e = 0; e < c_.l.d_head; ++e)
-        std::fill_n(mask.begin() + (u + first) * c_.l.block() + e * c_.l.heads, c_.shape.n_heads,
-                    factor(token, e));
+        for (const int h : heads)
+          mask[static_cast<size_t>((u + first) * c_.l.block() + c_.l.AttentionRow(e, h))] =
+              factor(token, e);
     }
     return mask;
   }
 
   // Block u of the result is what slot u of the chunk's first half will hold, block keys() + u the
   // second's. Keys turn on the way.
-  NodeId Gathered(int chunk, const Halves& keys, const Halves& values, double factor) {
+  NodeId Gathered(int chunk, const HeadHalves& keys, const HeadHalves& values, double factor) {
     const int half = c_.l.keys(), by = Token(chunk, 0) * c_.l.block();
     NodeId sum = -1;
     const auto add = [&](const char* name, NodeId x, int slots, Vector mask) {
@@ -79,19 +81,23 @@ class BlockCaches {
     const auto turn = [&](int token, int e) {
       return model::TurnOf(c_.shape, prefix() + token, e);
     };
-    for (size_t i = 0; i < keys.size(); ++i) {
+    for (size_t i = 0; i < keys.halves.size(); ++i) {
       const Range range = Of(chunk, static_cast<int>(i));
       if (range.first == range.last) continue;
-      add("cache values", values[i], by - half * c_.l.block(),
-          InBlocks(chunk, range, half, [&](int, int) { return factor; }));
-      add("cache keys", keys[i], by,
-          InBlocks(chunk, range, 0, [&](int token, int e) { return factor * turn(token, e).own; }));
-      for (const int apart : PartnerDistances(c_))
-        add("cache keys' partners", keys[i], by + apart * c_.l.heads,
-            InBlocks(chunk, range, 0, [&](int token, int e) {
-              const model::Turn at = turn(token, e);
-              return at.partner - e == apart ? factor * at.other : 0;
-            }));
+      for (const auto& [apart, heads] : values.groups)
+        add("cache values", values.halves[i], by + apart - half * c_.l.block(),
+            InBlocks(chunk, range, half, heads, [&](int, int) { return factor; }));
+      for (const auto& [apart, heads] : keys.groups) {
+        add("cache keys", keys.halves[i], by + apart,
+            InBlocks(chunk, range, 0, heads,
+                     [&](int token, int e) { return factor * turn(token, e).own; }));
+        for (const int partner : PartnerDistances(c_))
+          add("cache keys' partners", keys.halves[i], by + apart + partner * c_.l.heads,
+              InBlocks(chunk, range, 0, heads, [&](int token, int e) {
+                const model::Turn at = turn(token, e);
+                return at.partner - e == partner ? factor * at.other : 0;
+              }));
+      }
     }
     return sum;
   }
@@ -140,7 +146,7 @@ class BlockCaches {
     return LowerApproximant(b_, c_.Named("cache inverse root", chunk), filled, norm_.of_sum, p);
   }
 
-  void LowerChunks(int chunk, bool two, const Halves& keys, const Halves& values,
+  void LowerChunks(int chunk, bool two, const HeadHalves& keys, const HeadHalves& values,
                    const Halves& sums) {
     const double part = two ? 0.5 : 1;  // both are taken apart again
     NodeId blocks = Gathered(chunk, keys, values, part), of_norm = Variances(chunk, sums, part / 8);
@@ -148,7 +154,7 @@ class BlockCaches {
       blocks = t_.Pack("cache blocks", {blocks, Gathered(chunk + 1, keys, values, part)}).front();
       of_norm = t_.Pack("cache variances", {of_norm, Variances(chunk + 1, sums, part / 8)}).front();
     }
-    blocks = Transposed(blocks);
+    blocks = WithCopies(b_, "cache copies", Transposed(blocks), keys.readers, c_.l.blocks());
     of_norm = Spread(of_norm);
     if (!two) return Finish(chunk, blocks, of_norm);
     const Halves rows = t_.Split("cache", {blocks}), norms = t_.Split("cache variances", {of_norm});
@@ -203,8 +209,9 @@ class BlockCaches {
 
 }  // namespace
 
-void LowerBlockCaches(BlockContext& c, TokenParts& t, const Halves& keys, const Halves& values,
-                      const TokenNorm& norm, const BlockUnits& units, const Biases& biases) {
+void LowerBlockCaches(BlockContext& c, TokenParts& t, const HeadHalves& keys,
+                      const HeadHalves& values, const TokenNorm& norm, const BlockUnits& units,
+                      const Biases& biases) {
   BlockCaches(c, t, norm, units, biases).Run(keys, values);
 }
 

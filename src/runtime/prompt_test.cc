@@ -63,14 +63,16 @@ double Size(const std::vector<double>& values) {
 }
 
 std::shared_ptr<const compile::CompiledDecoder> Compile(
-    const std::shared_ptr<const model::Decoder>& decoder) {
-  return CompileModel(decoder, testing::TestParams(), compile::MachineSpeed{}, {.prompts = true})
+    const std::shared_ptr<const model::Decoder>& decoder, const char* params = "test10") {
+  return CompileModel(decoder, testing::TestParams(params), compile::MachineSpeed{},
+                      {.prompts = true})
       .value();
 }
 
 // tokens of the text at once, the others one by one.
-void ExpectEqual(const std::shared_ptr<const model::Decoder>& decoder, int tokens) {
-  const auto step = Compile(decoder);
+void ExpectEqual(const std::shared_ptr<const model::Decoder>& decoder, int tokens,
+                 const char* params = "test10") {
+  const auto step = Compile(decoder, params);
   Simulator simulator(step, NoiseModel::Zero(), 1);
   const auto prompt = step->prompts()[step->PromptFor(tokens)];
   const auto text = testing::RandomText(decoder->width(), decoder->context, 103);
@@ -130,6 +132,30 @@ TEST(Prompt, InTwoCiphertextsEqualsTheBlocksAndLeavesTheirCaches) {
   }
   const auto decoder = MakeDecoder(WideShapes()[2], 37, 3);
   for (const int tokens : {16, 19, 32}) ExpectEqual(decoder, tokens);
+}
+
+// Keys and values that several queries read, in one matrix: by themselves, beside the queries where
+// those leave room, and as SmolLM2's nine do, the third value not in a row with the others.
+TEST(Prompt, SharedHeadsInOneMatrixEqualTheBlocks) {
+  model::BlockShape themselves = WideShapes()[2];
+  themselves.n_heads = 4;
+  themselves.n_kv_heads = 2;
+  themselves.d_head = 16;
+  themselves.rotary.assign(8, 0.4);
+  model::BlockShape beside = themselves;
+  beside.n_heads = 5;
+  beside.n_kv_heads = 1;
+  beside.d_head = 8;
+  beside.rotary.resize(4);
+  model::BlockShape still = beside;
+  still.rotary.clear();
+  for (const model::BlockShape& shape : {themselves, beside, still})
+    for (const int tokens : {1, 8, 9}) ExpectEqual(MakeDecoder(shape, 11), tokens);
+  ExpectEqual(MakeDecoder(themselves, 11, 1), 9);
+  model::BlockShape nine = themselves;
+  nine.n_heads = 9;
+  nine.n_kv_heads = 3;
+  for (const int tokens : {3, 18}) ExpectEqual(MakeDecoder(nine, 20), tokens, "test13");
 }
 
 TEST(Prompt, HasAProgramForEachNumberOfCiphertexts) {
