@@ -123,10 +123,12 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       BlockLayout::Create(decoder->blocks.front().shape, decoder->context + decoder->prefix(),
                           params->log_slots(), programs.known, programs.texts));
   const bool causal = decoder->causal(), divides = Divides(*decoder);
-  const auto plan = [&](bool divisor_apart) -> Result<std::shared_ptr<CompiledDecoder>> {
+  const auto plan = [&](bool divisor_apart,
+                        bool roots_moved = false) -> Result<std::shared_ptr<CompiledDecoder>> {
     std::shared_ptr<CompiledDecoder> result(new CompiledDecoder(decoder, params, speed));
     result->layout_ = layout;
     result->layout_.divisor_apart = divisor_apart;
+    result->layout_.roots_moved = roots_moved;
     result->known_ = programs.known;
     result->chooses_ = programs.choice != nullptr;
     if (causal && programs.prompts) PV_RETURN_IF_ERROR(result->BoundCaches());
@@ -140,6 +142,11 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
       result = std::move(apart);
   }
   if (!result.ok()) return result.error();
+  if ((*result)->most_cache_level_ < params->working_level()) {  // prompts in blocks
+    auto moved = plan((*result)->layout_.divisor_apart, true);
+    if (moved.ok() && (*moved)->usual_seconds() <= (*result)->usual_seconds())
+      result = std::move(moved);
+  }
   if (causal) PV_RETURN_IF_ERROR((*result)->FillStateLevels());
   if (causal && programs.prompts) PV_RETURN_IF_ERROR((*result)->AddPrompts(circuits));
   if (programs.choice) PV_RETURN_IF_ERROR((*result)->AddChoice(*programs.choice, circuits));

@@ -50,6 +50,9 @@ struct BlockLayout {
   // Attention's divisor is summed by itself and not beside the values: a level less and some
   // rotations more.
   bool divisor_apart = false;
+  // What a prompt in blocks leaves in the caches takes its norms' roots from the blocks by a mask,
+  // a level less than where they are evaluated once more for every chunk.
+  bool roots_moved = false;
   RowLayout attention, hidden;
 
   int keys() const { return attention.size / 2; }  // of a chunk

@@ -1,6 +1,7 @@
 // The caches that a prompt in blocks leaves: keys and values change their layout before the root
-// joins them, beside the norm's polynomial, so that no level is spent on it; the root is evaluated
-// once more for every chunk, in the layout of decoding.
+// joins them, beside the norm's polynomial, so that no level is spent on it. The root takes a mask
+// to the layout of decoding where decoding has a level to spare (BlockLayout::roots_moved), else it
+// is evaluated there once more for every chunk.
 #include <algorithm>
 
 #include "compile/approximant_lowering.h"
@@ -19,11 +20,11 @@ class BlockCaches {
       : c_(c), b_(c.b), t_(t), norm_(norm), units_(units), biases_(biases) {}
 
   void Run(const HeadHalves& keys, const HeadHalves& values) {
-    const Halves sums = t_.Split("variance sums", norm_.sums);
+    norms_ = c_.l.roots_moved ? norm_.roots : t_.Split("variance sums", norm_.sums);
     int chunk = 0;
     while (HasTokens(chunk)) {
       const bool two = HasTokens(chunk + 1);
-      LowerChunks(chunk, two, keys, values, sums);
+      LowerChunks(chunk, two, keys, values);
       chunk += two ? 2 : 1;
     }
     for (; chunk < c_.l.chunks; ++chunk)
@@ -110,25 +111,43 @@ class BlockCaches {
     return x;
   }
 
-  // The sums of squares of a chunk's tokens at the first slots.
-  NodeId Variances(int chunk, const Halves& sums, double factor) {
+  // Of a chunk's tokens: their roots, each in the block that it comes from, at the slots of its key
+  // and its value in every row; or their sums of squares / 8 at the first slots.
+  NodeId Norms(int chunk, double factor) {
     NodeId sum = -1;
-    for (size_t i = 0; i < sums.size(); ++i) {
+    for (size_t i = 0; i < norms_.size(); ++i) {
       const Range range = Of(chunk, static_cast<int>(i));
       if (range.first == range.last) continue;
-      NodeId part = b_.Linear(c_.Named("cache variances", chunk),
-                              MovedBy("variances moved", sums[i], Token(chunk, 0) * c_.l.block()),
-                              TokenGatherMap(c_.l, range.first, range.last, factor), true);
-      sum = sum < 0 ? part : b_.Add(c_.Named("cache variances", chunk), sum, part);
+      const NodeId part =
+          c_.l.roots_moved
+              ? b_.MulPlain(c_.Named("cache roots", chunk), norms_[i],
+                            AtTheirSlots(chunk, static_cast<int>(i), range, factor))
+              : b_.Linear(c_.Named("cache variances", chunk),
+                          MovedBy("variances moved", norms_[i], Token(chunk, 0) * c_.l.block()),
+                          TokenGatherMap(c_.l, range.first, range.last, factor / 8), true);
+      sum = sum < 0 ? part : b_.Add(c_.Named("cache norms", chunk), sum, part);
     }
     return sum;
   }
 
-  // From the first slots to both halves of all rows.
+  Vector AtTheirSlots(int chunk, int half, const Range& range, double factor) const {
+    Vector mask(static_cast<size_t>(c_.l.slots));
+    for (int u = range.first; u < range.last; ++u) {
+      const int block = Token(chunk, u) - half * c_.l.blocks();
+      for (int s = u; s < c_.l.block(); s += c_.l.keys())
+        mask[static_cast<size_t>(block * c_.l.block() + s)] = factor;
+    }
+    return mask;
+  }
+
+  // To both halves of all rows: from their blocks, or from the first slots.
   NodeId Spread(NodeId x) {
-    std::vector<int> rotations = DoublingRotations(c_.l.blocks(), Log2(c_.l.block()));
-    rotations.insert(rotations.begin(), -c_.l.keys());
-    NodeId spread = b_.RotateSum("cache variances spread", x, std::move(rotations));
+    std::vector<int> rotations = DoublingRotations(c_.l.block(), Log2(c_.l.blocks()));
+    if (!c_.l.roots_moved) {
+      rotations = DoublingRotations(c_.l.blocks(), Log2(c_.l.block()));
+      rotations.insert(rotations.begin(), -c_.l.keys());
+    }
+    const NodeId spread = b_.RotateSum("cache norms spread", x, std::move(rotations));
     b_.SetPeriod(spread, Log2(c_.l.blocks()));
     return spread;
   }
@@ -146,24 +165,24 @@ class BlockCaches {
     return LowerApproximant(b_, c_.Named("cache inverse root", chunk), filled, norm_.of_sum, p);
   }
 
-  void LowerChunks(int chunk, bool two, const HeadHalves& keys, const HeadHalves& values,
-                   const Halves& sums) {
+  void LowerChunks(int chunk, bool two, const HeadHalves& keys, const HeadHalves& values) {
     const double part = two ? 0.5 : 1;  // both are taken apart again
-    NodeId blocks = Gathered(chunk, keys, values, part), of_norm = Variances(chunk, sums, part / 8);
+    NodeId blocks = Gathered(chunk, keys, values, part), of_norm = Norms(chunk, part);
     if (two) {
       blocks = t_.Pack("cache blocks", {blocks, Gathered(chunk + 1, keys, values, part)}).front();
-      of_norm = t_.Pack("cache variances", {of_norm, Variances(chunk + 1, sums, part / 8)}).front();
+      of_norm = t_.Pack("cache norms", {of_norm, Norms(chunk + 1, part)}).front();
     }
     blocks = WithCopies(b_, "cache copies", Transposed(blocks), keys.readers, c_.l.blocks());
     of_norm = Spread(of_norm);
     if (!two) return Finish(chunk, blocks, of_norm);
-    const Halves rows = t_.Split("cache", {blocks}), norms = t_.Split("cache variances", {of_norm});
+    const Halves rows = t_.Split("cache", {blocks}), norms = t_.Split("cache norms", {of_norm});
     for (int i = 0; i < 2; ++i)
       Finish(chunk + i, rows[static_cast<size_t>(i)], norms[static_cast<size_t>(i)]);
   }
 
-  void Finish(int chunk, NodeId rows, NodeId variances) {
-    NodeId cache = b_.Mul(c_.Named("cache scaled", chunk), rows, Root(chunk, variances));
+  void Finish(int chunk, NodeId rows, NodeId norms) {
+    const NodeId roots = c_.l.roots_moved ? norms : Root(chunk, norms);
+    NodeId cache = b_.Mul(c_.Named("cache scaled", chunk), rows, roots);
     if (c_.shape.biases || (prefix() > 0 && Token(chunk, 0) < 0))
       cache = b_.AddPlain(c_.Named("cache", chunk), cache, Constants(chunk));
     Update(chunk, cache);
@@ -205,6 +224,7 @@ class BlockCaches {
   const TokenNorm& norm_;
   const BlockUnits& units_;
   const Biases& biases_;
+  Halves norms_;
 };
 
 }  // namespace
