@@ -41,15 +41,14 @@ std::vector<model::BlockShape> Shapes() {
   return {plain, gated, bilinear, padded, parallel, turned, partly, adjacent};
 }
 
-std::shared_ptr<const model::Decoder> MakeDecoder(const model::BlockShape& shape, int context,
-                                                  int prefix = 0) {
+std::shared_ptr<const model::Decoder> MakeDecoder(
+    const model::BlockShape& shape, int context, int prefix = 0,
+    const model::BlockFit& degrees = testing::kSmallDegrees) {
   std::vector<model::Block> blocks;
   const auto text = testing::RandomText(shape.d_model, context, 103);
   for (const std::uint64_t seed : {3, 4}) {
     model::Block block = testing::RandomBlock(shape, seed, prefix);
-    block.forms =
-        model::CalibrateBlock(block, {testing::Expected(blocks, text)}, testing::kSmallDegrees)
-            .value();
+    block.forms = model::CalibrateBlock(block, {testing::Expected(blocks, text)}, degrees).value();
     blocks.push_back(block);
   }
   return std::make_shared<const model::Decoder>(
@@ -121,6 +120,17 @@ TEST(Prompt, InBlocksEqualsTheBlocksAndLeavesTheirCaches) {
   for (const int prefix : {1, 3}) {
     const auto decoder = MakeDecoder(WideShapes()[2], 21, prefix);
     for (const int tokens : {1, 8, 16}) ExpectEqual(decoder, tokens);
+  }
+}
+
+// Caches take the roots that stand in blocks where decoding has the level for it, else others.
+TEST(Prompt, InBlocksLeavesCachesWithRootsMovedOrMadeAgain) {
+  for (const bool moved : {false, true}) {
+    model::BlockFit degrees = testing::kSmallDegrees;
+    if (moved) degrees.norm_degree = 15;
+    const auto decoder = MakeDecoder(WideShapes()[1], 18, 2, degrees);
+    EXPECT_EQ(Compile(decoder)->layout().roots_moved, moved);
+    for (const int tokens : {1, 9, 16}) ExpectEqual(decoder, tokens);
   }
 }
 
