@@ -43,6 +43,7 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
     return program;
   };
   PV_ASSIGN_OR_RETURN(const auto prompt, plan(false));
+  PV_RETURN_IF_ERROR(prompt->PlanWeights(prompt->WeightRoom()));
   auto program = plan(true);
   if (!program.ok())
     return MakeError(program.error().code,
@@ -50,6 +51,8 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
                      choice.forms.rounds.size(), choice.tables->vocabulary, params->spec().name,
                      program.error().message);
   (*program)->ServeBeside(*prompt);
+  (*program)->KeepBeside(*prompt);
+  PV_RETURN_IF_ERROR((*program)->PlanWeights((*program)->WeightRoom()));
   (*program)->prompt_ = prompt;
   return std::shared_ptr<const ChoiceProgram>(*std::move(program));
 }

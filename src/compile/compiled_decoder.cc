@@ -150,6 +150,7 @@ Result<std::shared_ptr<const CompiledDecoder>> CompiledDecoder::Create(
   if (causal) PV_RETURN_IF_ERROR((*result)->FillStateLevels());
   if (causal && programs.prompts) PV_RETURN_IF_ERROR((*result)->AddPrompts(circuits));
   if (programs.choice) PV_RETURN_IF_ERROR((*result)->AddChoice(*programs.choice, circuits));
+  PV_RETURN_IF_ERROR((*result)->PlanAllWeights());
   return std::shared_ptr<const CompiledDecoder>(std::move(*result));
 }
 
@@ -158,6 +159,16 @@ Status CompiledDecoder::AddChoice(const Choice& choice, const CircuitKeys& circu
                               decoder_->context, decoder_->prefix(), width()};
   PV_ASSIGN_OR_RETURN(choice_, ChoiceProgram::Create(choice, place, params(), speed(), circuits));
   ServeBeside(*choice_);
+  KeepBeside(*choice_);
+  return {};
+}
+
+Status CompiledDecoder::PlanAllWeights() {
+  PV_RETURN_IF_ERROR(PlanWeights(WeightRoom()));
+  for (const auto& prompt : prompts_) {
+    PV_RETURN_IF_ERROR(prompt->PlanWeights(WeightRoom()));
+    KeepBeside(*prompt);
+  }
   return {};
 }
 

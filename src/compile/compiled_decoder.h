@@ -48,7 +48,7 @@ class CompiledDecoder : public CompiledProgram {
   // The programs of prompts at once, the shortest first: Program(n - 1) is that of n tokens, up to
   // prompt_tokens(), and leaves the caches that decoding goes on from. They need keys() of this
   // one.
-  const std::vector<std::shared_ptr<const CompiledDecoder>>& prompts() const { return prompts_; }
+  const std::vector<std::shared_ptr<CompiledDecoder>>& prompts() const { return prompts_; }
 
   // What chooses the next token from a step's result; null: nothing does. It needs keys() of this
   // one.
@@ -94,6 +94,8 @@ class CompiledDecoder : public CompiledProgram {
   Status AddPrompts(const CircuitKeys& circuits);
   Status AddPromptsInBlocks(const CircuitKeys& circuits);
   Status AddPrompt(const CircuitKeys& circuits, PromptRoom room);
+  // A step's first: prompts are read once.
+  Status PlanAllWeights();
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
   Result<Graph> Lower(int position, const std::shared_ptr<const model::PublicContext>& known,
@@ -107,7 +109,7 @@ class CompiledDecoder : public CompiledProgram {
   std::vector<int> state_levels_;   // of a decoding step
   int most_cache_level_ = std::numeric_limits<int>::max();
   bool chooses_ = false;  // a result is bootstrapped
-  std::vector<std::shared_ptr<const CompiledDecoder>> prompts_;
+  std::vector<std::shared_ptr<CompiledDecoder>> prompts_;
   std::shared_ptr<const ChoiceProgram> choice_;
 };
 

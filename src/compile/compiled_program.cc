@@ -165,7 +165,6 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   e.token_bytes_up = ciphertexts * PackedBytes(*params_, input_level_);
   e.token_bytes_down = ciphertexts * 2 * PackedBytes(*params_, output_level_);
   e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + rotations_bytes_;
-  EstimateWeights(plan);
 }
 
 void CompiledProgram::EstimateKeys() {
@@ -185,31 +184,38 @@ void CompiledProgram::ServeBeside(const CompiledProgram& other) {
   cost_.UseKeys(keys_);
   EstimateKeys();
   rotations_bytes_ = std::max(rotations_bytes_, other.rotations_bytes_);
-  estimate_.weight_bytes += other.estimate_.weight_bytes;
   estimate_.server_bytes += estimate_.key_bytes_memory + rotations_bytes_ - before;
-  estimate_.server_bytes += other.estimate_.weight_bytes;
   digest_ =
       ToHex(Hasher("polyveil programs").UpdateField(digest_).UpdateField(other.digest_).Final());
 }
 
+size_t CompiledProgram::WeightRoom() const {
+  if (speed_.weight_bytes) return *speed_.weight_bytes;
+  if (speed_.memory_bytes == 0) return std::numeric_limits<size_t>::max();
+  // A byte of weights spares a token more than one of expanded keys.
+  const Estimate& e = estimate_;
+  const size_t least = e.server_bytes - e.key_bytes_memory + e.key_bytes_compact;
+  return (speed_.memory_bytes - std::min<size_t>(least, speed_.memory_bytes)) / 2;
+}
+
+void CompiledProgram::KeepBeside(const CompiledProgram& other) {
+  estimate_.weight_bytes += other.estimate_.weight_bytes;
+  estimate_.server_bytes += other.estimate_.weight_bytes;
+}
+
 // In the order of a token, as runtime::WeightStore keeps them.
-void CompiledProgram::EstimateWeights(const Graph& plan) {
+Status CompiledProgram::PlanWeights(size_t room) {
+  PV_ASSIGN_OR_RETURN(const Graph plan, Program(0));
   Estimate& e = estimate_;
-  e.weight_budget = std::numeric_limits<size_t>::max();
-  if (speed_.weight_bytes) {
-    e.weight_budget = *speed_.weight_bytes;
-  } else if (speed_.memory_bytes > 0) {
-    // A byte of weights spares a token more than one of expanded keys.
-    const size_t least = e.server_bytes - e.key_bytes_memory + e.key_bytes_compact;
-    e.weight_budget = (speed_.memory_bytes - std::min<size_t>(least, speed_.memory_bytes)) / 2;
-  }
+  e.weight_budget = room;
+  size_t kept = 0;
   for (const Node& node : plan.nodes) {
     if (!node.linear || node.kind == OpKind::kBand) continue;
     if (node.kind == OpKind::kLinear && node.reused >= 0) continue;
     const double seconds = cost_.MakeSeconds(*node.linear, node.level + 1);
     const size_t bytes = cost_.PlaintextBytes(*node.linear, node.level + 1);
-    if (node.linear->position < 0 && e.weight_bytes + bytes <= e.weight_budget) {
-      e.weight_bytes += bytes;
+    if (node.linear->position < 0 && kept + bytes <= e.weight_budget) {
+      kept += bytes;
       e.first_seconds += seconds;
       continue;
     }
@@ -217,7 +223,9 @@ void CompiledProgram::EstimateWeights(const Graph& plan) {
     e.component_seconds[static_cast<int>(node.component)] += seconds;
   }
   e.seconds_per_token += e.make_seconds;
-  e.server_bytes += e.weight_bytes;
+  e.weight_bytes += kept;
+  e.server_bytes += kept;
+  return {};
 }
 
 void CompiledProgram::MakeDigest(const Graph& plan) {

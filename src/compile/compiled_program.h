@@ -104,11 +104,18 @@ class CompiledProgram {
   // speed: of the estimates; the plan is the same on every machine.
   CompiledProgram(ckks::ParametersPtr params, const MachineSpeed& speed, ResidualUnits units);
   const MachineSpeed& speed() const { return speed_; }
-  // Places bootstraps, assigns levels, collects keys: the last step of making one. Errors:
-  // kOutOfRange when no placement fits the levels, those of Lower.
+  // Places bootstraps, assigns levels, collects keys. Errors: kOutOfRange when no placement fits
+  // the levels, those of Lower.
   Status Plan(const CircuitKeys& circuits);
-  // Another program runs on the same keys beside this one: they are its too, and what it keeps.
+  // Another program runs on the same keys beside this one: they are its too.
   void ServeBeside(const CompiledProgram& other);
+  // Bytes of weights' plaintexts that it may keep beside all that is known so far: half of what is
+  // left, unless MachineSpeed says.
+  size_t WeightRoom() const;
+  // Which plaintexts it keeps in so much. The last step of making one.
+  Status PlanWeights(size_t room);
+  // What the other keeps lies beside it.
+  void KeepBeside(const CompiledProgram& other);
 
  private:
   // The graph of a step without bootstraps.
@@ -121,7 +128,6 @@ class CompiledProgram {
   Status CollectKeys(const Graph& plan, const CircuitKeys& circuits);
   void MakeEstimate(const Graph& plan);
   void EstimateKeys();
-  void EstimateWeights(const Graph& plan);
   void MakeDigest(const Graph& plan);
 
   ckks::ParametersPtr params_;

@@ -92,7 +92,17 @@ NodeId GraphBuilder::Square(std::string name, NodeId a) {
 }
 
 NodeId GraphBuilder::MulPlain(std::string name, NodeId a, std::vector<Complex> constant) {
-  NodeId id = Append(OpKind::kMulPlain, std::move(name), {a});
+  constexpr double kLargestFactor = 1 << 16;  // times a scale it is no 64-bit integer much above
+  if (constant.size() == 1 && std::abs(constant[0]) > kLargestFactor) {
+    const double whole = std::ceil(std::abs(constant[0]));
+    a = Times(name + " times a whole number", a, static_cast<std::int64_t>(whole));
+    constant[0] /= whole;
+  }
+  return Plain(OpKind::kMulPlain, std::move(name), a, std::move(constant));
+}
+
+NodeId GraphBuilder::Plain(OpKind kind, std::string name, NodeId a, std::vector<Complex> constant) {
+  NodeId id = Append(kind, std::move(name), {a});
   Node& node = graph_.nodes[id];
   node.log_period = std::max(node.log_period, LogSize(constant));
   node.real = node.real && IsReal(constant);
@@ -101,9 +111,7 @@ NodeId GraphBuilder::MulPlain(std::string name, NodeId a, std::vector<Complex> c
 }
 
 NodeId GraphBuilder::AddPlain(std::string name, NodeId a, std::vector<Complex> constant) {
-  NodeId id = MulPlain(std::move(name), a, std::move(constant));
-  graph_.nodes[id].kind = OpKind::kAddPlain;
-  return id;
+  return Plain(OpKind::kAddPlain, std::move(name), a, std::move(constant));
 }
 
 NodeId GraphBuilder::Linear(std::string name, NodeId a, LinearMap map, bool real) {

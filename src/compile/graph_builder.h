@@ -29,6 +29,7 @@ class GraphBuilder {
   // sum_k rotate(a, k step) * b[k].
   NodeId MulSum(std::string name, NodeId a, int step, std::span<const NodeId> b);
   NodeId Square(std::string name, NodeId a);
+  // One constant of any size below 2^40, by its whole part where it is large.
   NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
   NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);
   // The result fills every slot; real: whether it is for a real operand. A map of one term that
@@ -69,6 +70,7 @@ class GraphBuilder {
   Graph& graph() { return graph_; }
 
  private:
+  NodeId Plain(OpKind kind, std::string name, NodeId a, std::vector<Complex> constant);
   NodeId ArgumentUnit(std::string name, NodeId a, double factor, int degree);
   NodeId Append(OpKind kind, std::string name, std::vector<NodeId> inputs);
 

@@ -63,6 +63,20 @@ TEST(Linear, AMapOfOneTermIsAProductWithAConstant) {
   EXPECT_EQ(b.graph()[b.Linear("map", x, {2, 1}, true)].kind, OpKind::kLinear);
 }
 
+// An encoded constant times its scale must stay below 2^62.
+TEST(Constants, ALargeFactorIsAWholeNumberAndTheRest) {
+  GraphBuilder b(2);
+  const NodeId x = b.Input("x", 1);
+  EXPECT_EQ(b.graph()[b.MulPlain("small", x, {Complex(-65536)})].inputs, std::vector{x});
+  const NodeId y = b.MulPlain("large", x, {Complex(-3e6 - 0.25)});
+  const Node &rest = b.graph()[y], &whole = b.graph()[rest.inputs[0]];
+  EXPECT_EQ(rest.kind, OpKind::kMulPlain);
+  EXPECT_EQ(whole.kind, OpKind::kRescaleUnit);
+  EXPECT_EQ(whole.factor, 3000001);
+  EXPECT_DOUBLE_EQ(whole.factor * rest.constant[0].real(), -3e6 - 0.25);
+  EXPECT_EQ(whole.inputs, std::vector{x});
+}
+
 TEST(ArgumentUnits, UnitForNormIsTheLeastFreeOne) {
   approx::Approximant norm;
   norm.a = 0.1, norm.b = 10;

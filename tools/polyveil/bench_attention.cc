@@ -170,10 +170,23 @@ void PrintRow(const ComparedForm& form, const compile::FormReport& r) {
   std::printf("%s\n", line.c_str());
 }
 
-void PrintMeasured(const MeasuredForm& m, int keys) {
-  std::printf("%36s on ciphertexts, %d keys: attention %.2f s, token %.2f s; keys in %.0f s, %s\n",
-              "", keys, m.attention, m.token, m.keys, Bytes(m.peak_bytes).c_str());
+// A form that does not run leaves the others' figures as they are.
+nlohmann::ordered_json PrintMeasured(const Result<MeasuredForm>& measured, int keys) {
+  std::printf("%36s on ciphertexts, %d keys: ", "", keys);
+  nlohmann::ordered_json json = {{"keys", keys}};
+  if (measured.ok()) {
+    const MeasuredForm& m = *measured;
+    std::printf("attention %.2f s, token %.2f s; keys in %.0f s, %s\n", m.attention, m.token,
+                m.keys, Bytes(m.peak_bytes).c_str());
+    json.update({{"attention_seconds", m.attention},
+                 {"token_seconds", m.token},
+                 {"peak_rss_bytes", m.peak_bytes}});
+  } else {
+    std::printf("not measured: %s\n", measured.error().message.c_str());
+    json["why_not"] = measured.error().message;
+  }
   std::fflush(stdout);
+  return json;
 }
 
 void PrintHead(const AttentionBenchArguments& arguments, const model::ModelConfig& config) {
@@ -215,14 +228,9 @@ Status Run(const AttentionBenchArguments& arguments) {
     PrintRow(form, *report);
     json["forms"].push_back(ToJson(form, *report));
     if (!arguments.measure) continue;
-    PV_ASSIGN_OR_RETURN(
-        const MeasuredForm measured,
-        MeasureForm(model::DecoderOfBundle(form.bundle), params, speed, arguments.keys.front()));
-    PrintMeasured(measured, arguments.keys.front());
-    json["forms"].back()["measured"] = {{"keys", arguments.keys.front()},
-                                        {"attention_seconds", measured.attention},
-                                        {"token_seconds", measured.token},
-                                        {"peak_rss_bytes", measured.peak_bytes}};
+    const int keys = arguments.keys.front();
+    json["forms"].back()["measured"] =
+        PrintMeasured(MeasureForm(model::DecoderOfBundle(form.bundle), params, speed, keys), keys);
   }
   for (const ComparedForm& form : forms)
     std::printf("  %s: %s\n", form.name.c_str(), form.detail.c_str());

@@ -13,12 +13,16 @@ bool IsOfDecrypted(ErrorCode code) {
   return code == ErrorCode::kOutOfRange || code == ErrorCode::kUntrustedResult;
 }
 
+void AddRow(const char* name, double seconds, TextReport& report) {
+  report.latency.AddComponent(name, seconds);
+  report.latency.AddPrimitive(name, seconds);
+}
+
 }  // namespace
 
 void AccountStep(const SessionStep& step, double head_seconds, double total_seconds,
                  TextReport& report) {
-  runtime::LatencyTable& table = report.latency;
-  table.Merge(step.server);
+  report.latency.Merge(step.server);
   const double transfer = step.remote_seconds - step.server.total_seconds;
   const double rest = total_seconds - step.remote_seconds - step.encrypt_seconds -
                       step.decrypt_seconds - head_seconds;
@@ -26,8 +30,7 @@ void AccountStep(const SessionStep& step, double head_seconds, double total_seco
                                       std::pair{"transfer, parsing, queue", transfer},
                                       std::pair{"client: decrypt, decode", step.decrypt_seconds},
                                       std::pair{"client: embedding, head", head_seconds + rest}}) {
-    table.AddComponent(name, seconds);
-    table.AddPrimitive(name, seconds);
+    AddRow(name, seconds, report);
   }
   report.bytes_up += step.bytes_up;
   report.bytes_down += step.bytes_down;
@@ -52,7 +55,7 @@ Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, i
   const std::string rest = loop_.Finish();
   report_.text += rest;
   if (!rest.empty()) on_text(rest);
-  // What no row covers: the terminal, the check.
+  // What no row covers: the terminal.
   report_.latency.total_seconds = 0;
   report_.latency.FinishStep(report_.tokens_seconds);
   report_.latency.steps = static_cast<int>(report_.tokens.size());
@@ -117,7 +120,11 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
     token_.seconds = read_seconds_;
     token_.server_seconds = read_server_seconds_;
   }
-  if (check_) PV_RETURN_IF_ERROR(check_(embedding, logits, token_));
+  if (check_) {
+    const Timer check_timer;
+    PV_RETURN_IF_ERROR(check_(embedding, logits, token_));
+    AddRow("client: check in float64", check_timer.Seconds(), report_);
+  }
   return logits;
 }
 
