@@ -166,6 +166,13 @@ std::vector<Complex> PrefixDiagonal(const LinearMap& map, const model::Block& bl
   });
 }
 
+std::vector<Complex> SkewDiagonal(const LinearMap& map, const BlockLayout& l,
+                                  const BlockShape& shape, int element) {
+  std::vector<Complex> diagonal(static_cast<size_t>(map.period));
+  std::fill_n(diagonal.begin() + l.AttentionRow(element, 0), shape.n_heads, map.factor);
+  return diagonal;
+}
+
 std::vector<Complex> SwapDiagonal(const LinearMap& map, int apart) {
   const int base = (map.terms + 1) / 2;
   std::vector<Complex> diagonal(static_cast<size_t>(map.period));
@@ -225,7 +232,7 @@ std::vector<int> TakePlaces(std::vector<bool>& free, int shared, int readers) {
 }  // namespace
 
 std::optional<JoinedHeads> JoinHeads(const BlockLayout& l, const BlockShape& shape) {
-  if (2 * shape.n_kv_heads > l.heads || shape.n_kv_heads == shape.n_heads) return {};
+  if (shape.n_kv_heads == shape.n_heads) return {};
   JoinedHeads joined{shape.n_heads + 2 * shape.n_kv_heads <= l.heads, {}, {}};
   std::vector<bool> free(static_cast<size_t>(l.heads), true);
   if (joined.with_queries) std::fill_n(free.begin(), shape.n_heads, false);
@@ -285,7 +292,8 @@ std::vector<Complex> HeadDiagonal(const LinearMap& map, const model::EncoderHead
 }
 
 LinearMap BlockSkewMap(const BlockLayout& l, double factor) {
-  LinearMap map = Structure(MatrixKind::kBlockSkew, 0, l.distances(), -l.block(), l.block());
+  LinearMap map =
+      Structure(MatrixKind::kBlockSkew, 0, l.distances(), -l.block(), l.distances() * l.heads);
   map.factor = factor;
   return map;
 }
@@ -368,9 +376,7 @@ std::vector<Complex> BlockDiagonal(const LinearMap& map, const model::Block& blo
   const BlockShape& shape = block.shape;
   switch (map.kind) {
     case MatrixKind::kBlockSkew:
-      return OfRows(l, shape, l.block(), [&](int, int e, int) {
-        return Complex(e % l.distances() == term ? map.factor : 0);
-      });
+      return SkewDiagonal(map, l, shape, term);
     case MatrixKind::kDigitSwap:
       return SwapDiagonal(map, at);
     case MatrixKind::kTokenGather: {

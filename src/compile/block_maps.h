@@ -19,7 +19,7 @@ struct JoinedHeads {
   bool with_queries = false;
   std::vector<int> keys, values;  // the place of each
 };
-// Nothing where no queries share them or too many heads are padding's: three matrices.
+// Nothing where no queries share them.
 std::optional<JoinedHeads> JoinHeads(const BlockLayout& l, const model::BlockShape& shape);
 inline constexpr int kJoinedHeads = 3;  // the `block` of their map
 

@@ -25,11 +25,11 @@ ChoiceProgram::ChoiceProgram(Choice choice, const ChoosingDecoder& decoder,
       layout_(layout),
       chooses_(chooses) {}
 
-Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice,
-                                                                   const ChoosingDecoder& decoder,
-                                                                   ckks::ParametersPtr params,
-                                                                   const MachineSpeed& speed,
-                                                                   const CircuitKeys& circuits) {
+Result<std::shared_ptr<ChoiceProgram>> ChoiceProgram::Create(Choice choice,
+                                                             const ChoosingDecoder& decoder,
+                                                             ckks::ParametersPtr params,
+                                                             const MachineSpeed& speed,
+                                                             const CircuitKeys& circuits) {
   if (choice.tables->width != decoder.width)
     return MakeError(ErrorCode::kMismatch, "a choice of width {}, the decoder's is {}",
                      choice.tables->width, decoder.width);
@@ -43,7 +43,6 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
     return program;
   };
   PV_ASSIGN_OR_RETURN(const auto prompt, plan(false));
-  PV_RETURN_IF_ERROR(prompt->PlanWeights(prompt->WeightRoom()));
   auto program = plan(true);
   if (!program.ok())
     return MakeError(program.error().code,
@@ -51,10 +50,13 @@ Result<std::shared_ptr<const ChoiceProgram>> ChoiceProgram::Create(Choice choice
                      choice.forms.rounds.size(), choice.tables->vocabulary, params->spec().name,
                      program.error().message);
   (*program)->ServeBeside(*prompt);
-  (*program)->KeepBeside(*prompt);
-  PV_RETURN_IF_ERROR((*program)->PlanWeights((*program)->WeightRoom()));
   (*program)->prompt_ = prompt;
-  return std::shared_ptr<const ChoiceProgram>(*std::move(program));
+  return *std::move(program);
+}
+
+Status ChoiceProgram::PlanAllWeights(size_t room) {
+  CompiledProgram* const beside[] = {prompt_.get()};
+  return PlanWeights(room, beside);
 }
 
 size_t ChoiceProgram::page_bytes() const { return 4 * PackedBytes(*params(), 0); }

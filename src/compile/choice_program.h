@@ -20,16 +20,18 @@ struct ChoosingDecoder {
 
 class ChoiceProgram : public CompiledProgram {
  public:
-  // Both. Errors: kMismatch for tables of another width, those of ChoiceLayout::Create and of
-  // PlaceBootstraps.
-  static Result<std::shared_ptr<const ChoiceProgram>> Create(Choice choice,
-                                                             const ChoosingDecoder& decoder,
-                                                             ckks::ParametersPtr params,
-                                                             const MachineSpeed& speed,
-                                                             const CircuitKeys& circuits);
+  // Both, without PlanAllWeights. Errors: kMismatch for tables of another width, those of
+  // ChoiceLayout::Create and of PlaceBootstraps.
+  static Result<std::shared_ptr<ChoiceProgram>> Create(Choice choice,
+                                                       const ChoosingDecoder& decoder,
+                                                       ckks::ParametersPtr params,
+                                                       const MachineSpeed& speed,
+                                                       const CircuitKeys& circuits);
 
   // Of a choice: what reads a prompt's token, and needs keys() of this one. It keeps no state.
-  const std::shared_ptr<const ChoiceProgram>& prompt() const { return prompt_; }
+  std::shared_ptr<const ChoiceProgram> prompt() const { return prompt_; }
+  // What both keep of their weights' plaintexts in so many bytes.
+  Status PlanAllWeights(size_t room);
 
   const Choice& choice() const { return choice_; }
   const ChoiceLayout& layout() const { return layout_; }
@@ -59,7 +61,7 @@ class ChoiceProgram : public CompiledProgram {
   const ChoosingDecoder decoder_;
   const ChoiceLayout layout_;
   const bool chooses_;  // otherwise it reads a prompt's token
-  std::shared_ptr<const ChoiceProgram> prompt_;
+  std::shared_ptr<ChoiceProgram> prompt_;
 };
 
 }  // namespace polyveil::compile

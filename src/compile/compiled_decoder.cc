@@ -159,16 +159,16 @@ Status CompiledDecoder::AddChoice(const Choice& choice, const CircuitKeys& circu
                               decoder_->context, decoder_->prefix(), width()};
   PV_ASSIGN_OR_RETURN(choice_, ChoiceProgram::Create(choice, place, params(), speed(), circuits));
   ServeBeside(*choice_);
-  KeepBeside(*choice_);
   return {};
 }
 
 Status CompiledDecoder::PlanAllWeights() {
-  PV_RETURN_IF_ERROR(PlanWeights(WeightRoom()));
-  for (const auto& prompt : prompts_) {
-    PV_RETURN_IF_ERROR(prompt->PlanWeights(WeightRoom()));
-    KeepBeside(*prompt);
-  }
+  std::vector<CompiledProgram*> prompts;
+  for (const auto& prompt : prompts_) prompts.push_back(prompt.get());
+  PV_RETURN_IF_ERROR(PlanWeights(WeightRoom(), prompts));
+  if (!choice_) return {};
+  PV_RETURN_IF_ERROR(choice_->PlanAllWeights(WeightRoom()));
+  KeepBeside(*choice_);
   return {};
 }
 

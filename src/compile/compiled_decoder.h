@@ -52,7 +52,7 @@ class CompiledDecoder : public CompiledProgram {
 
   // What chooses the next token from a step's result; null: nothing does. It needs keys() of this
   // one.
-  const std::shared_ptr<const ChoiceProgram>& choice() const { return choice_; }
+  std::shared_ptr<const ChoiceProgram> choice() const { return choice_; }
 
   // The index of the shortest that takes so many tokens; prompts().size() for none.
   size_t PromptFor(int tokens) const;
@@ -94,7 +94,7 @@ class CompiledDecoder : public CompiledProgram {
   Status AddPrompts(const CircuitKeys& circuits);
   Status AddPromptsInBlocks(const CircuitKeys& circuits);
   Status AddPrompt(const CircuitKeys& circuits, PromptRoom room);
-  // A step's first: prompts are read once.
+  // A step's and its prompts', then a choice's.
   Status PlanAllWeights();
   CompiledDecoder(std::shared_ptr<const model::Decoder> decoder, ckks::ParametersPtr params,
                   const MachineSpeed& speed);
@@ -110,7 +110,7 @@ class CompiledDecoder : public CompiledProgram {
   int most_cache_level_ = std::numeric_limits<int>::max();
   bool chooses_ = false;  // a result is bootstrapped
   std::vector<std::shared_ptr<CompiledDecoder>> prompts_;
-  std::shared_ptr<const ChoiceProgram> choice_;
+  std::shared_ptr<ChoiceProgram> choice_;
 };
 
 }  // namespace polyveil::compile

@@ -203,19 +203,31 @@ void CompiledProgram::KeepBeside(const CompiledProgram& other) {
   estimate_.server_bytes += other.estimate_.weight_bytes;
 }
 
-// In the order of a token, as runtime::WeightStore keeps them.
-Status CompiledProgram::PlanWeights(size_t room) {
+Status CompiledProgram::PlanWeights(size_t room, std::span<CompiledProgram* const> beside) {
+  Shelf shelf{room};
+  PV_RETURN_IF_ERROR(KeepOn(shelf));
+  for (CompiledProgram* const other : beside) {
+    PV_RETURN_IF_ERROR(other->KeepOn(shelf));
+    KeepBeside(*other);
+  }
+  return {};
+}
+
+Status CompiledProgram::KeepOn(Shelf& shelf) {
   PV_ASSIGN_OR_RETURN(const Graph plan, Program(0));
   Estimate& e = estimate_;
-  e.weight_budget = room;
-  size_t kept = 0;
+  e.weight_budget = shelf.room;
+  const size_t before = shelf.bytes;
   for (const Node& node : plan.nodes) {
     if (!node.linear || node.kind == OpKind::kBand) continue;
     if (node.kind == OpKind::kLinear && node.reused >= 0) continue;
+    const PlaintextKey key = KeyOf(*node.linear, node.level + 1);
+    if (shelf.kept.contains(key)) continue;
     const double seconds = cost_.MakeSeconds(*node.linear, node.level + 1);
     const size_t bytes = cost_.PlaintextBytes(*node.linear, node.level + 1);
-    if (node.linear->position < 0 && kept + bytes <= e.weight_budget) {
-      kept += bytes;
+    if (node.linear->position < 0 && shelf.bytes + bytes <= shelf.room) {
+      shelf.bytes += bytes;
+      shelf.kept.insert(key);
       e.first_seconds += seconds;
       continue;
     }
@@ -223,8 +235,8 @@ Status CompiledProgram::PlanWeights(size_t room) {
     e.component_seconds[static_cast<int>(node.component)] += seconds;
   }
   e.seconds_per_token += e.make_seconds;
-  e.weight_bytes += kept;
-  e.server_bytes += kept;
+  e.weight_bytes += shelf.bytes - before;
+  e.server_bytes += shelf.bytes - before;
   return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -112,8 +113,9 @@ class CompiledProgram {
   // Bytes of weights' plaintexts that it may keep beside all that is known so far: half of what is
   // left, unless MachineSpeed says.
   size_t WeightRoom() const;
-  // Which plaintexts it keeps in so much. The last step of making one.
-  Status PlanWeights(size_t room);
+  // Which plaintexts it and others beside it, which use its store, keep in so much: this one's
+  // first. The last step of making one.
+  Status PlanWeights(size_t room, std::span<CompiledProgram* const> beside);
   // What the other keeps lies beside it.
   void KeepBeside(const CompiledProgram& other);
 
@@ -128,6 +130,12 @@ class CompiledProgram {
   Status CollectKeys(const Graph& plan, const CircuitKeys& circuits);
   void MakeEstimate(const Graph& plan);
   void EstimateKeys();
+  // What a store of programs keeps, in the order of a token, as runtime::WeightStore does.
+  struct Shelf {
+    size_t room = 0, bytes = 0;
+    std::set<PlaintextKey> kept{};
+  };
+  Status KeepOn(Shelf& shelf);
   void MakeDigest(const Graph& plan);
 
   ckks::ParametersPtr params_;

@@ -93,8 +93,8 @@ NodeId GraphBuilder::Square(std::string name, NodeId a) {
 
 NodeId GraphBuilder::MulPlain(std::string name, NodeId a, std::vector<Complex> constant) {
   constexpr double kLargestFactor = 1 << 16;  // times a scale it is no 64-bit integer much above
-  if (constant.size() == 1 && std::abs(constant[0]) > kLargestFactor) {
-    const double whole = std::ceil(std::abs(constant[0]));
+  const double whole = constant.size() == 1 ? std::ceil(std::abs(constant[0])) : 0;
+  if (whole > kLargestFactor && whole < kLargestTimes) {  // above: refused where it is encoded
     a = Times(name + " times a whole number", a, static_cast<std::int64_t>(whole));
     constant[0] /= whole;
   }
@@ -175,7 +175,7 @@ NodeId GraphBuilder::ChangeUnit(std::string name, NodeId a, double factor) {
 }
 
 NodeId GraphBuilder::Times(std::string name, NodeId a, std::int64_t factor) {
-  PV_CHECK(factor > 0 && factor < std::int64_t{1} << 40, "{}: times {}", name, factor);
+  PV_CHECK(factor > 0 && factor < kLargestTimes, "{}: times {}", name, factor);
   const NodeId id = Append(OpKind::kRescaleUnit, std::move(name), {a});
   graph_.nodes[id].factor = static_cast<double>(factor);
   return id;

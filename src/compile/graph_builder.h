@@ -15,6 +15,8 @@ double FreeFactor(double factor, int degree);
 
 class GraphBuilder {
  public:
+  static constexpr std::int64_t kLargestTimes = std::int64_t{1} << 40;
+
   explicit GraphBuilder(int log_slots) : log_slots_(log_slots) {}
 
   // Every later node belongs to this layer and component; its name is prefix + its own.
@@ -29,7 +31,7 @@ class GraphBuilder {
   // sum_k rotate(a, k step) * b[k].
   NodeId MulSum(std::string name, NodeId a, int step, std::span<const NodeId> b);
   NodeId Square(std::string name, NodeId a);
-  // One constant of any size below 2^40, by its whole part where it is large.
+  // One constant below kLargestTimes by a whole number and the rest where it is large.
   NodeId MulPlain(std::string name, NodeId a, std::vector<Complex> constant);
   NodeId AddPlain(std::string name, NodeId a, std::vector<Complex> constant);
   // The result fills every slot; real: whether it is for a real operand. A map of one term that
@@ -46,7 +48,7 @@ class GraphBuilder {
   NodeId RotateSum(std::string name, NodeId a, std::vector<int> rotations);
   NodeId Conjugate(std::string name, NodeId a);
   NodeId ChangeUnit(std::string name, NodeId a, double factor);
-  // By an integer below 2^40, exactly and without a level; what noise a has grows with it.
+  // By an integer below kLargestTimes, exactly and without a level; what noise a has grows with it.
   NodeId Times(std::string name, NodeId a, std::int64_t factor);
   // sum_k coeffs[k] T_k(factor * a + offset). The affine map costs a level where FreeFactor(factor,
   // degree) is another.

@@ -147,7 +147,7 @@ Result<Frontier> ExtendFrontier(const Graph& graph, const Segment& segment,
     for (unsigned chosen = 0; chosen < (1u << segment.cuts.size()); ++chosen) {
       SweepResult result = sweep.Run(chosen, level);
       if (!result.feasible || result.needed > params.working_level()) {
-        if (result.needed < least.needed) least = result;
+        if (result.needed - result.most < least.needed - least.most) least = result;
         continue;
       }
       const double seconds = path.seconds + result.seconds;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <complex>
 #include <memory>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "model/public_context.h"
@@ -105,5 +107,12 @@ struct LinearMap {
     return rotations;
   }
 };
+
+// What plaintexts of an operand's level differ by: maps of the same are made and kept once.
+using PlaintextKey = std::tuple<int, MatrixKind, bool, double, int, std::array<int, 5>>;
+inline PlaintextKey KeyOf(const LinearMap& map, int level) {
+  return {map.layer,  map.kind, map.of_tokens,
+          map.factor, level,    {map.block, map.first, map.terms, map.stride, map.low}};
+}
 
 }  // namespace polyveil::compile

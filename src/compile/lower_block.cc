@@ -229,7 +229,8 @@ Status CheckTokenBlocks(const model::Decoder& decoder, const BlockLayout& l) {
   const bool causal = decoder.blocks.front().shape.causal;
   if (causal && l.blocks() + decoder.prefix() > l.d_head)
     return Refusal("blocks and constant tokens", l.blocks() + decoder.prefix(), l.d_head);
-  if (decoder.prefix() > l.keys()) return Refusal("constant tokens", decoder.prefix(), l.keys());
+  if (decoder.prefix() >= l.keys())  // a cache's first ciphertext holds tokens beside them
+    return Refusal("constant tokens", decoder.prefix(), l.keys() - 1);
   for (const model::Block& block : decoder.blocks) {
     if (block.shape.bilinear()) return Refusal("bilinear feed-forwards in blocks", 1, 0);
     for (int h = 1; h < block.shape.n_heads; ++h)

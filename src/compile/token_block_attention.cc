@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "compile/approximant_lowering.h"
 #include "compile/attention_forms.h"
@@ -137,7 +138,8 @@ class BlockHeads {
   }
 
   Qkv RawQkv(const Wholes& x) {
-    const auto joined = JoinHeads(c_.l, c_.shape);
+    // Without a norm in front no root's level hides that of the mask.
+    const auto joined = norm_ ? JoinHeads(c_.l, c_.shape) : std::nullopt;
     if (!joined)
       return {InPlace(Products("queries", x, 0)), InPlace(Products("keys", x, 1)),
               InPlace(Products("values", x, 2))};
@@ -442,9 +444,10 @@ Wholes TokenParts::Linear(const std::string& name, const Wholes& x, const Linear
 }
 
 NodeId WithCopies(GraphBuilder& b, const std::string& name, NodeId x, int count, int step) {
-  NodeId sum = x;
-  for (int k = 1; k < count; ++k) sum = b.Add(name, sum, b.Rotate(name, x, -k * step));
-  return sum;
+  if (count == 1) return x;
+  const NodeId half = WithCopies(b, name, x, count / 2, step);
+  const NodeId even = b.Add(name, half, b.Rotate(name, half, -(count / 2) * step));
+  return count % 2 == 0 ? even : b.Add(name, even, b.Rotate(name, x, -(count - 1) * step));
 }
 
 std::set<int> PartnerDistances(const BlockContext& c) {

@@ -203,6 +203,16 @@ TEST(Prompt, PlaintextsOfAllProgramsStayInTheMachinesMemory) {
   }
 }
 
+TEST(Prompt, StoreKeepsWhatTheEstimateSays) {
+  const auto decoder = MakeDecoder(WideShapes()[1], 16);
+  testing::EncryptedRun run(Compile(decoder));
+  const auto& step = dynamic_cast<const compile::CompiledDecoder&>(*run.model());
+  const auto text = testing::RandomText(decoder->width(), 16, 103);
+  run.Read(step.prompts().front(), std::span(text).first(15));
+  ASSERT_TRUE(run.session().Step(run.Encrypt(text[15]), {}).ok());
+  EXPECT_EQ(run.weights().bytes(), step.estimate().weight_bytes);
+}
+
 TEST(Prompt, RefusesByNameWhatNeitherLayoutTakes) {
   const auto message = [](const model::BlockShape& shape, int prefix) {
     const auto compiled = CompileModel(MakeDecoder(shape, 20, prefix), testing::TestParams(),
@@ -215,7 +225,7 @@ TEST(Prompt, RefusesByNameWhatNeitherLayoutTakes) {
   model::BlockShape bilinear = WideShapes()[1];
   bilinear.activation = model::BlockActivation::kIdentity;
   EXPECT_NE(message(bilinear, 0).find("bilinear feed-forwards"), std::string::npos);
-  EXPECT_NE(message(WideShapes()[1], 5).find("constant tokens = 5, at most 4"), std::string::npos);
+  EXPECT_NE(message(WideShapes()[1], 4).find("constant tokens = 4, at most 3"), std::string::npos);
 }
 
 // An encoder of two blocks, the last norm the client's as that of a model is.

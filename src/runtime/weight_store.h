@@ -55,11 +55,7 @@ class WeightStore {
     size_t bytes = 0;
     double seconds = 0;  // that it took to make
   };
-  using Key = std::tuple<int, compile::MatrixKind, bool, double, int, std::array<int, 5>>;
-  static Key KeyOf(const compile::LinearMap& map, int level) {
-    return {map.layer,  map.kind, map.of_tokens,
-            map.factor, level,    {map.block, map.first, map.terms, map.stride, map.low}};
-  }
+  using Key = compile::PlaintextKey;
 
   std::optional<Kept> Find(const Key& key, double input_scale, double output_scale) const;
   // Keeps it where the budget has room, or what is kept saves half as much time a byte.

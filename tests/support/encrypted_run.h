@@ -32,14 +32,16 @@ class EncryptedRun {
         secret_(ckks::SecretKey::Generate(model_->params())),
         keys_(std::make_shared<ckks::EvaluationKeys>(
             ckks::KeyGenerator(secret_).Generate(model_->keys()).value())),
-        engine_(
-            runtime::Engine::Create(std::make_shared<runtime::WeightStore>(model_), keys_).value()),
+        weights_(std::make_shared<runtime::WeightStore>(model_)),
+        engine_(runtime::Engine::Create(weights_, keys_).value()),
         session_(engine_),
         encoder_(model_->params()) {}
 
   const std::shared_ptr<const compile::CompiledProgram>& model() const { return model_; }
   const std::shared_ptr<const runtime::Engine>& engine() const { return engine_; }
   const ckks::EvaluationKeys& keys() const { return *keys_; }
+  // Of the model and of its programs for prompts.
+  const runtime::WeightStore& weights() const { return *weights_; }
   runtime::DecoderSession& session() { return session_; }
 
   ckks::Ciphertext Encrypt(std::vector<double> embedding) const {
@@ -56,8 +58,7 @@ class EncryptedRun {
   std::vector<std::vector<double>> Read(
       const std::shared_ptr<const compile::CompiledDecoder>& prompt,
       std::span<const std::vector<double>> tokens, std::span<const int> texts = {}) {
-    const auto engine =
-        runtime::Engine::Create(std::make_shared<runtime::WeightStore>(prompt), keys_).value();
+    const auto engine = runtime::Engine::Create(weights_, keys_, prompt).value();
     const auto packed = compile::PackTokens(tokens, prompt->token_layout(), prompt->units().input);
     const int count = static_cast<int>(tokens.size());
     std::vector<ckks::Ciphertext> inputs;
@@ -92,6 +93,7 @@ class EncryptedRun {
   std::shared_ptr<const compile::CompiledProgram> model_;
   ckks::SecretKey secret_;
   std::shared_ptr<const ckks::EvaluationKeys> keys_;
+  std::shared_ptr<runtime::WeightStore> weights_;
   std::shared_ptr<const runtime::Engine> engine_;
   runtime::DecoderSession session_;
   ckks::Encoder encoder_;

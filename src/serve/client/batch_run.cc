@@ -113,7 +113,11 @@ Status BatchRun::Take(const Vectors& embeddings, const Vectors& logits) {
     text.end = model::TextEndName(*member.loop.ended());
     member.unseen = member.loop.text();
   }
-  return check_ ? check_(embeddings, logits, reports) : Status();
+  if (!check_) return {};
+  const Timer timer;
+  const Status checked = check_(embeddings, logits, reports);
+  AccountCheck(timer.Seconds(), report_);
+  return checked;
 }
 
 void BatchRun::Finish() {

@@ -37,6 +37,10 @@ void AccountStep(const SessionStep& step, double head_seconds, double total_seco
   report.server_peak_rss_bytes = std::max(report.server_peak_rss_bytes, step.server_peak_rss_bytes);
 }
 
+void AccountCheck(double seconds, TextReport& report) {
+  AddRow("client: check in float64", seconds, report);
+}
+
 Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, int new_tokens,
                                          const OnText& on_text) {
   const int tokens = static_cast<int>(loop_.text().size() + more.size()) - half_.prefix();
@@ -55,7 +59,7 @@ Result<model::TextEnd> TextRun::Continue(std::span<const model::TokenId> more, i
   const std::string rest = loop_.Finish();
   report_.text += rest;
   if (!rest.empty()) on_text(rest);
-  // What no row covers: the terminal.
+  // What no row covers: the terminal, the client's half of tokens that were read at once.
   report_.latency.total_seconds = 0;
   report_.latency.FinishStep(report_.tokens_seconds);
   report_.latency.steps = static_cast<int>(report_.tokens.size());
@@ -123,7 +127,7 @@ Result<std::vector<double>> TextRun::Feed(std::span<const model::TokenId> text, 
   if (check_) {
     const Timer check_timer;
     PV_RETURN_IF_ERROR(check_(embedding, logits, token_));
-    AddRow("client: check in float64", check_timer.Seconds(), report_);
+    AccountCheck(check_timer.Seconds(), report_);
   }
   return logits;
 }

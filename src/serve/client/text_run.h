@@ -45,6 +45,8 @@ struct TextReport {
 // of the whole step.
 void AccountStep(const SessionStep& step, double head_seconds, double total_seconds,
                  TextReport& report);
+// Seconds that the float64 model beside the run took.
+void AccountCheck(double seconds, TextReport& report);
 
 struct TextRunOptions {
   model::TextOptions text;
