@@ -147,10 +147,11 @@ Status CompiledProgram::CollectKeys(const Graph& plan, const CircuitKeys& circui
 void CompiledProgram::MakeEstimate(const Graph& plan) {
   Estimate& e = estimate_;
   e.component_seconds.assign(kComponentCount, 0);
+  size_t rotations = 0, constants = 0;
   for (const Node& node : plan.nodes) {
     if (node.kind == OpKind::kLinear)
-      rotations_bytes_ =
-          std::max(rotations_bytes_, cost_.RotationBytes(*node.linear, node.level + 1));
+      rotations = std::max(rotations, cost_.RotationBytes(*node.linear, node.level + 1));
+    constants += node.constant.size() * sizeof(Complex);
     const double seconds = EstimateSeconds(node);
     e.seconds_per_token += seconds;
     e.component_seconds[static_cast<int>(node.component)] += seconds;
@@ -164,7 +165,8 @@ void CompiledProgram::MakeEstimate(const Graph& plan) {
   const size_t ciphertexts = plan.outputs.size();
   e.token_bytes_up = ciphertexts * PackedBytes(*params_, input_level_);
   e.token_bytes_down = ciphertexts * 2 * PackedBytes(*params_, output_level_);
-  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + rotations_bytes_;
+  running_bytes_ = rotations + constants;
+  e.server_bytes = e.key_bytes_memory + WorkingBytes(*params_, state_count()) + running_bytes_;
 }
 
 void CompiledProgram::EstimateKeys() {
@@ -178,13 +180,13 @@ void CompiledProgram::EstimateKeys() {
 }
 
 void CompiledProgram::ServeBeside(const CompiledProgram& other) {
-  const size_t before = estimate_.key_bytes_memory + rotations_bytes_;
+  const size_t before = estimate_.key_bytes_memory + running_bytes_;
   keys_.Merge(other.keys_);
   keys_ = ckks::PlanKeys(*params_, keys_);
   cost_.UseKeys(keys_);
   EstimateKeys();
-  rotations_bytes_ = std::max(rotations_bytes_, other.rotations_bytes_);
-  estimate_.server_bytes += estimate_.key_bytes_memory + rotations_bytes_ - before;
+  running_bytes_ = std::max(running_bytes_, other.running_bytes_);
+  estimate_.server_bytes += estimate_.key_bytes_memory + running_bytes_ - before;
   digest_ =
       ToHex(Hasher("polyveil programs").UpdateField(digest_).UpdateField(other.digest_).Final());
 }

@@ -147,7 +147,9 @@ class CompiledProgram {
   ckks::KeyRequest keys_;
   ckks::KeyUses key_uses_;
   Estimate estimate_;
-  size_t rotations_bytes_ = 0;  // of the largest matrix' operand, of all programs beside each other
+  // Of the largest matrix' operand and of a step's constants: most of all programs beside each
+  // other.
+  size_t running_bytes_ = 0;
   double usual_seconds_ = 0;
   std::string digest_;
 };

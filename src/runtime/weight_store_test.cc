@@ -87,5 +87,47 @@ TEST_F(WeightStoreTest, KeepsWithinItsBudget) {
   EXPECT_EQ(report.BytesOf("plaintexts of weights"), store_->bytes());
 }
 
+std::shared_ptr<const model::Decoder> MakeDecoder(int context) {
+  std::vector<model::Block> blocks;
+  for (const std::uint64_t seed : {3, 4})
+    blocks.push_back(testing::RandomBlock(testing::WideShape(), seed));
+  return std::make_shared<const model::Decoder>(
+      model::Decoder{"test", "", std::move(blocks), context, 4});
+}
+
+// What steps and prompts keep of their weights' plaintexts lies beside the keys of both.
+TEST(PromptWeights, PlaintextsOfAllProgramsStayInTheMachinesMemory) {
+  const auto decoder = MakeDecoder(20);
+  const auto estimate = [&](const compile::MachineSpeed& speed) {
+    return CompileModel(decoder, testing::TestParams(), speed, {.prompts = true})
+        .value()
+        ->estimate();
+  };
+  const auto bytes = [](const compile::Estimate& e) {
+    return e.server_bytes - e.key_bytes_memory + e.key_bytes_compact;
+  };
+  const compile::Estimate all = estimate({}), none = estimate({.weight_bytes = 0});
+  EXPECT_EQ(none.weight_bytes, 0u);
+  EXPECT_EQ(bytes(all), bytes(none) + all.weight_bytes);
+  for (const size_t share : {0, 1, 2, 8}) {
+    const size_t memory = bytes(none) + all.weight_bytes * share / 4;
+    const compile::Estimate e = estimate({.memory_bytes = memory});
+    EXPECT_LE(bytes(e), memory) << share;
+    EXPECT_EQ(e.weight_bytes > 0, share > 0);
+  }
+}
+
+TEST(PromptWeights, StoreKeepsWhatTheEstimateSays) {
+  const auto decoder = MakeDecoder(16);
+  testing::EncryptedRun run(
+      CompileModel(decoder, testing::TestParams(), compile::MachineSpeed{}, {.prompts = true})
+          .value());
+  const auto& step = dynamic_cast<const compile::CompiledDecoder&>(*run.model());
+  const auto text = testing::RandomText(decoder->width(), 16, 103);
+  run.Read(step.prompts().front(), std::span(text).first(15));
+  ASSERT_TRUE(run.session().Step(run.Encrypt(text[15]), {}).ok());
+  EXPECT_EQ(run.weights().bytes(), step.estimate().weight_bytes);
+}
+
 }  // namespace
 }  // namespace polyveil::runtime

@@ -115,7 +115,7 @@ Status BatchRun::Take(const Vectors& embeddings, const Vectors& logits) {
   }
   if (!check_) return {};
   const Timer timer;
-  const Status checked = check_(embeddings, logits, reports);
+  Status checked = check_(embeddings, logits, reports);
   AccountCheck(timer.Seconds(), report_);
   return checked;
 }
