@@ -111,7 +111,7 @@ TEST(PromptWeights, PlaintextsOfAllProgramsStayInTheMachinesMemory) {
   EXPECT_EQ(bytes(all), bytes(none) + all.weight_bytes);
   for (const size_t share : {0, 1, 2, 8}) {
     const size_t memory = bytes(none) + all.weight_bytes * share / 4;
-    const compile::Estimate e = estimate({.memory_bytes = memory});
+    const compile::Estimate e = estimate({.weight_bytes = {}, .memory_bytes = memory});
     EXPECT_LE(bytes(e), memory) << share;
     EXPECT_EQ(e.weight_bytes > 0, share > 0);
   }
