@@ -13,6 +13,15 @@ namespace {
 // error.
 double Middle(const approx::Approximant& p) { return std::sqrt(p.a * p.b); }
 
+// Likewise of an attention's divisor, whose interval may begin at 0: where sums were seen, or where
+// the inverse 1 / (eps + y) has the middle of its values.
+double MiddleOfDivisor(const model::LayerConfig& c) {
+  const approx::Approximant& inverse = c.divisor_inverse;
+  if (inverse.a > 0) return Middle(inverse);
+  if (c.divisor_seen.lo > 0) return std::sqrt(c.divisor_seen.lo * c.divisor_seen.hi);
+  return std::sqrt(inverse.b / std::abs(inverse(inverse.a)));
+}
+
 double Square(double x) { return x * x; }
 
 NoiseShares Add(const NoiseShares& x, const NoiseShares& y) {
@@ -66,12 +75,12 @@ class ResidualNoise {
     const model::LayerConfig& c = m_.Layer(layer);
     const double before = m_.units.LayerInput(static_cast<int>(layer)), unit = m_.Middle(layer);
     const double added = InUnit(c.bounds.attn_out, unit);
-    const approx::Approximant& inverse = c.divisor_inverse;
     NoiseShares heads;
     if (c.attention.divides()) {
       const double gain = c.bounds.head_out > 0 ? added / InUnit(c.bounds.head_out, 1) : 1;
-      heads.bootstrap = Square(added * inverse.b / Middle(inverse));
-      heads.key_switch = Square(gain / Middle(inverse));
+      const double middle = MiddleOfDivisor(c);
+      heads.bootstrap = Square(added * c.divisor_inverse.b / middle);
+      heads.key_switch = Square(gain / middle);
     }
     const NoiseShares own = Own(m_.width(), 0);
     copies = Add(Scale(copies, before / unit), own);

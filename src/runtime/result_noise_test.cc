@@ -102,6 +102,27 @@ TEST(ResultNoise, BoundsWhatSimulatedSlotsShow) {
   }
 }
 
+// An interval from 0 on has no middle of its own: where sums were seen, or the inverse's.
+TEST(ResultNoise, DivisorsFromZeroHaveABound) {
+  auto bundle = Calibrated({});
+  const auto shares = [&](double a, model::ObservedInterval seen) {
+    for (model::LayerConfig& layer : bundle.config.layers) {
+      layer.divisor_inverse.a = a;
+      layer.divisor_seen = seen;
+    }
+    const model::Decoder decoder = model::DecoderOfBundle(bundle);
+    return BoundsOfResult(decoder, compile::MakeResidualUnits(decoder)).imaginary;
+  };
+  const double b = bundle.config.layers.front().divisor_inverse.b;
+  const NoiseShares usual = shares(0.01 * b, {}), from_zero = shares(0, {0.01 * b, b});
+  EXPECT_NEAR(from_zero.bootstrap / usual.bootstrap, 1, 1e-9);
+  EXPECT_NEAR(from_zero.key_switch / usual.key_switch, 1, 1e-9);
+  for (const double share : {shares(0, {}).bootstrap, shares(0, {}).key_switch}) {
+    EXPECT_TRUE(std::isfinite(share));
+    EXPECT_GT(share, 0);
+  }
+}
+
 TEST(ResultNoise, BoundsWhatCiphertextsShow) {
   for (const auto& shape : kShapes) {
     const auto params = testing::TestParams("test10");

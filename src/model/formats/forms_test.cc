@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 
+#include "model/formats/adapter.h"
 #include "model/formats/architecture.h"
 #include "model/formats/released_fixture.h"
 
@@ -67,6 +68,17 @@ TEST(Forms, WhatIsWrittenIsReadAgain) {
     EXPECT_EQ(read.left_out, forms.left_out);
     EXPECT_EQ(read.layers[1].shift, forms.layers[1].shift);
     EXPECT_TRUE(CheckForms(read, MakeArchitecture()).ok());
+  }
+}
+
+// The adapters that the repository ships, which need weights that it does not.
+TEST(Forms, ShippedAdaptersAreRead) {
+  const std::string models = POLYVEIL_VECTORS "/../../models/";
+  for (const auto& [name, layers] : {std::pair{"minilm-l6", 6}, {"smollm2-135m-instruct", 30}}) {
+    const Adapter adapter = LoadAdapter(models + name).value();
+    EXPECT_EQ(adapter.forms.stage, FormStage::kPolynomial) << name;
+    EXPECT_EQ(adapter.forms.layers.size(), static_cast<size_t>(layers)) << name;
+    EXPECT_EQ(adapter.forms.left_out, 0u) << name;  // bounds are of everything that was tried
   }
 }
 
