@@ -37,10 +37,11 @@ if [ "$model" = minilm ]; then
 fi
 if [ "$model" = smollm2 ]; then
   scripts/get_weights.sh smollm2 models/smollm2-135m-instruct
-  if [ $# -gt 0 ]; then
-    exec build/tools/polyveil chat --model models/smollm2-135m-instruct "$@"
+  if [ $# -eq 0 ]; then
+    set -- --tokens 2 --context 64
+    exec <<<"Hi"
   fi
-  exec build/tools/polyveil chat --model models/smollm2-135m-instruct --tokens 2 --context 64 <<<"Hi"
+  exec build/tools/polyveil chat --model models/smollm2-135m-instruct "$@"
 fi
 if [ $# -eq 0 ]; then
   set -- --prompt "Once upon a time" --tokens 8 --check
